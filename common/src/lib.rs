@@ -1,1 +1,15 @@
-//! x
+//! What broker, worker and client share: the wire contract, the sockets' options, names, the log and the shutdown.
+//!
+//! No policy: who gets which request, when somebody counts as dead, what is resent, is decided elsewhere.
+
+pub mod args;
+pub mod compute;
+pub mod log;
+pub mod name;
+pub mod protocol;
+pub mod shutdown;
+pub mod socket;
+pub mod wake;
+pub mod wire;
+
+pub use bytes::Bytes;

@@ -1,0 +1,336 @@
+//! The messages, as `docs/protocol.md` specifies them.
+//!
+//! Each message is a Rust enum, encoded by `rmp-serde` in its compact form: `{"Submit": ["compute", 0, [[1, body]]]}`,
+//! or just `"Inspect"` for a message without content. The enums that carry bodies are generic over the body: here it is
+//! [`Bytes`]; on the wire it is a [`crate::wire::Packed`] one, which [`crate::wire`] puts in and takes out.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::wire;
+
+/// The version of this protocol. Both sides say theirs first; a peer with another one is refused.
+pub const VERSION: u32 = 1;
+
+/// The pool that a request or a worker belongs to if nothing else is said.
+pub const DEFAULT_POOL: &str = "compute";
+
+/// The most requests or replies in one message. A peer that sends more is answered with an error.
+pub const MAX_BATCH: usize = 65_536;
+
+/// The largest message that is accepted, in bytes, attachments counted one by one.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// A request's number, chosen by its client, unique among the client's unanswered requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// The number of one attempt at a request, dealt by the broker, never dealt twice.
+///
+/// Tickets count up by one with each dispatch, from a random start in each life of a broker: a reply from before the
+/// broker's restart fits no request of today's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ticket(pub u64);
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome<B = Bytes> {
+    /// When the worker computed a result: its body.
+    Ok(B),
+    /// When there is no result.
+    Error(Failure),
+}
+
+/// Why a request has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs: one of [`code`]'s words, or a worker's own.
+    pub code: String,
+    /// For people: what happened, and what to do about it.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with one of [`code`]'s words and a sentence.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+pub mod code {
+    //! The words of [`super::Failure::code`].
+
+    /// The worker could not make sense of the request: unknown operation, wrong arguments.
+    pub const INVALID: &str = "invalid";
+    /// The operation failed: a division by zero, a panic.
+    pub const FAILED: &str = "failed";
+    /// The request's time limit passed.
+    pub const EXPIRED: &str = "expired";
+    /// Too many workers were lost while they held the request.
+    pub const POISON: &str = "poison";
+    /// The client cancelled the request.
+    pub const CANCELLED: &str = "cancelled";
+}
+
+/// The way a request went, told with its reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The worker that replied; empty if none did.
+    pub worker: String,
+    /// How many workers the request was handed to, this one included.
+    pub attempts: u32,
+    /// Microseconds from its acceptance to its last dispatch, or to its end if it was never dispatched.
+    pub waited_us: u64,
+    /// Microseconds from its last dispatch to its reply, the way to the worker and back included.
+    pub took_us: u64,
+}
+
+/// One request's reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply<B = Bytes> {
+    /// The request that is answered.
+    pub id: RequestId,
+    /// How it ended.
+    pub outcome: Outcome<B>,
+    /// The way it went.
+    pub trace: Trace,
+}
+
+/// Client to broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Deserialize<'de>"))]
+pub enum FromClient<B = Bytes> {
+    /// When a connection begins, before anything else.
+    Hello {
+        /// The client's [`VERSION`].
+        version: u32,
+        /// A label for the log.
+        name: String,
+    },
+    /// When there are requests to compute.
+    Submit {
+        /// Whose workers are to compute them.
+        pool: String,
+        /// Milliseconds until they expire, counted from their arrival at the broker; 0: they wait for ever.
+        timeout_ms: u64,
+        /// The requests. An id that the broker holds already, from the same connection, is ignored.
+        #[serde(deserialize_with = "wire::batch")]
+        requests: Vec<(RequestId, B)>,
+    },
+    /// When replies are no longer wanted. What is cancelled gets no reply.
+    Cancel(#[serde(deserialize_with = "wire::batch")] Vec<RequestId>),
+    /// When the client wants to see the broker's [`Status`].
+    Inspect,
+    /// When a worker is to finish what it has and get no more.
+    Drain {
+        /// The worker's name.
+        worker: String,
+    },
+    /// When the connection broke. Put in by libzmq on the broker's side.
+    Disconnected,
+}
+
+/// Broker to client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Deserialize<'de>"))]
+pub enum ToClient<B = Bytes> {
+    /// When the client's `Hello` was accepted.
+    Welcome {
+        /// The broker's [`VERSION`].
+        version: u32,
+        /// The number by which the broker's log names this connection: `c1` for 1.
+        client: u64,
+    },
+    /// When requests ended.
+    Replies(#[serde(deserialize_with = "wire::batch")] Vec<Reply<B>>),
+    /// When the client asked to inspect.
+    Status(Status),
+    /// When a drain was begun.
+    Draining {
+        /// The worker's name.
+        worker: String,
+    },
+    /// When a message could not be accepted. Nothing of it was.
+    Refused {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// When the broker is about to exit. Requests without a reply are to be sent again to the next one.
+    Closing,
+    /// When the connection broke. Put in by libzmq on the client's side.
+    Hiccup,
+}
+
+/// Worker to broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Deserialize<'de>"))]
+pub enum FromWorker<B = Bytes> {
+    /// When a connection begins, and when the broker asks to register again.
+    Register {
+        /// The worker's [`VERSION`].
+        version: u32,
+        /// A label: two workers may have the same.
+        name: String,
+        /// The pool whose requests it computes.
+        pool: String,
+        /// The operations it offers, for people.
+        #[serde(deserialize_with = "wire::batch")]
+        operations: Vec<String>,
+        /// How many requests it computes at once.
+        threads: u32,
+        /// The most requests it wants to hold; 0: as many as the broker gives.
+        window: u32,
+    },
+    /// When requests are computed.
+    Replies(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, Outcome<B>)>),
+    /// When a ping came.
+    Pong {
+        /// The ping's.
+        sequence: u64,
+        /// Requests being computed.
+        computing: u32,
+        /// Requests waiting for a thread.
+        waiting: u32,
+        /// Milliseconds for which the oldest of those being computed has been computing.
+        oldest_ms: u64,
+    },
+    /// When the worker wants no more requests. It finishes those it has, then waits for `Goodbye`.
+    Leave,
+    /// When the connection broke. Put in by libzmq on the broker's side.
+    Disconnected,
+}
+
+/// Broker to worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Deserialize<'de>"))]
+pub enum ToWorker<B = Bytes> {
+    /// When the worker's `Register` was accepted.
+    Welcome {
+        /// The broker's [`VERSION`].
+        version: u32,
+        /// The number by which the broker's log names this registration: `w1` for 1.
+        worker: u64,
+        /// Milliseconds between pings.
+        ping_interval_ms: u64,
+        /// How many pings may go unanswered before the worker is dropped.
+        ping_max_out: u32,
+    },
+    /// When there are requests to compute.
+    Dispatch(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, B)>),
+    /// When the broker wants to know whether the worker is alive.
+    Ping {
+        /// Counts up.
+        sequence: u64,
+    },
+    /// When the broker does not know the worker, or has dropped it. What it was handed before is no longer wanted.
+    RegisterAgain,
+    /// When a leaving worker owes nothing more.
+    Goodbye,
+    /// When a message could not be accepted.
+    Refused {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// When the broker is about to exit. The worker waits for the next one.
+    Closing,
+    /// When the connection broke. Put in by libzmq on the worker's side.
+    Hiccup,
+}
+
+/// What the broker is doing. The only message whose structs are maps on the wire, so that it can grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The broker's version.
+    pub version: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// `strict` or `available`.
+    pub rotation: String,
+    /// Requests waiting for a worker.
+    pub pending: u64,
+    /// Requests handed to a worker and not yet answered.
+    pub in_flight: u64,
+    /// What has happened since the start.
+    pub totals: Totals,
+    /// The registered workers, pool by pool, in the order of their seats.
+    pub workers: Vec<WorkerStatus>,
+    /// The connected clients.
+    pub clients: Vec<ClientStatus>,
+}
+
+/// Counts since the broker's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests accepted.
+    pub accepted: u64,
+    /// Requests answered with a worker's reply, result or error.
+    pub answered: u64,
+    /// Requests that ended in `expired`.
+    pub expired: u64,
+    /// Requests that ended in `poison`.
+    pub poisoned: u64,
+    /// Requests cancelled, by their client or by its leaving.
+    pub cancelled: u64,
+    /// Requests handed to a worker, each attempt counted.
+    pub dispatched: u64,
+    /// Requests handed on after a worker was lost.
+    pub redispatched: u64,
+    /// Replies discarded: late, or not asked for any more.
+    pub discarded: u64,
+    /// Messages that could not be accepted.
+    pub refused: u64,
+}
+
+/// A worker, as the broker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its label.
+    pub name: String,
+    /// The number of its registration: `w1` in the log for 1.
+    pub number: u64,
+    /// Its pool.
+    pub pool: String,
+    /// `idle`, `busy`, `silent` (a ping is overdue) or `leaving`.
+    pub state: String,
+    /// Requests handed to it and not yet answered.
+    pub in_flight: u64,
+    /// The most it is handed at once.
+    pub window: u64,
+    /// Requests it replied to.
+    pub answered: u64,
+    /// Requests being computed, as its last pong said.
+    pub computing: u32,
+    /// Requests waiting in it for a thread, as its last pong said.
+    pub waiting: u32,
+    /// Milliseconds for which the oldest has been computing, as its last pong said.
+    pub oldest_ms: u64,
+    /// Pings it has not answered.
+    pub pings_out: u32,
+    /// How many requests it computes at once.
+    pub threads: u32,
+    /// The operations it offers.
+    pub operations: Vec<String>,
+    /// Milliseconds since it registered.
+    pub registered_ms: u64,
+}
+
+/// A client, as the broker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// Its label.
+    pub name: String,
+    /// The number of its connection: `c1` in the log for 1.
+    pub number: u64,
+    /// Its requests that are not yet answered.
+    pub unanswered: u64,
+    /// Replies sent to it.
+    pub answered: u64,
+}

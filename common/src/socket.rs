@@ -1,0 +1,303 @@
+//! libzmq's sockets with the options that Giostra rests on, and whole messages in and out of them.
+//!
+//! All options are set here, before bind and connect. No send and no receive blocks.
+
+#![allow(unsafe_code)] // for the two libzmq calls that crate `zmq` has no function for
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zmq::{Context, DONTWAIT, Error, SNDMORE, Socket, SocketType};
+
+use crate::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
+use crate::wire::Frames;
+
+/// How long a closing socket goes on sending what was given to it.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// The first and the longest pause between two attempts to connect; libzmq doubles it in between.
+const RECONNECT: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+
+/// How long an attempt to connect may take: an unplugged host answers nothing at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often ZMTP's own heartbeat is sent over an idle connection, and how long its answer may take.
+///
+/// It closes connections to hosts that are gone without a FIN. Workers are watched by the broker's pings, far sooner.
+const HEARTBEAT: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
+
+/// Messages that libzmq holds for one peer before a send to it would block.
+const HIGH_WATER_MARK: i32 = 1000;
+
+/// A peer of a ROUTER: libzmq's name for one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(pub Bytes);
+
+impl std::borrow::Borrow<[u8]> for Identity {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What became of a message that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// When libzmq took it. That is no delivery.
+    Taken,
+    /// When the peer has not taken enough of the earlier ones.
+    Full,
+    /// When there is no such peer any more.
+    Gone,
+}
+
+/// A ROUTER that hears of a peer's leaving as `disconnected`, a message from that peer.
+///
+/// `heartbeat`: whether ZMTP's heartbeat closes connections that are dead without saying so.
+pub fn router(context: &Context, disconnected: &[u8], heartbeat: bool) -> zmq::Result<Socket> {
+    let mut socket = context.socket(SocketType::ROUTER)?;
+    set_common(&socket)?;
+    socket.set_router_mandatory(true)?;
+    set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
+    if heartbeat {
+        set_heartbeat(&socket)?;
+    }
+    Ok(socket)
+}
+
+/// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer.
+pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) -> zmq::Result<Socket> {
+    let mut socket = context.socket(SocketType::DEALER)?;
+    set_common(&socket)?;
+    set_heartbeat(&socket)?;
+    socket.set_linger(millis(linger))?;
+    socket.set_reconnect_ivl(millis(RECONNECT[0]))?;
+    socket.set_reconnect_ivl_max(millis(RECONNECT[1]))?;
+    socket.set_connect_timeout(millis(CONNECT_TIMEOUT))?;
+    set_bytes(&mut socket, zmq_sys::ZMQ_HELLO_MSG, hello)?;
+    set_bytes(&mut socket, zmq_sys::ZMQ_HICCUP_MSG, hiccup)?;
+    Ok(socket)
+}
+
+/// The endpoint a socket is bound to, with the port that the system picked.
+pub fn bound_endpoint(socket: &Socket) -> zmq::Result<String> {
+    socket.get_last_endpoint()?.map_err(|_| Error::EINVAL)
+}
+
+/// The next message and who sent it, if there is one.
+pub fn receive_from(socket: &Socket) -> zmq::Result<Option<(Identity, Frames)>> {
+    let mut identity = zmq::Message::new();
+    if !receive_frame(socket, &mut identity, DONTWAIT)? {
+        return Ok(None);
+    }
+    let frames = receive_rest(socket)?;
+    Ok(Some((Identity(Bytes::copy_from_slice(&identity)), frames)))
+}
+
+/// The next message, if there is one.
+pub fn receive(socket: &Socket) -> zmq::Result<Option<Frames>> {
+    let mut envelope = zmq::Message::new();
+    if !receive_frame(socket, &mut envelope, DONTWAIT)? {
+        return Ok(None);
+    }
+    receive_attachments(socket, envelope).map(Some)
+}
+
+/// Sends a message to a peer.
+pub fn send_to(socket: &mut Socket, to: &Identity, envelope: &[u8], attachments: &[Bytes]) -> zmq::Result<Sent> {
+    match retrying(|| socket.send(&*to.0, DONTWAIT | SNDMORE)) {
+        Ok(()) => send(socket, envelope, attachments),
+        Err(Error::EAGAIN) => Ok(Sent::Full),
+        Err(Error::EHOSTUNREACH) => Ok(Sent::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends a message to the only peer.
+pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq::Result<Sent> {
+    let more = |following: usize| if following > 0 { SNDMORE } else { 0 };
+    match retrying(|| socket.send(envelope, DONTWAIT | more(attachments.len()))) {
+        Ok(()) => {}
+        Err(Error::EAGAIN) => return Ok(Sent::Full),
+        Err(Error::EHOSTUNREACH) => return Ok(Sent::Gone),
+        Err(error) => return Err(error),
+    }
+    // A high-water mark counts messages: once the first frame was taken, so are the others.
+    for (i, attachment) in attachments.iter().enumerate() {
+        send_shared(socket, attachment, DONTWAIT | more(attachments.len() - i - 1))?;
+    }
+    Ok(Sent::Taken)
+}
+
+fn set_common(socket: &Socket) -> zmq::Result<()> {
+    socket.set_ipv6(true)?;
+    socket.set_linger(millis(LINGER))?;
+    socket.set_maxmsgsize(MAX_MESSAGE_BYTES as i64)?;
+    socket.set_sndhwm(HIGH_WATER_MARK)?;
+    socket.set_rcvhwm(HIGH_WATER_MARK)?;
+    socket.set_backlog(4096)
+}
+
+fn set_heartbeat(socket: &Socket) -> zmq::Result<()> {
+    socket.set_heartbeat_ivl(millis(HEARTBEAT[0]))?;
+    socket.set_heartbeat_timeout(millis(HEARTBEAT[1]))
+}
+
+fn millis(duration: Duration) -> i32 {
+    duration.as_millis().try_into().unwrap_or(i32::MAX)
+}
+
+/// Sets an option that crate `zmq` has no setter for.
+fn set_bytes(socket: &mut Socket, option: u32, value: &[u8]) -> zmq::Result<()> {
+    // Sound: the socket is alive and ours alone; libzmq copies the value, whose length goes with it.
+    let rc = unsafe {
+        zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, value.as_ptr().cast(), value.len())
+    };
+    if rc == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Sends a frame without copying it: libzmq lets go of `bytes` when it has written them.
+fn send_shared(socket: &mut Socket, bytes: &Bytes, flags: i32) -> zmq::Result<()> {
+    unsafe extern "C" fn release(_data: *mut c_void, owner: *mut c_void) {
+        // Sound: `owner` is the box made below, and libzmq calls this once.
+        drop(unsafe { Box::from_raw(owner.cast::<Bytes>()) });
+    }
+    let owner = Box::new(bytes.clone());
+    let (data, len) = (owner.as_ptr().cast_mut().cast(), owner.len());
+    let mut message = MaybeUninit::<zmq_sys::zmq_msg_t>::uninit();
+    // Sound: libzmq only reads the data, which `owner` keeps alive until `release`; Bytes may be dropped on any thread.
+    // An initialised message is either taken by a successful send or closed here.
+    unsafe {
+        let rc = zmq_sys::zmq_msg_init_data(
+            message.as_mut_ptr(),
+            data,
+            len,
+            Some(release),
+            Box::into_raw(owner).cast(),
+        );
+        assert_eq!(rc, 0, "zmq_msg_init_data fails only when there is no memory");
+        let sent = retrying(|| {
+            match zmq_sys::zmq_msg_send(message.as_mut_ptr(), socket.as_mut_ptr(), flags) {
+                -1 => Err(last_error()),
+                _ => Ok(()),
+            }
+        });
+        if sent.is_err() {
+            zmq_sys::zmq_msg_close(message.as_mut_ptr());
+        }
+        sent
+    }
+}
+
+fn last_error() -> Error {
+    // Sound: reads this thread's errno.
+    Error::from_raw(unsafe { zmq_sys::zmq_errno() })
+}
+
+fn receive_rest(socket: &Socket) -> zmq::Result<Frames> {
+    let mut envelope = zmq::Message::new();
+    receive_frame(socket, &mut envelope, 0)?;
+    receive_attachments(socket, envelope)
+}
+
+/// The frames behind the envelope; libzmq delivers messages whole, so that they are there. Those over the limit are
+/// let go: what refers to them is malformed.
+fn receive_attachments(socket: &Socket, envelope: zmq::Message) -> zmq::Result<Frames> {
+    let mut more = envelope.get_more();
+    let mut attachments = Vec::new();
+    while more {
+        let mut frame = zmq::Message::new();
+        receive_frame(socket, &mut frame, 0)?;
+        more = frame.get_more();
+        if attachments.len() < MAX_BATCH {
+            attachments.push(owned(frame));
+        }
+    }
+    Ok(Frames { envelope: owned(envelope), attachments })
+}
+
+fn owned(message: zmq::Message) -> Bytes {
+    struct Owner(zmq::Message);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Owner(message))
+}
+
+/// Whether a frame was there.
+fn receive_frame(socket: &Socket, frame: &mut zmq::Message, flags: i32) -> zmq::Result<bool> {
+    match retrying(|| socket.recv(frame, flags)) {
+        Ok(()) => Ok(true),
+        Err(Error::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Again, if a signal came in between.
+fn retrying<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+    loop {
+        match call() {
+            Err(Error::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Sleeps until one of the items is ready or the time has passed; a signal ends it early. `None`: no limit.
+pub fn poll(items: &mut [zmq::PollItem<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
+    // Rounded up: a sleep that ends before the time would be followed by useless short ones.
+    let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX));
+    match zmq::poll(items, timeout) {
+        Ok(_) | Err(Error::EINTR) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libzmq_is_the_one_with_curve_and_draft_options() {
+        assert_eq!(zmq::version(), (4, 3, 5));
+        assert_eq!((zmq::has("curve"), zmq::has("draft")), (Some(true), Some(true)));
+    }
+
+    fn await_message<T>(mut receive: impl FnMut() -> zmq::Result<Option<T>>) -> T {
+        let began = std::time::Instant::now();
+        loop {
+            if let Some(message) = receive().unwrap() {
+                return message;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "no message came");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn hello_comes_first_attachments_arrive_and_a_closed_peer_is_heard_of() {
+        let context = Context::new();
+        let mut router = router(&context, b"gone", true).unwrap();
+        router.bind("tcp://127.0.0.1:*").unwrap();
+        let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
+        dealer.connect(&bound_endpoint(&router).unwrap()).unwrap();
+        let large = Bytes::from(vec![7; 1 << 20]);
+        assert_eq!(send(&mut dealer, b"x", &[large.clone(), Bytes::new()]).unwrap(), Sent::Taken);
+
+        let (peer, hello) = await_message(|| receive_from(&router));
+        assert_eq!(&hello.envelope[..], b"hello");
+        let (_, message) = await_message(|| receive_from(&router));
+        assert_eq!((&message.envelope[..], &message.attachments[..]), (&b"x"[..], &[large, Bytes::new()][..]));
+
+        assert_eq!(send_to(&mut router, &peer, b"back", &[]).unwrap(), Sent::Taken);
+        assert_eq!(&await_message(|| receive(&dealer)).envelope[..], b"back");
+
+        drop(dealer);
+        let (left, notice) = await_message(|| receive_from(&router));
+        assert_eq!((left, &notice.envelope[..]), (peer.clone(), &b"gone"[..]));
+        await_message(|| Ok((send_to(&mut router, &peer, b"?", &[])? == Sent::Gone).then_some(())));
+    }
+}

@@ -1,0 +1,358 @@
+//! Messages to frames and back: MessagePack, and bodies that travel as frames of their own.
+//!
+//! A body of up to [`ATTACH_FROM`] bytes is packed into the message's first frame. A larger one is attached: it becomes a
+//! frame of its own behind the first, and the message holds that frame's index (0 for the first attachment) in its place.
+//! Neither is copied when a message is taken apart: a body is a slice of the frame that it came in.
+//!
+//! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use crate::protocol::{FromClient, FromWorker, MAX_BATCH, Outcome, Reply, ToClient, ToWorker};
+
+/// Bodies from this size on, in bytes, are attached instead of packed.
+///
+/// Packing wins up to about 16 KiB and loses from 256 KiB on (copies); in between the two are even.
+pub const ATTACH_FROM: usize = 64 << 10;
+
+/// How deep a message may nest. The deepest one of the protocol nests to 6.
+const MAX_DEPTH: usize = 16;
+
+/// A message as frames: the envelope, then the attachments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// The message, but for the attached bodies.
+    pub envelope: Bytes,
+    /// The attached bodies, in the order of their indices.
+    pub attachments: Vec<Bytes>,
+}
+
+/// Why frames are not a message.
+#[derive(Debug, Error)]
+pub enum Malformed {
+    /// When the envelope is not one of the messages expected.
+    #[error("not a message of this protocol: {0}")]
+    NotAMessage(#[from] rmp_serde::decode::Error),
+    /// When there is something after the message.
+    #[error("bytes follow the message")]
+    Trailing,
+    /// When a body refers to an attachment that did not come.
+    #[error("attachment {index} of {count} is referred to")]
+    NoSuchAttachment {
+        /// The index referred to.
+        index: u32,
+        /// How many came.
+        count: usize,
+    },
+}
+
+/// A body as it stands in an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packed<B> {
+    /// When it is there itself.
+    Inline(B),
+    /// When it is an attachment: its index.
+    Attached(u32),
+}
+
+impl<B: AsRef<[u8]>> Serialize for Packed<B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Inline(bytes) => serializer.serialize_bytes(bytes.as_ref()),
+            Self::Attached(index) => serializer.serialize_u32(*index),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Packed<&'a [u8]> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PackedVisitor;
+        impl<'de> Visitor<'de> for PackedVisitor {
+            type Value = Packed<&'de [u8]>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a body: bytes, or the index of an attachment")
+            }
+            fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Packed::Inline(bytes))
+            }
+            fn visit_u64<E: de::Error>(self, index: u64) -> Result<Self::Value, E> {
+                u32::try_from(index).map(Packed::Attached).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(PackedVisitor)
+    }
+}
+
+/// A message that can be sent and received.
+pub trait Message: Sized {
+    /// Takes the message out of its frames.
+    fn decode(frames: &Frames) -> Result<Self, Malformed>;
+
+    /// Writes the envelope to `envelope` and the attachments to `attachments`; what was in them is gone.
+    fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>);
+
+    /// The message as frames of its own.
+    fn encode(self) -> Frames {
+        let (mut envelope, mut attachments) = (Vec::new(), Vec::new());
+        self.encode_into(&mut envelope, &mut attachments);
+        Frames { envelope: envelope.into(), attachments }
+    }
+}
+
+macro_rules! message {
+    ($name:ident) => {
+        impl Message for $name<Bytes> {
+            fn decode(frames: &Frames) -> Result<Self, Malformed> {
+                let packed: $name<Packed<&[u8]>> = decode(&frames.envelope)?;
+                packed.try_map(&mut |body| unpack(frames, body))
+            }
+
+            fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
+                attachments.clear();
+                let Ok(packed) = self.try_map(&mut |body| Ok::<_, Infallible>(pack(body, attachments)));
+                encode(&packed, envelope);
+            }
+        }
+    };
+}
+
+message!(FromClient);
+message!(ToClient);
+message!(FromWorker);
+message!(ToWorker);
+
+fn decode<'a, M: Deserialize<'a>>(envelope: &'a [u8]) -> Result<M, Malformed> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(envelope);
+    deserializer.set_max_depth(MAX_DEPTH);
+    let message = M::deserialize(&mut deserializer)?;
+    // The deserializer does not say how far it got, but what it says of another value tells whether there is more.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(message),
+        _ => Err(Malformed::Trailing),
+    }
+}
+
+/// Deserializes a list of at most [`MAX_BATCH`] members: a message of the largest size could hold millions.
+pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct BatchVisitor<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for BatchVisitor<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_BATCH} members")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Vec<T>, A::Error> {
+            let claimed = members.size_hint().unwrap_or(0);
+            let mut batch = Vec::with_capacity(claimed.min(1024));
+            while let Some(member) = members.next_element()? {
+                if batch.len() == MAX_BATCH {
+                    return Err(de::Error::invalid_length(claimed, &self));
+                }
+                batch.push(member);
+            }
+            Ok(batch)
+        }
+    }
+    deserializer.deserialize_seq(BatchVisitor(PhantomData))
+}
+
+fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
+    envelope.clear();
+    message
+        .serialize(&mut rmp_serde::Serializer::new(envelope))
+        .expect("the protocol's types can be encoded, and a Vec takes any number of bytes");
+}
+
+fn unpack(frames: &Frames, body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
+    match body {
+        Packed::Inline(slice) => Ok(frames.envelope.slice_ref(slice)),
+        Packed::Attached(index) => frames
+            .attachments
+            .get(index as usize)
+            .cloned()
+            .ok_or(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+    }
+}
+
+fn pack(body: Bytes, attachments: &mut Vec<Bytes>) -> Packed<Bytes> {
+    if body.len() < ATTACH_FROM {
+        return Packed::Inline(body);
+    }
+    attachments.push(body);
+    Packed::Attached(attachments.len() as u32 - 1)
+}
+
+// Exchanging the bodies of a message, one by one, in order.
+
+impl<B> FromClient<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromClient<C>, E> {
+        Ok(match self {
+            Self::Hello { version, name } => FromClient::Hello { version, name },
+            Self::Submit { pool, timeout_ms, requests } => {
+                FromClient::Submit { pool, timeout_ms, requests: try_map_batch(requests, f)? }
+            }
+            Self::Cancel(ids) => FromClient::Cancel(ids),
+            Self::Inspect => FromClient::Inspect,
+            Self::Drain { worker } => FromClient::Drain { worker },
+            Self::Disconnected => FromClient::Disconnected,
+        })
+    }
+}
+
+impl<B> ToClient<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToClient<C>, E> {
+        Ok(match self {
+            Self::Welcome { version, client } => ToClient::Welcome { version, client },
+            Self::Replies(replies) => ToClient::Replies(
+                replies
+                    .into_iter()
+                    .map(|Reply { id, outcome, trace }| Ok(Reply { id, outcome: outcome.try_map(f)?, trace }))
+                    .collect::<Result<_, E>>()?,
+            ),
+            Self::Status(status) => ToClient::Status(status),
+            Self::Draining { worker } => ToClient::Draining { worker },
+            Self::Refused { reason } => ToClient::Refused { reason },
+            Self::Closing => ToClient::Closing,
+            Self::Hiccup => ToClient::Hiccup,
+        })
+    }
+}
+
+impl<B> FromWorker<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromWorker<C>, E> {
+        Ok(match self {
+            Self::Register { version, name, pool, operations, threads, window } => {
+                FromWorker::Register { version, name, pool, operations, threads, window }
+            }
+            Self::Replies(replies) => {
+                FromWorker::Replies(try_map_batch(replies, &mut |outcome: Outcome<B>| outcome.try_map(f))?)
+            }
+            Self::Pong { sequence, computing, waiting, oldest_ms } => {
+                FromWorker::Pong { sequence, computing, waiting, oldest_ms }
+            }
+            Self::Leave => FromWorker::Leave,
+            Self::Disconnected => FromWorker::Disconnected,
+        })
+    }
+}
+
+impl<B> ToWorker<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToWorker<C>, E> {
+        Ok(match self {
+            Self::Welcome { version, worker, ping_interval_ms, ping_max_out } => {
+                ToWorker::Welcome { version, worker, ping_interval_ms, ping_max_out }
+            }
+            Self::Dispatch(requests) => ToWorker::Dispatch(try_map_batch(requests, f)?),
+            Self::Ping { sequence } => ToWorker::Ping { sequence },
+            Self::RegisterAgain => ToWorker::RegisterAgain,
+            Self::Goodbye => ToWorker::Goodbye,
+            Self::Refused { reason } => ToWorker::Refused { reason },
+            Self::Closing => ToWorker::Closing,
+            Self::Hiccup => ToWorker::Hiccup,
+        })
+    }
+}
+
+impl<B> Outcome<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<Outcome<C>, E> {
+        Ok(match self {
+            Self::Ok(body) => Outcome::Ok(f(body)?),
+            Self::Error(failure) => Outcome::Error(failure),
+        })
+    }
+}
+
+fn try_map_batch<K, T, U, E>(batch: Vec<(K, T)>, f: &mut impl FnMut(T) -> Result<U, E>) -> Result<Vec<(K, U)>, E> {
+    batch.into_iter().map(|(key, value)| Ok((key, f(value)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Failure, RequestId, Status, Ticket, Trace};
+
+    fn round_trip<M: Message + Clone + PartialEq + fmt::Debug>(message: M) -> Frames {
+        let frames = message.clone().encode();
+        assert_eq!(M::decode(&frames).unwrap(), message);
+        frames
+    }
+
+    #[test]
+    fn a_submit_is_what_the_protocol_page_says() {
+        let frames = round_trip(FromClient::Submit {
+            pool: "p".into(),
+            timeout_ms: 0,
+            requests: vec![(RequestId(7), Bytes::from_static(b"ab"))],
+        });
+        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x93\xa1p\x00\x91\x92\x07\xc4\x02ab");
+        assert_eq!(&round_trip(FromClient::Inspect).envelope[..], b"\xa7Inspect");
+    }
+
+    #[test]
+    fn every_message_survives_the_way() {
+        round_trip(FromClient::Hello { version: 1, name: "c".into() });
+        round_trip(FromClient::Cancel(vec![RequestId(u64::MAX)]));
+        round_trip(ToClient::Status(Status { workers: vec![Default::default()], ..Default::default() }));
+        round_trip(ToClient::Replies(vec![
+            Reply { id: RequestId(1), outcome: Outcome::Ok(Bytes::from_static(b"r")), trace: Trace::default() },
+            Reply {
+                id: RequestId(2),
+                outcome: Outcome::Error(Failure::new("failed", "division by zero")),
+                trace: Trace { worker: "w".into(), attempts: 2, waited_us: 3, took_us: u64::MAX },
+            },
+        ]));
+        round_trip(FromWorker::Leave);
+        round_trip(FromWorker::Replies(vec![(Ticket(u64::MAX), Outcome::Ok(Bytes::new()))]));
+        round_trip(ToWorker::Ping { sequence: 3 });
+    }
+
+    #[test]
+    fn large_bodies_travel_as_frames_of_their_own() {
+        let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
+        let frames = round_trip(ToWorker::Dispatch(vec![
+            (Ticket(1), large.clone()),
+            (Ticket(2), small),
+            (Ticket(3), large.clone()),
+        ]));
+        assert_eq!(frames.attachments, [large.clone(), large]);
+        assert!(frames.envelope.len() < ATTACH_FROM + 100);
+    }
+
+    #[test]
+    fn bodies_are_not_copied_when_a_message_is_taken_apart() {
+        let frames = FromClient::Submit {
+            pool: "p".into(),
+            timeout_ms: 0,
+            requests: vec![(RequestId(1), Bytes::from(vec![9; 100]))],
+        }
+        .encode();
+        let FromClient::Submit { requests, .. } = FromClient::decode(&frames).unwrap() else { panic!() };
+        assert!(frames.envelope.as_ptr_range().contains(&requests[0].1.as_ptr()));
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_an_error() {
+        let bad = |envelope: &[u8]| {
+            let frames = Frames { envelope: Bytes::copy_from_slice(envelope), attachments: vec![] };
+            FromClient::decode(&frames).unwrap_err()
+        };
+        assert!(matches!(bad(b""), Malformed::NotAMessage(_)));
+        assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
+        let refers_to_nothing = b"\x81\xa6Submit\x93\xa1p\x00\x91\x92\x07\x03";
+        assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
+        // A list that claims 2^32 - 1 members allocates nothing for them.
+        assert!(matches!(bad(b"\x81\xa6Cancel\xdd\xff\xff\xff\xff"), Malformed::NotAMessage(_)));
+        assert!(matches!(bad(&[b'\x91'; 10_000]), Malformed::NotAMessage(_)));
+        for trailing in [0x00, 0x91, 0xc0, 0xc4] {
+            assert!(matches!(bad(&[b"\xa7Inspect".as_slice(), &[trailing]].concat()), Malformed::Trailing));
+        }
+        let too_many = FromClient::<Bytes>::Cancel(vec![RequestId(0); MAX_BATCH + 1]).encode();
+        assert!(bad(&too_many.envelope).to_string().contains("65536"), "{}", bad(&too_many.envelope));
+    }
+}
