@@ -1,1 +1,14 @@
-//! x
+//! The broker: a state machine that decides ([`broker`]), and a shell of sockets, clock and log around it ([`server`]).
+//!
+//! The core is a library so that tests can drive it without either; it is the very code that `giostra-broker` runs.
+
+pub mod args;
+pub mod broker;
+pub mod event;
+mod liveness;
+mod outbox;
+mod pending;
+mod queue;
+pub mod rotation;
+mod runs;
+pub mod server;

@@ -5,6 +5,7 @@
 //! [`Bytes`]; on the wire it is a [`crate::wire::Packed`] one, which [`crate::wire`] puts in and takes out.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,13 @@ impl Failure {
     }
 }
 
+/// An operation's own failure, told in a sentence.
+impl<S: Into<String>> From<S> for Failure {
+    fn from(message: S) -> Self {
+        Self::new(code::FAILED, message)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
@@ -84,7 +92,7 @@ pub mod code {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// The worker that replied; empty if none did.
-    pub worker: String,
+    pub worker: Arc<str>,
     /// How many workers the request was handed to, this one included.
     pub attempts: u32,
     /// Microseconds from its acceptance to its last dispatch, or to its end if it was never dispatched.

@@ -71,6 +71,8 @@ pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) 
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&socket)?;
     set_heartbeat(&socket)?;
+    // What may be under way is bounded by windows of our own, and a send that never finds the queue full is simpler.
+    socket.set_sndhwm(0)?;
     socket.set_linger(millis(linger))?;
     socket.set_reconnect_ivl(millis(RECONNECT[0]))?;
     socket.set_reconnect_ivl_max(millis(RECONNECT[1]))?;

@@ -54,7 +54,7 @@ pub enum Malformed {
 }
 
 /// A body as it stands in an envelope.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed<B> {
     /// When it is there itself.
     Inline(B),

@@ -1,0 +1,182 @@
+//! The command line of `giostra-broker`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytesize::ByteSize;
+use clap::Parser;
+use giostra_common::args::{duration, positive_duration};
+use giostra_common::log::{Log, Rotation as LogRotation};
+use log::LevelFilter;
+
+use crate::broker::Settings;
+use crate::rotation::Rotation;
+use crate::server::Options;
+
+const EXAMPLES: &str = "\
+Examples:
+  giostra-broker                                     for clients and workers on this host
+  giostra-broker --frontend tcp://127.0.0.1:7001 --backend tcp://127.0.0.1:7002 --log-dir /var/log/giostra
+  giostra-broker --ping-interval 200ms               notice a frozen worker within 0.8 s instead of 4 s
+  giostra-broker --window 2 --rotation available     long computations on unequal machines
+  giostra-broker --frontend 'tcp://127.0.0.1:*'      a port that the system picks; the first log line names it
+
+Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once.
+Exit status: 0 after a signal, 1 if the broker could not start, 2 for a wrong command line.";
+
+/// Hands compute requests to registered workers in strict rotation, and a lost worker's requests to the next ones.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "giostra-broker", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Where clients connect
+    #[arg(long, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555", value_name = "ENDPOINT")]
+    frontend: String,
+
+    /// Where workers connect
+    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_name = "ENDPOINT")]
+    backend: String,
+
+    /// Allow endpoints that other hosts can reach: whoever reaches them is served, unauthenticated and in clear text
+    #[arg(long, env = "GIOSTRA_INSECURE")]
+    insecure: bool,
+
+    /// Time between two pings of a worker
+    #[arg(long, env = "GIOSTRA_PING_INTERVAL", default_value = "1s", value_parser = positive_duration)]
+    ping_interval: Duration,
+
+    /// Unanswered pings after which a worker is dropped
+    #[arg(long, env = "GIOSTRA_PING_MAX_OUT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    ping_max_out: u32,
+
+    /// Workers lost while they held a request before it is answered with an error
+    #[arg(long, env = "GIOSTRA_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    max_attempts: u32,
+
+    /// Requests waiting for a worker from which on clients are not read, so that they wait
+    #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    max_pending: u64,
+
+    /// The most requests in flight to one worker; a worker may ask for fewer (giostra-worker --window)
+    #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    window: u32,
+
+    /// At a worker whose window is full: strict waits for it, available goes on to the next with room
+    #[arg(long, env = "GIOSTRA_ROTATION", default_value_t = Rotation::Strict, value_name = "strict|available")]
+    rotation: Rotation,
+
+    /// After a signal, how long to wait for what is in flight
+    #[arg(long, env = "GIOSTRA_GRACE", default_value = "5s", value_parser = duration)]
+    grace: Duration,
+
+    /// How long to look for more work without sleeping after there was some: costs CPU, saves wake-ups
+    #[arg(long, env = "GIOSTRA_SPIN", default_value = "100us", value_parser = duration)]
+    spin: Duration,
+
+    /// Replies that wait for a client that does not read, in bytes, before it is cut off
+    #[arg(long, env = "GIOSTRA_MAX_BACKLOG", default_value = "64MiB", value_name = "BYTES")]
+    max_backlog: ByteSize,
+
+    /// Folder of the log, made if it is not there
+    #[arg(long, env = "GIOSTRA_LOG_DIR", default_value = "log", value_name = "DIR")]
+    log_dir: PathBuf,
+
+    /// Bytes of log from which on a new file is begun
+    #[arg(long, env = "GIOSTRA_LOG_SIZE", default_value = "64MiB", value_name = "BYTES")]
+    log_size: ByteSize,
+
+    /// Log files kept besides the current one
+    #[arg(long, env = "GIOSTRA_LOG_FILES", default_value_t = 15, value_name = "N")]
+    log_files: usize,
+
+    /// What is logged: debug is all, info leaves out dispatches and replies (and so cannot be audited)
+    #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "debug", value_name = "off|error|warn|info|debug")]
+    log_level: LevelFilter,
+
+    /// What of it stderr shows, too
+    #[arg(long, env = "GIOSTRA_STDERR_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
+    stderr_level: LevelFilter,
+}
+
+impl Args {
+    /// An error if what is asked for is unsafe or contradicts itself.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (flag, endpoint) in [("--frontend", &self.frontend), ("--backend", &self.backend)] {
+            if !self.insecure && !is_local(endpoint) {
+                bail!(
+                    "{flag} {endpoint} can be reached from other hosts, and whoever reaches it is served. \
+                     Bind to 127.0.0.1, or say --insecure if the network keeps strangers out"
+                );
+            }
+        }
+        if self.frontend == self.backend && !self.frontend.ends_with(":*") {
+            bail!("--frontend and --backend are both {}; they need an endpoint each", self.frontend);
+        }
+        Ok(())
+    }
+
+    /// Opens the log.
+    pub fn open_log(&self) -> anyhow::Result<Log> {
+        let rotation = LogRotation { bytes: self.log_size.as_u64().max(1), files: self.log_files };
+        Log::to_files(&self.log_dir, "broker", rotation, self.log_level, self.stderr_level)
+            .with_context(|| format!("can't write the log in {}; see --log-dir", self.log_dir.display()))
+    }
+
+    /// What the server needs to know.
+    pub fn options(&self) -> Options {
+        Options {
+            frontend: self.frontend.clone(),
+            backend: self.backend.clone(),
+            log_dir: self.log_dir.clone(),
+            grace: self.grace,
+            spin: self.spin,
+            max_backlog: usize::try_from(self.max_backlog.as_u64()).unwrap_or(usize::MAX),
+            settings: Settings {
+                ping_interval: self.ping_interval,
+                ping_max_out: self.ping_max_out,
+                max_attempts: self.max_attempts,
+                max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
+                window: self.window as usize,
+                rotation: self.rotation,
+                first_ticket: rand::random(),
+            },
+        }
+    }
+}
+
+/// Whether only this host can reach the endpoint.
+fn is_local(endpoint: &str) -> bool {
+    let Some(host_and_port) = endpoint.strip_prefix("tcp://") else {
+        return endpoint.starts_with("ipc://");
+    };
+    let host = host_and_port.rsplit_once(':').map_or(host_and_port, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "lo" || host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn only_this_host_is_served_unless_told_otherwise() {
+        for local in ["tcp://127.0.0.1:5555", "tcp://127.8.0.1:*", "tcp://[::1]:1", "tcp://lo:1", "ipc:///tmp/x"] {
+            assert!(is_local(local), "{local}");
+        }
+        for open in ["tcp://*:5555", "tcp://0.0.0.0:1", "tcp://192.168.0.1:1", "tcp://eth0:1", "tcp://[::]:1"] {
+            assert!(!is_local(open), "{open}");
+        }
+        let args = |more: &[&str]| Args::parse_from(["giostra-broker"].iter().chain(more));
+        assert!(args(&[]).check().is_ok());
+        assert!(args(&["--backend", "tcp://*:1"]).check().unwrap_err().to_string().contains("--insecure"));
+        assert!(args(&["--backend", "tcp://*:1", "--insecure"]).check().is_ok());
+        assert!(args(&["--backend", "tcp://127.0.0.1:5555"]).check().is_err());
+    }
+}

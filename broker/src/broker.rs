@@ -1,0 +1,434 @@
+//! The core: who gets which request, who counts as dead, what is answered.
+//!
+//! It knows neither sockets nor the clock. Messages and instants come in through `handle_*`; what is to be sent and what
+//! is to be logged comes out of [`Broker::poll_output`], in one order. Inputs may come several at a time: all that they
+//! ask for is settled in one place ([`dealing`]) when the outputs are polled, so that what one worker or client is owed
+//! then travels in one message. Poll until there is nothing more before the next input's effects are to be seen.
+
+mod clients;
+mod dealing;
+mod report;
+mod workers;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use giostra_common::Bytes;
+use giostra_common::protocol::{Failure, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code};
+use giostra_common::socket::Identity;
+use rustc_hash::{FxHashMap, FxHashSet};
+use slab::Slab;
+
+use crate::event::{Event, WorkerLabel};
+use crate::liveness::Liveness;
+use crate::pending::{Pending, Place};
+use crate::queue::NumberedQueue;
+use crate::rotation::{Ring, Rotation};
+use crate::runs::Runs;
+
+/// A client's connection, counted from 1 in each life of a broker. `c1` in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientNumber(pub u64);
+
+/// A worker's registration, counted from 1 in each life of a broker. `w1` in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerNumber(pub u64);
+
+impl fmt::Display for ClientNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+impl fmt::Display for WorkerNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}", self.0)
+    }
+}
+
+/// Where a request is kept while it is unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RequestKey(pub usize);
+
+/// Where a pool is kept while it has workers or requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PoolKey(usize);
+
+/// What whoever runs the broker decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Between two pings of a worker. More than nothing.
+    pub ping_interval: Duration,
+    /// Unanswered pings after which a worker is dropped. At least 1.
+    pub ping_max_out: u32,
+    /// Workers lost while holding a request before it is given up. At least 1.
+    pub max_attempts: u32,
+    /// Pending requests from which on [`Broker::wants_requests`] says no.
+    pub max_pending: usize,
+    /// The most requests in flight to one worker. At least 1.
+    pub window: usize,
+    /// What happens when it is the turn of a worker whose window is full.
+    pub rotation: Rotation,
+    /// The ticket before the first: random, so that tickets from before a restart fit nothing.
+    pub first_ticket: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(1),
+            ping_max_out: 3,
+            max_attempts: 3,
+            max_pending: 1_000_000,
+            window: 1024,
+            rotation: Rotation::Strict,
+            first_ticket: 0,
+        }
+    }
+}
+
+/// Something to do, decided by the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// When a message is to be sent to a client.
+    ToClient(Identity, ToClient),
+    /// When a message is to be sent to a worker.
+    ToWorker(Identity, ToWorker),
+    /// When something is to be logged.
+    Log(Event),
+}
+
+/// The broker's state and its decisions.
+pub struct Broker {
+    settings: Settings,
+    started: Instant,
+    closing: bool,
+
+    clients: FxHashMap<ClientNumber, Client>,
+    client_of: FxHashMap<Identity, ClientNumber>,
+    last_client: u64,
+
+    workers: FxHashMap<WorkerNumber, Worker>,
+    worker_of: FxHashMap<Identity, WorkerNumber>,
+    last_worker: u64,
+    /// Peers that are not registered and have been asked to.
+    asked_to_register: FxHashSet<Identity>,
+
+    pools: Slab<Pool>,
+    pool_of: FxHashMap<Arc<str>, PoolKey>,
+
+    requests: Slab<Request>,
+    last_request: u64,
+    /// Tickets dealt so far. On the wire a ticket is this number after [`Settings::first_ticket`].
+    last_ticket: u64,
+    pending: usize,
+
+    deadlines: BTreeSet<(Instant, RequestKey)>,
+    pings: BTreeSet<(Instant, WorkerNumber)>,
+
+    totals: Totals,
+    outputs: VecDeque<Output>,
+    /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`] looks at.
+    touched_pools: Vec<PoolKey>,
+    touched_clients: Vec<ClientNumber>,
+}
+
+struct Client {
+    identity: Identity,
+    name: Arc<str>,
+    /// Its unanswered requests.
+    held: FxHashMap<RequestId, RequestKey>,
+    /// Replies that go to it with the next message.
+    replies: Vec<Reply>,
+    answered: u64,
+}
+
+struct Worker {
+    identity: Identity,
+    name: Arc<str>,
+    pool: PoolKey,
+    operations: Vec<String>,
+    threads: u32,
+    window: usize,
+    leaving: bool,
+    /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
+    in_flight: NumberedQueue<Flight>,
+    liveness: Liveness,
+    registered: Instant,
+    answered: u64,
+    load: Load,
+    /// Requests that go to it with the next message.
+    batch: Vec<(Ticket, Bytes)>,
+}
+
+/// What a worker said of itself in its last pong.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    computing: u32,
+    waiting: u32,
+    oldest_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Flight {
+    Wanted(RequestKey),
+    Unwanted(ClientNumber, RequestId),
+}
+
+struct Pool {
+    name: Arc<str>,
+    ring: Ring<WorkerNumber>,
+    pending: Pending,
+    /// Its workers, those without a seat included.
+    workers: usize,
+    touched: bool,
+}
+
+struct Request {
+    client: ClientNumber,
+    id: RequestId,
+    pool: PoolKey,
+    body: Bytes,
+    accepted: Instant,
+    time_limit: Option<Duration>,
+    dispatched: Option<Instant>,
+    attempts: u32,
+    /// The workers that were lost while they held it.
+    lost: Vec<Arc<str>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Pending(Place),
+    InFlight {
+        worker: WorkerNumber,
+        ticket: u64,
+        /// The ticket of its first dispatch.
+        order: u64,
+    },
+}
+
+impl Request {
+    fn deadline(&self) -> Option<Instant> {
+        self.time_limit.map(|limit| self.accepted + limit)
+    }
+
+    fn trace(&self, worker: Arc<str>, now: Instant) -> Trace {
+        let dispatched = self.dispatched.unwrap_or(now);
+        Trace {
+            worker,
+            attempts: self.attempts,
+            waited_us: micros(dispatched - self.accepted),
+            took_us: micros(now.saturating_duration_since(dispatched)),
+        }
+    }
+}
+
+impl Worker {
+    fn label(&self, number: WorkerNumber) -> WorkerLabel {
+        WorkerLabel { name: Arc::clone(&self.name), number }
+    }
+}
+
+impl Broker {
+    /// A broker without clients and workers, at the time `now`.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            settings,
+            started: now,
+            closing: false,
+            clients: FxHashMap::default(),
+            client_of: FxHashMap::default(),
+            last_client: 0,
+            workers: FxHashMap::default(),
+            worker_of: FxHashMap::default(),
+            last_worker: 0,
+            asked_to_register: FxHashSet::default(),
+            pools: Slab::new(),
+            pool_of: FxHashMap::default(),
+            requests: Slab::new(),
+            last_request: 0,
+            last_ticket: 0,
+            pending: 0,
+            deadlines: BTreeSet::new(),
+            pings: BTreeSet::new(),
+            totals: Totals::default(),
+            outputs: VecDeque::new(),
+            touched_pools: Vec::new(),
+            touched_clients: Vec::new(),
+        }
+    }
+
+    /// The next thing to do; `None`: all is done. `now` stamps what is dispatched by this.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.settle(now);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let ping = self.pings.first().map(|&(due, _)| due);
+        let deadline = self.deadlines.first().map(|&(due, _)| due);
+        match (ping, deadline) {
+            (Some(ping), Some(deadline)) => Some(ping.min(deadline)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests.
+    ///
+    /// Hand in first what has arrived: it may be the pong.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(due, number)) = self.pings.first()
+            && due <= now
+        {
+            self.ping_is_due(number, now);
+        }
+        let mut expired = Runs::default();
+        while let Some(&(due, key)) = self.deadlines.first()
+            && due <= now
+        {
+            self.expire(key, &mut expired, now);
+        }
+        if !expired.is_empty() {
+            self.log(Event::Expired(expired));
+        }
+    }
+
+    /// Whether there is room for more pending requests; if not, leave the clients' messages where they are.
+    pub fn wants_requests(&self) -> bool {
+        self.pending < self.settings.max_pending
+    }
+
+    /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
+    pub fn in_flight(&self) -> usize {
+        self.workers.values().map(|worker| worker.in_flight.len()).sum()
+    }
+
+    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be answered.
+    pub fn close(&mut self) {
+        self.closing = true;
+        self.log(Event::Closing(self.in_flight() as u64));
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        workers.sort_unstable_by_key(|&(&number, _)| number);
+        let mut clients: Vec<_> = self.clients.iter().collect();
+        clients.sort_unstable_by_key(|&(&number, _)| number);
+        let to_workers = workers.iter().map(|(_, worker)| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
+        let to_clients = clients.iter().map(|(_, client)| Output::ToClient(client.identity.clone(), ToClient::Closing));
+        self.outputs.extend(to_workers.chain(to_clients));
+    }
+
+    fn log(&mut self, event: Event) {
+        self.outputs.push_back(Output::Log(event));
+    }
+
+    fn refuse(&mut self, from: impl fmt::Display, reason: &str) {
+        self.totals.refused += 1;
+        self.log(Event::Refused { from: from.to_string(), reason: reason.into() });
+    }
+
+    fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Instant) {
+        let request = &self.requests[key.0];
+        let limit = request.time_limit.unwrap_or_default();
+        let (worker, what) = match request.state {
+            State::InFlight { worker, .. } => {
+                let name = Arc::clone(&self.workers[&worker].name);
+                let what = format!("{name} was computing it");
+                (name, what)
+            }
+            State::Pending(_) => {
+                let pool = &self.pools[request.pool.0];
+                let workers = match pool.ring.seats().len() {
+                    0 => "which has no worker",
+                    _ => "whose workers were busy",
+                };
+                ("".into(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
+            }
+        };
+        let failure = Failure::new(code::EXPIRED, format!("its time limit of {limit:?} passed while {what}"));
+        let trace = request.trace(worker, now);
+        expired.request(request.client, request.id);
+        self.totals.expired += 1;
+        self.give_up(key, failure, trace);
+    }
+
+    /// Answers a request with an error of the broker's own.
+    fn give_up(&mut self, key: RequestKey, failure: Failure, trace: Trace) {
+        let request = self.forget(key);
+        self.reply(request.client, Reply { id: request.id, outcome: Outcome::Error(failure), trace });
+    }
+
+    /// Takes a request out of every table. What a worker computes of it is no longer wanted.
+    fn forget(&mut self, key: RequestKey) -> Request {
+        let request = self.requests.remove(key.0);
+        if let Some(deadline) = request.deadline() {
+            self.deadlines.remove(&(deadline, key));
+        }
+        match request.state {
+            State::Pending(place) => {
+                self.pools[request.pool.0].pending.remove(place, request.client);
+                self.pending -= 1;
+                self.touch_pool(request.pool);
+            }
+            State::InFlight { worker, ticket, .. } => {
+                let flight = self.workers.get_mut(&worker).and_then(|worker| worker.in_flight.get_mut(ticket));
+                if let Some(flight) = flight {
+                    *flight = Flight::Unwanted(request.client, request.id);
+                }
+            }
+        }
+        if let Some(client) = self.clients.get_mut(&request.client) {
+            client.held.remove(&request.id);
+        }
+        request
+    }
+
+    /// Puts a reply into its client's next message.
+    fn reply(&mut self, to: ClientNumber, reply: Reply) {
+        let Some(client) = self.clients.get_mut(&to) else { return };
+        if client.replies.is_empty() {
+            self.touched_clients.push(to);
+        }
+        client.replies.push(reply);
+        client.answered += 1;
+    }
+
+    fn touch_pool(&mut self, key: PoolKey) {
+        let pool = &mut self.pools[key.0];
+        if !pool.touched {
+            pool.touched = true;
+            self.touched_pools.push(key);
+        }
+    }
+
+    /// The pool of that name, made if there is none. It goes when nothing is in it: see [`Self::settle`].
+    fn pool(&mut self, name: &str) -> PoolKey {
+        let key = match self.pool_of.get(name) {
+            Some(&key) => key,
+            None => {
+                let name: Arc<str> = name.into();
+                let pool = Pool {
+                    name: Arc::clone(&name),
+                    ring: Ring::default(),
+                    pending: Pending::default(),
+                    workers: 0,
+                    touched: false,
+                };
+                let key = PoolKey(self.pools.insert(pool));
+                self.pool_of.insert(name, key);
+                key
+            }
+        };
+        self.touch_pool(key);
+        key
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}

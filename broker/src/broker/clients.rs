@@ -1,0 +1,185 @@
+//! What clients say.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use giostra_common::protocol::{FromClient, RequestId, ToClient, VERSION};
+use giostra_common::socket::Identity;
+use giostra_common::{Bytes, name};
+use rustc_hash::FxHashMap;
+
+use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, State};
+use crate::event::Event;
+use crate::pending::Place;
+use crate::runs::Runs;
+
+impl Broker {
+    /// A message came from a client.
+    pub fn handle_client(&mut self, from: &Identity, message: FromClient, now: Instant) {
+        let known = self.client_of.get(from).copied();
+        match (message, known) {
+            (FromClient::Hello { version, name }, _) => self.hello(from, version, &name),
+            (FromClient::Disconnected, Some(client)) => self.client_leaves(client, "connection broke"),
+            (FromClient::Disconnected, None) => {}
+            (_, None) => self.refuse_client(from, "say Hello first"),
+            (FromClient::Submit { pool, timeout_ms, requests }, Some(client)) => {
+                self.submit(client, &pool, timeout_ms, requests, now);
+            }
+            (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
+            (FromClient::Inspect, Some(_)) => {
+                let status = Box::new(self.status(now));
+                self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(*status)));
+            }
+            (FromClient::Drain { worker }, Some(_)) => self.drain(from, &worker),
+        }
+    }
+
+    /// Something came from a client that is no message.
+    pub fn handle_malformed_client(&mut self, from: &Identity, error: &str) {
+        self.refuse_client(from, error);
+    }
+
+    /// A message to a client had nowhere to go.
+    pub fn handle_unreachable_client(&mut self, to: &Identity) {
+        if let Some(&client) = self.client_of.get(to) {
+            self.client_leaves(client, "unreachable");
+        }
+    }
+
+    /// A client does not take its replies, and has been given enough of them.
+    pub fn handle_overdue_client(&mut self, to: &Identity) {
+        if let Some(&client) = self.client_of.get(to) {
+            self.client_leaves(client, "does not read its replies");
+        }
+    }
+
+    fn refuse_client(&mut self, from: &Identity, reason: &str) {
+        match self.client_of.get(from).copied() {
+            Some(client) => self.refuse(client, reason),
+            None => self.refuse("a client", reason),
+        }
+        self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
+    }
+
+    fn hello(&mut self, from: &Identity, version: u32, name: &str) {
+        if version != VERSION {
+            let reason = format!("this broker speaks version {VERSION} of the protocol, not {version}");
+            return self.refuse_client(from, &reason);
+        }
+        if let Err(bad) = name::check(name) {
+            return self.refuse_client(from, &bad.to_string());
+        }
+        let number = match self.client_of.get(from) {
+            Some(&number) => number,
+            None => {
+                self.last_client += 1;
+                let number = ClientNumber(self.last_client);
+                let name: Arc<str> = name.into();
+                self.client_of.insert(from.clone(), number);
+                self.clients.insert(
+                    number,
+                    Client {
+                        identity: from.clone(),
+                        name: Arc::clone(&name),
+                        held: FxHashMap::default(),
+                        replies: Vec::new(),
+                        answered: 0,
+                    },
+                );
+                self.log(Event::ClientJoined(number, name));
+                number
+            }
+        };
+        let welcome = ToClient::Welcome { version: VERSION, client: number.0 };
+        self.outputs.push_back(Output::ToClient(from.clone(), welcome));
+        if self.closing {
+            self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Closing));
+        }
+    }
+
+    fn submit(
+        &mut self,
+        number: ClientNumber,
+        pool: &str,
+        timeout_ms: u64,
+        requests: Vec<(RequestId, Bytes)>,
+        now: Instant,
+    ) {
+        if self.closing {
+            // The client has been told; it sends them again to the next broker.
+            return;
+        }
+        if let Err(bad) = name::check(pool) {
+            let identity = self.clients[&number].identity.clone();
+            return self.refuse_client(&identity, &format!("pool: {bad}"));
+        }
+        // A limit too far away to be an instant is none.
+        let time_limit = Some(Duration::from_millis(timeout_ms))
+            .filter(|limit| !limit.is_zero() && now.checked_add(*limit).is_some());
+        let pool = self.pool(pool);
+        let client = self.clients.get_mut(&number).expect("its number was just looked up");
+        let mut accepted = Runs::default();
+        for (id, body) in requests {
+            if client.held.contains_key(&id) {
+                continue;
+            }
+            self.last_request += 1;
+            let place = Place::Fresh(self.last_request);
+            let key = RequestKey(self.requests.insert(Request {
+                client: number,
+                id,
+                pool,
+                body,
+                accepted: now,
+                time_limit,
+                dispatched: None,
+                attempts: 0,
+                lost: Vec::new(),
+                state: State::Pending(place),
+            }));
+            client.held.insert(id, key);
+            self.pools[pool.0].pending.push(place, number, key);
+            self.pending += 1;
+            if let Some(limit) = time_limit {
+                self.deadlines.insert((now + limit, key));
+            }
+            accepted.request(number, id);
+        }
+        if !accepted.is_empty() {
+            self.totals.accepted += accepted.len();
+            let pool = Arc::clone(&self.pools[pool.0].name);
+            self.log(Event::Accepted { requests: accepted, pool });
+        }
+    }
+
+    fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {
+        let mut cancelled = Runs::default();
+        for &id in ids {
+            if let Some(&key) = self.clients[&number].held.get(&id) {
+                self.forget(key);
+                cancelled.request(number, id);
+            }
+        }
+        if !cancelled.is_empty() {
+            self.totals.cancelled += cancelled.len();
+            self.log(Event::Cancelled(cancelled));
+        }
+    }
+
+    fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
+        let client = self.clients.remove(&number).expect("its number was just looked up");
+        self.client_of.remove(&client.identity);
+        let mut keys: Vec<_> = client.held.into_values().collect();
+        // In the order of arrival, so that nothing hangs on a hash map's.
+        keys.sort_unstable_by_key(|key| self.requests[key.0].id);
+        let (mut cancelled, mut unwanted) = (0, 0);
+        for key in keys {
+            match self.forget(key).state {
+                State::Pending(_) => cancelled += 1,
+                State::InFlight { .. } => unwanted += 1,
+            }
+        }
+        self.totals.cancelled += cancelled + unwanted;
+        self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted });
+    }
+}

@@ -1,0 +1,129 @@
+//! The one place where what is possible is done: pending requests are dealt to workers with room, and what each worker
+//! and each client is owed is put into one message.
+
+use std::time::Instant;
+
+use giostra_common::protocol::{Ticket, ToClient, ToWorker};
+
+use super::{Broker, Flight, Output, PoolKey, State, WorkerNumber};
+use crate::event::Event;
+use crate::pending::Place;
+use crate::rotation::Rotation;
+use crate::runs::Runs;
+
+/// What one worker was dealt in one pass.
+#[derive(Default)]
+struct Hand {
+    tickets: Runs,
+    requests: Runs,
+}
+
+impl Broker {
+    pub(super) fn settle(&mut self, now: Instant) {
+        let mut pools = std::mem::take(&mut self.touched_pools);
+        for key in pools.drain(..) {
+            let batched = if self.closing { Vec::new() } else { self.deal(key, now) };
+            for number in batched {
+                let worker = self.workers.get_mut(&number).expect("it was just dealt to");
+                let batch = std::mem::take(&mut worker.batch);
+                self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
+            }
+            let pool = &mut self.pools[key.0];
+            pool.touched = false;
+            if pool.workers == 0 && pool.pending.is_empty() {
+                let pool = self.pools.remove(key.0);
+                self.pool_of.remove(&pool.name);
+            }
+        }
+        self.touched_pools = pools;
+        let mut clients = std::mem::take(&mut self.touched_clients);
+        for number in clients.drain(..) {
+            // One that has left meanwhile is owed nothing.
+            let Some(client) = self.clients.get_mut(&number) else { continue };
+            let replies = std::mem::take(&mut client.replies);
+            self.outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
+        }
+        self.touched_clients = clients;
+    }
+
+    /// Deals the pool's pending requests as far as there is room. The workers that were dealt to, in their order.
+    fn deal(&mut self, pool: PoolKey, now: Instant) -> Vec<WorkerNumber> {
+        let mut batched = Vec::new();
+        // Two passes, so that a line of the log is either of requests dealt again or of new ones.
+        for again in [true, false] {
+            if self.pools[pool.0].pending.has_returned() == again {
+                self.deal_pass(pool, again, &mut batched, now);
+            }
+        }
+        batched
+    }
+
+    fn deal_pass(&mut self, pool_key: PoolKey, again: bool, batched: &mut Vec<WorkerNumber>, now: Instant) {
+        let pool = &mut self.pools[pool_key.0];
+        let (rotation, laps_of) = (self.settings.rotation, pool.ring.seats().len());
+        // By seat, in the order of the first deal.
+        let mut hands: Vec<(WorkerNumber, Hand)> = Vec::new();
+        let mut dealt = 0;
+        while !pool.pending.is_empty() && pool.pending.has_returned() == again {
+            let workers = &self.workers;
+            let has_room = |number| {
+                let worker = &workers[&number];
+                worker.in_flight.len() < worker.window
+            };
+            let Some(number) = pool.ring.turn(rotation, has_room) else { break };
+            let key = pool.pending.pop().expect("it is not empty");
+            self.pending -= 1;
+            self.last_ticket += 1;
+            let ticket = self.last_ticket;
+
+            let request = &mut self.requests[key.0];
+            let order = match request.state {
+                State::Pending(Place::Returned(order)) => order,
+                _ => ticket,
+            };
+            request.state = State::InFlight { worker: number, ticket, order };
+            request.attempts += 1;
+            request.dispatched = Some(now);
+
+            let worker = self.workers.get_mut(&number).expect("a seated worker is here");
+            if worker.batch.is_empty() {
+                batched.push(number);
+            }
+            worker.in_flight.push(ticket, Flight::Wanted(key));
+            worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
+
+            let index = match rotation {
+                Rotation::Strict => dealt % laps_of,
+                Rotation::Available => hands.iter().position(|&(seat, _)| seat == number).unwrap_or(hands.len()),
+            };
+            if index == hands.len() {
+                hands.push((number, Hand::default()));
+            }
+            let hand = &mut hands[index].1;
+            hand.tickets.ticket(ticket);
+            hand.requests.request(request.client, request.id);
+            dealt += 1;
+        }
+        self.totals.dispatched += dealt as u64;
+        if again {
+            self.totals.redispatched += dealt as u64;
+        }
+        let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
+        self.log_hands(hands, begun_lap, again);
+    }
+
+    /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so the lines, too, go
+    /// round the ring without a break.
+    fn log_hands(&mut self, mut hands: Vec<(WorkerNumber, Hand)>, begun_lap: usize, again: bool) {
+        let mut begun = Vec::new();
+        for (number, hand) in hands.iter_mut().take(begun_lap) {
+            if let (Some(tickets), Some(requests)) = (hand.tickets.split_last(), hand.requests.split_last()) {
+                begun.push((*number, Hand { tickets, requests }));
+            }
+        }
+        for (number, Hand { tickets, requests }) in hands.into_iter().chain(begun) {
+            let worker = self.workers[&number].label(number);
+            self.log(Event::Dispatched { worker, again, tickets, requests });
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the broker says of itself, and whether its tables agree with each other.
+
+use std::time::{Duration, Instant};
+
+use giostra_common::protocol::{ClientStatus, Status, WorkerStatus};
+
+use super::{Broker, Flight, State, Worker, WorkerNumber};
+use crate::pending::Place;
+
+impl Broker {
+    /// What the broker is doing. Counted from the tables themselves.
+    pub fn status(&self, now: Instant) -> Status {
+        let mut workers: Vec<_> = self.workers.iter().map(|(&number, worker)| (number, worker)).collect();
+        workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
+        let mut clients: Vec<_> = self.clients.iter().collect();
+        clients.sort_unstable_by_key(|&(&number, _)| number);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: millis(now - self.started),
+            rotation: self.settings.rotation.to_string(),
+            pending: self.pending as u64,
+            in_flight: (self.requests.len() - self.pending) as u64,
+            totals: self.totals,
+            workers: workers.into_iter().map(|(number, worker)| self.worker_status(number, worker, now)).collect(),
+            clients: clients
+                .into_iter()
+                .map(|(number, client)| ClientStatus {
+                    name: client.name.to_string(),
+                    number: number.0,
+                    unanswered: client.held.len() as u64,
+                    answered: client.answered,
+                })
+                .collect(),
+        }
+    }
+
+    fn worker_status(&self, number: WorkerNumber, worker: &Worker, now: Instant) -> WorkerStatus {
+        let state = match worker {
+            _ if worker.liveness.silent() => "silent",
+            _ if worker.leaving => "leaving",
+            _ if worker.in_flight.is_empty() => "idle",
+            _ => "busy",
+        };
+        WorkerStatus {
+            name: worker.name.to_string(),
+            number: number.0,
+            pool: self.pools[worker.pool.0].name.to_string(),
+            state: state.into(),
+            in_flight: worker.in_flight.len() as u64,
+            window: worker.window as u64,
+            answered: worker.answered,
+            computing: worker.load.computing,
+            waiting: worker.load.waiting,
+            oldest_ms: worker.load.oldest_ms,
+            pings_out: worker.liveness.out(),
+            threads: worker.threads,
+            operations: worker.operations.clone(),
+            registered_ms: millis(now - worker.registered),
+        }
+    }
+
+    /// Panics if the tables contradict each other. Walks through all of them: for tests, after each step.
+    ///
+    /// To be called when [`Self::poll_output`] has nothing more.
+    pub fn check(&self) {
+        let mut in_flight = 0;
+        for (number, worker) in &self.workers {
+            assert_eq!(self.worker_of.get(&worker.identity), Some(number));
+            assert!(self.pings.contains(&(worker.liveness.due(), *number)), "{number} is never pinged");
+            assert!(worker.in_flight.len() <= worker.window, "{number} has more than its window");
+            assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
+            let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&seat| seat == number).count();
+            assert_eq!(seated, usize::from(!worker.leaving), "{number} has {seated} seats");
+            for flight in worker.in_flight.iter() {
+                let &Flight::Wanted(key) = flight else { continue };
+                let state = self.requests[key.0].state;
+                assert!(matches!(state, State::InFlight { worker, .. } if worker == *number), "{state:?}");
+                in_flight += 1;
+            }
+        }
+        assert_eq!(self.worker_of.len(), self.workers.len());
+        assert_eq!(self.pings.len(), self.workers.len());
+        assert_eq!(self.requests.len(), self.pending + in_flight, "a request is neither pending nor in flight");
+
+        let mut held = 0;
+        for (number, client) in &self.clients {
+            assert_eq!(self.client_of.get(&client.identity), Some(number));
+            assert!(client.replies.is_empty(), "{number} was not sent its replies");
+            for (id, key) in &client.held {
+                let request = &self.requests[key.0];
+                assert_eq!((request.client, request.id), (*number, *id));
+                held += 1;
+            }
+        }
+        assert_eq!(self.client_of.len(), self.clients.len());
+        assert_eq!(held, self.requests.len(), "a request belongs to no client");
+
+        let limited = self.requests.iter().filter(|(_, request)| request.time_limit.is_some()).count();
+        assert_eq!(self.deadlines.len(), limited);
+        assert_eq!(self.pools.iter().map(|(_, pool)| pool.pending.len()).sum::<usize>(), self.pending);
+        assert_eq!(self.pools.len(), self.pool_of.len());
+        for (key, pool) in &self.pools {
+            assert!(pool.workers > 0 || !pool.pending.is_empty(), "pool {} is empty", pool.name);
+            assert_eq!(pool.workers, self.workers.values().filter(|worker| worker.pool.0 == key).count());
+            let room = pool.ring.seats().iter().all(|seat| {
+                let worker = &self.workers[seat];
+                worker.in_flight.len() < worker.window
+            });
+            let idle = !pool.ring.seats().is_empty() && room && !self.closing;
+            assert!(!idle || pool.pending.is_empty(), "requests wait in pool {} though all its workers have room", pool.name);
+        }
+        let returned = self.requests.iter().filter(|(_, request)| !request.lost.is_empty());
+        for (_, request) in returned {
+            assert!(!matches!(request.state, State::Pending(Place::Fresh(_))), "a returned request lost its place");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}

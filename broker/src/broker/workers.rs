@@ -1,0 +1,306 @@
+//! What workers say, and what their silence says.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use giostra_common::name;
+use giostra_common::protocol::{
+    Failure, FromWorker, Outcome, Reply, Ticket, ToClient, ToWorker, VERSION, code,
+};
+use giostra_common::socket::Identity;
+
+use super::{Broker, Flight, Load, Output, PoolKey, RequestKey, State, Worker, WorkerNumber};
+use crate::event::{Dropped, Event};
+use crate::liveness::{Due, Liveness};
+use crate::pending::Place;
+use crate::queue::NumberedQueue;
+use crate::runs::Runs;
+
+impl Broker {
+    /// A message came from a worker.
+    pub fn handle_worker(&mut self, from: &Identity, message: FromWorker, now: Instant) {
+        let known = self.worker_of.get(from).copied();
+        if let Some(number) = known {
+            self.worker(number).liveness.heard();
+        }
+        match (message, known) {
+            (FromWorker::Register { version, name, pool, operations, threads, window }, _) => {
+                if let Some(number) = known {
+                    self.drop_worker(number, Dropped::RegisteredAgain, now);
+                }
+                match check_registration(version, &name, &pool) {
+                    Ok(()) => self.register(from, &name, &pool, operations, threads, window, now),
+                    Err(reason) => self.refuse_worker(from, &reason),
+                }
+            }
+            (FromWorker::Disconnected, Some(number)) => self.drop_worker(number, Dropped::ConnectionBroke, now),
+            (FromWorker::Disconnected, None) => {
+                self.asked_to_register.remove(from);
+            }
+            (FromWorker::Replies(replies), Some(number)) => self.replies(number, replies, now),
+            (FromWorker::Replies(replies), None) => {
+                let late = replies.len() as u64;
+                self.totals.discarded += late;
+                self.log(Event::Discarded { worker: None, requests: Runs::default(), late });
+                self.ask_to_register(from);
+            }
+            (FromWorker::Pong { computing, waiting, oldest_ms, .. }, Some(number)) => {
+                self.worker(number).load = Load { computing, waiting, oldest_ms };
+            }
+            (FromWorker::Leave, Some(number)) => self.leave(number, false),
+            // Whoever is not registered owes nothing.
+            (FromWorker::Leave, None) => self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Goodbye)),
+            (FromWorker::Pong { .. }, None) => self.ask_to_register(from),
+        }
+    }
+
+    /// Something came from a worker that is no message: what it should have been is lost, so the worker is dropped.
+    pub fn handle_malformed_worker(&mut self, from: &Identity, error: &str, now: Instant) {
+        match self.worker_of.get(from).copied() {
+            Some(number) => {
+                self.totals.refused += 1;
+                self.drop_worker(number, Dropped::Malformed(error.into()), now);
+                let reason = error.into();
+                self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason }));
+                self.ask_to_register(from);
+            }
+            None => self.refuse_worker(from, error),
+        }
+    }
+
+    /// A message to a worker had nowhere to go.
+    pub fn handle_unreachable_worker(&mut self, to: &Identity, now: Instant) {
+        if let Some(&number) = self.worker_of.get(to) {
+            self.drop_worker(number, Dropped::Unreachable, now);
+        }
+    }
+
+    /// A ping of this worker is due.
+    pub(super) fn ping_is_due(&mut self, number: WorkerNumber, now: Instant) {
+        let (interval, max_out) = (self.settings.ping_interval, self.settings.ping_max_out);
+        let worker = self.worker(number);
+        let due = worker.liveness.due();
+        match worker.liveness.on_due(interval, max_out, now) {
+            Due::Dead(out) => self.drop_worker(number, Dropped::Silent(out), now),
+            Due::Ping(sequence) => {
+                let (identity, next) = (worker.identity.clone(), worker.liveness.due());
+                self.pings.remove(&(due, number));
+                self.pings.insert((next, number));
+                self.outputs.push_back(Output::ToWorker(identity, ToWorker::Ping { sequence }));
+            }
+        }
+    }
+
+    /// Begins to drain the workers of this name, for the client `from`.
+    pub(super) fn drain(&mut self, from: &Identity, name: &str) {
+        let mut numbers: Vec<_> =
+            self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(&number, _)| number).collect();
+        numbers.sort_unstable();
+        let answer = if numbers.is_empty() {
+            ToClient::Refused { reason: format!("there is no worker '{name}'; status lists the workers") }
+        } else {
+            ToClient::Draining { worker: name.into() }
+        };
+        for number in numbers {
+            self.leave(number, true);
+        }
+        self.outputs.push_back(Output::ToClient(from.clone(), answer));
+    }
+
+    fn worker(&mut self, number: WorkerNumber) -> &mut Worker {
+        self.workers.get_mut(&number).expect("a worker's number is in the other tables as long as the worker is here")
+    }
+
+    fn refuse_worker(&mut self, from: &Identity, reason: &str) {
+        self.refuse("a worker", reason);
+        self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason: reason.into() }));
+    }
+
+    /// Once a connection, until it registers: a thawed worker has many things to say at once.
+    fn ask_to_register(&mut self, from: &Identity) {
+        if self.asked_to_register.insert(from.clone()) {
+            self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::RegisterAgain));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of one message
+    fn register(
+        &mut self,
+        from: &Identity,
+        name: &str,
+        pool: &str,
+        operations: Vec<String>,
+        threads: u32,
+        window: u32,
+        now: Instant,
+    ) {
+        self.asked_to_register.remove(from);
+        self.last_worker += 1;
+        let number = WorkerNumber(self.last_worker);
+        let pool_key = self.pool(pool);
+        let pool = &mut self.pools[pool_key.0];
+        pool.ring.join(number);
+        pool.workers += 1;
+        let (pool, seats) = (Arc::clone(&pool.name), pool.ring.seats().len());
+        let window = match window {
+            0 => self.settings.window,
+            wanted => self.settings.window.min(wanted as usize),
+        };
+        let liveness = Liveness::new(self.settings.ping_interval, now);
+        self.pings.insert((liveness.due(), number));
+        let worker = Worker {
+            identity: from.clone(),
+            name: name.into(),
+            pool: pool_key,
+            operations,
+            threads,
+            window,
+            leaving: false,
+            in_flight: NumberedQueue::default(),
+            liveness,
+            registered: now,
+            answered: 0,
+            load: Load::default(),
+            batch: Vec::new(),
+        };
+        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats });
+        self.worker_of.insert(from.clone(), number);
+        self.workers.insert(number, worker);
+        let welcome = ToWorker::Welcome {
+            version: VERSION,
+            worker: number.0,
+            ping_interval_ms: self.settings.ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
+            ping_max_out: self.settings.ping_max_out,
+        };
+        self.outputs.push_back(Output::ToWorker(from.clone(), welcome));
+        if self.closing {
+            self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Closing));
+        }
+    }
+
+    fn replies(&mut self, number: WorkerNumber, replies: Vec<(Ticket, Outcome)>, now: Instant) {
+        let (mut results, mut errors, mut unwanted, mut late) = (Runs::default(), Runs::default(), Runs::default(), 0);
+        for (ticket, outcome) in replies {
+            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
+            let key = match self.worker(number).in_flight.take(ticket) {
+                Some(Flight::Wanted(key)) => key,
+                Some(Flight::Unwanted(client, id)) => {
+                    unwanted.request(client, id);
+                    continue;
+                }
+                None => {
+                    late += 1;
+                    continue;
+                }
+            };
+            let request = self.forget(key);
+            match outcome {
+                Outcome::Ok(_) => &mut results,
+                Outcome::Error(_) => &mut errors,
+            }
+            .request(request.client, request.id);
+            let trace = request.trace(Arc::clone(&self.workers[&number].name), now);
+            self.reply(request.client, Reply { id: request.id, outcome, trace });
+        }
+        let answered = results.len() + errors.len();
+        self.totals.answered += answered;
+        self.totals.discarded += unwanted.len() + late;
+        let worker = self.worker(number);
+        worker.answered += answered;
+        let (label, pool, finished) = (worker.label(number), worker.pool, worker.leaving && worker.in_flight.is_empty());
+        for (errors, requests) in [(false, results), (true, errors)] {
+            if !requests.is_empty() {
+                self.log(Event::Replied { worker: label.clone(), errors, requests });
+            }
+        }
+        if late > 0 || !unwanted.is_empty() {
+            self.log(Event::Discarded { worker: Some(label), requests: unwanted, late });
+        }
+        self.touch_pool(pool);
+        if finished {
+            self.goodbye(number);
+        }
+    }
+
+    /// Takes the worker's seat away; it finishes what it has.
+    fn leave(&mut self, number: WorkerNumber, drained: bool) {
+        let worker = self.worker(number);
+        if worker.leaving {
+            return;
+        }
+        worker.leaving = true;
+        let (label, pool, in_flight) = (worker.label(number), worker.pool, worker.in_flight.len());
+        self.pools[pool.0].ring.leave(number);
+        self.touch_pool(pool);
+        self.log(Event::WorkerLeaving { worker: label, drained, in_flight });
+        if in_flight == 0 {
+            self.goodbye(number);
+        }
+    }
+
+    /// A leaving worker owes nothing more.
+    fn goodbye(&mut self, number: WorkerNumber) {
+        let worker = self.remove_worker(number);
+        self.log(Event::WorkerLeft(worker.label(number)));
+        self.outputs.push_back(Output::ToWorker(worker.identity, ToWorker::Goodbye));
+    }
+
+    /// A worker is lost: its requests go back, to be dispatched before all others.
+    fn drop_worker(&mut self, number: WorkerNumber, reason: Dropped, now: Instant) {
+        let worker = self.remove_worker(number);
+        let mut returned = Runs::default();
+        let mut poisoned = Vec::new();
+        for flight in worker.in_flight.iter() {
+            let &Flight::Wanted(key) = flight else { continue };
+            let request = &mut self.requests[key.0];
+            request.lost.push(Arc::clone(&worker.name));
+            let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
+            let place = Place::Returned(order);
+            request.state = State::Pending(place);
+            returned.request(request.client, request.id);
+            self.pools[request.pool.0].pending.push(place, request.client, key);
+            self.pending += 1;
+            if request.lost.len() as u64 >= u64::from(self.settings.max_attempts) {
+                poisoned.push(key);
+            }
+        }
+        self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned });
+        for key in poisoned {
+            self.poison(key, now);
+        }
+    }
+
+    fn poison(&mut self, key: RequestKey, now: Instant) {
+        let request = &self.requests[key.0];
+        let workers = request.lost.clone();
+        let message = format!(
+            "given up: {} workers were lost while they held it ({}); it may be what ends them",
+            workers.len(),
+            workers.join(", ")
+        );
+        let trace = request.trace("".into(), now);
+        let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
+        self.totals.poisoned += 1;
+        self.log(event);
+        self.give_up(key, Failure::new(code::POISON, message), trace);
+    }
+
+    fn remove_worker(&mut self, number: WorkerNumber) -> Worker {
+        let worker = self.workers.remove(&number).expect("a worker is removed once");
+        self.worker_of.remove(&worker.identity);
+        self.pings.remove(&(worker.liveness.due(), number));
+        let PoolKey(pool) = worker.pool;
+        self.pools[pool].ring.leave(number);
+        self.pools[pool].workers -= 1;
+        self.touch_pool(worker.pool);
+        worker
+    }
+}
+
+fn check_registration(version: u32, name: &str, pool: &str) -> Result<(), String> {
+    if version != VERSION {
+        return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
+    }
+    name::check(name).map_err(|bad| bad.to_string())?;
+    name::check(pool).map_err(|bad| format!("pool: {bad}"))
+}

@@ -1,0 +1,219 @@
+//! What the broker did, for its log: the evidence from which its promises are proved.
+//!
+//! `docs/log.md` describes the lines for whoever reads them by program; they are as settled as the protocol.
+
+use std::fmt;
+use std::sync::Arc;
+
+use log::Level;
+
+use crate::broker::{ClientNumber, WorkerNumber};
+use crate::runs::Runs;
+
+/// A worker as the log names it: `worker-1 w1`. The name is a label, the number identifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerLabel {
+    /// The name it gave.
+    pub name: Arc<str>,
+    /// The number of its registration.
+    pub number: WorkerNumber,
+}
+
+impl fmt::Display for WorkerLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.number)
+    }
+}
+
+/// Why a worker is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// When its connection broke.
+    ConnectionBroke,
+    /// When it left this many pings unanswered.
+    Silent(u32),
+    /// When a message to it had nowhere to go.
+    Unreachable,
+    /// When it registered a second time: it has forgotten what it was handed.
+    RegisteredAgain,
+    /// When it sent something that is no message.
+    Malformed(String),
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectionBroke => f.write_str("connection broke"),
+            Self::Silent(pings) => write!(f, "{pings} pings unanswered"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::RegisteredAgain => f.write_str("registered again"),
+            Self::Malformed(error) => write!(f, "sent something unreadable: {error}"),
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// When a client said hello.
+    ClientJoined(ClientNumber, Arc<str>),
+    /// When a client's connection ended.
+    ClientLeft {
+        /// Which.
+        client: ClientNumber,
+        /// Why.
+        reason: &'static str,
+        /// Its requests that were cancelled before they were dispatched.
+        cancelled: u64,
+        /// Its requests whose replies will be discarded.
+        unwanted: u64,
+    },
+    /// When a worker registered.
+    WorkerJoined {
+        /// Which.
+        worker: WorkerLabel,
+        /// Its pool.
+        pool: Arc<str>,
+        /// How many requests it computes at once.
+        threads: u32,
+        /// The most requests it is handed at once.
+        window: usize,
+        /// The seats in its ring, its own included.
+        seats: usize,
+    },
+    /// When a worker gave up its seat to finish what it has.
+    WorkerLeaving {
+        /// Which.
+        worker: WorkerLabel,
+        /// Whether it was told to, or wanted to itself.
+        drained: bool,
+        /// What it has to finish.
+        in_flight: usize,
+    },
+    /// When a leaving worker owed nothing more.
+    WorkerLeft(WorkerLabel),
+    /// When a worker was lost.
+    WorkerDropped {
+        /// Which.
+        worker: WorkerLabel,
+        /// Why.
+        reason: Dropped,
+        /// Its unanswered requests, which go to the next seats.
+        returned: Runs,
+    },
+    /// When requests were accepted.
+    Accepted {
+        /// Which.
+        requests: Runs,
+        /// For which pool.
+        pool: Arc<str>,
+    },
+    /// When requests were handed to a worker.
+    Dispatched {
+        /// To whom.
+        worker: WorkerLabel,
+        /// Whether other workers were lost while they held them.
+        again: bool,
+        /// The tickets, in the order of the requests.
+        tickets: Runs,
+        /// Which.
+        requests: Runs,
+    },
+    /// When a worker replied to requests, and the replies went to their clients.
+    Replied {
+        /// Who.
+        worker: WorkerLabel,
+        /// Whether with errors.
+        errors: bool,
+        /// To which.
+        requests: Runs,
+    },
+    /// When replies came that nobody waited for any more.
+    Discarded {
+        /// From which worker, if it is registered.
+        worker: Option<WorkerLabel>,
+        /// The requests, if they are known: cancelled, expired, or their client has left.
+        requests: Runs,
+        /// How many had tickets that are not this worker's: it was dropped meanwhile, or the broker was restarted.
+        late: u64,
+    },
+    /// When requests reached their time limit.
+    Expired(Runs),
+    /// When a request had been with too many workers that were lost.
+    Poisoned {
+        /// Which.
+        request: Runs,
+        /// The workers' names.
+        workers: Vec<Arc<str>>,
+    },
+    /// When a client cancelled requests.
+    Cancelled(Runs),
+    /// When a message was not accepted.
+    Refused {
+        /// From whom, as far as known.
+        from: String,
+        /// Why.
+        reason: String,
+    },
+    /// When the broker was asked to finish: so many requests are in flight.
+    Closing(u64),
+}
+
+impl Event {
+    /// How much it matters to whoever watches: what happens to single requests is only debugging.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::WorkerDropped { .. } | Self::Poisoned { .. } | Self::Refused { .. } => Level::Warn,
+            Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
+            Self::Accepted { .. } | Self::Dispatched { .. } | Self::Replied { .. } => Level::Debug,
+            _ => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientJoined(client, name) => write!(f, "client-joined {client} {name}"),
+            Self::ClientLeft { client, reason, cancelled, unwanted } => {
+                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted} reason={reason}")
+            }
+            Self::WorkerJoined { worker, pool, threads, window, seats } => {
+                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")
+            }
+            Self::WorkerLeaving { worker, drained, in_flight } => {
+                let reason = if *drained { "drained" } else { "wants to" };
+                write!(f, "leaving {worker} in-flight={in_flight} reason={reason}")
+            }
+            Self::WorkerLeft(worker) => write!(f, "left {worker}"),
+            Self::WorkerDropped { worker, reason, returned } => {
+                write!(f, "dropped {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;
+                write!(f, "reason={reason}")
+            }
+            Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
+            Self::Dispatched { worker, again, tickets, requests } => {
+                write!(f, "{} {worker} {tickets} {requests}", if *again { "redispatch" } else { "dispatch" })
+            }
+            Self::Replied { worker, errors, requests } => {
+                write!(f, "{} {worker} {requests}", if *errors { "reply-error" } else { "reply" })
+            }
+            Self::Discarded { worker, requests, late } => {
+                f.write_str("discard ")?;
+                match worker {
+                    Some(worker) => write!(f, "{worker}")?,
+                    None => f.write_str("? ?")?,
+                }
+                write!(f, " late={late}{}{requests}", space_if(!requests.is_empty()))
+            }
+            Self::Expired(requests) => write!(f, "expire {requests}"),
+            Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", workers.join(",")),
+            Self::Cancelled(requests) => write!(f, "cancel {requests}"),
+            Self::Refused { from, reason } => write!(f, "refuse {from} reason={reason}"),
+            Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
+        }
+    }
+}
+
+fn space_if(some: bool) -> &'static str {
+    if some { " " } else { "" }
+}

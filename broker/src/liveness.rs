@@ -1,0 +1,96 @@
+//! Whether a worker still answers.
+//!
+//! Each worker is pinged once an interval. When the next ping is due and `max_out` earlier ones are unanswered, the
+//! worker is dead: a worker that froze right after a pong is found out `max_out` to `max_out + 1` intervals later.
+//!
+//! Any message from a worker is a sign of life and clears the count: a pong may stand behind a thousand replies.
+//!
+//! A stall of the broker itself counts against nobody: pings are counted when they are sent, the next is due one
+//! interval after the last was really sent, and the shell hands in what has arrived before it asks who is due.
+
+use std::time::{Duration, Instant};
+
+/// What to do when a ping is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// When the worker is to be pinged, with this sequence number.
+    Ping(u64),
+    /// When it has left this many pings unanswered, and is dead.
+    Dead(u32),
+}
+
+/// The pings of one worker.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    sequence: u64,
+    out: u32,
+    due: Instant,
+}
+
+impl Liveness {
+    /// Of a worker that has registered just now.
+    pub fn new(interval: Duration, now: Instant) -> Self {
+        Self { sequence: 0, out: 0, due: now + interval }
+    }
+
+    /// When the next ping is due.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Pings that are unanswered.
+    pub fn out(&self) -> u32 {
+        self.out
+    }
+
+    /// Whether a ping has been unanswered for a whole interval.
+    pub fn silent(&self) -> bool {
+        self.out > 1
+    }
+
+    /// The worker has sent something.
+    pub fn heard(&mut self) {
+        self.out = 0;
+    }
+
+    /// A ping is due: counts it, unless the worker is dead.
+    pub fn on_due(&mut self, interval: Duration, max_out: u32, now: Instant) -> Due {
+        if self.out >= max_out {
+            return Due::Dead(self.out);
+        }
+        self.out += 1;
+        self.sequence += 1;
+        self.due = now + interval;
+        Due::Ping(self.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_worker_that_freezes_right_after_a_pong_dies_within_one_interval_more_than_it_may_miss() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(INTERVAL, start);
+        assert_eq!(liveness.on_due(INTERVAL, 3, liveness.due()), Due::Ping(1));
+        liveness.heard();
+        let froze = liveness.due() - INTERVAL;
+        for sequence in 2..=4 {
+            assert_eq!(liveness.on_due(INTERVAL, 3, liveness.due()), Due::Ping(sequence));
+        }
+        assert!(liveness.silent());
+        assert_eq!(liveness.on_due(INTERVAL, 3, liveness.due()), Due::Dead(3));
+        assert_eq!(liveness.due() - froze, 4 * INTERVAL);
+    }
+
+    #[test]
+    fn a_stall_of_the_broker_counts_as_one_ping_at_most() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(INTERVAL, start);
+        assert_eq!(liveness.on_due(INTERVAL, 3, start + 100 * INTERVAL), Due::Ping(1));
+        assert_eq!((liveness.out(), liveness.due()), (1, start + 101 * INTERVAL));
+    }
+}

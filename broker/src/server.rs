@@ -1,0 +1,302 @@
+//! The shell: sockets, clock and log around the core. It decides nothing.
+//!
+//! A turn of its loop: what workers say, what clients say, what time it is, then everything the core has decided. All of
+//! a turn's log lines are written out before anything is sent: whatever a killed broker did is in its log.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use giostra_common::Bytes;
+use giostra_common::log::Log;
+use giostra_common::protocol::{FromClient, FromWorker};
+use giostra_common::shutdown::Shutdown;
+use giostra_common::socket::{self, Sent};
+use giostra_common::wire::{Frames, Message};
+use zmq::{Context, PollItem, Socket};
+
+use crate::broker::{Broker, Output, Settings};
+use crate::outbox::{Kept, Outbox};
+
+/// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
+const MESSAGES_A_TURN: usize = 256;
+
+/// Turns after which the clock is looked at although workers still have something to say.
+const TURNS_WITHOUT_CLOCK: u32 = 16;
+
+/// How often a send that found no room is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// What the server is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where clients connect.
+    pub frontend: String,
+    /// Where workers connect.
+    pub backend: String,
+    /// Where the log is, to say so.
+    pub log_dir: PathBuf,
+    /// How long what is in flight may take after the request to finish.
+    pub grace: Duration,
+    /// How long to look for work before sleeping.
+    pub spin: Duration,
+    /// Bytes that may wait for a client that does not read.
+    pub max_backlog: usize,
+    /// What the core goes by.
+    pub settings: Settings,
+}
+
+/// Serves until `shutdown` is requested and what is in flight is answered, or its time is over.
+pub fn run(options: &Options, log: &Log, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut server = Server::bind(options, log)?;
+    server.serve(shutdown)?;
+    log::info!("stopped");
+    log.flush();
+    Ok(())
+}
+
+struct Server<'a> {
+    options: &'a Options,
+    log: &'a Log,
+    core: Broker,
+    frontend: Socket,
+    backend: Socket,
+    to_clients: Outbox,
+    to_workers: Outbox,
+    turns_without_clock: u32,
+    /// What the core wants sent, until the log is written.
+    sends: Vec<Output>,
+    envelope: Vec<u8>,
+    attachments: Vec<Bytes>,
+}
+
+impl<'a> Server<'a> {
+    fn bind(options: &'a Options, log: &'a Log) -> anyhow::Result<Self> {
+        let context = Context::new();
+        let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
+        let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
+        let frontend = socket::router(&context, &client_left, true)?;
+        // Workers are watched by pings of the core's own.
+        let backend = socket::router(&context, &worker_left, false)?;
+        for (socket, endpoint, flag) in
+            [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
+        {
+            socket.bind(endpoint).with_context(|| {
+                format!("can't bind {endpoint}; is a broker running there already? {flag} takes another endpoint")
+            })?;
+        }
+        log::info!(
+            "listening frontend={} backend={} log={} pid={}",
+            socket::bound_endpoint(&frontend)?,
+            socket::bound_endpoint(&backend)?,
+            options.log_dir.display(),
+            std::process::id()
+        );
+        log.flush();
+        Ok(Self {
+            options,
+            log,
+            core: Broker::new(options.settings.clone(), Instant::now()),
+            frontend,
+            backend,
+            to_clients: Outbox::new(options.max_backlog),
+            // Bounded by the workers' windows.
+            to_workers: Outbox::new(usize::MAX),
+            turns_without_clock: 0,
+            sends: Vec::new(),
+            envelope: Vec::new(),
+            attachments: Vec::new(),
+        })
+    }
+
+    fn serve(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut close_by = None;
+        let mut active = Instant::now();
+        loop {
+            let now = Instant::now();
+            if self.turn(now)? {
+                active = now;
+            }
+            if shutdown.requested() && close_by.is_none() {
+                self.core.close();
+                self.act(now)?;
+                close_by = Some(now + self.options.grace);
+            }
+            if let Some(by) = close_by {
+                let in_flight = self.core.in_flight();
+                if in_flight == 0 {
+                    return Ok(());
+                }
+                if now >= by {
+                    log::warn!("{in_flight} requests were not answered within {:?}", self.options.grace);
+                    return Ok(());
+                }
+            }
+            if now.saturating_duration_since(active) >= self.options.spin {
+                self.sleep(shutdown, close_by)?;
+                active = Instant::now();
+            }
+        }
+    }
+
+    /// Whether there was something to do.
+    fn turn(&mut self, now: Instant) -> anyhow::Result<bool> {
+        let from_workers = self.hear_workers(now)?;
+        let from_clients = self.hear_clients(now)?;
+        // A pong may be among what has not been read yet.
+        if from_workers < MESSAGES_A_TURN || self.turns_without_clock >= TURNS_WITHOUT_CLOCK {
+            self.turns_without_clock = 0;
+            self.core.handle_timeout(now);
+        } else {
+            self.turns_without_clock += 1;
+        }
+        self.retry(now)?;
+        self.act(now)?;
+        Ok(from_workers + from_clients > 0)
+    }
+
+    fn hear_workers(&mut self, now: Instant) -> anyhow::Result<usize> {
+        for heard in 0..MESSAGES_A_TURN {
+            let Some((from, frames)) = socket::receive_from(&self.backend)? else { return Ok(heard) };
+            match FromWorker::decode(&frames) {
+                Ok(message) => {
+                    if message == FromWorker::Disconnected {
+                        self.to_workers.forget(&from);
+                    }
+                    self.core.handle_worker(&from, message, now);
+                }
+                Err(error) => self.core.handle_malformed_worker(&from, &error.to_string(), now),
+            }
+        }
+        Ok(MESSAGES_A_TURN)
+    }
+
+    fn hear_clients(&mut self, now: Instant) -> anyhow::Result<usize> {
+        for heard in 0..MESSAGES_A_TURN {
+            if !self.core.wants_requests() {
+                return Ok(heard);
+            }
+            let Some((from, frames)) = socket::receive_from(&self.frontend)? else { return Ok(heard) };
+            match FromClient::decode(&frames) {
+                Ok(message) => {
+                    if message == FromClient::Disconnected {
+                        self.to_clients.forget(&from);
+                    }
+                    self.core.handle_client(&from, message, now);
+                }
+                Err(error) => self.core.handle_malformed_client(&from, &error.to_string()),
+            }
+        }
+        Ok(MESSAGES_A_TURN)
+    }
+
+    /// Does what the core has decided, until it decides nothing more.
+    fn act(&mut self, now: Instant) -> anyhow::Result<()> {
+        loop {
+            let mut logged = false;
+            while let Some(output) = self.core.poll_output(now) {
+                let Output::Log(event) = output else {
+                    self.sends.push(output);
+                    continue;
+                };
+                if !logged {
+                    self.log.tick();
+                    logged = true;
+                }
+                log::log!(event.level(), "{event}");
+            }
+            if logged {
+                self.log.flush();
+            }
+            if self.sends.is_empty() {
+                return Ok(());
+            }
+            let mut sends = std::mem::take(&mut self.sends);
+            for send in sends.drain(..) {
+                self.send(send, now)?;
+            }
+            self.sends = sends;
+        }
+    }
+
+    fn send(&mut self, send: Output, now: Instant) -> anyhow::Result<()> {
+        let (to, to_client) = match send {
+            Output::ToClient(to, message) => {
+                message.encode_into(&mut self.envelope, &mut self.attachments);
+                (to, true)
+            }
+            Output::ToWorker(to, message) => {
+                message.encode_into(&mut self.envelope, &mut self.attachments);
+                (to, false)
+            }
+            Output::Log(_) => return Ok(()),
+        };
+        let (socket, outbox) = match to_client {
+            true => (&mut self.frontend, &mut self.to_clients),
+            false => (&mut self.backend, &mut self.to_workers),
+        };
+        let sent = match outbox.holds_up(&to) {
+            true => Sent::Full,
+            false => socket::send_to(socket, &to, &self.envelope, &self.attachments)?,
+        };
+        match sent {
+            Sent::Taken => {}
+            Sent::Full => {
+                let envelope = Bytes::copy_from_slice(&self.envelope);
+                let kept = outbox.keep(&to, Frames { envelope, attachments: std::mem::take(&mut self.attachments) });
+                if kept == Kept::CutOff {
+                    self.core.handle_overdue_client(&to);
+                }
+            }
+            Sent::Gone if to_client => self.core.handle_unreachable_client(&to),
+            Sent::Gone => self.core.handle_unreachable_worker(&to, now),
+        }
+        Ok(())
+    }
+
+    /// Tries again to send what found no room.
+    fn retry(&mut self, now: Instant) -> anyhow::Result<()> {
+        for to_client in [true, false] {
+            let (socket, outbox) = match to_client {
+                true => (&mut self.frontend, &mut self.to_clients),
+                false => (&mut self.backend, &mut self.to_workers),
+            };
+            if !outbox.is_waiting() {
+                continue;
+            }
+            let mut failed = None;
+            let gone = outbox.retry(|to, Frames { envelope, attachments }| {
+                socket::send_to(socket, to, envelope, attachments).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    Sent::Full
+                })
+            });
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            for peer in gone {
+                match to_client {
+                    true => self.core.handle_unreachable_client(&peer),
+                    false => self.core.handle_unreachable_worker(&peer, now),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do.
+    fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> anyhow::Result<()> {
+        let mut items = vec![self.backend.as_poll_item(zmq::POLLIN)];
+        if self.core.wants_requests() {
+            items.push(self.frontend.as_poll_item(zmq::POLLIN));
+        }
+        if close_by.is_none() {
+            items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
+        }
+        let now = Instant::now();
+        let waiting = self.to_clients.is_waiting() || self.to_workers.is_waiting();
+        let wake = [self.core.poll_timeout(), close_by, waiting.then(|| now + RETRY)].into_iter().flatten().min();
+        socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
+        Ok(())
+    }
+}

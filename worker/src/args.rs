@@ -1,0 +1,89 @@
+//! The command line of `giostra-worker`.
+
+use std::time::Duration;
+
+use clap::Parser;
+use giostra_common::args::duration;
+use giostra_common::name;
+use giostra_common::protocol::DEFAULT_POOL;
+use log::LevelFilter;
+
+use crate::Options;
+
+const EXAMPLES: &str = "\
+Examples:
+  giostra-worker                                         one thread, for the broker on this host
+  giostra-worker --name worker-4 --threads 8
+  giostra-worker --threads 8 --window 8                  long computations: hold only what is being computed
+  giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
+
+Operations: add sub mul div pow gcd (two numbers), sqrt is_prime primes fib sleep (one).
+One's own operations: see the library giostra-worker.
+
+Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.
+Exit status: 0 after leaving, 1 if the broker refused the worker, 2 for a wrong command line.";
+
+/// Computes what the broker hands out. Registers by itself, also after the broker's restart.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "giostra-worker", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// The broker's backend
+    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_name = "ENDPOINT")]
+    broker: String,
+
+    /// What the broker's log calls this worker [default: worker-PID]
+    #[arg(long, env = "GIOSTRA_NAME", value_parser = name::parse)]
+    name: Option<String>,
+
+    /// Whose requests to compute
+    #[arg(long, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
+    pool: String,
+
+    /// Requests to compute at once
+    #[arg(long, env = "GIOSTRA_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    threads: u32,
+
+    /// The most requests to hold, computing and waiting [default: as many as the broker gives]
+    #[arg(long, env = "GIOSTRA_WORKER_WINDOW", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    window: Option<u32>,
+
+    /// After a signal, how long to go on with what is left
+    #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration)]
+    grace: Duration,
+
+    /// What is logged, to stderr
+    #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
+    log_level: LevelFilter,
+}
+
+impl Args {
+    /// What the worker needs to know.
+    pub fn options(&self) -> Options {
+        let defaults = Options::default();
+        Options {
+            broker: self.broker.clone(),
+            name: self.name.clone().unwrap_or(defaults.name),
+            pool: self.pool.clone(),
+            threads: self.threads as usize,
+            window: self.window.unwrap_or(0),
+            grace: self.grace,
+        }
+    }
+
+    /// What is logged.
+    pub fn log_level(&self) -> LevelFilter {
+        self.log_level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+}

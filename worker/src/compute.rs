@@ -1,0 +1,228 @@
+//! The operations of the ready worker: arithmetic, and some that cost real CPU, so that balancing can be seen.
+
+use std::time::Duration;
+
+use giostra_common::compute::Value;
+use giostra_common::protocol::{Failure, code};
+
+use crate::Operations;
+
+/// The largest `n` of `primes n`.
+const MAX_PRIMES: i64 = 10_000_000;
+
+/// The largest `n` of `fib n`, which takes some minutes.
+const MAX_FIB: i64 = 55;
+
+/// The longest `sleep`, in seconds.
+const MAX_SLEEP: f64 = 3600.0;
+
+/// The operations of the ready worker.
+pub fn operations() -> Operations {
+    Operations::new()
+        .with("add", |arguments: Vec<Value>| {
+            arithmetic("add", &arguments, i64::checked_add, |a, b| a + b)
+        })
+        .with("sub", |arguments: Vec<Value>| {
+            arithmetic("sub", &arguments, i64::checked_sub, |a, b| a - b)
+        })
+        .with("mul", |arguments: Vec<Value>| {
+            arithmetic("mul", &arguments, i64::checked_mul, |a, b| a * b)
+        })
+        .with("div", |arguments: Vec<Value>| div(&arguments))
+        .with("pow", |arguments: Vec<Value>| arithmetic("pow", &arguments, checked_pow, f64::powf))
+        .with("sqrt", |arguments: Vec<Value>| sqrt(&arguments))
+        .with("gcd", |arguments: Vec<Value>| gcd(&arguments))
+        .with("is_prime", |arguments: Vec<Value>| is_prime(&arguments))
+        .with("primes", |arguments: Vec<Value>| primes(&arguments))
+        .with("fib", |arguments: Vec<Value>| fib(&arguments))
+        .with("sleep", |arguments: Vec<Value>| sleep(&arguments))
+}
+
+/// Whole numbers stay whole as long as the result fits into 64 bits.
+fn arithmetic(
+    name: &str,
+    arguments: &[Value],
+    whole: impl Fn(i64, i64) -> Option<i64>,
+    any: impl Fn(f64, f64) -> f64,
+) -> Result<Value, Failure> {
+    if let [Value::Int(a), Value::Int(b)] = arguments
+        && let Some(result) = whole(*a, *b)
+    {
+        return Ok(Value::Int(result));
+    }
+    let [a, b] = numbers(name, arguments)?;
+    Ok(Value::Float(any(a, b)))
+}
+
+fn div(arguments: &[Value]) -> Result<Value, Failure> {
+    let exactly = |a: i64, b: i64| a.checked_rem(b).filter(|&rest| rest == 0).and_then(|_| a.checked_div(b));
+    let [_, divisor] = numbers("div", arguments)?;
+    if divisor == 0.0 {
+        return Err("division by zero".into());
+    }
+    arithmetic("div", arguments, exactly, |a, b| a / b)
+}
+
+fn checked_pow(base: i64, exponent: i64) -> Option<i64> {
+    base.checked_pow(exponent.try_into().ok()?)
+}
+
+fn sqrt(arguments: &[Value]) -> Result<Value, Failure> {
+    match numbers("sqrt", arguments)? {
+        [number] if number < 0.0 => Err("square root of a negative number".into()),
+        [number] => Ok(Value::Float(number.sqrt())),
+    }
+}
+
+fn gcd(arguments: &[Value]) -> Result<Value, Failure> {
+    let [a, b] = whole_numbers("gcd", arguments)?;
+    let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    i64::try_from(a).map(Value::Int).map_err(|_| "the greatest common divisor does not fit into 64 bits".into())
+}
+
+/// Trial division: slow on purpose.
+fn is_prime(arguments: &[Value]) -> Result<Value, Failure> {
+    let [n] = whole_numbers("is_prime", arguments)?;
+    let divisors = (2..).take_while(|divisor: &i64| divisor.checked_mul(*divisor).is_some_and(|square| square <= n));
+    Ok(Value::Bool(n >= 2 && divisors.into_iter().all(|divisor| n % divisor != 0)))
+}
+
+/// The primes up to `n`, by the sieve of Eratosthenes.
+fn primes(arguments: &[Value]) -> Result<Value, Failure> {
+    let [n] = whole_numbers("primes", arguments)?;
+    if n > MAX_PRIMES {
+        return Err(invalid(format!("primes: up to {MAX_PRIMES}, not {n}")));
+    }
+    let n = usize::try_from(n).unwrap_or(0);
+    let mut composite = vec![false; n + 1];
+    let mut primes = Vec::new();
+    for candidate in 2..=n {
+        if !composite[candidate] {
+            primes.push(candidate as i64);
+            (candidate * candidate..=n).step_by(candidate).for_each(|multiple| composite[multiple] = true);
+        }
+    }
+    Ok(Value::Ints(primes))
+}
+
+/// The textbook's double recursion: slow on purpose.
+fn fib(arguments: &[Value]) -> Result<Value, Failure> {
+    fn fib(n: i64) -> i64 {
+        if n < 2 { n } else { fib(n - 1) + fib(n - 2) }
+    }
+    match whole_numbers("fib", arguments)? {
+        [n @ 0..=MAX_FIB] => Ok(Value::Int(fib(n))),
+        [n] => Err(invalid(format!("fib: from 0 to {MAX_FIB}, not {n}"))),
+    }
+}
+
+fn sleep(arguments: &[Value]) -> Result<Value, Failure> {
+    match numbers("sleep", arguments)? {
+        [seconds] if (0.0..=MAX_SLEEP).contains(&seconds) => {
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            Ok(arguments[0].clone())
+        }
+        [seconds] => Err(invalid(format!("sleep: from 0 to {MAX_SLEEP} seconds, not {seconds}"))),
+    }
+}
+
+fn numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[f64; N], Failure> {
+    each(name, arguments, "a number", Value::as_f64)
+}
+
+fn whole_numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[i64; N], Failure> {
+    each(name, arguments, "a whole number", |value| match value {
+        Value::Int(int) => Some(*int),
+        _ => None,
+    })
+}
+
+/// Each of exactly `N` arguments as something.
+fn each<T: Copy + Default, const N: usize>(
+    name: &str,
+    arguments: &[Value],
+    what: &str,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Result<[T; N], Failure> {
+    if arguments.len() != N {
+        let s = if N == 1 { "" } else { "s" };
+        return Err(invalid(format!("{name} takes {N} argument{s}, not {}", arguments.len())));
+    }
+    let mut values = [T::default(); N];
+    for (value, argument) in values.iter_mut().zip(arguments) {
+        *value = read(argument).ok_or_else(|| invalid(format!("{name}: {argument} is not {what}")))?;
+    }
+    Ok(values)
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(code::INVALID, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_common::compute::Call;
+
+    use super::*;
+    use crate::Service;
+
+    fn compute(line: &str) -> String {
+        let mut words = line.split(' ');
+        let operation = words.next().unwrap().into();
+        let arguments = words.map(|word| word.parse().unwrap()).collect();
+        match operations().compute(&Call { operation, arguments }.to_body()) {
+            Ok(body) => Value::from_body(&body).unwrap().to_string(),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn operations_compute() {
+        for (line, result) in [
+            ("add 2 3", "5"),
+            ("add 2 0.5", "2.5"),
+            ("add 9223372036854775807 1", "9223372036854776000"),
+            ("sub 2 3", "-1"),
+            ("mul 6 7", "42"),
+            ("div 6 3", "2"),
+            ("div 7 2", "3.5"),
+            ("pow 2 10", "1024"),
+            ("pow 2 -1", "0.5"),
+            ("sqrt 2.25", "1.5"),
+            ("gcd 12 -18", "6"),
+            ("is_prime 97", "true"),
+            ("is_prime 91", "false"),
+            ("is_prime -7", "false"),
+            ("primes 20", "2 3 5 7 11 13 17 19"),
+            ("primes -1", ""),
+            ("fib 20", "6765"),
+            ("sleep 0", "0"),
+        ] {
+            assert_eq!(compute(line), result, "{line}");
+        }
+    }
+
+    #[test]
+    fn errors_explain() {
+        for (line, error) in [
+            ("div 1 0", "failed: division by zero"),
+            ("div 1.5 0.0", "failed: division by zero"),
+            ("add 1", "invalid: add takes 2 arguments, not 1"),
+            ("sqrt", "invalid: sqrt takes 1 argument, not 0"),
+            ("sqrt -1", "failed: square root of a negative number"),
+            ("gcd 1.5 2", "invalid: gcd: 1.5 is not a whole number"),
+            ("gcd -9223372036854775808 0", "failed: the greatest common divisor does not fit into 64 bits"),
+            ("primes 10000001", "invalid: primes: up to 10000000, not 10000001"),
+            ("fib -1", "invalid: fib: from 0 to 55, not -1"),
+            ("sleep NaN", "invalid: sleep: from 0 to 3600 seconds, not NaN"),
+            ("sleep 1e9", "invalid: sleep: from 0 to 3600 seconds, not 1000000000"),
+        ] {
+            assert_eq!(compute(line), error, "{line}");
+        }
+        assert_eq!(compute("div -9223372036854775808 -1"), "9223372036854776000");
+        assert!(compute("nosuch 1").ends_with("offers add, div, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub"));
+    }
+}

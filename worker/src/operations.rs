@@ -1,0 +1,106 @@
+//! Operations by name: bytes in, bytes out.
+
+use std::collections::BTreeMap;
+
+use giostra_common::Bytes;
+use giostra_common::protocol::{Failure, code};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a worker computes.
+pub trait Service: Send + Sync + 'static {
+    /// The names of the operations, for people.
+    fn operations(&self) -> Vec<String>;
+
+    /// Computes the result of a request. May be called by several threads at once; a panic becomes an error reply.
+    fn compute(&self, body: &[u8]) -> Result<Bytes, Failure>;
+}
+
+type Operation = Box<dyn Fn(&[u8]) -> Result<Bytes, Failure> + Send + Sync>;
+
+/// A [`Service`] of functions, called by name.
+#[derive(Default)]
+pub struct Operations {
+    table: BTreeMap<String, Operation>,
+}
+
+impl Operations {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an operation. Arguments that can't be read as `A` are answered with an error.
+    #[must_use]
+    pub fn with<A, R>(mut self, name: &str, f: impl Fn(A) -> Result<R, Failure> + Send + Sync + 'static) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        let named = name.to_string();
+        let operation = move |arguments: &[u8]| {
+            let arguments = rmp_serde::from_slice(arguments)
+                .map_err(|error| invalid(format!("{named}: wrong arguments: {error}")))?;
+            let result = f(arguments)?;
+            rmp_serde::to_vec(&result)
+                .map(Bytes::from)
+                .map_err(|error| Failure::new(code::FAILED, format!("{named}: the result can't be encoded: {error}")))
+        };
+        self.table.insert(name.into(), Box::new(operation));
+        self
+    }
+}
+
+impl Service for Operations {
+    fn operations(&self) -> Vec<String> {
+        self.table.keys().cloned().collect()
+    }
+
+    fn compute(&self, body: &[u8]) -> Result<Bytes, Failure> {
+        let (name, arguments) = split(body).ok_or_else(|| invalid("a request is [operation, arguments]".into()))?;
+        match self.table.get(name) {
+            Some(operation) => operation(arguments),
+            None => {
+                let offered: Vec<_> = self.table.keys().map(String::as_str).collect();
+                Err(invalid(format!("unknown operation '{name}'; this pool offers {}", offered.join(", "))))
+            }
+        }
+    }
+}
+
+/// The name and the encoded arguments of `[name, arguments]`.
+fn split(mut body: &[u8]) -> Option<(&str, &[u8])> {
+    if rmp::decode::read_array_len(&mut body).ok()? != 2 {
+        return None;
+    }
+    rmp::decode::read_str_from_slice(body).ok()
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(code::INVALID, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_called_by_name_and_errors_say_what_to_do() {
+        let operations = Operations::new()
+            .with("shout", |(text,): (String,)| Ok(text.to_uppercase()))
+            .with("fail", |(): ()| Err::<(), _>("on purpose".into()));
+        let call = |body: &[u8]| operations.compute(body);
+        let body = |name: &str, arguments: &[&str]| rmp_serde::to_vec(&(name, arguments)).unwrap();
+
+        assert_eq!(call(&body("shout", &["ciao"])).unwrap(), rmp_serde::to_vec("CIAO").unwrap());
+        let unknown = call(&body("whisper", &[])).unwrap_err();
+        assert_eq!(unknown.to_string(), "invalid: unknown operation 'whisper'; this pool offers fail, shout");
+        assert_eq!(call(&body("shout", &[])).unwrap_err().code, code::INVALID);
+        assert_eq!(call(&body("shout", &["a", "b"])).unwrap_err().code, code::INVALID);
+        for garbage in [&b""[..], b"\x92", b"\x92\xa5sho", b"\xc1", b"\x91\xa5shout", b"\x92\xa5shout"] {
+            assert_eq!(call(garbage).unwrap_err().code, code::INVALID, "{garbage:?}");
+        }
+        let failed = call(&rmp_serde::to_vec(&("fail", ())).unwrap()).unwrap_err();
+        assert_eq!(failed.to_string(), "failed: on purpose");
+    }
+}

@@ -1,0 +1,245 @@
+//! A worker's side of the conversation with the broker.
+//!
+//! One thread, which sleeps until the broker says something, a result is there, or the process is to finish. It never
+//! computes, so that it always answers pings.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use giostra_common::Bytes;
+use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
+use giostra_common::shutdown::Shutdown;
+use giostra_common::wire::{Malformed, Message};
+use giostra_common::{socket, wake};
+use thiserror::Error;
+use zmq::{Context, PollItem, Socket};
+
+use crate::Service;
+use crate::crew::Crew;
+
+/// After how long without a broker that is said.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The broker's backend.
+    pub broker: String,
+    /// A label, one word. The broker's log and status name the worker by it.
+    pub name: String,
+    /// The pool to register in.
+    pub pool: String,
+    /// How many requests to compute at once. At least 1.
+    pub threads: usize,
+    /// The most requests to hold; 0: as many as the broker gives.
+    pub window: u32,
+    /// How long to go on with what is left after the request to finish.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            broker: "tcp://127.0.0.1:5556".into(),
+            name: format!("worker-{}", std::process::id()),
+            pool: DEFAULT_POOL.into(),
+            threads: 1,
+            window: 0,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a worker ended without being asked to.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// When the endpoint makes no sense.
+    #[error("can't connect to {endpoint}: {source}; a broker's endpoint is written tcp://HOST:PORT")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What libzmq says.
+        source: zmq::Error,
+    },
+    /// When the broker does not take this worker.
+    #[error("the broker refused to register this worker: {0}")]
+    Refused(String),
+    /// When libzmq fails.
+    #[error("libzmq: {0}")]
+    Zmq(#[from] zmq::Error),
+    /// When the system gives no pipe or no thread.
+    #[error("can't start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// Registers and computes until `shutdown` is requested (then finishes what it has, and leaves) or the broker drains it.
+pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
+    let register: FromWorker = FromWorker::Register {
+        version: VERSION,
+        name: options.name.clone(),
+        pool: options.pool.clone(),
+        operations: service.operations(),
+        threads: options.threads.try_into().unwrap_or(u32::MAX),
+        window: options.window,
+    };
+    let context = Context::new();
+    let hello = register.clone().encode().envelope;
+    let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
+    let broker = socket::dealer(&context, &hello, &hiccup, socket::LINGER)?;
+    broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+    let (waker, mut alarm) = wake::alarm()?;
+    let crew = Crew::start(options.threads.max(1), service, waker)?;
+    let mut session = Session {
+        options,
+        broker,
+        crew,
+        register,
+        registered: false,
+        leave_by: None,
+        envelope: Vec::new(),
+        attachments: Vec::new(),
+    };
+    log::info!("connecting to {} as {}", options.broker, options.name);
+
+    let began = Instant::now();
+    let mut said = false;
+    loop {
+        let alarm_fd = alarm.fd();
+        let mut items =
+            vec![session.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(alarm_fd, zmq::POLLIN)];
+        if session.leave_by.is_none() {
+            items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
+        }
+        let until = session.leave_by.or((!said && !session.registered).then(|| began + PATIENCE));
+        socket::poll(&mut items, until.map(|until| until.saturating_duration_since(Instant::now())))?;
+        drop(items);
+
+        while let Some(frames) = socket::receive(&session.broker)? {
+            let next = match ToWorker::decode(&frames) {
+                Ok(message) => session.hear(message)?,
+                Err(error) => session.hear_nonsense(&error)?,
+            };
+            if next == Next::Exit {
+                return Ok(());
+            }
+        }
+        alarm.clear();
+        session.send_results()?;
+        if shutdown.requested() && session.leave_by.is_none() && session.leave()? == Next::Exit {
+            return Ok(());
+        }
+        if session.leave_by.is_some_and(|by| Instant::now() >= by) {
+            let load = session.crew.load();
+            log::warn!(
+                "leaving {} requests unfinished after {:?}; the broker hands them to others",
+                load.computing + load.waiting,
+                options.grace
+            );
+            return Ok(());
+        }
+        if !said && !session.registered && began.elapsed() >= PATIENCE {
+            log::warn!("no broker at {} yet; still trying", options.broker);
+            said = true;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Exit,
+}
+
+struct Session<'a> {
+    options: &'a Options,
+    broker: Socket,
+    crew: Crew,
+    register: FromWorker,
+    registered: bool,
+    /// Set once the worker wants to leave.
+    leave_by: Option<Instant>,
+    envelope: Vec<u8>,
+    attachments: Vec<Bytes>,
+}
+
+impl Session<'_> {
+    fn hear(&mut self, message: ToWorker) -> Result<Next, Error> {
+        match message {
+            ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, .. } => {
+                self.registered = true;
+                let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
+                log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
+            }
+            ToWorker::Dispatch(requests) => self.crew.assign(requests),
+            ToWorker::Ping { sequence } => {
+                let load = self.crew.load();
+                self.send(FromWorker::Pong {
+                    sequence,
+                    computing: load.computing,
+                    waiting: load.waiting,
+                    oldest_ms: load.oldest.as_millis().try_into().unwrap_or(u64::MAX),
+                })?;
+            }
+            ToWorker::RegisterAgain => {
+                log::warn!("the broker has dropped this worker; registering again");
+                return self.start_over(true);
+            }
+            ToWorker::Hiccup => {
+                log::warn!("the connection to the broker broke; reconnecting");
+                // libzmq registers at the next connection, before anything else.
+                return self.start_over(false);
+            }
+            ToWorker::Goodbye => {
+                log::info!("left");
+                return Ok(Next::Exit);
+            }
+            ToWorker::Closing => log::info!("the broker is closing; waiting for the next one"),
+            ToWorker::Refused { reason } if !self.registered => return Err(Error::Refused(reason)),
+            ToWorker::Refused { reason } => log::error!("the broker refused a message: {reason}"),
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
+    fn hear_nonsense(&mut self, error: &Malformed) -> Result<Next, Error> {
+        log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
+        if self.registered { self.start_over(true) } else { Ok(Next::GoOn) }
+    }
+
+    /// What was handed out under the last registration is no longer wanted.
+    fn start_over(&mut self, register: bool) -> Result<Next, Error> {
+        self.crew.discard();
+        self.registered = false;
+        if self.leave_by.is_some() {
+            return Ok(Next::Exit);
+        }
+        if register {
+            self.send(self.register.clone())?;
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn leave(&mut self) -> Result<Next, Error> {
+        if !self.registered {
+            return Ok(Next::Exit);
+        }
+        let load = self.crew.load();
+        log::info!("leaving; {} requests to finish first", load.computing + load.waiting);
+        self.leave_by = Some(Instant::now() + self.options.grace);
+        self.send(FromWorker::Leave)?;
+        Ok(Next::GoOn)
+    }
+
+    fn send_results(&mut self) -> Result<(), Error> {
+        let mut done = Vec::new();
+        self.crew.collect(&mut done);
+        if done.is_empty() { Ok(()) } else { self.send(FromWorker::Replies(done)) }
+    }
+
+    fn send(&mut self, message: FromWorker) -> Result<(), Error> {
+        message.encode_into(&mut self.envelope, &mut self.attachments);
+        // Without a limit of its own the socket takes everything; what matters is told again by the broker's asking.
+        socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
+        Ok(())
+    }
+}
