@@ -84,8 +84,8 @@ pub mod code {
     pub const EXPIRED: &str = "expired";
     /// Too many workers were lost while they held the request.
     pub const POISON: &str = "poison";
-    /// The client cancelled the request.
-    pub const CANCELLED: &str = "cancelled";
+    /// There was no broker to ask: said by the client's own side.
+    pub const NO_BROKER: &str = "no-broker";
 }
 
 /// The way a request went, told with its reply.

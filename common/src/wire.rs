@@ -277,6 +277,7 @@ mod tests {
     use super::*;
     use crate::protocol::{Failure, RequestId, Status, Ticket, Trace};
 
+    #[allow(clippy::needless_pass_by_value)]
     fn round_trip<M: Message + Clone + PartialEq + fmt::Debug>(message: M) -> Frames {
         let frames = message.clone().encode();
         assert_eq!(M::decode(&frames).unwrap(), message);

@@ -1,0 +1,66 @@
+//! The command line: one command a file.
+
+mod args;
+mod operations;
+mod prompt;
+mod random;
+mod send;
+mod status;
+mod summary;
+
+use std::io::{IsTerminal, stdin};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use giostra_client::{Client, Error, Options};
+use giostra_common::log::Log;
+use giostra_common::shutdown::Shutdown;
+use log::LevelFilter;
+
+use args::{Args, Command};
+
+/// The exit status after SIGINT, as a shell reports it.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command; its exit status.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("giostra: {error:#}");
+            match error.downcast_ref() {
+                Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Whether all went well.
+fn run(args: &Args) -> anyhow::Result<bool> {
+    let command = match &args.command {
+        Some(command) => command,
+        None if stdin().is_terminal() => &Command::Prompt,
+        None => {
+            Args::command().print_help()?;
+            anyhow::bail!("no command; without one, the prompt needs a terminal");
+        }
+    };
+    let _log = Log::to_stderr(LevelFilter::Warn)?;
+    let shutdown = Shutdown::on_signals()?;
+    let mut client = Client::connect(Options {
+        broker: args.broker.clone(),
+        name: format!("giostra-{}-{}", command.name(), std::process::id()),
+        pool: args.pool.clone(),
+        broker_timeout: args.broker_timeout,
+        shutdown: Some(shutdown),
+    })?;
+    match command {
+        Command::Send(options) => send::run(&mut client, options, args),
+        Command::Random(options) => random::run(&mut client, options, args),
+        Command::Prompt => prompt::run(&mut client, args),
+        Command::Status => status::run(&mut client, args),
+    }
+}

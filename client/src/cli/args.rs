@@ -1,0 +1,124 @@
+//! What can be asked for.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use giostra_common::args::positive_duration;
+use giostra_common::compute::Value;
+use giostra_common::name;
+use giostra_common::protocol::DEFAULT_POOL;
+
+const EXAMPLES: &str = "\
+Examples:
+  giostra send add 1 2
+  giostra send div 7 2 --timeout 500ms
+  giostra random 3000 --seed 1
+  giostra random 1000000 --json | jq .rate
+  giostra status
+  giostra                                 the prompt
+
+Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
+
+/// Submits compute requests to a Giostra broker.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "giostra", version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+pub struct Args {
+    /// The broker's frontend
+    #[arg(long, global = true, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555", value_name = "ENDPOINT")]
+    pub broker: String,
+
+    /// Whose workers are to compute
+    #[arg(long, global = true, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
+    pub pool: String,
+
+    /// Time limit of a request; without one it waits for as long as there is a broker
+    #[arg(long, global = true, env = "GIOSTRA_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
+    pub timeout: Option<Duration>,
+
+    /// How long to go without a broker before giving up, at the start or when it was lost
+    #[arg(long, global = true, env = "GIOSTRA_BROKER_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
+    pub broker_timeout: Duration,
+
+    /// Print one JSON object, on the last line of stdout
+    #[arg(long, global = true, env = "GIOSTRA_JSON")]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A command.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Send one request and print its result
+    Send(Send),
+    /// Send random additions, subtractions, multiplications and divisions, and check the results
+    Random(Random),
+    /// Ask for commands: random, an operation, status, help, exit
+    Prompt,
+    /// Show the workers, their state and their share
+    Status,
+}
+
+impl Command {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Send(_) => "send",
+            Self::Random(_) => "random",
+            Self::Prompt => "prompt",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Send {
+    /// add sub mul div pow gcd sqrt is_prime primes fib sleep, or in Italian: somma sottrazione moltiplicazione divisione
+    #[arg(value_name = "OP")]
+    pub operation: String,
+
+    /// Numbers
+    #[arg(allow_negative_numbers = true)]
+    pub arguments: Vec<Value>,
+}
+
+/// Many random requests.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Random {
+    /// How many
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+
+    /// Draw the same requests as another run with this seed [default: a random one, which is printed]
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Requests that may be unanswered at a time
+    #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub window: u32,
+
+    /// Wait first until so many workers are registered
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub wait_workers: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn negative_numbers_are_arguments_and_flags_may_follow() {
+        let args = Args::parse_from(["giostra", "send", "add", "-1", "-2.5e3", "--timeout", "1s"]);
+        let Some(Command::Send(send)) = args.command else { panic!() };
+        assert_eq!(send.arguments, [Value::Int(-1), Value::Float(-2500.0)]);
+        assert_eq!(args.timeout, Some(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,175 @@
+//! The prompt, with the habits of the original system: `random`, then how many; an operation, then its operands; `exit`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use giostra_client::{Client, Error};
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{Context, Editor, Helper};
+
+use super::args::{Args, Command, Random, Send};
+use super::{operations, random, send, status};
+
+const COMMANDS: [&str; 5] = ["random", "send", "status", "help", "exit"];
+
+const HELP: &str = "\
+  random [COUNT]       random additions, subtractions, multiplications and divisions, checked
+  OP NUMBER..          add sub mul div pow gcd take two numbers, sqrt is_prime primes fib sleep one
+  status               the workers, their state and their share
+  help                 this
+  exit                 leave (or Ctrl-D)
+somma, sottrazione, moltiplicazione and divisione work, too. Tab completes, the arrow keys go back in history.";
+
+type Line = Editor<Words, FileHistory>;
+
+/// What a line asks for.
+#[derive(Debug, Parser)]
+#[command(multicall = true, disable_help_subcommand = true)]
+struct Asked {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Asks and does until the input ends. Well if it was ended by the user.
+pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
+    let mut line = Line::new()?;
+    line.set_helper(Some(Words));
+    let history = history_file();
+    if let Some(file) = &history {
+        // None yet is no error.
+        let _ = line.load_history(file);
+    }
+    println!("giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"));
+    loop {
+        match line.readline("giostra> ") {
+            Ok(text) => {
+                let words: Vec<_> = text.split_whitespace().map(String::from).collect();
+                if words.is_empty() {
+                    continue;
+                }
+                line.add_history_entry(&text)?;
+                if !obey(&mut line, client, args, words)? {
+                    break;
+                }
+            }
+            // Ctrl-C throws away the line.
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(file) = &history {
+        // A history that can't be kept is no reason to fail.
+        let _ = file.parent().map(fs::create_dir_all);
+        let _ = line.save_history(file);
+    }
+    Ok(true)
+}
+
+/// Whether to go on.
+fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String>) -> anyhow::Result<bool> {
+    match words[0].as_str() {
+        "exit" | "quit" => return Ok(false),
+        "help" | "?" => {
+            println!("{HELP}");
+            return Ok(true);
+        }
+        "random" if words.len() == 1 => match ask(line, "how many? ")? {
+            Some(answer) => words.extend(answer),
+            None => return Ok(true),
+        },
+        name if operations::NAMES.contains(&name) => {
+            if words.len() == 1 {
+                match ask(line, "its numbers? ")? {
+                    Some(answer) => words.extend(answer),
+                    None => return Ok(true),
+                }
+            }
+            words.insert(0, "send".into());
+        }
+        _ => {}
+    }
+    let done = match Asked::try_parse_from(&words) {
+        Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
+        Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
+        Ok(Asked { command: Command::Status }) => status::run(client, args),
+        Ok(Asked { command: Command::Prompt }) => Ok(true),
+        Err(error) => {
+            // The first line says it; clap's usage lines are for the shell.
+            println!("{}", error.to_string().lines().next().unwrap_or_default());
+            println!("help lists the commands");
+            return Ok(true);
+        }
+    };
+    match done {
+        Ok(_) => Ok(true),
+        Err(error) => match error.downcast_ref() {
+            // Without a broker the next command may find one.
+            Some(Error::NoBroker { .. } | Error::Refused(_)) => {
+                println!("{error:#}");
+                Ok(true)
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+fn random(client: &mut Client, options: &Random, args: &Args) -> anyhow::Result<bool> {
+    random::run(client, options, args)
+}
+
+fn send(client: &mut Client, options: &Send, args: &Args) -> anyhow::Result<bool> {
+    send::run(client, options, args)
+}
+
+/// The words of the answer, unless there is none.
+fn ask(line: &mut Line, question: &str) -> anyhow::Result<Option<Vec<String>>> {
+    match line.readline(question) {
+        Ok(answer) => Ok(Some(answer.split_whitespace().map(String::from).collect())),
+        Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where the history is kept: in the user's state folder, if they have a home.
+fn history_file() -> Option<PathBuf> {
+    let state = match std::env::var_os("XDG_STATE_HOME") {
+        Some(state) => PathBuf::from(state),
+        None => PathBuf::from(std::env::var_os("HOME")?).join(".local/state"),
+    };
+    Some(state.join("giostra/history"))
+}
+
+/// Completes commands and operations.
+struct Words;
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, position: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let before = &line[..position];
+        let start = before.rfind(' ').map_or(0, |space| space + 1);
+        // The first word, or the one after `send`.
+        let known: Vec<_> = match before[..start].trim() {
+            "" => COMMANDS.iter().chain(&operations::NAMES).collect(),
+            "send" => operations::NAMES.iter().collect(),
+            _ => Vec::new(),
+        };
+        let matching = known.into_iter().filter(|word| word.starts_with(&before[start..]));
+        let pair = |word: &&str| Pair { display: (*word).into(), replacement: format!("{word} ") };
+        Ok((start, matching.map(pair).collect()))
+    }
+}
+
+impl Hinter for Words {
+    type Hint = String;
+}
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}

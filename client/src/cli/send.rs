@@ -1,0 +1,51 @@
+//! `giostra send`: one request, its result on stdout.
+
+use giostra_client::Client;
+use giostra_common::compute::{Call, Value};
+use giostra_common::protocol::{Failure, Outcome, Reply, code};
+use serde_json::json;
+
+use super::args::{Args, Send};
+use super::operations;
+
+/// Whether there was a result.
+pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool> {
+    let operation = operations::canonical(&send.operation).to_string();
+    let call = Call { operation, arguments: send.arguments.clone() };
+    let reply = client.call(call.to_body(), args.timeout)?;
+    let (result, trace) = (value(&reply), reply.trace);
+    if args.json {
+        let trace = json!({
+            "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
+        });
+        match &result {
+            Ok(value) => println!("{}", json!({"result": value, "trace": trace})),
+            Err(Failure { code, message }) => {
+                println!("{}", json!({"error": {"code": code, "message": message}, "trace": trace}));
+            }
+        }
+    }
+    match &result {
+        Ok(value) if !args.json => println!("{value}"),
+        Ok(_) => {}
+        Err(failure) => eprintln!("giostra: {}", explain(failure, args)),
+    }
+    Ok(result.is_ok())
+}
+
+/// The value in a reply. One that is not of this command line's kind is a failure, too.
+pub fn value(reply: &Reply) -> Result<Value, Failure> {
+    match &reply.outcome {
+        Outcome::Ok(body) => Value::from_body(body).map_err(|error| Failure::from(error.to_string())),
+        Outcome::Error(failure) => Err(failure.clone()),
+    }
+}
+
+/// The failure, and where to look.
+pub fn explain(failure: &Failure, args: &Args) -> String {
+    if failure.code == code::NO_BROKER {
+        format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, args.broker)
+    } else {
+        failure.to_string()
+    }
+}

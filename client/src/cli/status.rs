@@ -1,0 +1,91 @@
+//! `giostra status`: the workers, their state and their share.
+
+use std::time::Duration;
+
+use giostra_client::Client;
+use giostra_common::protocol::{Status, WorkerStatus};
+
+use super::args::Args;
+
+/// Always well, if the broker answers.
+pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
+    let status = client.status()?;
+    if args.json {
+        println!("{}", serde_json::to_string(&status)?);
+    } else {
+        print(&status);
+    }
+    Ok(true)
+}
+
+/// Shows it to a person.
+pub fn print(status: &Status) {
+    let totals = &status.totals;
+    println!(
+        "broker {} up {}, {} rotation: {} pending, {} in flight",
+        status.version,
+        written(status.uptime_ms),
+        status.rotation,
+        status.pending,
+        status.in_flight
+    );
+    println!(
+        "since then: {} accepted, {} answered, {} expired, {} poisoned, {} cancelled, {} re-dispatched, {} late or unwanted",
+        totals.accepted,
+        totals.answered,
+        totals.expired,
+        totals.poisoned,
+        totals.cancelled,
+        totals.redispatched,
+        totals.discarded
+    );
+    println!();
+    if status.workers.is_empty() {
+        println!("no workers: requests wait until one registers (just worker 1, or giostra-worker)");
+    } else {
+        table(&workers(&status.workers));
+    }
+    println!();
+    let clients = status.clients.iter().map(|client| {
+        [client.name.clone(), format!("c{}", client.number), client.unanswered.to_string(), client.answered.to_string()]
+    });
+    table(&[["CLIENT", "NO", "UNANSWERED", "ANSWERED"].map(String::from)].into_iter().chain(clients).collect::<Vec<_>>());
+}
+
+fn workers(workers: &[WorkerStatus]) -> Vec<[String; 9]> {
+    let all: u64 = workers.iter().map(|worker| worker.answered).sum();
+    let head = ["WORKER", "NO", "POOL", "STATE", "IN FLIGHT", "COMPUTING", "OLDEST", "ANSWERED", "SHARE"];
+    let rows = workers.iter().map(|worker| {
+        [
+            worker.name.clone(),
+            format!("w{}", worker.number),
+            worker.pool.clone(),
+            worker.state.clone(),
+            format!("{}/{}", worker.in_flight, worker.window),
+            format!("{}/{}", worker.computing, worker.threads),
+            if worker.computing > 0 { written(worker.oldest_ms) } else { "-".into() },
+            worker.answered.to_string(),
+            format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64),
+        ]
+    });
+    [head.map(String::from)].into_iter().chain(rows).collect()
+}
+
+/// Prints rows, the columns as wide as their widest cell.
+fn table<const N: usize>(rows: &[[String; N]]) {
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+/// A time as people write it, to a tenth of a second.
+fn written(ms: u64) -> String {
+    match Duration::from_millis(ms).as_secs() {
+        0..60 => format!("{:.1} s", ms as f64 / 1000.0),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,254 @@
+//! The socket and the clock of a client: see the crate's page.
+
+use std::time::{Duration, Instant};
+
+use giostra_common::protocol::{DEFAULT_POOL, FromClient, Reply, RequestId, Status, ToClient, VERSION};
+use giostra_common::shutdown::Shutdown;
+use giostra_common::wire::Message;
+use giostra_common::{Bytes, socket};
+use thiserror::Error;
+use zmq::{Context, PollItem, Socket};
+
+use crate::session::{BATCH, Link, Session};
+
+/// What a client is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The broker's frontend.
+    pub broker: String,
+    /// A label, one word, for the broker's log and status.
+    pub name: String,
+    /// The pool whose workers are to compute the requests.
+    pub pool: String,
+    /// How long to go without a broker, at the start or after it was lost, before requests end in `no-broker`.
+    pub broker_timeout: Duration,
+    /// If given: its request ends every waiting with [`Error::Interrupted`].
+    pub shutdown: Option<Shutdown>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            broker: "tcp://127.0.0.1:5555".into(),
+            name: format!("client-{}", std::process::id()),
+            pool: DEFAULT_POOL.into(),
+            broker_timeout: Duration::from_secs(10),
+            shutdown: None,
+        }
+    }
+}
+
+/// Why a client can't go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// When the endpoint makes no sense.
+    #[error("can't connect to {endpoint}: {source}; a broker's endpoint is written tcp://HOST:PORT")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What libzmq says.
+        source: zmq::Error,
+    },
+    /// When no broker answered in time.
+    #[error("no broker at {endpoint} within {waited:?}; is one running? (just up, or giostra-broker)")]
+    NoBroker {
+        /// The endpoint.
+        endpoint: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// When the broker does not accept what this client says.
+    #[error("the broker refused: {0}")]
+    Refused(String),
+    /// When the process was asked to finish.
+    #[error("interrupted")]
+    Interrupted,
+    /// When libzmq fails.
+    #[error("libzmq: {0}")]
+    Zmq(#[from] zmq::Error),
+}
+
+/// A connection to a broker, and the requests that it has not answered.
+pub struct Client {
+    options: Options,
+    socket: Socket,
+    session: Session,
+    envelope: Vec<u8>,
+    attachments: Vec<Bytes>,
+}
+
+impl Client {
+    /// Begins to connect. Does not wait: requests may be submitted at once, and are sent when the broker is there.
+    pub fn connect(options: Options) -> Result<Self, Error> {
+        let context = Context::new();
+        let hello = FromClient::<Bytes>::Hello { version: VERSION, name: options.name.clone() }.encode().envelope;
+        let hiccup = ToClient::<Bytes>::Hiccup.encode().envelope;
+        let socket = socket::dealer(&context, &hello, &hiccup, Duration::ZERO)?;
+        socket
+            .connect(&options.broker)
+            .map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+        let session = Session::new(&options.pool, options.broker_timeout, Instant::now());
+        Ok(Self { options, socket, session, envelope: Vec::new(), attachments: Vec::new() })
+    }
+
+    /// Submits a request without a time limit.
+    pub fn submit(&mut self, body: Bytes) -> Result<RequestId, Error> {
+        self.submit_within(body, None)
+    }
+
+    /// Submits a request; after `timeout` its reply is the error `expired` (or `no-broker`).
+    ///
+    /// It may wait to be sent with others until [`Self::next_reply`] is called.
+    pub fn submit_within(&mut self, body: Bytes, timeout: Option<Duration>) -> Result<RequestId, Error> {
+        let now = Instant::now();
+        let id = self.session.submit(body, timeout, now);
+        if self.session.unsent() >= BATCH {
+            self.send(now)?;
+        }
+        Ok(id)
+    }
+
+    /// Waits for the next reply, in no particular order; `None` if there is none after `wait` (which may be zero).
+    ///
+    /// Without a limit, and with nothing unanswered, it would wait for ever.
+    pub fn next_reply(&mut self, wait: Option<Duration>) -> Result<Option<Reply>, Error> {
+        if let Some(reply) = self.session.take_reply() {
+            return Ok(Some(reply));
+        }
+        let until = wait.and_then(|wait| Instant::now().checked_add(wait));
+        self.wait_for(until, Session::take_reply)
+    }
+
+    /// A reply that is here already.
+    pub fn take_reply(&mut self) -> Option<Reply> {
+        self.session.take_reply()
+    }
+
+    /// Submits a request and waits for its reply, leaving others' replies for later.
+    pub fn call(&mut self, body: Bytes, timeout: Option<Duration>) -> Result<Reply, Error> {
+        let id = self.submit_within(body, timeout)?;
+        let reply = self.wait_for(None, |session| session.take_reply_to(id))?;
+        Ok(reply.expect("without a limit there is a reply"))
+    }
+
+    /// Asks the broker what it is doing.
+    pub fn status(&mut self) -> Result<Status, Error> {
+        self.await_broker()?;
+        self.say(FromClient::Inspect)?;
+        self.await_answer(Session::take_status)
+    }
+
+    /// Asks the broker to let the workers of this name finish what they have, and to give them no more.
+    pub fn drain(&mut self, worker: &str) -> Result<(), Error> {
+        self.await_broker()?;
+        self.say(FromClient::Drain { worker: worker.into() })?;
+        self.await_answer(Session::take_draining).map(drop)
+    }
+
+    /// Gives up all that is unanswered.
+    pub fn cancel_all(&mut self) -> Result<(), Error> {
+        match self.session.cancel_all() {
+            Some(message) => self.say(message),
+            None => Ok(()),
+        }
+    }
+
+    /// Requests whose reply has not been taken.
+    pub fn unanswered(&self) -> usize {
+        self.session.unanswered()
+    }
+
+    /// Replies that came for requests that had one already. It is to be 0.
+    pub fn duplicated(&self) -> u64 {
+        self.session.duplicated()
+    }
+
+    /// Since when there has been no broker; `None`: one is there.
+    pub fn without_broker_since(&self) -> Option<Instant> {
+        match self.session.link() {
+            Link::Up => None,
+            Link::Down(since) | Link::Closing(since) => Some(since),
+        }
+    }
+
+    /// Waits until a broker has welcomed this client.
+    pub fn await_broker(&mut self) -> Result<(), Error> {
+        let until = Instant::now() + self.options.broker_timeout;
+        match self.wait_for(Some(until), |session| (session.link() == Link::Up).then_some(()))? {
+            Some(()) => Ok(()),
+            None => Err(self.no_broker()),
+        }
+    }
+
+    /// Waits for the answer to something that was just asked.
+    fn await_answer<T>(&mut self, mut take: impl FnMut(&mut Session) -> Option<T>) -> Result<T, Error> {
+        let until = Instant::now() + self.options.broker_timeout;
+        let answer = self.wait_for(Some(until), |session| match take(session) {
+            Some(answer) => Some(Some(answer)),
+            // The question went down with the connection.
+            None => (session.link() != Link::Up).then_some(None),
+        })?;
+        answer.flatten().ok_or_else(|| self.no_broker())
+    }
+
+    fn no_broker(&self) -> Error {
+        Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout }
+    }
+
+    /// Sends and receives until `take` finds something, or until the time is over.
+    fn wait_for<T>(
+        &mut self,
+        until: Option<Instant>,
+        mut take: impl FnMut(&mut Session) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        loop {
+            let mut now = Instant::now();
+            self.receive(now)?;
+            self.session.handle_timeout(now);
+            self.send(now)?;
+            if let Some(found) = take(&mut self.session) {
+                return Ok(Some(found));
+            }
+            if let Some(reason) = self.session.take_refused() {
+                return Err(Error::Refused(reason));
+            }
+            if self.options.shutdown.as_ref().is_some_and(Shutdown::requested) {
+                return Err(Error::Interrupted);
+            }
+            if until.is_some_and(|until| until <= now) {
+                return Ok(None);
+            }
+            let mut items = vec![self.socket.as_poll_item(zmq::POLLIN)];
+            if let Some(shutdown) = &self.options.shutdown {
+                items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
+            }
+            now = Instant::now();
+            let wake = [until, self.session.poll_timeout()].into_iter().flatten().min();
+            socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> Result<(), Error> {
+        while let Some(frames) = socket::receive(&self.socket)? {
+            match ToClient::decode(&frames) {
+                Ok(message) => self.session.handle(message, now),
+                Err(error) => log::error!("what speaks at {} is not Giostra's frontend: {error}", self.options.broker),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, now: Instant) -> Result<(), Error> {
+        while let Some(message) = self.session.poll_send(now) {
+            self.say(message)?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: FromClient) -> Result<(), Error> {
+        message.encode_into(&mut self.envelope, &mut self.attachments);
+        // The socket takes everything; what goes down with a connection is sent again after the hiccup.
+        socket::send(&mut self.socket, &self.envelope, &self.attachments)?;
+        Ok(())
+    }
+}

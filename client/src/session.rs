@@ -1,0 +1,406 @@
+//! A client's side of the conversation with the broker, without its socket and clock.
+//!
+//! Messages and instants come in, messages to send and replies come out. What is unanswered is kept until its reply is
+//! here: after the connection broke, all of it is sent again, in its order. The broker answers each request once over
+//! each connection; a reply to a request that is no longer unanswered is counted and thrown away.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use giostra_common::Bytes;
+use giostra_common::protocol::{Failure, FromClient, Outcome, Reply, RequestId, Status, ToClient, Trace, code};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Requests in one message. More gain nothing.
+pub const BATCH: usize = 64;
+
+/// How long after a request's time limit to wait for the broker to say so, before it is said here.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Whether a broker is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// When no broker has welcomed this client, or the connection broke: since when.
+    Down(Instant),
+    /// When a broker has welcomed this client.
+    Up,
+    /// When the broker has said that it is closing: since when.
+    Closing(Instant),
+}
+
+/// What a client knows of its requests.
+#[derive(Debug)]
+pub struct Session {
+    pool: String,
+    broker_timeout: Duration,
+    link: Link,
+    last_id: u64,
+    unanswered: FxHashMap<RequestId, Request>,
+    /// Those that are to be sent, by id.
+    unsent: VecDeque<RequestId>,
+    /// When requests with a time limit are over, by id within an instant.
+    deadlines: BTreeSet<(Instant, RequestId)>,
+    replies: VecDeque<Reply>,
+    status: Option<Status>,
+    draining: Option<String>,
+    refused: Option<String>,
+    /// Ended here, so that this connection's broker may still reply to them.
+    given_up: FxHashSet<RequestId>,
+    duplicated: u64,
+}
+
+#[derive(Debug)]
+struct Request {
+    body: Bytes,
+    deadline: Option<Instant>,
+}
+
+impl Session {
+    /// One that has no broker yet, since `now`.
+    pub fn new(pool: &str, broker_timeout: Duration, now: Instant) -> Self {
+        Self {
+            pool: pool.into(),
+            broker_timeout,
+            link: Link::Down(now),
+            last_id: 0,
+            unanswered: FxHashMap::default(),
+            unsent: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            replies: VecDeque::new(),
+            status: None,
+            draining: None,
+            refused: None,
+            given_up: FxHashSet::default(),
+            duplicated: 0,
+        }
+    }
+
+    /// Adds a request.
+    pub fn submit(&mut self, body: Bytes, timeout: Option<Duration>, now: Instant) -> RequestId {
+        self.last_id += 1;
+        let id = RequestId(self.last_id);
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, id));
+        }
+        self.unanswered.insert(id, Request { body, deadline });
+        self.unsent.push_back(id);
+        id
+    }
+
+    /// Gives up all that is unanswered. The message that tells the broker, if it knows of it.
+    pub fn cancel_all(&mut self) -> Option<FromClient> {
+        let mut ids: Vec<_> = std::mem::take(&mut self.unanswered).into_keys().collect();
+        ids.sort_unstable();
+        self.unsent.clear();
+        self.deadlines.clear();
+        self.given_up.extend(&ids);
+        (self.link == Link::Up && !ids.is_empty()).then_some(FromClient::Cancel(ids))
+    }
+
+    /// Requests without a reply, those included whose reply has not been taken yet.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len() + self.replies.len()
+    }
+
+    /// Requests that wait to be sent.
+    pub fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Replies to requests that had one already.
+    pub fn duplicated(&self) -> u64 {
+        self.duplicated
+    }
+
+    /// Whether a broker is there.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// The next reply.
+    pub fn take_reply(&mut self) -> Option<Reply> {
+        self.replies.pop_front()
+    }
+
+    /// The reply to this request, if it is here.
+    pub fn take_reply_to(&mut self, id: RequestId) -> Option<Reply> {
+        let place = self.replies.iter().position(|reply| reply.id == id)?;
+        self.replies.remove(place)
+    }
+
+    /// The status that was asked for, if it has come.
+    pub fn take_status(&mut self) -> Option<Status> {
+        self.status.take()
+    }
+
+    /// The worker that is being drained, if the broker has confirmed one.
+    pub fn take_draining(&mut self) -> Option<String> {
+        self.draining.take()
+    }
+
+    /// Why the broker refused a message, if it did.
+    pub fn take_refused(&mut self) -> Option<String> {
+        self.refused.take()
+    }
+
+    /// The next batch to send, if a broker is there.
+    pub fn poll_send(&mut self, now: Instant) -> Option<FromClient> {
+        if self.link != Link::Up {
+            return None;
+        }
+        let mut requests = Vec::with_capacity(self.unsent.len().min(BATCH));
+        let mut limit: Option<Duration> = None;
+        while requests.len() < BATCH {
+            // What was answered or has expired since is not sent.
+            let Some(&id) = self.unsent.front() else { break };
+            let Some(request) = self.unanswered.get(&id) else {
+                self.unsent.pop_front();
+                continue;
+            };
+            let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
+            if requests.is_empty() {
+                limit = left;
+            } else if !close(limit, left) {
+                break;
+            }
+            limit = limit.max(left);
+            requests.push((id, request.body.clone()));
+            self.unsent.pop_front();
+        }
+        let timeout_ms = limit.map_or(0, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(0).max(1));
+        (!requests.is_empty()).then(|| FromClient::Submit { pool: self.pool.clone(), timeout_ms, requests })
+    }
+
+    /// A message came from the broker.
+    pub fn handle(&mut self, message: ToClient, now: Instant) {
+        match message {
+            ToClient::Welcome { .. } => self.link = Link::Up,
+            ToClient::Closing => self.link = Link::Closing(now),
+            ToClient::Hiccup => {
+                if !matches!(self.link, Link::Down(_)) {
+                    self.link = Link::Down(now);
+                }
+                self.given_up.clear();
+                let mut ids: Vec<_> = self.unanswered.keys().copied().collect();
+                ids.sort_unstable();
+                self.unsent = ids.into();
+            }
+            ToClient::Replies(replies) => {
+                for reply in replies {
+                    match self.unanswered.remove(&reply.id) {
+                        Some(request) => {
+                            self.forget_deadline(reply.id, &request);
+                            self.replies.push_back(reply);
+                        }
+                        None if self.given_up.remove(&reply.id) => {}
+                        None => self.duplicated += 1,
+                    }
+                }
+            }
+            ToClient::Status(status) => self.status = Some(status),
+            ToClient::Draining { worker } => self.draining = Some(worker),
+            ToClient::Refused { reason } => self.refused = Some(reason),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|&(deadline, _)| match self.link {
+            Link::Up => deadline + SLACK,
+            _ => deadline,
+        });
+        let broker = self.broker_gone_at();
+        match (deadline, broker) {
+            (Some(deadline), Some(broker)) => Some(deadline.min(broker)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Ends the requests whose time is over, and all of them if there has been no broker for too long.
+    ///
+    /// As long as a broker is there, it is the one to say that a request has expired.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let gone = self.broker_gone_at().is_some_and(|at| at <= now);
+        while let Some(&(deadline, id)) = self.deadlines.first()
+            && (deadline + if self.link == Link::Up { SLACK } else { Duration::ZERO } <= now || gone)
+        {
+            self.give_up(id, now);
+        }
+        if gone {
+            let mut ids: Vec<_> = self.unanswered.keys().copied().collect();
+            ids.sort_unstable();
+            for id in ids {
+                self.give_up(id, now);
+            }
+        }
+    }
+
+    /// When the broker will have been away for too long, if it is away and something waits for it.
+    fn broker_gone_at(&self) -> Option<Instant> {
+        match self.link {
+            Link::Down(since) | Link::Closing(since) if !self.unanswered.is_empty() => {
+                since.checked_add(self.broker_timeout)
+            }
+            _ => None,
+        }
+    }
+
+    fn give_up(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.unanswered.remove(&id) else { return };
+        self.forget_deadline(id, &request);
+        self.given_up.insert(id);
+        let failure = match self.link {
+            Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),
+            Link::Down(since) | Link::Closing(since) => {
+                let away = now.saturating_duration_since(since);
+                Failure::new(code::NO_BROKER, format!("no broker for {:.1} s", away.as_secs_f64()))
+            }
+        };
+        self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
+    }
+
+    fn forget_deadline(&mut self, id: RequestId, request: &Request) {
+        if let Some(deadline) = request.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+    }
+}
+
+/// Whether two requests may share a time limit, the longer one: they differ by one percent at most.
+fn close(a: Option<Duration>, b: Option<Duration>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.abs_diff(b) <= Duration::from_millis(1).max(a / 100),
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn session() -> (Session, Instant) {
+        let now = Instant::now();
+        (Session::new("p", TIMEOUT, now), now)
+    }
+
+    fn body() -> Bytes {
+        Bytes::from_static(b"body")
+    }
+
+    fn welcome(session: &mut Session, now: Instant) {
+        session.handle(ToClient::Welcome { version: 1, client: 1 }, now);
+    }
+
+    fn reply(id: u64) -> ToClient {
+        ToClient::Replies(vec![Reply { id: RequestId(id), outcome: Outcome::Ok(body()), trace: Trace::default() }])
+    }
+
+    fn sent(session: &mut Session, now: Instant) -> Vec<(u64, Vec<u64>)> {
+        std::iter::from_fn(|| session.poll_send(now))
+            .map(|message| match message {
+                FromClient::Submit { timeout_ms, requests, .. } => {
+                    (timeout_ms, requests.iter().map(|(id, _)| id.0).collect())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn failure(session: &mut Session) -> (u64, String) {
+        let reply = session.take_reply().expect("a reply");
+        match reply.outcome {
+            Outcome::Error(failure) => (reply.id.0, failure.code),
+            Outcome::Ok(_) => panic!("a result"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_before_the_welcome_and_many_travel_together() {
+        let (mut session, now) = session();
+        for _ in 0..BATCH + 1 {
+            session.submit(body(), None, now);
+        }
+        assert_eq!(sent(&mut session, now), []);
+        welcome(&mut session, now);
+        let sizes: Vec<_> = sent(&mut session, now).iter().map(|(_, ids)| ids.len()).collect();
+        assert_eq!(sizes, [BATCH, 1]);
+        assert_eq!(sent(&mut session, now), []);
+    }
+
+    #[test]
+    fn what_is_unanswered_is_sent_again_after_a_hiccup_and_nothing_else() {
+        let (mut session, now) = session();
+        for _ in 0..3 {
+            session.submit(body(), None, now);
+        }
+        welcome(&mut session, now);
+        sent(&mut session, now);
+        session.handle(reply(2), now);
+        session.handle(ToClient::Hiccup, now);
+        assert_eq!(sent(&mut session, now), []);
+        session.submit(body(), None, now);
+        welcome(&mut session, now);
+        assert_eq!(sent(&mut session, now), [(0, vec![1, 3, 4])]);
+    }
+
+    #[test]
+    fn a_second_reply_is_counted_and_thrown_away() {
+        let (mut session, now) = session();
+        session.submit(body(), None, now);
+        welcome(&mut session, now);
+        sent(&mut session, now);
+        session.handle(reply(1), now);
+        session.handle(reply(1), now);
+        assert!(session.take_reply().is_some() && session.take_reply().is_none());
+        assert_eq!((session.duplicated(), session.unanswered()), (1, 0));
+    }
+
+    #[test]
+    fn a_missing_broker_and_a_passed_time_limit_are_different_errors() {
+        let (mut session, start) = session();
+        session.submit(body(), Some(Duration::from_secs(2)), start);
+        session.submit(body(), None, start);
+        assert_eq!(session.poll_timeout(), Some(start + Duration::from_secs(2)));
+        session.handle_timeout(start + Duration::from_secs(2));
+        assert_eq!(failure(&mut session), (1, code::NO_BROKER.into()));
+        session.handle_timeout(session.poll_timeout().unwrap());
+        assert_eq!(failure(&mut session), (2, code::NO_BROKER.into()));
+
+        welcome(&mut session, start);
+        session.submit(body(), Some(Duration::from_secs(2)), start);
+        let due = session.poll_timeout().unwrap();
+        assert!(due > start + Duration::from_secs(2), "the broker is given time to say it");
+        session.handle_timeout(due);
+        assert_eq!(failure(&mut session), (3, code::EXPIRED.into()));
+        session.handle(reply(3), due);
+        assert_eq!((session.take_reply(), session.duplicated()), (None, 0), "a late reply is no second one");
+    }
+
+    #[test]
+    fn a_time_limit_goes_on_running_while_there_is_no_broker() {
+        let (mut session, start) = session();
+        session.submit(body(), Some(Duration::from_secs(100)), start);
+        session.submit(body(), Some(Duration::from_secs(100)), start + Duration::from_millis(500));
+        session.submit(body(), Some(Duration::from_secs(20)), start + Duration::from_millis(500));
+        session.submit(body(), None, start);
+        let now = start + Duration::from_secs(5);
+        welcome(&mut session, now);
+        assert_eq!(sent(&mut session, now), [(95_500, vec![1, 2]), (15_500, vec![3]), (0, vec![4])]);
+    }
+
+    #[test]
+    fn what_is_cancelled_is_neither_sent_nor_answered() {
+        let (mut session, now) = session();
+        session.submit(body(), None, now);
+        assert_eq!(session.cancel_all(), None);
+        welcome(&mut session, now);
+        assert_eq!(sent(&mut session, now), []);
+        session.submit(body(), Some(TIMEOUT), now);
+        sent(&mut session, now);
+        assert_eq!(session.cancel_all(), Some(FromClient::Cancel(vec![RequestId(2)])));
+        assert_eq!((session.unanswered(), session.poll_timeout()), (0, None));
+    }
+}
