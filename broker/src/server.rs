@@ -81,7 +81,7 @@ impl<'a> Server<'a> {
         for (socket, endpoint, flag) in
             [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
         {
-            socket.bind(endpoint).with_context(|| {
+            socket::bind(socket, endpoint).with_context(|| {
                 format!("can't bind {endpoint}; is a broker running there already? {flag} takes another endpoint")
             })?;
         }

@@ -11,6 +11,9 @@ use zmq::{Context, PollItem, Socket};
 
 use crate::session::{BATCH, Link, Session};
 
+/// After how long without a broker that is said.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a client is told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,6 +76,8 @@ pub struct Client {
     options: Options,
     socket: Socket,
     session: Session,
+    /// Whether it has been said that there is no broker.
+    said: bool,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
 }
@@ -88,7 +93,7 @@ impl Client {
             .connect(&options.broker)
             .map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
         let session = Session::new(&options.pool, options.broker_timeout, Instant::now());
-        Ok(Self { options, socket, session, envelope: Vec::new(), attachments: Vec::new() })
+        Ok(Self { options, socket, session, said: false, envelope: Vec::new(), attachments: Vec::new() })
     }
 
     /// Submits a request without a time limit.
@@ -218,14 +223,29 @@ impl Client {
             if until.is_some_and(|until| until <= now) {
                 return Ok(None);
             }
+            let patience = self.patience(now);
             let mut items = vec![self.socket.as_poll_item(zmq::POLLIN)];
             if let Some(shutdown) = &self.options.shutdown {
                 items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
             }
             now = Instant::now();
-            let wake = [until, self.session.poll_timeout()].into_iter().flatten().min();
+            let wake = [until, patience, self.session.poll_timeout()].into_iter().flatten().min();
             socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
         }
+    }
+
+    /// Says once that there is no broker if there has been none for a while, or else when that will be.
+    fn patience(&mut self, now: Instant) -> Option<Instant> {
+        let Some(since) = self.without_broker_since() else {
+            self.said = false;
+            return None;
+        };
+        let due = since + PATIENCE;
+        if !self.said && due <= now {
+            self.said = true;
+            log::warn!("waiting for a broker at {} ({:?} at most)", self.options.broker, self.options.broker_timeout);
+        }
+        (!self.said).then_some(due)
     }
 
     fn receive(&mut self, now: Instant) -> Result<(), Error> {

@@ -25,11 +25,11 @@ impl Shutdown {
         Ok(Self { requested: Arc::default(), waker, alarm: Arc::new(alarm) })
     }
 
-    /// One that the signals ask for. Once a process; an error if handlers are installed already.
+    /// One that the signals ask for, also if whoever started the process had them ignored. Once a process.
     pub fn on_signals() -> io::Result<Self> {
         let shutdown = Self::new()?;
         let asked = shutdown.clone();
-        ctrlc::try_set_handler(move || {
+        ctrlc::set_handler(move || {
             if asked.requested() {
                 std::process::exit(EXIT_AT_ONCE);
             }

@@ -71,6 +71,7 @@ pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) 
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&socket)?;
     set_heartbeat(&socket)?;
+    socket.set_ipv6(true)?;
     // What may be under way is bounded by windows of our own, and a send that never finds the queue full is simpler.
     socket.set_sndhwm(0)?;
     socket.set_linger(millis(linger))?;
@@ -80,6 +81,13 @@ pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) 
     set_bytes(&mut socket, zmq_sys::ZMQ_HELLO_MSG, hello)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_HICCUP_MSG, hiccup)?;
     Ok(socket)
+}
+
+/// Binds a socket.
+pub fn bind(socket: &Socket, endpoint: &str) -> zmq::Result<()> {
+    // Only where it is asked for: a socket for both would report an IPv4 address as an IPv6 one.
+    socket.set_ipv6(endpoint.contains('['))?;
+    socket.bind(endpoint)
 }
 
 /// The endpoint a socket is bound to, with the port that the system picked.
@@ -133,7 +141,6 @@ pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq:
 }
 
 fn set_common(socket: &Socket) -> zmq::Result<()> {
-    socket.set_ipv6(true)?;
     socket.set_linger(millis(LINGER))?;
     socket.set_maxmsgsize(MAX_MESSAGE_BYTES as i64)?;
     socket.set_sndhwm(HIGH_WATER_MARK)?;
@@ -283,7 +290,7 @@ mod tests {
     fn hello_comes_first_attachments_arrive_and_a_closed_peer_is_heard_of() {
         let context = Context::new();
         let mut router = router(&context, b"gone", true).unwrap();
-        router.bind("tcp://127.0.0.1:*").unwrap();
+        bind(&router, "tcp://127.0.0.1:*").unwrap();
         let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
         dealer.connect(&bound_endpoint(&router).unwrap()).unwrap();
         let large = Bytes::from(vec![7; 1 << 20]);

@@ -1,1 +1,7 @@
-//! x
+//! What the end-to-end tests, the demo and the benches share: real processes on ports that the system picks.
+
+pub mod process;
+pub mod system;
+
+pub use process::Process;
+pub use system::{Batch, Setup, System};

@@ -8,6 +8,9 @@ use giostra_common::protocol::Trace;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
+/// Latencies are told apart up to a day.
+const LONGEST_US: u64 = 24 * 3600 * 1_000_000;
+
 /// Counts and times of one batch.
 pub struct Summary {
     seed: u64,
@@ -39,7 +42,7 @@ impl Summary {
             duplicated: 0,
             failed: BTreeMap::new(),
             workers: BTreeMap::new(),
-            latency_us: Histogram::new(3).expect("3 significant digits are allowed"),
+            latency_us: Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order"),
         }
     }
 

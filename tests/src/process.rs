@@ -1,0 +1,122 @@
+//! A process of this workspace, which does not outlive its handle.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long anything that is bound to happen may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until `found` finds something. An error that says `what` if that takes longer than [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{what}: not within {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The binary of that name, built by the same `cargo` run into the same folder as whoever asks.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let found = here.ancestors().skip(1).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("there is no {name} beside {}: `cargo build --workspace` first", here.display()))
+}
+
+/// A running process, its stdout and stderr in files. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Starts a binary of the workspace; `name` is what its output files in `folder` are called.
+    pub fn start<A: AsRef<OsStr>>(folder: &Path, name: &str, program: &str, args: &[A]) -> Result<Self> {
+        let [stdout, stderr] = ["out", "err"].map(|ending| folder.join(format!("{name}.{ending}")));
+        let child = Command::new(binary(program)?)
+            .args(args)
+            // What the tests' caller has set is not meant for the tests.
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(key, _)| !key.as_encoded_bytes().starts_with(b"GIOSTRA_")))
+            .stdin(Stdio::null())
+            .stdout(append(&stdout)?)
+            .stderr(append(&stderr)?)
+            .spawn()
+            .with_context(|| format!("can't start {program}"))?;
+        Ok(Self { name: name.into(), child, stdout, stderr })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.child.id() as i32), signal).with_context(|| format!("{signal} to {}", self.name))
+    }
+
+    /// Ends it as `kill -9` does, and waits for that.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it ends by itself; killed if it does not.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let what = format!("{} ends; its stderr: {}", self.name, self.stderr());
+        let child = &mut self.child;
+        wait_for(&what, || child.try_wait().transpose())?.map_err(Into::into)
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap_or_default()
+    }
+
+    /// What it has complained about so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Its resident memory in bytes, as Linux reports it.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended, and have been waited for, already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}

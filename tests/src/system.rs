@@ -1,0 +1,239 @@
+//! A broker and its workers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Process, wait_for};
+
+/// What a system is to be like.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    workers: usize,
+    broker_args: Vec<String>,
+    worker_args: Vec<String>,
+}
+
+impl Setup {
+    /// A broker with the default settings and so many workers.
+    pub fn workers(workers: usize) -> Self {
+        Self { workers, ..Self::default() }
+    }
+
+    /// Arguments for the broker.
+    #[must_use]
+    pub fn broker(mut self, args: &[&str]) -> Self {
+        self.broker_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Arguments for each worker.
+    #[must_use]
+    pub fn worker(mut self, args: &[&str]) -> Self {
+        self.worker_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it: the broker, then the workers one by one, so that `worker-1` has the first seat.
+    pub fn start(self) -> Result<System> {
+        let folder = tempfile::Builder::new().prefix("giostra-").tempdir()?;
+        let mut system = System { setup: self, folder, endpoints: None, broker: None, workers: Vec::new(), clients: 0 };
+        system.start_broker()?;
+        for number in 1..=system.setup.workers {
+            system.start_worker(number)?;
+        }
+        Ok(system)
+    }
+}
+
+/// A running broker and its workers. They end with it, and their files go.
+#[derive(Debug)]
+pub struct System {
+    setup: Setup,
+    folder: TempDir,
+    /// Of the frontend and the backend, known once the broker has been started.
+    endpoints: Option<[String; 2]>,
+    broker: Option<Process>,
+    /// Worker 1 first.
+    workers: Vec<Option<Process>>,
+    clients: usize,
+}
+
+/// A `giostra` command that runs.
+#[derive(Debug)]
+pub struct Batch {
+    process: Process,
+}
+
+impl System {
+    /// Starts the broker, on the ports that it had before if it had any, and waits until it listens.
+    pub fn start_broker(&mut self) -> Result<()> {
+        let [frontend, backend] =
+            self.endpoints.clone().unwrap_or_else(|| ["tcp://127.0.0.1:*", "tcp://127.0.0.1:*"].map(String::from));
+        let folder = self.folder.path().display().to_string();
+        let log = format!("{folder}/log");
+        let mut args = vec!["--frontend", &frontend, "--backend", &backend, "--log-dir", &log];
+        args.extend(self.setup.broker_args.iter().map(String::as_str));
+        let before = fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default().len();
+        let mut broker = Process::start(self.folder.path(), "broker", "giostra-broker", &args)?;
+        let listening = wait_for("the broker listens", || {
+            let said = broker.stderr();
+            if !broker.is_running() {
+                return Some(Err(anyhow::anyhow!("the broker ended: {}", &said[before..])));
+            }
+            let line = said[before..].lines().find(|line| line.contains(" listening "))?.to_string();
+            Some(Ok(line))
+        })??;
+        let endpoint = |key: &str| {
+            let value = listening.split(key).nth(1).and_then(|rest| rest.split(' ').next());
+            value.map(String::from).with_context(|| format!("{key} in {listening}"))
+        };
+        self.endpoints = Some([endpoint("frontend=")?, endpoint("backend=")?]);
+        self.broker = Some(broker);
+        Ok(())
+    }
+
+    /// Starts worker `number` (again) and waits until it is registered.
+    pub fn start_worker(&mut self, number: usize) -> Result<()> {
+        let name = format!("worker-{number}");
+        let mut args = vec!["--broker", self.backend(), "--name", &name];
+        args.extend(self.setup.worker_args.iter().map(String::as_str));
+        let before = self.registrations(number);
+        let process = Process::start(self.folder.path(), &name, "giostra-worker", &args)?;
+        if self.workers.len() < number {
+            self.workers.resize_with(number, || None);
+        }
+        self.workers[number - 1] = Some(process);
+        self.wait_for_registration(number, before + 1)
+    }
+
+    /// How often worker `number` has registered so far.
+    pub fn registrations(&self, number: usize) -> usize {
+        self.log().lines().filter(|line| line.contains(&format!(" joined worker-{number} "))).count()
+    }
+
+    /// Waits until worker `number` has registered `times` times.
+    pub fn wait_for_registration(&self, number: usize, times: usize) -> Result<()> {
+        wait_for(&format!("worker-{number} registers"), || (self.registrations(number) >= times).then_some(()))
+    }
+
+    /// The broker.
+    pub fn broker(&mut self) -> &mut Process {
+        self.broker.as_mut().expect("the broker was started")
+    }
+
+    /// Worker `number`, from 1.
+    pub fn worker(&mut self, number: usize) -> &mut Process {
+        self.workers[number - 1].as_mut().expect("the worker was started")
+    }
+
+    /// `kill -9` to worker `number`.
+    pub fn kill_worker(&mut self, number: usize) -> Result<()> {
+        self.workers[number - 1].take().context("the worker was started")?.kill()
+    }
+
+    /// `kill -9` to the broker.
+    pub fn kill_broker(&mut self) -> Result<()> {
+        self.broker.take().context("the broker was started")?.kill()
+    }
+
+    /// Where clients connect.
+    pub fn frontend(&self) -> &str {
+        &self.endpoints.as_ref().expect("the broker was started")[0]
+    }
+
+    /// Where workers connect.
+    pub fn backend(&self) -> &str {
+        &self.endpoints.as_ref().expect("the broker was started")[1]
+    }
+
+    /// The folder of all their files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The log's files, the oldest first.
+    pub fn log_files(&self) -> Vec<PathBuf> {
+        let folder = self.folder.path().join("log");
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
+        // `_rCURRENT` comes before `_r00000` by its name, and after it in time.
+        files.sort_by_key(|path| (path.to_string_lossy().ends_with("_rCURRENT.log"), path.clone()));
+        files
+    }
+
+    /// The broker's log so far, all its files.
+    pub fn log(&self) -> String {
+        self.log_files().iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
+    /// Starts a `giostra` command.
+    pub fn begin(&mut self, args: &[&str]) -> Result<Batch> {
+        self.clients += 1;
+        let name = format!("client-{}", self.clients);
+        let args: Vec<_> = ["--broker", self.frontend()].iter().chain(args).map(ToString::to_string).collect();
+        Ok(Batch { process: Process::start(self.folder.path(), &name, "giostra", &args)? })
+    }
+
+    /// Runs a `giostra` command to its end.
+    pub fn run(&mut self, args: &[&str]) -> Result<Finished> {
+        self.begin(args)?.finish()
+    }
+
+    /// Runs `giostra random` and expects all to be well.
+    pub fn random(&mut self, args: &[&str]) -> Result<Value> {
+        let all: Vec<_> = ["random", "--json"].iter().chain(args).copied().collect();
+        self.run(&all)?.all_well()
+    }
+
+    /// What `giostra status` says.
+    pub fn status(&mut self) -> Result<Value> {
+        let finished = self.run(&["status", "--json"])?;
+        finished.json()
+    }
+}
+
+/// A `giostra` command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit status; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl Batch {
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Result<Finished> {
+        let code = self.process.wait()?.code();
+        Ok(Finished { code, stdout: self.process.stdout(), stderr: self.process.stderr() })
+    }
+}
+
+impl Finished {
+    /// The JSON object on the last line of its stdout.
+    pub fn json(&self) -> Result<Value> {
+        let line = self.stdout.lines().last().with_context(|| format!("no output: {self:?}"))?;
+        serde_json::from_str(line).with_context(|| format!("no JSON: {self:?}"))
+    }
+
+    /// The same of a random batch, which must have gone well: each request answered once, no result wrong.
+    pub fn all_well(&self) -> Result<Value> {
+        let summary = self.json()?;
+        let well = self.code == Some(0)
+            && summary["answered"] == summary["sent"]
+            && ["failed", "unanswered", "wrong", "duplicated"].iter().all(|bad| summary[bad] == 0);
+        ensure!(well, "not all went well: {self:?}");
+        Ok(summary)
+    }
+}
