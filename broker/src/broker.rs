@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::name::Label;
 use giostra_common::protocol::{Failure, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code};
 use giostra_common::socket::Identity;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -147,7 +148,7 @@ struct Client {
 
 struct Worker {
     identity: Identity,
-    name: Arc<str>,
+    name: Label,
     pool: PoolKey,
     operations: Vec<String>,
     threads: u32,
@@ -196,7 +197,7 @@ struct Request {
     dispatched: Option<Instant>,
     attempts: u32,
     /// The workers that were lost while they held it.
-    lost: Vec<Arc<str>>,
+    lost: Vec<Label>,
     state: State,
 }
 
@@ -216,7 +217,7 @@ impl Request {
         self.time_limit.map(|limit| self.accepted + limit)
     }
 
-    fn trace(&self, worker: Arc<str>, now: Instant) -> Trace {
+    fn trace(&self, worker: Label, now: Instant) -> Trace {
         let dispatched = self.dispatched.unwrap_or(now);
         Trace {
             worker,
@@ -229,7 +230,7 @@ impl Request {
 
 impl Worker {
     fn label(&self, number: WorkerNumber) -> WorkerLabel {
-        WorkerLabel { name: Arc::clone(&self.name), number }
+        WorkerLabel { name: self.name.clone(), number }
     }
 }
 
@@ -337,7 +338,7 @@ impl Broker {
         let limit = request.time_limit.unwrap_or_default();
         let (worker, what) = match request.state {
             State::InFlight { worker, .. } => {
-                let name = Arc::clone(&self.workers[&worker].name);
+                let name = self.workers[&worker].name.clone();
                 let what = format!("{name} was computing it");
                 (name, what)
             }
@@ -347,7 +348,7 @@ impl Broker {
                     0 => "which has no worker",
                     _ => "whose workers were busy",
                 };
-                ("".into(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
+                (Label::default(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
             }
         };
         let failure = Failure::new(code::EXPIRED, format!("its time limit of {limit:?} passed while {what}"));

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use giostra_common::name::Label;
 use log::Level;
 
 use crate::broker::{ClientNumber, WorkerNumber};
@@ -14,7 +15,7 @@ use crate::runs::Runs;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerLabel {
     /// The name it gave.
-    pub name: Arc<str>,
+    pub name: Label,
     /// The number of its registration.
     pub number: WorkerNumber,
 }
@@ -144,7 +145,7 @@ pub enum Event {
         /// Which.
         request: Runs,
         /// The workers' names.
-        workers: Vec<Arc<str>>,
+        workers: Vec<Label>,
     },
     /// When a client cancelled requests.
     Cancelled(Runs),
@@ -206,12 +207,17 @@ impl fmt::Display for Event {
                 write!(f, " late={late}{}{requests}", space_if(!requests.is_empty()))
             }
             Self::Expired(requests) => write!(f, "expire {requests}"),
-            Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", workers.join(",")),
+            Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", join(workers, ",")),
             Self::Cancelled(requests) => write!(f, "cancel {requests}"),
             Self::Refused { from, reason } => write!(f, "refuse {from} reason={reason}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
         }
     }
+}
+
+/// Names in one word.
+pub(crate) fn join(names: &[Label], between: &str) -> String {
+    names.iter().map(|name| &**name).collect::<Vec<_>>().join(between)
 }
 
 fn space_if(some: bool) -> &'static str {

@@ -5,7 +5,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// A request's body: `["add", [1, 2]]`.
@@ -18,7 +20,7 @@ pub struct Call {
 }
 
 /// A number, a truth value or a list of numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
     /// When it is true or false.
@@ -29,6 +31,35 @@ pub enum Value {
     Float(f64),
     /// When it is several whole numbers.
     Ints(Vec<i64>),
+}
+
+/// By hand: what `serde` derives for an untagged enum tries each variant in turn, and writes an error for each that fails.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = Value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, a truth value or a list of whole numbers")
+            }
+            fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+                Ok(Value::Bool(truth))
+            }
+            fn visit_i64<E>(self, int: i64) -> Result<Value, E> {
+                Ok(Value::Int(int))
+            }
+            fn visit_u64<E: de::Error>(self, int: u64) -> Result<Value, E> {
+                int.try_into().map(Value::Int).map_err(E::custom)
+            }
+            fn visit_f64<E>(self, float: f64) -> Result<Value, E> {
+                Ok(Value::Float(float))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Value::Ints)
+            }
+        }
+        deserializer.deserialize_any(ValueVisitor)
+    }
 }
 
 /// When bytes are not what they should be.

@@ -5,11 +5,11 @@
 //! [`Bytes`]; on the wire it is a [`crate::wire::Packed`] one, which [`crate::wire`] puts in and takes out.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::name::Label;
 use crate::wire;
 
 /// The version of this protocol. Both sides say theirs first; a peer with another one is refused.
@@ -92,7 +92,7 @@ pub mod code {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// The worker that replied; empty if none did.
-    pub worker: Arc<str>,
+    pub worker: Label,
     /// How many workers the request was handed to, this one included.
     pub attempts: u32,
     /// Microseconds from its acceptance to its last dispatch, or to its end if it was never dispatched.

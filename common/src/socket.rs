@@ -160,9 +160,7 @@ fn millis(duration: Duration) -> i32 {
 /// Sets an option that crate `zmq` has no setter for.
 fn set_bytes(socket: &mut Socket, option: u32, value: &[u8]) -> zmq::Result<()> {
     // Sound: the socket is alive and ours alone; libzmq copies the value, whose length goes with it.
-    let rc = unsafe {
-        zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, value.as_ptr().cast(), value.len())
-    };
+    let rc = unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, value.as_ptr().cast(), value.len()) };
     if rc == 0 { Ok(()) } else { Err(last_error()) }
 }
 
@@ -178,19 +176,12 @@ fn send_shared(socket: &mut Socket, bytes: &Bytes, flags: i32) -> zmq::Result<()
     // Sound: libzmq only reads the data, which `owner` keeps alive until `release`; Bytes may be dropped on any thread.
     // An initialised message is either taken by a successful send or closed here.
     unsafe {
-        let rc = zmq_sys::zmq_msg_init_data(
-            message.as_mut_ptr(),
-            data,
-            len,
-            Some(release),
-            Box::into_raw(owner).cast(),
-        );
+        let rc =
+            zmq_sys::zmq_msg_init_data(message.as_mut_ptr(), data, len, Some(release), Box::into_raw(owner).cast());
         assert_eq!(rc, 0, "zmq_msg_init_data fails only when there is no memory");
-        let sent = retrying(|| {
-            match zmq_sys::zmq_msg_send(message.as_mut_ptr(), socket.as_mut_ptr(), flags) {
-                -1 => Err(last_error()),
-                _ => Ok(()),
-            }
+        let sent = retrying(|| match zmq_sys::zmq_msg_send(message.as_mut_ptr(), socket.as_mut_ptr(), flags) {
+            -1 => Err(last_error()),
+            _ => Ok(()),
         });
         if sent.is_err() {
             zmq_sys::zmq_msg_close(message.as_mut_ptr());

@@ -19,15 +19,9 @@ const MAX_SLEEP: f64 = 3600.0;
 /// The operations of the ready worker.
 pub fn operations() -> Operations {
     Operations::new()
-        .with("add", |arguments: Vec<Value>| {
-            arithmetic("add", &arguments, i64::checked_add, |a, b| a + b)
-        })
-        .with("sub", |arguments: Vec<Value>| {
-            arithmetic("sub", &arguments, i64::checked_sub, |a, b| a - b)
-        })
-        .with("mul", |arguments: Vec<Value>| {
-            arithmetic("mul", &arguments, i64::checked_mul, |a, b| a * b)
-        })
+        .with("add", |arguments: Vec<Value>| arithmetic("add", &arguments, i64::checked_add, |a, b| a + b))
+        .with("sub", |arguments: Vec<Value>| arithmetic("sub", &arguments, i64::checked_sub, |a, b| a - b))
+        .with("mul", |arguments: Vec<Value>| arithmetic("mul", &arguments, i64::checked_mul, |a, b| a * b))
         .with("div", |arguments: Vec<Value>| div(&arguments))
         .with("pow", |arguments: Vec<Value>| arithmetic("pow", &arguments, checked_pow, f64::powf))
         .with("sqrt", |arguments: Vec<Value>| sqrt(&arguments))
@@ -223,6 +217,8 @@ mod tests {
             assert_eq!(compute(line), error, "{line}");
         }
         assert_eq!(compute("div -9223372036854775808 -1"), "9223372036854776000");
-        assert!(compute("nosuch 1").ends_with("offers add, div, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub"));
+        assert!(
+            compute("nosuch 1").ends_with("offers add, div, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub")
+        );
     }
 }

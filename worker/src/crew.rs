@@ -61,9 +61,7 @@ impl Crew {
         let service = Arc::new(service);
         for number in 0..threads {
             let (shared, service) = (Arc::clone(&shared), Arc::clone(&service));
-            thread::Builder::new()
-                .name(format!("compute-{number}"))
-                .spawn(move || shared.work(number, &*service))?;
+            thread::Builder::new().name(format!("compute-{number}")).spawn(move || shared.work(number, &*service))?;
         }
         Ok(crew)
     }

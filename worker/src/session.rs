@@ -105,8 +105,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     let mut said = false;
     loop {
         let alarm_fd = alarm.fd();
-        let mut items =
-            vec![session.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(alarm_fd, zmq::POLLIN)];
+        let mut items = vec![session.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(alarm_fd, zmq::POLLIN)];
         if session.leave_by.is_none() {
             items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
         }

@@ -107,7 +107,11 @@ impl Broker {
                 worker.in_flight.len() < worker.window
             });
             let idle = !pool.ring.seats().is_empty() && room && !self.closing;
-            assert!(!idle || pool.pending.is_empty(), "requests wait in pool {} though all its workers have room", pool.name);
+            assert!(
+                !idle || pool.pending.is_empty(),
+                "requests wait in pool {} though all its workers have room",
+                pool.name
+            );
         }
         let returned = self.requests.iter().filter(|(_, request)| !request.lost.is_empty());
         for (_, request) in returned {

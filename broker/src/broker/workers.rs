@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_common::name;
-use giostra_common::protocol::{
-    Failure, FromWorker, Outcome, Reply, Ticket, ToClient, ToWorker, VERSION, code,
-};
+use giostra_common::name::{self, Label};
+use giostra_common::protocol::{Failure, FromWorker, Outcome, Reply, Ticket, ToClient, ToWorker, VERSION, code};
 use giostra_common::socket::Identity;
 
 use super::{Broker, Flight, Load, Output, PoolKey, RequestKey, State, Worker, WorkerNumber};
-use crate::event::{Dropped, Event};
+use crate::event::{Dropped, Event, join};
 use crate::liveness::{Due, Liveness};
 use crate::pending::Place;
 use crate::queue::NumberedQueue;
@@ -199,7 +197,7 @@ impl Broker {
                 Outcome::Error(_) => &mut errors,
             }
             .request(request.client, request.id);
-            let trace = request.trace(Arc::clone(&self.workers[&number].name), now);
+            let trace = request.trace(self.workers[&number].name.clone(), now);
             self.reply(request.client, Reply { id: request.id, outcome, trace });
         }
         let answered = results.len() + errors.len();
@@ -207,7 +205,8 @@ impl Broker {
         self.totals.discarded += unwanted.len() + late;
         let worker = self.worker(number);
         worker.answered += answered;
-        let (label, pool, finished) = (worker.label(number), worker.pool, worker.leaving && worker.in_flight.is_empty());
+        let (label, pool, finished) =
+            (worker.label(number), worker.pool, worker.leaving && worker.in_flight.is_empty());
         for (errors, requests) in [(false, results), (true, errors)] {
             if !requests.is_empty() {
                 self.log(Event::Replied { worker: label.clone(), errors, requests });
@@ -253,7 +252,7 @@ impl Broker {
         for flight in worker.in_flight.iter() {
             let &Flight::Wanted(key) = flight else { continue };
             let request = &mut self.requests[key.0];
-            request.lost.push(Arc::clone(&worker.name));
+            request.lost.push(worker.name.clone());
             let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
             let place = Place::Returned(order);
             request.state = State::Pending(place);
@@ -276,9 +275,9 @@ impl Broker {
         let message = format!(
             "given up: {} workers were lost while they held it ({}); it may be what ends them",
             workers.len(),
-            workers.join(", ")
+            join(&workers, ", ")
         );
-        let trace = request.trace("".into(), now);
+        let trace = request.trace(Label::default(), now);
         let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
         self.totals.poisoned += 1;
         self.log(event);

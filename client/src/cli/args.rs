@@ -24,7 +24,13 @@ Exit status: 0 if every request was answered and no result was wrong, 1 if not, 
 #[command(name = "giostra", version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
 pub struct Args {
     /// The broker's frontend
-    #[arg(long, global = true, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555", value_name = "ENDPOINT")]
+    #[arg(
+        long,
+        global = true,
+        env = "GIOSTRA_FRONTEND",
+        default_value = "tcp://127.0.0.1:5555",
+        value_name = "ENDPOINT"
+    )]
     pub broker: String,
 
     /// Whose workers are to compute

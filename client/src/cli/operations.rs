@@ -1,6 +1,7 @@
 //! The operations by the names people give them, and the client's own idea of their results.
 
-use giostra_common::compute::{Call, Value};
+use giostra_common::Bytes;
+use giostra_common::compute::Value;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -58,15 +59,17 @@ impl Task {
         Self { operation, operands: [random.random_range(1..=50), random.random_range(1..=50)] }
     }
 
-    /// The request.
-    pub fn call(&self) -> Call {
+    /// The request's body: that of a [`giostra_common::compute::Call`], without making one.
+    pub fn to_body(self) -> Bytes {
         let operation = match self.operation {
             Arithmetic::Add => "add",
             Arithmetic::Sub => "sub",
             Arithmetic::Mul => "mul",
             Arithmetic::Div => "div",
         };
-        Call { operation: operation.into(), arguments: self.operands.map(Value::Int).into() }
+        let mut body = Vec::with_capacity(16);
+        rmp_serde::encode::write(&mut body, &(operation, self.operands)).expect("a Vec takes any number of bytes");
+        body.into()
     }
 
     /// Whether that is its result, by a computation of our own.
@@ -84,6 +87,7 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use giostra_common::compute::Call;
     use rand::SeedableRng;
 
     use super::*;
@@ -100,6 +104,13 @@ mod tests {
             assert!(draw(1).iter().any(|task| task.operation == operation));
         }
         assert!(draw(3).iter().flat_map(|task| task.operands).all(|operand| (1..=50).contains(&operand)));
+    }
+
+    #[test]
+    fn a_task_is_a_call() {
+        let task = Task { operation: Arithmetic::Div, operands: [50, 1] };
+        let call = Call { operation: "div".into(), arguments: vec![Value::Int(50), Value::Int(1)] };
+        assert_eq!(task.to_body(), call.to_body());
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Batch {
             let now = Instant::now();
             while self.summary.sent < random.count && self.asked.len() < random.window as usize {
                 let task = Task::draw(&mut self.draw);
-                let id = client.submit_within(task.call().to_body(), args.timeout)?;
+                let id = client.submit_within(task.to_body(), args.timeout)?;
                 self.asked.insert(id, (task, now));
                 self.summary.sent += 1;
             }

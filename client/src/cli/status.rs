@@ -49,7 +49,9 @@ pub fn print(status: &Status) {
     let clients = status.clients.iter().map(|client| {
         [client.name.clone(), format!("c{}", client.number), client.unanswered.to_string(), client.answered.to_string()]
     });
-    table(&[["CLIENT", "NO", "UNANSWERED", "ANSWERED"].map(String::from)].into_iter().chain(clients).collect::<Vec<_>>());
+    table(
+        &[["CLIENT", "NO", "UNANSWERED", "ANSWERED"].map(String::from)].into_iter().chain(clients).collect::<Vec<_>>(),
+    );
 }
 
 fn workers(workers: &[WorkerStatus]) -> Vec<[String; 9]> {
