@@ -1,0 +1,540 @@
+//! The core, scenario by scenario: what a user would lose if it were wrong. No sockets, no clock, no sleeping.
+
+use std::time::{Duration, Instant};
+
+use giostra_broker::broker::{Broker, Output, Settings};
+use giostra_broker::rotation::Rotation;
+use giostra_common::Bytes;
+use giostra_common::protocol::{
+    Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
+};
+use giostra_common::socket::Identity;
+
+/// A broker, its clock, and what has come out of it.
+struct World {
+    broker: Broker,
+    now: Instant,
+    /// Requests that each worker holds, as it would see them.
+    held: Vec<(String, Ticket, u64)>,
+    replies: Vec<(String, Reply)>,
+    log: Vec<String>,
+    /// All other messages, after the name of whom they went to.
+    sent: Vec<String>,
+}
+
+fn settings() -> Settings {
+    Settings { first_ticket: 1000, ..Settings::default() }
+}
+
+fn peer(name: &str) -> Identity {
+    Identity(Bytes::copy_from_slice(name.as_bytes()))
+}
+
+fn name(peer: &Identity) -> String {
+    String::from_utf8(peer.0.to_vec()).unwrap()
+}
+
+fn body(id: u64) -> Bytes {
+    Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+fn register(name: &str, window: u32) -> FromWorker {
+    let (name, pool) = (name.into(), "p".into());
+    FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window }
+}
+
+fn pong(sequence: u64) -> FromWorker {
+    FromWorker::Pong { sequence, computing: 0, waiting: 0, oldest_ms: 0 }
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let now = Instant::now();
+        let broker = Broker::new(settings, now);
+        Self { broker, now, held: vec![], replies: vec![], log: vec![], sent: vec![] }
+    }
+
+    /// With the client `c` and the workers `1` to `count`.
+    fn with_workers(count: usize) -> Self {
+        let mut world = Self::new(settings());
+        world.client("c");
+        (1..=count).for_each(|number| world.join(&number.to_string()));
+        world
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.broker.poll_output(self.now) {
+            match output {
+                Output::Log(event) => self.log.push(event.to_string()),
+                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
+                    for (ticket, body) in requests {
+                        self.held.push((name(&to), ticket, u64::from_be_bytes(body[..].try_into().unwrap())));
+                    }
+                }
+                Output::ToClient(to, ToClient::Replies(replies)) => {
+                    self.replies.extend(replies.into_iter().map(|reply| (name(&to), reply)));
+                }
+                Output::ToWorker(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
+                Output::ToClient(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
+            }
+        }
+        self.broker.check();
+    }
+
+    fn client_says(&mut self, client: &str, message: FromClient) {
+        self.broker.handle_client(&peer(client), message, self.now);
+        self.settle();
+    }
+
+    fn worker_says(&mut self, worker: &str, message: FromWorker) {
+        self.broker.handle_worker(&peer(worker), message, self.now);
+        self.settle();
+    }
+
+    fn client(&mut self, client: &str) {
+        self.client_says(client, FromClient::Hello { version: VERSION, name: client.into() });
+    }
+
+    fn join(&mut self, worker: &str) {
+        self.join_with_window(worker, 0);
+    }
+
+    fn join_with_window(&mut self, worker: &str, window: u32) {
+        self.worker_says(worker, register(&format!("worker-{worker}"), window));
+    }
+
+    fn submit(&mut self, client: &str, ids: impl IntoIterator<Item = u64>) {
+        self.submit_within(client, ids, 0);
+    }
+
+    fn submit_within(&mut self, client: &str, ids: impl IntoIterator<Item = u64>, timeout_ms: u64) {
+        let requests = ids.into_iter().map(|id| (RequestId(id), body(id))).collect();
+        self.client_says(client, FromClient::Submit { pool: "p".into(), timeout_ms, requests });
+    }
+
+    /// The worker replies to the oldest request that it holds.
+    fn reply(&mut self, worker: &str) {
+        let place = self.held.iter().position(|(holder, ..)| holder == worker).expect("it holds a request");
+        let (_, ticket, id) = self.held.remove(place);
+        self.reply_to(worker, ticket, id);
+    }
+
+    fn reply_to(&mut self, worker: &str, ticket: Ticket, id: u64) {
+        self.worker_says(worker, FromWorker::Replies(vec![(ticket, Outcome::Ok(body(id)))]));
+    }
+
+    /// Its connection breaks, and what it held is gone.
+    fn lose(&mut self, worker: &str) {
+        self.held.retain(|(holder, ..)| holder != worker);
+        self.worker_says(worker, FromWorker::Disconnected);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.broker.handle_timeout(self.now);
+        self.settle();
+    }
+
+    /// The requests that a worker holds, in the order of dispatch.
+    fn holding(&self, worker: &str) -> Vec<u64> {
+        self.held.iter().filter(|(holder, ..)| holder == worker).map(|&(.., id)| id).collect()
+    }
+
+    /// What the client was told about a request.
+    fn outcome(&self, client: &str, id: u64) -> Vec<&Outcome> {
+        let its = |(to, reply): &&(String, Reply)| to == client && reply.id == RequestId(id);
+        self.replies.iter().filter(its).map(|(_, reply)| &reply.outcome).collect()
+    }
+
+    fn failure(&self, client: &str, id: u64) -> &Failure {
+        match self.outcome(client, id)[..] {
+            [Outcome::Error(failure)] => failure,
+            ref other => panic!("not one error, but {other:?}"),
+        }
+    }
+
+    fn answered(&self) -> Vec<u64> {
+        self.replies.iter().map(|(_, reply)| reply.id.0).collect()
+    }
+
+    fn logged(&self, start: &str) -> Vec<&str> {
+        self.log.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
+    }
+}
+
+#[test]
+fn requests_go_round_the_workers_one_seat_at_a_time() {
+    let mut world = World::with_workers(3);
+    world.submit("c", 1..=4);
+    world.submit("c", 5..=8);
+    let holding = ["1", "2", "3"].map(|worker| world.holding(worker));
+    assert_eq!(holding, [vec![1, 4, 7], vec![2, 5, 8], vec![3, 6]]);
+    // The lines of the log go round, too, also where a turn ended in the middle of a lap.
+    assert_eq!(
+        world.logged("dispatch"),
+        [
+            "dispatch worker-1 w1 t1 c1#1",
+            "dispatch worker-2 w2 t2 c1#2",
+            "dispatch worker-3 w3 t3 c1#3",
+            "dispatch worker-1 w1 t4 c1#4",
+            "dispatch worker-2 w2 t5 c1#5",
+            "dispatch worker-3 w3 t6 c1#6",
+            "dispatch worker-1 w1 t7 c1#7",
+            "dispatch worker-2 w2 t8 c1#8",
+        ]
+    );
+}
+
+#[test]
+fn full_laps_are_one_line_a_seat() {
+    let mut world = World::with_workers(3);
+    world.submit("c", 1..=11);
+    assert_eq!(
+        world.logged("dispatch"),
+        [
+            "dispatch worker-1 w1 t1..7/3 c1#1..7/3",
+            "dispatch worker-2 w2 t2..8/3 c1#2..8/3",
+            "dispatch worker-3 w3 t3..9/3 c1#3..9/3",
+            "dispatch worker-1 w1 t10 c1#10",
+            "dispatch worker-2 w2 t11 c1#11",
+        ]
+    );
+}
+
+#[test]
+fn requests_wait_for_the_first_worker() {
+    let mut world = World::with_workers(0);
+    world.submit("c", 1..=2);
+    assert!(world.held.is_empty());
+    world.join("1");
+    assert_eq!(world.holding("1"), [1, 2]);
+}
+
+#[test]
+fn requests_of_a_lost_worker_go_to_the_next_seats_in_their_order_and_before_newer_ones() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.client("c");
+    ["1", "2", "3"].iter().for_each(|worker| world.join(worker));
+    world.submit("c", 1..=9);
+    assert_eq!(world.holding("2"), [2, 5]);
+    world.lose("2");
+    assert_eq!(world.logged("dropped"), ["dropped worker-2 w2 returned=2 c1#2..5/3 reason=connection broke"]);
+    // Room comes up seat by seat.
+    ["1", "3", "1", "3"].iter().for_each(|worker| world.reply(worker));
+    assert_eq!((world.holding("1"), world.holding("3")), (vec![2, 7], vec![5, 8]));
+    assert_eq!(world.logged("redispatch").len(), 2);
+}
+
+#[test]
+fn each_request_is_answered_once_also_if_a_lost_worker_replies_after_all() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=2);
+    let (_, late, _) = world.held[0].clone();
+    world.lose("1");
+    world.reply_to("1", late, 1);
+    assert!(world.outcome("c", 1).is_empty());
+    assert_eq!(world.logged("discard"), ["discard ? ? late=1"]);
+    assert!(world.sent.contains(&"1 RegisterAgain".into()));
+    world.reply("2");
+    world.reply("2");
+    assert_eq!((world.outcome("c", 1).len(), world.outcome("c", 2).len()), (1, 1));
+}
+
+#[test]
+fn a_worker_can_not_reply_to_anothers_request() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=2);
+    let (_, of_the_other, _) = world.held[1].clone();
+    world.reply_to("1", of_the_other, 2);
+    assert!(world.replies.is_empty());
+    assert_eq!(world.logged("discard"), ["discard worker-1 w1 late=1"]);
+}
+
+#[test]
+fn a_reply_from_before_the_brokers_restart_fits_no_request_of_today() {
+    let mut yesterday = World::with_workers(1);
+    yesterday.submit("c", 1..=1);
+    let (_, ticket, _) = yesterday.held[0].clone();
+    let mut today = World::new(Settings { first_ticket: 5_000_000, ..settings() });
+    today.client("c");
+    today.join("1");
+    today.submit("c", 7..=7);
+    today.reply_to("1", ticket, 1);
+    assert!(today.replies.is_empty());
+    today.reply("1");
+    assert_eq!(today.answered(), [7]);
+}
+
+#[test]
+fn a_worker_that_stops_answering_pings_is_dropped_and_sits_at_the_tail_when_it_is_back() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=1);
+    for second in 1..=4 {
+        assert!(world.logged("dropped").is_empty());
+        world.pass(Duration::from_secs(1));
+        world.worker_says("2", pong(second));
+    }
+    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 reason=3 pings unanswered"]);
+    assert_eq!(world.holding("2"), [1]);
+    // Thawed, it says several things at once, and is asked to register once.
+    world.worker_says("1", pong(1));
+    world.worker_says("1", pong(2));
+    assert_eq!(world.sent.iter().filter(|sent| *sent == "1 RegisterAgain").count(), 1);
+    world.held.clear();
+    world.join("1");
+    world.submit("c", 2..=4);
+    assert_eq!((world.holding("1"), world.holding("2")), (vec![2, 4], vec![3]), "w2 had the last turn");
+    assert_eq!(world.logged("joined").last().unwrap().split(' ').next_back(), Some("seats=2"));
+}
+
+#[test]
+fn all_dead_workers_are_dropped_not_only_the_first() {
+    let mut world = World::with_workers(5);
+    for second in 1..=4 {
+        world.pass(Duration::from_secs(1));
+        world.worker_says("3", pong(second));
+    }
+    assert_eq!(world.logged("dropped").len(), 4);
+}
+
+#[test]
+fn a_stall_of_the_broker_drops_nobody() {
+    let mut world = World::with_workers(3);
+    world.pass(Duration::from_secs(1));
+    ["1", "2", "3"].iter().for_each(|worker| world.worker_says(worker, pong(1)));
+    world.pass(Duration::from_secs(3600));
+    assert!(world.logged("dropped").is_empty());
+}
+
+#[test]
+fn a_poison_request_stops_and_its_error_names_the_workers() {
+    let mut world = World::with_workers(3);
+    world.submit("c", 1..=1);
+    for worker in ["1", "2", "3"] {
+        assert_eq!(world.holding(worker), [1]);
+        world.lose(worker);
+    }
+    let failure = world.failure("c", 1);
+    assert_eq!(failure.code, code::POISON);
+    assert!(failure.message.contains("worker-1, worker-2, worker-3"), "{failure}");
+    assert_eq!(world.logged("poison"), ["poison c1#1 workers=worker-1,worker-2,worker-3"]);
+    world.join("4");
+    assert!(world.holding("4").is_empty());
+}
+
+#[test]
+fn a_request_expires_while_it_waits() {
+    let mut world = World::with_workers(0);
+    world.submit_within("c", 1..=2, 500);
+    world.pass(Duration::from_millis(499));
+    assert!(world.replies.is_empty());
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.failure("c", 1).code, code::EXPIRED);
+    assert!(world.failure("c", 2).message.contains("has no worker"), "{}", world.failure("c", 2));
+    assert_eq!(world.logged("expire"), ["expire c1#1..2"]);
+}
+
+#[test]
+fn a_request_expires_while_it_is_computed_and_its_result_is_discarded() {
+    let mut world = World::with_workers(1);
+    world.submit_within("c", 3..=3, 500);
+    assert_eq!(world.holding("1"), [3]);
+    world.pass(Duration::from_millis(500));
+    assert!(world.failure("c", 3).message.contains("worker-1 was computing it"));
+    world.reply("1");
+    assert_eq!(world.outcome("c", 3).len(), 1);
+    assert_eq!(world.logged("discard"), ["discard worker-1 w1 late=0 c1#3"]);
+}
+
+#[test]
+fn a_client_that_leaves_has_its_requests_cancelled_and_its_results_discarded() {
+    let mut world = World::new(Settings { window: 1, ..settings() });
+    world.client("c");
+    world.client("d");
+    world.join("1");
+    world.submit("c", 1..=3);
+    world.submit("d", 1..=1);
+    world.client_says("c", FromClient::Disconnected);
+    assert_eq!(world.logged("client-left"), ["client-left c1 cancelled=2 unwanted=1 reason=connection broke"]);
+    world.reply("1");
+    assert_eq!(world.logged("discard"), ["discard worker-1 w1 late=0 c1#1"]);
+    world.reply("1");
+    assert_eq!(world.replies.iter().map(|(to, reply)| (&**to, reply.id.0)).collect::<Vec<_>>(), [("d", 1)]);
+}
+
+#[test]
+fn a_cancelled_request_is_neither_computed_nor_answered() {
+    let mut world = World::new(Settings { window: 1, ..settings() });
+    world.client("c");
+    world.join("1");
+    world.submit("c", 1..=3);
+    world.client_says("c", FromClient::Cancel(vec![RequestId(1), RequestId(2), RequestId(99)]));
+    world.reply("1");
+    assert_eq!(world.holding("1"), [3]);
+    world.reply("1");
+    assert_eq!(world.answered(), [3]);
+    assert_eq!(world.logged("cancel"), ["cancel c1#1..2"]);
+}
+
+#[test]
+fn an_id_that_the_broker_holds_already_is_not_accepted_again() {
+    let mut world = World::with_workers(1);
+    world.submit("c", 1..=2);
+    world.submit("c", [2, 2, 3]);
+    assert_eq!(world.holding("1"), [1, 2, 3]);
+    (0..3).for_each(|_| world.reply("1"));
+    assert_eq!(world.answered(), [1, 2, 3]);
+}
+
+#[test]
+fn a_leaving_worker_finishes_what_it_has_and_gets_no_more() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=2);
+    world.worker_says("1", FromWorker::Leave);
+    world.submit("c", 3..=4);
+    assert_eq!((world.holding("1"), world.holding("2")), (vec![1], vec![2, 3, 4]));
+    assert!(!world.sent.contains(&"1 Goodbye".into()));
+    world.reply("1");
+    assert!(world.sent.contains(&"1 Goodbye".into()));
+    world.lose("1");
+    assert_eq!(world.answered(), [1]);
+    assert!(world.logged("dropped").is_empty());
+    assert_eq!(world.logged("left"), ["left worker-1 w1"]);
+}
+
+#[test]
+fn a_leaving_worker_that_dies_first_loses_nothing() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=2);
+    world.worker_says("1", FromWorker::Leave);
+    world.lose("1");
+    assert_eq!(world.holding("2"), [2, 1]);
+}
+
+#[test]
+fn a_worker_can_be_drained_by_its_name() {
+    let mut world = World::with_workers(2);
+    world.client_says("c", FromClient::Drain { worker: "worker-1".into() });
+    world.client_says("c", FromClient::Drain { worker: "worker-9".into() });
+    world.submit("c", 1..=2);
+    assert_eq!(world.holding("2"), [1, 2]);
+    assert!(world.sent.iter().any(|sent| sent.contains("Draining")));
+    assert!(world.sent.iter().any(|sent| sent.contains("there is no worker 'worker-9'")));
+}
+
+#[test]
+fn strict_rotation_waits_for_a_full_seat_and_the_other_passes_it_over() {
+    for (rotation, second) in [(Rotation::Strict, vec![2]), (Rotation::Available, vec![2, 3, 4])] {
+        let mut world = World::new(Settings { rotation, ..settings() });
+        world.client("c");
+        world.join_with_window("1", 1);
+        world.join_with_window("2", 9);
+        world.submit("c", 1..=4);
+        assert_eq!((world.holding("1"), world.holding("2")), (vec![1], second), "{rotation}");
+    }
+}
+
+#[test]
+fn a_client_with_few_requests_is_not_starved_by_one_with_many() {
+    let mut world = World::new(Settings { window: 1, ..settings() });
+    world.client("flood");
+    world.client("few");
+    world.join("1");
+    world.submit("flood", 1..=1000);
+    world.submit("few", 1..=1);
+    (0..3).for_each(|_| world.reply("1"));
+    assert_eq!(world.outcome("few", 1).len(), 1);
+}
+
+#[test]
+fn at_the_limit_of_pending_requests_the_broker_wants_no_more() {
+    let mut world = World::new(Settings { max_pending: 3, ..settings() });
+    world.client("c");
+    world.submit("c", 1..=2);
+    assert!(world.broker.wants_requests());
+    world.submit("c", 3..=3);
+    assert!(!world.broker.wants_requests());
+    world.join("1");
+    assert!(world.broker.wants_requests());
+}
+
+#[test]
+fn a_worker_that_registers_twice_has_forgotten_what_it_was_handed() {
+    let mut world = World::with_workers(1);
+    world.submit("c", 1..=1);
+    world.held.clear();
+    world.join("1");
+    assert_eq!(world.holding("1"), [1]);
+    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 reason=registered again"]);
+    world.reply("1");
+    assert_eq!(world.answered(), [1]);
+}
+
+#[test]
+fn two_workers_of_one_name_are_two_workers() {
+    let mut world = World::with_workers(0);
+    world.worker_says("a", register("twin", 0));
+    world.worker_says("b", register("twin", 0));
+    world.submit("c", 1..=2);
+    assert_eq!((world.holding("a"), world.holding("b")), (vec![1], vec![2]));
+    world.lose("a");
+    assert_eq!(world.holding("b"), [2, 1]);
+}
+
+#[test]
+fn pools_do_not_see_each_others_requests() {
+    let mut world = World::with_workers(1);
+    let requests = vec![(RequestId(9), body(9))];
+    world.client_says("c", FromClient::Submit { pool: "other".into(), timeout_ms: 0, requests });
+    world.submit("c", 1..=1);
+    assert_eq!(world.holding("1"), [1]);
+}
+
+#[test]
+fn who_does_not_introduce_themselves_is_told_to() {
+    let mut world = World::with_workers(1);
+    world.submit("stranger", 1..=1);
+    world.client_says("old", FromClient::Hello { version: VERSION + 1, name: "old".into() });
+    world.client_says("rude", FromClient::Hello { version: VERSION, name: "two words".into() });
+    world.worker_says("nobody", register("", 0));
+    assert!(world.holding("1").is_empty());
+    assert_eq!(world.sent.iter().filter(|sent| sent.contains("Refused")).count(), 4);
+    assert!(world.sent.iter().any(|sent| sent.contains("say Hello first")));
+    assert!(world.sent.iter().any(|sent| sent.contains("version")));
+}
+
+#[test]
+fn a_worker_that_sends_garbage_is_dropped_so_that_nothing_waits_for_it() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=1);
+    world.broker.handle_malformed_worker(&peer("1"), "not a message", world.now);
+    world.settle();
+    assert_eq!(world.holding("2"), [1]);
+}
+
+#[test]
+fn a_closing_broker_dispatches_nothing_more_and_tells_everyone() {
+    let mut world = World::new(Settings { window: 1, ..settings() });
+    world.client("c");
+    world.join("1");
+    world.submit("c", 1..=2);
+    world.broker.close();
+    world.settle();
+    assert!(world.sent.contains(&"c Closing".into()) && world.sent.contains(&"1 Closing".into()));
+    world.submit("c", 3..=3);
+    world.reply("1");
+    assert_eq!((world.answered(), world.broker.in_flight()), (vec![1], 0));
+    assert!(world.held.is_empty());
+}
+
+#[test]
+fn replies_for_one_client_in_one_turn_are_one_message() {
+    let mut world = World::with_workers(1);
+    world.submit("c", 1..=3);
+    let replies = world.held.iter().map(|&(_, ticket, _)| (ticket, Outcome::Ok(Bytes::new()))).collect();
+    world.broker.handle_worker(&peer("1"), FromWorker::Replies(replies), world.now);
+    let messages = std::iter::from_fn(|| world.broker.poll_output(world.now))
+        .filter(|output| matches!(output, Output::ToClient(..)))
+        .count();
+    assert_eq!(messages, 1);
+}
