@@ -1,0 +1,259 @@
+//! What a user does every day, with real processes.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+use giostra_tests::process::{Process, binary, wait_for};
+use giostra_tests::{Setup, System};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+#[test]
+fn a_random_batch_is_dealt_evenly_and_the_log_goes_round_without_a_break() -> Result<()> {
+    let mut system = Setup::workers(3).start()?;
+    let summary = system.random(&["3000", "--seed", "1"])?;
+    assert_eq!(summary["answered"], 3000);
+    assert_eq!(summary["workers"], json!({"worker-1": 1000, "worker-2": 1000, "worker-3": 1000}));
+    let log = system.log();
+    let dispatched: Vec<_> =
+        log.lines().filter_map(|line| line.split(" dispatch worker-").nth(1)?.split(' ').next()).collect();
+    assert!(dispatched.len() >= 3);
+    for (i, worker) in dispatched.iter().enumerate() {
+        assert_eq!(*worker, (i % 3 + 1).to_string(), "line {i}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_request_has_a_trace_and_a_batch_a_summary_for_people() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let first = system.run(&["send", "add", "1", "2", "--json"])?.json()?;
+    assert_eq!((&first["result"], &first["trace"]["worker"]), (&json!(3), &json!("worker-1")));
+    let people = system.run(&["random", "10", "--seed", "7"])?;
+    assert!(people.stdout.contains("(seed 7)") && people.stdout.contains("10, all of them"), "{people:?}");
+    Ok(())
+}
+
+#[test]
+fn errors_explain_and_the_worker_lives_on() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    for (line, explanation) in [
+        ("send div 1 0", "failed: division by zero"),
+        ("send nosuch 1 2", "unknown operation 'nosuch'; this pool offers add, div, fib"),
+        ("send add 1", "add takes 2 arguments, not 1"),
+    ] {
+        let finished = system.run(&line.split(' ').collect::<Vec<_>>())?;
+        assert_eq!((finished.code, &*finished.stdout), (Some(1), ""), "{line}");
+        assert!(finished.stderr.contains(explanation), "{line}: {finished:?}");
+    }
+    let failed = system.run(&["send", "div", "1", "0", "--json"])?;
+    assert_eq!(failed.json()?["error"]["code"], "failed");
+    assert_eq!(system.run(&["send", "add", "one", "2"])?.code, Some(2));
+    let works = system.run(&["send", "somma", "1", "2"])?;
+    assert_eq!((works.code, &*works.stdout), (Some(0), "3\n"));
+    assert!(system.worker(1).is_running());
+    Ok(())
+}
+
+#[test]
+fn a_large_result_travels_as_a_frame_of_its_own() -> Result<()> {
+    let mut system = Setup::workers(2).start()?;
+    let finished = system.run(&["send", "primes", "1000000"])?;
+    assert_eq!(finished.stdout.split_whitespace().count(), 78498);
+    assert_eq!(finished.stdout.split_whitespace().next_back(), Some("999983"));
+    Ok(())
+}
+
+#[test]
+fn without_a_worker_requests_wait_and_are_answered_when_one_comes() -> Result<()> {
+    let mut system = Setup::workers(0).start()?;
+    let batch = system.begin(&["random", "1000", "--json"])?;
+    wait_for("the requests are accepted", || system.log().contains(" accept c1#").then_some(()))?;
+    system.start_worker(1)?;
+    assert_eq!(batch.finish()?.all_well()?["answered"], 1000);
+    Ok(())
+}
+
+#[test]
+fn without_a_worker_a_time_limit_ends_in_expired() -> Result<()> {
+    let mut system = Setup::workers(0).start()?;
+    let finished = system.run(&["send", "add", "1", "2", "--timeout", "200ms"])?;
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("expired") && finished.stderr.contains("no worker"), "{finished:?}");
+    let finished = system.run(&["random", "100", "--timeout", "200ms", "--json"])?;
+    assert_eq!(finished.code, Some(1));
+    assert_eq!(finished.json()?["errors"], json!({"expired": 100}));
+    Ok(())
+}
+
+#[test]
+fn without_a_broker_the_client_says_so_after_its_time_limit() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // A port on which nobody listens: one that was just free.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let broker = format!("tcp://127.0.0.1:{port}");
+    for limit in ["--timeout", "--broker-timeout"] {
+        let args = ["send", "add", "1", "2", "--broker", &broker, limit, "300ms"];
+        let mut client = Process::start(folder.path(), limit, "giostra", &args)?;
+        assert_eq!(client.wait()?.code(), Some(1));
+        assert!(client.stderr().contains(&format!("no broker for 0.3 s at {broker}")), "{}", client.stderr());
+    }
+    let mut status = Process::start(
+        folder.path(),
+        "status",
+        "giostra",
+        &["status", "--broker", &broker, "--broker-timeout", "300ms"],
+    )?;
+    assert_eq!(status.wait()?.code(), Some(1));
+    assert!(status.stderr().contains("is one running?"), "{}", status.stderr());
+    Ok(())
+}
+
+#[test]
+fn a_busy_worker_is_not_a_dead_one() -> Result<()> {
+    // Dropped after at most 0.8 s of silence: the computation takes several times as long.
+    let mut system = Setup::workers(1).broker(&["--ping-interval", "200ms"]).start()?;
+    let batch = system.begin(&["send", "sleep", "3"])?;
+    let busy = |worker: &Value| worker["state"] == "busy" && worker["oldest_ms"].as_u64() >= Some(1500);
+    wait_for("status shows the worker as busy", || {
+        let status = system.status().expect("the broker answers");
+        busy(&status["workers"][0]).then_some(())
+    })?;
+    let finished = batch.finish()?;
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), "3\n"));
+    assert_eq!((system.registrations(1), system.log().contains(" dropped ")), (1, false));
+    Ok(())
+}
+
+#[test]
+fn several_threads_compute_at_once() -> Result<()> {
+    let mut system = Setup::workers(1).worker(&["--threads", "4"]).start()?;
+    let batches = (0..4).map(|_| system.begin(&["send", "sleep", "1"])).collect::<Result<Vec<_>>>()?;
+    wait_for("all four are computed at the same time", || {
+        let status = system.status().expect("the broker answers");
+        (status["workers"][0]["in_flight"] == 4).then_some(())
+    })?;
+    for batch in batches {
+        assert_eq!(batch.finish()?.code, Some(0));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_signal_ends_all_of_them_cleanly() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let mut batch = system.begin(&["random", "100000000", "--json"])?;
+    wait_for("the batch runs", || system.log().contains(" reply ").then_some(()))?;
+    batch.process().signal(Signal::SIGINT)?;
+    let finished = batch.finish()?;
+    assert_eq!(finished.code, Some(130));
+    let summary = finished.json()?;
+    assert_eq!((&summary["wrong"], &summary["duplicated"], &summary["failed"]), (&json!(0), &json!(0), &json!(0)));
+    assert!(summary["unanswered"].as_u64() > Some(0));
+
+    system.worker(1).signal(Signal::SIGTERM)?;
+    assert_eq!(system.worker(1).wait()?.code(), Some(0));
+    assert!(system.log().contains(" left worker-1 w1"));
+    system.broker().signal(Signal::SIGTERM)?;
+    assert_eq!(system.broker().wait()?.code(), Some(0));
+    assert!(system.log().ends_with("stopped\n"));
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_is_told_to_stop_finishes_what_is_in_flight() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let batch = system.begin(&["send", "sleep", "1"])?;
+    wait_for("the request is in flight", || system.log().contains(" dispatch ").then_some(()))?;
+    system.broker().signal(Signal::SIGINT)?;
+    let finished = batch.finish()?;
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), "1\n"));
+    assert_eq!(system.broker().wait()?.code(), Some(0));
+    assert!(system.log().contains(" closing in-flight=1"));
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_the_broker_at_once() -> Result<()> {
+    let mut system = Setup::workers(1).broker(&["--grace", "1h"]).start()?;
+    let _batch = system.begin(&["send", "sleep", "60"])?;
+    wait_for("the request is in flight", || system.log().contains(" dispatch ").then_some(()))?;
+    system.broker().signal(Signal::SIGTERM)?;
+    wait_for("the broker is closing", || system.log().contains(" closing ").then_some(()))?;
+    system.broker().signal(Signal::SIGTERM)?;
+    assert_eq!(system.broker().wait()?.code(), Some(130));
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_finishes_what_it_has() -> Result<()> {
+    let mut system = Setup::workers(2).start()?;
+    let batch = system.begin(&["random", "50000", "--json"])?;
+    wait_for("the batch runs", || system.log().contains(" reply ").then_some(()))?;
+    system.worker(1).signal(Signal::SIGTERM)?;
+    assert_eq!(system.worker(1).wait()?.code(), Some(0));
+    let summary = batch.finish()?.all_well()?;
+    assert_eq!((&summary["answered"], &summary["redispatched"]), (&json!(50000), &json!(0)));
+    Ok(())
+}
+
+#[test]
+fn a_taken_port_is_a_clear_message() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let log = system.folder().join("second").display().to_string();
+    let args = ["--frontend", system.frontend(), "--backend", "tcp://127.0.0.1:*", "--log-dir", &log];
+    let mut second = Process::start(system.folder(), "second", "giostra-broker", &args)?;
+    assert_eq!(second.wait()?.code(), Some(1));
+    assert!(second.stderr().contains("is a broker running there already?"), "{}", second.stderr());
+    let open = ["--frontend", "tcp://*:0", "--log-dir", &log];
+    let mut open = Process::start(system.folder(), "open", "giostra-broker", &open)?;
+    assert_eq!(open.wait()?.code(), Some(1));
+    assert!(open.stderr().contains("--insecure"), "{}", open.stderr());
+    Ok(())
+}
+
+#[test]
+fn the_log_is_rotated_and_its_files_are_bounded() -> Result<()> {
+    let mut system = Setup::workers(1).broker(&["--log-size", "20KiB", "--log-files", "3"]).start()?;
+    system.random(&["3000", "--window", "1"])?;
+    // Old files are removed by a thread of the logger's own.
+    wait_for("old files are gone", || (system.log_files().len() == 4).then_some(()))?;
+    assert!(system.log().len() < 5 * 20 * 1024);
+    Ok(())
+}
+
+#[test]
+fn the_prompt_keeps_the_habits_of_the_original() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let mut prompt = Command::new(binary("giostra")?)
+        .args(["prompt", "--broker", system.frontend()])
+        .env("HOME", system.folder())
+        .env_remove("XDG_STATE_HOME")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stdin = prompt.stdin.take().expect("it is piped");
+    stdin.write_all(b"random\n20\ndivisione\n7 2\nmul 6 7\nsqrt -1\nnonsense\nstatus\nexit\n")?;
+    drop(stdin);
+    let output = prompt.wait_with_output()?;
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{complained}");
+    for expected in ["20, all of them", "3.5\n", "42\n", "help lists the commands", "worker-1"] {
+        assert!(said.contains(expected), "no {expected} in {said}");
+    }
+    assert!(complained.contains("square root of a negative number"), "{complained}");
+    assert!(system.folder().join(".local/state/giostra/history").exists());
+    Ok(())
+}
+
+#[test]
+fn a_batch_can_wait_for_its_workers() -> Result<()> {
+    let mut system: System = Setup::workers(1).start()?;
+    let batch = system.begin(&["random", "100", "--wait-workers", "2", "--json"])?;
+    wait_for("the client is there", || system.log().contains(" client-joined ").then_some(()))?;
+    system.start_worker(2)?;
+    assert_eq!(batch.finish()?.all_well()?["workers"], json!({"worker-1": 50, "worker-2": 50}));
+    Ok(())
+}

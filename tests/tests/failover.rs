@@ -1,0 +1,141 @@
+//! Workers and brokers that are killed, frozen and started again in the middle of a batch.
+
+use anyhow::Result;
+use giostra_tests::process::wait_for;
+use giostra_tests::{Batch, Setup, System};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+/// Enough for something to happen in the middle of it.
+const MANY: &str = "200000";
+
+/// Starts a batch and waits until it is well under way.
+fn begin_batch(system: &mut System) -> Result<Batch> {
+    let batch = system.begin(&["random", MANY, "--json"])?;
+    wait_for("the batch is under way", || (lines(system, " reply worker-").len() > 20).then_some(()))?;
+    Ok(batch)
+}
+
+fn lines(system: &System, part: &str) -> Vec<String> {
+    system.log().lines().filter(|line| line.contains(part)).map(String::from).collect()
+}
+
+fn wait_for_line(system: &System, part: &str) -> Result<String> {
+    wait_for(part, || lines(system, part).pop())
+}
+
+#[test]
+fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
+    let mut system = Setup::workers(3).start()?;
+    let batch = begin_batch(&mut system)?;
+    system.kill_worker(2)?;
+    let dropped = wait_for_line(&system, " dropped worker-2 ")?;
+    assert!(dropped.ends_with("reason=connection broke"), "{dropped}");
+    let summary = batch.finish()?.all_well()?;
+    assert_eq!(summary["answered"].to_string(), MANY);
+
+    // Every request that was given back was dispatched again.
+    let returned: u64 = dropped.split("returned=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse()?;
+    assert_eq!(summary["redispatched"], returned);
+    // From then on the lines go round two seats.
+    let log = system.log();
+    let after = log.split(" dropped worker-2 ").nth(1).unwrap();
+    let turns: Vec<_> = after
+        .lines()
+        .filter_map(|line| line.split("dispatch worker-").nth(1))
+        .filter_map(|rest| rest.chars().next())
+        .collect();
+    assert!(turns.len() > 10 && turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+    assert!(turns.iter().all(|&turn| turn == '1' || turn == '3'));
+
+    // Started again, it sits at the tail.
+    system.start_worker(2)?;
+    assert!(wait_for_line(&system, " joined worker-2 w4 ")?.ends_with("seats=3"));
+    let before = lines(&system, " dispatch ").len();
+    system.random(&["6", "--window", "1"])?;
+    let turns: String = lines(&system, " dispatch ")[before..]
+        .iter()
+        .filter_map(|line| line.split(" dispatch worker-").nth(1)?.chars().next())
+        .collect();
+    assert!("132132132".contains(&turns), "{turns}");
+    Ok(())
+}
+
+#[test]
+fn a_frozen_worker_is_dropped_by_its_pings_and_registers_anew_when_it_thaws() -> Result<()> {
+    let mut system = Setup::workers(3).broker(&["--ping-interval", "300ms"]).start()?;
+    let batch = begin_batch(&mut system)?;
+    system.worker(2).signal(Signal::SIGSTOP)?;
+    let dropped = wait_for_line(&system, " dropped worker-2 ")?;
+    assert!(dropped.ends_with("reason=3 pings unanswered"), "{dropped}");
+    let summary = batch.finish()?.all_well()?;
+    assert!(summary["redispatched"].as_u64() > Some(0));
+    system.worker(2).signal(Signal::SIGCONT)?;
+    system.wait_for_registration(2, 2)?;
+    assert_eq!(system.random(&["300"])?["workers"], json!({"worker-1": 100, "worker-2": 100, "worker-3": 100}));
+    Ok(())
+}
+
+#[test]
+fn the_late_result_of_a_thawed_worker_is_discarded() -> Result<()> {
+    let mut system = Setup::workers(2).broker(&["--ping-interval", "200ms"]).start()?;
+    let batch = system.begin(&["send", "sleep", "0.3", "--json"])?;
+    wait_for_line(&system, " dispatch worker-1 ")?;
+    system.worker(1).signal(Signal::SIGSTOP)?;
+    let finished = batch.finish()?;
+    assert_eq!(finished.json()?["trace"]["worker"], "worker-2");
+    assert_eq!(finished.json()?["trace"]["attempts"], 2);
+    system.worker(1).signal(Signal::SIGCONT)?;
+    system.wait_for_registration(1, 2)?;
+    assert_eq!(lines(&system, " reply worker-").len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_killed_and_restarted_broker_costs_a_batch_only_time() -> Result<()> {
+    let mut system = Setup::workers(3).start()?;
+    let batch = begin_batch(&mut system)?;
+    for life in 2..=3 {
+        system.kill_broker()?;
+        system.start_broker()?;
+        (1..=3).try_for_each(|worker| system.wait_for_registration(worker, life))?;
+    }
+    assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
+    Ok(())
+}
+
+#[test]
+fn when_the_last_worker_dies_its_requests_wait_for_the_next() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let batch = begin_batch(&mut system)?;
+    system.kill_worker(1)?;
+    wait_for_line(&system, " dropped worker-1 ")?;
+    system.start_worker(1)?;
+    batch.finish()?.all_well()?;
+    Ok(())
+}
+
+#[test]
+fn a_worker_survives_the_end_of_the_broker() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    system.broker().signal(Signal::SIGTERM)?;
+    assert_eq!(system.broker().wait()?.code(), Some(0));
+    system.start_broker()?;
+    system.wait_for_registration(1, 2)?;
+    system.random(&["100"])?;
+    Ok(())
+}
+
+#[test]
+fn a_client_that_dies_leaves_nothing_behind() -> Result<()> {
+    let mut system = Setup::workers(2).start()?;
+    let mut batch = begin_batch(&mut system)?;
+    batch.process().signal(Signal::SIGKILL)?;
+    wait_for_line(&system, " client-left c1 ")?;
+    wait_for("the broker holds nothing of it", || {
+        let status = system.status().expect("the broker answers");
+        (status["pending"] == 0 && status["workers"][0]["in_flight"] == 0).then_some(())
+    })?;
+    system.random(&["1000"])?;
+    Ok(())
+}
