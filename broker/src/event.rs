@@ -183,8 +183,8 @@ impl fmt::Display for Event {
                 write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")
             }
             Self::WorkerLeaving { worker, drained, in_flight } => {
-                let reason = if *drained { "drained" } else { "wants to" };
-                write!(f, "leaving {worker} in-flight={in_flight} reason={reason}")
+                let by = if *drained { "drain" } else { "worker" };
+                write!(f, "leaving {worker} in-flight={in_flight} by={by}")
             }
             Self::WorkerLeft(worker) => write!(f, "left {worker}"),
             Self::WorkerDropped { worker, reason, returned } => {

@@ -8,7 +8,7 @@ mod send;
 mod status;
 mod summary;
 
-use std::io::{IsTerminal, stdin};
+use std::io::{self, IsTerminal, stdin};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -28,6 +28,7 @@ pub fn main() -> ExitCode {
     match run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("giostra: {error:#}");
             match error.downcast_ref() {
@@ -36,6 +37,11 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Whether whoever read the output has read enough, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Whether all went well.

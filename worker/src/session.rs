@@ -95,21 +95,21 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         crew,
         register,
         registered: false,
+        unregistered_since: Instant::now(),
+        complained: false,
         leave_by: None,
         envelope: Vec::new(),
         attachments: Vec::new(),
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
 
-    let began = Instant::now();
-    let mut said = false;
     loop {
         let alarm_fd = alarm.fd();
         let mut items = vec![session.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(alarm_fd, zmq::POLLIN)];
         if session.leave_by.is_none() {
             items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
         }
-        let until = session.leave_by.or((!said && !session.registered).then(|| began + PATIENCE));
+        let until = session.leave_by.or_else(|| session.complain_at());
         socket::poll(&mut items, until.map(|until| until.saturating_duration_since(Instant::now())))?;
         drop(items);
 
@@ -136,9 +136,9 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
             );
             return Ok(());
         }
-        if !said && !session.registered && began.elapsed() >= PATIENCE {
-            log::warn!("no broker at {} yet; still trying", options.broker);
-            said = true;
+        if session.complain_at().is_some_and(|at| Instant::now() >= at) {
+            log::warn!("no broker at {}; still trying", options.broker);
+            session.complained = true;
         }
     }
 }
@@ -155,6 +155,9 @@ struct Session<'a> {
     crew: Crew,
     register: FromWorker,
     registered: bool,
+    unregistered_since: Instant,
+    /// Whether it has been said that there is no broker.
+    complained: bool,
     /// Set once the worker wants to leave.
     leave_by: Option<Instant>,
     envelope: Vec<u8>,
@@ -199,6 +202,11 @@ impl Session<'_> {
         Ok(Next::GoOn)
     }
 
+    /// When it is time to say that there is no broker, if there is none and that has not been said.
+    fn complain_at(&self) -> Option<Instant> {
+        (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
+    }
+
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
     fn hear_nonsense(&mut self, error: &Malformed) -> Result<Next, Error> {
         log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
@@ -209,6 +217,8 @@ impl Session<'_> {
     fn start_over(&mut self, register: bool) -> Result<Next, Error> {
         self.crew.discard();
         self.registered = false;
+        self.unregistered_since = Instant::now();
+        self.complained = false;
         if self.leave_by.is_some() {
             return Ok(Next::Exit);
         }

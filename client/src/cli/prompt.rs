@@ -1,6 +1,7 @@
 //! The prompt, with the habits of the original system: `random`, then how many; an operation, then its operands; `exit`.
 
 use std::fs;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -45,7 +46,7 @@ pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
         // None yet is no error.
         let _ = line.load_history(file);
     }
-    println!("giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"));
+    writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
     loop {
         match line.readline("giostra> ") {
             Ok(text) => {
@@ -77,7 +78,7 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
     match words[0].as_str() {
         "exit" | "quit" => return Ok(false),
         "help" | "?" => {
-            println!("{HELP}");
+            writeln!(stdout(), "{HELP}")?;
             return Ok(true);
         }
         "random" if words.len() == 1 => match ask(line, "how many? ")? {
@@ -102,8 +103,8 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.
-            println!("{}", error.to_string().lines().next().unwrap_or_default());
-            println!("help lists the commands");
+            writeln!(stdout(), "{}", error.to_string().lines().next().unwrap_or_default())?;
+            writeln!(stdout(), "help lists the commands")?;
             return Ok(true);
         }
     };
@@ -112,7 +113,7 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
         Err(error) => match error.downcast_ref() {
             // Without a broker the next command may find one.
             Some(Error::NoBroker { .. } | Error::Refused(_)) => {
-                println!("{error:#}");
+                writeln!(stdout(), "{error:#}")?;
                 Ok(true)
             }
             _ => Err(error),

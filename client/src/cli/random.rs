@@ -1,6 +1,6 @@
 //! `giostra random`: many random requests, each result checked against a computation of our own.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Error};
@@ -37,9 +37,9 @@ pub fn run(client: &mut Client, random: &Random, args: &Args) -> anyhow::Result<
         eprintln!("giostra: the first failure: {}", explain(failure, args));
     }
     if args.json {
-        println!("{}", batch.summary.json());
+        writeln!(stdout(), "{}", batch.summary.json())?;
     } else {
-        println!("{}", batch.summary);
+        writeln!(stdout(), "{}", batch.summary)?;
     }
     ended?;
     Ok(batch.summary.all_well())

@@ -1,5 +1,7 @@
 //! `giostra send`: one request, its result on stdout.
 
+use std::io::{Write, stdout};
+
 use giostra_client::Client;
 use giostra_common::compute::{Call, Value};
 use giostra_common::protocol::{Failure, Outcome, Reply, code};
@@ -19,14 +21,14 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
             "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
         });
         match &result {
-            Ok(value) => println!("{}", json!({"result": value, "trace": trace})),
+            Ok(value) => writeln!(stdout(), "{}", json!({"result": value, "trace": trace}))?,
             Err(Failure { code, message }) => {
-                println!("{}", json!({"error": {"code": code, "message": message}, "trace": trace}));
+                writeln!(stdout(), "{}", json!({"error": {"code": code, "message": message}, "trace": trace}))?;
             }
         }
     }
     match &result {
-        Ok(value) if !args.json => println!("{value}"),
+        Ok(value) if !args.json => writeln!(stdout(), "{value}")?,
         Ok(_) => {}
         Err(failure) => eprintln!("giostra: {}", explain(failure, args)),
     }

@@ -1,5 +1,6 @@
 //! `giostra status`: the workers, their state and their share.
 
+use std::io::{self, Write, stdout};
 use std::time::Duration;
 
 use giostra_client::Client;
@@ -11,25 +12,27 @@ use super::args::Args;
 pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
     let status = client.status()?;
     if args.json {
-        println!("{}", serde_json::to_string(&status)?);
+        writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
     } else {
-        print(&status);
+        show(&status, &mut stdout().lock())?;
     }
     Ok(true)
 }
 
 /// Shows it to a person.
-pub fn print(status: &Status) {
+fn show(status: &Status, out: &mut impl Write) -> io::Result<()> {
     let totals = &status.totals;
-    println!(
+    writeln!(
+        out,
         "broker {} up {}, {} rotation: {} pending, {} in flight",
         status.version,
         written(status.uptime_ms),
         status.rotation,
         status.pending,
         status.in_flight
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "since then: {} accepted, {} answered, {} expired, {} poisoned, {} cancelled, {} re-dispatched, {} late or unwanted",
         totals.accepted,
         totals.answered,
@@ -38,20 +41,21 @@ pub fn print(status: &Status) {
         totals.cancelled,
         totals.redispatched,
         totals.discarded
-    );
-    println!();
+    )?;
+    writeln!(out)?;
     if status.workers.is_empty() {
-        println!("no workers: requests wait until one registers (just worker 1, or giostra-worker)");
+        writeln!(out, "no workers: requests wait until one registers (just worker 1, or giostra-worker)")?;
     } else {
-        table(&workers(&status.workers));
+        table(out, &workers(&status.workers))?;
     }
-    println!();
+    writeln!(out)?;
     let clients = status.clients.iter().map(|client| {
         [client.name.clone(), format!("c{}", client.number), client.unanswered.to_string(), client.answered.to_string()]
     });
     table(
+        out,
         &[["CLIENT", "NO", "UNANSWERED", "ANSWERED"].map(String::from)].into_iter().chain(clients).collect::<Vec<_>>(),
-    );
+    )
 }
 
 fn workers(workers: &[WorkerStatus]) -> Vec<[String; 9]> {
@@ -74,13 +78,14 @@ fn workers(workers: &[WorkerStatus]) -> Vec<[String; 9]> {
 }
 
 /// Prints rows, the columns as wide as their widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) {
+fn table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
     let widths: [usize; N] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     for row in rows {
         let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
+    Ok(())
 }
 
 /// A time as people write it, to a tenth of a second.

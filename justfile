@@ -1,0 +1,189 @@
+# Giostra: `just up` runs a broker and three workers, `just test` passes the tests. `just --list` explains the rest.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# What `up` starts keeps its process ids and its output here; the broker's log is in .run/log.
+run := justfile_directory() / ".run"
+bin := justfile_directory() / "target" / "release"
+just := just_executable()
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Build everything, optimised
+build:
+    cargo build --release --workspace
+
+# Start a broker and three workers and show their log lines until Ctrl-C (--detach: return once they are ready)
+[no-exit-message]
+up *detach: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    case "{{ detach }}" in ""|--detach) ;; *) echo "usage: just up [--detach]" >&2; exit 2 ;; esac
+    if "{{ just }}" _alive broker; then
+        echo "already up (broker: process $(cat {{ run }}/broker.pid)); just status shows it, just down ends it" >&2
+        exit 1
+    fi
+    rm -rf "{{ run }}" && mkdir -p "{{ run }}"
+    follower=
+    stop() {
+        trap '' INT TERM HUP
+        "{{ just }}" down
+        if [ -n "$follower" ]; then kill -- "-$follower" 2>/dev/null || true; fi
+    }
+    trap 'exit 1' INT TERM HUP
+    trap stop EXIT
+    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --stderr-level warn
+    for _ in $(seq 500); do
+        if grep -qs ' listening ' "{{ run }}/log/broker.log"; then break; fi
+        if ! "{{ just }}" _alive broker; then cat "{{ run }}/broker.err" >&2; exit 1; fi
+        sleep 0.02
+    done
+    for n in 1 2 3; do "{{ just }}" worker $n >/dev/null; done
+    if [ -n "{{ detach }}" ]; then
+        trap - EXIT
+        grep -h ' listening ' "{{ run }}/log/broker.log"
+        echo "ready: three workers; try: just random 3000, just status, just kill 2, just logs; just down ends it"
+        exit
+    fi
+    # Jobs of their own process groups: Ctrl-C reaches this script alone, which then ends all in order.
+    set -m
+    "{{ just }}" _follow &
+    follower=$!
+    set +m
+    sleep 0.3
+    echo "ready: three workers; in another terminal: just random 3000, just status, just kill 2; Ctrl-C ends it"
+    trap 'exit 0' INT TERM HUP
+    while "{{ just }}" _alive broker; do sleep 0.5; done
+    echo "the broker has ended; see {{ run }}/log and {{ run }}/broker.err" >&2
+    exit 1
+
+# End what `up` started
+down:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    shopt -s nullglob
+    # Workers first: they say goodbye. Then the broker. What does not end in time is killed.
+    for files in "{{ run }}/worker-*.pid" "{{ run }}/broker.pid"; do
+        names=()
+        for file in $files; do
+            name=$(basename "$file" .pid)
+            if "{{ just }}" _alive "$name"; then kill -TERM "$(cat "$file")"; kill -CONT "$(cat "$file")"; names+=("$name"); else rm -f "$file"; fi
+        done
+        for name in "${names[@]}"; do
+            for _ in $(seq 140); do "{{ just }}" _alive "$name" || break; sleep 0.05; done
+            if "{{ just }}" _alive "$name"; then echo "$name does not end by itself: killed"; kill -KILL "$(cat "{{ run }}/$name.pid")"; fi
+            rm -f "{{ run }}/$name.pid"
+        done
+    done
+    echo "down"
+
+# Send COUNT random requests and check their results
+[no-exit-message]
+random count *args:
+    @"{{ bin }}/giostra" random {{ count }} {{ args }}
+
+# Ask for commands: random, an operation, status, help, exit
+[no-exit-message]
+prompt:
+    @"{{ bin }}/giostra" prompt
+
+# Show the workers, their state and their share
+[no-exit-message]
+status *args:
+    @"{{ bin }}/giostra" status {{ args }}
+
+# Follow the broker's log, every dispatch included
+[no-exit-message]
+logs:
+    @tail -n 50 -F "{{ run }}/log/broker.log"
+
+# kill -9 worker N
+[no-exit-message]
+kill n: (_signal "KILL" n)
+
+# Freeze worker N (SIGSTOP): the broker drops it when its ping replies stop
+[no-exit-message]
+freeze n: (_signal "STOP" n)
+
+# Thaw worker N (SIGCONT): it registers anew
+[no-exit-message]
+thaw n: (_signal "CONT" n)
+
+# Start worker N (again), and wait until it is registered
+[no-exit-message]
+worker n:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    if "{{ just }}" _alive worker-{{ n }}; then echo "worker-{{ n }} is running already" >&2; exit 1; fi
+    "{{ just }}" _alive broker || { echo "nothing is up; just up starts it" >&2; exit 1; }
+    : > "{{ run }}/worker-{{ n }}.err"
+    "{{ just }}" _start worker-{{ n }} giostra-worker --name worker-{{ n }}
+    for _ in $(seq 500); do
+        if grep -q ' registered as ' "{{ run }}/worker-{{ n }}.err"; then echo "worker-{{ n }} is registered"; exit; fi
+        if ! "{{ just }}" _alive worker-{{ n }}; then break; fi
+        sleep 0.02
+    done
+    cat "{{ run }}/worker-{{ n }}.err" >&2
+    exit 1
+
+# The whole story, unattended: a batch, a worker killed in the middle of it, the proof that nothing was lost
+[no-exit-message]
+demo: build
+    @"{{ bin }}/demo"
+
+# Run all tests
+test:
+    cargo build --workspace
+    cargo test --workspace
+
+# Measure the throughput beside the bare zmq_proxy
+bench: build
+    cargo bench -p giostra-tests --bench throughput
+
+# Check formatting, and clippy without warnings
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# What CI runs
+ci:
+    @bash .ci/run
+
+# Start a process of its own process group, its output in .run
+_start name program *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    set -m
+    "{{ bin }}/{{ program }}" {{ args }} </dev/null >>"{{ run }}/{{ name }}.err" 2>&1 &
+    echo $! > "{{ run }}/{{ name }}.pid"
+    disown
+
+# Whether the process of that name runs
+[no-exit-message]
+_alive name:
+    #!/usr/bin/env bash
+    pid=$(cat "{{ run }}/{{ name }}.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || exit 1
+    # Not another process that was given the same id, nor one that has ended and is not waited for.
+    ! test -r "/proc/$pid/cmdline" || grep -qa giostra- "/proc/$pid/cmdline"
+
+[no-exit-message]
+_signal signal n:
+    @"{{ just }}" _alive worker-{{ n }} || { echo "worker-{{ n }} does not run; just worker {{ n }} starts it" >&2; exit 1; }
+    @kill -{{ signal }} "$(cat "{{ run }}/worker-{{ n }}.pid")" && echo "SIG{{ signal }} to worker-{{ n }}"
+
+# Everybody's log lines, with a name before each
+_follow:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tail -n +1 -F "{{ run }}/log/broker.log" 2>/dev/null | sed -u 's/^/broker   | /' &
+    for n in 1 2 3; do tail -n +1 -F "{{ run }}/worker-$n.err" 2>/dev/null | sed -u "s/^/worker-$n | /" & done
+    wait

@@ -1,0 +1,89 @@
+//! `just demo`: the whole story, unattended: a broker and three workers on free ports, a random batch, `kill -9` to a
+//! worker in the middle of it, the worker again, and the proof from the log that nothing was lost.
+//!
+//! Exits with 1 if anything is off. Leaves nothing: no process, no file.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, evidence};
+
+const WORKERS: usize = 3;
+const REQUESTS: &str = "1000000";
+
+/// Bytes of log after which the batch is well under way.
+const UNDER_WAY: u64 = 500_000;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    println!("starting a broker and {WORKERS} workers");
+    let mut system = Setup::workers(WORKERS).start()?;
+
+    println!("giostra random {REQUESTS}");
+    let batch = system.begin(&["random", REQUESTS, "--json"])?;
+    let log_size = || system.log_files().iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+    wait_for("the batch is under way", || Some(log_size()).filter(|&bytes: &u64| bytes > UNDER_WAY))?;
+
+    println!("kill -9 worker-2");
+    let killed = SystemTime::now();
+    system.kill_worker(2)?;
+    println!("starting worker-2 again");
+    system.start_worker(2)?;
+    let finished = batch.finish()?;
+    let summary = finished.json()?;
+
+    let log = system.log();
+    let lines: Vec<_> = log.lines().map(evidence::Line::parse).collect::<Result<_>>()?;
+    let dropped = lines.iter().find(|line| line.is("dropped", "worker-2")).context("worker-2 was not dropped")?;
+    let redispatched: HashSet<_> =
+        lines.iter().filter(|line| line.verb == "redispatch").flat_map(evidence::Line::requests).collect();
+    let last_reply = lines
+        .iter()
+        .filter(|line| line.verb == "reply" && line.requests().iter().any(|request| redispatched.contains(request)))
+        .map(|line| line.time)
+        .max()
+        .context("no re-dispatched request was answered")?;
+    for line in log.lines().filter(|line| line.contains(" dropped ") || line.contains(" joined ")) {
+        println!("  {}", shortened(line));
+    }
+    let example = log.lines().find(|line| line.contains(" redispatch ")).context("nothing was dispatched again")?;
+    println!("  {}", shortened(example));
+
+    let since_kill = |time: SystemTime| time.duration_since(killed).unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0;
+    let number = |key: &str| summary[key].as_u64().with_context(|| format!("no {key} in {summary}"));
+    let lost = number("sent")? - number("answered")?;
+    let (duplicated, wrong) = (number("duplicated")?, number("wrong")?);
+    println!("{} requests answered, {:.0} a second", number("answered")?, summary["rate"].as_f64().unwrap_or(0.0));
+    println!(
+        "lost={lost} duplicated={duplicated} wrong={wrong} redispatched={} dropped_after_ms={:.1} failover_ms={:.1}",
+        redispatched.len(),
+        since_kill(dropped.time),
+        since_kill(last_reply),
+    );
+    ensure!(finished.code == Some(0) && lost == 0 && duplicated == 0 && wrong == 0, "that is not as it should be");
+    ensure!(
+        number("redispatched")? == redispatched.len() as u64,
+        "client and log disagree about what was re-dispatched"
+    );
+    Ok(())
+}
+
+fn shortened(line: &str) -> String {
+    const MOST: usize = 130;
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line.into(),
+    }
+}
