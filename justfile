@@ -156,7 +156,7 @@ fmt:
 
 # What CI runs
 ci:
-    @bash .ci/run
+    @.ci/run
 
 # Start a process of its own process group, its output in .run
 _start name program *args:
