@@ -30,7 +30,8 @@ fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
     let batch = begin_batch(&mut system)?;
     system.kill_worker(2)?;
     let dropped = wait_for_line(&system, " dropped worker-2 ")?;
-    assert!(dropped.ends_with("reason=connection broke"), "{dropped}");
+    // Found out by the notice, or by a send that had nowhere to go, whichever came first; not by pings.
+    assert!(dropped.ends_with("reason=connection broke") || dropped.ends_with("reason=unreachable"), "{dropped}");
     let summary = batch.finish()?.all_well()?;
     assert_eq!(summary["answered"].to_string(), MANY);
 
