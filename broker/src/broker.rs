@@ -366,10 +366,7 @@ impl Broker {
 
     /// Takes a request out of every table. What a worker computes of it is no longer wanted.
     fn forget(&mut self, key: RequestKey) -> Request {
-        let request = self.requests.remove(key.0);
-        if let Some(deadline) = request.deadline() {
-            self.deadlines.remove(&(deadline, key));
-        }
+        let request = self.close_request(key);
         match request.state {
             State::Pending(place) => {
                 self.pools[request.pool.0].pending.remove(place, request.client);
@@ -382,6 +379,15 @@ impl Broker {
                     *flight = Flight::Unwanted(request.client, request.id);
                 }
             }
+        }
+        request
+    }
+
+    /// Takes a request out of the tables that hold it wherever it is: not out of its pool's queue or its worker's window.
+    fn close_request(&mut self, key: RequestKey) -> Request {
+        let request = self.requests.remove(key.0);
+        if let Some(deadline) = request.deadline() {
+            self.deadlines.remove(&(deadline, key));
         }
         if let Some(client) = self.clients.get_mut(&request.client) {
             client.held.remove(&request.id);

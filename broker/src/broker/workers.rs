@@ -191,7 +191,7 @@ impl Broker {
                     continue;
                 }
             };
-            let request = self.forget(key);
+            let request = self.close_request(key);
             match outcome {
                 Outcome::Ok(_) => &mut results,
                 Outcome::Error(_) => &mut errors,

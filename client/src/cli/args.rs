@@ -97,7 +97,7 @@ pub struct Random {
     pub count: u64,
 
     /// Draw the same requests as another run with this seed [default: a random one, which is printed]
-    #[arg(long)]
+    #[arg(long, env = "GIOSTRA_SEED")]
     pub seed: Option<u64>,
 
     /// Requests that may be unanswered at a time
@@ -105,7 +105,7 @@ pub struct Random {
     pub window: u32,
 
     /// Wait first until so many workers are registered
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
 }
 
