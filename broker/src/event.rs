@@ -109,6 +109,8 @@ pub enum Event {
         /// For which pool.
         pool: Arc<str>,
     },
+    /// When so many requests came that were meant for an earlier connection. They come again.
+    Stale(ClientNumber, u64),
     /// When requests were handed to a worker.
     Dispatched {
         /// To whom.
@@ -192,6 +194,7 @@ impl fmt::Display for Event {
                 write!(f, "reason={reason}")
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
+            Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
             Self::Dispatched { worker, again, tickets, requests } => {
                 write!(f, "{} {worker} {tickets} {requests}", if *again { "redispatch" } else { "dispatch" })
             }

@@ -1,5 +1,6 @@
 //! The core, scenario by scenario: what a user would lose if it were wrong. No sockets, no clock, no sleeping.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use giostra_broker::broker::{Broker, Output, Settings};
@@ -18,6 +19,8 @@ struct World {
     held: Vec<(String, Ticket, u64)>,
     replies: Vec<(String, Reply)>,
     log: Vec<String>,
+    /// What each client was welcomed with.
+    sessions: BTreeMap<String, u64>,
     /// All other messages, after the name of whom they went to.
     sent: Vec<String>,
 }
@@ -51,7 +54,7 @@ impl World {
     fn new(settings: Settings) -> Self {
         let now = Instant::now();
         let broker = Broker::new(settings, now);
-        Self { broker, now, held: vec![], replies: vec![], log: vec![], sent: vec![] }
+        Self { broker, now, held: vec![], replies: vec![], log: vec![], sessions: BTreeMap::new(), sent: vec![] }
     }
 
     /// With the client `c` and the workers `1` to `count`.
@@ -73,6 +76,9 @@ impl World {
                 }
                 Output::ToClient(to, ToClient::Replies(replies)) => {
                     self.replies.extend(replies.into_iter().map(|reply| (name(&to), reply)));
+                }
+                Output::ToClient(to, ToClient::Welcome { session, .. }) => {
+                    self.sessions.insert(name(&to), session);
                 }
                 Output::ToWorker(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
                 Output::ToClient(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
@@ -109,7 +115,12 @@ impl World {
 
     fn submit_within(&mut self, client: &str, ids: impl IntoIterator<Item = u64>, timeout_ms: u64) {
         let requests = ids.into_iter().map(|id| (RequestId(id), body(id))).collect();
-        self.client_says(client, FromClient::Submit { pool: "p".into(), timeout_ms, requests });
+        self.submit_to("p", client, requests, timeout_ms);
+    }
+
+    fn submit_to(&mut self, pool: &str, client: &str, requests: Vec<(RequestId, Bytes)>, timeout_ms: u64) {
+        let session = self.sessions.get(client).copied().unwrap_or_default();
+        self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, requests });
     }
 
     /// The worker replies to the oldest request that it holds.
@@ -387,6 +398,27 @@ fn an_id_that_the_broker_holds_already_is_not_accepted_again() {
 }
 
 #[test]
+fn requests_from_before_a_reconnect_are_left_to_their_client_to_send_again() {
+    let mut world = World::with_workers(1);
+    world.client_says("c", FromClient::Disconnected);
+    let before = world.sessions["c"];
+    // The pipe's leftovers come right behind the new connection's Hello.
+    world.client("c-again");
+    let stale = FromClient::Submit {
+        session: before,
+        pool: "p".into(),
+        timeout_ms: 0,
+        requests: vec![(RequestId(1), body(1))],
+    };
+    world.client_says("c-again", stale);
+    assert!(world.holding("1").is_empty());
+    world.submit("c-again", 1..=1);
+    world.reply("1");
+    assert_eq!(world.answered(), [1]);
+    assert_eq!(world.logged("stale"), ["stale c2 count=1"]);
+}
+
+#[test]
 fn a_leaving_worker_finishes_what_it_has_and_gets_no_more() {
     let mut world = World::with_workers(2);
     world.submit("c", 1..=2);
@@ -485,7 +517,7 @@ fn two_workers_of_one_name_are_two_workers() {
 fn pools_do_not_see_each_others_requests() {
     let mut world = World::with_workers(1);
     let requests = vec![(RequestId(9), body(9))];
-    world.client_says("c", FromClient::Submit { pool: "other".into(), timeout_ms: 0, requests });
+    world.submit_to("other", "c", requests, 0);
     world.submit("c", 1..=1);
     assert_eq!(world.holding("1"), [1]);
 }

@@ -34,6 +34,8 @@ pub struct Session {
     pool: String,
     broker_timeout: Duration,
     link: Link,
+    /// Of the last welcome.
+    session: u64,
     last_id: u64,
     unanswered: FxHashMap<RequestId, Request>,
     /// Those that are to be sent, by id.
@@ -62,6 +64,7 @@ impl Session {
             pool: pool.into(),
             broker_timeout,
             link: Link::Down(now),
+            session: 0,
             last_id: 0,
             unanswered: FxHashMap::default(),
             unsent: VecDeque::new(),
@@ -169,13 +172,17 @@ impl Session {
             self.unsent.pop_front();
         }
         let timeout_ms = limit.map_or(0, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(0).max(1));
-        (!requests.is_empty()).then(|| FromClient::Submit { pool: self.pool.clone(), timeout_ms, requests })
+        let (session, pool) = (self.session, self.pool.clone());
+        (!requests.is_empty()).then_some(FromClient::Submit { session, pool, timeout_ms, requests })
     }
 
     /// A message came from the broker.
     pub fn handle(&mut self, message: ToClient, now: Instant) {
         match message {
-            ToClient::Welcome { .. } => self.link = Link::Up,
+            ToClient::Welcome { session, .. } => {
+                self.link = Link::Up;
+                self.session = session;
+            }
             ToClient::Closing => self.link = Link::Closing(now),
             ToClient::Hiccup => {
                 if !matches!(self.link, Link::Down(_)) {
@@ -291,7 +298,7 @@ mod tests {
     }
 
     fn welcome(session: &mut Session, now: Instant) {
-        session.handle(ToClient::Welcome { version: 1, client: 1 }, now);
+        session.handle(ToClient::Welcome { version: 1, client: 1, session: 1 }, now);
     }
 
     fn reply(id: u64) -> ToClient {

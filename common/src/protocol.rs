@@ -125,6 +125,9 @@ pub enum FromClient<B = Bytes> {
     },
     /// When there are requests to compute.
     Submit {
+        /// The session of the `Welcome` over this connection. Requests with another one are left alone: after a reconnect
+        /// libzmq also sends what was still in its pipe, and the client sends it again by itself.
+        session: u64,
         /// Whose workers are to compute them.
         pool: String,
         /// Milliseconds until they expire, counted from their arrival at the broker; 0: they wait for ever.
@@ -156,6 +159,8 @@ pub enum ToClient<B = Bytes> {
         version: u32,
         /// The number by which the broker's log names this connection: `c1` for 1.
         client: u64,
+        /// What each `Submit` over this connection has to bear.
+        session: u64,
     },
     /// When requests ended.
     Replies(#[serde(deserialize_with = "wire::batch")] Vec<Reply<B>>),

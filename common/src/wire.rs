@@ -194,8 +194,8 @@ impl<B> FromClient<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromClient<C>, E> {
         Ok(match self {
             Self::Hello { version, name } => FromClient::Hello { version, name },
-            Self::Submit { pool, timeout_ms, requests } => {
-                FromClient::Submit { pool, timeout_ms, requests: try_map_batch(requests, f)? }
+            Self::Submit { session, pool, timeout_ms, requests } => {
+                FromClient::Submit { session, pool, timeout_ms, requests: try_map_batch(requests, f)? }
             }
             Self::Cancel(ids) => FromClient::Cancel(ids),
             Self::Inspect => FromClient::Inspect,
@@ -208,7 +208,7 @@ impl<B> FromClient<B> {
 impl<B> ToClient<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToClient<C>, E> {
         Ok(match self {
-            Self::Welcome { version, client } => ToClient::Welcome { version, client },
+            Self::Welcome { version, client, session } => ToClient::Welcome { version, client, session },
             Self::Replies(replies) => ToClient::Replies(
                 replies
                     .into_iter()
@@ -287,11 +287,12 @@ mod tests {
     #[test]
     fn a_submit_is_what_the_protocol_page_says() {
         let frames = round_trip(FromClient::Submit {
+            session: 5,
             pool: "p".into(),
             timeout_ms: 0,
             requests: vec![(RequestId(7), Bytes::from_static(b"ab"))],
         });
-        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x93\xa1p\x00\x91\x92\x07\xc4\x02ab");
+        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\xc4\x02ab");
         assert_eq!(&round_trip(FromClient::Inspect).envelope[..], b"\xa7Inspect");
     }
 
@@ -328,6 +329,7 @@ mod tests {
     #[test]
     fn bodies_are_not_copied_when_a_message_is_taken_apart() {
         let frames = FromClient::Submit {
+            session: 5,
             pool: "p".into(),
             timeout_ms: 0,
             requests: vec![(RequestId(1), Bytes::from(vec![9; 100]))],
@@ -345,7 +347,7 @@ mod tests {
         };
         assert!(matches!(bad(b""), Malformed::NotAMessage(_)));
         assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
-        let refers_to_nothing = b"\x81\xa6Submit\x93\xa1p\x00\x91\x92\x07\x03";
+        let refers_to_nothing = b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\x03";
         assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
         // A list that claims 2^32 - 1 members allocates nothing for them.
         assert!(matches!(bad(b"\x81\xa6Cancel\xdd\xff\xff\xff\xff"), Malformed::NotAMessage(_)));

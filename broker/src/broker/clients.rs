@@ -22,7 +22,10 @@ impl Broker {
             (FromClient::Disconnected, Some(client)) => self.client_leaves(client, "connection broke"),
             (FromClient::Disconnected, None) => {}
             (_, None) => self.refuse_client(from, "say Hello first"),
-            (FromClient::Submit { pool, timeout_ms, requests }, Some(client)) => {
+            (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
+                self.log(Event::Stale(client, requests.len() as u64));
+            }
+            (FromClient::Submit { pool, timeout_ms, requests, .. }, Some(client)) => {
                 self.submit(client, &pool, timeout_ms, requests, now);
             }
             (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
@@ -90,11 +93,16 @@ impl Broker {
                 number
             }
         };
-        let welcome = ToClient::Welcome { version: VERSION, client: number.0 };
+        let welcome = ToClient::Welcome { version: VERSION, client: number.0, session: self.session(number) };
         self.outputs.push_back(Output::ToClient(from.clone(), welcome));
         if self.closing {
             self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Closing));
         }
+    }
+
+    /// Other than that of any other connection, also in another life of the broker.
+    fn session(&self, client: ClientNumber) -> u64 {
+        self.settings.first_ticket.wrapping_add(client.0)
     }
 
     fn submit(
