@@ -141,6 +141,10 @@ test:
     cargo build --workspace
     cargo test --workspace
 
+# Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts
+simulate seeds="2000" first="0":
+    SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
+
 # Measure the throughput beside the bare zmq_proxy
 bench: build
     cargo bench -p giostra-tests --bench throughput

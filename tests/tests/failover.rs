@@ -102,6 +102,9 @@ fn a_killed_and_restarted_broker_costs_a_batch_only_time() -> Result<()> {
         (1..=3).try_for_each(|worker| system.wait_for_registration(worker, life))?;
     }
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
+    // The connections made anew bear a load as well as the first ones did.
+    system.random(&[MANY])?;
+    assert!(lines(&system, " dropped ").is_empty());
     Ok(())
 }
 

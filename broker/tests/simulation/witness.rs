@@ -1,0 +1,370 @@
+//! A witness of the core: sees what goes in and what comes out, never the tables, and says whether it fits together.
+//!
+//! From the events alone it knows every request's state, every ring and every window; against this it holds each event
+//! and each message. It panics, with a sentence, at the first contradiction. Its own tables are ordered maps.
+
+mod hearing;
+mod requests;
+mod settling;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use giostra_broker::broker::{Output, Settings};
+use giostra_broker::event::Event;
+use giostra_common::Bytes;
+use giostra_common::protocol::{Outcome, Status, Ticket, ToClient, ToWorker, Totals};
+
+use crate::network::{Conn, conn_of};
+use crate::queues::{Key, Queues};
+use crate::seats::Seats;
+use crate::tally::Tally;
+
+/// An accepted request that is not yet answered.
+struct Request {
+    pool: String,
+    body: Bytes,
+    accepted: u64,
+    deadline: Option<u64>,
+    attempts: u32,
+    /// The workers that were lost while they held it.
+    lost: Vec<String>,
+    /// The ticket of its first dispatch.
+    order: Option<u64>,
+    /// The worker that holds it and its ticket; `None`: it is pending.
+    held_by: Option<(u64, u64)>,
+}
+
+/// What a client is to get with the next message.
+struct Owed {
+    id: u64,
+    why: Why,
+    worker: String,
+    attempts: u32,
+    /// Microseconds from its acceptance to its end.
+    took: u64,
+}
+
+enum Why {
+    Replied(Outcome),
+    Expired,
+    Poisoned(Vec<String>),
+}
+
+#[derive(Default)]
+struct Client {
+    conn: Option<Conn>,
+    session: u64,
+    answered: u64,
+    owed: Vec<Owed>,
+}
+
+struct Worker {
+    conn: Option<Conn>,
+    name: String,
+    pool: String,
+    window: usize,
+    leaving: bool,
+    /// By ticket: which request, and whether somebody still waits for it.
+    in_flight: BTreeMap<u64, (Key, bool)>,
+    /// Its pings: how many are out, the last one's number, and when that was.
+    pings_out: u32,
+    sequence: u64,
+    pinged: u64,
+}
+
+#[derive(Default)]
+struct Pool {
+    seats: Seats,
+    queues: Queues,
+    /// What was dealt since the last time all was settled, as the events say it.
+    deals: Vec<Deal>,
+    /// The workers of the events of dispatch, in their order.
+    lines: Vec<u64>,
+}
+
+struct Deal {
+    ticket: u64,
+    worker: u64,
+    key: Key,
+    again: bool,
+}
+
+/// A submit that was handed in.
+struct Submit {
+    session: u64,
+    pool: String,
+    timeout_ms: u64,
+    bodies: BTreeMap<u64, Bytes>,
+}
+
+/// What is known of one life of the broker.
+pub struct Witness {
+    settings: Settings,
+    interval: u64,
+    closing: bool,
+    requests: BTreeMap<Key, Request>,
+    clients: BTreeMap<u64, Client>,
+    client_of: BTreeMap<Conn, u64>,
+    workers: BTreeMap<u64, Worker>,
+    worker_of: BTreeMap<Conn, u64>,
+    pools: BTreeMap<String, Pool>,
+    totals: Totals,
+    last_ticket: u64,
+    asked_to_register: BTreeSet<Conn>,
+    /// The name and the window of the last registration over a connection.
+    registrations: BTreeMap<Conn, (String, usize)>,
+    /// Dropped for their silence since the last look.
+    silent: Vec<Conn>,
+
+    // What is owed until all is settled the next time.
+    goodbyes: Vec<Conn>,
+    closings: BTreeSet<Conn>,
+    welcomes: Vec<Conn>,
+    /// Those that spoke as only registered workers do.
+    spoke: BTreeSet<Conn>,
+    /// Those that are gone, and are to be neither client nor worker any more.
+    gone: Vec<Conn>,
+
+    // What was handed in and what came out since all was settled the last time.
+    submits: BTreeMap<Conn, VecDeque<Submit>>,
+    replies: BTreeMap<(Conn, u64), Outcome>,
+    replies_in: u64,
+    replies_out: u64,
+    dispatches: Vec<(Conn, Vec<(Ticket, Bytes)>)>,
+    timeout_handled: Option<u64>,
+}
+
+impl Witness {
+    /// Of a broker that has just started with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            interval: settings.ping_interval.as_micros() as u64,
+            settings,
+            closing: false,
+            requests: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            client_of: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            worker_of: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            totals: Totals::default(),
+            last_ticket: 0,
+            asked_to_register: BTreeSet::new(),
+            registrations: BTreeMap::new(),
+            silent: Vec::new(),
+            goodbyes: Vec::new(),
+            closings: BTreeSet::new(),
+            welcomes: Vec::new(),
+            spoke: BTreeSet::new(),
+            gone: Vec::new(),
+            submits: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            replies_in: 0,
+            replies_out: 0,
+            dispatches: Vec::new(),
+            timeout_handled: None,
+        }
+    }
+
+    /// Something came out of the core.
+    pub fn sees(&mut self, output: &Output, now: u64, tally: &mut Tally) {
+        match output {
+            Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message),
+            Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now),
+            Output::Log(event) => self.sees_event(event, now, tally),
+        }
+    }
+
+    fn sees_to_client(&mut self, conn: Conn, message: &ToClient) {
+        match message {
+            ToClient::Welcome { client, session, .. } => {
+                let known = self.clients.get_mut(client).expect("who is welcomed has joined");
+                assert!(known.conn.is_none_or(|before| before == conn), "c{client} is welcomed under two identities");
+                (known.conn, known.session) = (Some(conn), *session);
+                self.welcomed(conn);
+                self.client_of.insert(conn, *client);
+            }
+            ToClient::Replies(replies) => self.sees_replies(conn, replies),
+            ToClient::Status(status) => self.compare(status),
+            ToClient::Draining { worker } => {
+                let mut named = self.workers.values().filter(|known| known.name == *worker);
+                assert!(named.all(|known| known.leaving), "a worker called {worker} is to be drained, and is not");
+            }
+            ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            _ => {}
+        }
+    }
+
+    fn welcomed(&mut self, conn: Conn) {
+        let place = self.welcomes.iter().position(|&owed| owed == conn);
+        self.welcomes.swap_remove(place.unwrap_or_else(|| panic!("{conn} is welcomed, but was not introduced")));
+        if self.closing {
+            self.closings.insert(conn);
+        }
+    }
+
+    fn sees_to_worker(&mut self, conn: Conn, message: &ToWorker, now: u64) {
+        match message {
+            ToWorker::Welcome { worker, .. } => {
+                self.asked_to_register.remove(&conn);
+                self.welcomed(conn);
+                let known = self.workers.get_mut(worker).expect("who is welcomed has joined");
+                known.conn = Some(conn);
+                let (name, wanted) = &self.registrations[&conn];
+                let window = self.settings.window.min(if *wanted == 0 { usize::MAX } else { *wanted });
+                assert_eq!((&known.name, known.window), (name, window), "what w{worker} registered with");
+                assert_eq!(self.worker_of.insert(conn, *worker), None, "the identity was another worker's");
+            }
+            ToWorker::Dispatch(requests) => self.dispatches.push((conn, requests.clone())),
+            ToWorker::Ping { sequence } => self.sees_ping(conn, *sequence, now),
+            ToWorker::RegisterAgain => {
+                assert!(!self.worker_of.contains_key(&conn), "a registered worker is asked to register");
+                assert!(self.asked_to_register.insert(conn), "a worker is asked twice to register");
+            }
+            ToWorker::Goodbye => {
+                self.goodbyes.retain(|&left| left != conn);
+                self.spoke.remove(&conn);
+                assert!(!self.worker_of.contains_key(&conn), "goodbye to a worker that has not left");
+            }
+            ToWorker::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            _ => {}
+        }
+    }
+
+    fn sees_event(&mut self, event: &Event, now: u64, tally: &mut Tally) {
+        match event {
+            Event::ClientJoined(client, _) => {
+                tally.count("client-joined");
+                assert!(self.clients.insert(client.0, Client::default()).is_none(), "{client} joined twice");
+            }
+            Event::ClientLeft { client, cancelled, unwanted, .. } => {
+                tally.count("client-left");
+                self.client_left(client.0, *cancelled, *unwanted);
+            }
+            Event::Accepted { requests, pool } => {
+                tally.add("accepted", requests.len());
+                self.accepted(&keys(requests), pool, now);
+            }
+            Event::Stale(client, count) => {
+                tally.add("stale", *count);
+                let known = &self.clients[&client.0];
+                let submits = self.submits.get(&known.conn.expect("it was welcomed"));
+                let mut stale = submits.into_iter().flatten().filter(|submit| submit.session != known.session);
+                assert!(stale.any(|submit| submit.bodies.len() as u64 <= *count), "{client} sent nothing stale");
+            }
+            Event::Replied { worker, errors, requests } => {
+                tally.add(if *errors { "replied-error" } else { "replied" }, requests.len());
+                self.replied(worker.number.0, *errors, &keys(requests), now);
+            }
+            Event::Discarded { worker, requests, late } => {
+                tally.add("discarded-unwanted", requests.len());
+                tally.add(if worker.is_some() { "discarded-late" } else { "discarded-unknown" }, *late);
+                self.discarded(worker.as_ref().map(|worker| worker.number.0), &keys(requests), *late);
+            }
+            Event::Expired(requests) => {
+                tally.add("expired", requests.len());
+                self.expired(&keys(requests), now);
+            }
+            Event::Poisoned { request, workers } => {
+                tally.add("poisoned", request.len());
+                self.poisoned(&keys(request), workers.iter().map(ToString::to_string).collect(), now);
+            }
+            Event::Cancelled(requests) => {
+                tally.add("cancelled", requests.len());
+                self.cancelled(&keys(requests));
+            }
+            Event::Refused { .. } => {
+                tally.count("refused");
+                self.totals.refused += 1;
+            }
+            Event::Closing(in_flight) => {
+                self.closing = true;
+                self.closings.extend(self.worker_of.keys().chain(self.client_of.keys()));
+                let expected: usize = self.workers.values().map(|worker| worker.in_flight.len()).sum();
+                assert_eq!(*in_flight, expected as u64, "in flight when closing");
+            }
+            of_a_worker => self.sees_event_of_a_worker(of_a_worker, now, tally),
+        }
+    }
+
+    /// When the core is to be told the time next.
+    pub fn next_due(&self) -> Option<u64> {
+        let ping = self.workers.values().map(|worker| worker.pinged + self.interval).min();
+        let deadline = self.requests.values().filter_map(|request| request.deadline).min();
+        [ping, deadline].into_iter().flatten().min()
+    }
+
+    /// The connections of the registered workers, in their order.
+    pub fn registered(&self) -> Vec<Conn> {
+        self.worker_of.keys().copied().collect()
+    }
+
+    /// Requests that wait for a worker.
+    pub fn pending(&self) -> usize {
+        self.pools.values().map(|pool| pool.queues.len()).sum()
+    }
+
+    /// The connections of workers that were dropped for their silence since this was asked last.
+    pub fn take_silent(&mut self) -> Vec<Conn> {
+        std::mem::take(&mut self.silent)
+    }
+
+    /// The core says of itself what is known of it.
+    pub fn compare(&self, status: &Status) {
+        assert_eq!(status.totals, self.totals, "totals");
+        let pending = self.pending();
+        let in_flight = self.requests.len() - pending;
+        assert_eq!((status.pending, status.in_flight), (pending as u64, in_flight as u64), "pending and in flight");
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        workers.sort_unstable_by_key(|&(&number, worker)| (&worker.pool, number));
+        assert_eq!(status.workers.len(), workers.len(), "workers");
+        for (told, (number, known)) in status.workers.iter().zip(workers) {
+            assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
+            assert_eq!((told.in_flight, told.window), (known.in_flight.len() as u64, known.window as u64), "w{number}");
+            assert_eq!(told.pings_out, known.pings_out, "w{number}'s pings");
+            let state = match known {
+                _ if known.pings_out > 1 => "silent",
+                _ if known.leaving => "leaving",
+                _ if known.in_flight.is_empty() => "idle",
+                _ => "busy",
+            };
+            assert_eq!(told.state, state, "w{number}");
+        }
+        assert_eq!(status.clients.len(), self.clients.len(), "clients");
+        for (told, (number, known)) in status.clients.iter().zip(&self.clients) {
+            let unanswered = self.requests.range((*number, 0)..=(*number, u64::MAX)).count() as u64;
+            assert_eq!((told.number, told.unanswered, told.answered), (*number, unanswered, known.answered));
+        }
+    }
+
+    /// Nothing is left to do.
+    pub fn ends(&self) {
+        let left: Vec<_> = self.requests.keys().collect();
+        assert!(left.is_empty(), "at the end the broker still holds {left:?}");
+        assert!(self.workers.values().all(|worker| worker.in_flight.is_empty()), "a worker still owes something");
+    }
+}
+
+/// The requests that are written short as `c1#1..190/3`.
+fn keys(runs: &impl ToString) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for run in runs.to_string().split_whitespace() {
+        let (client, ids) = run[1..].split_once('#').expect("a request is written c1#1");
+        let client = client.parse().expect("a client's number");
+        keys.extend(numbers(ids).map(|id| (client, id)));
+    }
+    keys
+}
+
+/// The tickets that are written short as `t1..190/3`.
+fn tickets(runs: &impl ToString) -> Vec<u64> {
+    runs.to_string().split_whitespace().flat_map(|run| numbers(&run[1..])).collect()
+}
+
+fn numbers(run: &str) -> impl Iterator<Item = u64> + use<> {
+    let (range, step) = run.split_once('/').unwrap_or((run, "1"));
+    let (first, last) = range.split_once("..").unwrap_or((range, range));
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    (number(first)..=number(last)).step_by(number(step) as usize)
+}

@@ -1,0 +1,60 @@
+//! What is handed in to the core, as far as something has to come of it.
+
+use std::collections::BTreeMap;
+
+use giostra_common::protocol::{FromClient, FromWorker, VERSION};
+
+use super::{Submit, Witness};
+use crate::network::{Conn, Peer, Up};
+
+impl Witness {
+    /// A message is handed in.
+    pub fn hears(&mut self, conn: Conn, message: &Up) {
+        if let Up::Worker(_) | Up::Malformed(Peer::Worker(_)) = message
+            && let Some(number) = self.worker_of.get(&conn)
+        {
+            self.workers.get_mut(number).expect("it is registered").pings_out = 0;
+        }
+        match message {
+            Up::Worker(FromWorker::Pong { .. }) => {
+                self.spoke.insert(conn);
+            }
+            Up::Worker(FromWorker::Replies(replies)) => {
+                self.spoke.insert(conn);
+                self.replies_in += replies.len() as u64;
+                for (ticket, outcome) in replies {
+                    self.replies.entry((conn, ticket.0)).or_insert_with(|| outcome.clone());
+                }
+            }
+            Up::Worker(FromWorker::Disconnected) => {
+                self.asked_to_register.remove(&conn);
+                self.is_gone(conn);
+            }
+            Up::Client(FromClient::Disconnected) => self.is_gone(conn),
+            Up::Worker(FromWorker::Register { version: VERSION, name, window, .. }) => {
+                self.welcomes.push(conn);
+                self.registrations.insert(conn, (name.clone(), *window as usize));
+            }
+            Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
+            Up::Client(FromClient::Submit { session, pool, timeout_ms, requests }) => {
+                let mut bodies = BTreeMap::new();
+                for (id, body) in requests {
+                    bodies.entry(id.0).or_insert_with(|| body.clone());
+                }
+                let submit = Submit { session: *session, pool: pool.clone(), timeout_ms: *timeout_ms, bodies };
+                self.submits.entry(conn).or_default().push_back(submit);
+            }
+            _ => {}
+        }
+    }
+
+    /// The core was told that there is no such peer any more, or that it is given up.
+    pub fn is_gone(&mut self, conn: Conn) {
+        self.gone.push(conn);
+    }
+
+    /// The core was told the time.
+    pub fn timeout_handled(&mut self, now: u64) {
+        self.timeout_handled = Some(now);
+    }
+}

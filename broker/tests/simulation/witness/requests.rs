@@ -1,0 +1,167 @@
+//! What becomes of requests: accepted, then exactly one of replied, expired, poisoned and cancelled.
+
+use giostra_common::protocol::{Outcome, Reply, code};
+
+use super::{Owed, Request, Why, Witness};
+use crate::network::Conn;
+use crate::plan::MS;
+use crate::queues::Key;
+
+impl Witness {
+    pub(super) fn accepted(&mut self, keys: &[Key], pool: &str, now: u64) {
+        assert!(!self.closing, "requests are accepted while closing");
+        let client = keys[0].0;
+        let session = self.clients[&client].session;
+        let conn = self.clients[&client].conn.expect("it was welcomed");
+        let submits = self.submits.get_mut(&conn).unwrap_or_else(|| panic!("c{client} submitted nothing"));
+        // Those before it asked only for what was held already, or over an earlier connection.
+        let submit = loop {
+            let submit = submits.pop_front().unwrap_or_else(|| panic!("c{client} did not submit {keys:?}"));
+            if submit.session == session && keys.iter().all(|(_, id)| submit.bodies.contains_key(id)) {
+                break submit;
+            }
+        };
+        assert_eq!(submit.pool, pool);
+        self.totals.accepted += keys.len() as u64;
+        for &key in keys {
+            let request = Request {
+                pool: pool.into(),
+                body: submit.bodies[&key.1].clone(),
+                accepted: now,
+                deadline: (submit.timeout_ms > 0).then_some(now + submit.timeout_ms * MS),
+                attempts: 0,
+                lost: Vec::new(),
+                order: None,
+                held_by: None,
+            };
+            assert!(self.requests.insert(key, request).is_none(), "{key:?} is accepted although it is held");
+            self.pools.entry(pool.into()).or_default().queues.accept(key);
+        }
+    }
+
+    pub(super) fn replied(&mut self, worker: u64, errors: bool, keys: &[Key], now: u64) {
+        self.replies_out += keys.len() as u64;
+        self.totals.answered += keys.len() as u64;
+        for &key in keys {
+            let known = &self.workers[&worker];
+            let conn = known.conn.expect("it was welcomed");
+            let held_by = self.requests.get(&key).and_then(|request| request.held_by);
+            let Some((_, ticket)) = held_by.filter(|&(holder, _)| holder == worker) else {
+                panic!("a reply of w{worker} to {key:?} counts, but that is held by {held_by:?}");
+            };
+            let ticket_sent = self.settings.first_ticket.wrapping_add(ticket);
+            let outcome = self.replies.get(&(conn, ticket_sent)).cloned();
+            let outcome = outcome.unwrap_or_else(|| panic!("w{worker} did not reply to {key:?}"));
+            assert_eq!(errors, matches!(outcome, Outcome::Error(_)), "an error is a result to the log, or vice versa");
+            let name = known.name.clone();
+            self.workers.get_mut(&worker).expect("it was just seen").in_flight.remove(&ticket);
+            self.ends_with(key, Why::Replied(outcome), name, now);
+        }
+    }
+
+    pub(super) fn discarded(&mut self, worker: Option<u64>, keys: &[Key], late: u64) {
+        self.replies_out += keys.len() as u64 + late;
+        self.totals.discarded += keys.len() as u64 + late;
+        for key in keys {
+            let number = worker.expect("only of a worker it is known what it was asked");
+            let known = self.workers.get_mut(&number).expect("it is registered");
+            let conn = known.conn.expect("it was welcomed");
+            // A client may have cancelled it, and have sent it again: which of its tickets, only the reply can tell.
+            let mut replied = known.in_flight.iter().filter(|(ticket, flight)| {
+                let ticket = self.settings.first_ticket.wrapping_add(**ticket);
+                **flight == (*key, false) && self.replies.contains_key(&(conn, ticket))
+            });
+            let ticket = replied.next().map(|(&ticket, _)| ticket);
+            let ticket = ticket.unwrap_or_else(|| panic!("w{number} did not reply to an unwanted {key:?}"));
+            known.in_flight.remove(&ticket);
+        }
+    }
+
+    pub(super) fn expired(&mut self, keys: &[Key], now: u64) {
+        self.totals.expired += keys.len() as u64;
+        for &key in keys {
+            let request = &self.requests[&key];
+            let deadline = request.deadline.unwrap_or_else(|| panic!("{key:?} has expired without a time limit"));
+            assert!(deadline <= now, "{key:?} has expired {} us before its time", deadline - now);
+            let holder = request.held_by.map_or_else(String::new, |(worker, _)| self.workers[&worker].name.clone());
+            self.unwanted_or_not_pending(key);
+            self.ends_with(key, Why::Expired, holder, now);
+        }
+    }
+
+    pub(super) fn poisoned(&mut self, keys: &[Key], workers: Vec<String>, now: u64) {
+        self.totals.poisoned += keys.len() as u64;
+        let [key] = *keys else { panic!("one poisoned request an event") };
+        let request = &self.requests[&key];
+        assert_eq!(request.lost.len(), self.settings.max_attempts as usize, "{key:?} is given up: {workers:?}");
+        assert_eq!(request.lost, workers, "the workers that {key:?} was lost with");
+        self.unwanted_or_not_pending(key);
+        self.ends_with(key, Why::Poisoned(workers), String::new(), now);
+    }
+
+    pub(super) fn cancelled(&mut self, keys: &[Key]) {
+        self.totals.cancelled += keys.len() as u64;
+        for key in keys {
+            self.unwanted_or_not_pending(*key);
+            self.requests.remove(key);
+        }
+    }
+
+    pub(super) fn client_left(&mut self, number: u64, cancelled: u64, unwanted: u64) {
+        let client = self.clients.remove(&number).unwrap_or_else(|| panic!("c{number} left, but was not here"));
+        self.client_of.remove(&client.conn.expect("it was welcomed"));
+        let keys: Vec<_> = self.requests.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key).collect();
+        let pending = keys.iter().filter(|key| self.requests[key].held_by.is_none()).count() as u64;
+        assert_eq!((cancelled, unwanted), (pending, keys.len() as u64 - pending), "requests of c{number} that left");
+        self.cancelled(&keys);
+    }
+
+    /// The request is no longer wanted: it is dispatched no more, or its reply will be discarded.
+    fn unwanted_or_not_pending(&mut self, key: Key) {
+        let request = self.requests.get(&key).unwrap_or_else(|| panic!("{key:?} ends, but is not held"));
+        match request.held_by {
+            Some((worker, ticket)) => {
+                let worker = self.workers.get_mut(&worker).expect("a holder is registered");
+                worker.in_flight.insert(ticket, (key, false));
+            }
+            None => self.pools.get_mut(&request.pool).expect("it was accepted").queues.remove(key),
+        }
+    }
+
+    fn ends_with(&mut self, key: Key, why: Why, worker: String, now: u64) {
+        let request = self.requests.remove(&key).unwrap_or_else(|| panic!("{key:?} ends, but is not held"));
+        let client = self.clients.get_mut(&key.0).unwrap_or_else(|| panic!("c{} has left, but {key:?} ends", key.0));
+        client.answered += 1;
+        let (attempts, took) = (request.attempts, now - request.accepted);
+        client.owed.push(Owed { id: key.1, why, worker, attempts, took });
+    }
+
+    /// A message of replies is what its client is owed, no more and no less.
+    pub(super) fn sees_replies(&mut self, conn: Conn, replies: &[Reply]) {
+        let number = self.client_of.get(&conn).unwrap_or_else(|| panic!("replies to {conn}, which is no client"));
+        let mut owed = std::mem::take(&mut self.clients.get_mut(number).expect("it is here").owed);
+        for reply in replies {
+            let place = owed.iter().position(|owed| owed.id == reply.id.0 && owed.is(&reply.outcome));
+            let place = place.unwrap_or_else(|| panic!("c{number} is not owed {reply:?}"));
+            let Owed { worker, attempts, took, .. } = owed.swap_remove(place);
+            let trace = &reply.trace;
+            let told = (&*trace.worker, trace.attempts, trace.waited_us + trace.took_us);
+            assert_eq!(told, (&*worker, attempts, took), "the trace of {reply:?}");
+        }
+        let forgotten: Vec<_> = owed.iter().map(|owed| owed.id).collect();
+        assert!(forgotten.is_empty(), "c{number} was not sent {forgotten:?}");
+    }
+}
+
+impl Owed {
+    fn is(&self, outcome: &Outcome) -> bool {
+        match (&self.why, outcome) {
+            (Why::Replied(owed), outcome) => owed == outcome,
+            (Why::Expired, Outcome::Error(failure)) => failure.code == code::EXPIRED,
+            (Why::Poisoned(workers), Outcome::Error(failure)) => {
+                failure.code == code::POISON && failure.message.contains(&workers.join(", "))
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What is dealt, and that nothing is left undone when the core says that it has nothing more to do.
+
+use std::collections::BTreeMap;
+
+use giostra_broker::rotation::Rotation;
+use giostra_common::Bytes;
+use giostra_common::protocol::Ticket;
+
+use super::{Deal, Pool, Witness};
+use crate::queues::Key;
+use crate::tally::Tally;
+
+impl Witness {
+    pub(super) fn dispatched(&mut self, worker: u64, again: bool, tickets: &[u64], keys: &[Key]) {
+        assert!(!self.closing, "requests are dispatched while closing");
+        assert_eq!(tickets.len(), keys.len(), "an event of dispatch has as many tickets as requests");
+        let known = self.workers.get(&worker).unwrap_or_else(|| panic!("dispatch to w{worker}, which is gone"));
+        let pool = self.pools.get_mut(&known.pool).expect("it joined there");
+        pool.lines.push(worker);
+        for (&ticket, &key) in tickets.iter().zip(keys) {
+            pool.deals.push(Deal { ticket, worker, key, again });
+        }
+    }
+
+    /// All outputs have been seen. `now` is the time of what was just handed in.
+    pub fn settles(&mut self, now: u64, tally: &mut Tally) {
+        let mut batches = BTreeMap::new();
+        let mut tickets = Vec::new();
+        let names: Vec<_> = self.pools.keys().cloned().collect();
+        for name in names {
+            let mut pool = self.pools.remove(&name).expect("it was just seen");
+            self.deal(&name, &mut pool, &mut tickets, &mut batches);
+            self.nothing_is_left(&name, &pool, tally);
+            self.pools.insert(name, pool);
+        }
+        self.tickets_count_up(tickets);
+        self.messages_are_what_was_dealt(&batches);
+        assert_eq!(self.replies_in, self.replies_out, "replies that came in, and that became of them something");
+        for (number, client) in &self.clients {
+            assert!(client.owed.is_empty(), "c{number} was not sent its replies");
+        }
+        self.all_were_told();
+        if let Some(time) = self.timeout_handled.take() {
+            assert_eq!(time, now);
+            assert!(self.next_due().is_none_or(|due| due > now), "something was due, and was not done");
+        }
+        let (submits, replies) = (&mut self.submits, &mut self.replies);
+        submits.clear();
+        replies.clear();
+    }
+
+    fn all_were_told(&mut self) {
+        assert!(self.goodbyes.is_empty(), "a worker has left and was not told");
+        assert!(self.welcomes.is_empty(), "not welcomed: {:?}", self.welcomes);
+        assert!(self.closings.is_empty(), "not told of the closing: {:?}", self.closings);
+        for conn in std::mem::take(&mut self.spoke) {
+            let known = self.worker_of.contains_key(&conn) || self.asked_to_register.contains(&conn);
+            assert!(known || self.gone.contains(&conn), "{conn} was not asked to register");
+        }
+        for conn in self.gone.drain(..) {
+            let stays = self.worker_of.contains_key(&conn) || self.client_of.contains_key(&conn);
+            assert!(!stays, "{conn} is gone, and the broker was told");
+        }
+    }
+
+    /// Deals a second time what the events say was dealt.
+    fn deal(
+        &mut self,
+        name: &str,
+        pool: &mut Pool,
+        all_tickets: &mut Vec<u64>,
+        batches: &mut BTreeMap<u64, Vec<(Ticket, Bytes)>>,
+    ) {
+        let upcoming = pool.seats.upcoming();
+        let mut deals = std::mem::take(&mut pool.deals);
+        deals.sort_unstable_by_key(|deal| deal.ticket);
+        let lines = std::mem::take(&mut pool.lines);
+        if self.settings.rotation == Rotation::Strict {
+            let expected = upcoming.iter().cycle();
+            assert!(lines.iter().zip(expected).all(|(a, b)| a == b), "{name}: {lines:?} do not go round {upcoming:?}");
+        }
+        for Deal { ticket, worker, key, again } in deals {
+            let turn = self.turn(pool);
+            assert_eq!(turn, Some(worker), "{name}: t{ticket} goes to w{worker} out of turn");
+            let next = pool.queues.next();
+            assert_eq!(next, Some((key, again)), "{name}: the request dispatched as t{ticket} is not the next");
+            pool.seats.turn(worker);
+
+            let request = self.requests.get_mut(&key).expect("what is pending is held");
+            assert!(request.lost.len() < self.settings.max_attempts as usize, "{key:?} ought to have been given up");
+            request.attempts += 1;
+            request.order.get_or_insert(ticket);
+            request.held_by = Some((worker, ticket));
+            let sent = Ticket(self.settings.first_ticket.wrapping_add(ticket));
+            batches.entry(worker).or_default().push((sent, request.body.clone()));
+            self.workers.get_mut(&worker).expect("its turn was next").in_flight.insert(ticket, (key, true));
+            all_tickets.push(ticket);
+            self.totals.dispatched += 1;
+            self.totals.redispatched += u64::from(again);
+        }
+    }
+
+    /// Who is to get the next request, if anyone has room.
+    fn turn(&self, pool: &Pool) -> Option<u64> {
+        let asked = match self.settings.rotation {
+            Rotation::Strict => 1,
+            Rotation::Available => usize::MAX,
+        };
+        pool.seats.upcoming().into_iter().take(asked).find(|seat| {
+            let worker = &self.workers[seat];
+            worker.in_flight.len() < worker.window
+        })
+    }
+
+    fn nothing_is_left(&self, name: &str, pool: &Pool, tally: &mut Tally) {
+        if pool.queues.len() == 0 || self.closing {
+            return;
+        }
+        assert_eq!(self.turn(pool), None, "{name}: requests wait for a worker that has room");
+        if pool.seats.len() > 0 {
+            tally.count("turn-of-a-full-seat");
+        }
+    }
+
+    fn tickets_count_up(&mut self, mut tickets: Vec<u64>) {
+        tickets.sort_unstable();
+        for ticket in tickets {
+            self.last_ticket += 1;
+            assert_eq!(ticket, self.last_ticket, "tickets count up by one");
+        }
+    }
+
+    /// Each worker that was dealt to gets one message, with all of it.
+    fn messages_are_what_was_dealt(&mut self, batches: &BTreeMap<u64, Vec<(Ticket, Bytes)>>) {
+        let dispatches = std::mem::take(&mut self.dispatches);
+        assert_eq!(dispatches.len(), batches.len(), "as many messages as workers that were dealt to");
+        for (conn, requests) in dispatches {
+            let worker = self.worker_of.get(&conn).unwrap_or_else(|| panic!("dispatch to {conn}, which is gone"));
+            assert_eq!(Some(&requests), batches.get(worker), "what w{worker} was sent is not what it was dealt");
+        }
+    }
+}
