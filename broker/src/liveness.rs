@@ -66,6 +66,7 @@ impl Liveness {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // an instant to begin with
 mod tests {
     use super::*;
 

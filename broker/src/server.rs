@@ -3,6 +3,8 @@
 //! A turn of its loop: what workers say, what clients say, what time it is, then everything the core has decided. All of
 //! a turn's log lines are written out before anything is sent: whatever a killed broker did is in its log.
 
+#![allow(clippy::disallowed_methods)] // the one place that reads the clock
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,8 @@
 //! The shell is imitated as far as it matters to the core: what workers say, what clients say, what time it is, then all
 //! that the core has decided; sends that fail are reported, and what follows from that is done in the same turn.
 
+#![allow(clippy::disallowed_methods)] // an instant to begin with
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
