@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, evidence};
+use nix::sys::signal::Signal;
 
 const WORKERS: usize = 3;
 const REQUESTS: &str = "1000000";
@@ -37,6 +38,13 @@ fn run() -> Result<()> {
     wait_for("the batch is under way", || Some(log_size()).filter(|&bytes: &u64| bytes > UNDER_WAY))?;
 
     println!("kill -9 worker-2");
+    // Stopped first until its window is full, so that it is certain to hold requests when it dies.
+    system.worker(2).signal(Signal::SIGSTOP)?;
+    wait_for("worker-2 holds requests", || {
+        let status = system.status().ok()?;
+        let worker = status["workers"].as_array()?.iter().find(|worker| worker["name"] == "worker-2")?;
+        (worker["in_flight"] == worker["window"]).then_some(())
+    })?;
     let killed = SystemTime::now();
     system.kill_worker(2)?;
     println!("starting worker-2 again");
