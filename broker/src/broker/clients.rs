@@ -30,8 +30,8 @@ impl Broker {
             }
             (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
             (FromClient::Inspect, Some(_)) => {
-                let status = Box::new(self.status(now));
-                self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(*status)));
+                let status = self.status(now);
+                self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(status)));
             }
             (FromClient::Drain { worker }, Some(_)) => self.drain(from, &worker),
         }
