@@ -88,9 +88,10 @@ impl<'a> Server<'a> {
             })?;
         }
         log::info!(
-            "listening frontend={} backend={} log={} pid={}",
+            "listening frontend={} backend={} rotation={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
             socket::bound_endpoint(&backend)?,
+            options.settings.rotation,
             options.log_dir.display(),
             std::process::id()
         );
