@@ -218,6 +218,9 @@ impl<B> ToClient<B> {
             Self::Status(status) => ToClient::Status(status),
             Self::Draining { worker } => ToClient::Draining { worker },
             Self::Refused { reason } => ToClient::Refused { reason },
+            Self::Busy(ids) => ToClient::Busy(ids),
+            Self::Room { requests } => ToClient::Room { requests },
+            Self::HelloAgain => ToClient::HelloAgain,
             Self::Closing => ToClient::Closing,
             Self::Hiccup => ToClient::Hiccup,
         })
@@ -309,6 +312,7 @@ mod tests {
                 trace: Trace { worker: "w".into(), attempts: 2, waited_us: 3, took_us: u64::MAX },
             },
         ]));
+        round_trip(ToClient::Busy(vec![RequestId(3)]));
         round_trip(FromWorker::Leave);
         round_trip(FromWorker::Replies(vec![(Ticket(u64::MAX), Outcome::Ok(Bytes::new()))]));
         round_trip(ToWorker::Ping { sequence: 3 });
