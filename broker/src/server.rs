@@ -13,7 +13,7 @@ use giostra_common::Bytes;
 use giostra_common::log::Log;
 use giostra_common::protocol::{FromClient, FromWorker, ToClient};
 use giostra_common::shutdown::Shutdown;
-use giostra_common::socket::{self, Sent};
+use giostra_common::socket::{self, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
 use zmq::{Context, PollItem, Socket};
 
@@ -74,9 +74,8 @@ impl<'a> Server<'a> {
         let context = Context::new();
         let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
         let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
-        let frontend = socket::router(&context, &client_left, true)?;
-        // Workers are watched by pings of the core's own.
-        let backend = socket::router(&context, &worker_left, false)?;
+        let frontend = socket::router(&context, &client_left, Peers::Clients)?;
+        let backend = socket::router(&context, &worker_left, Peers::Workers)?;
         for (socket, endpoint, flag) in
             [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
         {

@@ -1,6 +1,7 @@
 //! The command line: one command a file.
 
 mod args;
+mod drain;
 mod operations;
 mod prompt;
 mod random;
@@ -68,5 +69,6 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         Command::Random(options) => random::run(&mut client, options, args),
         Command::Prompt => prompt::run(&mut client, args),
         Command::Status => status::run(&mut client, args),
+        Command::Drain(options) => drain::run(&mut client, options, args),
     }
 }

@@ -325,6 +325,8 @@ pub struct WorkerStatus {
     pub pool: String,
     /// `idle`, `busy`, `silent` (a ping is overdue) or `leaving`.
     pub state: String,
+    /// Whether it has given up its seat, and only finishes what it has.
+    pub leaving: bool,
     /// Requests handed to it and not yet answered.
     pub in_flight: u64,
     /// The most it is handed at once.

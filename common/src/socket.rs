@@ -28,8 +28,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// It closes connections to hosts that are gone without a FIN. Workers are watched by the broker's pings, far sooner.
 const HEARTBEAT: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
-/// Messages that libzmq holds for one peer before a send to it would block.
+/// Messages that libzmq holds for one worker, or from one peer, before it takes no more.
 const HIGH_WATER_MARK: i32 = 1000;
+
+/// Messages that libzmq holds for one client. Few, since it counts no bytes, and one message may hold the replies of a whole
+/// turn: what is more waits in the broker, where its bytes are counted.
+const CLIENT_HIGH_WATER_MARK: i32 = 16;
 
 /// A peer of a ROUTER: libzmq's name for one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,16 +56,24 @@ pub enum Sent {
     Gone,
 }
 
+/// Who connects to a ROUTER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// When they are clients. ZMTP's heartbeat closes connections that are dead without saying so.
+    Clients,
+    /// When they are workers, which the broker pings itself.
+    Workers,
+}
+
 /// A ROUTER that hears of a peer's leaving as `disconnected`, a message from that peer.
-///
-/// `heartbeat`: whether ZMTP's heartbeat closes connections that are dead without saying so.
-pub fn router(context: &Context, disconnected: &[u8], heartbeat: bool) -> zmq::Result<Socket> {
+pub fn router(context: &Context, disconnected: &[u8], peers: Peers) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::ROUTER)?;
     set_common(&socket)?;
     socket.set_router_mandatory(true)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
-    if heartbeat {
+    if peers == Peers::Clients {
         set_heartbeat(&socket)?;
+        socket.set_sndhwm(CLIENT_HIGH_WATER_MARK)?;
     }
     Ok(socket)
 }
@@ -284,7 +296,7 @@ mod tests {
     #[test]
     fn hello_comes_first_attachments_arrive_and_a_closed_peer_is_heard_of() {
         let context = Context::new();
-        let mut router = router(&context, b"gone", true).unwrap();
+        let mut router = router(&context, b"gone", Peers::Clients).unwrap();
         bind(&router, "tcp://127.0.0.1:*").unwrap();
         let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
         dealer.connect(&bound_endpoint(&router).unwrap()).unwrap();
@@ -312,7 +324,7 @@ mod tests {
     #[test]
     fn a_dealer_goes_on_receiving_after_its_connection_broke_however_much_there_is() {
         let context = Context::new();
-        let first = router(&context, b"gone", false).unwrap();
+        let first = router(&context, b"gone", Peers::Workers).unwrap();
         bind(&first, "tcp://127.0.0.1:*").unwrap();
         let endpoint = bound_endpoint(&first).unwrap();
         let dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
@@ -322,7 +334,7 @@ mod tests {
         drop(first);
         assert_eq!(&await_message(|| receive(&dealer)).envelope[..], b"hiccup");
 
-        let mut second = router(&context, b"gone", false).unwrap();
+        let mut second = router(&context, b"gone", Peers::Workers).unwrap();
         // The first one is closed by another thread.
         await_message(|| Ok(bind(&second, &endpoint).ok()));
         let (peer, _) = await_message(|| receive_from(&second));

@@ -46,6 +46,7 @@ impl Broker {
             number: number.0,
             pool: self.pools[worker.pool.0].name.to_string(),
             state: state.into(),
+            leaving: worker.leaving,
             in_flight: worker.in_flight.len() as u64,
             window: worker.window as u64,
             answered: worker.answered,

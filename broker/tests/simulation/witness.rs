@@ -363,7 +363,7 @@ impl Witness {
         for (told, (number, known)) in status.workers.iter().zip(workers) {
             assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
             assert_eq!((told.in_flight, told.window), (known.in_flight.len() as u64, known.window as u64), "w{number}");
-            assert_eq!(told.pings_out, known.pings_out, "w{number}'s pings");
+            assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
             let state = match known {
                 _ if known.pings_out > 1 => "silent",
                 _ if known.leaving => "leaving",

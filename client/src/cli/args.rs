@@ -15,6 +15,7 @@ Examples:
   giostra random 3000 --seed 1
   giostra random 1000000 --json | jq .rate
   giostra status
+  giostra drain worker-2                  returns when it has finished what it has
   giostra                                 the prompt
 
 Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
@@ -64,6 +65,8 @@ pub enum Command {
     Prompt,
     /// Show the workers, their state and their share
     Status,
+    /// Let a worker finish what it has, and give it no more
+    Drain(Drain),
 }
 
 impl Command {
@@ -73,6 +76,7 @@ impl Command {
             Self::Random(_) => "random",
             Self::Prompt => "prompt",
             Self::Status => "status",
+            Self::Drain(_) => "drain",
         }
     }
 }
@@ -107,6 +111,18 @@ pub struct Random {
     /// Wait first until so many workers are registered
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
+}
+
+/// A worker that is to leave.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Drain {
+    /// Its name; all workers of that name
+    #[arg(value_parser = name::parse)]
+    pub worker: String,
+
+    /// Return at once instead of when it has left
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[cfg(test)]
