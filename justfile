@@ -145,9 +145,10 @@ test:
 simulate seeds="2000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
 
-# Measure the throughput beside the bare zmq_proxy
+# Measure the throughput beside the bare zmq_proxy, and the memory of pending requests
 bench: build
     cargo bench -p giostra-tests --bench throughput
+    cargo bench -p giostra-tests --bench memory
 
 # Check formatting, and clippy without warnings
 lint:

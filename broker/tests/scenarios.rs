@@ -553,7 +553,7 @@ fn one_who_asks_now_and_then_is_served_among_a_hundred_who_flood() {
     world.join("1");
     world.take_sent();
     world.submit("few", 1..=1);
-    assert_eq!(world.take_sent(), [String::new(); 0], "there is room for it");
+    assert!(world.take_sent().is_empty(), "there is room for it");
     // One turn of everybody else, and what was dispatched before.
     (0..=101).for_each(|_| world.reply("1"));
     assert_eq!(world.outcome("few", 1).len(), 1);
@@ -577,7 +577,7 @@ fn those_who_wait_for_room_get_it_in_turn_also_if_the_first_does_not_take_it() {
     };
     assert_eq!(told(&mut world), ["b"]);
     world.reply("1");
-    assert_eq!(told(&mut world), [String::new(); 0], "b has been given it");
+    assert!(told(&mut world).is_empty(), "b has been given it");
     for next in ["c", "a"] {
         world.now = world.broker.poll_timeout().unwrap();
         world.broker.handle_timeout(world.now);

@@ -90,6 +90,14 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Bytes of its memory that are resident.
+    pub fn rss(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
+        Ok(kib << 10)
+    }
+
     /// What it has printed so far.
     pub fn stdout(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()

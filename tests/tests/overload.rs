@@ -145,7 +145,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     assert!(left.ends_with("reason=does not read its replies"), "{left}");
     // Others did not notice.
     system.random(&["3000"])?;
-    let swollen = rss(&mut system)?;
+    let swollen = system.broker().rss()?;
     assert!(swollen < 200 << 20, "the broker has {swollen} bytes");
 
     // It reads again: what was sent before, then that it was cut off; then all the rest, once each.
@@ -170,14 +170,6 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     assert!(cut_off >= 1);
     system.broker().signal(nix::sys::signal::Signal::SIGTERM)?;
     computing.join().expect("the worker does not panic")
-}
-
-/// Bytes of memory that the broker has.
-fn rss(system: &mut System) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", system.broker().id()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib << 10)
 }
 
 #[test]
