@@ -38,6 +38,7 @@ impl Limiter {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // an instant to begin with
 mod tests {
     use super::*;
 
