@@ -7,7 +7,7 @@
 //! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
 
 use std::convert::Infallible;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 
 use bytes::Bytes;
@@ -38,7 +38,7 @@ pub struct Frames {
 #[derive(Debug, Error)]
 pub enum Malformed {
     /// When the envelope is not one of the messages expected.
-    #[error("not a message of this protocol: {0}")]
+    #[error("not a message of this protocol: {}", InALine(.0))]
     NotAMessage(#[from] rmp_serde::decode::Error),
     /// When there is something after the message.
     #[error("bytes follow the message")]
@@ -51,6 +51,45 @@ pub enum Malformed {
         /// How many came.
         count: usize,
     },
+    /// When two bodies refer to the same attachment: a small message would become a large one for whoever it is for.
+    #[error("attachment {index} is referred to twice")]
+    SharedAttachment {
+        /// The index referred to.
+        index: u32,
+    },
+}
+
+/// The most characters of an error that are shown.
+const MAX_ERROR: usize = 200;
+
+/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and megabytes included.
+struct InALine<'a, E>(&'a E);
+
+impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Line<'a, 'b> {
+            out: &'a mut fmt::Formatter<'b>,
+            left: usize,
+        }
+        impl fmt::Write for Line<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for c in text.chars() {
+                    self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                    // Of control characters and Unicode's line breaks; the quotes around a name stay as they are.
+                    match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                        true => fmt::Display::fmt(&c.escape_default(), self.out)?,
+                        false => self.out.write_char(c)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+        let mut line = Line { out: f, left: MAX_ERROR };
+        match (write!(line, "{}", self.0), line.left) {
+            (Err(_), 0) => f.write_str(" .."),
+            (written, _) => written,
+        }
+    }
 }
 
 /// A body as it stands in an envelope.
@@ -111,7 +150,8 @@ macro_rules! message {
         impl Message for $name<Bytes> {
             fn decode(frames: &Frames) -> Result<Self, Malformed> {
                 let packed: $name<Packed<&[u8]>> = decode(&frames.envelope)?;
-                packed.try_map(&mut |body| unpack(frames, body))
+                let mut taken = vec![false; frames.attachments.len()];
+                packed.try_map(&mut |body| unpack(frames, &mut taken, body))
             }
 
             fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
@@ -169,14 +209,18 @@ fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
         .expect("the protocol's types can be encoded, and a Vec takes any number of bytes");
 }
 
-fn unpack(frames: &Frames, body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
+/// `taken`: for each attachment, whether a body has it already.
+fn unpack(frames: &Frames, taken: &mut [bool], body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
     match body {
         Packed::Inline(slice) => Ok(frames.envelope.slice_ref(slice)),
-        Packed::Attached(index) => frames
-            .attachments
-            .get(index as usize)
-            .cloned()
-            .ok_or(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+        Packed::Attached(index) => match (frames.attachments.get(index as usize), taken.get_mut(index as usize)) {
+            (Some(_), Some(true)) => Err(Malformed::SharedAttachment { index }),
+            (Some(attachment), Some(taken)) => {
+                *taken = true;
+                Ok(attachment.clone())
+            }
+            _ => Err(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+        },
     }
 }
 
@@ -349,6 +393,11 @@ mod tests {
         assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
         let refers_to_nothing = b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\x03";
         assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
+        let shared = Frames {
+            envelope: Bytes::from_static(b"\x81\xa6Submit\x94\x05\xa1p\x00\x92\x92\x07\x00\x92\x08\x00"),
+            attachments: vec![Bytes::new()],
+        };
+        assert!(matches!(FromClient::decode(&shared), Err(Malformed::SharedAttachment { index: 0 })));
         // A list that claims 2^32 - 1 members allocates nothing for them.
         assert!(matches!(bad(b"\x81\xa6Cancel\xdd\xff\xff\xff\xff"), Malformed::NotAMessage(_)));
         assert!(matches!(bad(&[b'\x91'; 10_000]), Malformed::NotAMessage(_)));
@@ -357,5 +406,18 @@ mod tests {
         }
         let too_many = FromClient::<Bytes>::Cancel(vec![RequestId(0); MAX_BATCH + 1]).encode();
         assert!(bad(&too_many.envelope).to_string().contains("65536"), "{}", bad(&too_many.envelope));
+    }
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_the_peer_sent() {
+        let error = |name: &str| {
+            let envelope = rmp_serde::to_vec(name).unwrap().into();
+            FromClient::decode(&Frames { envelope, attachments: vec![] }).unwrap_err().to_string()
+        };
+        let forged = error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}");
+        assert!(forged.contains("`x\\n2026") && !forged.contains(|c: char| c.is_control() || c == '\u{2028}'), "{forged}");
+        assert!(error(&"é".repeat(1 << 20)).ends_with("éé .."));
+        assert!(error(&"\n".repeat(1 << 20)).len() < 10 * MAX_ERROR);
+        assert!(error("Unheard").contains("unknown variant `Unheard`, expected one of"), "{}", error("Unheard"));
     }
 }
