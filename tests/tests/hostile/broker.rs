@@ -100,7 +100,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     let names = [
         ("", "must not be empty"),
         ("a b", "must not have spaces or control characters"),
-        (FORGED, "64 characters at most"),
+        (FORGED, "must not have spaces or control characters"),
         ("a\nb", "must not have spaces or control characters"),
         ("\u{1b}[2J", "must not have spaces or control characters"),
         (&*long, "64 characters at most"),
