@@ -7,7 +7,7 @@
 //! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
 
 use std::convert::Infallible;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::protocol::{FromClient, FromWorker, MAX_BATCH, Outcome, Reply, ToClient, ToWorker};
+use crate::protocol::{FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, ToClient, ToWorker};
 
 /// Bodies from this size on, in bytes, are attached instead of packed.
 ///
@@ -38,7 +38,7 @@ pub struct Frames {
 #[derive(Debug, Error)]
 pub enum Malformed {
     /// When the envelope is not one of the messages expected.
-    #[error("not a message of this protocol: {0}")]
+    #[error("not a message of this protocol: {}", InALine(.0))]
     NotAMessage(#[from] rmp_serde::decode::Error),
     /// When there is something after the message.
     #[error("bytes follow the message")]
@@ -51,6 +51,45 @@ pub enum Malformed {
         /// How many came.
         count: usize,
     },
+    /// When two bodies refer to the same attachment: a small message would become a large one for whoever it is for.
+    #[error("attachment {index} is referred to twice")]
+    SharedAttachment {
+        /// The index referred to.
+        index: u32,
+    },
+}
+
+/// The most characters of an error that are shown.
+const MAX_ERROR: usize = 200;
+
+/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and megabytes included.
+struct InALine<'a, E>(&'a E);
+
+impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Line<'a, 'b> {
+            out: &'a mut fmt::Formatter<'b>,
+            left: usize,
+        }
+        impl fmt::Write for Line<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for c in text.chars() {
+                    self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                    // Of control characters and Unicode's line breaks; the quotes around a name stay as they are.
+                    match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                        true => fmt::Display::fmt(&c.escape_default(), self.out)?,
+                        false => self.out.write_char(c)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+        let mut line = Line { out: f, left: MAX_ERROR };
+        match (write!(line, "{}", self.0), line.left) {
+            (Err(_), 0) => f.write_str(" .."),
+            (written, _) => written,
+        }
+    }
 }
 
 /// A body as it stands in an envelope.
@@ -111,7 +150,8 @@ macro_rules! message {
         impl Message for $name<Bytes> {
             fn decode(frames: &Frames) -> Result<Self, Malformed> {
                 let packed: $name<Packed<&[u8]>> = decode(&frames.envelope)?;
-                packed.try_map(&mut |body| unpack(frames, body))
+                let mut taken = vec![false; frames.attachments.len()];
+                packed.try_map(&mut |body| unpack(frames, &mut taken, body))
             }
 
             fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
@@ -162,6 +202,34 @@ pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer
     deserializer.deserialize_seq(BatchVisitor(PhantomData))
 }
 
+/// The most bytes of packed bodies in one [`portions`] part: half of what a frame may have, the other half for what is
+/// around [`MAX_BATCH`] of them.
+const PORTION_BYTES: usize = MAX_MESSAGE_BYTES / 2;
+
+/// A list in parts that fit into a message each: [`MAX_BATCH`] members at most, and not more bytes than a frame may have.
+///
+/// `packed`: the bytes of a member that stand in the envelope, see [`packed_len`]. No member alone may be over the limit.
+pub fn portions<T>(mut members: Vec<T>, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let (mut count, mut bytes) = (0, 0);
+        for member in members.iter().take(MAX_BATCH) {
+            bytes += packed(member);
+            if count > 0 && bytes > PORTION_BYTES {
+                break;
+            }
+            count += 1;
+        }
+        let rest = members.split_off(count);
+        let portion = std::mem::replace(&mut members, rest);
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
+/// The bytes of a body that stand in the envelope: none if it is attached.
+pub fn packed_len(body: &Bytes) -> usize {
+    if body.len() < ATTACH_FROM { body.len() } else { 0 }
+}
+
 fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
     envelope.clear();
     message
@@ -169,19 +237,23 @@ fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
         .expect("the protocol's types can be encoded, and a Vec takes any number of bytes");
 }
 
-fn unpack(frames: &Frames, body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
+/// `taken`: for each attachment, whether a body has it already.
+fn unpack(frames: &Frames, taken: &mut [bool], body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
     match body {
         Packed::Inline(slice) => Ok(frames.envelope.slice_ref(slice)),
-        Packed::Attached(index) => frames
-            .attachments
-            .get(index as usize)
-            .cloned()
-            .ok_or(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+        Packed::Attached(index) => match (frames.attachments.get(index as usize), taken.get_mut(index as usize)) {
+            (Some(_), Some(true)) => Err(Malformed::SharedAttachment { index }),
+            (Some(attachment), Some(taken)) => {
+                *taken = true;
+                Ok(attachment.clone())
+            }
+            _ => Err(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+        },
     }
 }
 
 fn pack(body: Bytes, attachments: &mut Vec<Bytes>) -> Packed<Bytes> {
-    if body.len() < ATTACH_FROM {
+    if packed_len(&body) == body.len() {
         return Packed::Inline(body);
     }
     attachments.push(body);
@@ -331,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn a_list_too_long_for_a_message_becomes_several_in_order() {
+        let parts = |members: Vec<Bytes>| -> Vec<_> { portions(members, packed_len).map(|part| part.len()).collect() };
+        assert_eq!(parts(vec![]), []);
+        assert_eq!(parts(vec![Bytes::new(); 2 * MAX_BATCH + 1]), [MAX_BATCH, MAX_BATCH, 1]);
+        let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
+        assert_eq!(parts(vec![large; 1000]), [1000]);
+        let dispatch: Vec<_> = (0..2000).map(|ticket| (Ticket(ticket), small.clone())).collect();
+        let parts: Vec<_> = portions(dispatch.clone(), |(_, body)| packed_len(body)).collect();
+        assert_eq!(parts.concat(), dispatch);
+        for part in parts {
+            assert!(ToWorker::Dispatch(part).encode().envelope.len() <= MAX_MESSAGE_BYTES);
+        }
+    }
+
+    #[test]
     fn bodies_are_not_copied_when_a_message_is_taken_apart() {
         let frames = FromClient::Submit {
             session: 5,
@@ -353,6 +440,11 @@ mod tests {
         assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
         let refers_to_nothing = b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\x03";
         assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
+        let shared = Frames {
+            envelope: Bytes::from_static(b"\x81\xa6Submit\x94\x05\xa1p\x00\x92\x92\x07\x00\x92\x08\x00"),
+            attachments: vec![Bytes::new()],
+        };
+        assert!(matches!(FromClient::decode(&shared), Err(Malformed::SharedAttachment { index: 0 })));
         // A list that claims 2^32 - 1 members allocates nothing for them.
         assert!(matches!(bad(b"\x81\xa6Cancel\xdd\xff\xff\xff\xff"), Malformed::NotAMessage(_)));
         assert!(matches!(bad(&[b'\x91'; 10_000]), Malformed::NotAMessage(_)));
@@ -361,5 +453,21 @@ mod tests {
         }
         let too_many = FromClient::<Bytes>::Cancel(vec![RequestId(0); MAX_BATCH + 1]).encode();
         assert!(bad(&too_many.envelope).to_string().contains("65536"), "{}", bad(&too_many.envelope));
+    }
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_the_peer_sent() {
+        let error = |name: &str| {
+            let envelope = rmp_serde::to_vec(name).unwrap().into();
+            FromClient::decode(&Frames { envelope, attachments: vec![] }).unwrap_err().to_string()
+        };
+        let forged = error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}");
+        assert!(
+            forged.contains("`x\\n2026") && !forged.contains(|c: char| c.is_control() || c == '\u{2028}'),
+            "{forged}"
+        );
+        assert!(error(&"é".repeat(1 << 20)).ends_with("éé .."));
+        assert!(error(&"\n".repeat(1 << 20)).len() < 10 * MAX_ERROR);
+        assert!(error("Unheard").contains("unknown variant `Unheard`, expected one of"), "{}", error("Unheard"));
     }
 }
