@@ -18,7 +18,7 @@ const HOSTS: [&str; 5] = ["broker", "worker-1", "worker-2", "worker-3", "client"
 const MANY: &str = "200000";
 
 /// A client's patience that outlasts every cut.
-const PATIENT: [&str; 2] = ["--broker-timeout", "60s"];
+const PATIENT: &str = "60s";
 
 fn main() -> ExitCode {
     macro_rules! test {
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         test!(a_worker_behind_a_cut_link_is_dropped_by_its_pings_and_comes_back_to_the_tail needs network::available),
         test!(a_link_that_is_cut_for_a_second_costs_nobody_a_seat needs network::available),
         test!(a_client_behind_a_cut_link_goes_on_when_the_link_is_back needs network::available),
+        test!(a_client_that_vanishes_is_noticed_also_when_its_connection_is_full needs network::available),
         test!(a_client_behind_a_cut_link_gives_up_in_the_end_and_says_so needs network::available),
         test!(the_requests_of_a_client_behind_a_cut_link_do_not_hold_the_pool needs network::available),
         test!(a_broker_whose_host_was_cut_off_goes_on_with_everybody needs network::available),
@@ -83,6 +84,23 @@ fn a_client_behind_a_cut_link_goes_on_when_the_link_is_back() -> Result<()> {
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
     assert_eq!(lines(&system, " client-joined ").len(), 2);
     assert_eq!(lines(&system, " dropped "), [""; 0]);
+    Ok(())
+}
+
+fn a_client_that_vanishes_is_noticed_also_when_its_connection_is_full() -> Result<()> {
+    let network = Network::of(&HOSTS)?;
+    let mut system = Setup::workers(0).across(&network).start()?;
+    let batch = system.begin(&["send", "primes", "5000000", "--broker-timeout", PATIENT])?;
+    wait_for_line(&system, " accept c1#1 ")?;
+    network.cut("client")?;
+    // Megabytes, of which a part fills the connection: no heartbeat can be sent behind it.
+    system.start_worker(1)?;
+    wait_for_line(&system, " reply worker-1 w1 c1#1")?;
+    wait_for_line(&system, " client-left c1 ")?;
+    network.mend("client")?;
+    let finished = batch.finish()?;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(finished.stdout.len() > 1_000_000, "{finished:?}");
     Ok(())
 }
 
@@ -170,7 +188,7 @@ fn over_bad_links(make_bad: impl Fn(&Network, &str) -> Result<()>) -> Result<()>
     let network = Network::of(&HOSTS)?;
     HOSTS.iter().try_for_each(|host| make_bad(&network, host))?;
     let mut system = Setup::workers(3).across(&network).start()?;
-    let summary = system.random(&[MANY, PATIENT[0], PATIENT[1]])?;
+    let summary = system.random(&[MANY, "--broker-timeout", PATIENT])?;
     for host in HOSTS {
         ensure!(network.lost(host)? > 0, "the link of {host} lost nothing: {summary}");
     }
@@ -180,7 +198,7 @@ fn over_bad_links(make_bad: impl Fn(&Network, &str) -> Result<()>) -> Result<()>
 /// Starts a batch and waits until it is well under way.
 fn begin_batch(system: &mut System) -> Result<Batch> {
     let before = lines(system, " reply worker-").len();
-    let batch = system.begin(&["random", MANY, "--json", PATIENT[0], PATIENT[1]])?;
+    let batch = system.begin(&["random", MANY, "--json", "--broker-timeout", PATIENT])?;
     wait_for("the batch is under way", || (lines(system, " reply worker-").len() > before + 20).then_some(()))?;
     Ok(batch)
 }
