@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,8 @@ pub struct Setup {
     namespaces: Vec<(String, String)>,
     /// Of the broker's host, if that is not this one.
     address: Option<String>,
+    /// Where the log is, if it is not among the other files.
+    log_dir: Option<PathBuf>,
 }
 
 impl Setup {
@@ -52,6 +55,13 @@ impl Setup {
         self.broker(&["--insecure"])
     }
 
+    /// Puts the log into this folder.
+    #[must_use]
+    pub fn log_in(mut self, folder: &Path) -> Self {
+        self.log_dir = Some(folder.into());
+        self
+    }
+
     /// Where a process runs.
     fn namespace(&self, process: &str) -> Option<&str> {
         let kind = process.split('-').next();
@@ -62,6 +72,9 @@ impl Setup {
     /// Starts it: the broker, then the workers one by one, so that `worker-1` has the first seat.
     pub fn start(self) -> Result<System> {
         let folder = tempfile::Builder::new().prefix("giostra-").tempdir()?;
+        if let Some(log_dir) = &self.log_dir {
+            symlink(log_dir, folder.path().join("log"))?;
+        }
         let mut system = System { setup: self, folder, endpoints: None, broker: None, workers: Vec::new(), clients: 0 };
         system.start_broker()?;
         for number in 1..=system.setup.workers {

@@ -24,6 +24,19 @@ pub fn root() -> Result<()> {
     geteuid().is_root().then_some(()).context("only root may do that")
 }
 
+/// Needs nothing.
+pub fn anywhere() -> Result<()> {
+    Ok(())
+}
+
+/// A [`Test`] of the function that is named: `test!(a_sentence needs trials::root)`.
+#[macro_export]
+macro_rules! test {
+    ($name:ident needs $needs:path) => {
+        $crate::trials::Test { name: stringify!($name), needs: $needs, run: $name }
+    };
+}
+
 /// The `main` of a file of tests: all of them at once, unless told otherwise by the usual arguments: they mostly wait.
 pub fn run(tests: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();

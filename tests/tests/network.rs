@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use giostra_tests::process::wait_for;
-use giostra_tests::trials::{self, Test};
-use giostra_tests::{Batch, Network, Setup, System, network};
+use giostra_tests::trials;
+use giostra_tests::{Batch, Network, Setup, System, network, test};
 use serde_json::json;
 
 const HOSTS: [&str; 5] = ["broker", "worker-1", "worker-2", "worker-3", "client"];
@@ -21,11 +21,6 @@ const MANY: &str = "200000";
 const PATIENT: &str = "60s";
 
 fn main() -> ExitCode {
-    macro_rules! test {
-        ($name:ident needs $needs:path) => {
-            Test { name: stringify!($name), needs: $needs, run: $name }
-        };
-    }
     trials::run(&[
         test!(a_worker_behind_a_cut_link_is_dropped_by_its_pings_and_comes_back_to_the_tail needs network::available),
         test!(a_link_that_is_cut_for_a_second_costs_nobody_a_seat needs network::available),
