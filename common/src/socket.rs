@@ -28,6 +28,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// It closes connections to hosts that are gone without a FIN. Workers are watched by the broker's pings, far sooner.
 const HEARTBEAT: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
+/// How long what was sent may go unacknowledged by the other host's TCP.
+///
+/// libzmq sends no heartbeat while a message waits in its full connection: without this limit, a host that is gone would be noticed
+/// by TCP after a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
 /// Messages that libzmq holds for one worker, or from one peer, before it takes no more.
 const HIGH_WATER_MARK: i32 = 1000;
 
@@ -68,7 +74,7 @@ pub enum Peers {
 /// A ROUTER that hears of a peer's leaving as `disconnected`, a message from that peer.
 pub fn router(context: &Context, disconnected: &[u8], peers: Peers) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::ROUTER)?;
-    set_common(&socket)?;
+    set_common(&mut socket)?;
     socket.set_router_mandatory(true)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
     if peers == Peers::Clients {
@@ -81,7 +87,7 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers) -> zmq::Resu
 /// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer.
 pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::DEALER)?;
-    set_common(&socket)?;
+    set_common(&mut socket)?;
     set_heartbeat(&socket)?;
     socket.set_ipv6(true)?;
     // No high-water marks: what may be under way is bounded by windows of our own. For sending that is simpler. For receiving
@@ -156,12 +162,13 @@ pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq:
     Ok(Sent::Taken)
 }
 
-fn set_common(socket: &Socket) -> zmq::Result<()> {
+fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_linger(millis(LINGER))?;
     socket.set_maxmsgsize(MAX_MESSAGE_BYTES as i64)?;
     socket.set_sndhwm(HIGH_WATER_MARK)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
-    socket.set_backlog(4096)
+    socket.set_backlog(4096)?;
+    set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(UNACKNOWLEDGED).to_ne_bytes())
 }
 
 fn set_heartbeat(socket: &Socket) -> zmq::Result<()> {
