@@ -145,10 +145,10 @@ test:
 simulate seeds="2000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
 
-# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one, which is printed
+# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --keep: keep the logs
 [no-exit-message]
-chaos seconds="30" seed="0": build
-    @"{{ bin }}/chaos" {{ seconds }} {{ seed }}
+chaos seconds="30" seed="0" *args: build
+    @"{{ bin }}/chaos" {{ seconds }} {{ seed }} {{ args }}
 
 # Measure the throughput beside the bare zmq_proxy
 bench: build

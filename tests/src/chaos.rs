@@ -99,13 +99,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs for `duration` and as long as it takes until all is answered. An error if the system could not go on, or if the
-/// audit found something; its files are then kept, and so they are if not all was well.
-pub fn run(duration: Duration, seed: u64, shutdown: &Shutdown) -> Result<Report> {
+/// Runs for `duration` and as long as it takes until all is answered. An error if the system could not go on.
+///
+/// The folder with its files is kept, and named on stderr, if that is wanted or if not all was well.
+pub fn run(duration: Duration, seed: u64, keep: bool, shutdown: &Shutdown) -> Result<Report> {
     let mut stage = Stage::set(seed)?;
     let report = perform(&mut stage, duration, seed, shutdown);
     let well = report.as_ref().is_ok_and(Report::all_well);
-    if well || shutdown.requested() {
+    if (well && !keep) || shutdown.requested() {
         return report;
     }
     stage.system.keep_folder();

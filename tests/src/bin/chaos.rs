@@ -23,6 +23,10 @@ struct Args {
     /// Settles the plan of the faults, not what they strike; 0: a random one
     #[arg(default_value_t = 0)]
     seed: u64,
+
+    /// Leave the folder with all logs behind also if all was well
+    #[arg(long)]
+    keep: bool,
 }
 
 fn main() -> ExitCode {
@@ -40,7 +44,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, seed: u64) -> Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
-    let report = chaos::run(Duration::from_secs(args.seconds), seed, &shutdown);
+    let report = chaos::run(Duration::from_secs(args.seconds), seed, args.keep, &shutdown);
     if shutdown.requested() {
         return Ok(ExitCode::from(INTERRUPTED));
     }

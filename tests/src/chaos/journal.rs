@@ -44,10 +44,10 @@ impl Journal {
         self.open.entry(who.into()).or_insert_with(Instant::now);
     }
 
-    /// It does again.
-    pub fn resumes(&mut self, who: &str) {
+    /// It does again, `aftermath` from now at the latest.
+    pub fn resumes(&mut self, who: &str, aftermath: Duration) {
         if let Some(from) = self.open.remove(who) {
-            self.closed.push((who.into(), Span { from, to: Instant::now() }));
+            self.closed.push((who.into(), Span { from, to: Instant::now() + aftermath }));
         }
     }
 

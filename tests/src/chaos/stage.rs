@@ -18,6 +18,9 @@ const PING_INTERVAL: Duration = Duration::from_millis(200);
 /// After how long a frozen worker is surely dropped: three pings it may miss.
 pub const NOTICED_AFTER: Duration = PING_INTERVAL.saturating_mul(4);
 
+/// How long after a broker's start everybody is surely connected again: libzmq tries every half second at the longest.
+const RECONNECTED_AFTER: Duration = Duration::from_millis(600);
+
 /// The system, and what is wrong with it at the moment.
 pub struct Stage {
     /// The system.
@@ -80,7 +83,7 @@ impl Stage {
                 self.running.remove(&number);
                 self.frozen.remove(&number);
                 self.down.insert(number);
-                self.journal.resumes(&worker(number));
+                self.journal.resumes(&worker(number), Duration::ZERO);
             }
             Fault::FreezeWorker(number) => {
                 self.journal.stalls(&worker(number));
@@ -90,7 +93,7 @@ impl Stage {
             Fault::ThawWorker(number) => {
                 self.system.worker(number).signal(Signal::SIGCONT)?;
                 self.frozen.remove(&number);
-                self.journal.resumes(&worker(number));
+                self.journal.resumes(&worker(number), Duration::ZERO);
             }
             Fault::DismissWorker(number) => {
                 let process = self.system.take_worker(number)?;
@@ -133,7 +136,7 @@ impl Stage {
             Fault::ThawBroker => {
                 self.system.broker().signal(Signal::SIGCONT)?;
                 self.broker = BrokerState::Running;
-                self.journal.resumes("broker");
+                self.journal.resumes("broker", Duration::ZERO);
             }
             Fault::RelayBroker => {
                 self.journal.stalls("broker");
@@ -149,7 +152,7 @@ impl Stage {
     fn start_broker(&mut self) -> Result<()> {
         self.system.start_broker()?;
         self.journal.note(Instant::now(), "the broker listens")?;
-        self.journal.resumes("broker");
+        self.journal.resumes("broker", RECONNECTED_AFTER);
         self.broker = BrokerState::Running;
         self.lives += 1;
         Ok(())
