@@ -16,7 +16,7 @@ use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Result, bail};
 use giostra_common::shutdown::Shutdown;
 
 use load::{Load, Tally};
@@ -136,8 +136,8 @@ fn perform(stage: &mut Stage, duration: Duration, seed: u64, shutdown: &Shutdown
     let mut tally = load.finish(by)?;
     tally.add(stage.batches.finish(by)?);
     stage.tend()?;
-    stage.see_off()?;
-    audit::audit(&stage.system).unwrap_or_else(|error: Error| tally.trouble(format!("audit: {error:#}")));
+    stage.see_off().unwrap_or_else(|error| tally.trouble(format!("{error:#}")));
+    audit::audit(&stage.system).unwrap_or_else(|error| tally.trouble(format!("audit: {error:#}")));
     report(stage, tally)
 }
 
