@@ -158,6 +158,11 @@ fuzz seconds="60":
         cargo +nightly fuzz run "$target" -- -max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
     done
 
+# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --keep: keep the logs
+[no-exit-message]
+chaos seconds="30" seed="0" *args: build
+    @"{{ bin }}/chaos" {{ seconds }} {{ seed }} {{ args }}
+
 # Measure the throughput beside the bare zmq_proxy, and the memory of pending requests
 bench: build
     cargo bench -p giostra-tests --bench throughput

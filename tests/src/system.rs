@@ -133,16 +133,22 @@ impl System {
 
     /// Starts worker `number` (again) and waits until it is registered.
     pub fn start_worker(&mut self, number: usize) -> Result<()> {
+        let before = self.registrations(number);
+        self.launch_worker(number)?;
+        self.wait_for_registration(number, before + 1)
+    }
+
+    /// Starts worker `number` (again), which registers when it can.
+    pub fn launch_worker(&mut self, number: usize) -> Result<()> {
         let name = format!("worker-{number}");
         let mut args = vec!["--broker", self.backend(), "--name", &name];
         args.extend(self.setup.worker_args.iter().map(String::as_str));
-        let before = self.registrations(number);
         let process = self.process(&name, "giostra-worker", &args)?;
         if self.workers.len() < number {
             self.workers.resize_with(number, || None);
         }
         self.workers[number - 1] = Some(process);
-        self.wait_for_registration(number, before + 1)
+        Ok(())
     }
 
     fn process<A: AsRef<OsStr>>(&self, name: &str, program: &str, args: &[A]) -> Result<Process> {
@@ -171,7 +177,12 @@ impl System {
 
     /// `kill -9` to worker `number`.
     pub fn kill_worker(&mut self, number: usize) -> Result<()> {
-        self.workers[number - 1].take().context("the worker was started")?.kill()
+        self.take_worker(number)?.kill()
+    }
+
+    /// Worker `number`, which is no longer part of the system.
+    pub fn take_worker(&mut self, number: usize) -> Result<Process> {
+        self.workers.get_mut(number - 1).and_then(Option::take).context("the worker was started")
     }
 
     /// `kill -9` to the broker.
@@ -192,6 +203,11 @@ impl System {
     /// The folder of all their files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Leaves that folder behind.
+    pub fn keep_folder(&mut self) {
+        self.folder.disable_cleanup(true);
     }
 
     /// The log's files, the oldest first.
