@@ -15,7 +15,7 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
 use super::args::{Args, Command, Random, Send};
-use super::{operations, random, send, status};
+use super::{audit, operations, random, send, status};
 
 const COMMANDS: [&str; 5] = ["random", "send", "status", "help", "exit"];
 
@@ -100,6 +100,7 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
         Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
         Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
         Ok(Asked { command: Command::Status }) => status::run(client, args),
+        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json).map(|_| true),
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.
