@@ -1,6 +1,5 @@
 //! What the end-to-end tests, the demo and the benches share: real processes on ports that the system picks.
 
-pub mod evidence;
 pub mod process;
 pub mod system;
 
