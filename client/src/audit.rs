@@ -75,24 +75,22 @@ impl Audit {
         let line = Line::parse(&text).filter(|_| whole);
         match line {
             Some(Line { event: Event::Listening { strict }, .. }) => self.begins_life(strict),
-            Some(line) => self.sees_line(&line, &mut Spot::new(place, &*text)),
-            None => match begun_behind(&text).filter(|_| whole) {
-                // A broker was killed in the middle of a line, and the next one went on from there.
-                Some(strict) => {
-                    self.reports_torn();
-                    self.report.torn += 1;
-                    self.begins_life(strict);
+            line => {
+                self.reports_torn();
+                match (line::begun_behind(&text).filter(|_| whole), line) {
+                    // A broker was killed in the middle of a line, and the next one went on from there.
+                    (Some(strict), _) => {
+                        self.report.torn += 1;
+                        self.begins_life(strict);
+                    }
+                    (None, Some(line)) => self.sees_line(&line, &mut Spot::new(place, &*text)),
+                    (None, None) => self.torn = Some(Spot::new(place, &*text).kept()),
                 }
-                None => {
-                    self.reports_torn();
-                    self.torn = Some(Spot::new(place, &*text).kept());
-                }
-            },
+            }
         }
     }
 
     fn sees_line(&mut self, line: &Line<'_>, spot: &mut Spot<'_>) {
-        self.reports_torn();
         let Some(life) = &mut self.life else {
             self.skipped += 1;
             return;
@@ -160,15 +158,5 @@ impl Audit {
         };
         report.violations = self.findings.first.into_iter().map(violation).collect();
         report
-    }
-}
-
-/// Whether a broker's start stands behind the beginning of a torn line; whether its rotation is strict.
-fn begun_behind(text: &str) -> Option<bool> {
-    let level = text.rfind(" INFO  listening ")?;
-    let start = level.checked_sub(line::TIME_BYTES)?;
-    match Line::parse(text.get(start..)?)?.event {
-        Event::Listening { strict } => Some(strict),
-        _ => None,
     }
 }

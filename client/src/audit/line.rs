@@ -93,6 +93,16 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Whether a broker's start stands behind the beginning of a torn line; whether its rotation is strict.
+pub(super) fn begun_behind(text: &str) -> Option<bool> {
+    let level = text.rfind(" INFO  listening ")?;
+    let start = level.checked_sub(TIME_BYTES).filter(|&start| start > 0)?;
+    match Line::parse(text.get(start..)?)?.event {
+        Event::Listening { strict } => Some(strict),
+        _ => None,
+    }
+}
+
 /// Whether it has the form of a time, without reading it: that would cost more than all the rest.
 fn is_time(text: &str) -> bool {
     let form = b"0000-00-00T00:00:00.000000Z";

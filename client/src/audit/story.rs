@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::files::{self, Error};
-use super::line::{Event, Line, Worker};
+use super::line::{self, Event, Line, Worker};
 use super::requests::{Key, written};
 
 /// Something that happened to a request.
@@ -42,9 +42,10 @@ pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error>
     };
     for source in files::sources(logs)? {
         files::read(&source.path, |_, bytes, _| {
-            if let Ok(text) = std::str::from_utf8(bytes)
-                && let Some(line) = Line::parse(text)
-            {
+            let text = String::from_utf8_lossy(bytes);
+            if line::begun_behind(&text).is_some() {
+                teller.begins_life();
+            } else if let Some(line) = Line::parse(&text) {
                 teller.hears(&line);
             }
             true
@@ -73,11 +74,7 @@ impl Teller {
     fn hears(&mut self, line: &Line<'_>) {
         let key = self.key;
         match line.event {
-            Event::Listening { .. } => {
-                self.ends("open when the broker ended: its client sends it to the next");
-                self.life += 1;
-                self.joined = None;
-            }
+            Event::Listening { .. } => self.begins_life(),
             Event::ClientJoined { client, name } if client == key.0 => {
                 self.joined = Some(self.step(line, format!("client {name} joined as c{client}")));
             }
@@ -97,23 +94,29 @@ impl Teller {
             }
             Event::Reply { worker, errors, requests } if requests.position(key).is_some() => {
                 let how = if errors { "answered with an error" } else { "answered" };
-                self.tells_end(line, format!("{how} by {}", named(worker)));
+                self.tells_end(line, &format!("{how} by {}", named(worker)));
             }
-            Event::Expire { requests } if requests.position(key).is_some() => self.tells_end(line, "expired".into()),
+            Event::Expire { requests } if requests.position(key).is_some() => self.tells_end(line, "expired"),
             Event::Cancel { requests } if requests.position(key).is_some() => {
-                self.tells_end(line, "cancelled by its client".into());
+                self.tells_end(line, "cancelled by its client");
             }
             Event::Poison { request, workers } if request.position(key).is_some() => {
-                self.tells_end(line, format!("given up: {workers} were lost while they held it"));
+                self.tells_end(line, &format!("given up: {workers} were lost while they held it"));
             }
             Event::ClientLeft { client, reason, .. } if client == key.0 && self.open.is_some() => {
-                self.tells_end(line, format!("forgotten: its client left, {reason}"));
+                self.tells_end(line, &format!("forgotten: its client left, {reason}"));
             }
             Event::Discard { worker: Some(worker), requests, .. } if requests.position(key).is_some() => {
                 self.tells(line, format!("the result of {} was discarded", named(worker)));
             }
             _ => {}
         }
+    }
+
+    fn begins_life(&mut self) {
+        self.ends("open when the broker ended: its client sends it to the next");
+        self.life += 1;
+        self.joined = None;
     }
 
     fn step(&self, line: &Line<'_>, what: String) -> Step {
@@ -125,8 +128,8 @@ impl Teller {
         self.story.steps.push(self.step(line, what));
     }
 
-    fn tells_end(&mut self, line: &Line<'_>, what: String) {
-        self.tells(line, what.clone());
+    fn tells_end(&mut self, line: &Line<'_>, what: &str) {
+        self.tells(line, what.into());
         let after = self.open.as_ref().and_then(|open| line.time().duration_since(open.accepted).ok());
         let after = after.map(|after| format!(" after {:.3} ms", after.as_secs_f64() * 1000.0));
         self.ends(&format!("{what}{}", after.unwrap_or_default()));
