@@ -1,6 +1,7 @@
 //! The command line: one command a file.
 
 mod args;
+mod audit;
 mod drain;
 mod operations;
 mod prompt;
@@ -27,8 +28,7 @@ const INTERRUPTED: u8 = 130;
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("giostra: {error:#}");
@@ -45,8 +45,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Whether all went well.
-fn run(args: &Args) -> anyhow::Result<bool> {
+/// The exit status, unless there is an error to explain.
+fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let command = match &args.command {
         Some(command) => command,
         None if stdin().is_terminal() => &Command::Prompt,
@@ -55,6 +55,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             anyhow::bail!("no command; without one, the prompt needs a terminal");
         }
     };
+    if let Command::Audit(options) = command {
+        // Of the log alone: no broker need be there.
+        return audit::run(options, args.json);
+    }
     let _log = Log::to_stderr(LevelFilter::Warn)?;
     let shutdown = Shutdown::on_signals()?;
     let mut client = Client::connect(Options {
@@ -64,11 +68,13 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         broker_timeout: args.broker_timeout,
         shutdown: Some(shutdown),
     })?;
-    match command {
-        Command::Send(options) => send::run(&mut client, options, args),
-        Command::Random(options) => random::run(&mut client, options, args),
-        Command::Prompt => prompt::run(&mut client, args),
-        Command::Status => status::run(&mut client, args),
-        Command::Drain(options) => drain::run(&mut client, options, args),
-    }
+    let well = match command {
+        Command::Send(options) => send::run(&mut client, options, args)?,
+        Command::Random(options) => random::run(&mut client, options, args)?,
+        Command::Prompt => prompt::run(&mut client, args)?,
+        Command::Status => status::run(&mut client, args)?,
+        Command::Drain(options) => drain::run(&mut client, options, args)?,
+        Command::Audit(options) => return audit::run(options, args.json),
+    };
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

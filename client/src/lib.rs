@@ -21,6 +21,7 @@
 //! A broker that is killed and started again costs time, nothing else: what is unanswered is sent to the next one. The
 //! operations must bear being computed twice; a reply is given once.
 
+pub mod audit;
 mod client;
 mod session;
 

@@ -1,7 +1,6 @@
 //! What the end-to-end tests, the demo and the benches share: real processes on ports that the system picks.
 
 pub mod chaos;
-pub mod evidence;
 pub mod network;
 pub mod process;
 pub mod system;

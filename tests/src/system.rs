@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use giostra_client::audit::{Report, Verdict, audit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -223,6 +224,13 @@ impl System {
     /// The broker's log so far, all its files.
     pub fn log(&self) -> String {
         self.log_files().iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
+    /// What the log proves so far. An error if anything in it is refuted or can't be proved.
+    pub fn audit(&self) -> Result<Report> {
+        let report = audit(&[self.folder.path().join("log")])?;
+        ensure!(report.verdict() == Verdict::Proved, "the log does not prove the promises:\n{report}");
+        Ok(report)
     }
 
     /// Starts a `giostra` command.

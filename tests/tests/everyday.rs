@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
+use giostra_client::audit::{Gap, Verdict};
 use giostra_tests::process::{Process, binary, wait_for};
 use giostra_tests::{Setup, System};
 use nix::sys::signal::Signal;
@@ -22,6 +23,8 @@ fn a_random_batch_is_dealt_evenly_and_the_log_goes_round_without_a_break() -> Re
     for (i, worker) in dispatched.iter().enumerate() {
         assert_eq!(*worker, (i % 3 + 1).to_string(), "line {i}");
     }
+    let counts = system.audit()?.counts;
+    assert_eq!((counts.accepted, counts.dispatched, counts.replies, counts.open), (3000, 3000, 3000, 0));
     Ok(())
 }
 
@@ -53,6 +56,7 @@ fn errors_explain_and_the_worker_lives_on() -> Result<()> {
     let works = system.run(&["send", "somma", "1", "2"])?;
     assert_eq!((works.code, &*works.stdout), (Some(0), "3\n"));
     assert!(system.worker(1).is_running());
+    assert_eq!(system.audit()?.counts.reply_errors, 4);
     Ok(())
 }
 
@@ -84,6 +88,7 @@ fn without_a_worker_a_time_limit_ends_in_expired() -> Result<()> {
     let finished = system.run(&["random", "100", "--timeout", "200ms", "--json"])?;
     assert_eq!(finished.code, Some(1));
     assert_eq!(finished.json()?["errors"], json!({"expired": 100}));
+    assert_eq!(system.audit()?.counts.expired, 101);
     Ok(())
 }
 
@@ -158,6 +163,7 @@ fn a_signal_ends_all_of_them_cleanly() -> Result<()> {
     system.broker().signal(Signal::SIGTERM)?;
     assert_eq!(system.broker().wait()?.code(), Some(0));
     assert!(system.log().ends_with("stopped\n"));
+    system.audit()?;
     Ok(())
 }
 
@@ -171,6 +177,7 @@ fn a_broker_that_is_told_to_stop_finishes_what_is_in_flight() -> Result<()> {
     assert_eq!((finished.code, &*finished.stdout), (Some(0), "1\n"));
     assert_eq!(system.broker().wait()?.code(), Some(0));
     assert!(system.log().contains(" closing in-flight=1"));
+    system.audit()?;
     Ok(())
 }
 
@@ -183,6 +190,7 @@ fn a_second_signal_ends_the_broker_at_once() -> Result<()> {
     wait_for("the broker is closing", || system.log().contains(" closing ").then_some(()))?;
     system.broker().signal(Signal::SIGTERM)?;
     assert_eq!(system.broker().wait()?.code(), Some(130));
+    system.audit()?;
     Ok(())
 }
 
@@ -195,6 +203,7 @@ fn a_worker_that_is_told_to_stop_finishes_what_it_has() -> Result<()> {
     assert_eq!(system.worker(1).wait()?.code(), Some(0));
     let summary = batch.finish()?.all_well()?;
     assert_eq!((&summary["answered"], &summary["redispatched"]), (&json!(50000), &json!(0)));
+    assert_eq!(system.audit()?.counts.workers_left, 1);
     Ok(())
 }
 
@@ -220,6 +229,10 @@ fn the_log_is_rotated_and_its_files_are_bounded() -> Result<()> {
     // Old files are removed by a thread of the logger's own.
     wait_for("old files are gone", || (system.log_files().len() == 4).then_some(()))?;
     assert!(system.log().len() < 5 * 20 * 1024);
+    // The first lines are gone, and with them the proof.
+    let report = giostra_client::audit::audit(&[system.folder().join("log")])?;
+    assert_eq!(report.verdict(), Verdict::NotProvable);
+    assert!(matches!(report.gaps[..], [Gap::Beginning(lines)] if lines == report.lines), "{report}");
     Ok(())
 }
 
@@ -255,5 +268,46 @@ fn a_batch_can_wait_for_its_workers() -> Result<()> {
     wait_for("the client is there", || system.log().contains(" client-joined ").then_some(()))?;
     system.start_worker(2)?;
     assert_eq!(batch.finish()?.all_well()?["workers"], json!({"worker-1": 50, "worker-2": 50}));
+    Ok(())
+}
+
+#[test]
+fn the_audit_proves_a_log_in_many_files_and_tells_one_requests_life() -> Result<()> {
+    let mut system = Setup::workers(2).broker(&["--log-size", "20KiB", "--log-files", "1000"]).start()?;
+    system.random(&["3000", "--window", "10"])?;
+    system.kill_broker()?;
+    assert!(system.log_files().len() > 3);
+    let log = system.folder().join("log").display().to_string();
+    let audit = system.run(&["audit", &log])?;
+    assert_eq!(audit.code, Some(0), "{audit:?}");
+    assert!(audit.stdout.contains("strict rotation: proved") && audit.stdout.ends_with("\nproved\n"), "{audit:?}");
+    // The files one by one, backwards, and the link to the current one.
+    let mut files: Vec<_> = system.log_files().iter().rev().map(|file| file.display().to_string()).collect();
+    files.push(format!("{log}/broker.log"));
+    let args: Vec<_> = ["audit", "--json"].into_iter().chain(files.iter().map(String::as_str)).collect();
+    let audit = system.run(&args)?.json()?;
+    assert_eq!((&audit["proved"], &audit["accepted"], &audit["open"]), (&json!(true), &json!(3000), &json!(0)));
+    assert_eq!(audit["files"], system.log_files().len());
+
+    let story = system.run(&["audit", "--request", "c1#2001", &log])?;
+    assert_eq!(story.code, Some(0));
+    for step in
+        ["joined as c1", "accepted for pool compute", "dispatched to worker-1 w1 as t2001", "answered by worker-1 w1"]
+    {
+        assert!(story.stdout.contains(step), "no {step:?} in {story:?}");
+    }
+    assert_eq!(system.run(&["audit", "--request", "c9#1", &log])?.code, Some(1));
+    assert_eq!(system.run(&["audit", "/nonexistent"])?.code, Some(2));
+
+    // A line less, and it is refuted.
+    let file = system.log_files().remove(1);
+    let text = std::fs::read_to_string(&file)?;
+    let (at, line) = text.lines().enumerate().find(|(_, line)| line.contains(" dispatch ")).expect("there is one");
+    std::fs::write(&file, text.replacen(&format!("{line}\n"), "", 1))?;
+    let audit = system.run(&["audit", "--json", &log])?;
+    assert_eq!((audit.code, &audit.json()?["proved"]), (Some(1), &json!(false)));
+    let first = &audit.json()?["violations"][0];
+    assert_eq!((&first["file"], first["promise"].as_str()), (&json!(file), Some("rotation")));
+    assert!(first["line"].as_u64() > Some(at as u64), "{first}");
     Ok(())
 }

@@ -59,6 +59,9 @@ fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
         .filter_map(|line| line.split(" dispatch worker-").nth(1)?.chars().next())
         .collect();
     assert!("132132132".contains(&turns), "{turns}");
+    let report = system.audit()?;
+    assert_eq!((report.counts.workers_dropped, report.counts.returned), (1, returned));
+    assert_eq!((report.counts.redispatched, report.counts.open), (returned, 0));
     Ok(())
 }
 
@@ -74,6 +77,7 @@ fn a_frozen_worker_is_dropped_by_its_pings_and_registers_anew_when_it_thaws() ->
     system.worker(2).signal(Signal::SIGCONT)?;
     system.wait_for_registration(2, 2)?;
     assert_eq!(system.random(&["300"])?["workers"], json!({"worker-1": 100, "worker-2": 100, "worker-3": 100}));
+    system.audit()?;
     Ok(())
 }
 
@@ -89,6 +93,7 @@ fn the_late_result_of_a_thawed_worker_is_discarded() -> Result<()> {
     system.worker(1).signal(Signal::SIGCONT)?;
     system.wait_for_registration(1, 2)?;
     assert_eq!(lines(&system, " reply worker-").len(), 1);
+    system.audit()?;
     Ok(())
 }
 
@@ -105,6 +110,9 @@ fn a_killed_and_restarted_broker_costs_a_batch_only_time() -> Result<()> {
     // The connections made anew bear a load as well as the first ones did.
     system.random(&[MANY])?;
     assert!(lines(&system, " dropped ").is_empty());
+    let report = system.audit()?;
+    assert_eq!(report.counts.lives, 3);
+    assert_eq!(report.counts.accepted, report.counts.replies + report.counts.open);
     Ok(())
 }
 
@@ -116,6 +124,7 @@ fn when_the_last_worker_dies_its_requests_wait_for_the_next() -> Result<()> {
     wait_for_line(&system, " dropped worker-1 ")?;
     system.start_worker(1)?;
     batch.finish()?.all_well()?;
+    system.audit()?;
     Ok(())
 }
 
@@ -127,6 +136,7 @@ fn a_worker_survives_the_end_of_the_broker() -> Result<()> {
     system.start_broker()?;
     system.wait_for_registration(1, 2)?;
     system.random(&["100"])?;
+    assert_eq!(system.audit()?.counts.lives, 2);
     Ok(())
 }
 
@@ -141,5 +151,6 @@ fn a_client_that_dies_leaves_nothing_behind() -> Result<()> {
         (status["pending"] == 0 && status["workers"][0]["in_flight"] == 0).then_some(())
     })?;
     system.random(&["1000"])?;
+    system.audit()?;
     Ok(())
 }

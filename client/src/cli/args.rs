@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -16,9 +17,27 @@ Examples:
   giostra random 1000000 --json | jq .rate
   giostra status
   giostra drain worker-2                  returns when it has finished what it has
+  giostra audit log                       what the broker's log proves
   giostra                                 the prompt
 
 Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  giostra audit log                       all files of the broker's log in that folder
+  giostra audit log/broker_r*.log         the same
+  giostra audit log --json | jq .proved
+  giostra audit log --request c1#17       what became of one request
+
+Proved is, for each life of a broker from its first line on: each ticket was dealt once, in order, to the seat whose turn
+it was, within its window; each accepted request ended at most once, and is open otherwise; a lost worker's requests went
+first, in their order, to the next seats; what is given up was given up after equally many lost workers; what a client
+that left had asked for was cancelled or discarded. Not looked at: fairness among clients, and time.
+
+Of a broker whose first lines were rotated away, and of one with --log-level info, nothing can be proved.
+
+Exit status: 0 if all is proved (or the request is in the log), 1 if something is refuted or can't be proved (or the
+request is not in the log), 2 for a wrong command line, or a file that can't be read.";
 
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
@@ -67,6 +86,8 @@ pub enum Command {
     Status,
     /// Let a worker finish what it has, and give it no more
     Drain(Drain),
+    /// Prove or refute from the broker's log that its promises were kept. Needs no broker
+    Audit(Audit),
 }
 
 impl Command {
@@ -77,6 +98,7 @@ impl Command {
             Self::Prompt => "prompt",
             Self::Status => "status",
             Self::Drain(_) => "drain",
+            Self::Audit(_) => "audit",
         }
     }
 }
@@ -125,6 +147,30 @@ pub struct Drain {
     pub no_wait: bool,
 }
 
+/// What is to be read from the log.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = AUDIT_EXAMPLES)]
+pub struct Audit {
+    /// Files of the broker's log, or its folder (all of its files); in any order
+    #[arg(required = true, value_name = "LOG")]
+    pub logs: Vec<PathBuf>,
+
+    /// Tell what became of this request instead: of request 17 of client connection 1
+    #[arg(long, value_parser = request, value_name = "c1#17")]
+    pub request: Option<(u64, u64)>,
+
+    /// Let it pass that the oldest files were rotated away: what is left from the next broker's start on is to be proved
+    #[arg(long)]
+    pub partial: bool,
+}
+
+/// A request as the log writes it.
+fn request(text: &str) -> Result<(u64, u64), &'static str> {
+    let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('#'));
+    let numbers = parts.and_then(|(client, id)| Some((client.parse().ok()?, id.parse().ok()?)));
+    numbers.ok_or("a request is written as in the log: c1#17")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -142,5 +188,13 @@ mod tests {
         let Some(Command::Send(send)) = args.command else { panic!() };
         assert_eq!(send.arguments, [Value::Int(-1), Value::Float(-2500.0)]);
         assert_eq!(args.timeout, Some(Duration::from_secs(1)));
+    }
+    #[test]
+    fn a_request_is_named_as_in_the_log() {
+        let args = Args::parse_from(["giostra", "audit", "log", "--request", "c1#17", "--json"]);
+        let Some(Command::Audit(audit)) = args.command else { panic!() };
+        assert_eq!((audit.request, args.json), (Some((1, 17)), true));
+        assert!(["17", "c1", "c#1", "1#1", "c1#x"].into_iter().all(|text| request(text).is_err()));
+        assert!(Args::try_parse_from(["giostra", "audit"]).is_err());
     }
 }

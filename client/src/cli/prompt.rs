@@ -15,7 +15,7 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
 use super::args::{Args, Command, Random, Send};
-use super::{drain, operations, random, send, status};
+use super::{audit, drain, operations, random, send, status};
 
 const COMMANDS: [&str; 6] = ["random", "send", "status", "drain", "help", "exit"];
 
@@ -102,6 +102,7 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
         Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
         Ok(Asked { command: Command::Status }) => status::run(client, args),
         Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
+        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json).map(|_| true),
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.

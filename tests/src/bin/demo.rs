@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use giostra_client::audit::{Event, Line};
+use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
-use giostra_tests::{Setup, evidence};
 use nix::sys::signal::Signal;
 
 const WORKERS: usize = 3;
@@ -53,16 +54,23 @@ fn run() -> Result<()> {
     let summary = finished.json()?;
 
     let log = system.log();
-    let lines: Vec<_> = log.lines().map(evidence::Line::parse).collect::<Result<_>>()?;
-    let dropped = lines.iter().find(|line| line.is("dropped", "worker-2")).context("worker-2 was not dropped")?;
-    let redispatched: HashSet<_> =
-        lines.iter().filter(|line| line.verb == "redispatch").flat_map(evidence::Line::requests).collect();
-    let last_reply = lines
+    let lines: Vec<_> = log.lines().filter_map(Line::parse).collect();
+    let dropped = lines
         .iter()
-        .filter(|line| line.verb == "reply" && line.requests().iter().any(|request| redispatched.contains(request)))
-        .map(|line| line.time)
-        .max()
-        .context("no re-dispatched request was answered")?;
+        .find(|line| matches!(line.event, Event::Dropped { worker, .. } if worker.name == "worker-2"))
+        .context("worker-2 was not dropped")?;
+    let mut redispatched = HashSet::new();
+    for line in &lines {
+        if let Event::Dispatch { again: true, requests, .. } = line.event {
+            redispatched.extend(requests.each());
+        }
+    }
+    let answers_one = |line: &&Line<'_>| match line.event {
+        Event::Reply { requests, .. } => requests.each().any(|request| redispatched.contains(&request)),
+        _ => false,
+    };
+    let last_reply =
+        lines.iter().filter(answers_one).map(Line::time).max().context("no re-dispatched request was answered")?;
     for line in log.lines().filter(|line| line.contains(" dropped ") || line.contains(" joined ")) {
         println!("  {}", shortened(line));
     }
@@ -73,11 +81,14 @@ fn run() -> Result<()> {
     let number = |key: &str| summary[key].as_u64().with_context(|| format!("no {key} in {summary}"));
     let lost = number("sent")? - number("answered")?;
     let (duplicated, wrong) = (number("duplicated")?, number("wrong")?);
+    for line in system.audit()?.to_string().lines() {
+        println!("  audit: {}", line.trim_start());
+    }
     println!("{} requests answered, {:.0} a second", number("answered")?, summary["rate"].as_f64().unwrap_or(0.0));
     println!(
         "lost={lost} duplicated={duplicated} wrong={wrong} redispatched={} dropped_after_ms={:.1} failover_ms={:.1}",
         redispatched.len(),
-        since_kill(dropped.time),
+        since_kill(dropped.time()),
         since_kill(last_reply),
     );
     ensure!(finished.code == Some(0) && lost == 0 && duplicated == 0 && wrong == 0, "that is not as it should be");

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use giostra_client::audit::{Event, Line};
 
 use super::journal::Journal;
-use crate::evidence::Line;
 use crate::system::System;
 
 /// How long after a thaw a worker may still be dropped for what it missed.
@@ -22,14 +22,7 @@ pub fn audit(system: &System) -> Result<()> {
             ensure!(!said.contains("panicked"), "{}: {said}", path.display());
         }
     }
-    let mut first = true;
-    for_each_line(system, |line| {
-        let verb = Line::parse(line)?.verb;
-        ensure!(!first || verb == "listening", "the log does not begin with `listening`: {line}");
-        // After the last line of a life there is only the first of another.
-        first = verb == "stopped";
-        Ok(())
-    })
+    system.audit().map(drop)
 }
 
 /// Lines of the log that say that a worker was dropped for its silence, though it had not been frozen.
@@ -38,12 +31,12 @@ pub fn audit(system: &System) -> Result<()> {
 pub fn dropped_unfrozen(system: &System, journal: &Journal) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for_each_line(system, |line| {
-        if line.ends_with("pings unanswered") {
-            let parsed = Line::parse(line)?;
-            let name = line.split(' ').skip_while(|&word| word != "dropped").nth(1).context("no name")?;
-            if !journal.stalled_lately(name, parsed.time, AFTERMATH) {
-                found.push(line.into());
-            }
+        if let Some(parsed) = Line::parse(line)
+            && let Event::Dropped { worker, reason, .. } = parsed.event
+            && reason.ends_with("pings unanswered")
+            && !journal.stalled_lately(worker.name, parsed.time(), AFTERMATH)
+        {
+            found.push(line.into());
         }
         Ok(())
     })?;

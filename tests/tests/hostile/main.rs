@@ -9,9 +9,9 @@ mod flood;
 mod impostor;
 mod peer;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use giostra_client::audit::Line;
 use giostra_tests::System;
-use giostra_tests::evidence::Line;
 use giostra_tests::process::wait_for;
 
 /// The broker is alive and serves, and its log consists of whole lines of its own.
@@ -22,7 +22,7 @@ fn check(system: &mut System) -> Result<()> {
     ensure!(!stderr.contains("panicked"), "{stderr}");
     let log = system.log();
     for line in log.lines() {
-        Line::parse(line)?;
+        Line::parse(line).with_context(|| format!("not a line of the log: {line}"))?;
         ensure!(!line.contains(|c: char| c.is_control()) && line.len() < 100_000, "{line:?}");
         ensure!(!line.starts_with("1999-01-01"), "a forged line: {line}");
     }

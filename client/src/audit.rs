@@ -1,0 +1,162 @@
+//! The audit: proves or refutes, from the lines of the broker's log alone, that its promises were kept.
+//!
+//! It shares no code with the broker and needs none to be running. A log may hold several lives of a broker, each beginning
+//! with `listening`; each is audited by itself. What is proved and what can't be is in `docs/log.md`. [`story`] tells what
+//! became of one request.
+
+mod dealing;
+mod files;
+mod findings;
+mod life;
+mod line;
+mod report;
+mod requests;
+mod ring;
+mod runs;
+mod story;
+
+use std::path::PathBuf;
+
+pub use files::Error;
+pub use findings::Promise;
+pub use line::{Event, Line, Worker};
+pub use report::{Counts, Gap, Report, Verdict, Violation};
+pub use runs::{Numbers, Run, Runs};
+pub use story::{Step, Story, story};
+
+use files::Source;
+use findings::{Findings, Place, Spot};
+use life::Life;
+
+/// Different unknown verbs that are remembered.
+const UNKNOWN_VERBS: usize = 20;
+
+/// Audits the log in these files and folders. Of a folder, all files of the broker's log in it.
+///
+/// Files are taken in the order in which they were written, whatever the order given. An error if one can't be read.
+pub fn audit(logs: &[PathBuf]) -> Result<Report, Error> {
+    let sources = files::sources(logs)?;
+    let mut audit =
+        Audit { report: Report { files: sources.len(), strict: true, ..Report::default() }, ..Audit::default() };
+    for (file, source) in sources.iter().enumerate() {
+        audit.begins_file(source);
+        files::read(&source.path, |line, bytes, whole| {
+            audit.sees(Place { file, line }, bytes, whole);
+            true
+        })?;
+    }
+    Ok(audit.ends(&sources))
+}
+
+#[derive(Default)]
+struct Audit {
+    report: Report,
+    findings: Findings,
+    /// `None` until a broker's start was seen.
+    life: Option<Life>,
+    /// Lines skipped because there is no life, and the missing file that is to blame.
+    skipped: u64,
+    missing: Option<PathBuf>,
+    /// A line that can't be read: right if nothing of its broker's life comes after it.
+    torn: Option<Spot<'static>>,
+}
+
+impl Audit {
+    fn begins_file(&mut self, source: &Source) {
+        if let Some(missing) = &source.missing {
+            self.ends_life();
+            self.missing = Some(missing.clone());
+        }
+    }
+
+    fn sees(&mut self, place: Place, bytes: &[u8], whole: bool) {
+        self.report.lines += 1;
+        let text = String::from_utf8_lossy(bytes);
+        let line = Line::parse(&text).filter(|_| whole);
+        match line {
+            Some(Line { event: Event::Listening { strict }, .. }) => self.begins_life(strict),
+            line => {
+                self.reports_torn();
+                match (line::begun_behind(&text).filter(|_| whole), line) {
+                    // A broker was killed in the middle of a line, and the next one went on from there.
+                    (Some(strict), _) => {
+                        self.report.torn += 1;
+                        self.begins_life(strict);
+                    }
+                    (None, Some(line)) => self.sees_line(&line, &mut Spot::new(place, &*text)),
+                    (None, None) => self.torn = Some(Spot::new(place, &*text).kept()),
+                }
+            }
+        }
+    }
+
+    fn sees_line(&mut self, line: &Line<'_>, spot: &mut Spot<'_>) {
+        let Some(life) = &mut self.life else {
+            self.skipped += 1;
+            return;
+        };
+        if let Event::Unknown { verb } = line.event {
+            let unknown = &mut self.report.unknown;
+            if unknown.len() < UNKNOWN_VERBS || unknown.contains_key(verb) {
+                *unknown.entry(verb.into()).or_default() += 1;
+            }
+        }
+        life.sees(line, spot);
+    }
+
+    /// Something of the same life follows a line that can't be read.
+    fn reports_torn(&mut self) {
+        let Some(mut spot) = self.torn.take() else { return };
+        match &mut self.life {
+            Some(life) => life.findings.add(&mut spot, Promise::Evidence, || "the line can't be read".into()),
+            None => self.skipped += 1,
+        }
+    }
+
+    fn begins_life(&mut self, strict: bool) {
+        self.ends_life();
+        self.report.strict &= strict;
+        self.life = Some(Life::new(strict));
+    }
+
+    fn ends_life(&mut self) {
+        self.report.torn += u64::from(self.torn.take().is_some());
+        let Some(mut life) = self.life.take() else {
+            let skipped = std::mem::take(&mut self.skipped);
+            match self.missing.take() {
+                Some(missing) => self.report.gaps.push(Gap::Missing(missing, skipped)),
+                None if skipped > 0 => self.report.gaps.push(Gap::Beginning(skipped)),
+                None => {}
+            }
+            return;
+        };
+        life.ends();
+        self.report.counts.add(&life.counts);
+        self.report.most_lost = self.report.most_lost.max(life.dispatched_after);
+        if !life.detailed && life.counts.clients_joined > 0 {
+            // What seems wrong with it is what was left out.
+            self.report.gaps.push(Gap::NoDetail(self.report.counts.lives));
+        } else {
+            self.findings.append(life.findings);
+        }
+    }
+
+    fn ends(mut self, sources: &[Source]) -> Report {
+        self.ends_life();
+        let mut report = self.report;
+        if report.counts.lives == 0 && report.gaps.is_empty() {
+            report.gaps.push(Gap::Nothing);
+        }
+        report.violated = self.findings.counts;
+        self.findings.first.sort_by_key(|found| found.place);
+        let violation = |found: findings::Found| Violation {
+            file: sources[found.place.file].path.clone(),
+            line: found.place.line,
+            text: found.text,
+            promise: found.promise,
+            what: found.what,
+        };
+        report.violations = self.findings.first.into_iter().map(violation).collect();
+        report
+    }
+}

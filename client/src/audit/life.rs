@@ -1,0 +1,308 @@
+//! One life of a broker, held against its promises line by line.
+//!
+//! From the lines alone it keeps what the broker must have kept: who sits where, which worker holds which request, what
+//! waits. Its memory is in proportion to what is open. A line that does not fit is reported, and then believed as far as
+//! possible, so that one gap in the log does not make all that follows look wrong.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::dealing::Hand;
+use super::findings::{Findings, Promise, Spot};
+use super::line::{self, Event, Line};
+use super::report::Counts;
+use super::requests::{Key, Request, State, written};
+use super::ring::Ring;
+
+/// A client's connection, and its open requests.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    pub held: FxHashMap<u64, Request>,
+}
+
+/// A registered worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub name: Rc<str>,
+    pub pool: usize,
+    /// Not known of one whose registration is not in the log.
+    pub window: Option<u64>,
+    pub leaving: bool,
+    /// By ticket: what somebody waits for.
+    pub in_flight: BTreeMap<u64, Key>,
+    /// What nobody waits for any more, but is still computed; how often it is there.
+    pub unwanted: FxHashMap<Key, u32>,
+    pub unwanted_count: u64,
+}
+
+impl Worker {
+    /// What fills its window.
+    pub fn load(&self) -> u64 {
+        self.in_flight.len() as u64 + self.unwanted_count
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.window.is_some_and(|window| self.load() >= window)
+    }
+}
+
+/// The workers of a pool, and what lost ones gave back.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    pub ring: Ring,
+    /// By the ticket of the first dispatch.
+    pub returned: BTreeMap<u64, Key>,
+}
+
+/// One life of a broker.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub strict: bool,
+    pub counts: Counts,
+    pub findings: Findings,
+    /// Whether there was a line that `--log-level info` would have left out.
+    pub detailed: bool,
+    pub clients: FxHashMap<u64, Client>,
+    pub workers: FxHashMap<u64, Worker>,
+    pub pools: Vec<Pool>,
+    pool_of: FxHashMap<Box<str>, usize>,
+    last_client: u64,
+    last_worker: u64,
+    pub last_ticket: u64,
+    /// Lines of dispatch that were not looked at yet: those of one pass hold each other's tickets in between.
+    pub hands: Vec<Hand>,
+    /// Lost workers after which a request was given up, once one was; and after how many one was dispatched again.
+    pub given_up_after: Option<usize>,
+    pub dispatched_after: usize,
+    /// Said to be still in flight when the broker would not wait any longer.
+    not_answered: u64,
+    stopped: bool,
+}
+
+impl Life {
+    pub fn new(strict: bool) -> Self {
+        Self {
+            strict,
+            counts: Counts { lives: 1, ..Counts::default() },
+            findings: Findings::default(),
+            detailed: false,
+            clients: FxHashMap::default(),
+            workers: FxHashMap::default(),
+            pools: Vec::new(),
+            pool_of: FxHashMap::default(),
+            last_client: 0,
+            last_worker: 0,
+            last_ticket: 0,
+            hands: Vec::new(),
+            given_up_after: None,
+            dispatched_after: 0,
+            not_answered: 0,
+            stopped: false,
+        }
+    }
+
+    /// Looks at a line that is not [`Event::Listening`].
+    pub fn sees(&mut self, line: &Line<'_>, spot: &mut Spot<'_>) {
+        self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
+        match line.event {
+            Event::NoBearing | Event::Unknown { .. } => return,
+            Event::Dispatch { worker, again, tickets, requests } => {
+                self.checks_not_stopped(spot);
+                return self.dispatched(worker, again, &tickets, &requests, spot);
+            }
+            _ => self.deal(false),
+        }
+        self.checks_not_stopped(spot);
+        match line.event {
+            Event::ClientJoined { client, .. } => self.client_joined(client, spot),
+            Event::ClientLeft { client, cancelled, unwanted, .. } => {
+                self.client_left(client, cancelled, unwanted, spot);
+            }
+            Event::Joined { worker, pool, window, seats } => self.joined(worker, pool, window, seats, spot),
+            Event::Leaving { worker, in_flight } => self.leaving(worker, in_flight, spot),
+            Event::Left { worker } => self.left(worker, spot),
+            Event::Dropped { worker, returned, requests, .. } => self.dropped(worker, returned, &requests, spot),
+            Event::Accept { requests, pool } => self.accepted(&requests, pool, spot),
+            Event::Reply { worker, errors, requests } => self.replied(worker, errors, &requests, spot),
+            Event::Discard { worker, late, requests } => self.discarded(worker, late, &requests, spot),
+            Event::Expire { requests } => {
+                self.counts.expired += requests.count();
+                self.ended(&requests, "expires", spot);
+            }
+            Event::Cancel { requests } => {
+                self.counts.cancelled += requests.count();
+                self.ended(&requests, "is cancelled", spot);
+            }
+            Event::Poison { request, workers } => self.poisoned(&request, workers, spot),
+            Event::Closing { in_flight } => self.compares_in_flight(in_flight, spot),
+            Event::NotAnswered { in_flight } => {
+                self.compares_in_flight(in_flight, spot);
+                self.not_answered = in_flight;
+            }
+            Event::Stopped => {
+                self.compares_in_flight(self.not_answered, spot);
+                self.stopped = true;
+            }
+            Event::Listening { .. } | Event::Dispatch { .. } | Event::NoBearing | Event::Unknown { .. } => {}
+        }
+    }
+
+    /// There are no more lines.
+    pub fn ends(&mut self) {
+        // Of a broker that was killed while it wrote, the last pass may be there in part. None of it was sent.
+        self.deal(!self.stopped);
+        self.counts.open += self.clients.values().map(|client| client.held.len() as u64).sum::<u64>();
+    }
+
+    /// The pool of that name.
+    pub fn pool(&mut self, name: &str) -> usize {
+        if let Some(&pool) = self.pool_of.get(name) {
+            return pool;
+        }
+        self.pools.push(Pool::default());
+        self.pool_of.insert(name.into(), self.pools.len() - 1);
+        self.pools.len() - 1
+    }
+
+    /// Whether the worker is registered, under that name; if not, why that can't be.
+    pub fn knows(&mut self, named: line::Worker<'_>, spot: &mut Spot<'_>) -> bool {
+        let line::Worker { name, number } = named;
+        let Some(worker) = self.workers.get(&number) else {
+            let why = if number <= self.last_worker { "has left or was dropped" } else { "never joined" };
+            self.findings.add(spot, Promise::Rotation, || format!("w{number} {why}"));
+            return false;
+        };
+        if *worker.name != *name {
+            let known = &worker.name;
+            self.findings.add(spot, Promise::Rotation, || format!("w{number} is not {name}: it joined as {known}"));
+        }
+        true
+    }
+
+    /// Registers a worker whose registration is not in the log, on the seat that has the turn.
+    pub fn adopt(&mut self, named: line::Worker<'_>, pool: usize) {
+        self.pools[pool].ring.adopt(named.number);
+        self.last_worker = self.last_worker.max(named.number);
+        self.workers.insert(named.number, new_worker(named.name, pool, None));
+    }
+
+    fn client_joined(&mut self, client: u64, spot: &mut Spot<'_>) {
+        let last = std::mem::replace(&mut self.last_client, client);
+        if client != last + 1 {
+            self.findings
+                .add(spot, Promise::Evidence, || format!("c{client} joins, where c{} was to be next", last + 1));
+        }
+        self.counts.clients_joined += 1;
+        self.clients.insert(client, Client::default());
+    }
+
+    fn client_left(&mut self, number: u64, cancelled: u64, unwanted: u64, spot: &mut Spot<'_>) {
+        self.counts.clients_left += 1;
+        self.counts.cancelled += cancelled + unwanted;
+        let Some(client) = self.clients.remove(&number) else {
+            return self.findings.add(spot, Promise::Leaving, || format!("c{number} leaves, but is not there"));
+        };
+        let mut in_flight = 0;
+        let held = client.held.len() as u64;
+        for (id, request) in client.held {
+            in_flight += u64::from(matches!(request.state, State::InFlight { .. }));
+            self.let_go((number, id), &request);
+        }
+        let pending = held - in_flight;
+        if (pending, in_flight) != (cancelled, unwanted) {
+            self.findings.add(spot, Promise::Leaving, || {
+                format!("c{number} leaves with {pending} requests pending and {in_flight} in flight, not {cancelled} and {unwanted}")
+            });
+        }
+    }
+
+    fn joined(&mut self, named: line::Worker<'_>, pool: &str, window: u64, seats: u64, spot: &mut Spot<'_>) {
+        let line::Worker { name, number } = named;
+        if number != self.last_worker + 1 {
+            let expected = self.last_worker + 1;
+            self.findings.add(spot, Promise::Rotation, || format!("w{number} joins, where w{expected} was to be next"));
+        }
+        self.counts.workers_joined += 1;
+        self.last_worker = self.last_worker.max(number);
+        let pool = self.pool(pool);
+        self.workers.insert(number, new_worker(name, pool, Some(window)));
+        let ring = &mut self.pools[pool].ring;
+        ring.join(number);
+        let known = ring.len();
+        if known as u64 != seats {
+            self.findings.add(spot, Promise::Rotation, || format!("the ring has {known} seats, not {seats}"));
+        }
+    }
+
+    fn leaving(&mut self, named: line::Worker<'_>, in_flight: u64, spot: &mut Spot<'_>) {
+        if !self.knows(named, spot) {
+            return;
+        }
+        let number = named.number;
+        let worker = self.workers.get_mut(&number).expect("it is known");
+        let (pool, load) = (worker.pool, worker.load());
+        if std::mem::replace(&mut worker.leaving, true) {
+            self.findings.add(spot, Promise::Rotation, || format!("w{number} gives up its seat twice"));
+        }
+        self.pools[pool].ring.leave(number);
+        if load != in_flight {
+            self.findings
+                .add(spot, Promise::Requests, || format!("w{number} has {load} requests to finish, not {in_flight}"));
+        }
+    }
+
+    fn left(&mut self, named: line::Worker<'_>, spot: &mut Spot<'_>) {
+        if !self.knows(named, spot) {
+            return;
+        }
+        let number = named.number;
+        let worker = self.remove_worker(number);
+        self.counts.workers_left += 1;
+        if !worker.leaving {
+            self.findings
+                .add(spot, Promise::Rotation, || format!("w{number} leaves without giving up its seat before"));
+        }
+        if let Some(key) = worker.in_flight.values().next().or(worker.unwanted.keys().next()) {
+            self.findings.add(spot, Promise::Requests, || {
+                format!("w{number} leaves and owes {} requests, such as {}", worker.load(), written(*key))
+            });
+        }
+        for &key in worker.in_flight.values() {
+            self.set_adrift(key);
+        }
+    }
+
+    /// Takes the worker out of everything but its requests. It must be registered.
+    pub fn remove_worker(&mut self, number: u64) -> Worker {
+        let worker = self.workers.remove(&number).expect("it is known");
+        self.pools[worker.pool].ring.leave(number);
+        worker
+    }
+
+    fn compares_in_flight(&mut self, in_flight: u64, spot: &mut Spot<'_>) {
+        let known: u64 = self.workers.values().map(Worker::load).sum();
+        if known != in_flight {
+            self.findings.add(spot, Promise::Requests, || format!("{known} requests are in flight, not {in_flight}"));
+        }
+    }
+
+    fn checks_not_stopped(&mut self, spot: &mut Spot<'_>) {
+        if self.stopped {
+            self.findings.add(spot, Promise::Evidence, || "the broker had stopped before".into());
+        }
+    }
+}
+
+fn new_worker(name: &str, pool: usize, window: Option<u64>) -> Worker {
+    Worker {
+        name: name.into(),
+        pool,
+        window,
+        leaving: false,
+        in_flight: BTreeMap::new(),
+        unwanted: FxHashMap::default(),
+        unwanted_count: 0,
+    }
+}

@@ -1,0 +1,287 @@
+//! A line of the broker's log, taken apart. `docs/log.md` describes the lines; what they mean together is not known here.
+
+use std::time::SystemTime;
+
+use super::runs::{Runs, number};
+
+/// Bytes of a line's time, `2026-11-23T10:45:56.824140Z`.
+pub(super) const TIME_BYTES: usize = 27;
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    time: &'a str,
+    /// How much it matters: `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    pub level: &'a str,
+    /// What happened.
+    pub event: Event<'a>,
+}
+
+/// A worker as a line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker<'a> {
+    /// Its name, a label.
+    pub name: &'a str,
+    /// The number of its registration, which identifies it.
+    pub number: u64,
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields are those of docs/log.md, under the same names
+pub enum Event<'a> {
+    /// When a broker has started; whether its rotation is strict.
+    Listening { strict: bool },
+    /// When a client said hello.
+    ClientJoined { client: u64, name: &'a str },
+    /// When a client's connection ended.
+    ClientLeft { client: u64, cancelled: u64, unwanted: u64, reason: &'a str },
+    /// When a worker registered.
+    Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64 },
+    /// When a worker gave up its seat.
+    Leaving { worker: Worker<'a>, in_flight: u64 },
+    /// When a leaving worker owed nothing more.
+    Left { worker: Worker<'a> },
+    /// When a worker was lost.
+    Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, reason: &'a str },
+    /// When requests were accepted.
+    Accept { requests: Runs<'a>, pool: &'a str },
+    /// When requests were handed to a worker: for the first time, or `again`.
+    Dispatch { worker: Worker<'a>, again: bool, tickets: Runs<'a>, requests: Runs<'a> },
+    /// When a worker's results, or its `errors`, went to their clients.
+    Reply { worker: Worker<'a>, errors: bool, requests: Runs<'a> },
+    /// When results came that nobody wanted any more.
+    Discard { worker: Option<Worker<'a>>, late: u64, requests: Runs<'a> },
+    /// When requests reached their time limit.
+    Expire { requests: Runs<'a> },
+    /// When their client cancelled requests.
+    Cancel { requests: Runs<'a> },
+    /// When a request was given up after these workers, separated by commas, were lost.
+    Poison { request: Runs<'a>, workers: &'a str },
+    /// When the broker was asked to finish.
+    Closing { in_flight: u64 },
+    /// When the broker, asked to finish, waited no longer for so many requests in flight.
+    NotAnswered { in_flight: u64 },
+    /// When the broker has finished.
+    Stopped,
+    /// When something happened that has no bearing on the promises.
+    NoBearing,
+    /// When the verb is not known.
+    Unknown { verb: &'a str },
+}
+
+impl<'a> Line<'a> {
+    /// Takes a line, without its line feed, apart. `None` if the broker would not have written it so: it is torn.
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let (time, rest) = line.split_at_checked(TIME_BYTES)?;
+        let (level, text) = rest.strip_prefix(' ')?.split_at_checked(5)?;
+        let level = level.trim_end();
+        let sound = is_time(time) && matches!(level, "ERROR" | "WARN" | "INFO" | "DEBUG" | "TRACE");
+        let text = text.strip_prefix(' ').filter(|text| sound && !text.is_empty())?;
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        Some(Self { time, level, event: event(verb, rest)? })
+    }
+
+    /// When, as it is written.
+    pub fn written_time(&self) -> &'a str {
+        self.time
+    }
+
+    /// When.
+    pub fn time(&self) -> SystemTime {
+        humantime::parse_rfc3339(self.time).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+/// Whether a broker's start stands behind the beginning of a torn line; whether its rotation is strict.
+pub(super) fn begun_behind(text: &str) -> Option<bool> {
+    let level = text.rfind(" INFO  listening ")?;
+    let start = level.checked_sub(TIME_BYTES).filter(|&start| start > 0)?;
+    match Line::parse(text.get(start..)?)?.event {
+        Event::Listening { strict } => Some(strict),
+        _ => None,
+    }
+}
+
+/// Whether it has the form of a time, without reading it: that would cost more than all the rest.
+fn is_time(text: &str) -> bool {
+    let form = b"0000-00-00T00:00:00.000000Z";
+    text.bytes().zip(form).all(|(byte, &form)| if form == b'0' { byte.is_ascii_digit() } else { byte == form })
+}
+
+fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
+    Some(match verb {
+        "accept" => {
+            let (requests, pool) = rest.split_once(" pool=")?;
+            Event::Accept { requests: Runs::requests(requests)?, pool: word(pool)? }
+        }
+        "dispatch" | "redispatch" => {
+            let (worker, rest) = worker(rest)?;
+            // No ticket has a `c` in it.
+            let (tickets, requests) = rest.split_at(rest.find(" c")?);
+            let (tickets, requests) = (Runs::tickets(tickets)?, Runs::requests(&requests[1..])?);
+            Event::Dispatch { worker, again: verb == "redispatch", tickets, requests }
+        }
+        "reply" | "reply-error" => {
+            let (worker, rest) = worker(rest)?;
+            Event::Reply { worker, errors: verb == "reply-error", requests: Runs::requests(rest)? }
+        }
+        "discard" => {
+            let (worker, rest) = match rest.strip_prefix("? ? ") {
+                Some(rest) => (None, rest),
+                None => worker(rest).map(|(worker, rest)| (Some(worker), rest))?,
+            };
+            let (late, requests) = rest.strip_prefix("late=").map(split_word)?;
+            Event::Discard { worker, late: number(late)?, requests: some_requests(requests)? }
+        }
+        "expire" => Event::Expire { requests: Runs::requests(rest)? },
+        "cancel" => Event::Cancel { requests: Runs::requests(rest)? },
+        "poison" => {
+            let (request, workers) = rest.split_once(" workers=")?;
+            Event::Poison { request: Runs::requests(request).filter(|one| one.count() == 1)?, workers }
+        }
+        "client-joined" | "client-left" => of_a_client(verb, rest)?,
+        "joined" | "leaving" | "left" | "dropped" => of_a_worker(verb, rest)?,
+        "listening" => Event::Listening {
+            strict: match value(rest, "rotation=")? {
+                "strict" => true,
+                "available" => false,
+                _ => return None,
+            },
+        },
+        "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
+        "stopped" if rest.is_empty() => Event::Stopped,
+        "refuse" | "stale" | "busy" => Event::NoBearing,
+        _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
+        _ => Event::Unknown { verb },
+    })
+}
+
+fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
+    let (client, rest) = rest.split_once(' ')?;
+    let client = number(client.strip_prefix('c')?)?;
+    if verb == "client-joined" {
+        return Some(Event::ClientJoined { client, name: word(rest)? });
+    }
+    let (counts, reason) = rest.split_once(" reason=")?;
+    let (cancelled, unwanted) = (counted(counts, "cancelled=")?, counted(counts, "unwanted=")?);
+    Some(Event::ClientLeft { client, cancelled, unwanted, reason })
+}
+
+fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
+    let (worker, rest) = worker(rest)?;
+    Some(match verb {
+        "joined" => {
+            let (window, seats) = (counted(rest, "window=")?, counted(rest, "seats=")?);
+            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats }
+        }
+        "leaving" => Event::Leaving { worker, in_flight: counted(rest, "in-flight=")? },
+        "dropped" => {
+            let (given_back, reason) = rest.split_once("reason=")?;
+            let (returned, requests) = given_back.strip_suffix(' ')?.strip_prefix("returned=").map(split_word)?;
+            Event::Dropped { worker, returned: number(returned)?, requests: some_requests(requests)?, reason }
+        }
+        _ => Event::Left { worker },
+    })
+}
+
+/// `worker-1 w1`, and what follows.
+fn worker(text: &str) -> Option<(Worker<'_>, &str)> {
+    let (name, rest) = text.split_once(' ')?;
+    let (number_of, rest) = split_word(rest);
+    let number = number(number_of.strip_prefix('w')?)?;
+    (!name.is_empty()).then_some((Worker { name, number }, rest))
+}
+
+/// The requests of a list that may be empty.
+fn some_requests(text: &str) -> Option<Runs<'_>> {
+    if text.is_empty() { Some(Runs::default()) } else { Runs::requests(text) }
+}
+
+fn split_word(text: &str) -> (&str, &str) {
+    text.split_once(' ').unwrap_or((text, ""))
+}
+
+fn word(text: &str) -> Option<&str> {
+    Some(split_word(text).0).filter(|word| !word.is_empty())
+}
+
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.split(' ').find_map(|word| word.strip_prefix(key)).filter(|value| !value.is_empty())
+}
+
+fn counted(text: &str, key: &str) -> Option<u64> {
+    number(value(text, key)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: &str = "2026-11-23T10:45:56.824140Z";
+
+    fn parsed(text: &str) -> Option<Event<'_>> {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        event(verb, rest)
+    }
+
+    #[test]
+    fn a_line_says_when_what_and_which() {
+        let text = format!("{TIME} DEBUG redispatch worker-1 w7 t3..5/2 c3#1..2");
+        let line = Line::parse(&text).unwrap();
+        assert_eq!((line.written_time(), line.level), (TIME, "DEBUG"));
+        assert_eq!(line.time(), humantime::parse_rfc3339(TIME).unwrap());
+        let Event::Dispatch { worker, again: true, tickets, requests } = line.event else { panic!("{line:?}") };
+        assert_eq!(worker, Worker { name: "worker-1", number: 7 });
+        assert_eq!(tickets.each().collect::<Vec<_>>(), [(0, 3), (0, 5)]);
+        assert_eq!(requests.each().collect::<Vec<_>>(), [(3, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn every_line_of_the_broker_is_read() {
+        let worker = Worker { name: "a", number: 1 };
+        let none = Runs::default();
+        let one = Runs::requests("c1#5").unwrap();
+        for (text, event) in [
+            ("listening frontend=x backend=y rotation=available log=a b pid=1", Event::Listening { strict: false }),
+            ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n" }),
+            (
+                "client-left c1 cancelled=2 unwanted=3 reason=connection broke",
+                Event::ClientLeft { client: 1, cancelled: 2, unwanted: 3, reason: "connection broke" },
+            ),
+            ("joined a w1 pool=p threads=1 window=9 seats=2", Event::Joined { worker, pool: "p", window: 9, seats: 2 }),
+            ("leaving a w1 in-flight=4 by=drain", Event::Leaving { worker, in_flight: 4 }),
+            ("left a w1", Event::Left { worker }),
+            (
+                "dropped a w1 returned=1 c1#5 reason=3 pings unanswered",
+                Event::Dropped { worker, returned: 1, requests: one, reason: "3 pings unanswered" },
+            ),
+            ("dropped a w1 returned=0 reason=x", Event::Dropped { worker, returned: 0, requests: none, reason: "x" }),
+            ("accept c1#5 pool=p", Event::Accept { requests: one, pool: "p" }),
+            ("reply-error a w1 c1#5", Event::Reply { worker, errors: true, requests: one }),
+            ("discard ? ? late=3", Event::Discard { worker: None, late: 3, requests: none }),
+            ("discard a w1 late=0 c1#5", Event::Discard { worker: Some(worker), late: 0, requests: one }),
+            ("poison c1#5 workers=a,b", Event::Poison { request: one, workers: "a,b" }),
+            ("closing in-flight=3", Event::Closing { in_flight: 3 }),
+            ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
+            ("stopped", Event::Stopped),
+            ("busy c1 anything", Event::NoBearing),
+            ("sang loudly", Event::Unknown { verb: "sang" }),
+        ] {
+            assert_eq!(parsed(text), Some(event), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_torn_line_is_not_read() {
+        let whole = format!("{TIME} WARN  dropped a w1 returned=2 c1#5..6 reason=x");
+        assert!(Line::parse(&whole).is_some());
+        for end in 0..whole.len() - "x".len() {
+            let torn = Line::parse(&whole[..end]);
+            assert!(torn.is_none() || matches!(torn, Some(Line { event: Event::Unknown { .. }, .. })), "{torn:?}");
+        }
+        assert_eq!(Line::parse(&whole.replace("WARN ", "LOUD ")), None);
+        assert_eq!(Line::parse(&whole.replace('T', " ")), None);
+        assert_eq!(Line::parse(&whole.replace("c1#", "c1?")), None);
+    }
+}

@@ -1,0 +1,345 @@
+//! What an audit says in the end: counts, a verdict, and the first violations. For people, and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::findings::Promise;
+
+/// Violations shown to people.
+const SHOWN: usize = 10;
+
+/// Characters shown of a line.
+const WIDTH: usize = 140;
+
+/// What the log says has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // what they count is what they are called
+pub struct Counts {
+    pub lives: u64,
+    pub clients_joined: u64,
+    pub clients_left: u64,
+    pub workers_joined: u64,
+    pub workers_dropped: u64,
+    pub workers_left: u64,
+    pub accepted: u64,
+    /// Those dispatched again included.
+    pub dispatched: u64,
+    pub redispatched: u64,
+    /// Given back by lost workers.
+    pub returned: u64,
+    pub replies: u64,
+    pub reply_errors: u64,
+    pub expired: u64,
+    /// By their clients, or because these left.
+    pub cancelled: u64,
+    pub poisoned: u64,
+    /// Results that nobody wanted any more.
+    pub discarded: u64,
+    /// Requests that were open when a life ended: their clients send them to the next broker.
+    pub open: u64,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, more: &Self) {
+        self.lives += more.lives;
+        self.clients_joined += more.clients_joined;
+        self.clients_left += more.clients_left;
+        self.workers_joined += more.workers_joined;
+        self.workers_dropped += more.workers_dropped;
+        self.workers_left += more.workers_left;
+        self.accepted += more.accepted;
+        self.dispatched += more.dispatched;
+        self.redispatched += more.redispatched;
+        self.returned += more.returned;
+        self.replies += more.replies;
+        self.reply_errors += more.reply_errors;
+        self.expired += more.expired;
+        self.cancelled += more.cancelled;
+        self.poisoned += more.poisoned;
+        self.discarded += more.discarded;
+        self.open += more.open;
+    }
+}
+
+/// What the log can't prove, either way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// When the log begins within a broker's life: so many lines were skipped.
+    Beginning(u64),
+    /// When a rotated file is missing: so many lines after it were skipped.
+    Missing(PathBuf, u64),
+    /// When a life, counted from 1, shows no dispatches: they were not logged, or there were none.
+    NoDetail(u64),
+    /// When there is no life in the log at all.
+    Nothing,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beginning(lines) => {
+                write!(
+                    f,
+                    "the first {lines} lines are of a broker whose beginning is not in the log; they were skipped"
+                )
+            }
+            Self::Missing(file, lines) => {
+                write!(f, "{} is missing; the {lines} lines up to the next broker's start were skipped", file.display())
+            }
+            Self::NoDetail(life) => {
+                write!(f, "life {life} has clients, but no line of a request: --log-level info leaves them out")
+            }
+            Self::Nothing => f.write_str("no broker's start (`listening`) is in it"),
+        }
+    }
+}
+
+/// What the audit comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// When every line fits, from the first broker's start on.
+    Proved,
+    /// When a line breaks a promise.
+    Refuted,
+    /// When no line does, but some of the evidence is missing.
+    NotProvable,
+}
+
+/// A line that breaks a promise.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The file.
+    pub file: PathBuf,
+    /// The line's number in it, from 1.
+    pub line: u64,
+    /// The line, or its beginning.
+    pub text: String,
+    /// Which promise.
+    pub promise: Promise,
+    /// What is wrong, in a sentence.
+    pub what: String,
+}
+
+/// What an audit has found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Files read.
+    pub files: usize,
+    /// Lines read.
+    pub lines: u64,
+    /// What happened in them.
+    pub counts: Counts,
+    /// The first violations, in the order of the log: 100 at most.
+    pub violations: Vec<Violation>,
+    /// How many lines violate each promise, in the order of [`Promise::ALL`].
+    pub violated: [u64; Promise::ALL.len()],
+    /// What could not be proved.
+    pub gaps: Vec<Gap>,
+    /// Lines that were torn when a broker was killed. No evidence is lost with them.
+    pub torn: u64,
+    /// Verbs that are not known, and how often they stand there.
+    pub unknown: BTreeMap<String, u64>,
+    /// Whether all brokers dealt strictly.
+    pub strict: bool,
+    /// The most workers lost under one request that was dispatched again.
+    pub most_lost: usize,
+}
+
+impl Report {
+    /// The verdict.
+    pub fn verdict(&self) -> Verdict {
+        if self.violation_count() > 0 {
+            Verdict::Refuted
+        } else if self.gaps.is_empty() {
+            Verdict::Proved
+        } else {
+            Verdict::NotProvable
+        }
+    }
+
+    /// Whether nothing is refuted and all is proved but for what was rotated away before the first whole life.
+    pub fn proved_in_part(&self) -> bool {
+        let rotated_away = |gap: &Gap| matches!(gap, Gap::Beginning(_) | Gap::Missing(..));
+        self.violation_count() == 0 && self.counts.lives > 0 && self.gaps.iter().all(rotated_away)
+    }
+
+    /// How many violations there are.
+    pub fn violation_count(&self) -> u64 {
+        self.violated.iter().sum()
+    }
+
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        let counts = &self.counts;
+        let violations: Vec<_> = self
+            .violations
+            .iter()
+            .map(|violation| {
+                json!({
+                    "file": violation.file, "line": violation.line, "what": violation.what,
+                    "promise": name(violation.promise), "text": violation.text,
+                })
+            })
+            .collect();
+        json!({
+            "proved": self.verdict() == Verdict::Proved,
+            "verdict": verdict_word(self.verdict()),
+            "files": self.files,
+            "lines": self.lines,
+            "lives": counts.lives,
+            "clients": {"joined": counts.clients_joined, "left": counts.clients_left},
+            "workers": {
+                "joined": counts.workers_joined, "dropped": counts.workers_dropped, "left": counts.workers_left,
+            },
+            "accepted": counts.accepted,
+            "dispatched": counts.dispatched,
+            "redispatched": counts.redispatched,
+            "returned": counts.returned,
+            "replies": counts.replies,
+            "errors": counts.reply_errors,
+            "expired": counts.expired,
+            "cancelled": counts.cancelled,
+            "poisoned": counts.poisoned,
+            "discarded": counts.discarded,
+            "open": counts.open,
+            "torn": self.torn,
+            "unknown": self.unknown,
+            "promises": Promise::ALL.map(|promise| {
+                json!({"promise": name(promise), "verdict": verdict_word(self.verdict_on(promise)),
+                    "violations": self.violated[promise as usize]})
+            }),
+            "not_provable": self.gaps.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "violation_count": self.violation_count(),
+            "violations": violations,
+        })
+    }
+
+    fn verdict_on(&self, promise: Promise) -> Verdict {
+        match (self.violated[promise as usize], self.gaps.is_empty()) {
+            (0, true) => Verdict::Proved,
+            (0, false) => Verdict::NotProvable,
+            _ => Verdict::Refuted,
+        }
+    }
+
+    /// What there is to say of a promise that was not violated.
+    fn evidence(&self, promise: Promise) -> String {
+        let counts = &self.counts;
+        match promise {
+            Promise::Rotation => {
+                format!("{} dispatches over {} workers, each in its turn", counts.dispatched, counts.workers_joined)
+            }
+            Promise::Requests => {
+                let replies = counts.replies + counts.reply_errors;
+                format!("{} requests accepted, {replies} replies, none twice; {} open", counts.accepted, counts.open)
+            }
+            Promise::Poison if counts.poisoned > 0 => format!("{} given up", counts.poisoned),
+            Promise::Poison => {
+                format!("none given up; {} workers lost under one request at most", self.most_lost)
+            }
+            Promise::Leaving => format!("{} clients left, and what they had asked for with them", counts.clients_left),
+            Promise::Evidence => match self.torn {
+                0 => format!("{} lines", self.lines),
+                torn => format!("{} lines, {torn} torn when a broker ended", self.lines),
+            },
+        }
+    }
+
+    fn title(&self, promise: Promise) -> &'static str {
+        match promise {
+            Promise::Rotation if self.strict => "strict rotation",
+            Promise::Rotation => "rotation",
+            Promise::Requests => "no request lost, no reply doubled",
+            Promise::Poison => "a poison request stops",
+            Promise::Leaving => "a client that leaves",
+            Promise::Evidence => "the log is whole",
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        writeln!(f, "{}, {}, {}", many(self.files, "file"), many(self.lines, "line"), brokers(counts.lives))?;
+        writeln!(f, "  clients     {} joined, {} left", counts.clients_joined, counts.clients_left)?;
+        writeln!(
+            f,
+            "  workers     {} joined, {} dropped, {} left",
+            counts.workers_joined, counts.workers_dropped, counts.workers_left
+        )?;
+        writeln!(
+            f,
+            "  requests    {} accepted, {} expired, {} cancelled, {} given up, {} open",
+            counts.accepted, counts.expired, counts.cancelled, counts.poisoned, counts.open
+        )?;
+        writeln!(f, "  dispatches  {}, {} of them again", counts.dispatched, counts.redispatched)?;
+        writeln!(
+            f,
+            "  replies     {}, {} of them errors; {} late or unwanted",
+            counts.replies + counts.reply_errors,
+            counts.reply_errors,
+            counts.discarded
+        )?;
+        for (verb, count) in &self.unknown {
+            writeln!(f, "  unknown     {verb}: {}, not looked at", many(*count, "line"))?;
+        }
+        for promise in Promise::ALL {
+            let said = match self.verdict_on(promise) {
+                Verdict::Proved => format!("proved: {}", self.evidence(promise)),
+                Verdict::Refuted => format!("refuted, {}", many(self.violated[promise as usize], "violation")),
+                Verdict::NotProvable => format!("not proved; as far as can be seen: {}", self.evidence(promise)),
+            };
+            writeln!(f, "{}: {said}", self.title(promise))?;
+        }
+        for violation in self.violations.iter().take(SHOWN) {
+            writeln!(f, "{}:{}: {}", violation.file.display(), violation.line, violation.what)?;
+            writeln!(f, "    {}", shortened(&violation.text))?;
+        }
+        for gap in &self.gaps {
+            writeln!(f, "can't be proved: {gap}")?;
+        }
+        match self.verdict() {
+            Verdict::Refuted => write!(f, "refuted: {}", many(self.violation_count(), "violation")),
+            verdict => f.write_str(verdict_word(verdict)),
+        }
+    }
+}
+
+fn name(promise: Promise) -> &'static str {
+    match promise {
+        Promise::Rotation => "rotation",
+        Promise::Requests => "requests",
+        Promise::Poison => "poison",
+        Promise::Leaving => "leaving",
+        Promise::Evidence => "evidence",
+    }
+}
+
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Proved => "proved",
+        Verdict::Refuted => "refuted",
+        Verdict::NotProvable => "not provable",
+    }
+}
+
+fn many(count: impl TryInto<u64>, what: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
+fn brokers(lives: u64) -> String {
+    if lives == 1 { "1 life of a broker".into() } else { format!("{lives} lives of a broker") }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.into(),
+    }
+}

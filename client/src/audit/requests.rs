@@ -1,0 +1,277 @@
+//! What becomes of requests in one life of a broker: accepted, held by one worker after the other, ended once.
+
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
+
+use super::findings::{Promise, Spot};
+use super::life::Life;
+use super::line;
+use super::runs::Runs;
+
+/// A request: its client's number and its own.
+pub(super) type Key = (u64, u64);
+
+/// An open request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub pool: usize,
+    pub state: State,
+    /// The workers that were lost while they held it.
+    pub lost: Vec<Rc<str>>,
+}
+
+/// Where an open request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// When it has not been dispatched.
+    Fresh,
+    /// When a lost worker gave it back: the ticket of its first dispatch.
+    Returned(u64),
+    /// When a worker holds it; `order` is the ticket of its first dispatch.
+    InFlight { worker: u64, ticket: u64, order: u64 },
+    /// When the log contradicted itself about it, which has been reported: it may be anywhere.
+    Adrift,
+}
+
+/// As the log writes it.
+pub(super) fn written((client, id): Key) -> String {
+    format!("c{client}#{id}")
+}
+
+impl Life {
+    pub(super) fn accepted(&mut self, requests: &Runs<'_>, pool: &str, spot: &mut Spot<'_>) {
+        self.counts.accepted += requests.count();
+        let pool = self.pool(pool);
+        for run in requests.runs() {
+            let client = run.client;
+            let Some(held) = self.clients.get_mut(&client).map(|client| &mut client.held) else {
+                self.findings.add(spot, Promise::Requests, || format!("requests of c{client}, which is not there"));
+                self.clients.entry(client).or_default();
+                continue;
+            };
+            held.reserve(run.into_iter().size_hint().0);
+            for (_, id) in run {
+                match held.entry(id) {
+                    Entry::Vacant(place) => {
+                        place.insert(Request { pool, state: State::Fresh, lost: Vec::new() });
+                    }
+                    Entry::Occupied(_) => self.findings.add(spot, Promise::Requests, || {
+                        format!("{} is accepted, but is open already", written((client, id)))
+                    }),
+                }
+            }
+        }
+    }
+
+    pub(super) fn replied(&mut self, named: line::Worker<'_>, errors: bool, requests: &Runs<'_>, spot: &mut Spot<'_>) {
+        let count = if errors { &mut self.counts.reply_errors } else { &mut self.counts.replies };
+        *count += requests.count();
+        if !self.knows(named, spot) {
+            for key in requests.each() {
+                self.forget(key);
+            }
+            return;
+        }
+        let number = named.number;
+        for key in requests.each() {
+            let ticket = match self.state(key) {
+                Some(State::InFlight { worker, ticket, .. }) if worker == number => Some(ticket),
+                Some(State::Adrift) => None,
+                state => {
+                    let workers = &self.workers;
+                    self.findings.add(spot, Promise::Requests, || {
+                        let why = match state {
+                            Some(State::InFlight { worker, .. }) => match workers.get(&worker) {
+                                Some(holder) => format!("{} w{worker} holds it", holder.name),
+                                None => format!("w{worker} holds it"),
+                            },
+                            Some(_) => "no worker holds it".into(),
+                            None => "it is not open: it has ended before, or was never accepted".into(),
+                        };
+                        format!("w{number} replies to {}, but {why}", written(key))
+                    });
+                    self.take_back(key);
+                    None
+                }
+            };
+            if let Some(client) = self.clients.get_mut(&key.0) {
+                client.held.remove(&key.1);
+            }
+            if let (Some(ticket), Some(worker)) = (ticket, self.workers.get_mut(&number)) {
+                worker.in_flight.remove(&ticket);
+            }
+        }
+    }
+
+    pub(super) fn discarded(
+        &mut self,
+        named: Option<line::Worker<'_>>,
+        late: u64,
+        requests: &Runs<'_>,
+        spot: &mut Spot<'_>,
+    ) {
+        self.counts.discarded += late + requests.count();
+        let Some(named) = named else { return };
+        if !self.knows(named, spot) {
+            return;
+        }
+        let number = named.number;
+        for key in requests.each() {
+            let worker = self.workers.get_mut(&number).expect("it is known");
+            match worker.unwanted.entry(key) {
+                Entry::Occupied(mut count) => {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                    worker.unwanted_count -= 1;
+                }
+                Entry::Vacant(_) => self.findings.add(spot, Promise::Requests, || {
+                    format!("the result of {} is discarded, but w{number} held nothing unwanted of it", written(key))
+                }),
+            }
+        }
+    }
+
+    /// Requests end without a result of a worker's.
+    pub(super) fn ended(&mut self, requests: &Runs<'_>, how: &str, spot: &mut Spot<'_>) {
+        for key in requests.each() {
+            if !self.forget(key) {
+                self.findings.add(spot, Promise::Requests, || {
+                    format!("{} {how}, but is not open: it has ended before, or was never accepted", written(key))
+                });
+            }
+        }
+    }
+
+    pub(super) fn dropped(&mut self, named: line::Worker<'_>, returned: u64, requests: &Runs<'_>, spot: &mut Spot<'_>) {
+        self.counts.workers_dropped += 1;
+        self.counts.returned += requests.count();
+        if !self.knows(named, spot) {
+            return requests.each().for_each(|key| self.set_adrift(key));
+        }
+        let number = named.number;
+        let worker = self.remove_worker(number);
+        if returned != requests.count() {
+            self.findings
+                .add(spot, Promise::Requests, || format!("{} requests are named, not {returned}", requests.count()));
+        }
+        let mut named = requests.each();
+        for &key in worker.in_flight.values() {
+            let name = named.next();
+            if name != Some(key) {
+                self.findings.add(spot, Promise::Requests, || match name {
+                    Some(name) => format!("w{number} gives back {} where {} is next", written(name), written(key)),
+                    None => format!("w{number} held {}, which is not given back", written(key)),
+                });
+            }
+            self.give_back(key, &worker.name);
+        }
+        if let Some(name) = named.next() {
+            self.findings.add(spot, Promise::Requests, || {
+                format!("w{number} gives back {}, which it does not hold", written(name))
+            });
+        }
+    }
+
+    fn give_back(&mut self, key: Key, from: &Rc<str>) {
+        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.get_mut(&key.1)) else { return };
+        if let State::InFlight { order, .. } = request.state {
+            request.lost.push(Rc::clone(from));
+            request.state = State::Returned(order);
+            self.pools[request.pool].returned.insert(order, key);
+        }
+    }
+
+    pub(super) fn poisoned(&mut self, requests: &Runs<'_>, workers: &str, spot: &mut Spot<'_>) {
+        self.counts.poisoned += requests.count();
+        for key in requests.each() {
+            let held = self.clients.get(&key.0).and_then(|client| client.held.get(&key.1));
+            let (state, lost) = match held {
+                Some(request) => (Some(request.state), request.lost.clone()),
+                None => (None, Vec::new()),
+            };
+            if !matches!(state, Some(State::Returned(_) | State::Adrift)) {
+                self.findings.add(spot, Promise::Poison, || {
+                    format!("{} is given up, but was not given back by a lost worker", written(key))
+                });
+            } else if lost.join(",") != workers && state != Some(State::Adrift) {
+                self.findings.add(spot, Promise::Poison, || {
+                    format!("{} was lost with {}, not with {workers}", written(key), lost.join(","))
+                });
+            } else if state != Some(State::Adrift) {
+                self.compares_limit(lost.len(), key, spot);
+            }
+            self.forget(key);
+        }
+    }
+
+    /// All are given up after equally many lost workers, and none is dispatched again after so many.
+    fn compares_limit(&mut self, lost: usize, key: Key, spot: &mut Spot<'_>) {
+        let most = self.dispatched_after;
+        let limit = *self.given_up_after.get_or_insert(lost);
+        if limit != lost {
+            self.findings.add(spot, Promise::Poison, || {
+                format!("{} is given up after {lost} workers were lost, another was after {limit}", written(key))
+            });
+        } else if most >= lost {
+            self.findings.add(spot, Promise::Poison, || {
+                format!(
+                    "{} is given up after {lost} workers were lost, another was dispatched again after {most}",
+                    written(key)
+                )
+            });
+        }
+    }
+
+    pub(super) fn state(&self, key: Key) -> Option<State> {
+        self.clients.get(&key.0)?.held.get(&key.1).map(|request| request.state)
+    }
+
+    /// The log has contradicted itself about this request.
+    pub(super) fn set_adrift(&mut self, key: Key) {
+        self.take_back(key);
+        if let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.get_mut(&key.1)) {
+            request.state = State::Adrift;
+        }
+    }
+
+    /// Takes the request out of wherever it is held or waits.
+    pub(super) fn take_back(&mut self, key: Key) {
+        let Some(request) = self.clients.get(&key.0).and_then(|client| client.held.get(&key.1)) else { return };
+        match request.state {
+            State::InFlight { worker, ticket, .. } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.in_flight.remove(&ticket);
+                }
+            }
+            State::Returned(order) => drop(self.pools[request.pool].returned.remove(&order)),
+            State::Fresh | State::Adrift => {}
+        }
+    }
+
+    /// Takes an open request out of everything, because it has ended; what a worker computes of it is unwanted. False if it
+    /// is not open.
+    pub(super) fn forget(&mut self, key: Key) -> bool {
+        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.remove(&key.1)) else {
+            return false;
+        };
+        self.let_go(key, &request);
+        true
+    }
+
+    /// The same of a request that is no longer in its client's table.
+    pub(super) fn let_go(&mut self, key: Key, request: &Request) {
+        match request.state {
+            State::InFlight { worker, ticket, .. } => {
+                let Some(worker) = self.workers.get_mut(&worker) else { return };
+                if worker.in_flight.remove(&ticket).is_some() {
+                    *worker.unwanted.entry(key).or_default() += 1;
+                    worker.unwanted_count += 1;
+                }
+            }
+            State::Returned(order) => drop(self.pools[request.pool].returned.remove(&order)),
+            State::Fresh | State::Adrift => {}
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The life of one request, as the log tells it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::files::{self, Error};
+use super::line::{self, Event, Line, Worker};
+use super::requests::{Key, written};
+
+/// Something that happened to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// When, as the log writes it.
+    pub time: String,
+    /// In which life of the broker, counted from 1 (0: one whose beginning is not in the log).
+    pub life: u64,
+    /// What.
+    pub what: String,
+}
+
+/// What became of a request, and of others of that number in other lives of a broker.
+#[derive(Clone, Debug)]
+pub struct Story {
+    key: Key,
+    /// What happened, in order.
+    pub steps: Vec<Step>,
+    /// Each request's end, in a sentence.
+    pub ends: Vec<String>,
+}
+
+/// Tells what became of request `id` of client connection `client`. No steps: it is not in the log.
+pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error> {
+    let mut teller = Teller {
+        key: (client, id),
+        life: 0,
+        joined: None,
+        open: None,
+        story: Story { key: (client, id), steps: Vec::new(), ends: Vec::new() },
+    };
+    for source in files::sources(logs)? {
+        files::read(&source.path, |_, bytes, _| {
+            let text = String::from_utf8_lossy(bytes);
+            if line::begun_behind(&text).is_some() {
+                teller.begins_life();
+            } else if let Some(line) = Line::parse(&text) {
+                teller.hears(&line);
+            }
+            true
+        })?;
+    }
+    teller.ends("open at the end of the log");
+    Ok(teller.story)
+}
+
+/// A request that has not ended.
+struct Open {
+    accepted: SystemTime,
+    dispatched: u32,
+}
+
+struct Teller {
+    key: Key,
+    life: u64,
+    /// When its client joined, until there is more to tell.
+    joined: Option<Step>,
+    open: Option<Open>,
+    story: Story,
+}
+
+impl Teller {
+    fn hears(&mut self, line: &Line<'_>) {
+        let key = self.key;
+        match line.event {
+            Event::Listening { .. } => self.begins_life(),
+            Event::ClientJoined { client, name } if client == key.0 => {
+                self.joined = Some(self.step(line, format!("client {name} joined as c{client}")));
+            }
+            Event::Accept { requests, pool } if requests.position(key).is_some() => {
+                self.open = Some(Open { accepted: line.time(), dispatched: 0 });
+                self.tells(line, format!("accepted for pool {pool}"));
+            }
+            Event::Dispatch { worker, again, tickets, requests } => {
+                let Some(position) = requests.position(key) else { return };
+                let ticket = tickets.at(position).map(|ticket| format!("t{ticket}")).unwrap_or_default();
+                let how = if again { "dispatched again" } else { "dispatched" };
+                self.open.get_or_insert(Open { accepted: line.time(), dispatched: 0 }).dispatched += 1;
+                self.tells(line, format!("{how} to {} as {ticket}", named(worker)));
+            }
+            Event::Dropped { worker, requests, reason, .. } if requests.position(key).is_some() => {
+                self.tells(line, format!("given back: {} was dropped, {reason}", named(worker)));
+            }
+            Event::Reply { worker, errors, requests } if requests.position(key).is_some() => {
+                let how = if errors { "answered with an error" } else { "answered" };
+                self.tells_end(line, &format!("{how} by {}", named(worker)));
+            }
+            Event::Expire { requests } if requests.position(key).is_some() => self.tells_end(line, "expired"),
+            Event::Cancel { requests } if requests.position(key).is_some() => {
+                self.tells_end(line, "cancelled by its client");
+            }
+            Event::Poison { request, workers } if request.position(key).is_some() => {
+                self.tells_end(line, &format!("given up: {workers} were lost while they held it"));
+            }
+            Event::ClientLeft { client, reason, .. } if client == key.0 && self.open.is_some() => {
+                self.tells_end(line, &format!("forgotten: its client left, {reason}"));
+            }
+            Event::Discard { worker: Some(worker), requests, .. } if requests.position(key).is_some() => {
+                self.tells(line, format!("the result of {} was discarded", named(worker)));
+            }
+            _ => {}
+        }
+    }
+
+    fn begins_life(&mut self) {
+        self.ends("open when the broker ended: its client sends it to the next");
+        self.life += 1;
+        self.joined = None;
+    }
+
+    fn step(&self, line: &Line<'_>, what: String) -> Step {
+        Step { time: line.written_time().into(), life: self.life, what }
+    }
+
+    fn tells(&mut self, line: &Line<'_>, what: String) {
+        self.story.steps.extend(self.joined.take());
+        self.story.steps.push(self.step(line, what));
+    }
+
+    fn tells_end(&mut self, line: &Line<'_>, what: &str) {
+        self.tells(line, what.into());
+        let after = self.open.as_ref().and_then(|open| line.time().duration_since(open.accepted).ok());
+        let after = after.map(|after| format!(" after {:.3} ms", after.as_secs_f64() * 1000.0));
+        self.ends(&format!("{what}{}", after.unwrap_or_default()));
+    }
+
+    fn ends(&mut self, how: &str) {
+        let Some(open) = self.open.take() else { return };
+        let times = match open.dispatched {
+            0 => "never dispatched".into(),
+            1 => "dispatched once".into(),
+            times => format!("dispatched {times} times"),
+        };
+        self.story.ends.push(format!("{}: {times}, {how}", written(self.key)));
+    }
+}
+
+impl Story {
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        let steps = self.steps.iter().map(|step| json!({"time": step.time, "life": step.life, "what": step.what}));
+        json!({"request": written(self.key), "steps": steps.collect::<Vec<_>>(), "ends": self.ends})
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut life = None;
+        for step in &self.steps {
+            if life.replace(step.life) != Some(step.life) {
+                writeln!(f, "life {} of the broker", step.life)?;
+            }
+            writeln!(f, "  {}  {}", step.time, step.what)?;
+        }
+        if self.steps.is_empty() {
+            return write!(f, "{} is not in the log", written(self.key));
+        }
+        f.write_str(&self.ends.join("\n"))
+    }
+}
+
+fn named(worker: Worker<'_>) -> String {
+    format!("{} w{}", worker.name, worker.number)
+}

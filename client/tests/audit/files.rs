@@ -1,0 +1,201 @@
+//! Logs in several files, torn, cut short and with their beginnings gone.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use giostra_client::audit::{Gap, Promise, Verdict, audit, story};
+
+use super::{audit_lines, audit_text, expect_proved, expect_refuted, written};
+
+const BEGIN: [&str; 4] = [
+    "listening frontend=a backend=b rotation=strict log=l pid=1",
+    "joined worker-1 w1 pool=p threads=1 window=3 seats=1",
+    "joined worker-2 w2 pool=p threads=1 window=3 seats=2",
+    "client-joined c1 n",
+];
+
+const DEALT: [&str; 4] = [
+    "accept c1#1..4 pool=p",
+    "dispatch worker-1 w1 t1..3/2 c1#1..3/2",
+    "dispatch worker-2 w2 t2..4/2 c1#2..4/2",
+    "reply worker-1 w1 c1#1",
+];
+
+fn life() -> String {
+    written(&BEGIN) + &written(&DEALT)
+}
+
+#[test]
+fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
+    let whole = life();
+    for cut in 1..30 {
+        let torn = &whole[..whole.len() - cut];
+        let report = audit_text(torn);
+        expect_proved(&report);
+        assert_eq!(report.torn, 1);
+        // The next broker's first line stands right behind it.
+        let report = audit_text(&[torn, &whole].concat());
+        expect_proved(&report);
+        assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
+    }
+    // Or on a line of its own.
+    let report = audit_text(&[&whole[..whole.len() - 5], "\n", &whole].concat());
+    expect_proved(&report);
+    assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
+}
+
+#[test]
+fn a_line_torn_in_the_middle_of_a_life_refutes() {
+    let torn = life().replace("accept c1#1..4 pool=p", "accept c1#1..4 po");
+    let report = audit_text(&torn);
+    expect_refuted(&report, Promise::Evidence, "the line can't be read");
+    assert_eq!((report.violations[0].line, report.violations[0].text.len()), (5, 51));
+    let report = audit_text(&life().replace("reply worker-1", "reply\u{0} worker-1\u{fffd}\nx\ny"));
+    assert_eq!(report.violated[Promise::Evidence as usize], 1, "{report}");
+}
+
+#[test]
+fn the_last_pass_of_a_killed_broker_may_be_there_in_part_and_none_of_it_was_sent() {
+    let begun = [&BEGIN[..], &DEALT[..1]].concat();
+    expect_proved(&audit_lines(&[&begun[..], &DEALT[1..2]].concat()));
+    // Not if the missing line would have stood before one that is there.
+    let report = audit_lines(&[&begun[..], &DEALT[2..3]].concat());
+    expect_refuted(&report, Promise::Rotation, "t1 is missing before t2");
+    // And not if the broker went on.
+    let report = audit_lines(&[&begun[..], &DEALT[1..2], &DEALT[3..]].concat());
+    expect_refuted(&report, Promise::Rotation, "t2 is missing before t3");
+    let report = audit_lines(&[&begun[..], &DEALT[1..2], &["stopped"]].concat());
+    expect_refuted(&report, Promise::Rotation, "t2 is missing before t3");
+}
+
+#[test]
+fn each_life_begins_anew() {
+    let report = audit_text(&(life() + &life()));
+    expect_proved(&report);
+    assert_eq!((report.counts.lives, report.counts.accepted, report.counts.open), (2, 8, 6));
+    let report = audit_text(&(life() + &written(&["stopped", "accept c1#9 pool=p"])));
+    assert!(report.violations.iter().any(|violation| violation.what == "the broker had stopped before"), "{report}");
+}
+
+/// A folder with a life's lines in rotated files, one line each, and their paths in order.
+fn rotated() -> (tempfile::TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = life();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    let mut files = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let number = if number + 1 == lines.len() { "CURRENT".into() } else { format!("{number:05}") };
+        files.push(folder.path().join(format!("broker_r{number}.log")));
+        fs::write(files.last().unwrap(), line).unwrap();
+    }
+    symlink("broker_rCURRENT.log", folder.path().join("broker.log")).unwrap();
+    fs::write(folder.path().join("notes.txt"), "not a log").unwrap();
+    (folder, files)
+}
+
+#[test]
+fn a_folder_is_all_of_its_files_in_their_order() {
+    let (folder, mut files) = rotated();
+    let report = audit(&[folder.path().into()]).unwrap();
+    expect_proved(&report);
+    assert_eq!((report.files, report.lines), (8, 8));
+    // One by one, backwards, some of them twice.
+    files.reverse();
+    files.extend([folder.path().join("broker.log"), folder.path().join("./broker_r00003.log")]);
+    let report = audit(&files).unwrap();
+    expect_proved(&report);
+    assert_eq!(report.files, 8);
+    assert!(audit(&[folder.path().join("none.log")]).is_err());
+    assert!(audit(&[tempfile::tempdir().unwrap().path().into()]).is_err());
+}
+
+#[test]
+fn logs_of_other_names_are_ordered_by_their_first_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.log", "b.log"].map(|name| folder.path().join(name));
+    fs::write(&b, written(&BEGIN)).unwrap();
+    fs::write(&a, written(&DEALT).replace("10:45", "10:46")).unwrap();
+    expect_proved(&audit(&[a, b]).unwrap());
+}
+
+#[test]
+fn a_missing_beginning_is_not_proved_and_not_refuted() {
+    let (folder, files) = rotated();
+    fs::remove_file(&files[0]).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::Beginning(7)][..]));
+    assert!(!report.proved_in_part());
+    // What is whole after it is audited.
+    let text = fs::read_to_string(&files[7]).unwrap();
+    fs::write(&files[7], text.clone() + &life()).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 1));
+    assert!(report.proved_in_part());
+    fs::write(&files[7], text + &life().replace("t2..4/2", "t2..6/4")).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert!(report.verdict() == Verdict::Refuted && !report.proved_in_part());
+}
+
+#[test]
+fn a_file_missing_in_the_middle_is_named() {
+    let (folder, files) = rotated();
+    fs::remove_file(&files[5]).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    let [Gap::Missing(missing, 2)] = &report.gaps[..] else { panic!("{report}") };
+    assert_eq!(missing.file_name(), files[5].file_name());
+}
+
+#[test]
+fn a_log_without_dispatches_proves_nothing() {
+    let lines =
+        life().lines().filter(|line| !line.contains(" DEBUG ")).map(|line| format!("{line}\n")).collect::<String>();
+    let lost = "2026-11-23T10:45:56.824140Z WARN  dropped worker-1 w1 returned=1 c1#3 reason=x\n";
+    let report = audit_text(&(lines + lost));
+    assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::NoDetail(1)][..]));
+    assert!(!report.proved_in_part());
+    assert_eq!(audit_text("").gaps, [Gap::Nothing]);
+    // Without clients there was nothing to dispatch.
+    expect_proved(&audit_lines(&BEGIN[..3]));
+}
+
+#[test]
+fn unknown_verbs_are_counted_and_pass() {
+    let report = audit_text(&(life() + &written(&["sang a song", "sang another", "busy c1 count=3"])));
+    expect_proved(&report);
+    assert_eq!(report.unknown.into_iter().collect::<Vec<_>>(), [("sang".to_string(), 2)]);
+}
+
+#[test]
+fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let lost = [
+        "dropped worker-1 w1 returned=1 c1#3 reason=connection broke",
+        "redispatch worker-2 w2 t5 c1#3",
+        "reply-error worker-2 w2 c1#2..4",
+    ];
+    fs::write(&file, life() + &written(&lost).replace("56.824", "56.827") + &life()).unwrap();
+    let story_of = |request| story(std::slice::from_ref(&file), request).unwrap();
+    let told = story_of((1, 3));
+    let steps: Vec<_> = told.steps.iter().map(|step| (step.life, step.what.as_str())).collect();
+    let first = [
+        (1, "client n joined as c1"),
+        (1, "accepted for pool p"),
+        (1, "dispatched to worker-1 w1 as t3"),
+        (1, "given back: worker-1 w1 was dropped, connection broke"),
+        (1, "dispatched again to worker-2 w2 as t5"),
+        (1, "answered with an error by worker-2 w2"),
+    ];
+    assert_eq!(steps[..6], first);
+    assert_eq!(steps[6..], [1, 2, 3].map(|step: usize| (2, first[step - 1].1)));
+    assert_eq!(
+        told.ends,
+        [
+            "c1#3: dispatched 2 times, answered with an error by worker-2 w2 after 3.000 ms",
+            "c1#3: dispatched once, open at the end of the log"
+        ]
+    );
+    assert!(story_of((1, 5)).steps.is_empty() && story_of((2, 1)).to_string().ends_with("is not in the log"));
+}

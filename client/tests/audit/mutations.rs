@@ -1,0 +1,103 @@
+//! The proof that the audit can fail: logs of the broker's own core are proved, and are refuted when any one of the lines
+//! that matter is removed, doubled or attributed to another worker.
+
+use std::collections::BTreeSet;
+
+use giostra_broker::rotation::Rotation;
+use giostra_client::audit::Verdict;
+
+use super::core::log_of;
+use super::{audit_lines, expect_proved};
+
+const ROTATIONS: [Rotation; 2] = [Rotation::Strict, Rotation::Available];
+
+/// The logs whose lines are changed one by one.
+fn logs() -> impl Iterator<Item = Vec<String>> {
+    (0..4).map(|seed| log_of(seed, ROTATIONS[seed as usize % 2], 100))
+}
+
+fn verb(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
+}
+
+fn is_dispatch(line: &str) -> bool {
+    matches!(verb(line), "dispatch" | "redispatch")
+}
+
+fn expect_refuted(lines: &[String], what: &str, line: &str) {
+    let report = audit_lines(lines);
+    assert_eq!(report.verdict(), Verdict::Refuted, "{what}: {line}\n{report}\n{}", lines.join("\n"));
+}
+
+#[test]
+fn logs_of_the_brokers_own_core_are_proved() {
+    let mut verbs = BTreeSet::new();
+    for seed in 0..100 {
+        for rotation in ROTATIONS {
+            let lines = log_of(seed, rotation, 400);
+            let report = audit_lines(&lines);
+            assert_eq!(report.verdict(), Verdict::Proved, "seed {seed}, {rotation}: {report}\n{}", lines.join("\n"));
+            verbs.extend(lines.iter().map(|line| verb(line).to_string()));
+        }
+    }
+    let all = "accept cancel client-joined client-left closing discard dispatch dropped expire joined leaving left listening \
+               poison redispatch reply reply-error stopped";
+    assert_eq!(verbs.into_iter().collect::<Vec<_>>().join(" "), all, "everything has happened");
+}
+
+#[test]
+fn any_line_of_those_that_matter_removed_refutes() {
+    for lines in logs() {
+        expect_proved(&audit_lines(&lines));
+        for (at, line) in lines.iter().enumerate() {
+            let matters = is_dispatch(line)
+                || matches!(
+                    verb(line),
+                    "joined"
+                        | "client-joined"
+                        | "dropped"
+                        | "leaving"
+                        | "accept"
+                        | "reply"
+                        | "reply-error"
+                        | "poison"
+                        | "expire"
+                );
+            if matters {
+                let mut rest = lines.clone();
+                rest.remove(at);
+                expect_refuted(&rest, "removed", line);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_line_of_those_that_matter_doubled_refutes() {
+    for lines in logs() {
+        for (at, line) in lines.iter().enumerate() {
+            let matters = !matches!(verb(line), "listening" | "discard" | "closing");
+            if matters {
+                let mut doubled = lines.clone();
+                doubled.insert(at, line.clone());
+                expect_refuted(&doubled, "doubled", line);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_dispatch_attributed_to_another_worker_refutes() {
+    for lines in logs() {
+        let label = |line: &str| line.split(' ').skip(1).take(2).collect::<Vec<_>>().join(" ");
+        let labels: Vec<_> = lines.iter().filter(|line| verb(line) == "joined").map(|line| label(line)).collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_dispatch(line)) {
+            let own = label(line);
+            for other in labels.iter().filter(|&other| *other != own) {
+                let mut swapped = lines.clone();
+                swapped[at] = line.replacen(&own, other, 1);
+                expect_refuted(&swapped, &format!("given to {other}"), line);
+            }
+        }
+    }
+}
