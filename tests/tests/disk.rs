@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use giostra_tests::evidence::Line;
+use giostra_client::audit::{Event, Line};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System, test, trials};
 use tempfile::TempDir;
@@ -44,7 +44,7 @@ fn a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so() -> Re
     ensure!(lost > 0, "{gap}");
     assert_eq!(system.broker().stderr().matches("is written again").count(), 1);
     // What there is, is whole, on both sides of the gap.
-    system.log().lines().try_for_each(|line| Line::parse(line).map(drop))?;
+    system.log().lines().try_for_each(|line| Line::parse(line).map(drop).with_context(|| line.to_string()))?;
     Ok(())
 }
 
@@ -59,10 +59,10 @@ fn after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line() -> Result<()> {
     system.start_broker()?;
     system.wait_for_registration(1, 2)?;
     let log = system.log();
-    let unreadable = log.lines().filter(|line| Line::parse(line).is_err() || line.matches("Z ").count() > 1).count();
+    let unreadable = log.lines().filter(|line| Line::parse(line).is_none() || line.matches("Z ").count() > 1).count();
     ensure!(unreadable <= 1, "{unreadable} lines can't be read");
     let listening =
-        log.lines().filter_map(|line| Line::parse(line).ok()).filter(|line| line.verb == "listening").count();
+        log.lines().filter_map(Line::parse).filter(|line| matches!(line.event, Event::Listening { .. })).count();
     assert_eq!(listening, 2);
     Ok(())
 }
@@ -75,7 +75,7 @@ fn a_log_folder_that_is_taken_away_is_made_anew() -> Result<()> {
         system.random(&["10"]).expect("the broker serves on");
         line(&system, " log-gap ")
     })?;
-    Line::parse(&gap)?;
+    Line::parse(&gap).with_context(|| gap.clone())?;
     let before = system.log().len();
     system.random(&["10"])?;
     ensure!(system.log().len() > before);

@@ -58,21 +58,25 @@ impl Journal {
             .any(|(name, span)| name == who && self.wall(span.from) <= at && at <= self.wall(span.to) + before)
     }
 
-    /// How much of a silence falls into no stall at all, a worker's counting for `noticed_after` at most.
+    /// How much of a silence falls into no stall at all. A worker's stall counts for `noticed_after` at most, in which the
+    /// broker itself does not stall.
     pub fn unexplained(&self, silence: &Silence, noticed_after: Duration) -> Duration {
-        let mut spans: Vec<_> = self
-            .closed
-            .iter()
-            .map(|(who, Span { from, to })| {
-                let to = if who == "broker" { *to } else { (*to).min(*from + noticed_after) };
-                (*from, to)
-            })
-            .collect();
-        spans.sort_unstable();
+        let (mut broker, workers): (Vec<_>, Vec<_>) = self.closed.iter().partition(|(who, _)| who == "broker");
+        broker.sort_unstable_by_key(|(_, span)| span.from);
+        let noticed = workers.into_iter().map(|(_, span)| {
+            let mut until = span.from + noticed_after;
+            for (_, stall) in broker.iter().filter(|(_, stall)| stall.to > span.from) {
+                if stall.from < until {
+                    until = stall.to + noticed_after;
+                }
+            }
+            Span { from: span.from, to: span.to.min(until) }
+        });
+        let mut spans: Vec<_> = noticed.chain(broker.iter().map(|(_, span)| *span)).collect();
+        spans.sort_unstable_by_key(|span| span.from);
         let (mut reached, mut unexplained) = (silence.from, Duration::ZERO);
-        for (from, to) in spans {
-            let from = from.min(silence.to);
-            unexplained += from.saturating_duration_since(reached);
+        for Span { from, to } in spans {
+            unexplained += from.min(silence.to).saturating_duration_since(reached);
             reached = reached.max(to);
         }
         unexplained + silence.to.saturating_duration_since(reached)
@@ -93,7 +97,9 @@ mod tests {
         let mut journal = Journal::create(folder.path())?;
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        for (who, from, to) in [("worker-1", 100, 2000), ("broker", 1500, 1600), ("broker", 1550, 1700)] {
+        let stalls = [("worker-1", 100, 2000), ("broker", 1500, 1600), ("broker", 1550, 1700)];
+        // Frozen while the broker is: noticed some time after the broker's thaw.
+        for (who, from, to) in stalls.into_iter().chain([("broker", 7000, 8000), ("worker-1", 7500, 9900)]) {
             journal.closed.push((who.into(), Span { from: at(from), to: at(to) }));
         }
         let unexplained = |from, to| {
@@ -104,6 +110,7 @@ mod tests {
         assert_eq!(unexplained(200, 600), 0);
         assert_eq!(unexplained(50, 950), 100);
         assert_eq!(unexplained(0, 1800), 100 + 600 + 100);
+        assert_eq!(unexplained(7000, 9000), 200);
         assert_eq!(unexplained(5000, 5010), 10);
         Ok(())
     }
