@@ -178,6 +178,8 @@ struct Worker {
     threads: u32,
     window: usize,
     leaving: bool,
+    /// Whether it holds a request that is to be with a worker alone.
+    alone: bool,
     /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
     in_flight: NumberedQueue<Flight>,
     liveness: Liveness,
@@ -241,18 +243,29 @@ impl Request {
         self.time_limit.map(|limit| self.accepted + limit)
     }
 
+    /// Whether the next loss of its worker would be its last. It is then dealt to a worker that holds nothing else: it may be
+    /// what ends them, or one of the many that were with it.
+    fn has_last_chance(&self, max_attempts: u32) -> bool {
+        !self.lost.is_empty() && self.lost.len() as u64 + 1 >= u64::from(max_attempts)
+    }
+
     fn trace(&self, worker: Label, now: Instant) -> Trace {
         let dispatched = self.dispatched.unwrap_or(now);
         Trace {
             worker,
             attempts: self.attempts,
-            waited_us: micros(dispatched - self.accepted),
+            waited_us: micros(dispatched.saturating_duration_since(self.accepted)),
             took_us: micros(now.saturating_duration_since(dispatched)),
         }
     }
 }
 
 impl Worker {
+    /// Whether it may be handed one more request; or one that is to be with it alone.
+    fn has_room(&self, alone: bool) -> bool {
+        if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window && !self.alone }
+    }
+
     fn label(&self, number: WorkerNumber) -> WorkerLabel {
         WorkerLabel { name: self.name.clone(), number }
     }

@@ -45,6 +45,11 @@ impl Pending {
         !self.returned.is_empty()
     }
 
+    /// The first of those that were given back.
+    pub fn first_returned(&self) -> Option<RequestKey> {
+        self.returned.first_key_value().map(|(_, &request)| request)
+    }
+
     /// Adds a request.
     pub fn push(&mut self, place: Place, client: ClientNumber, request: RequestKey) {
         match place {

@@ -141,7 +141,7 @@ impl<'a> Server<'a> {
     /// Whether there was something to do.
     fn turn(&mut self, now: Instant) -> anyhow::Result<bool> {
         let from_workers = self.hear_workers(now)?;
-        let from_clients = self.hear_clients(now)?;
+        let from_clients = self.hear_clients()?;
         // A pong may be among what has not been read yet.
         if from_workers < MESSAGES_A_TURN || self.turns_without_clock >= TURNS_WITHOUT_CLOCK {
             self.turns_without_clock = 0;
@@ -170,9 +170,11 @@ impl<'a> Server<'a> {
         Ok(MESSAGES_A_TURN)
     }
 
-    fn hear_clients(&mut self, now: Instant) -> anyhow::Result<usize> {
+    fn hear_clients(&mut self) -> anyhow::Result<usize> {
         for heard in 0..MESSAGES_A_TURN {
             let Some((from, frames)) = socket::receive_from(&self.frontend)? else { return Ok(heard) };
+            // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
+            let now = Instant::now();
             match FromClient::decode(&frames) {
                 Ok(message) => {
                     if message == FromClient::Disconnected {

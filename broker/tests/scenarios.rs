@@ -457,6 +457,27 @@ fn a_leaving_worker_that_dies_first_loses_nothing() {
 }
 
 #[test]
+fn a_request_has_its_last_chance_with_a_worker_that_holds_nothing_else() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=4);
+    world.lose("1");
+    world.lose("2");
+    // Two and four were lost once, one and three twice. Whoever ends the third worker, ends it alone.
+    world.join("3");
+    assert_eq!(world.holding("3"), [1]);
+    world.join("4");
+    assert_eq!(world.holding("4"), [2], "the turn goes on, as far as there is an empty seat for those to come");
+    world.lose("3");
+    assert_eq!(world.logged("poison"), ["poison c1#1 workers=worker-1,worker-2,worker-3"]);
+    while !world.held.is_empty() {
+        world.reply("4");
+    }
+    world.submit("c", 5..=6);
+    world.reply("4");
+    assert_eq!(world.answered(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn a_worker_can_be_drained_by_its_name() {
     let mut world = World::with_workers(2);
     world.client_says("c", FromClient::Drain { worker: "worker-1".into() });

@@ -18,7 +18,7 @@ use crate::wire::Frames;
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// The first and the longest pause between two attempts to connect; libzmq doubles it in between.
-const RECONNECT: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+const RECONNECT: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
 /// How long an attempt to connect may take: an unplugged host answers nothing at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

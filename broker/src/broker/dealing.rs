@@ -66,12 +66,10 @@ impl Broker {
         let mut hands: Vec<(WorkerNumber, Hand)> = Vec::new();
         let mut dealt = 0;
         while !pool.pending.is_empty() && pool.pending.has_returned() == again {
+            let first = pool.pending.first_returned();
+            let alone = first.is_some_and(|key| self.requests[key.0].has_last_chance(self.settings.max_attempts));
             let workers = &self.workers;
-            let has_room = |number| {
-                let worker = &workers[&number];
-                worker.in_flight.len() < worker.window
-            };
-            let Some(number) = pool.ring.turn(rotation, has_room) else { break };
+            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else { break };
             let key = pool.pending.pop().expect("it is not empty");
             self.pending -= 1;
             self.last_ticket += 1;
@@ -94,6 +92,7 @@ impl Broker {
                 batched.push(number);
             }
             worker.in_flight.push(ticket, Flight::Wanted(key));
+            worker.alone = alone;
             worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
 
             let index = match rotation {

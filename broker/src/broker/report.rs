@@ -69,6 +69,7 @@ impl Broker {
             assert_eq!(self.worker_of.get(&worker.identity), Some(number));
             assert!(self.pings.contains(&(worker.liveness.due(), *number)), "{number} is never pinged");
             assert!(worker.in_flight.len() <= worker.window, "{number} has more than its window");
+            assert!(!worker.alone || worker.in_flight.len() == 1, "{number} has {} alone", worker.in_flight.len());
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
             let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&seat| seat == number).count();
             assert_eq!(seated, usize::from(!worker.leaving), "{number} has {seated} seats");
@@ -109,10 +110,9 @@ impl Broker {
         for (key, pool) in &self.pools {
             assert!(pool.workers > 0 || !pool.pending.is_empty(), "pool {} is empty", pool.name);
             assert_eq!(pool.workers, self.workers.values().filter(|worker| worker.pool.0 == key).count());
-            let room = pool.ring.seats().iter().all(|seat| {
-                let worker = &self.workers[seat];
-                worker.in_flight.len() < worker.window
-            });
+            let first = pool.pending.first_returned();
+            let alone = first.is_some_and(|key| self.requests[key.0].has_last_chance(self.settings.max_attempts));
+            let room = pool.ring.seats().iter().all(|seat| self.workers[seat].has_room(alone));
             let idle = !pool.ring.seats().is_empty() && room && !self.closing;
             assert!(
                 !idle || pool.pending.is_empty(),

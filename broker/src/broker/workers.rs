@@ -156,6 +156,7 @@ impl Broker {
             threads,
             window,
             leaving: false,
+            alone: false,
             in_flight: NumberedQueue::default(),
             liveness,
             registered: now,
@@ -207,6 +208,7 @@ impl Broker {
         self.totals.discarded += unwanted.len() + late;
         let worker = self.worker(number);
         worker.answered += answered;
+        worker.alone &= !worker.in_flight.is_empty();
         let (label, pool, finished) =
             (worker.label(number), worker.pool, worker.leaving && worker.in_flight.is_empty());
         for (errors, requests) in [(false, results), (true, errors)] {

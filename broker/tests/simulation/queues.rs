@@ -33,6 +33,11 @@ impl Queues {
         assert_eq!(self.returned.insert(order, key), None);
     }
 
+    /// The first of those that were given back.
+    pub fn first_returned(&self) -> Option<Key> {
+        self.returned.values().next().copied()
+    }
+
     /// Takes the one that is to be dispatched next; whether it was given back.
     pub fn next(&mut self) -> Option<(Key, bool)> {
         if let Some((_, key)) = self.returned.pop_first() {

@@ -67,6 +67,8 @@ struct Worker {
     pool: String,
     window: usize,
     leaving: bool,
+    /// Whether it is to hold one request only.
+    alone: bool,
     /// By ticket: which request, and whether somebody still waits for it.
     in_flight: BTreeMap<u64, (Key, bool)>,
     /// Its pings: how many are out, the last one's number, and when that was.

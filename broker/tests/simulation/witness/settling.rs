@@ -91,12 +91,15 @@ impl Witness {
 
             let request = self.requests.get_mut(&key).expect("what is pending is held");
             assert!(request.lost.len() < self.settings.max_attempts as usize, "{key:?} ought to have been given up");
+            let alone = !request.lost.is_empty() && request.lost.len() + 1 == self.settings.max_attempts as usize;
             request.attempts += 1;
             request.order.get_or_insert(ticket);
             request.held_by = Some((worker, ticket));
             let sent = Ticket(self.settings.first_ticket.wrapping_add(ticket));
             batches.entry(worker).or_default().push((sent, request.body.clone()));
-            self.workers.get_mut(&worker).expect("its turn was next").in_flight.insert(ticket, (key, true));
+            let holder = self.workers.get_mut(&worker).expect("its turn was next");
+            holder.in_flight.insert(ticket, (key, true));
+            holder.alone = alone;
             all_tickets.push(ticket);
             self.totals.dispatched += 1;
             self.totals.redispatched += u64::from(again);
@@ -109,9 +112,13 @@ impl Witness {
             Rotation::Strict => 1,
             Rotation::Available => usize::MAX,
         };
+        // Who has one more chance only is to have it with a worker that nobody else can end.
+        let lost = pool.queues.first_returned().map_or(0, |key| self.requests[&key].lost.len());
+        let alone = lost > 0 && lost + 1 == self.settings.max_attempts as usize;
         pool.seats.upcoming().into_iter().take(asked).find(|seat| {
             let worker = &self.workers[seat];
-            worker.in_flight.len() < worker.window
+            let alone_there = worker.alone && !worker.in_flight.is_empty();
+            worker.in_flight.len() < if alone { 1 } else { worker.window } && !alone_there
         })
     }
 

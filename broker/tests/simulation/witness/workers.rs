@@ -55,6 +55,7 @@ impl Witness {
             pool: pool.into(),
             window,
             leaving: false,
+            alone: false,
             in_flight: Default::default(),
             pings_out: 0,
             sequence: 0,
@@ -87,6 +88,8 @@ impl Witness {
         for key in held {
             let request = self.requests.get_mut(&key).expect("what is in flight is held");
             request.lost.push(worker.name.clone());
+            let given_up = request.lost.len() > 1 && request.lost.len() == self.settings.max_attempts as usize;
+            assert!(!given_up || worker.in_flight.len() == 1, "{key:?} is given up, and was not alone with w{number}");
             request.held_by = None;
             let order = request.order.expect("it was dispatched");
             self.pools.get_mut(&request.pool).expect("it is known").queues.give_back(order, key);
