@@ -15,7 +15,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::protocol::{FromClient, FromWorker, MAX_BATCH, Outcome, Reply, ToClient, ToWorker};
+use crate::protocol::{FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, ToClient, ToWorker};
 
 /// Bodies from this size on, in bytes, are attached instead of packed.
 ///
@@ -202,6 +202,34 @@ pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer
     deserializer.deserialize_seq(BatchVisitor(PhantomData))
 }
 
+/// The most bytes of packed bodies in one [`portions`] part: half of what a frame may have, the other half for what is
+/// around [`MAX_BATCH`] of them.
+const PORTION_BYTES: usize = MAX_MESSAGE_BYTES / 2;
+
+/// A list in parts that fit into a message each: [`MAX_BATCH`] members at most, and not more bytes than a frame may have.
+///
+/// `packed`: the bytes of a member that stand in the envelope, see [`packed_len`]. No member alone may be over the limit.
+pub fn portions<T>(mut members: Vec<T>, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let (mut count, mut bytes) = (0, 0);
+        for member in members.iter().take(MAX_BATCH) {
+            bytes += packed(member);
+            if count > 0 && bytes > PORTION_BYTES {
+                break;
+            }
+            count += 1;
+        }
+        let rest = members.split_off(count);
+        let portion = std::mem::replace(&mut members, rest);
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
+/// The bytes of a body that stand in the envelope: none if it is attached.
+pub fn packed_len(body: &Bytes) -> usize {
+    if body.len() < ATTACH_FROM { body.len() } else { 0 }
+}
+
 fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
     envelope.clear();
     message
@@ -225,7 +253,7 @@ fn unpack(frames: &Frames, taken: &mut [bool], body: Packed<&[u8]>) -> Result<By
 }
 
 fn pack(body: Bytes, attachments: &mut Vec<Bytes>) -> Packed<Bytes> {
-    if body.len() < ATTACH_FROM {
+    if packed_len(&body) == body.len() {
         return Packed::Inline(body);
     }
     attachments.push(body);
@@ -371,6 +399,21 @@ mod tests {
     }
 
     #[test]
+    fn a_list_too_long_for_a_message_becomes_several_in_order() {
+        let parts = |members: Vec<Bytes>| -> Vec<_> { portions(members, packed_len).map(|part| part.len()).collect() };
+        assert_eq!(parts(vec![]), []);
+        assert_eq!(parts(vec![Bytes::new(); 2 * MAX_BATCH + 1]), [MAX_BATCH, MAX_BATCH, 1]);
+        let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
+        assert_eq!(parts(vec![large; 1000]), [1000]);
+        let dispatch: Vec<_> = (0..2000).map(|ticket| (Ticket(ticket), small.clone())).collect();
+        let parts: Vec<_> = portions(dispatch.clone(), |(_, body)| packed_len(body)).collect();
+        assert_eq!(parts.concat(), dispatch);
+        for part in parts {
+            assert!(ToWorker::Dispatch(part).encode().envelope.len() <= MAX_MESSAGE_BYTES);
+        }
+    }
+
+    #[test]
     fn bodies_are_not_copied_when_a_message_is_taken_apart() {
         let frames = FromClient::Submit {
             session: 5,
@@ -415,7 +458,10 @@ mod tests {
             FromClient::decode(&Frames { envelope, attachments: vec![] }).unwrap_err().to_string()
         };
         let forged = error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}");
-        assert!(forged.contains("`x\\n2026") && !forged.contains(|c: char| c.is_control() || c == '\u{2028}'), "{forged}");
+        assert!(
+            forged.contains("`x\\n2026") && !forged.contains(|c: char| c.is_control() || c == '\u{2028}'),
+            "{forged}"
+        );
         assert!(error(&"é".repeat(1 << 20)).ends_with("éé .."));
         assert!(error(&"\n".repeat(1 << 20)).len() < 10 * MAX_ERROR);
         assert!(error("Unheard").contains("unknown variant `Unheard`, expected one of"), "{}", error("Unheard"));

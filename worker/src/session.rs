@@ -7,9 +7,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
+use giostra_common::protocol::{DEFAULT_POOL, FromWorker, Outcome, Ticket, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
-use giostra_common::wire::{Malformed, Message};
+use giostra_common::wire::{Malformed, Message, packed_len, portions};
 use giostra_common::{socket, wake};
 use thiserror::Error;
 use zmq::{Context, PollItem, Socket};
@@ -19,6 +19,9 @@ use crate::crew::Crew;
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most messages taken in before anything else is looked after.
+const MESSAGES_A_TURN: usize = 256;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -97,6 +100,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         registered: false,
         unregistered_since: Instant::now(),
         complained: false,
+        puzzled: false,
         leave_by: None,
         envelope: Vec::new(),
         attachments: Vec::new(),
@@ -113,7 +117,8 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         socket::poll(&mut items, until.map(|until| until.saturating_duration_since(Instant::now())))?;
         drop(items);
 
-        while let Some(frames) = socket::receive(&session.broker)? {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(frames) = socket::receive(&session.broker)? else { break };
             let next = match ToWorker::decode(&frames) {
                 Ok(message) => session.hear(message)?,
                 Err(error) => session.hear_nonsense(&error)?,
@@ -158,6 +163,8 @@ struct Session<'a> {
     unregistered_since: Instant,
     /// Whether it has been said that there is no broker.
     complained: bool,
+    /// Whether it has been said, since the last registration, that something could not be read.
+    puzzled: bool,
     /// Set once the worker wants to leave.
     leave_by: Option<Instant>,
     envelope: Vec<u8>,
@@ -169,6 +176,7 @@ impl Session<'_> {
         match message {
             ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, .. } => {
                 self.registered = true;
+                self.puzzled = false;
                 let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
             }
@@ -209,7 +217,9 @@ impl Session<'_> {
 
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
     fn hear_nonsense(&mut self, error: &Malformed) -> Result<Next, Error> {
-        log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
+        if !std::mem::replace(&mut self.puzzled, true) {
+            log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
+        }
         if self.registered { self.start_over(true) } else { Ok(Next::GoOn) }
     }
 
@@ -242,7 +252,11 @@ impl Session<'_> {
     fn send_results(&mut self) -> Result<(), Error> {
         let mut done = Vec::new();
         self.crew.collect(&mut done);
-        if done.is_empty() { Ok(()) } else { self.send(FromWorker::Replies(done)) }
+        let packed = |(_, outcome): &(Ticket, Outcome)| match outcome {
+            Outcome::Ok(body) => packed_len(body),
+            Outcome::Error(failure) => failure.code.len() + failure.message.len(),
+        };
+        portions(done, packed).try_for_each(|replies| self.send(FromWorker::Replies(replies)))
     }
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {

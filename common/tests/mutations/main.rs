@@ -125,7 +125,10 @@ fn survives<D: Decoded>(share: u64) {
     }
     println!("{mutations} messages, {valid} of them still valid, {most} bytes allocated at most");
     // Otherwise the mutations would look at one side of the decoders alone.
-    assert!(mutations < 1000 || (mutations / 20..mutations / 10 * 9).contains(&valid), "{valid} of {mutations} are valid");
+    assert!(
+        mutations < 1000 || (mutations / 20..mutations / 10 * 9).contains(&valid),
+        "{valid} of {mutations} are valid"
+    );
 }
 
 fn number(variable: &str) -> Option<u64> {
