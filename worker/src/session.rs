@@ -20,6 +20,12 @@ use crate::crew::Crew;
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// After how long without a broker a new socket is taken.
+///
+/// libzmq connects again by itself after most failures. Not so after what it takes for a breach of protocol: something else
+/// listened on the broker's port, or a message was over the limit (`session_base_t::engine_error` in libzmq 4.3.5).
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
 /// The most messages taken in before anything else is looked after.
 const MESSAGES_A_TURN: usize = 256;
 
@@ -88,13 +94,19 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     let context = Context::new();
     let hello = register.clone().encode().envelope;
     let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let broker = socket::dealer(&context, &hello, &hiccup, socket::LINGER)?;
-    broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+    let connect = || -> Result<Socket, Error> {
+        let broker = socket::dealer(&context, &hello, &hiccup, socket::LINGER)?;
+        broker
+            .connect(&options.broker)
+            .map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+        Ok(broker)
+    };
     let (waker, mut alarm) = wake::alarm()?;
     let crew = Crew::start(options.threads.max(1), service, waker)?;
     let mut session = Session {
         options,
-        broker,
+        broker: connect()?,
+        connected: Instant::now(),
         crew,
         register,
         registered: false,
@@ -113,7 +125,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         if session.leave_by.is_none() {
             items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
         }
-        let until = session.leave_by.or_else(|| session.complain_at());
+        let until = [session.leave_by, session.complain_at(), session.connect_anew_at()].into_iter().flatten().min();
         socket::poll(&mut items, until.map(|until| until.saturating_duration_since(Instant::now())))?;
         drop(items);
 
@@ -145,6 +157,10 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
             log::warn!("no broker at {}; still trying", options.broker);
             session.complained = true;
         }
+        if session.connect_anew_at().is_some_and(|at| Instant::now() >= at) {
+            session.broker = connect()?;
+            session.connected = Instant::now();
+        }
     }
 }
 
@@ -157,6 +173,8 @@ enum Next {
 struct Session<'a> {
     options: &'a Options,
     broker: Socket,
+    /// When the socket was made.
+    connected: Instant,
     crew: Crew,
     register: FromWorker,
     registered: bool,
@@ -213,6 +231,11 @@ impl Session<'_> {
     /// When it is time to say that there is no broker, if there is none and that has not been said.
     fn complain_at(&self) -> Option<Instant> {
         (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
+    }
+
+    /// When to take a new socket, if the one there is does not bring a broker.
+    fn connect_anew_at(&self) -> Option<Instant> {
+        (!self.registered).then(|| self.connected.max(self.unregistered_since) + GIVEN_UP)
     }
 
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.

@@ -1,10 +1,14 @@
 //! A worker and a client whose broker is none.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use anyhow::{Result, bail, ensure};
 use giostra_common::Bytes;
 use giostra_common::compute::{Call, Value};
 use giostra_common::protocol::{
-    FromClient, FromWorker, MAX_BATCH, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Trace, VERSION, code,
+    FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Trace,
+    VERSION, code,
 };
 use giostra_tests::{Process, Setup};
 use tempfile::TempDir;
@@ -102,6 +106,33 @@ fn a_worker_that_is_refused_says_why() -> Result<()> {
     broker.say(ToWorker::<Bytes>::Refused { reason: "no room".into() })?;
     assert_eq!(worker.wait()?.code(), Some(1));
     ensure!(worker.stderr().contains("refused to register this worker: no room"), "{}", worker.stderr());
+    Ok(())
+}
+
+#[test]
+fn a_worker_finds_its_broker_after_something_else_has_listened_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let endpoint = format!("tcp://{}", listener.local_addr()?);
+    let mut worker = Process::start(folder.path(), "w", "giostra-worker", &["--broker", &endpoint])?;
+    // Not one that libzmq tries again by itself: see the worker's session.
+    let (mut stream, _) = listener.accept()?;
+    stream.write_all(
+        b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0GARBAGE, and none of ZMTP's mechanisms; sixty-four bytes in all ..",
+    )?;
+    while stream.read(&mut [0; 100]).is_ok_and(|bytes| bytes > 0) {}
+    drop((stream, listener));
+
+    let mut broker = Impostor::listen_at(&endpoint)?;
+    ensure!(matches!(broker.hear()?, FromWorker::<Bytes>::Register { .. }));
+    broker.say(welcome())?;
+    ping(&mut broker, 1)?;
+    // Nor one that says more than a message may hold.
+    broker.send(&[vec![0; MAX_MESSAGE_BYTES + 1]])?;
+    ensure!(matches!(broker.hear()?, FromWorker::<Bytes>::Register { .. }));
+    broker.say(welcome())?;
+    ping(&mut broker, 2)?;
+    ensure!(worker.is_running() && !worker.stderr().contains("panicked"), "{}", worker.stderr());
     Ok(())
 }
 

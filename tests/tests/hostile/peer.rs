@@ -116,12 +116,17 @@ pub struct Impostor {
 }
 
 impl Impostor {
-    /// One to which nobody has come yet.
+    /// One to which nobody has come yet, on a port that the system picks.
     pub fn listen() -> Result<Self> {
+        Self::listen_at("tcp://127.0.0.1:*")
+    }
+
+    /// The same at an endpoint of one's choice.
+    pub fn listen_at(endpoint: &str) -> Result<Self> {
         let socket = Context::new().socket(SocketType::ROUTER)?;
         socket.set_linger(0)?;
         socket.set_sndhwm(0)?;
-        socket.bind("tcp://127.0.0.1:*")?;
+        socket.bind(endpoint)?;
         let endpoint = socket::bound_endpoint(&socket)?;
         Ok(Self { socket, endpoint, peer: None })
     }
