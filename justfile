@@ -145,6 +145,19 @@ test:
 simulate seeds="2000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
 
+# Fuzz each decoder for SECONDS seconds, on from what earlier runs have found (common/fuzz/corpus)
+fuzz seconds="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+    rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+    cd "{{ justfile_directory() }}/common/fuzz"
+    cargo +nightly run --quiet --example seeds corpus
+    for target in $(cargo fuzz list); do
+        echo "== $target"
+        cargo +nightly fuzz run "$target" -- -max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+    done
+
 # Measure the throughput beside the bare zmq_proxy
 bench: build
     cargo bench -p giostra-tests --bench throughput
