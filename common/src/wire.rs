@@ -7,14 +7,14 @@
 //! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
 
 use std::convert::Infallible;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
 
+pub use crate::malformed::Malformed;
 use crate::protocol::{FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, ToClient, ToWorker};
 
 /// Bodies from this size on, in bytes, are attached instead of packed.
@@ -32,64 +32,6 @@ pub struct Frames {
     pub envelope: Bytes,
     /// The attached bodies, in the order of their indices.
     pub attachments: Vec<Bytes>,
-}
-
-/// Why frames are not a message.
-#[derive(Debug, Error)]
-pub enum Malformed {
-    /// When the envelope is not one of the messages expected.
-    #[error("not a message of this protocol: {}", InALine(.0))]
-    NotAMessage(#[from] rmp_serde::decode::Error),
-    /// When there is something after the message.
-    #[error("bytes follow the message")]
-    Trailing,
-    /// When a body refers to an attachment that did not come.
-    #[error("attachment {index} of {count} is referred to")]
-    NoSuchAttachment {
-        /// The index referred to.
-        index: u32,
-        /// How many came.
-        count: usize,
-    },
-    /// When two bodies refer to the same attachment: a small message would become a large one for whoever it is for.
-    #[error("attachment {index} is referred to twice")]
-    SharedAttachment {
-        /// The index referred to.
-        index: u32,
-    },
-}
-
-/// The most characters of an error that are shown.
-const MAX_ERROR: usize = 200;
-
-/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and megabytes included.
-struct InALine<'a, E>(&'a E);
-
-impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Line<'a, 'b> {
-            out: &'a mut fmt::Formatter<'b>,
-            left: usize,
-        }
-        impl fmt::Write for Line<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for c in text.chars() {
-                    self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-                    // Of control characters and Unicode's line breaks; the quotes around a name stay as they are.
-                    match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-                        true => fmt::Display::fmt(&c.escape_default(), self.out)?,
-                        false => self.out.write_char(c)?,
-                    }
-                }
-                Ok(())
-            }
-        }
-        let mut line = Line { out: f, left: MAX_ERROR };
-        match (write!(line, "{}", self.0), line.left) {
-            (Err(_), 0) => f.write_str(" .."),
-            (written, _) => written,
-        }
-    }
 }
 
 /// A body as it stands in an envelope.
@@ -449,21 +391,5 @@ mod tests {
         }
         let too_many = FromClient::<Bytes>::Cancel(vec![RequestId(0); MAX_BATCH + 1]).encode();
         assert!(bad(&too_many.envelope).to_string().contains("65536"), "{}", bad(&too_many.envelope));
-    }
-
-    #[test]
-    fn an_error_is_one_short_line_whatever_the_peer_sent() {
-        let error = |name: &str| {
-            let envelope = rmp_serde::to_vec(name).unwrap().into();
-            FromClient::decode(&Frames { envelope, attachments: vec![] }).unwrap_err().to_string()
-        };
-        let forged = error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}");
-        assert!(
-            forged.contains("`x\\n2026") && !forged.contains(|c: char| c.is_control() || c == '\u{2028}'),
-            "{forged}"
-        );
-        assert!(error(&"é".repeat(1 << 20)).ends_with("éé .."));
-        assert!(error(&"\n".repeat(1 << 20)).len() < 10 * MAX_ERROR);
-        assert!(error("Unheard").contains("unknown variant `Unheard`, expected one of"), "{}", error("Unheard"));
     }
 }

@@ -164,7 +164,8 @@ fn sendable(result: Bytes) -> Outcome {
 fn shortened(Failure { mut code, mut message }: Failure) -> Failure {
     for text in [&mut code, &mut message] {
         if text.len() > MAX_FAILURE {
-            text.truncate(text.floor_char_boundary(MAX_FAILURE));
+            let end = (0..=MAX_FAILURE).rev().find(|&end| text.is_char_boundary(end));
+            text.truncate(end.unwrap_or(0));
             text.push_str(" ..");
         }
     }
