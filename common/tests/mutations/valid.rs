@@ -9,7 +9,7 @@ use giostra_common::protocol::{
     ClientStatus, Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker,
     Totals, Trace, WorkerStatus,
 };
-use giostra_common::wire::{ATTACH_FROM, Frames, Message};
+use giostra_common::wire::ATTACH_FROM;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -19,14 +19,14 @@ pub type Random = Xoshiro256PlusPlus;
 /// What bodies large enough to be attached are slices of.
 static LARGE: [u8; ATTACH_FROM + 64] = [0xc4; ATTACH_FROM + 64];
 
-/// Something that travels as frames, and can be drawn.
+/// Something that can be drawn.
 pub trait Valid {
-    /// One of its kind, as it is sent.
-    fn draw(random: &mut Random) -> Frames;
+    /// One of its kind.
+    fn draw(random: &mut Random) -> Self;
 }
 
 impl Valid for FromClient {
-    fn draw(random: &mut Random) -> Frames {
+    fn draw(random: &mut Random) -> Self {
         match random.random_range(0..8) {
             0 => Self::Hello { version: number(random) as u32, name: text(random) },
             1..=3 => Self::Submit {
@@ -40,12 +40,11 @@ impl Valid for FromClient {
             6 => Self::Drain { worker: text(random) },
             _ => Self::Disconnected,
         }
-        .encode()
     }
 }
 
 impl Valid for ToClient {
-    fn draw(random: &mut Random) -> Frames {
+    fn draw(random: &mut Random) -> Self {
         match random.random_range(0..10) {
             0 => Self::Welcome { version: number(random) as u32, client: number(random), session: number(random) },
             1..=3 => Self::Replies(list(random, |random| Reply {
@@ -59,12 +58,11 @@ impl Valid for ToClient {
             8 => Self::Closing,
             _ => Self::Hiccup,
         }
-        .encode()
     }
 }
 
 impl Valid for FromWorker {
-    fn draw(random: &mut Random) -> Frames {
+    fn draw(random: &mut Random) -> Self {
         match random.random_range(0..9) {
             0 | 1 => Self::Register {
                 version: number(random) as u32,
@@ -84,12 +82,11 @@ impl Valid for FromWorker {
             7 => Self::Leave,
             _ => Self::Disconnected,
         }
-        .encode()
     }
 }
 
 impl Valid for ToWorker {
-    fn draw(random: &mut Random) -> Frames {
+    fn draw(random: &mut Random) -> Self {
         match random.random_range(0..11) {
             0 | 1 => Self::Welcome {
                 version: number(random) as u32,
@@ -104,20 +101,18 @@ impl Valid for ToWorker {
             9 => Self::Refused { reason: text(random) },
             _ => [Self::Closing, Self::Hiccup][random.random_range(0..2)].clone(),
         }
-        .encode()
     }
 }
 
 impl Valid for Call {
-    fn draw(random: &mut Random) -> Frames {
-        let call = Self { operation: text(random), arguments: list(random, value) };
-        Frames { envelope: call.to_body(), attachments: Vec::new() }
+    fn draw(random: &mut Random) -> Self {
+        Self { operation: text(random), arguments: list(random, value) }
     }
 }
 
 impl Valid for Value {
-    fn draw(random: &mut Random) -> Frames {
-        Frames { envelope: value(random).to_body(), attachments: Vec::new() }
+    fn draw(random: &mut Random) -> Self {
+        value(random)
     }
 }
 
