@@ -150,7 +150,7 @@ fuzz seconds="60":
     #!/usr/bin/env bash
     set -euo pipefail
     command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-    rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+    rustup toolchain list | grep ^nightly >/dev/null || rustup toolchain install nightly --profile minimal
     cd "{{ justfile_directory() }}/common/fuzz"
     cargo +nightly run --quiet --example seeds corpus
     for target in $(cargo fuzz list); do

@@ -20,6 +20,7 @@ const RETRY_CUT_OFF: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Outbox {
     max_bytes: usize,
+    max_messages: usize,
     peers: BTreeMap<Identity, Backlog>,
 }
 
@@ -43,9 +44,9 @@ pub enum Kept {
 }
 
 impl Outbox {
-    /// One that cuts a peer off when more than `max_bytes` wait for it.
-    pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, peers: BTreeMap::new() }
+    /// One that cuts a peer off when more than `max_bytes` or `max_messages` wait for it.
+    pub fn new(max_bytes: usize, max_messages: usize) -> Self {
+        Self { max_bytes, max_messages, peers: BTreeMap::new() }
     }
 
     /// Whether a message to this peer has to wait its turn here.
@@ -66,7 +67,7 @@ impl Outbox {
             return Kept::Dropped;
         }
         backlog.bytes += size(&message);
-        if backlog.bytes > self.max_bytes {
+        if backlog.bytes > self.max_bytes || backlog.messages.len() == self.max_messages {
             *backlog = Backlog { cut_off: true, ..Backlog::default() };
             return Kept::CutOff;
         }
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_sent_in_order_and_only_once() {
-        let (mut outbox, a) = (Outbox::new(100), peer("a"));
+        let (mut outbox, a) = (Outbox::new(100, 3), peer("a"));
         (1..=3).for_each(|bytes| assert_eq!(outbox.keep(&a, message(bytes)), Kept::Waiting));
         let mut sent = Vec::new();
         let mut retry = |outbox: &mut Outbox, mut room: u32| {
@@ -149,21 +150,23 @@ mod tests {
 
     #[test]
     fn who_never_reads_is_cut_off_and_holds_nobody_else_up() {
-        let (mut outbox, a, b) = (Outbox::new(100), peer("a"), peer("b"));
+        let (mut outbox, a, b) = (Outbox::new(100, 3), peer("a"), peer("b"));
         assert_eq!(outbox.keep(&a, message(60)), Kept::Waiting);
         assert_eq!(outbox.keep(&b, message(60)), Kept::Waiting);
         assert_eq!(outbox.keep(&a, message(60)), Kept::CutOff);
         outbox.keep_only(&a, message(2));
         assert_eq!(outbox.keep(&a, message(1)), Kept::Dropped);
-        assert_eq!(outbox.retry(|peer, _| if *peer == a { Sent::Full } else { Sent::Gone }), [b]);
+        assert_eq!(outbox.retry(|peer, _| if *peer == a { Sent::Full } else { Sent::Gone }), [b.clone()]);
         assert!(outbox.holds_up(&a) && outbox.retry_after() == Some(RETRY_CUT_OFF));
+        (0..3).for_each(|_| assert_eq!(outbox.keep(&b, message(1)), Kept::Waiting));
+        assert_eq!(outbox.keep(&b, message(1)), Kept::CutOff);
         // It reads again: it is told, and that is all.
         let mut told = Vec::new();
         outbox.retry(|_, message| {
             told.push(message.envelope.len());
             Sent::Taken
         });
-        assert_eq!(told, [2]);
+        assert_eq!(told, [2], "b has no last word to take");
         assert_eq!(outbox.keep(&a, message(1)), Kept::Waiting);
         outbox.forget(&a);
         assert!(!outbox.holds_up(&a));

@@ -23,6 +23,9 @@ use crate::outbox::{Kept, Outbox};
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
 const MESSAGES_A_TURN: usize = 256;
 
+/// Messages that may wait for a worker that does not read, besides one for each request of its window.
+const MESSAGES_BESIDES_DISPATCH: usize = 100;
+
 /// Turns after which the clock is looked at although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
@@ -98,9 +101,9 @@ impl<'a> Server<'a> {
             core: Broker::new(options.settings.clone(), Instant::now()),
             frontend,
             backend,
-            to_clients: Outbox::new(options.max_backlog),
-            // Bounded by the workers' windows.
-            to_workers: Outbox::new(usize::MAX),
+            to_clients: Outbox::new(options.max_backlog, usize::MAX),
+            // A worker's window bounds what it is dispatched; who is sent more than that and some pings is no worker.
+            to_workers: Outbox::new(usize::MAX, options.settings.window.saturating_add(MESSAGES_BESIDES_DISPATCH)),
             turns_without_clock: 0,
             sends: Vec::new(),
             envelope: Vec::new(),
@@ -247,7 +250,10 @@ impl<'a> Server<'a> {
                 if last_word {
                     outbox.keep_only(&to, message);
                 } else if outbox.keep(&to, message) == Kept::CutOff {
-                    self.core.handle_overdue_client(&to);
+                    match to_client {
+                        true => self.core.handle_overdue_client(&to),
+                        false => self.core.handle_unreachable_worker(&to, now),
+                    }
                 }
             }
             Sent::Gone if to_client => self.core.handle_unreachable_client(&to),

@@ -9,7 +9,7 @@ use giostra_broker::broker::{Broker, Output, Settings};
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
 use giostra_common::protocol::{
-    Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
+    Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
 };
 use giostra_common::socket::Identity;
 
@@ -642,6 +642,62 @@ fn rubbish_without_end_fills_no_log() {
     assert_eq!(world.logged("refuse").last().unwrap(), &"refuse c1 unsaid=990 reason=no message");
     assert_eq!(world.logged("discard").last().unwrap(), &"discard ? ? late=991");
     assert_eq!(world.broker.status(world.now).totals.refused, 1001);
+}
+
+#[test]
+fn what_does_not_fit_into_one_message_travels_in_several() {
+    const MANY: u64 = MAX_BATCH as u64 + 10;
+    let mut world = World::new(Settings { window: 1_000_000, ..settings() });
+    world.client("c");
+    world.submit("c", 1..=MANY);
+    world.broker.handle_worker(&peer("1"), register("worker-1", 0), world.now);
+    let mut replies = Vec::new();
+    let mut sizes = Vec::new();
+    while let Some(output) = world.broker.poll_output(world.now) {
+        if let Output::ToWorker(_, ToWorker::Dispatch(batch)) = output {
+            sizes.push(batch.len());
+            replies.extend(batch.into_iter().map(|(ticket, body)| (ticket, Outcome::Ok(body))));
+        }
+    }
+    assert_eq!(sizes, [MAX_BATCH, 10]);
+    // Two messages of a worker in one turn.
+    let rest = replies.split_off(10);
+    world.broker.handle_worker(&peer("1"), FromWorker::Replies(rest), world.now);
+    world.broker.handle_worker(&peer("1"), FromWorker::Replies(replies), world.now);
+    let sizes: Vec<_> = std::iter::from_fn(|| world.broker.poll_output(world.now))
+        .filter_map(|output| match output {
+            Output::ToClient(_, ToClient::Replies(replies)) => Some(replies.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, [MAX_BATCH, 10]);
+}
+
+#[test]
+fn what_peers_say_at_length_is_refused_or_shortened() {
+    let mut world = World::with_workers(1);
+    let operations = |count: usize, length: usize| FromWorker::Register {
+        version: VERSION,
+        name: "talker".into(),
+        pool: "p".into(),
+        operations: vec!["x".repeat(length); count],
+        threads: 1,
+        window: 0,
+    };
+    world.worker_says("t", operations(257, 1));
+    world.worker_says("t", operations(1, 65));
+    assert_eq!(world.logged("joined").len(), 1);
+    world.worker_says("t", operations(256, 64));
+    assert_eq!(world.logged("joined").len(), 2);
+    world.client_says("c", FromClient::Drain { worker: "x".repeat(1 << 20) });
+    assert!(world.sent.iter().all(|sent| sent.len() < 1000));
+
+    world.submit("c", 1..=1);
+    let (_, ticket, _) = world.held[0];
+    let failure = Failure::new("failed", "x".repeat(1 << 20));
+    world.worker_says("1", FromWorker::Replies(vec![(ticket, Outcome::Error(failure))]));
+    let Outcome::Error(failure) = &world.replies[0].1.outcome else { panic!() };
+    assert!(failure.message.len() < 5000 && failure.message.ends_with(" .."));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use giostra_common::protocol::{DEFAULT_POOL, FromClient, Reply, RequestId, Status, ToClient, VERSION};
+use giostra_common::protocol::{
+    DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Reply, RequestId, Status, ToClient, VERSION,
+};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::wire::Message;
 use giostra_common::{Bytes, socket};
@@ -13,6 +15,15 @@ use crate::session::{BATCH, Link, Session};
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// After how long without a broker a new socket is taken.
+///
+/// libzmq connects again by itself after most failures, but not after a breach of protocol: when something else listened on the
+/// broker's port, or a message was over the limit (`session_base_t::engine_error` in libzmq 4.3.5).
+const GIVEN_UP: Duration = Duration::from_secs(5);
+
+/// The most messages taken in before anything else is looked after.
+const MESSAGES_A_TURN: usize = 256;
 
 /// What a client is told.
 #[derive(Clone, Debug)]
@@ -63,6 +74,9 @@ pub enum Error {
     /// When the broker does not accept what this client says.
     #[error("the broker refused: {0}")]
     Refused(String),
+    /// When a body is too large to be sent.
+    #[error("the request has {0} bytes, and {MAX_MESSAGE_BYTES} are the most that can be sent")]
+    TooLarge(usize),
     /// When the process was asked to finish.
     #[error("interrupted")]
     Interrupted,
@@ -74,10 +88,15 @@ pub enum Error {
 /// A connection to a broker, and the requests that it has not answered.
 pub struct Client {
     options: Options,
+    context: Context,
     socket: Socket,
+    /// When the socket was made.
+    connected: Instant,
     session: Session,
     /// Whether it has been said that there is no broker.
     said: bool,
+    /// Whether it has been said that what is there does not speak the protocol.
+    puzzled: bool,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
 }
@@ -86,14 +105,21 @@ impl Client {
     /// Begins to connect. Does not wait: requests may be submitted at once, and are sent when the broker is there.
     pub fn connect(options: Options) -> Result<Self, Error> {
         let context = Context::new();
-        let hello = FromClient::<Bytes>::Hello { version: VERSION, name: options.name.clone() }.encode().envelope;
-        let hiccup = ToClient::<Bytes>::Hiccup.encode().envelope;
-        let socket = socket::dealer(&context, &hello, &hiccup, Duration::ZERO)?;
-        socket
-            .connect(&options.broker)
-            .map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
-        let session = Session::new(&options.pool, options.broker_timeout, Instant::now());
-        Ok(Self { options, socket, session, said: false, envelope: Vec::new(), attachments: Vec::new() })
+        let socket = connect(&context, &options)?;
+        let now = Instant::now();
+        let session = Session::new(&options.pool, options.broker_timeout, now);
+        let (envelope, attachments) = (Vec::new(), Vec::new());
+        Ok(Self {
+            options,
+            context,
+            socket,
+            connected: now,
+            session,
+            said: false,
+            puzzled: false,
+            envelope,
+            attachments,
+        })
     }
 
     /// Submits a request without a time limit.
@@ -105,6 +131,9 @@ impl Client {
     ///
     /// It may wait to be sent with others until [`Self::next_reply`] is called.
     pub fn submit_within(&mut self, body: Bytes, timeout: Option<Duration>) -> Result<RequestId, Error> {
+        if body.len() > MAX_MESSAGE_BYTES {
+            return Err(Error::TooLarge(body.len()));
+        }
         let now = Instant::now();
         let id = self.session.submit(body, timeout, now);
         if self.session.unsent() >= BATCH {
@@ -221,12 +250,13 @@ impl Client {
                 return Ok(None);
             }
             let patience = self.patience(now);
+            let anew = self.connect_anew(now)?;
             let mut items = vec![self.socket.as_poll_item(zmq::POLLIN)];
             if let Some(shutdown) = &self.options.shutdown {
                 items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
             }
             now = Instant::now();
-            let wake = [until, patience, self.session.poll_timeout()].into_iter().flatten().min();
+            let wake = [until, patience, anew, self.session.poll_timeout()].into_iter().flatten().min();
             socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
         }
     }
@@ -245,18 +275,36 @@ impl Client {
         (!self.said).then_some(due)
     }
 
+    /// Takes a new socket if the one there has not brought a broker for long, or else says when that will be.
+    fn connect_anew(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        let Link::Down(since) = self.session.link() else { return Ok(None) };
+        if now >= since.max(self.connected) + GIVEN_UP {
+            self.socket = connect(&self.context, &self.options)?;
+            self.connected = now;
+        }
+        Ok(Some(since.max(self.connected) + GIVEN_UP))
+    }
+
     fn receive(&mut self, now: Instant) -> Result<(), Error> {
-        while let Some(frames) = socket::receive(&self.socket)? {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(frames) = socket::receive(&self.socket)? else { break };
             match ToClient::decode(&frames) {
                 Ok(message) => {
                     let again = message == ToClient::HelloAgain;
+                    self.puzzled &= !matches!(message, ToClient::Welcome { .. });
                     self.session.handle(message, now);
                     if again {
                         log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
-                        self.say(FromClient::Hello { version: VERSION, name: self.options.name.clone() })?;
+                        self.say(hello(&self.options))?;
                     }
                 }
-                Err(error) => log::error!("what speaks at {} is not Giostra's frontend: {error}", self.options.broker),
+                Err(error) => {
+                    if !std::mem::replace(&mut self.puzzled, true) {
+                        log::error!("what speaks at {} is not Giostra's frontend: {error}", self.options.broker);
+                    }
+                    // It may have been replies: over another connection they come again.
+                    self.session.handle(ToClient::Hiccup, now);
+                }
             }
         }
         Ok(())
@@ -275,4 +323,15 @@ impl Client {
         socket::send(&mut self.socket, &self.envelope, &self.attachments)?;
         Ok(())
     }
+}
+
+fn connect(context: &Context, options: &Options) -> Result<Socket, Error> {
+    let hiccup = ToClient::<Bytes>::Hiccup.encode().envelope;
+    let socket = socket::dealer(context, &hello(options).encode().envelope, &hiccup, Duration::ZERO)?;
+    socket.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+    Ok(socket)
+}
+
+fn hello(options: &Options) -> FromClient {
+    FromClient::Hello { version: VERSION, name: options.name.clone() }
 }

@@ -24,6 +24,9 @@ pub const MAX_BATCH: usize = 65_536;
 /// The largest message that is accepted, in bytes, attachments counted one by one.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// The longest code and the longest message of a [`Failure`] that are passed on, in bytes.
+pub const MAX_FAILURE: usize = 4096;
+
 /// A request's number, chosen by its client, unique among the client's unanswered requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
@@ -57,6 +60,18 @@ impl Failure {
     /// A failure with one of [`code`]'s words and a sentence.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
+    }
+
+    /// The failure without what is over [`MAX_FAILURE`]: it may quote a whole request.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        for text in [&mut self.code, &mut self.message] {
+            if text.len() > MAX_FAILURE {
+                text.truncate(text.floor_char_boundary(MAX_FAILURE));
+                text.push_str(" ..");
+            }
+        }
+        self
     }
 }
 
@@ -284,8 +299,10 @@ pub struct Status {
     /// What has happened since the start.
     pub totals: Totals,
     /// The registered workers, pool by pool, in the order of their seats.
+    #[serde(deserialize_with = "wire::batch")]
     pub workers: Vec<WorkerStatus>,
     /// The connected clients.
+    #[serde(deserialize_with = "wire::batch")]
     pub clients: Vec<ClientStatus>,
 }
 
@@ -344,6 +361,7 @@ pub struct WorkerStatus {
     /// How many requests it computes at once.
     pub threads: u32,
     /// The operations it offers.
+    #[serde(deserialize_with = "wire::batch")]
     pub operations: Vec<String>,
     /// Milliseconds since it registered.
     pub registered_ms: u64,
@@ -360,4 +378,16 @@ pub struct ClientStatus {
     pub unanswered: u64,
     /// Replies sent to it.
     pub answered: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_quotes_a_whole_request_is_shortened() {
+        let long = Failure::new("failed", "é".repeat(MAX_FAILURE)).shortened();
+        assert!(long.message.len() <= MAX_FAILURE + 3 && long.message.ends_with("é .."));
+        assert_eq!(Failure::from("short").shortened(), Failure::from("short"));
+    }
 }

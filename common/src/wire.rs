@@ -276,6 +276,16 @@ impl<B> ToWorker<B> {
     }
 }
 
+impl Outcome<Bytes> {
+    /// The bytes of it that stand in the envelope.
+    pub fn packed_len(&self) -> usize {
+        match self {
+            Self::Ok(body) => packed_len(body),
+            Self::Error(failure) => failure.code.len() + failure.message.len(),
+        }
+    }
+}
+
 impl<B> Outcome<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<Outcome<C>, E> {
         Ok(match self {

@@ -19,9 +19,6 @@ use giostra_common::wake::Waker;
 
 use crate::Service;
 
-/// The longest code and the longest message of a failure, in bytes.
-const MAX_FAILURE: usize = 4096;
-
 /// The computing threads. They end when the crew is dropped, each after what it is computing; nobody waits for them.
 pub struct Crew {
     shared: Arc<Shared>,
@@ -136,8 +133,11 @@ impl Shared {
 
             let outcome = match catch_unwind(AssertUnwindSafe(|| service.compute(&body))) {
                 Ok(Ok(result)) => sendable(result),
-                Ok(Err(failure)) => Outcome::Error(shortened(failure)),
-                Err(panic) => Outcome::Error(shortened(format!("the operation panicked: {}", message(&*panic)).into())),
+                Ok(Err(failure)) => Outcome::Error(failure.shortened()),
+                Err(panic) => {
+                    let failure = Failure::from(format!("the operation panicked: {}", message(&*panic)));
+                    Outcome::Error(failure.shortened())
+                }
             };
 
             state = self.lock();
@@ -160,18 +160,6 @@ fn sendable(result: Bytes) -> Outcome {
     }
 }
 
-/// The failure without the rest of a message that may quote a whole request.
-fn shortened(Failure { mut code, mut message }: Failure) -> Failure {
-    for text in [&mut code, &mut message] {
-        if text.len() > MAX_FAILURE {
-            let end = (0..=MAX_FAILURE).rev().find(|&end| text.is_char_boundary(end));
-            text.truncate(end.unwrap_or(0));
-            text.push_str(" ..");
-        }
-    }
-    Failure { code, message }
-}
-
 fn message(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
@@ -191,8 +179,5 @@ mod tests {
         assert!(
             matches!(result(MAX_MESSAGE_BYTES + 1), Outcome::Error(Failure { message, .. }) if message.contains("67108865"))
         );
-        let long = shortened(Failure::new("failed", "é".repeat(MAX_FAILURE)));
-        assert!(long.message.len() <= MAX_FAILURE + 3 && long.message.ends_with("é .."));
-        assert_eq!(shortened(Failure::from("short")), Failure::from("short"));
     }
 }

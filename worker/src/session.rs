@@ -7,9 +7,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, Outcome, Ticket, ToWorker, VERSION};
+use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
-use giostra_common::wire::{Malformed, Message, packed_len, portions};
+use giostra_common::wire::{Malformed, Message, portions};
 use giostra_common::{socket, wake};
 use thiserror::Error;
 use zmq::{Context, PollItem, Socket};
@@ -275,11 +275,8 @@ impl Session<'_> {
     fn send_results(&mut self) -> Result<(), Error> {
         let mut done = Vec::new();
         self.crew.collect(&mut done);
-        let packed = |(_, outcome): &(Ticket, Outcome)| match outcome {
-            Outcome::Ok(body) => packed_len(body),
-            Outcome::Error(failure) => failure.code.len() + failure.message.len(),
-        };
-        portions(done, packed).try_for_each(|replies| self.send(FromWorker::Replies(replies)))
+        portions(done, |(_, outcome)| outcome.packed_len())
+            .try_for_each(|replies| self.send(FromWorker::Replies(replies)))
     }
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {

@@ -36,7 +36,7 @@ impl Broker {
                 let status = self.status(now);
                 self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(status)));
             }
-            (FromClient::Drain { worker }, Some(_)) => self.drain(from, &worker),
+            (FromClient::Drain { worker }, Some(_)) => self.drain(from, &worker, now),
         }
     }
 
@@ -69,7 +69,7 @@ impl Broker {
         }
     }
 
-    fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
+    pub(super) fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
         match self.client_of.get(from).copied() {
             Some(client) => self.refuse(client, reason, now),
             None => self.refuse("a client", reason, now),

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use giostra_common::protocol::{Ticket, ToClient, ToWorker};
+use giostra_common::wire::{packed_len, portions};
 
 use super::{Broker, Flight, Output, PoolKey, State, WorkerNumber};
 use crate::event::Event;
@@ -26,7 +27,9 @@ impl Broker {
             for number in batched {
                 let worker = self.workers.get_mut(&number).expect("it was just dealt to");
                 let batch = std::mem::take(&mut worker.batch);
-                self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
+                for batch in portions(batch, |(_, body)| packed_len(body)) {
+                    self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
+                }
             }
             let pool = &mut self.pools[key.0];
             pool.touched = false;
@@ -42,7 +45,9 @@ impl Broker {
             // One that has left meanwhile is owed nothing.
             let Some(client) = self.clients.get_mut(&number) else { continue };
             let replies = std::mem::take(&mut client.replies);
-            self.outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
+            for replies in portions(replies, |reply| reply.outcome.packed_len()) {
+                self.outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
+            }
         }
         self.touched_clients = clients;
     }

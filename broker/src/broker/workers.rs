@@ -26,7 +26,7 @@ impl Broker {
                 if let Some(number) = known {
                     self.drop_worker(number, Dropped::RegisteredAgain, now);
                 }
-                match check_registration(version, &name, &pool) {
+                match check_registration(version, &name, &pool, &operations) {
                     Ok(()) => self.register(from, &name, &pool, operations, threads, window, now),
                     Err(reason) => self.refuse_worker(from, &reason, now),
                 }
@@ -92,7 +92,10 @@ impl Broker {
     }
 
     /// Begins to drain the workers of this name, for the client `from`.
-    pub(super) fn drain(&mut self, from: &Identity, name: &str) {
+    pub(super) fn drain(&mut self, from: &Identity, name: &str, now: Instant) {
+        if let Err(bad) = name::check(name) {
+            return self.refuse_client(from, &format!("worker: {bad}"), now);
+        }
         let mut numbers: Vec<_> =
             self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(&number, _)| number).collect();
         numbers.sort_unstable();
@@ -195,11 +198,16 @@ impl Broker {
                 }
             };
             let request = self.close_request(key);
-            match outcome {
-                Outcome::Ok(_) => &mut results,
-                Outcome::Error(_) => &mut errors,
-            }
-            .request(request.client, request.id);
+            let outcome = match outcome {
+                Outcome::Ok(body) => {
+                    results.request(request.client, request.id);
+                    Outcome::Ok(body)
+                }
+                Outcome::Error(failure) => {
+                    errors.request(request.client, request.id);
+                    Outcome::Error(failure.shortened())
+                }
+            };
             let trace = request.trace(self.workers[&number].name.clone(), now);
             self.reply(request.client, Reply { id: request.id, outcome, trace });
         }
@@ -301,10 +309,17 @@ impl Broker {
     }
 }
 
-fn check_registration(version: u32, name: &str, pool: &str) -> Result<(), String> {
+/// The most operations that a worker may name. They are for people, and each status lists them.
+const MAX_OPERATIONS: usize = 256;
+
+fn check_registration(version: u32, name: &str, pool: &str, operations: &[String]) -> Result<(), String> {
     if version != VERSION {
         return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
     }
     name::check(name).map_err(|bad| bad.to_string())?;
-    name::check(pool).map_err(|bad| format!("pool: {bad}"))
+    name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
+    }
+    operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
 }

@@ -67,12 +67,14 @@ fn a_hundred_thousand_bad_messages_of_each_kind_leave_the_broker_as_it_was() -> 
     flood(&mut system, &deaf, &garbage, false, "refused")?;
     let worker = Peer::connect(system.backend())?;
     flood(&mut system, &worker, &garbage, true, "refused")?;
+    let deaf_worker = Peer::connect(system.backend())?;
+    flood(&mut system, &deaf_worker, &garbage, false, "refused")?;
     let lie = sent(FromWorker::Replies(vec![(Ticket(1), Outcome::Ok(Bytes::new()))]));
     flood(&mut system, &worker, &lie, true, "discarded")?;
 
     batch.finish()?.all_well()?;
     let after = resident(system.broker().id())?;
-    println!("{before} bytes before, {after} after {} messages", 5 * MANY);
+    println!("{before} bytes before, {after} after {} messages", 6 * MANY);
     ensure!(after < before + MARGIN, "{before} bytes before, {after} after");
     check(&mut system)
 }
