@@ -72,20 +72,20 @@ impl Audit {
     fn sees(&mut self, place: Place, bytes: &[u8], whole: bool) {
         self.report.lines += 1;
         let text = String::from_utf8_lossy(bytes);
-        let line = Line::parse(&text).filter(|_| whole);
-        match line {
-            Some(Line { event: Event::Listening { strict }, .. }) => self.begins_life(strict),
-            line => {
-                self.reports_torn();
-                match (line::begun_behind(&text).filter(|_| whole), line) {
-                    // A broker was killed in the middle of a line, and the next one went on from there.
-                    (Some(strict), _) => {
-                        self.report.torn += 1;
-                        self.begins_life(strict);
-                    }
-                    (None, Some(line)) => self.sees_line(&line, &mut Spot::new(place, &*text)),
-                    (None, None) => self.torn = Some(Spot::new(place, &*text).kept()),
-                }
+        if let Some(line) = Line::parse(&text).filter(|_| whole) {
+            if let Event::Listening { strict, detailed } = line.event {
+                return self.begins_life(strict, detailed);
+            }
+            self.reports_torn();
+            match line::begun_behind(&text) {
+                Some(begun) => self.begins_life_behind(&begun),
+                None => self.sees_line(&line, &mut Spot::new(place, &*text)),
+            }
+        } else {
+            self.reports_torn();
+            match line::begun_behind(&text).filter(|_| whole) {
+                Some(begun) => self.begins_life_behind(&begun),
+                None => self.torn = Some(Spot::new(place, &*text).kept()),
             }
         }
     }
@@ -113,10 +113,18 @@ impl Audit {
         }
     }
 
-    fn begins_life(&mut self, strict: bool) {
+    /// A broker was killed in the middle of a line, and the next one went on from there.
+    fn begins_life_behind(&mut self, begun: &Line<'_>) {
+        if let Event::Listening { strict, detailed } = begun.event {
+            self.report.torn += 1;
+            self.begins_life(strict, detailed);
+        }
+    }
+
+    fn begins_life(&mut self, strict: bool, detailed: bool) {
         self.ends_life();
         self.report.strict &= strict;
-        self.life = Some(Life::new(strict));
+        self.life = Some(Life::new(strict, detailed));
     }
 
     fn ends_life(&mut self) {

@@ -62,7 +62,7 @@ pub(super) struct Life {
     pub strict: bool,
     pub counts: Counts,
     pub findings: Findings,
-    /// Whether there was a line that `--log-level info` would have left out.
+    /// Whether nothing is left out, as it is with `--log-level info`: the broker says so, or there is a line of that kind.
     pub detailed: bool,
     pub clients: FxHashMap<u64, Client>,
     pub workers: FxHashMap<u64, Worker>,
@@ -82,12 +82,12 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub fn new(strict: bool) -> Self {
+    pub fn new(strict: bool, detailed: bool) -> Self {
         Self {
             strict,
             counts: Counts { lives: 1, ..Counts::default() },
             findings: Findings::default(),
-            detailed: false,
+            detailed,
             clients: FxHashMap::default(),
             workers: FxHashMap::default(),
             pools: Vec::new(),

@@ -156,7 +156,9 @@ fn a_log_without_dispatches_proves_nothing() {
     assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::NoDetail(1)][..]));
     assert!(!report.proved_in_part());
     assert_eq!(audit_text("").gaps, [Gap::Nothing]);
-    // Without clients there was nothing to dispatch.
+    // A broker that says it logs every detail had none; without clients there was nothing to dispatch.
+    let detailed = BEGIN[0].replace("log=l", "level=debug log=l");
+    expect_proved(&audit_lines(&[&[detailed.as_str()], &BEGIN[1..]].concat()));
     expect_proved(&audit_lines(&BEGIN[..3]));
 }
 
