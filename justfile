@@ -150,9 +150,28 @@ test:
 simulate seeds="2000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
 
-# Measure the throughput beside the bare zmq_proxy
+# Fuzz each decoder for SECONDS seconds, on from what earlier runs have found (common/fuzz/corpus)
+fuzz seconds="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+    rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+    cd "{{ justfile_directory() }}/common/fuzz"
+    cargo +nightly run --quiet --example seeds corpus
+    for target in $(cargo fuzz list); do
+        echo "== $target"
+        cargo +nightly fuzz run "$target" -- -max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+    done
+
+# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --keep: keep the logs
+[no-exit-message]
+chaos seconds="30" seed="0" *args: build
+    @"{{ bin }}/chaos" {{ seconds }} {{ seed }} {{ args }}
+
+# Measure the throughput beside the bare zmq_proxy, and the memory of pending requests
 bench: build
     cargo bench -p giostra-tests --bench throughput
+    cargo bench -p giostra-tests --bench memory
 
 # Check formatting, and clippy without warnings
 lint:

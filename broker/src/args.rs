@@ -53,9 +53,13 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
 
-    /// Requests waiting for a worker from which on clients are not read, so that they wait
+    /// The most requests waiting for a worker; what is more waits at its client. One client gets at most 4/5 of it
     #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     max_pending: u64,
+
+    /// The same in bytes of their bodies, those included that workers have not answered yet
+    #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
+    max_pending_bytes: ByteSize,
 
     /// The most requests in flight to one worker; a worker may ask for fewer (giostra-worker --window)
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
@@ -130,18 +134,23 @@ impl Args {
             log_dir: self.log_dir.clone(),
             grace: self.grace,
             spin: self.spin,
-            max_backlog: usize::try_from(self.max_backlog.as_u64()).unwrap_or(usize::MAX),
+            max_backlog: bytes(self.max_backlog),
             settings: Settings {
                 ping_interval: self.ping_interval,
                 ping_max_out: self.ping_max_out,
                 max_attempts: self.max_attempts,
                 max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
+                max_pending_bytes: bytes(self.max_pending_bytes).max(1),
                 window: self.window as usize,
                 rotation: self.rotation,
                 first_ticket: rand::random(),
             },
         }
     }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 /// Whether only this host can reach the endpoint.

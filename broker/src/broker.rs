@@ -5,6 +5,7 @@
 //! ask for is settled in one place ([`dealing`]) when the outputs are polled, so that what one worker or client is owed
 //! then travels in one message. Poll until there is nothing more before the next input's effects are to be seen.
 
+mod admission;
 mod clients;
 mod dealing;
 mod report;
@@ -23,11 +24,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
 use crate::event::{Event, WorkerLabel};
+use crate::limiter::Limiter;
 use crate::liveness::Liveness;
 use crate::pending::{Pending, Place};
 use crate::queue::NumberedQueue;
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
+
+use admission::Waiting;
 
 /// A client's connection, counted from 1 in each life of a broker. `c1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,8 +70,11 @@ pub struct Settings {
     pub ping_max_out: u32,
     /// Workers lost while holding a request before it is given up. At least 1.
     pub max_attempts: u32,
-    /// Pending requests from which on [`Broker::wants_requests`] says no.
+    /// The most requests that may be pending; more are turned away until there is room. At least 1. Those that a lost
+    /// worker gave back count, but are never turned away.
     pub max_pending: usize,
+    /// Bytes of unanswered requests' bodies from which on more are turned away. At least 1.
+    pub max_pending_bytes: usize,
     /// The most requests in flight to one worker. At least 1.
     pub window: usize,
     /// What happens when it is the turn of a worker whose window is full.
@@ -83,6 +90,7 @@ impl Default for Settings {
             ping_max_out: 3,
             max_attempts: 3,
             max_pending: 1_000_000,
+            max_pending_bytes: 1 << 30,
             window: 1024,
             rotation: Rotation::Strict,
             first_ticket: 0,
@@ -125,11 +133,19 @@ pub struct Broker {
     /// Tickets dealt so far. On the wire a ticket is this number after [`Settings::first_ticket`].
     last_ticket: u64,
     pending: usize,
+    /// Of all requests' bodies.
+    bytes: usize,
+    /// Who waits for room.
+    waiting: Waiting,
+    /// Clients' peers that are not known and have been asked to say Hello.
+    asked_to_hello: FxHashSet<Identity>,
 
     deadlines: BTreeSet<(Instant, RequestKey)>,
     pings: BTreeSet<(Instant, WorkerNumber)>,
 
     totals: Totals,
+    refusals: Limiter,
+    strays: Limiter,
     outputs: VecDeque<Output>,
     /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`] looks at.
     touched_pools: Vec<PoolKey>,
@@ -141,6 +157,14 @@ struct Client {
     name: Arc<str>,
     /// Its unanswered requests.
     held: FxHashMap<RequestId, RequestKey>,
+    /// How many of them are pending.
+    pending: usize,
+    /// Of their bodies.
+    bytes: usize,
+    /// How many it may submit, counted once it has been turned away.
+    room: Option<u64>,
+    /// Bytes of a body that was turned away, on average; at least 1.
+    wanted_size: usize,
     /// Replies that go to it with the next message.
     replies: Vec<Reply>,
     answered: u64,
@@ -254,9 +278,14 @@ impl Broker {
             last_request: 0,
             last_ticket: 0,
             pending: 0,
+            bytes: 0,
+            waiting: Waiting::default(),
+            asked_to_hello: FxHashSet::default(),
             deadlines: BTreeSet::new(),
             pings: BTreeSet::new(),
             totals: Totals::default(),
+            refusals: Limiter::new(now),
+            strays: Limiter::new(now),
             outputs: VecDeque::new(),
             touched_pools: Vec::new(),
             touched_clients: Vec::new(),
@@ -275,10 +304,7 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ping = self.pings.first().map(|&(due, _)| due);
         let deadline = self.deadlines.first().map(|&(due, _)| due);
-        match (ping, deadline) {
-            (Some(ping), Some(deadline)) => Some(ping.min(deadline)),
-            (one, other) => one.or(other),
-        }
+        [ping, deadline, self.waiting.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`: pings workers, drops those that are dead, expires requests.
@@ -301,11 +327,6 @@ impl Broker {
         }
     }
 
-    /// Whether there is room for more pending requests; if not, leave the clients' messages where they are.
-    pub fn wants_requests(&self) -> bool {
-        self.pending < self.settings.max_pending
-    }
-
     /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
     pub fn in_flight(&self) -> usize {
         self.workers.values().map(|worker| worker.in_flight.len()).sum()
@@ -314,6 +335,7 @@ impl Broker {
     /// Stops dispatching and accepting, and tells everyone. What is in flight may still be answered.
     pub fn close(&mut self) {
         self.closing = true;
+        self.waiting = Waiting::default();
         self.log(Event::Closing(self.in_flight() as u64));
         let mut workers: Vec<_> = self.workers.iter().collect();
         workers.sort_unstable_by_key(|&(&number, _)| number);
@@ -328,9 +350,11 @@ impl Broker {
         self.outputs.push_back(Output::Log(event));
     }
 
-    fn refuse(&mut self, from: impl fmt::Display, reason: &str) {
+    fn refuse(&mut self, from: impl fmt::Display, reason: &str, now: Instant) {
         self.totals.refused += 1;
-        self.log(Event::Refused { from: from.to_string(), reason: reason.into() });
+        if let Some(lines) = self.refusals.say(1, now) {
+            self.log(Event::Refused { from: from.to_string(), reason: reason.into(), unsaid: lines - 1 });
+        }
     }
 
     fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Instant) {
@@ -370,7 +394,7 @@ impl Broker {
         match request.state {
             State::Pending(place) => {
                 self.pools[request.pool.0].pending.remove(place, request.client);
-                self.pending -= 1;
+                self.no_longer_pending(request.client);
                 self.touch_pool(request.pool);
             }
             State::InFlight { worker, ticket, .. } => {
@@ -389,10 +413,26 @@ impl Broker {
         if let Some(deadline) = request.deadline() {
             self.deadlines.remove(&(deadline, key));
         }
+        self.bytes -= request.body.len();
         if let Some(client) = self.clients.get_mut(&request.client) {
             client.held.remove(&request.id);
+            client.bytes -= request.body.len();
         }
         request
+    }
+
+    fn is_pending(&mut self, of: ClientNumber) {
+        self.pending += 1;
+        if let Some(client) = self.clients.get_mut(&of) {
+            client.pending += 1;
+        }
+    }
+
+    fn no_longer_pending(&mut self, of: ClientNumber) {
+        self.pending -= 1;
+        if let Some(client) = self.clients.get_mut(&of) {
+            client.pending -= 1;
+        }
     }
 
     /// Puts a reply into its client's next message.

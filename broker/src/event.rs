@@ -157,7 +157,11 @@ pub enum Event {
         from: String,
         /// Why.
         reason: String,
+        /// Messages that were not accepted and of which nothing was said, since the last such line.
+        unsaid: u64,
     },
+    /// When so many requests of a client were turned away for want of room, and it had not been told before.
+    Busy(ClientNumber, u64),
     /// When the broker was asked to finish: so many requests are in flight.
     Closing(u64),
 }
@@ -166,7 +170,7 @@ impl Event {
     /// How much it matters to whoever watches: what happens to single requests is only debugging.
     pub fn level(&self) -> Level {
         match self {
-            Self::WorkerDropped { .. } | Self::Poisoned { .. } | Self::Refused { .. } => Level::Warn,
+            Self::WorkerDropped { .. } | Self::Poisoned { .. } | Self::Refused { .. } | Self::Busy(..) => Level::Warn,
             Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
             Self::Accepted { .. } | Self::Dispatched { .. } | Self::Replied { .. } => Level::Debug,
             _ => Level::Info,
@@ -212,7 +216,9 @@ impl fmt::Display for Event {
             Self::Expired(requests) => write!(f, "expire {requests}"),
             Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", join(workers, ",")),
             Self::Cancelled(requests) => write!(f, "cancel {requests}"),
-            Self::Refused { from, reason } => write!(f, "refuse {from} reason={reason}"),
+            Self::Refused { from, reason, unsaid: 0 } => write!(f, "refuse {from} reason={reason}"),
+            Self::Refused { from, reason, unsaid } => write!(f, "refuse {from} unsaid={unsaid} reason={reason}"),
+            Self::Busy(client, count) => write!(f, "busy {client} count={count}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
         }
     }

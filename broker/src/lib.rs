@@ -5,6 +5,7 @@
 pub mod args;
 pub mod broker;
 pub mod event;
+mod limiter;
 mod liveness;
 mod outbox;
 mod pending;

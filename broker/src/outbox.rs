@@ -1,13 +1,20 @@
 //! What could not be sent yet: libzmq holds a bounded number of messages for a peer that does not read, then says so.
 //!
 //! Messages to such a peer wait here, in order, and are tried again. Whoever lets too many bytes wait is cut off: what
-//! waits is thrown away, and so is all that would follow, until its connection ends.
+//! waits is thrown away, and so is all that would follow, until the peer has taken one last message that tells it so.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use giostra_common::Bytes;
 use giostra_common::socket::{Identity, Sent};
 use giostra_common::wire::Frames;
+
+/// How often a send that found no room is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The same for the last message to those who are cut off.
+const RETRY_CUT_OFF: Duration = Duration::from_millis(100);
 
 /// The waiting messages of one socket.
 #[derive(Debug)]
@@ -16,10 +23,12 @@ pub struct Outbox {
     peers: BTreeMap<Identity, Backlog>,
 }
 
-#[derive(Debug)]
-enum Backlog {
-    Waiting { messages: VecDeque<Frames>, bytes: usize },
-    CutOff,
+#[derive(Debug, Default)]
+struct Backlog {
+    messages: VecDeque<Frames>,
+    bytes: usize,
+    /// Whether nothing may be added.
+    cut_off: bool,
 }
 
 /// What became of a message that was put here.
@@ -44,23 +53,31 @@ impl Outbox {
         !self.peers.is_empty() && self.peers.contains_key(peer)
     }
 
-    /// Whether anything waits.
-    pub fn is_waiting(&self) -> bool {
-        self.peers.values().any(|backlog| matches!(backlog, Backlog::Waiting { .. }))
+    /// When to try again to send what waits, if anything does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let all_cut_off = self.peers.values().all(|backlog| backlog.cut_off);
+        (!self.peers.is_empty()).then_some(if all_cut_off { RETRY_CUT_OFF } else { RETRY })
     }
 
     /// Keeps a message for later.
     pub fn keep(&mut self, peer: &Identity, message: Frames) -> Kept {
-        let empty = || Backlog::Waiting { messages: VecDeque::new(), bytes: 0 };
-        let backlog = self.peers.entry(peer.clone()).or_insert_with(empty);
-        let Backlog::Waiting { messages, bytes } = backlog else { return Kept::Dropped };
-        *bytes += size(&message);
-        if *bytes > self.max_bytes {
-            *backlog = Backlog::CutOff;
+        let backlog = self.peers.entry(peer.clone()).or_default();
+        if backlog.cut_off {
+            return Kept::Dropped;
+        }
+        backlog.bytes += size(&message);
+        if backlog.bytes > self.max_bytes {
+            *backlog = Backlog { cut_off: true, ..Backlog::default() };
             return Kept::CutOff;
         }
-        messages.push_back(message);
+        backlog.messages.push_back(message);
         Kept::Waiting
+    }
+
+    /// Keeps this message alone, and takes no other before it is sent.
+    pub fn keep_only(&mut self, peer: &Identity, message: Frames) {
+        let bytes = size(&message);
+        self.peers.insert(peer.clone(), Backlog { messages: [message].into(), bytes, cut_off: true });
     }
 
     /// Lets go of all that concerns a peer that is gone.
@@ -74,17 +91,16 @@ impl Outbox {
     pub fn retry(&mut self, mut send: impl FnMut(&Identity, &Frames) -> Sent) -> Vec<Identity> {
         let mut gone = Vec::new();
         self.peers.retain(|peer, backlog| {
-            let Backlog::Waiting { messages, bytes } = backlog else { return true };
-            while let Some(message) = messages.front() {
+            while let Some(message) = backlog.messages.front() {
                 match send(peer, message) {
-                    Sent::Taken => *bytes -= size(message),
+                    Sent::Taken => backlog.bytes -= size(message),
                     Sent::Full => return true,
                     Sent::Gone => {
                         gone.push(peer.clone());
                         return false;
                     }
                 }
-                messages.pop_front();
+                backlog.messages.pop_front();
             }
             false
         });
@@ -125,9 +141,9 @@ mod tests {
             assert!(gone.is_empty());
         };
         retry(&mut outbox, 2);
-        assert!(outbox.holds_up(&a) && outbox.is_waiting());
+        assert!(outbox.holds_up(&a) && outbox.retry_after() == Some(RETRY));
         retry(&mut outbox, 9);
-        assert!(!outbox.holds_up(&a) && !outbox.is_waiting());
+        assert!(!outbox.holds_up(&a) && outbox.retry_after().is_none());
         assert_eq!(sent, [1, 2, 3]);
     }
 
@@ -137,9 +153,18 @@ mod tests {
         assert_eq!(outbox.keep(&a, message(60)), Kept::Waiting);
         assert_eq!(outbox.keep(&b, message(60)), Kept::Waiting);
         assert_eq!(outbox.keep(&a, message(60)), Kept::CutOff);
+        outbox.keep_only(&a, message(2));
         assert_eq!(outbox.keep(&a, message(1)), Kept::Dropped);
-        assert_eq!(outbox.retry(|_, _| Sent::Gone), [b]);
-        assert!(outbox.holds_up(&a) && !outbox.is_waiting());
+        assert_eq!(outbox.retry(|peer, _| if *peer == a { Sent::Full } else { Sent::Gone }), [b]);
+        assert!(outbox.holds_up(&a) && outbox.retry_after() == Some(RETRY_CUT_OFF));
+        // It reads again: it is told, and that is all.
+        let mut told = Vec::new();
+        outbox.retry(|_, message| {
+            told.push(message.envelope.len());
+            Sent::Taken
+        });
+        assert_eq!(told, [2]);
+        assert_eq!(outbox.keep(&a, message(1)), Kept::Waiting);
         outbox.forget(&a);
         assert!(!outbox.holds_up(&a));
     }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use giostra_common::Bytes;
 use giostra_common::log::Log;
-use giostra_common::protocol::{FromClient, FromWorker};
+use giostra_common::protocol::{FromClient, FromWorker, ToClient};
 use giostra_common::shutdown::Shutdown;
-use giostra_common::socket::{self, Sent};
+use giostra_common::socket::{self, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
 use zmq::{Context, PollItem, Socket};
 
@@ -25,9 +25,6 @@ const MESSAGES_A_TURN: usize = 256;
 
 /// Turns after which the clock is looked at although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
-
-/// How often a send that found no room is tried again.
-const RETRY: Duration = Duration::from_millis(5);
 
 /// What the server is to do.
 #[derive(Clone, Debug)]
@@ -77,9 +74,8 @@ impl<'a> Server<'a> {
         let context = Context::new();
         let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
         let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
-        let frontend = socket::router(&context, &client_left, true)?;
-        // Workers are watched by pings of the core's own.
-        let backend = socket::router(&context, &worker_left, false)?;
+        let frontend = socket::router(&context, &client_left, Peers::Clients)?;
+        let backend = socket::router(&context, &worker_left, Peers::Workers)?;
         for (socket, endpoint, flag) in
             [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
         {
@@ -177,9 +173,6 @@ impl<'a> Server<'a> {
 
     fn hear_clients(&mut self, now: Instant) -> anyhow::Result<usize> {
         for heard in 0..MESSAGES_A_TURN {
-            if !self.core.wants_requests() {
-                return Ok(heard);
-            }
             let Some((from, frames)) = socket::receive_from(&self.frontend)? else { return Ok(heard) };
             match FromClient::decode(&frames) {
                 Ok(message) => {
@@ -188,7 +181,7 @@ impl<'a> Server<'a> {
                     }
                     self.core.handle_client(&from, message, now);
                 }
-                Err(error) => self.core.handle_malformed_client(&from, &error.to_string()),
+                Err(error) => self.core.handle_malformed_client(&from, &error.to_string(), now),
             }
         }
         Ok(MESSAGES_A_TURN)
@@ -224,14 +217,16 @@ impl<'a> Server<'a> {
     }
 
     fn send(&mut self, send: Output, now: Instant) -> anyhow::Result<()> {
-        let (to, to_client) = match send {
+        let (mut to_client, mut last_word) = (false, false);
+        let to = match send {
             Output::ToClient(to, message) => {
+                (to_client, last_word) = (true, message == ToClient::HelloAgain);
                 message.encode_into(&mut self.envelope, &mut self.attachments);
-                (to, true)
+                to
             }
             Output::ToWorker(to, message) => {
                 message.encode_into(&mut self.envelope, &mut self.attachments);
-                (to, false)
+                to
             }
             Output::Log(_) => return Ok(()),
         };
@@ -247,8 +242,10 @@ impl<'a> Server<'a> {
             Sent::Taken => {}
             Sent::Full => {
                 let envelope = Bytes::copy_from_slice(&self.envelope);
-                let kept = outbox.keep(&to, Frames { envelope, attachments: std::mem::take(&mut self.attachments) });
-                if kept == Kept::CutOff {
+                let message = Frames { envelope, attachments: std::mem::take(&mut self.attachments) };
+                if last_word {
+                    outbox.keep_only(&to, message);
+                } else if outbox.keep(&to, message) == Kept::CutOff {
                     self.core.handle_overdue_client(&to);
                 }
             }
@@ -265,7 +262,7 @@ impl<'a> Server<'a> {
                 true => (&mut self.frontend, &mut self.to_clients),
                 false => (&mut self.backend, &mut self.to_workers),
             };
-            if !outbox.is_waiting() {
+            if outbox.retry_after().is_none() {
                 continue;
             }
             let mut failed = None;
@@ -290,16 +287,13 @@ impl<'a> Server<'a> {
 
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> anyhow::Result<()> {
-        let mut items = vec![self.backend.as_poll_item(zmq::POLLIN)];
-        if self.core.wants_requests() {
-            items.push(self.frontend.as_poll_item(zmq::POLLIN));
-        }
+        let mut items = vec![self.backend.as_poll_item(zmq::POLLIN), self.frontend.as_poll_item(zmq::POLLIN)];
         if close_by.is_none() {
             items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
         }
         let now = Instant::now();
-        let waiting = self.to_clients.is_waiting() || self.to_workers.is_waiting();
-        let wake = [self.core.poll_timeout(), close_by, waiting.then(|| now + RETRY)].into_iter().flatten().min();
+        let retry = [self.to_clients.retry_after(), self.to_workers.retry_after()].into_iter().flatten().min();
+        let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
         socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
         Ok(())
     }

@@ -52,6 +52,10 @@ fn pong(sequence: u64) -> FromWorker {
     FromWorker::Pong { sequence, computing: 0, waiting: 0, oldest_ms: 0 }
 }
 
+fn submit(session: u64, requests: Vec<(RequestId, Bytes)>) -> FromClient {
+    FromClient::Submit { session, pool: "p".into(), timeout_ms: 0, requests }
+}
+
 impl World {
     fn new(settings: Settings) -> Self {
         let now = Instant::now();
@@ -123,6 +127,13 @@ impl World {
     fn submit_to(&mut self, pool: &str, client: &str, requests: Vec<(RequestId, Bytes)>, timeout_ms: u64) {
         let session = self.sessions.get(client).copied().unwrap_or_default();
         self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, requests });
+    }
+
+    /// What else was sent, but for pings and welcomes, since this was asked last.
+    fn take_sent(&mut self) -> Vec<String> {
+        let mut sent = std::mem::take(&mut self.sent);
+        sent.retain(|sent| !sent.contains("Ping") && !sent.contains("Welcome"));
+        sent
     }
 
     /// The worker replies to the oldest request that it holds.
@@ -481,15 +492,135 @@ fn a_client_with_few_requests_is_not_starved_by_one_with_many() {
 }
 
 #[test]
-fn at_the_limit_of_pending_requests_the_broker_wants_no_more() {
-    let mut world = World::new(Settings { max_pending: 3, ..settings() });
+fn what_there_is_no_room_for_is_turned_away_and_comes_again() {
+    let mut world = World::new(Settings { max_pending: 10, window: 1, ..settings() });
     world.client("c");
-    world.submit("c", 1..=2);
-    assert!(world.broker.wants_requests());
-    world.submit("c", 3..=3);
-    assert!(!world.broker.wants_requests());
+    world.submit("c", 1..=10);
+    // One client gets four fifths; and is told what it has to send again.
+    assert_eq!(world.logged("accept"), ["accept c1#1..8 pool=p"]);
+    assert_eq!(world.take_sent(), ["c Busy([RequestId(9), RequestId(10)])"]);
+    // Others have room still.
+    world.client("d");
+    world.submit("d", 1..=1);
+    assert_eq!(world.logged("accept").last().unwrap(), &"accept c2#1 pool=p");
+    assert_eq!(world.logged("busy"), ["busy c1 count=2"]);
+
+    // There is room as soon as something is dispatched; it is counted.
     world.join("1");
-    assert!(world.broker.wants_requests());
+    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    world.submit("c", 9..=10);
+    assert_eq!(world.take_sent(), ["c Busy([RequestId(10)])"]);
+    world.reply("1");
+    world.reply("1");
+    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    world.submit("c", 10..=10);
+    while !world.held.is_empty() {
+        world.reply("1");
+    }
+    assert_eq!(world.answered().len(), 11);
+}
+
+#[test]
+fn the_bytes_of_unanswered_requests_are_bounded_too() {
+    let mut world = World::new(Settings { max_pending_bytes: 1000, ..settings() });
+    world.client("c");
+    world.join("1");
+    let requests = (1..=10).map(|id| (RequestId(id), Bytes::from(vec![0; 200]))).collect();
+    world.broker.handle_client(&peer("c"), submit(world.sessions["c"], requests), world.now);
+    let dispatched = std::iter::from_fn(|| world.broker.poll_output(world.now)).find_map(|output| match output {
+        Output::ToWorker(_, ToWorker::Dispatch(requests)) => Some(requests),
+        _ => None,
+    });
+    let dispatched = dispatched.unwrap();
+    assert_eq!(dispatched.len(), 4, "four fifths of it, in flight or not");
+    // Answered, they take no room any more.
+    let replies = dispatched.into_iter().map(|(ticket, _)| (ticket, Outcome::Ok(Bytes::new()))).collect();
+    world.worker_says("1", FromWorker::Replies(replies));
+    assert_eq!(world.sent.last().unwrap(), "c Room { requests: 4 }");
+}
+
+#[test]
+fn one_who_asks_now_and_then_is_served_among_a_hundred_who_flood() {
+    let mut world = World::new(Settings { max_pending: 10_000, window: 1, ..settings() });
+    let floods: Vec<_> = (0..100).map(|number| format!("flood-{number}")).collect();
+    for flood in &floods {
+        world.client(flood);
+    }
+    for flood in &floods {
+        world.submit(flood, 1..=2000);
+    }
+    world.client("few");
+    world.join("1");
+    world.take_sent();
+    world.submit("few", 1..=1);
+    assert!(world.take_sent().is_empty(), "there is room for it");
+    // One turn of everybody else, and what was dispatched before.
+    (0..=101).for_each(|_| world.reply("1"));
+    assert_eq!(world.outcome("few", 1).len(), 1);
+}
+
+#[test]
+fn those_who_wait_for_room_get_it_in_turn_also_if_the_first_does_not_take_it() {
+    let mut world = World::new(Settings { max_pending: 2, window: 1, ..settings() });
+    for client in ["a", "b", "c"] {
+        world.client(client);
+    }
+    world.submit("a", 1..=2);
+    world.submit("b", 1..=1);
+    world.submit("c", 1..=1);
+    world.submit("a", 3..=3);
+    world.take_sent();
+    world.join("1");
+    let told = |world: &mut World| {
+        let sent = world.take_sent();
+        sent.into_iter().filter_map(|sent| Some(sent.split_once(" Room")?.0.to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world), ["b"]);
+    world.reply("1");
+    assert!(told(&mut world).is_empty(), "b has been given it");
+    for next in ["c", "a"] {
+        world.now = world.broker.poll_timeout().unwrap();
+        world.broker.handle_timeout(world.now);
+        world.settle();
+        assert_eq!(told(&mut world), [next], "nobody takes it");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off_and_told_so_once() {
+    let mut world = World::new(Settings { window: 1, ..settings() });
+    world.client("c");
+    world.join("1");
+    world.submit("c", 1..=2);
+    world.take_sent();
+    world.broker.handle_overdue_client(&peer("c"));
+    world.settle();
+    assert_eq!(world.logged("client-left"), ["client-left c1 cancelled=1 unwanted=1 reason=does not read its replies"]);
+    // What it said before it knew is lost on the broker.
+    world.submit("c", 3..=3);
+    world.client_says("c", FromClient::Cancel(vec![RequestId(1)]));
+    assert_eq!(world.take_sent(), ["c HelloAgain"]);
+    world.client("c");
+    world.submit("c", 1..=3);
+    world.reply("1");
+    (0..3).for_each(|_| world.reply("1"));
+    assert_eq!(world.answered(), [1, 2, 3]);
+}
+
+#[test]
+fn rubbish_without_end_fills_no_log() {
+    let mut world = World::with_workers(1);
+    for _ in 0..1000 {
+        world.broker.handle_malformed_client(&peer("c"), "no message", world.now);
+        world.worker_says("stranger", FromWorker::Replies(vec![(Ticket(1), Outcome::Ok(Bytes::new()))]));
+    }
+    assert_eq!((world.logged("refuse").len(), world.logged("discard").len()), (10, 10));
+    world.now += Duration::from_secs(1);
+    world.broker.handle_malformed_client(&peer("c"), "no message", world.now);
+    world.worker_says("stranger", FromWorker::Replies(vec![(Ticket(1), Outcome::Ok(Bytes::new()))]));
+    assert_eq!(world.logged("refuse").last().unwrap(), &"refuse c1 unsaid=990 reason=no message");
+    assert_eq!(world.logged("discard").last().unwrap(), &"discard ? ? late=991");
+    assert_eq!(world.broker.status(world.now).totals.refused, 1001);
 }
 
 #[test]
@@ -532,8 +663,8 @@ fn who_does_not_introduce_themselves_is_told_to() {
     world.client_says("rude", FromClient::Hello { version: VERSION, name: "two words".into() });
     world.worker_says("nobody", register("", 0));
     assert!(world.holding("1").is_empty());
-    assert_eq!(world.sent.iter().filter(|sent| sent.contains("Refused")).count(), 4);
-    assert!(world.sent.iter().any(|sent| sent.contains("say Hello first")));
+    assert_eq!(world.sent.iter().filter(|sent| sent.contains("Refused")).count(), 3);
+    assert!(world.sent.contains(&"stranger HelloAgain".into()));
     assert!(world.sent.iter().any(|sent| sent.contains("version")));
 }
 

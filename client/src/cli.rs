@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod drain;
 mod operations;
 mod prompt;
 mod random;
@@ -72,6 +73,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Random(options) => random::run(&mut client, options, args)?,
         Command::Prompt => prompt::run(&mut client, args)?,
         Command::Status => status::run(&mut client, args)?,
+        Command::Drain(options) => drain::run(&mut client, options, args)?,
         Command::Audit(options) => return audit::run(options, args.json),
     };
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

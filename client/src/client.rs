@@ -152,10 +152,7 @@ impl Client {
 
     /// Gives up all that is unanswered.
     pub fn cancel_all(&mut self) -> Result<(), Error> {
-        match self.session.cancel_all() {
-            Some(message) => self.say(message),
-            None => Ok(()),
-        }
+        self.session.cancel_all().into_iter().try_for_each(|message| self.say(message))
     }
 
     /// Requests whose reply has not been taken.
@@ -251,7 +248,14 @@ impl Client {
     fn receive(&mut self, now: Instant) -> Result<(), Error> {
         while let Some(frames) = socket::receive(&self.socket)? {
             match ToClient::decode(&frames) {
-                Ok(message) => self.session.handle(message, now),
+                Ok(message) => {
+                    let again = message == ToClient::HelloAgain;
+                    self.session.handle(message, now);
+                    if again {
+                        log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
+                        self.say(FromClient::Hello { version: VERSION, name: self.options.name.clone() })?;
+                    }
+                }
                 Err(error) => log::error!("what speaks at {} is not Giostra's frontend: {error}", self.options.broker),
             }
         }

@@ -8,7 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, FromClient, Outcome, Reply, RequestId, Status, ToClient, Trace, code};
+use giostra_common::protocol::{
+    Failure, FromClient, MAX_BATCH, Outcome, Reply, RequestId, Status, ToClient, Trace, code,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Requests in one message. More gain nothing.
@@ -40,6 +42,10 @@ pub struct Session {
     unanswered: FxHashMap<RequestId, Request>,
     /// Those that are to be sent, by id.
     unsent: VecDeque<RequestId>,
+    /// Those that the broker had no room for: they go before the others.
+    turned_away: VecDeque<RequestId>,
+    /// How many requests may be sent, once the broker has had no room.
+    room: Option<u64>,
     /// When requests with a time limit are over, by id within an instant.
     deadlines: BTreeSet<(Instant, RequestId)>,
     replies: VecDeque<Reply>,
@@ -68,6 +74,8 @@ impl Session {
             last_id: 0,
             unanswered: FxHashMap::default(),
             unsent: VecDeque::new(),
+            turned_away: VecDeque::new(),
+            room: None,
             deadlines: BTreeSet::new(),
             replies: VecDeque::new(),
             status: None,
@@ -91,14 +99,18 @@ impl Session {
         id
     }
 
-    /// Gives up all that is unanswered. The message that tells the broker, if it knows of it.
-    pub fn cancel_all(&mut self) -> Option<FromClient> {
+    /// Gives up all that is unanswered. The messages that tell the broker, if it knows of it.
+    pub fn cancel_all(&mut self) -> Vec<FromClient> {
         let mut ids: Vec<_> = std::mem::take(&mut self.unanswered).into_keys().collect();
         ids.sort_unstable();
         self.unsent.clear();
+        self.turned_away.clear();
         self.deadlines.clear();
         self.given_up.extend(&ids);
-        (self.link == Link::Up && !ids.is_empty()).then_some(FromClient::Cancel(ids))
+        if self.link != Link::Up {
+            return Vec::new();
+        }
+        ids.chunks(MAX_BATCH).map(|ids| FromClient::Cancel(ids.to_vec())).collect()
     }
 
     /// Requests without a reply, those included whose reply has not been taken yet.
@@ -108,7 +120,7 @@ impl Session {
 
     /// Requests that wait to be sent.
     pub fn unsent(&self) -> usize {
-        self.unsent.len()
+        self.turned_away.len() + self.unsent.len()
     }
 
     /// Replies to requests that had one already.
@@ -152,13 +164,15 @@ impl Session {
         if self.link != Link::Up {
             return None;
         }
-        let mut requests = Vec::with_capacity(self.unsent.len().min(BATCH));
+        let most = self.room.map_or(BATCH, |room| usize::try_from(room).unwrap_or(BATCH).min(BATCH));
+        let mut requests = Vec::with_capacity(self.unsent().min(most));
         let mut limit: Option<Duration> = None;
-        while requests.len() < BATCH {
+        while requests.len() < most {
+            let queue = if self.turned_away.is_empty() { &mut self.unsent } else { &mut self.turned_away };
             // What was answered or has expired since is not sent.
-            let Some(&id) = self.unsent.front() else { break };
+            let Some(&id) = queue.front() else { break };
             let Some(request) = self.unanswered.get(&id) else {
-                self.unsent.pop_front();
+                queue.pop_front();
                 continue;
             };
             let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -169,7 +183,10 @@ impl Session {
             }
             limit = limit.max(left);
             requests.push((id, request.body.clone()));
-            self.unsent.pop_front();
+            queue.pop_front();
+        }
+        if let Some(room) = &mut self.room {
+            *room -= requests.len() as u64;
         }
         let timeout_ms = limit.map_or(0, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(0).max(1));
         let (session, pool) = (self.session, self.pool.clone());
@@ -182,9 +199,10 @@ impl Session {
             ToClient::Welcome { session, .. } => {
                 self.link = Link::Up;
                 self.session = session;
+                self.room = None;
             }
             ToClient::Closing => self.link = Link::Closing(now),
-            ToClient::Hiccup => {
+            ToClient::Hiccup | ToClient::HelloAgain => {
                 if !matches!(self.link, Link::Down(_)) {
                     self.link = Link::Down(now);
                 }
@@ -192,7 +210,13 @@ impl Session {
                 let mut ids: Vec<_> = self.unanswered.keys().copied().collect();
                 ids.sort_unstable();
                 self.unsent = ids.into();
+                self.turned_away.clear();
             }
+            ToClient::Busy(ids) => {
+                self.turned_away.extend(ids.into_iter().filter(|id| self.unanswered.contains_key(id)));
+                self.room = Some(0);
+            }
+            ToClient::Room { requests } => self.room = Some(requests),
             ToClient::Replies(replies) => {
                 for reply in replies {
                     match self.unanswered.remove(&reply.id) {
@@ -258,6 +282,9 @@ impl Session {
         self.forget_deadline(id, &request);
         self.given_up.insert(id);
         let failure = match self.link {
+            Link::Up if self.room.is_some() => {
+                Failure::new(code::EXPIRED, "its time limit passed while the broker was short of room")
+            }
             Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),
             Link::Down(since) | Link::Closing(since) => {
                 let away = now.saturating_duration_since(since);
@@ -354,6 +381,48 @@ mod tests {
     }
 
     #[test]
+    fn what_the_broker_has_no_room_for_goes_first_when_there_is_room_and_no_more_than_that() {
+        let (mut session, now) = session();
+        for _ in 0..BATCH + 6 {
+            session.submit(body(), None, now);
+        }
+        welcome(&mut session, now);
+        sent(&mut session, now);
+        session.handle(reply(2), now);
+        session.handle(ToClient::Busy([1, 2, 3].map(RequestId).into()), now);
+        session.submit(body(), None, now);
+        assert_eq!(sent(&mut session, now), []);
+        session.handle(ToClient::Busy(vec![RequestId(BATCH as u64 + 1)]), now);
+        session.handle(ToClient::Room { requests: 2 }, now);
+        assert_eq!(sent(&mut session, now), [(0, vec![1, 3])]);
+        session.handle(ToClient::Room { requests: 10 }, now);
+        assert_eq!(sent(&mut session, now), [(0, vec![BATCH as u64 + 1, BATCH as u64 + 7])]);
+        // Room is counted from then on ..
+        session.handle(ToClient::Room { requests: 1 }, now);
+        session.submit(body(), None, now);
+        session.submit(body(), None, now);
+        assert_eq!(sent(&mut session, now).len(), 1);
+        // .. but not over another connection.
+        session.handle(ToClient::Hiccup, now);
+        welcome(&mut session, now);
+        assert_eq!(sent(&mut session, now).iter().map(|(_, ids)| ids.len()).sum::<usize>(), BATCH + 8);
+    }
+
+    #[test]
+    fn many_are_cancelled_in_messages_that_the_broker_accepts() {
+        let (mut session, now) = session();
+        for _ in 0..=MAX_BATCH {
+            session.submit(body(), None, now);
+        }
+        welcome(&mut session, now);
+        let sizes = session.cancel_all().into_iter().map(|message| match message {
+            FromClient::Cancel(ids) => ids.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [MAX_BATCH, 1]);
+    }
+
+    #[test]
     fn a_second_reply_is_counted_and_thrown_away() {
         let (mut session, now) = session();
         session.submit(body(), None, now);
@@ -402,12 +471,12 @@ mod tests {
     fn what_is_cancelled_is_neither_sent_nor_answered() {
         let (mut session, now) = session();
         session.submit(body(), None, now);
-        assert_eq!(session.cancel_all(), None);
+        assert_eq!(session.cancel_all(), []);
         welcome(&mut session, now);
         assert_eq!(sent(&mut session, now), []);
         session.submit(body(), Some(TIMEOUT), now);
         sent(&mut session, now);
-        assert_eq!(session.cancel_all(), Some(FromClient::Cancel(vec![RequestId(2)])));
+        assert_eq!(session.cancel_all(), [FromClient::Cancel(vec![RequestId(2)])]);
         assert_eq!((session.unanswered(), session.poll_timeout()), (0, None));
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::de::value::SeqAccessDeserializer;
-use serde::de::{self, SeqAccess, Visitor};
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
@@ -53,6 +53,10 @@ impl<'de> Deserialize<'de> for Value {
             }
             fn visit_f64<E>(self, float: f64) -> Result<Value, E> {
                 Ok(Value::Float(float))
+            }
+            fn visit_str<E: de::Error>(self, _text: &str) -> Result<Value, E> {
+                // Not quoted: it may be as long as a message.
+                Err(E::invalid_type(Unexpected::Other("a text"), &self))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Value, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Value::Ints)

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod compute;
 pub mod log;
+mod malformed;
 pub mod name;
 pub mod protocol;
 pub mod shutdown;

@@ -176,6 +176,16 @@ pub enum ToClient<B = Bytes> {
         /// Why, and what to do about it.
         reason: String,
     },
+    /// When there was no room for these requests: they were not accepted. They are to be sent again when there is `Room`.
+    Busy(#[serde(deserialize_with = "wire::batch")] Vec<RequestId>),
+    /// When a client that was told `Busy` may go on: with so many requests, until it is told of more.
+    Room {
+        /// The requests that it may submit. Those sent before are not counted.
+        requests: u64,
+    },
+    /// When the broker does not know the client, or has cut it off. After another `Hello`, whatever has no reply is to be
+    /// sent again.
+    HelloAgain,
     /// When the broker is about to exit. Requests without a reply are to be sent again to the next one.
     Closing,
     /// When the connection broke. Put in by libzmq on the client's side.
@@ -300,6 +310,8 @@ pub struct Totals {
     pub discarded: u64,
     /// Messages that could not be accepted.
     pub refused: u64,
+    /// Requests turned away for want of room, each time counted. They come again.
+    pub turned_away: u64,
 }
 
 /// A worker, as the broker sees it.
@@ -313,6 +325,8 @@ pub struct WorkerStatus {
     pub pool: String,
     /// `idle`, `busy`, `silent` (a ping is overdue) or `leaving`.
     pub state: String,
+    /// Whether it has given up its seat, and only finishes what it has.
+    pub leaving: bool,
     /// Requests handed to it and not yet answered.
     pub in_flight: u64,
     /// The most it is handed at once.

@@ -28,8 +28,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// It closes connections to hosts that are gone without a FIN. Workers are watched by the broker's pings, far sooner.
 const HEARTBEAT: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
-/// Messages that libzmq holds for one peer before a send to it would block.
+/// How long what was sent may go unacknowledged by the other host's TCP.
+///
+/// libzmq sends no heartbeat while a message waits in its full connection: without this limit, a host that is gone would be noticed
+/// by TCP after a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// Messages that libzmq holds for one worker, or from one peer, before it takes no more.
 const HIGH_WATER_MARK: i32 = 1000;
+
+/// Messages that libzmq holds for one client. Few, since it counts no bytes, and one message may hold the replies of a whole
+/// turn: what is more waits in the broker, where its bytes are counted.
+const CLIENT_HIGH_WATER_MARK: i32 = 16;
 
 /// A peer of a ROUTER: libzmq's name for one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,16 +62,24 @@ pub enum Sent {
     Gone,
 }
 
+/// Who connects to a ROUTER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// When they are clients. ZMTP's heartbeat closes connections that are dead without saying so.
+    Clients,
+    /// When they are workers, which the broker pings itself.
+    Workers,
+}
+
 /// A ROUTER that hears of a peer's leaving as `disconnected`, a message from that peer.
-///
-/// `heartbeat`: whether ZMTP's heartbeat closes connections that are dead without saying so.
-pub fn router(context: &Context, disconnected: &[u8], heartbeat: bool) -> zmq::Result<Socket> {
+pub fn router(context: &Context, disconnected: &[u8], peers: Peers) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::ROUTER)?;
-    set_common(&socket)?;
+    set_common(&mut socket)?;
     socket.set_router_mandatory(true)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
-    if heartbeat {
+    if peers == Peers::Clients {
         set_heartbeat(&socket)?;
+        socket.set_sndhwm(CLIENT_HIGH_WATER_MARK)?;
     }
     Ok(socket)
 }
@@ -69,7 +87,7 @@ pub fn router(context: &Context, disconnected: &[u8], heartbeat: bool) -> zmq::R
 /// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer.
 pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::DEALER)?;
-    set_common(&socket)?;
+    set_common(&mut socket)?;
     set_heartbeat(&socket)?;
     socket.set_ipv6(true)?;
     // No high-water marks: what may be under way is bounded by windows of our own. For sending that is simpler. For receiving
@@ -144,12 +162,13 @@ pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq:
     Ok(Sent::Taken)
 }
 
-fn set_common(socket: &Socket) -> zmq::Result<()> {
+fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_linger(millis(LINGER))?;
     socket.set_maxmsgsize(MAX_MESSAGE_BYTES as i64)?;
     socket.set_sndhwm(HIGH_WATER_MARK)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
-    socket.set_backlog(4096)
+    socket.set_backlog(4096)?;
+    set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(UNACKNOWLEDGED).to_ne_bytes())
 }
 
 fn set_heartbeat(socket: &Socket) -> zmq::Result<()> {
@@ -284,7 +303,7 @@ mod tests {
     #[test]
     fn hello_comes_first_attachments_arrive_and_a_closed_peer_is_heard_of() {
         let context = Context::new();
-        let mut router = router(&context, b"gone", true).unwrap();
+        let mut router = router(&context, b"gone", Peers::Clients).unwrap();
         bind(&router, "tcp://127.0.0.1:*").unwrap();
         let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
         dealer.connect(&bound_endpoint(&router).unwrap()).unwrap();
@@ -312,7 +331,7 @@ mod tests {
     #[test]
     fn a_dealer_goes_on_receiving_after_its_connection_broke_however_much_there_is() {
         let context = Context::new();
-        let first = router(&context, b"gone", false).unwrap();
+        let first = router(&context, b"gone", Peers::Workers).unwrap();
         bind(&first, "tcp://127.0.0.1:*").unwrap();
         let endpoint = bound_endpoint(&first).unwrap();
         let dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
@@ -322,7 +341,7 @@ mod tests {
         drop(first);
         assert_eq!(&await_message(|| receive(&dealer)).envelope[..], b"hiccup");
 
-        let mut second = router(&context, b"gone", false).unwrap();
+        let mut second = router(&context, b"gone", Peers::Workers).unwrap();
         // The first one is closed by another thread.
         await_message(|| Ok(bind(&second, &endpoint).ok()));
         let (peer, _) = await_message(|| receive_from(&second));

@@ -13,9 +13,9 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
 
-use crate::protocol::{FromClient, FromWorker, MAX_BATCH, Outcome, Reply, ToClient, ToWorker};
+pub use crate::malformed::Malformed;
+use crate::protocol::{FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, ToClient, ToWorker};
 
 /// Bodies from this size on, in bytes, are attached instead of packed.
 ///
@@ -32,25 +32,6 @@ pub struct Frames {
     pub envelope: Bytes,
     /// The attached bodies, in the order of their indices.
     pub attachments: Vec<Bytes>,
-}
-
-/// Why frames are not a message.
-#[derive(Debug, Error)]
-pub enum Malformed {
-    /// When the envelope is not one of the messages expected.
-    #[error("not a message of this protocol: {0}")]
-    NotAMessage(#[from] rmp_serde::decode::Error),
-    /// When there is something after the message.
-    #[error("bytes follow the message")]
-    Trailing,
-    /// When a body refers to an attachment that did not come.
-    #[error("attachment {index} of {count} is referred to")]
-    NoSuchAttachment {
-        /// The index referred to.
-        index: u32,
-        /// How many came.
-        count: usize,
-    },
 }
 
 /// A body as it stands in an envelope.
@@ -111,7 +92,8 @@ macro_rules! message {
         impl Message for $name<Bytes> {
             fn decode(frames: &Frames) -> Result<Self, Malformed> {
                 let packed: $name<Packed<&[u8]>> = decode(&frames.envelope)?;
-                packed.try_map(&mut |body| unpack(frames, body))
+                let mut taken = vec![false; frames.attachments.len()];
+                packed.try_map(&mut |body| unpack(frames, &mut taken, body))
             }
 
             fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
@@ -162,6 +144,34 @@ pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer
     deserializer.deserialize_seq(BatchVisitor(PhantomData))
 }
 
+/// The most bytes of packed bodies in one [`portions`] part: half of what a frame may have, the other half for what is
+/// around [`MAX_BATCH`] of them.
+const PORTION_BYTES: usize = MAX_MESSAGE_BYTES / 2;
+
+/// A list in parts that fit into a message each: [`MAX_BATCH`] members at most, and not more bytes than a frame may have.
+///
+/// `packed`: the bytes of a member that stand in the envelope, see [`packed_len`]. No member alone may be over the limit.
+pub fn portions<T>(mut members: Vec<T>, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let (mut count, mut bytes) = (0, 0);
+        for member in members.iter().take(MAX_BATCH) {
+            bytes += packed(member);
+            if count > 0 && bytes > PORTION_BYTES {
+                break;
+            }
+            count += 1;
+        }
+        let rest = members.split_off(count);
+        let portion = std::mem::replace(&mut members, rest);
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
+/// The bytes of a body that stand in the envelope: none if it is attached.
+pub fn packed_len(body: &Bytes) -> usize {
+    if body.len() < ATTACH_FROM { body.len() } else { 0 }
+}
+
 fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
     envelope.clear();
     message
@@ -169,19 +179,23 @@ fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
         .expect("the protocol's types can be encoded, and a Vec takes any number of bytes");
 }
 
-fn unpack(frames: &Frames, body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
+/// `taken`: for each attachment, whether a body has it already.
+fn unpack(frames: &Frames, taken: &mut [bool], body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
     match body {
         Packed::Inline(slice) => Ok(frames.envelope.slice_ref(slice)),
-        Packed::Attached(index) => frames
-            .attachments
-            .get(index as usize)
-            .cloned()
-            .ok_or(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+        Packed::Attached(index) => match (frames.attachments.get(index as usize), taken.get_mut(index as usize)) {
+            (Some(_), Some(true)) => Err(Malformed::SharedAttachment { index }),
+            (Some(attachment), Some(taken)) => {
+                *taken = true;
+                Ok(attachment.clone())
+            }
+            _ => Err(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
+        },
     }
 }
 
 fn pack(body: Bytes, attachments: &mut Vec<Bytes>) -> Packed<Bytes> {
-    if body.len() < ATTACH_FROM {
+    if packed_len(&body) == body.len() {
         return Packed::Inline(body);
     }
     attachments.push(body);
@@ -218,6 +232,9 @@ impl<B> ToClient<B> {
             Self::Status(status) => ToClient::Status(status),
             Self::Draining { worker } => ToClient::Draining { worker },
             Self::Refused { reason } => ToClient::Refused { reason },
+            Self::Busy(ids) => ToClient::Busy(ids),
+            Self::Room { requests } => ToClient::Room { requests },
+            Self::HelloAgain => ToClient::HelloAgain,
             Self::Closing => ToClient::Closing,
             Self::Hiccup => ToClient::Hiccup,
         })
@@ -309,6 +326,7 @@ mod tests {
                 trace: Trace { worker: "w".into(), attempts: 2, waited_us: 3, took_us: u64::MAX },
             },
         ]));
+        round_trip(ToClient::Busy(vec![RequestId(3)]));
         round_trip(FromWorker::Leave);
         round_trip(FromWorker::Replies(vec![(Ticket(u64::MAX), Outcome::Ok(Bytes::new()))]));
         round_trip(ToWorker::Ping { sequence: 3 });
@@ -324,6 +342,21 @@ mod tests {
         ]));
         assert_eq!(frames.attachments, [large.clone(), large]);
         assert!(frames.envelope.len() < ATTACH_FROM + 100);
+    }
+
+    #[test]
+    fn a_list_too_long_for_a_message_becomes_several_in_order() {
+        let parts = |members: Vec<Bytes>| -> Vec<_> { portions(members, packed_len).map(|part| part.len()).collect() };
+        assert_eq!(parts(vec![]), []);
+        assert_eq!(parts(vec![Bytes::new(); 2 * MAX_BATCH + 1]), [MAX_BATCH, MAX_BATCH, 1]);
+        let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
+        assert_eq!(parts(vec![large; 1000]), [1000]);
+        let dispatch: Vec<_> = (0..2000).map(|ticket| (Ticket(ticket), small.clone())).collect();
+        let parts: Vec<_> = portions(dispatch.clone(), |(_, body)| packed_len(body)).collect();
+        assert_eq!(parts.concat(), dispatch);
+        for part in parts {
+            assert!(ToWorker::Dispatch(part).encode().envelope.len() <= MAX_MESSAGE_BYTES);
+        }
     }
 
     #[test]
@@ -349,6 +382,11 @@ mod tests {
         assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
         let refers_to_nothing = b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\x03";
         assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
+        let shared = Frames {
+            envelope: Bytes::from_static(b"\x81\xa6Submit\x94\x05\xa1p\x00\x92\x92\x07\x00\x92\x08\x00"),
+            attachments: vec![Bytes::new()],
+        };
+        assert!(matches!(FromClient::decode(&shared), Err(Malformed::SharedAttachment { index: 0 })));
         // A list that claims 2^32 - 1 members allocates nothing for them.
         assert!(matches!(bad(b"\x81\xa6Cancel\xdd\xff\xff\xff\xff"), Malformed::NotAMessage(_)));
         assert!(matches!(bad(&[b'\x91'; 10_000]), Malformed::NotAMessage(_)));

@@ -1,7 +1,11 @@
 //! What the end-to-end tests, the demo and the benches share: real processes on ports that the system picks.
 
+pub mod chaos;
+pub mod network;
 pub mod process;
 pub mod system;
+pub mod trials;
 
+pub use network::Network;
 pub use process::Process;
 pub use system::{Batch, Setup, System};

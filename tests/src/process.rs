@@ -47,8 +47,27 @@ pub struct Process {
 impl Process {
     /// Starts a binary of the workspace; `name` is what its output files in `folder` are called.
     pub fn start<A: AsRef<OsStr>>(folder: &Path, name: &str, program: &str, args: &[A]) -> Result<Self> {
+        Self::start_in(None, folder, name, program, args)
+    }
+
+    /// The same in a network namespace, if there is one. Its process id is the program's own all the same.
+    pub fn start_in<A: AsRef<OsStr>>(
+        namespace: Option<&str>,
+        folder: &Path,
+        name: &str,
+        program: &str,
+        args: &[A],
+    ) -> Result<Self> {
         let [stdout, stderr] = ["out", "err"].map(|ending| folder.join(format!("{name}.{ending}")));
-        let child = Command::new(binary(program)?)
+        let mut command = match namespace {
+            None => Command::new(binary(program)?),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary(program)?);
+                command
+            }
+        };
+        let child = command
             .args(args)
             // What the tests' caller has set is not meant for the tests.
             .env_clear()
@@ -88,6 +107,14 @@ impl Process {
     /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Bytes of its memory that are resident.
+    pub fn rss(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
+        Ok(kib << 10)
     }
 
     /// What it has printed so far.

@@ -1,6 +1,8 @@
 //! A broker and its workers.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,7 @@ use giostra_client::audit::{Report, Verdict, audit};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::network::Network;
 use crate::process::{Process, wait_for};
 
 /// What a system is to be like.
@@ -16,6 +19,12 @@ pub struct Setup {
     workers: usize,
     broker_args: Vec<String>,
     worker_args: Vec<String>,
+    /// Of a network's hosts, if it is spread over them: their names and namespaces.
+    namespaces: Vec<(String, String)>,
+    /// Of the broker's host, if that is not this one.
+    address: Option<String>,
+    /// Where the log is, if it is not among the other files.
+    log_dir: Option<PathBuf>,
 }
 
 impl Setup {
@@ -38,9 +47,35 @@ impl Setup {
         self
     }
 
+    /// Spreads it over a network: each process runs on the host of its name, or on the one called `client` or `worker`
+    /// for all that have none of their own.
+    #[must_use]
+    pub fn across(mut self, network: &Network) -> Self {
+        self.namespaces = network.namespaces();
+        self.address = Some(network.address("broker"));
+        self.broker(&["--insecure"])
+    }
+
+    /// Puts the log into this folder.
+    #[must_use]
+    pub fn log_in(mut self, folder: &Path) -> Self {
+        self.log_dir = Some(folder.into());
+        self
+    }
+
+    /// Where a process runs.
+    fn namespace(&self, process: &str) -> Option<&str> {
+        let kind = process.split('-').next();
+        let of = |host: &str| self.namespaces.iter().find(|(name, _)| name == host);
+        of(process).or_else(|| of(kind?)).map(|(_, namespace)| namespace.as_str())
+    }
+
     /// Starts it: the broker, then the workers one by one, so that `worker-1` has the first seat.
     pub fn start(self) -> Result<System> {
         let folder = tempfile::Builder::new().prefix("giostra-").tempdir()?;
+        if let Some(log_dir) = &self.log_dir {
+            symlink(log_dir, folder.path().join("log"))?;
+        }
         let mut system = System { setup: self, folder, endpoints: None, broker: None, workers: Vec::new(), clients: 0 };
         system.start_broker()?;
         for number in 1..=system.setup.workers {
@@ -72,14 +107,14 @@ pub struct Batch {
 impl System {
     /// Starts the broker, on the ports that it had before if it had any, and waits until it listens.
     pub fn start_broker(&mut self) -> Result<()> {
-        let [frontend, backend] =
-            self.endpoints.clone().unwrap_or_else(|| ["tcp://127.0.0.1:*", "tcp://127.0.0.1:*"].map(String::from));
+        let any = format!("tcp://{}:*", self.setup.address.as_deref().unwrap_or("127.0.0.1"));
+        let [frontend, backend] = self.endpoints.clone().unwrap_or_else(|| [any.clone(), any]);
         let folder = self.folder.path().display().to_string();
         let log = format!("{folder}/log");
         let mut args = vec!["--frontend", &frontend, "--backend", &backend, "--log-dir", &log];
         args.extend(self.setup.broker_args.iter().map(String::as_str));
         let before = fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default().len();
-        let mut broker = Process::start(self.folder.path(), "broker", "giostra-broker", &args)?;
+        let mut broker = self.process("broker", "giostra-broker", &args)?;
         let listening = wait_for("the broker listens", || {
             let said = broker.stderr();
             if !broker.is_running() {
@@ -99,16 +134,26 @@ impl System {
 
     /// Starts worker `number` (again) and waits until it is registered.
     pub fn start_worker(&mut self, number: usize) -> Result<()> {
+        let before = self.registrations(number);
+        self.launch_worker(number)?;
+        self.wait_for_registration(number, before + 1)
+    }
+
+    /// Starts worker `number` (again), which registers when it can.
+    pub fn launch_worker(&mut self, number: usize) -> Result<()> {
         let name = format!("worker-{number}");
         let mut args = vec!["--broker", self.backend(), "--name", &name];
         args.extend(self.setup.worker_args.iter().map(String::as_str));
-        let before = self.registrations(number);
-        let process = Process::start(self.folder.path(), &name, "giostra-worker", &args)?;
+        let process = self.process(&name, "giostra-worker", &args)?;
         if self.workers.len() < number {
             self.workers.resize_with(number, || None);
         }
         self.workers[number - 1] = Some(process);
-        self.wait_for_registration(number, before + 1)
+        Ok(())
+    }
+
+    fn process<A: AsRef<OsStr>>(&self, name: &str, program: &str, args: &[A]) -> Result<Process> {
+        Process::start_in(self.setup.namespace(name), self.folder.path(), name, program, args)
     }
 
     /// How often worker `number` has registered so far.
@@ -133,7 +178,12 @@ impl System {
 
     /// `kill -9` to worker `number`.
     pub fn kill_worker(&mut self, number: usize) -> Result<()> {
-        self.workers[number - 1].take().context("the worker was started")?.kill()
+        self.take_worker(number)?.kill()
+    }
+
+    /// Worker `number`, which is no longer part of the system.
+    pub fn take_worker(&mut self, number: usize) -> Result<Process> {
+        self.workers.get_mut(number - 1).and_then(Option::take).context("the worker was started")
     }
 
     /// `kill -9` to the broker.
@@ -154,6 +204,11 @@ impl System {
     /// The folder of all their files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Leaves that folder behind.
+    pub fn keep_folder(&mut self) {
+        self.folder.disable_cleanup(true);
     }
 
     /// The log's files, the oldest first.
@@ -183,7 +238,7 @@ impl System {
         self.clients += 1;
         let name = format!("client-{}", self.clients);
         let args: Vec<_> = ["--broker", self.frontend()].iter().chain(args).map(ToString::to_string).collect();
-        Ok(Batch { process: Process::start(self.folder.path(), &name, "giostra", &args)? })
+        Ok(Batch { process: self.process(&name, "giostra", &args)? })
     }
 
     /// Runs a `giostra` command to its end.

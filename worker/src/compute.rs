@@ -16,6 +16,10 @@ const MAX_FIB: i64 = 55;
 /// The longest `sleep`, in seconds.
 const MAX_SLEEP: f64 = 3600.0;
 
+/// The longest request, in bytes. A few numbers take less than a hundred; as a list of them, a message of the largest size
+/// would take gigabytes.
+const MAX_REQUEST: usize = 64 << 10;
+
 /// The operations of the ready worker.
 pub fn operations() -> Operations {
     Operations::new()
@@ -30,6 +34,7 @@ pub fn operations() -> Operations {
         .with("primes", |arguments: Vec<Value>| primes(&arguments))
         .with("fib", |arguments: Vec<Value>| fib(&arguments))
         .with("sleep", |arguments: Vec<Value>| sleep(&arguments))
+        .max_bytes(MAX_REQUEST)
 }
 
 /// Whole numbers stay whole as long as the result fits into 64 bits.

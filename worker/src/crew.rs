@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome, Ticket};
+use giostra_common::protocol::{Failure, MAX_MESSAGE_BYTES, Outcome, Ticket};
 use giostra_common::wake::Waker;
 
 use crate::Service;
+
+/// The longest code and the longest message of a failure, in bytes.
+const MAX_FAILURE: usize = 4096;
 
 /// The computing threads. They end when the crew is dropped, each after what it is computing; nobody waits for them.
 pub struct Crew {
@@ -132,9 +135,9 @@ impl Shared {
             drop(state);
 
             let outcome = match catch_unwind(AssertUnwindSafe(|| service.compute(&body))) {
-                Ok(Ok(result)) => Outcome::Ok(result),
-                Ok(Err(failure)) => Outcome::Error(failure),
-                Err(panic) => Outcome::Error(Failure::from(format!("the operation panicked: {}", message(&*panic)))),
+                Ok(Ok(result)) => sendable(result),
+                Ok(Err(failure)) => Outcome::Error(shortened(failure)),
+                Err(panic) => Outcome::Error(shortened(format!("the operation panicked: {}", message(&*panic)).into())),
             };
 
             state = self.lock();
@@ -147,10 +150,49 @@ impl Shared {
     }
 }
 
+/// The result, unless no message can hold it: sending it would cost the connection, and then the next worker's.
+fn sendable(result: Bytes) -> Outcome {
+    match result.len() {
+        0..=MAX_MESSAGE_BYTES => Outcome::Ok(result),
+        bytes => Outcome::Error(Failure::from(format!(
+            "the result has {bytes} bytes, and {MAX_MESSAGE_BYTES} is the most that can be sent"
+        ))),
+    }
+}
+
+/// The failure without the rest of a message that may quote a whole request.
+fn shortened(Failure { mut code, mut message }: Failure) -> Failure {
+    for text in [&mut code, &mut message] {
+        if text.len() > MAX_FAILURE {
+            let end = (0..=MAX_FAILURE).rev().find(|&end| text.is_char_boundary(end));
+            text.truncate(end.unwrap_or(0));
+            text.push_str(" ..");
+        }
+    }
+    Failure { code, message }
+}
+
 fn message(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text,
         _ => "no message",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_message_can_hold_is_not_sent() {
+        let result = |bytes| sendable(Bytes::from(vec![0; bytes]));
+        assert!(matches!(result(MAX_MESSAGE_BYTES), Outcome::Ok(_)));
+        assert!(
+            matches!(result(MAX_MESSAGE_BYTES + 1), Outcome::Error(Failure { message, .. }) if message.contains("67108865"))
+        );
+        let long = shortened(Failure::new("failed", "é".repeat(MAX_FAILURE)));
+        assert!(long.message.len() <= MAX_FAILURE + 3 && long.message.ends_with("é .."));
+        assert_eq!(shortened(Failure::from("short")), Failure::from("short"));
     }
 }

@@ -19,15 +19,27 @@ pub trait Service: Send + Sync + 'static {
 type Operation = Box<dyn Fn(&[u8]) -> Result<Bytes, Failure> + Send + Sync>;
 
 /// A [`Service`] of functions, called by name.
-#[derive(Default)]
 pub struct Operations {
     table: BTreeMap<String, Operation>,
+    max_bytes: usize,
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { table: BTreeMap::new(), max_bytes: usize::MAX }
+    }
 }
 
 impl Operations {
     /// None yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Answers requests of more than so many bytes with an error: decoded, they may take many times as much memory.
+    #[must_use]
+    pub fn max_bytes(self, max_bytes: usize) -> Self {
+        Self { max_bytes, ..self }
     }
 
     /// Adds an operation. Arguments that can't be read as `A` are answered with an error.
@@ -57,6 +69,10 @@ impl Service for Operations {
     }
 
     fn compute(&self, body: &[u8]) -> Result<Bytes, Failure> {
+        if body.len() > self.max_bytes {
+            let (bytes, most) = (body.len(), self.max_bytes);
+            return Err(invalid(format!("the request has {bytes} bytes; this pool takes {most} at most")));
+        }
         let (name, arguments) = split(body).ok_or_else(|| invalid("a request is [operation, arguments]".into()))?;
         match self.table.get(name) {
             Some(operation) => operation(arguments),
@@ -88,7 +104,8 @@ mod tests {
     fn operations_are_called_by_name_and_errors_say_what_to_do() {
         let operations = Operations::new()
             .with("shout", |(text,): (String,)| Ok(text.to_uppercase()))
-            .with("fail", |(): ()| Err::<(), _>("on purpose".into()));
+            .with("fail", |(): ()| Err::<(), _>("on purpose".into()))
+            .max_bytes(100);
         let call = |body: &[u8]| operations.compute(body);
         let body = |name: &str, arguments: &[&str]| rmp_serde::to_vec(&(name, arguments)).unwrap();
 
@@ -100,6 +117,8 @@ mod tests {
         for garbage in [&b""[..], b"\x92", b"\x92\xa5sho", b"\xc1", b"\x91\xa5shout", b"\x92\xa5shout"] {
             assert_eq!(call(garbage).unwrap_err().code, code::INVALID, "{garbage:?}");
         }
+        let long = call(&body("shout", &["x".repeat(100).as_str()])).unwrap_err();
+        assert_eq!(long.to_string(), "invalid: the request has 110 bytes; this pool takes 100 at most");
         let failed = call(&rmp_serde::to_vec(&("fail", ())).unwrap()).unwrap_err();
         assert_eq!(failed.to_string(), "failed: on purpose");
     }

@@ -7,9 +7,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
+use giostra_common::protocol::{DEFAULT_POOL, FromWorker, Outcome, Ticket, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
-use giostra_common::wire::{Malformed, Message};
+use giostra_common::wire::{Malformed, Message, packed_len, portions};
 use giostra_common::{socket, wake};
 use thiserror::Error;
 use zmq::{Context, PollItem, Socket};
@@ -19,6 +19,15 @@ use crate::crew::Crew;
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// After how long without a broker a new socket is taken.
+///
+/// libzmq connects again by itself after most failures. Not so after what it takes for a breach of protocol: something else
+/// listened on the broker's port, or a message was over the limit (`session_base_t::engine_error` in libzmq 4.3.5).
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
+/// The most messages taken in before anything else is looked after.
+const MESSAGES_A_TURN: usize = 256;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -85,18 +94,25 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     let context = Context::new();
     let hello = register.clone().encode().envelope;
     let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let broker = socket::dealer(&context, &hello, &hiccup, socket::LINGER)?;
-    broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+    let connect = || -> Result<Socket, Error> {
+        let broker = socket::dealer(&context, &hello, &hiccup, socket::LINGER)?;
+        broker
+            .connect(&options.broker)
+            .map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+        Ok(broker)
+    };
     let (waker, mut alarm) = wake::alarm()?;
     let crew = Crew::start(options.threads.max(1), service, waker)?;
     let mut session = Session {
         options,
-        broker,
+        broker: connect()?,
+        connected: Instant::now(),
         crew,
         register,
         registered: false,
         unregistered_since: Instant::now(),
         complained: false,
+        puzzled: false,
         leave_by: None,
         envelope: Vec::new(),
         attachments: Vec::new(),
@@ -109,11 +125,12 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         if session.leave_by.is_none() {
             items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
         }
-        let until = session.leave_by.or_else(|| session.complain_at());
+        let until = [session.leave_by, session.complain_at(), session.connect_anew_at()].into_iter().flatten().min();
         socket::poll(&mut items, until.map(|until| until.saturating_duration_since(Instant::now())))?;
         drop(items);
 
-        while let Some(frames) = socket::receive(&session.broker)? {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(frames) = socket::receive(&session.broker)? else { break };
             let next = match ToWorker::decode(&frames) {
                 Ok(message) => session.hear(message)?,
                 Err(error) => session.hear_nonsense(&error)?,
@@ -140,6 +157,10 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
             log::warn!("no broker at {}; still trying", options.broker);
             session.complained = true;
         }
+        if session.connect_anew_at().is_some_and(|at| Instant::now() >= at) {
+            session.broker = connect()?;
+            session.connected = Instant::now();
+        }
     }
 }
 
@@ -152,12 +173,16 @@ enum Next {
 struct Session<'a> {
     options: &'a Options,
     broker: Socket,
+    /// When the socket was made.
+    connected: Instant,
     crew: Crew,
     register: FromWorker,
     registered: bool,
     unregistered_since: Instant,
     /// Whether it has been said that there is no broker.
     complained: bool,
+    /// Whether it has been said, since the last registration, that something could not be read.
+    puzzled: bool,
     /// Set once the worker wants to leave.
     leave_by: Option<Instant>,
     envelope: Vec<u8>,
@@ -169,6 +194,7 @@ impl Session<'_> {
         match message {
             ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, .. } => {
                 self.registered = true;
+                self.puzzled = false;
                 let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
             }
@@ -207,9 +233,16 @@ impl Session<'_> {
         (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
     }
 
+    /// When to take a new socket, if the one there is does not bring a broker.
+    fn connect_anew_at(&self) -> Option<Instant> {
+        (!self.registered).then(|| self.connected.max(self.unregistered_since) + GIVEN_UP)
+    }
+
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
     fn hear_nonsense(&mut self, error: &Malformed) -> Result<Next, Error> {
-        log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
+        if !std::mem::replace(&mut self.puzzled, true) {
+            log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
+        }
         if self.registered { self.start_over(true) } else { Ok(Next::GoOn) }
     }
 
@@ -242,7 +275,11 @@ impl Session<'_> {
     fn send_results(&mut self) -> Result<(), Error> {
         let mut done = Vec::new();
         self.crew.collect(&mut done);
-        if done.is_empty() { Ok(()) } else { self.send(FromWorker::Replies(done)) }
+        let packed = |(_, outcome): &(Ticket, Outcome)| match outcome {
+            Outcome::Ok(body) => packed_len(body),
+            Outcome::Error(failure) => failure.code.len() + failure.message.len(),
+        };
+        portions(done, packed).try_for_each(|replies| self.send(FromWorker::Replies(replies)))
     }
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {

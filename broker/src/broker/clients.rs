@@ -8,7 +8,8 @@ use giostra_common::socket::Identity;
 use giostra_common::{Bytes, name};
 use rustc_hash::FxHashMap;
 
-use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, State};
+use super::admission::Taken;
+use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Settings, State};
 use crate::event::Event;
 use crate::pending::Place;
 use crate::runs::Runs;
@@ -18,10 +19,12 @@ impl Broker {
     pub fn handle_client(&mut self, from: &Identity, message: FromClient, now: Instant) {
         let known = self.client_of.get(from).copied();
         match (message, known) {
-            (FromClient::Hello { version, name }, _) => self.hello(from, version, &name),
+            (FromClient::Hello { version, name }, _) => self.hello(from, version, &name, now),
             (FromClient::Disconnected, Some(client)) => self.client_leaves(client, "connection broke"),
-            (FromClient::Disconnected, None) => {}
-            (_, None) => self.refuse_client(from, "say Hello first"),
+            (FromClient::Disconnected, None) => {
+                self.asked_to_hello.remove(from);
+            }
+            (_, None) => self.ask_to_hello(from),
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
                 self.log(Event::Stale(client, requests.len() as u64));
             }
@@ -38,8 +41,8 @@ impl Broker {
     }
 
     /// Something came from a client that is no message.
-    pub fn handle_malformed_client(&mut self, from: &Identity, error: &str) {
-        self.refuse_client(from, error);
+    pub fn handle_malformed_client(&mut self, from: &Identity, error: &str, now: Instant) {
+        self.refuse_client(from, error, now);
     }
 
     /// A message to a client had nowhere to go.
@@ -49,29 +52,40 @@ impl Broker {
         }
     }
 
-    /// A client does not take its replies, and has been given enough of them.
+    /// A peer does not take what it is sent, and has been given enough: what waited for it was thrown away. `HelloAgain`
+    /// is the only thing that it is sent until it says so; keep it until it is taken.
     pub fn handle_overdue_client(&mut self, to: &Identity) {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "does not read its replies");
         }
+        self.asked_to_hello.remove(to);
+        self.ask_to_hello(to);
     }
 
-    fn refuse_client(&mut self, from: &Identity, reason: &str) {
+    /// Once a connection, until it does: what else it says meanwhile is lost on the broker.
+    fn ask_to_hello(&mut self, from: &Identity) {
+        if self.asked_to_hello.insert(from.clone()) {
+            self.outputs.push_back(Output::ToClient(from.clone(), ToClient::HelloAgain));
+        }
+    }
+
+    fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
         match self.client_of.get(from).copied() {
-            Some(client) => self.refuse(client, reason),
-            None => self.refuse("a client", reason),
+            Some(client) => self.refuse(client, reason, now),
+            None => self.refuse("a client", reason, now),
         }
         self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
     }
 
-    fn hello(&mut self, from: &Identity, version: u32, name: &str) {
+    fn hello(&mut self, from: &Identity, version: u32, name: &str, now: Instant) {
         if version != VERSION {
             let reason = format!("this broker speaks version {VERSION} of the protocol, not {version}");
-            return self.refuse_client(from, &reason);
+            return self.refuse_client(from, &reason, now);
         }
         if let Err(bad) = name::check(name) {
-            return self.refuse_client(from, &bad.to_string());
+            return self.refuse_client(from, &bad.to_string(), now);
         }
+        self.asked_to_hello.remove(from);
         let number = match self.client_of.get(from) {
             Some(&number) => number,
             None => {
@@ -85,6 +99,10 @@ impl Broker {
                         identity: from.clone(),
                         name: Arc::clone(&name),
                         held: FxHashMap::default(),
+                        pending: 0,
+                        bytes: 0,
+                        room: None,
+                        wanted_size: 1,
                         replies: Vec::new(),
                         answered: 0,
                     },
@@ -117,20 +135,32 @@ impl Broker {
             // The client has been told; it sends them again to the next broker.
             return;
         }
+        self.uses_room(number, requests.len());
         if let Err(bad) = name::check(pool) {
             let identity = self.clients[&number].identity.clone();
-            return self.refuse_client(&identity, &format!("pool: {bad}"));
+            return self.refuse_client(&identity, &format!("pool: {bad}"), now);
         }
         // A limit too far away to be an instant is none.
         let time_limit = Some(Duration::from_millis(timeout_ms))
             .filter(|limit| !limit.is_zero() && now.checked_add(*limit).is_some());
         let pool = self.pool(pool);
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
-        let mut accepted = Runs::default();
+        let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
+        let Settings { max_pending, max_pending_bytes, .. } = self.settings;
         for (id, body) in requests {
             if client.held.contains_key(&id) {
                 continue;
             }
+            let in_requests = Taken { most: max_pending, by_all: self.pending, by_client: client.pending };
+            let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
+            // The rest of the message stays behind the first that has no room.
+            if !turned_away.is_empty() || in_requests.room() == 0 || in_bytes.room() == 0 {
+                turned_away.push(id);
+                bytes_away += body.len();
+                continue;
+            }
+            self.bytes += body.len();
+            client.bytes += body.len();
             self.last_request += 1;
             let place = Place::Fresh(self.last_request);
             let key = RequestKey(self.requests.insert(Request {
@@ -146,8 +176,9 @@ impl Broker {
                 state: State::Pending(place),
             }));
             client.held.insert(id, key);
-            self.pools[pool.0].pending.push(place, number, key);
+            client.pending += 1;
             self.pending += 1;
+            self.pools[pool.0].pending.push(place, number, key);
             if let Some(limit) = time_limit {
                 self.deadlines.insert((now + limit, key));
             }
@@ -157,6 +188,10 @@ impl Broker {
             self.totals.accepted += accepted.len();
             let pool = Arc::clone(&self.pools[pool.0].name);
             self.log(Event::Accepted { requests: accepted, pool });
+        }
+        if !turned_away.is_empty() {
+            let size = bytes_away / turned_away.len();
+            self.turn_away(number, turned_away, size);
         }
     }
 
@@ -177,6 +212,7 @@ impl Broker {
     fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
         let client = self.clients.remove(&number).expect("its number was just looked up");
         self.client_of.remove(&client.identity);
+        self.gives_room_back(number, client.room);
         let mut keys: Vec<_> = client.held.into_values().collect();
         // In the order of arrival, so that nothing hangs on a hash map's.
         keys.sort_unstable_by_key(|key| self.requests[key.0].id);

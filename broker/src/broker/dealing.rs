@@ -36,6 +36,7 @@ impl Broker {
             }
         }
         self.touched_pools = pools;
+        self.give_room(now);
         let mut clients = std::mem::take(&mut self.touched_clients);
         for number in clients.drain(..) {
             // One that has left meanwhile is owed nothing.
@@ -77,6 +78,9 @@ impl Broker {
             let ticket = self.last_ticket;
 
             let request = &mut self.requests[key.0];
+            if let Some(client) = self.clients.get_mut(&request.client) {
+                client.pending -= 1;
+            }
             let order = match request.state {
                 State::Pending(Place::Returned(order)) => order,
                 _ => ticket,

@@ -46,6 +46,7 @@ impl Broker {
             number: number.0,
             pool: self.pools[worker.pool.0].name.to_string(),
             state: state.into(),
+            leaving: worker.leaving,
             in_flight: worker.in_flight.len() as u64,
             window: worker.window as u64,
             answered: worker.answered,
@@ -86,12 +87,18 @@ impl Broker {
         for (number, client) in &self.clients {
             assert_eq!(self.client_of.get(&client.identity), Some(number));
             assert!(client.replies.is_empty(), "{number} was not sent its replies");
+            let (mut pending, mut bytes) = (0, 0);
             for (id, key) in &client.held {
                 let request = &self.requests[key.0];
                 assert_eq!((request.client, request.id), (*number, *id));
                 held += 1;
+                pending += usize::from(matches!(request.state, State::Pending(_)));
+                bytes += request.body.len();
             }
+            assert_eq!((client.pending, client.bytes), (pending, bytes), "{number} holds more or less than that");
         }
+        assert_eq!(self.bytes, self.clients.values().map(|client| client.bytes).sum::<usize>());
+        self.check_waiting();
         assert_eq!(self.client_of.len(), self.clients.len());
         assert_eq!(held, self.requests.len(), "a request belongs to no client");
 

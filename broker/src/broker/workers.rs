@@ -28,7 +28,7 @@ impl Broker {
                 }
                 match check_registration(version, &name, &pool) {
                     Ok(()) => self.register(from, &name, &pool, operations, threads, window, now),
-                    Err(reason) => self.refuse_worker(from, &reason),
+                    Err(reason) => self.refuse_worker(from, &reason, now),
                 }
             }
             (FromWorker::Disconnected, Some(number)) => self.drop_worker(number, Dropped::ConnectionBroke, now),
@@ -39,7 +39,9 @@ impl Broker {
             (FromWorker::Replies(replies), None) => {
                 let late = replies.len() as u64;
                 self.totals.discarded += late;
-                self.log(Event::Discarded { worker: None, requests: Runs::default(), late });
+                if let Some(late) = self.strays.say(late, now) {
+                    self.log(Event::Discarded { worker: None, requests: Runs::default(), late });
+                }
                 self.ask_to_register(from);
             }
             (FromWorker::Pong { computing, waiting, oldest_ms, .. }, Some(number)) => {
@@ -62,7 +64,7 @@ impl Broker {
                 self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason }));
                 self.ask_to_register(from);
             }
-            None => self.refuse_worker(from, error),
+            None => self.refuse_worker(from, error, now),
         }
     }
 
@@ -109,8 +111,8 @@ impl Broker {
         self.workers.get_mut(&number).expect("a worker's number is in the other tables as long as the worker is here")
     }
 
-    fn refuse_worker(&mut self, from: &Identity, reason: &str) {
-        self.refuse("a worker", reason);
+    fn refuse_worker(&mut self, from: &Identity, reason: &str, now: Instant) {
+        self.refuse("a worker", reason, now);
         self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason: reason.into() }));
     }
 
@@ -257,11 +259,12 @@ impl Broker {
             let place = Place::Returned(order);
             request.state = State::Pending(place);
             returned.request(request.client, request.id);
-            self.pools[request.pool.0].pending.push(place, request.client, key);
-            self.pending += 1;
+            let client = request.client;
             if request.lost.len() as u64 >= u64::from(self.settings.max_attempts) {
                 poisoned.push(key);
             }
+            self.pools[request.pool.0].pending.push(place, client, key);
+            self.is_pending(client);
         }
         self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned });
         for key in poisoned {

@@ -39,6 +39,8 @@ pub struct Client {
     last_id: u64,
     unanswered: BTreeMap<u64, Request>,
     unsent: VecDeque<u64>,
+    /// How many requests it may send, once it was turned away.
+    room: Option<u64>,
     /// All that it ever asked for.
     tasks: BTreeMap<u64, Task>,
     cancelled: BTreeSet<u64>,
@@ -84,7 +86,8 @@ impl Client {
     fn poll_send(&mut self, now: u64) -> Option<FromClient> {
         let mut first: Option<Request> = None;
         let mut requests: Vec<(RequestId, Bytes)> = Vec::new();
-        while let Some(&id) = self.unsent.front().filter(|_| self.link == Link::Up) {
+        let most = self.room.unwrap_or(u64::MAX);
+        while let Some(&id) = self.unsent.front().filter(|_| self.link == Link::Up && (requests.len() as u64) < most) {
             if let Some(request) = self.unanswered.get(&id) {
                 let first = first.get_or_insert_with(|| request.clone());
                 if (&first.pool, first.deadline) != (&request.pool, request.deadline) {
@@ -95,6 +98,7 @@ impl Client {
             self.unsent.pop_front();
         }
         let Request { pool, deadline, .. } = first?;
+        self.room = self.room.map(|room| room - requests.len() as u64);
         let timeout_ms = deadline.map_or(0, |deadline| deadline.saturating_sub(now).div_ceil(MS).max(1));
         Some(FromClient::Submit { session: self.session, pool, timeout_ms, requests })
     }
@@ -142,6 +146,7 @@ impl World<'_> {
             last_id: 0,
             unanswered: BTreeMap::new(),
             unsent: VecDeque::new(),
+            room: None,
             tasks: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             sent: BTreeMap::new(),
@@ -204,18 +209,28 @@ impl World<'_> {
         self.trace.note(now, || format!("    {} {:?} hears {message:?}", client.name, client.socket.conn));
         match message {
             ToClient::Welcome { session, .. } => {
-                (client.link, client.session) = (Link::Up, session);
+                (client.link, client.session, client.room) = (Link::Up, session, None);
                 let owner = client.socket.conn.map(|conn| *self.sessions.entry(session).or_insert(conn));
                 assert_eq!(owner, client.socket.conn, "session {session} was another connection's");
             }
             ToClient::Closing => client.link = Link::Closing,
-            ToClient::Hiccup => {
+            ToClient::Hiccup | ToClient::HelloAgain => {
                 client.link = Link::Down;
                 client.resent = false;
                 client.sent.clear();
                 client.answered.clear();
                 client.unsent = client.unanswered().into();
+                if message == ToClient::HelloAgain {
+                    let hello = client.hello();
+                    self.client_says(number, hello);
+                }
             }
+            ToClient::Busy(ids) => {
+                let ids = ids.into_iter().map(|id| id.0);
+                ids.rev().filter(|id| client.unanswered.contains_key(id)).for_each(|id| client.unsent.push_front(id));
+                client.room = Some(0);
+            }
+            ToClient::Room { requests } => client.room = Some(requests),
             ToClient::Replies(replies) => {
                 let again = replies.iter().filter(|reply| !client.take(reply, now)).count();
                 self.tally.add("answered-resent", again as u64);

@@ -203,8 +203,6 @@ impl World<'_> {
                 let Some(life) = &mut self.life else { return };
                 self.tally.count("client-overdue");
                 life.piled_up.insert(conn);
-                let after = self.dice.range(MS, 100 * MS);
-                self.after(after, Step::Break(conn));
             }
             Fault::Cancel => self.cancel(number),
             Fault::Resend => self.resend(number),

@@ -105,6 +105,7 @@ impl Plan {
             ping_max_out: dice.one_of(&[1, 2, 3]),
             max_attempts: dice.one_of(&[1, 2, 3, 3, 5]),
             max_pending: dice.one_of(&[3, 20, 1_000_000, 1_000_000]),
+            max_pending_bytes: dice.one_of(&[40, 400, 1 << 30, 1 << 30]),
             window: dice.one_of(&[1, 2, 4, 64]),
             rotation: dice.one_of(&[Rotation::Strict, Rotation::Strict, Rotation::Available]),
             // Sometimes shortly before the numbers end.

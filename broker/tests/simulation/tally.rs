@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 57] = [
+const KINDS: [&str; 60] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -52,6 +52,10 @@ const KINDS: [&str; 57] = [
     "dropped-silent",
     "dropped-unreachable",
     "expired",
+    "hello-again",
+    "log-silent",
+    "room-given",
+    "turned-away",
     "poisoned",
     "redispatched",
     "refused",
@@ -59,7 +63,6 @@ const KINDS: [&str; 57] = [
     "replied-error",
     "stale",
     "turn-of-a-full-seat",
-    "unread-clients",
     "worker-joined",
     "worker-leaving",
     "worker-left",

@@ -57,6 +57,8 @@ struct Client {
     session: u64,
     answered: u64,
     owed: Vec<Owed>,
+    /// Whether it was ever turned away.
+    turned_away: bool,
 }
 
 struct Worker {
@@ -112,6 +114,7 @@ pub struct Witness {
     totals: Totals,
     last_ticket: u64,
     asked_to_register: BTreeSet<Conn>,
+    asked_to_hello: BTreeSet<Conn>,
     /// The name and the window of the last registration over a connection.
     registrations: BTreeMap<Conn, (String, usize)>,
     /// Dropped for their silence since the last look.
@@ -123,14 +126,23 @@ pub struct Witness {
     welcomes: Vec<Conn>,
     /// Those that spoke as only registered workers do.
     spoke: BTreeSet<Conn>,
+    /// Those that spoke as only clients do that have said hello.
+    spoke_as_client: BTreeSet<Conn>,
     /// Those that are gone, and are to be neither client nor worker any more.
     gone: Vec<Conn>,
 
     // What was handed in and what came out since all was settled the last time.
     submits: BTreeMap<Conn, VecDeque<Submit>>,
+    /// All ids of those that were acceptable: the connection, the session, the id.
+    submitted: Vec<(Conn, u64, u64)>,
+    /// Requests that were accepted, or turned away: what became of those submitted.
+    taken_up: BTreeSet<Key>,
+    /// Requests that were held when all was settled the last time.
+    held_before: BTreeSet<Key>,
+    /// Who was given room, and how much.
+    rooms: Vec<(u64, u64)>,
     replies: BTreeMap<(Conn, u64), Outcome>,
     replies_in: u64,
-    replies_out: u64,
     dispatches: Vec<(Conn, Vec<(Ticket, Bytes)>)>,
     timeout_handled: Option<u64>,
 }
@@ -151,17 +163,22 @@ impl Witness {
             totals: Totals::default(),
             last_ticket: 0,
             asked_to_register: BTreeSet::new(),
+            asked_to_hello: BTreeSet::new(),
             registrations: BTreeMap::new(),
             silent: Vec::new(),
             goodbyes: Vec::new(),
             closings: BTreeSet::new(),
             welcomes: Vec::new(),
             spoke: BTreeSet::new(),
+            spoke_as_client: BTreeSet::new(),
             gone: Vec::new(),
             submits: BTreeMap::new(),
+            submitted: Vec::new(),
+            taken_up: BTreeSet::new(),
+            held_before: BTreeSet::new(),
+            rooms: Vec::new(),
             replies: BTreeMap::new(),
             replies_in: 0,
-            replies_out: 0,
             dispatches: Vec::new(),
             timeout_handled: None,
         }
@@ -170,15 +187,16 @@ impl Witness {
     /// Something came out of the core.
     pub fn sees(&mut self, output: &Output, now: u64, tally: &mut Tally) {
         match output {
-            Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message),
+            Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message, tally),
             Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now),
             Output::Log(event) => self.sees_event(event, now, tally),
         }
     }
 
-    fn sees_to_client(&mut self, conn: Conn, message: &ToClient) {
+    fn sees_to_client(&mut self, conn: Conn, message: &ToClient, tally: &mut Tally) {
         match message {
             ToClient::Welcome { client, session, .. } => {
+                self.asked_to_hello.remove(&conn);
                 let known = self.clients.get_mut(client).expect("who is welcomed has joined");
                 assert!(known.conn.is_none_or(|before| before == conn), "c{client} is welcomed under two identities");
                 (known.conn, known.session) = (Some(conn), *session);
@@ -192,6 +210,19 @@ impl Witness {
                 assert!(named.all(|known| known.leaving), "a worker called {worker} is to be drained, and is not");
             }
             ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            ToClient::HelloAgain => {
+                tally.count("hello-again");
+                assert!(!self.client_of.contains_key(&conn), "a known client is asked to say hello");
+                assert!(self.asked_to_hello.insert(conn), "a client is asked twice to say hello");
+            }
+            ToClient::Busy(ids) => {
+                tally.add("turned-away", ids.len() as u64);
+                self.turned_away(conn, ids);
+            }
+            ToClient::Room { requests } => {
+                tally.count("room-given");
+                self.rooms.push((self.client_of[&conn], *requests));
+            }
             _ => {}
         }
     }
@@ -274,10 +305,12 @@ impl Witness {
                 tally.add("cancelled", requests.len());
                 self.cancelled(&keys(requests));
             }
-            Event::Refused { .. } => {
+            Event::Refused { unsaid, .. } => {
                 tally.count("refused");
-                self.totals.refused += 1;
+                tally.add("log-silent", *unsaid);
+                self.totals.refused += 1 + unsaid;
             }
+            Event::Busy(client, _) => assert!(!self.clients[&client.0].turned_away, "{client} was told before"),
             Event::Closing(in_flight) => {
                 self.closing = true;
                 self.closings.extend(self.worker_of.keys().chain(self.client_of.keys()));
@@ -286,6 +319,11 @@ impl Witness {
             }
             of_a_worker => self.sees_event_of_a_worker(of_a_worker, now, tally),
         }
+    }
+
+    /// Whether there may be somebody who waits for room.
+    pub fn somebody_waits_for_room(&self) -> bool {
+        self.clients.values().any(|client| client.turned_away)
     }
 
     /// When the core is to be told the time next.
@@ -312,7 +350,10 @@ impl Witness {
 
     /// The core says of itself what is known of it.
     pub fn compare(&self, status: &Status) {
-        assert_eq!(status.totals, self.totals, "totals");
+        // Of rubbish, not everything is said.
+        let Totals { refused, discarded, .. } = status.totals;
+        assert!(refused >= self.totals.refused && discarded >= self.totals.discarded, "{:?}", status.totals);
+        assert_eq!(status.totals, Totals { refused, discarded, ..self.totals }, "totals");
         let pending = self.pending();
         let in_flight = self.requests.len() - pending;
         assert_eq!((status.pending, status.in_flight), (pending as u64, in_flight as u64), "pending and in flight");
@@ -322,7 +363,7 @@ impl Witness {
         for (told, (number, known)) in status.workers.iter().zip(workers) {
             assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
             assert_eq!((told.in_flight, told.window), (known.in_flight.len() as u64, known.window as u64), "w{number}");
-            assert_eq!(told.pings_out, known.pings_out, "w{number}'s pings");
+            assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
             let state = match known {
                 _ if known.pings_out > 1 => "silent",
                 _ if known.leaving => "leaving",
@@ -336,6 +377,12 @@ impl Witness {
             let unanswered = self.requests.range((*number, 0)..=(*number, u64::MAX)).count() as u64;
             assert_eq!((told.number, told.unanswered, told.answered), (*number, unanswered, known.answered));
         }
+    }
+
+    /// Every reply that came in went to its client, or was discarded.
+    pub fn all_replies_count(&self, status: &Status) {
+        let Totals { answered, discarded, .. } = status.totals;
+        assert_eq!(self.replies_in, answered + discarded, "replies that came in, and that became of them something");
     }
 
     /// Nothing is left to do.

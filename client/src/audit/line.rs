@@ -64,6 +64,8 @@ pub enum Event<'a> {
     NotAnswered { in_flight: u64 },
     /// When the broker has finished.
     Stopped,
+    /// When so many lines are missing, because they could not be written.
+    LogGap { lost: u64 },
     /// When something happened that has no bearing on the promises.
     NoBearing,
     /// When the verb is not known.
@@ -148,6 +150,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
         },
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
+        "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" if rest.is_empty() => Event::Stopped,
         "refuse" | "stale" | "busy" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
@@ -269,6 +272,7 @@ mod tests {
             ("poison c1#5 workers=a,b", Event::Poison { request: one, workers: "a,b" }),
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
+            ("log-gap lost=7", Event::LogGap { lost: 7 }),
             ("stopped", Event::Stopped),
             ("busy c1 anything", Event::NoBearing),
             ("sang loudly", Event::Unknown { verb: "sang" }),

@@ -71,6 +71,8 @@ pub enum Gap {
     Beginning(u64),
     /// When a rotated file is missing: so many lines after it were skipped.
     Missing(PathBuf, u64),
+    /// When lines could not be written: how many, and how many after them were skipped.
+    Lost(u64, u64),
     /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level info`.
     NoDetail(u64),
     /// When there is no life in the log at all.
@@ -88,6 +90,12 @@ impl fmt::Display for Gap {
             }
             Self::Missing(file, lines) => {
                 write!(f, "{} is missing; the {lines} lines up to the next broker's start were skipped", file.display())
+            }
+            Self::Lost(lost, lines) => {
+                write!(
+                    f,
+                    "{lost} lines could not be written; the {lines} lines up to the next broker's start were skipped"
+                )
             }
             Self::NoDetail(life) => {
                 write!(f, "life {life} has clients, but no line of a request: --log-level info leaves them out")

@@ -16,6 +16,7 @@ Examples:
   giostra random 3000 --seed 1
   giostra random 1000000 --json | jq .rate
   giostra status
+  giostra drain worker-2                  returns when it has finished what it has
   giostra audit log                       what the broker's log proves
   giostra                                 the prompt
 
@@ -83,6 +84,8 @@ pub enum Command {
     Prompt,
     /// Show the workers, their state and their share
     Status,
+    /// Let a worker finish what it has, and give it no more
+    Drain(Drain),
     /// Prove or refute from the broker's log that its promises were kept. Needs no broker
     Audit(Audit),
 }
@@ -94,6 +97,7 @@ impl Command {
             Self::Random(_) => "random",
             Self::Prompt => "prompt",
             Self::Status => "status",
+            Self::Drain(_) => "drain",
             Self::Audit(_) => "audit",
         }
     }
@@ -129,6 +133,18 @@ pub struct Random {
     /// Wait first until so many workers are registered
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
+}
+
+/// A worker that is to leave.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Drain {
+    /// Its name; all workers of that name
+    #[arg(value_parser = name::parse)]
+    pub worker: String,
+
+    /// Return at once instead of when it has left
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// What is to be read from the log.

@@ -15,14 +15,15 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
 use super::args::{Args, Command, Random, Send};
-use super::{audit, operations, random, send, status};
+use super::{audit, drain, operations, random, send, status};
 
-const COMMANDS: [&str; 5] = ["random", "send", "status", "help", "exit"];
+const COMMANDS: [&str; 6] = ["random", "send", "status", "drain", "help", "exit"];
 
 const HELP: &str = "\
   random [COUNT]       random additions, subtractions, multiplications and divisions, checked
   OP NUMBER..          add sub mul div pow gcd take two numbers, sqrt is_prime primes fib sleep one
   status               the workers, their state and their share
+  drain WORKER         let it finish what it has, and give it no more
   help                 this
   exit                 leave (or Ctrl-D)
 somma, sottrazione, moltiplicazione and divisione work, too. Tab completes, the arrow keys go back in history.";
@@ -100,6 +101,7 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
         Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
         Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
         Ok(Asked { command: Command::Status }) => status::run(client, args),
+        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
         Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json).map(|_| true),
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {

@@ -42,6 +42,9 @@ fn show(status: &Status, out: &mut impl Write) -> io::Result<()> {
         totals.redispatched,
         totals.discarded
     )?;
+    if totals.turned_away > 0 {
+        writeln!(out, "{} times a request was turned away for want of room and came again", totals.turned_away)?;
+    }
     writeln!(out)?;
     if status.workers.is_empty() {
         writeln!(out, "no workers: requests wait until one registers (just worker 1, or giostra-worker)")?;

@@ -15,6 +15,11 @@ impl Witness {
         {
             self.workers.get_mut(number).expect("it is registered").pings_out = 0;
         }
+        if let Up::Client(message) = message
+            && !matches!(message, FromClient::Hello { .. } | FromClient::Disconnected)
+        {
+            self.spoke_as_client.insert(conn);
+        }
         match message {
             Up::Worker(FromWorker::Pong { .. }) => {
                 self.spoke.insert(conn);
@@ -30,7 +35,10 @@ impl Witness {
                 self.asked_to_register.remove(&conn);
                 self.is_gone(conn);
             }
-            Up::Client(FromClient::Disconnected) => self.is_gone(conn),
+            Up::Client(FromClient::Disconnected) => {
+                self.asked_to_hello.remove(&conn);
+                self.is_gone(conn);
+            }
             Up::Worker(FromWorker::Register { version: VERSION, name, window, .. }) => {
                 self.welcomes.push(conn);
                 self.registrations.insert(conn, (name.clone(), *window as usize));
@@ -40,6 +48,9 @@ impl Witness {
                 let mut bodies = BTreeMap::new();
                 for (id, body) in requests {
                     bodies.entry(id.0).or_insert_with(|| body.clone());
+                    if !pool.contains(' ') {
+                        self.submitted.push((conn, *session, id.0));
+                    }
                 }
                 let submit = Submit { session: *session, pool: pool.clone(), timeout_ms: *timeout_ms, bodies };
                 self.submits.entry(conn).or_default().push_back(submit);
@@ -51,6 +62,12 @@ impl Witness {
     /// The core was told that there is no such peer any more, or that it is given up.
     pub fn is_gone(&mut self, conn: Conn) {
         self.gone.push(conn);
+    }
+
+    /// The core was told that this client does not read.
+    pub fn is_cut_off(&mut self, conn: Conn) {
+        self.is_gone(conn);
+        self.asked_to_hello.remove(&conn);
     }
 
     /// The core was told the time.

@@ -1,6 +1,6 @@
 //! What becomes of requests: accepted, then exactly one of replied, expired, poisoned and cancelled.
 
-use giostra_common::protocol::{Outcome, Reply, code};
+use giostra_common::protocol::{Outcome, Reply, RequestId, code};
 
 use super::{Owed, Request, Why, Witness};
 use crate::network::Conn;
@@ -24,6 +24,8 @@ impl Witness {
         assert_eq!(submit.pool, pool);
         self.totals.accepted += keys.len() as u64;
         for &key in keys {
+            assert!(self.has_room(client), "{key:?} is accepted although there is no room");
+            self.taken_up.insert(key);
             let request = Request {
                 pool: pool.into(),
                 body: submit.bodies[&key.1].clone(),
@@ -39,8 +41,56 @@ impl Witness {
         }
     }
 
+    /// Whether one more request of this client is to be accepted: it may hold four times what is free.
+    fn has_room(&self, client: u64) -> bool {
+        let of_client = || self.requests.range((client, 0)..=(client, u64::MAX)).map(|(_, request)| request);
+        let is_pending = |request: &&Request| request.held_by.is_none();
+        let all: usize = self.requests.values().filter(is_pending).count();
+        let bytes: usize = self.requests.values().map(|request| request.body.len()).sum();
+        let client_bytes: usize = of_client().map(|request| request.body.len()).sum();
+        let may = |most: usize, all: usize, client: usize| all < most && client < 4 * (most - all);
+        may(self.settings.max_pending, all, of_client().filter(is_pending).count())
+            && may(self.settings.max_pending_bytes, bytes, client_bytes)
+    }
+
+    pub(super) fn turned_away(&mut self, conn: Conn, ids: &[RequestId]) {
+        let number = self.client_of[&conn];
+        assert!(!ids.is_empty() && !self.has_room(number), "c{number} is turned away although there is room");
+        self.clients.get_mut(&number).expect("it is known").turned_away = true;
+        self.totals.turned_away += ids.len() as u64;
+        for id in ids {
+            let key = (number, id.0);
+            assert!(!self.requests.contains_key(&key), "{key:?} is turned away and held");
+            self.taken_up.insert(key);
+        }
+    }
+
+    /// Room was given where there is some, after all that could be dispatched was dispatched.
+    pub(super) fn room_is_there(&mut self) {
+        let mut given = 0;
+        for (number, requests) in std::mem::take(&mut self.rooms) {
+            assert!(self.clients[&number].turned_away, "c{number} is given room, but was never turned away");
+            assert!(requests > 0 && self.has_room(number), "c{number} is given room where there is none");
+            given += requests as usize;
+        }
+        let free = self.settings.max_pending.saturating_sub(self.pending());
+        assert!(given <= free, "room for {given} requests is given, and there is room for {free}");
+    }
+
+    /// Whatever a known client submitted is held, or it was turned away, and told so.
+    pub(super) fn nothing_submitted_is_ignored(&mut self) {
+        for (conn, session, id) in std::mem::take(&mut self.submitted) {
+            let Some(number) = self.client_of.get(&conn).filter(|_| !self.closing) else { continue };
+            let key = (*number, id);
+            let known = self.taken_up.contains(&key) || self.held_before.contains(&key);
+            assert!(known || self.clients[number].session != session, "{key:?} was submitted and ignored");
+        }
+        self.submits.clear();
+        self.taken_up.clear();
+        self.held_before = self.requests.keys().copied().collect();
+    }
+
     pub(super) fn replied(&mut self, worker: u64, errors: bool, keys: &[Key], now: u64) {
-        self.replies_out += keys.len() as u64;
         self.totals.answered += keys.len() as u64;
         for &key in keys {
             let known = &self.workers[&worker];
@@ -60,7 +110,6 @@ impl Witness {
     }
 
     pub(super) fn discarded(&mut self, worker: Option<u64>, keys: &[Key], late: u64) {
-        self.replies_out += keys.len() as u64 + late;
         self.totals.discarded += keys.len() as u64 + late;
         for key in keys {
             let number = worker.expect("only of a worker it is known what it was asked");

@@ -1,0 +1,54 @@
+//! How often something may be said: whoever sends rubbish without end fills no log with it.
+
+use std::time::{Duration, Instant};
+
+/// Lines in each [`PERIOD`].
+const LINES: u32 = 10;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Counts what there would be to say, and lets so many lines through.
+#[derive(Debug)]
+pub struct Limiter {
+    since: Instant,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Limiter {
+    /// One that has said nothing at the time `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { since: now, said: 0, unsaid: 0 }
+    }
+
+    /// There is something to say of `count` things. Of how many, if now is the time: those are included of which nothing could
+    /// be said before.
+    pub fn say(&mut self, count: u64, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.since) >= PERIOD {
+            self.since = now;
+            self.said = 0;
+        }
+        self.unsaid += count;
+        if self.said == LINES {
+            return None;
+        }
+        self.said += 1;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // an instant to begin with
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_said_of_much_but_all_of_it_is_counted() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        let said: u64 = (0..100).filter_map(|_| limiter.say(2, now)).sum();
+        assert_eq!(said, u64::from(LINES) * 2);
+        assert_eq!(limiter.say(1, now + PERIOD), Some(200 - said + 1));
+        assert_eq!(limiter.say(5, now + PERIOD), Some(5));
+    }
+}

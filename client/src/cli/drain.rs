@@ -1,0 +1,39 @@
+//! `giostra drain`: a worker finishes what it has and is given no more.
+
+use std::io::{Write, stdout};
+use std::time::Duration;
+
+use giostra_client::Client;
+use serde_json::json;
+
+use super::args::{Args, Drain};
+
+/// How often to ask whether it has finished.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Always well, once there is such a worker.
+pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bool> {
+    let worker = &drain.worker;
+    client.drain(worker)?;
+    let mut in_flight = leaving(client, worker)?;
+    if !drain.no_wait {
+        while in_flight.is_some() {
+            // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
+            client.next_reply(Some(TICK))?;
+            in_flight = leaving(client, worker)?;
+        }
+    }
+    match in_flight {
+        _ if args.json => writeln!(stdout(), "{}", json!({"worker": worker, "in_flight": in_flight.unwrap_or(0)}))?,
+        Some(in_flight) => writeln!(stdout(), "{worker} is leaving, {in_flight} requests in flight")?,
+        None => writeln!(stdout(), "{worker} has left")?,
+    }
+    Ok(true)
+}
+
+/// How many requests the leaving workers of that name still hold, if there are any.
+fn leaving(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>> {
+    let status = client.status()?;
+    let leaving = status.workers.iter().filter(|worker| worker.name == name && worker.leaving);
+    Ok(leaving.map(|worker| worker.in_flight).reduce(|a, b| a + b))
+}

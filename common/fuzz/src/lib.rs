@@ -1,0 +1,48 @@
+//! What the fuzz targets share: bytes as frames, and what is to hold of whatever can be decoded.
+//!
+//! Each target feeds one decoder. None of them may panic, run out of memory or take long; libFuzzer watches that.
+
+use std::fmt::Debug;
+
+use giostra_common::Bytes;
+use giostra_common::wire::{Frames, Message};
+
+/// The frames in an input: how many attachments (up to 7), how long each is, the attachments, the envelope.
+pub fn frames(input: &[u8]) -> Frames {
+    let mut rest = input;
+    let mut take = |most: usize| {
+        let (taken, left) = rest.split_at(most.min(rest.len()));
+        rest = left;
+        taken
+    };
+    let count = take(1).first().map_or(0, |count| count % 8);
+    let lengths = take(count.into());
+    let attachments = lengths.iter().map(|&length| Bytes::copy_from_slice(take(length.into()))).collect();
+    Frames { envelope: Bytes::copy_from_slice(take(usize::MAX)), attachments }
+}
+
+/// An input of which [`frames`] makes these frames, if there are few and short attachments.
+pub fn input(frames: &Frames) -> Option<Vec<u8>> {
+    let count = u8::try_from(frames.attachments.len()).ok().filter(|&count| count < 8)?;
+    let mut input = vec![count];
+    for attachment in &frames.attachments {
+        input.push(attachment.len().try_into().ok()?);
+    }
+    input.extend(frames.attachments.iter().flatten());
+    input.extend(&frames.envelope);
+    Some(input)
+}
+
+/// Decodes a message, and if it is one: the same comes back after it was sent. If it is none, the error can be shown.
+pub fn message<M: Message + Clone + PartialEq + Debug>(input: &[u8]) {
+    match M::decode(&frames(input)) {
+        Ok(message) => {
+            let again = M::decode(&message.clone().encode()).expect("what was decoded can be sent");
+            assert_eq!(again, message);
+        }
+        Err(error) => {
+            let shown = error.to_string();
+            assert!(shown.len() < 3000 && !shown.contains(char::is_control), "{shown:?}");
+        }
+    }
+}

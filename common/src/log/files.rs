@@ -1,0 +1,391 @@
+//! Log files of bounded size and number, which live on through a full disk and without their folder.
+//!
+//! Lines wait in memory until they are flushed: one write for all of them. What can't be written waits on, as long as there is
+//! room for it in memory; what comes then is lost, and counted: once there is room again, a line says so in its place. Lines are never
+//! torn but by the end of the process. Knows nothing of levels and formats.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use flexi_logger::DeferredNow;
+use flexi_logger::writers::LogWriter;
+use log::{Level, Record};
+
+use super::{Rotation, line, stamp};
+
+/// Bytes that lines may wait in.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How often to look whether the current file is still in its place.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The least time between two complaints.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The files, one of them the current one.
+pub(super) struct Files {
+    state: Mutex<State>,
+}
+
+struct State {
+    directory: PathBuf,
+    name: String,
+    rotation: Rotation,
+    file: File,
+    /// Bytes in the current file.
+    size: u64,
+    /// The numbers of the others, the oldest first.
+    numbers: VecDeque<u32>,
+    /// Lines to be written; the first may lack its beginning.
+    waiting: Vec<u8>,
+    /// Whether the beginning of the first waiting line is in the file.
+    torn: bool,
+    /// Lines that there was no room for since the last that there was.
+    lost: u64,
+    /// How many are waiting.
+    lines: u64,
+    /// Lines written since the file was last seen in its place.
+    unseen: u64,
+    seen: Option<Instant>,
+    failing: bool,
+    /// When that was told for the last time.
+    complained: Option<Instant>,
+    /// Whether that was told of this time.
+    told: bool,
+}
+
+impl Files {
+    /// Goes on with the files that are there. An error if none can be opened.
+    pub(super) fn open(directory: &Path, name: &str, rotation: Rotation) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let (file, size) = open_current(directory, name)?;
+        let mut state = State {
+            directory: directory.into(),
+            name: name.into(),
+            rotation,
+            file,
+            size,
+            numbers: VecDeque::new(),
+            waiting: Vec::with_capacity(BUFFER_BYTES),
+            torn: false,
+            lost: 0,
+            lines: 0,
+            unseen: 0,
+            seen: None,
+            failing: false,
+            complained: None,
+            told: false,
+        };
+        state.numbers = state.numbers_there()?;
+        state.remove_old();
+        state.begin_on_a_new_line()?;
+        Ok(Self { state: Mutex::new(state) })
+    }
+}
+
+impl LogWriter for Files {
+    fn write(&self, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.add(|waiting| line(waiting, now, record));
+        Ok(())
+    }
+
+    /// Never an error: it has been told already, and nobody could do anything about it.
+    fn flush(&self) -> io::Result<()> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        Ok(())
+    }
+}
+
+impl State {
+    /// Adds a line, if there is room for it.
+    fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+        if self.waiting.len() >= BUFFER_BYTES && !self.failing {
+            self.flush();
+        }
+        if self.waiting.len() >= BUFFER_BYTES {
+            self.lost += 1;
+            return;
+        }
+        self.tell_of_gap();
+        write(&mut self.waiting).expect("a Vec takes any text");
+        self.waiting.push(b'\n');
+        self.lines += 1;
+    }
+
+    fn tell_of_gap(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            write_gap(&mut self.waiting, lost).expect("a Vec takes any text");
+        }
+    }
+
+    /// Writes out what waits, as far as possible, and complains if that is not all.
+    fn flush(&mut self) {
+        let mut written = self.look().and_then(|()| self.write_out());
+        if self.lost > 0 && self.waiting.len() < BUFFER_BYTES {
+            self.tell_of_gap();
+            written = self.write_out();
+        }
+        match written {
+            Ok(()) if self.failing => {
+                self.failing = false;
+                if std::mem::take(&mut self.told) {
+                    self.tell("is written again");
+                }
+            }
+            Err(error) if !self.failing => {
+                self.failing = true;
+                if self.complained.is_none_or(|at| at.elapsed() >= SILENCE) {
+                    self.complained = Some(Instant::now());
+                    self.told = true;
+                    self.tell(&format!("can't be written: {error}; going on, with what memory holds of it"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Says it on stderr, which may be as full as the disk.
+    fn tell(&self, what: &str) {
+        let _ = writeln!(io::stderr(), "the log in {} {what}", self.directory.display());
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        if self.size > self.rotation.bytes && !self.torn {
+            self.rotate()?;
+        }
+        let mut written = 0;
+        let result = loop {
+            let rest = &self.waiting[written..];
+            if rest.is_empty() {
+                self.unseen += std::mem::take(&mut self.lines);
+                break Ok(());
+            }
+            match self.file.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.size += written as u64;
+        if let Some(last) = written.checked_sub(1) {
+            self.torn = self.waiting[last] != b'\n';
+            self.waiting.drain(..written);
+        }
+        result
+    }
+
+    /// Begins a new file. Can be tried again if it fails half-way.
+    fn rotate(&mut self) -> io::Result<()> {
+        let number = self.numbers.back().map_or(0, |last| last + 1);
+        match fs::rename(current(&self.directory, &self.name), self.numbered(number)) {
+            // Renamed in an earlier attempt, or taken away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        (self.file, self.size) = open_current(&self.directory, &self.name)?;
+        self.numbers.push_back(number);
+        self.remove_old();
+        Ok(())
+    }
+
+    fn remove_old(&mut self) {
+        while self.numbers.len() > self.rotation.files {
+            if let Some(oldest) = self.numbers.pop_front() {
+                // One that can't be removed is not worth stopping for.
+                let _ = fs::remove_file(self.numbered(oldest));
+            }
+        }
+    }
+
+    /// Looks now and then whether somebody has taken the current file away, or its folder: they are then made anew.
+    fn look(&mut self) -> io::Result<()> {
+        if self.seen.is_some_and(|at| at.elapsed() < LOOK) {
+            return Ok(());
+        }
+        let ours = self.file.metadata()?;
+        let there = fs::metadata(current(&self.directory, &self.name));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            self.unseen = 0;
+        } else {
+            self.seen = None;
+            (self.file, self.size) = open_current(&self.directory, &self.name)?;
+            self.numbers = self.numbers_there()?;
+            let mut waiting = std::mem::take(&mut self.waiting);
+            if std::mem::take(&mut self.torn) {
+                let end = waiting.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+                waiting.drain(..end);
+                self.unseen += 1;
+            }
+            // What was written since the last look went with the file.
+            let lost = std::mem::take(&mut self.unseen);
+            if lost > 0 {
+                write_gap(&mut self.waiting, lost)?;
+            }
+            self.waiting.append(&mut waiting);
+            self.begin_on_a_new_line()?;
+        }
+        self.seen = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Ends the line that a process left torn in the current file.
+    fn begin_on_a_new_line(&mut self) -> io::Result<()> {
+        let Some(last) = self.size.checked_sub(1) else { return Ok(()) };
+        let mut byte = [0];
+        self.file.read_exact_at(&mut byte, last)?;
+        if byte != [b'\n'] {
+            self.waiting.insert(0, b'\n');
+        }
+        Ok(())
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        self.directory.join(format!("{}_r{number:05}.log", self.name))
+    }
+
+    /// The numbers of the files that are there, in order.
+    fn numbers_there(&self) -> io::Result<VecDeque<u32>> {
+        let prefix = format!("{}_r", self.name);
+        let number = |name: &str| name.strip_prefix(&prefix)?.strip_suffix(".log")?.parse::<u32>().ok();
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            numbers.extend(entry?.file_name().to_str().and_then(number));
+        }
+        numbers.sort_unstable();
+        Ok(numbers.into())
+    }
+}
+
+fn write_gap(to: &mut Vec<u8>, lost: u64) -> io::Result<()> {
+    stamp(to, Level::Warn, format_args!("log-gap lost={lost}"))?;
+    to.write_all(b"\n")
+}
+
+fn current(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}_rCURRENT.log"))
+}
+
+/// Opens the current file, with its folder and the link to it. And its size.
+fn open_current(directory: &Path, name: &str) -> io::Result<(File, u64)> {
+    fs::create_dir_all(directory)?;
+    let path = current(directory, name);
+    let file = File::options().create(true).read(true).append(true).open(&path)?;
+    let link = directory.join(format!("{name}.log"));
+    if !link.is_symlink() {
+        // Not every file system has links, and the log is complete without.
+        let _ = symlink(path.file_name().expect("it has a name"), link);
+    }
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(directory: &Path, bytes: u64, files: usize) -> State {
+        let opened = Files::open(directory, "x", Rotation { bytes, files }).unwrap();
+        opened.state.into_inner().unwrap()
+    }
+
+    fn say(state: &mut State, text: &str) {
+        state.add(|waiting| waiting.write_all(text.as_bytes()));
+    }
+
+    fn read(directory: &Path, name: &str) -> String {
+        fs::read_to_string(directory.join(name)).unwrap_or_default()
+    }
+
+    #[test]
+    fn nothing_is_written_before_it_is_flushed_and_the_link_leads_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = files(folder.path(), 100, 1);
+        say(&mut state, "one");
+        assert_eq!(read(folder.path(), "x.log"), "");
+        state.flush();
+        assert_eq!(read(folder.path(), "x.log"), "one\n");
+        assert_eq!(fs::read_link(folder.path().join("x.log")).unwrap(), Path::new("x_rCURRENT.log"));
+    }
+
+    #[test]
+    fn files_are_numbered_on_and_the_oldest_removed_also_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        for life in 0..2 {
+            let mut state = files(folder.path(), 1, 2);
+            for line in 0..3 {
+                say(&mut state, &format!("{life}.{line}"));
+                state.flush();
+            }
+        }
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["x.log", "x_r00003.log", "x_r00004.log", "x_rCURRENT.log"]);
+        assert_eq!(read(folder.path(), "x_r00003.log"), "1.0\n");
+        assert_eq!(read(folder.path(), "x.log"), "1.2\n");
+    }
+
+    #[test]
+    fn a_line_that_a_process_left_torn_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("x_rCURRENT.log"), "tor").unwrap();
+        let mut state = files(folder.path(), 100, 1);
+        say(&mut state, "one");
+        state.flush();
+        assert_eq!(read(folder.path(), "x.log"), "tor\none\n");
+    }
+
+    #[test]
+    fn what_memory_cannot_hold_is_counted_and_told_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        // A device that is always full.
+        symlink("/dev/full", folder.path().join("x_rCURRENT.log")).unwrap();
+        let mut state = files(folder.path(), u64::MAX, 1);
+        let line = "y".repeat(BUFFER_BYTES / 4 - 1);
+        for _ in 0..4 {
+            say(&mut state, &line);
+            state.flush();
+        }
+        say(&mut state, "lost");
+        say(&mut state, "lost");
+        assert!(state.failing && state.lost == 2);
+
+        // As if there were room again.
+        fs::remove_file(folder.path().join("x_rCURRENT.log")).unwrap();
+        state.file = open_current(folder.path(), "x").unwrap().0;
+        state.flush();
+        say(&mut state, "after");
+        state.flush();
+        let log = read(folder.path(), "x.log");
+        let lines: Vec<_> = log.lines().collect();
+        assert!(lines[..4].iter().all(|kept| *kept == line) && !state.failing);
+        assert!(lines[4].ends_with(" WARN  log-gap lost=2"), "{}", lines[4]);
+        assert_eq!(lines[5..], ["after"]);
+    }
+
+    #[test]
+    fn a_folder_that_was_taken_away_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("log");
+        let mut state = files(&directory, 100, 1);
+        say(&mut state, "one");
+        state.flush();
+        fs::remove_dir_all(&directory).unwrap();
+        say(&mut state, "two");
+        state.seen = None;
+        state.flush();
+        let log = read(&directory, "x.log");
+        let lines: Vec<_> = log.lines().collect();
+        assert!(lines.len() == 2 && lines[0].ends_with(" WARN  log-gap lost=1") && lines[1] == "two", "{log}");
+    }
+}

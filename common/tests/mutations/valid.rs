@@ -1,0 +1,200 @@
+//! Valid messages of every variant, drawn at random: what the mutations, and the fuzz targets' seeds, begin with.
+//!
+//! Numbers are often at the ends of their range, texts empty, long, foreign or unprintable, lists empty or long.
+
+use giostra_common::Bytes;
+use giostra_common::compute::{Call, Value};
+use giostra_common::name::Label;
+use giostra_common::protocol::{
+    ClientStatus, Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker,
+    Totals, Trace, WorkerStatus,
+};
+use giostra_common::wire::ATTACH_FROM;
+use rand::RngExt as _;
+use rand::rngs::Xoshiro256PlusPlus;
+
+/// Where chance comes from: the same seed, the same messages.
+pub type Random = Xoshiro256PlusPlus;
+
+/// What bodies large enough to be attached are slices of.
+static LARGE: [u8; ATTACH_FROM + 64] = [0xc4; ATTACH_FROM + 64];
+
+/// Something that can be drawn.
+pub trait Valid {
+    /// One of its kind.
+    fn draw(random: &mut Random) -> Self;
+}
+
+impl Valid for FromClient {
+    fn draw(random: &mut Random) -> Self {
+        match random.random_range(0..8) {
+            0 => Self::Hello { version: number(random) as u32, name: text(random) },
+            1..=3 => Self::Submit {
+                session: number(random),
+                pool: text(random),
+                timeout_ms: number(random),
+                requests: list(random, |random| (RequestId(number(random)), body(random))),
+            },
+            4 => Self::Cancel(list(random, |random| RequestId(number(random)))),
+            5 => Self::Inspect,
+            6 => Self::Drain { worker: text(random) },
+            _ => Self::Disconnected,
+        }
+    }
+}
+
+impl Valid for ToClient {
+    fn draw(random: &mut Random) -> Self {
+        match random.random_range(0..10) {
+            0 => Self::Welcome { version: number(random) as u32, client: number(random), session: number(random) },
+            1..=3 => Self::Replies(list(random, |random| Reply {
+                id: RequestId(number(random)),
+                outcome: outcome(random),
+                trace: trace(random),
+            })),
+            4 | 5 => Self::Status(status(random)),
+            6 => Self::Draining { worker: text(random) },
+            7 => Self::Refused { reason: text(random) },
+            8 => Self::Closing,
+            _ => Self::Hiccup,
+        }
+    }
+}
+
+impl Valid for FromWorker {
+    fn draw(random: &mut Random) -> Self {
+        match random.random_range(0..9) {
+            0 | 1 => Self::Register {
+                version: number(random) as u32,
+                name: text(random),
+                pool: text(random),
+                operations: list(random, text),
+                threads: number(random) as u32,
+                window: number(random) as u32,
+            },
+            2..=5 => Self::Replies(list(random, |random| (Ticket(number(random)), outcome(random)))),
+            6 => Self::Pong {
+                sequence: number(random),
+                computing: number(random) as u32,
+                waiting: number(random) as u32,
+                oldest_ms: number(random),
+            },
+            7 => Self::Leave,
+            _ => Self::Disconnected,
+        }
+    }
+}
+
+impl Valid for ToWorker {
+    fn draw(random: &mut Random) -> Self {
+        match random.random_range(0..11) {
+            0 | 1 => Self::Welcome {
+                version: number(random) as u32,
+                worker: number(random),
+                ping_interval_ms: number(random),
+                ping_max_out: number(random) as u32,
+            },
+            2..=5 => Self::Dispatch(list(random, |random| (Ticket(number(random)), body(random)))),
+            6 => Self::Ping { sequence: number(random) },
+            7 => Self::RegisterAgain,
+            8 => Self::Goodbye,
+            9 => Self::Refused { reason: text(random) },
+            _ => [Self::Closing, Self::Hiccup][random.random_range(0..2)].clone(),
+        }
+    }
+}
+
+impl Valid for Call {
+    fn draw(random: &mut Random) -> Self {
+        Self { operation: text(random), arguments: list(random, value) }
+    }
+}
+
+impl Valid for Value {
+    fn draw(random: &mut Random) -> Self {
+        value(random)
+    }
+}
+
+fn value(random: &mut Random) -> Value {
+    match random.random_range(0..4) {
+        0 => Value::Bool(random.random()),
+        1 => Value::Int(number(random) as i64),
+        2 => Value::Float([0.0, -0.0, f64::NAN, f64::INFINITY, 0.1, f64::MIN_POSITIVE][random.random_range(0..6)]),
+        _ => Value::Ints(list(random, |random| number(random) as i64)),
+    }
+}
+
+fn outcome(random: &mut Random) -> Outcome {
+    match random.random_range(0..3) {
+        0 => Outcome::Error(Failure { code: text(random), message: text(random) }),
+        _ => Outcome::Ok(body(random)),
+    }
+}
+
+fn trace(random: &mut Random) -> Trace {
+    Trace {
+        worker: Label::from(&*text(random)),
+        attempts: number(random) as u32,
+        waited_us: number(random),
+        took_us: number(random),
+    }
+}
+
+fn status(random: &mut Random) -> Status {
+    Status {
+        version: text(random),
+        uptime_ms: number(random),
+        rotation: text(random),
+        pending: number(random),
+        totals: Totals { accepted: number(random), refused: number(random), ..Totals::default() },
+        workers: list(random, |random| WorkerStatus {
+            name: text(random),
+            number: number(random),
+            pings_out: number(random) as u32,
+            operations: list(random, text),
+            ..WorkerStatus::default()
+        }),
+        clients: list(random, |random| ClientStatus { name: text(random), ..ClientStatus::default() }),
+        ..Status::default()
+    }
+}
+
+/// Mostly a few members, now and then many.
+fn list<T>(random: &mut Random, mut member: impl FnMut(&mut Random) -> T) -> Vec<T> {
+    let members = match random.random_range(0..64) {
+        0 => random.random_range(10..100),
+        few => few % 4,
+    };
+    (0..members).map(|_| member(random)).collect()
+}
+
+/// Any, and often at the edge of an encoding's or a type's range.
+fn number(random: &mut Random) -> u64 {
+    let edge = u64::MAX.checked_shr(random.random_range(0..65)).unwrap_or(0);
+    match random.random_range(0..4) {
+        0 => edge,
+        1 => edge.wrapping_add(1),
+        2 => random.random_range(0..10),
+        _ => random.random(),
+    }
+}
+
+fn text(random: &mut Random) -> String {
+    match random.random_range(0..32) {
+        0 => "x".repeat(random.random_range(28..300)),
+        1 => "a\nreply worker-1 w1 c1#1\u{1b}[2J".into(),
+        2 => "più-veloce-\u{1f3a0}\u{2028}\u{0}".into(),
+        3..=6 => String::new(),
+        _ => ["compute", "worker-1", "add", "failed"][random.random_range(0..4)].into(),
+    }
+}
+
+/// A hundredth of them is attached.
+fn body(random: &mut Random) -> Bytes {
+    match random.random_range(0..100) {
+        0 => Bytes::from_static(&LARGE[..ATTACH_FROM + random.random_range(0..64)]),
+        1..=5 => Bytes::from_static(&LARGE[..random.random_range(0..1000)]),
+        _ => Bytes::from_static(&LARGE[..random.random_range(0..16)]),
+    }
+}

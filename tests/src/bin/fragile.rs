@@ -1,0 +1,22 @@
+//! A worker for the tests, with an operation that ends its own process.
+//!
+//! `add` adds two whole numbers; `die` ends the process as the kernel does when memory runs out: at once, by SIGKILL.
+
+use anyhow::Result;
+use clap::Parser;
+use giostra_common::log::Log;
+use giostra_common::protocol::Failure;
+use giostra_common::shutdown::Shutdown;
+use giostra_worker::args::Args;
+use giostra_worker::{Operations, serve};
+use nix::sys::signal::{Signal, raise};
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let _log = Log::to_stderr(args.log_level())?;
+    let operations = Operations::new()
+        .with("add", |(a, b): (i64, i64)| Ok(a + b))
+        .with("die", |_: Vec<i64>| raise(Signal::SIGKILL).map_err(|error| Failure::from(error.to_string())));
+    serve(&args.options(), operations, &Shutdown::on_signals()?)?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! A disk that is full, and a log folder that is taken away, under a running broker.
+//!
+//! The small disk is a tmpfs of the test's own; where it can't be mounted, those tests count as ignored.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use giostra_client::audit::{Event, Line};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System, test, trials};
+use tempfile::TempDir;
+
+/// Bytes of the small disk, and how many of them somebody else holds at first.
+const DISK: u64 = 1 << 20;
+const BALLAST: usize = 700 << 10;
+
+/// Enough to fill the rest of the disk, and then the broker's memory for lines.
+const MANY: &str = "1000000";
+
+fn main() -> ExitCode {
+    trials::run(&[
+        test!(a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so needs mountable),
+        test!(after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line needs mountable),
+        test!(a_log_folder_that_is_taken_away_is_made_anew needs trials::anywhere),
+    ])
+}
+
+fn a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so() -> Result<()> {
+    let disk = SmallDisk::mount()?;
+    disk.fill()?;
+    let mut system = Setup::workers(3).log_in(&disk.path()).start()?;
+    assert_eq!(system.random(&[MANY])?["answered"].to_string(), MANY);
+    let said = system.broker().stderr();
+    assert_eq!(said.matches("No space left").count(), 1, "{said}");
+    ensure!(!system.log().contains(" client-left c1 "), "the disk was not full");
+
+    disk.make_room()?;
+    system.random(&["100"])?;
+    let gap = wait_for("the log goes on", || line(&system, " log-gap "))?;
+    let lost: u64 = gap.rsplit('=').next().unwrap_or_default().parse().with_context(|| gap.clone())?;
+    wait_for("the broker goes on", || line(&system, " client-left c2 "))?;
+    ensure!(lost > 0, "{gap}");
+    assert_eq!(system.broker().stderr().matches("is written again").count(), 1);
+    // What there is, is whole, on both sides of the gap.
+    system.log().lines().try_for_each(|line| Line::parse(line).map(drop).with_context(|| line.to_string()))?;
+    Ok(())
+}
+
+fn after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line() -> Result<()> {
+    let disk = SmallDisk::mount()?;
+    disk.fill()?;
+    let mut system = Setup::workers(1).log_in(&disk.path()).start()?;
+    system.random(&[MANY])?;
+    system.kill_broker()?;
+    ensure!(!system.log().ends_with('\n'), "the last line was not torn");
+    disk.make_room()?;
+    system.start_broker()?;
+    system.wait_for_registration(1, 2)?;
+    let log = system.log();
+    let unreadable = log.lines().filter(|line| Line::parse(line).is_none() || line.matches("Z ").count() > 1).count();
+    ensure!(unreadable <= 1, "{unreadable} lines can't be read");
+    let listening =
+        log.lines().filter_map(Line::parse).filter(|line| matches!(line.event, Event::Listening { .. })).count();
+    assert_eq!(listening, 2);
+    Ok(())
+}
+
+fn a_log_folder_that_is_taken_away_is_made_anew() -> Result<()> {
+    let mut system = Setup::workers(2).start()?;
+    system.random(&["1000"])?;
+    fs::remove_dir_all(system.folder().join("log"))?;
+    let gap = wait_for("the log goes on", || {
+        system.random(&["10"]).expect("the broker serves on");
+        line(&system, " log-gap ")
+    })?;
+    Line::parse(&gap).with_context(|| gap.clone())?;
+    let before = system.log().len();
+    system.random(&["10"])?;
+    ensure!(system.log().len() > before);
+    assert!(fs::read_to_string(system.folder().join("log/broker.log"))?.contains(" reply worker-"));
+    Ok(())
+}
+
+/// The last line of the log with that part.
+fn line(system: &System, part: &str) -> Option<String> {
+    system.log().lines().rfind(|line| line.contains(part)).map(String::from)
+}
+
+/// Whether this machine can have a small disk.
+fn mountable() -> Result<()> {
+    trials::root()?;
+    SmallDisk::mount().map(drop)
+}
+
+/// A disk of [`DISK`] bytes. Unmounted when dropped.
+struct SmallDisk {
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Result<Self> {
+        let disk = Self { folder: tempfile::Builder::new().prefix("giostra-disk-").tempdir()? };
+        let size = format!("size={DISK}");
+        mounting("mount", &["-t", "tmpfs", "-o", &size, "giostra-tests"], disk.folder.path())?;
+        Ok(disk)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Leaves room for a part of the log only.
+    fn fill(&self) -> Result<()> {
+        fs::create_dir(self.path())?;
+        Ok(fs::write(self.folder.path().join("ballast"), vec![1; BALLAST])?)
+    }
+
+    fn make_room(&self) -> Result<()> {
+        Ok(fs::remove_file(self.folder.path().join("ballast"))?)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, in case of a process that still has a file on it. If it was never mounted, there is nothing to undo.
+        let _ = mounting("umount", &["--lazy"], self.folder.path());
+    }
+}
+
+fn mounting(program: &str, args: &[&str], path: &Path) -> Result<()> {
+    let output =
+        Command::new(program).args(args).arg(path).output().with_context(|| format!("there is no `{program}`"))?;
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

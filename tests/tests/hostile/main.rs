@@ -1,0 +1,37 @@
+//! Bad input, thrown at a live broker, worker and client: nobody panics, stops serving others, or grows without bound; it
+//! is logged, and the sender is told where that is possible.
+//!
+//! What single decoders make of a million such messages is tested with the decoders.
+
+mod bad;
+mod broker;
+mod flood;
+mod impostor;
+mod peer;
+
+use anyhow::{Context as _, Result, ensure};
+use giostra_client::audit::Line;
+use giostra_tests::System;
+use giostra_tests::process::wait_for;
+
+/// The broker is alive and serves, and its log consists of whole lines of its own.
+fn check(system: &mut System) -> Result<()> {
+    system.random(&["500", "--timeout", "30s"])?;
+    ensure!(system.broker().is_running());
+    let stderr = system.broker().stderr();
+    ensure!(!stderr.contains("panicked"), "{stderr}");
+    let log = system.log();
+    for line in log.lines() {
+        Line::parse(line).with_context(|| format!("not a line of the log: {line}"))?;
+        ensure!(!line.contains(|c: char| c.is_control()) && line.len() < 100_000, "{line:?}");
+        ensure!(!line.starts_with("1999-01-01"), "a forged line: {line}");
+    }
+    Ok(())
+}
+
+/// Waits for a line of the log that has all these parts.
+fn wait_for_line(system: &System, parts: &[&str]) -> Result<String> {
+    wait_for(&format!("a line of the log with {parts:?}"), || {
+        system.log().lines().find(|line| parts.iter().all(|part| line.contains(part))).map(String::from)
+    })
+}

@@ -1,0 +1,61 @@
+//! Those who go in order: workers that are drained, clients that cancel.
+
+use anyhow::Result;
+use giostra_tests::Setup;
+use giostra_tests::process::wait_for;
+use nix::sys::signal::Signal;
+
+#[test]
+fn a_drained_worker_finishes_what_it_has_and_nothing_is_dispatched_twice() -> Result<()> {
+    let mut system = Setup::workers(3).start()?;
+    let batch = system.begin(&["random", "200000", "--json"])?;
+    wait_for("the batch is under way", || system.log().contains(" reply worker-2 ").then_some(()))?;
+    let drained = system.run(&["drain", "worker-2"])?;
+    assert_eq!((drained.code, &*drained.stdout), (Some(0), "worker-2 has left\n"), "{drained:?}");
+    assert!(system.worker(2).wait()?.success(), "a drained worker ends");
+    let summary = batch.finish()?.all_well()?;
+    assert_eq!(summary["redispatched"], 0);
+    let log = system.log();
+    assert!(log.contains(" leaving worker-2 w2 ") && log.contains(" by=drain"), "{log}");
+    let after = log.split(" leaving worker-2 ").nth(1).unwrap_or_default();
+    assert!(!after.contains(" dispatch worker-2 ") && after.contains(" left worker-2 w2"));
+    Ok(())
+}
+
+#[test]
+fn draining_a_busy_worker_waits_for_it_or_not() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let sleeping = system.begin(&["send", "sleep", "2"])?;
+    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 ").then_some(()))?;
+    let at_once = system.run(&["drain", "worker-1", "--no-wait", "--json"])?;
+    assert_eq!((at_once.code, &at_once.json()?["in_flight"]), (Some(0), &1.into()), "{at_once:?}");
+    let patient = system.run(&["drain", "worker-1"])?;
+    assert_eq!((patient.code, &*patient.stdout), (Some(0), "worker-1 has left\n"), "{patient:?}");
+    let slept = sleeping.finish()?;
+    assert_eq!((slept.code, &*slept.stdout), (Some(0), "2\n"), "{slept:?}");
+    let nobody = system.run(&["drain", "worker-1"])?;
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.stderr.contains("there is no worker 'worker-1'"), "{nobody:?}");
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_cancels_what_the_client_asked_for() -> Result<()> {
+    let mut system = Setup::workers(0).start()?;
+    let mut batch = system.begin(&["random", "5000", "--json"])?;
+    wait_for("all that fits into the window is accepted", || (system.status().ok()?["pending"] == 4096).then_some(()))?;
+    batch.process().signal(Signal::SIGINT)?;
+    let ended = batch.finish()?;
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert_eq!((&ended.json()?["sent"], &ended.json()?["answered"]), (&4096.into(), &0.into()));
+    // Cancelled by its own word, not because its connection ended.
+    let cancelled =
+        wait_for("it is cancelled", || system.log().lines().find(|line| line.contains(" cancel ")).map(String::from))?;
+    assert!(cancelled.ends_with(" cancel c1#1..4096"), "{cancelled}");
+    assert_eq!(system.status()?["pending"], 0);
+    // What came first is gone, what comes next is computed.
+    system.start_worker(1)?;
+    system.random(&["100"])?;
+    assert!(!system.log().contains(" c1#1 "), "a cancelled request was dispatched");
+    Ok(())
+}
