@@ -101,6 +101,11 @@ status *args:
 logs:
     @tail -n 50 -F "{{ run }}/log/broker.log"
 
+# Prove or refute from the broker's log that its promises were kept (--json, --request c1#17)
+[no-exit-message]
+audit *args:
+    @"{{ bin }}/giostra" audit "{{ run }}/log" {{ args }}
+
 # kill -9 worker N
 [no-exit-message]
 kill n: (_signal "KILL" n)

@@ -54,38 +54,45 @@ struct Audit {
     findings: Findings,
     /// `None` until a broker's start was seen.
     life: Option<Life>,
-    /// Lines skipped because there is no life, and the missing file that is to blame.
+    /// Lines skipped because there is no life, and what is to blame; `None`: the log's beginning.
     skipped: u64,
-    missing: Option<PathBuf>,
+    blame: Option<Blame>,
     /// A line that can't be read: right if nothing of its broker's life comes after it.
     torn: Option<Spot<'static>>,
+}
+
+/// Why the evidence of a life ends before the life.
+enum Blame {
+    Missing(PathBuf),
+    Lost(u64),
 }
 
 impl Audit {
     fn begins_file(&mut self, source: &Source) {
         if let Some(missing) = &source.missing {
-            self.ends_life();
-            self.missing = Some(missing.clone());
+            self.ends_life(false);
+            self.blame = Some(Blame::Missing(missing.clone()));
         }
     }
 
     fn sees(&mut self, place: Place, bytes: &[u8], whole: bool) {
         self.report.lines += 1;
         let text = String::from_utf8_lossy(bytes);
-        let line = Line::parse(&text).filter(|_| whole);
-        match line {
-            Some(Line { event: Event::Listening { strict }, .. }) => self.begins_life(strict),
-            line => {
-                self.reports_torn();
-                match (line::begun_behind(&text).filter(|_| whole), line) {
-                    // A broker was killed in the middle of a line, and the next one went on from there.
-                    (Some(strict), _) => {
-                        self.report.torn += 1;
-                        self.begins_life(strict);
-                    }
-                    (None, Some(line)) => self.sees_line(&line, &mut Spot::new(place, &*text)),
-                    (None, None) => self.torn = Some(Spot::new(place, &*text).kept()),
-                }
+        if let Some(line) = Line::parse(&text).filter(|_| whole) {
+            if let Event::Listening { strict, detailed } = line.event {
+                self.ends_life(true);
+                return self.begins_life(strict, detailed);
+            }
+            self.reports_torn();
+            match line::begun_behind(&text) {
+                Some(begun) => self.begins_life_behind(&begun),
+                None => self.sees_line(&line, &mut Spot::new(place, &*text)),
+            }
+        } else {
+            self.reports_torn();
+            match line::begun_behind(&text).filter(|_| whole) {
+                Some(begun) => self.begins_life_behind(&begun),
+                None => self.torn = Some(Spot::new(place, &*text).kept()),
             }
         }
     }
@@ -101,7 +108,14 @@ impl Audit {
                 *unknown.entry(verb.into()).or_default() += 1;
             }
         }
-        life.sees(line, spot);
+        match line.event {
+            // Whatever comes after it can't be held against what came before.
+            Event::LogGap { lost } => {
+                self.ends_life(false);
+                self.blame = Some(Blame::Lost(lost));
+            }
+            _ => life.sees(line, spot),
+        }
     }
 
     /// Something of the same life follows a line that can't be read.
@@ -113,24 +127,32 @@ impl Audit {
         }
     }
 
-    fn begins_life(&mut self, strict: bool) {
-        self.ends_life();
-        self.report.strict &= strict;
-        self.life = Some(Life::new(strict));
+    /// A broker was killed in the middle of a line, and the next one went on from there.
+    fn begins_life_behind(&mut self, begun: &Line<'_>) {
+        if let Event::Listening { strict, detailed } = begun.event {
+            self.report.torn += 1;
+            self.ends_life(false);
+            self.begins_life(strict, detailed);
+        }
     }
 
-    fn ends_life(&mut self) {
+    fn begins_life(&mut self, strict: bool, detailed: bool) {
+        self.report.strict &= strict;
+        self.life = Some(Life::new(strict, detailed));
+    }
+
+    fn ends_life(&mut self, next_begins: bool) {
         self.report.torn += u64::from(self.torn.take().is_some());
         let Some(mut life) = self.life.take() else {
             let skipped = std::mem::take(&mut self.skipped);
-            match self.missing.take() {
-                Some(missing) => self.report.gaps.push(Gap::Missing(missing, skipped)),
-                None if skipped > 0 => self.report.gaps.push(Gap::Beginning(skipped)),
-                None => {}
-            }
+            self.report.gaps.extend(match self.blame.take() {
+                Some(Blame::Missing(file)) => Some(Gap::Missing(file, skipped)),
+                Some(Blame::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
+                None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
+            });
             return;
         };
-        life.ends();
+        life.ends(next_begins);
         self.report.counts.add(&life.counts);
         self.report.most_lost = self.report.most_lost.max(life.dispatched_after);
         if !life.detailed && life.counts.clients_joined > 0 {
@@ -142,7 +164,7 @@ impl Audit {
     }
 
     fn ends(mut self, sources: &[Source]) -> Report {
-        self.ends_life();
+        self.ends_life(false);
         let mut report = self.report;
         if report.counts.lives == 0 && report.gaps.is_empty() {
             report.gaps.push(Gap::Nothing);

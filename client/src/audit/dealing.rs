@@ -10,7 +10,7 @@ use std::iter::Flatten;
 use std::rc::Rc;
 use std::vec;
 
-use super::findings::{Promise, Spot};
+use super::findings::{Place, Promise, Spot};
 use super::life::{Life, Worker};
 use super::line;
 use super::requests::{Key, State, written};
@@ -64,6 +64,13 @@ impl Life {
             tickets: tickets.runs().collect::<Vec<_>>().into_iter().flatten(),
             requests: requests.runs().collect::<Vec<_>>().into_iter().flatten(),
         });
+    }
+
+    /// Leaves out the line of dispatch that stands there, if its tickets and requests are not equally many.
+    pub(super) fn drops_torn_hand(&mut self, place: Place) {
+        let torn =
+            |hand: &Hand| hand.spot.place == place && hand.tickets.clone().count() != hand.requests.clone().count();
+        self.hands.pop_if(|last| torn(last));
     }
 
     /// Looks at the lines of dispatch that wait. If they may be cut off, what follows a missing line at their end is no

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::dealing::Hand;
-use super::findings::{Findings, Promise, Spot};
+use super::findings::{Findings, Place, Promise, Spot};
 use super::line::{self, Event, Line};
 use super::report::Counts;
 use super::requests::{Key, Request, State, written};
@@ -62,7 +62,7 @@ pub(super) struct Life {
     pub strict: bool,
     pub counts: Counts,
     pub findings: Findings,
-    /// Whether there was a line that `--log-level info` would have left out.
+    /// Whether nothing is left out, as it is with `--log-level info`: the broker says so, or there is a line of that kind.
     pub detailed: bool,
     pub clients: FxHashMap<u64, Client>,
     pub workers: FxHashMap<u64, Worker>,
@@ -79,15 +79,17 @@ pub(super) struct Life {
     /// Said to be still in flight when the broker would not wait any longer.
     not_answered: u64,
     stopped: bool,
+    /// Where its last line stands.
+    last: Place,
 }
 
 impl Life {
-    pub fn new(strict: bool) -> Self {
+    pub fn new(strict: bool, detailed: bool) -> Self {
         Self {
             strict,
             counts: Counts { lives: 1, ..Counts::default() },
             findings: Findings::default(),
-            detailed: false,
+            detailed,
             clients: FxHashMap::default(),
             workers: FxHashMap::default(),
             pools: Vec::new(),
@@ -100,11 +102,13 @@ impl Life {
             dispatched_after: 0,
             not_answered: 0,
             stopped: false,
+            last: Place::default(),
         }
     }
 
     /// Looks at a line that is not [`Event::Listening`].
     pub fn sees(&mut self, line: &Line<'_>, spot: &mut Spot<'_>) {
+        self.last = spot.place;
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
             Event::NoBearing | Event::Unknown { .. } => return,
@@ -145,14 +149,26 @@ impl Life {
                 self.compares_in_flight(self.not_answered, spot);
                 self.stopped = true;
             }
-            Event::Listening { .. } | Event::Dispatch { .. } | Event::NoBearing | Event::Unknown { .. } => {}
+            Event::Listening { .. }
+            | Event::LogGap { .. }
+            | Event::Dispatch { .. }
+            | Event::NoBearing
+            | Event::Unknown { .. } => {}
         }
     }
 
-    /// There are no more lines.
-    pub fn ends(&mut self) {
+    /// There are no more lines; the next may be another broker's start.
+    pub fn ends(&mut self, next_begins: bool) {
+        // The next broker ends a line that was torn. It may look whole, and say something else than was meant.
+        let may_be_torn = next_begins && !self.stopped;
+        if may_be_torn {
+            self.drops_torn_hand(self.last);
+        }
         // Of a broker that was killed while it wrote, the last pass may be there in part. None of it was sent.
         self.deal(!self.stopped);
+        if may_be_torn {
+            self.findings.forgive(self.last);
+        }
         self.counts.open += self.clients.values().map(|client| client.held.len() as u64).sum::<u64>();
     }
 

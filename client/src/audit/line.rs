@@ -30,8 +30,8 @@ pub struct Worker<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are those of docs/log.md, under the same names
 pub enum Event<'a> {
-    /// When a broker has started; whether its rotation is strict.
-    Listening { strict: bool },
+    /// When a broker has started; whether its rotation is strict, and whether it says that it logs every detail.
+    Listening { strict: bool, detailed: bool },
     /// When a client said hello.
     ClientJoined { client: u64, name: &'a str },
     /// When a client's connection ended.
@@ -64,6 +64,8 @@ pub enum Event<'a> {
     NotAnswered { in_flight: u64 },
     /// When the broker has finished.
     Stopped,
+    /// When so many lines are missing, because they could not be written.
+    LogGap { lost: u64 },
     /// When something happened that has no bearing on the promises.
     NoBearing,
     /// When the verb is not known.
@@ -93,14 +95,11 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Whether a broker's start stands behind the beginning of a torn line; whether its rotation is strict.
-pub(super) fn begun_behind(text: &str) -> Option<bool> {
+/// The broker's start that stands behind the beginning of a torn line.
+pub(super) fn begun_behind(text: &str) -> Option<Line<'_>> {
     let level = text.rfind(" INFO  listening ")?;
     let start = level.checked_sub(TIME_BYTES).filter(|&start| start > 0)?;
-    match Line::parse(text.get(start..)?)?.event {
-        Event::Listening { strict } => Some(strict),
-        _ => None,
-    }
+    Line::parse(text.get(start..)?).filter(|line| matches!(line.event, Event::Listening { .. }))
 }
 
 /// Whether it has the form of a time, without reading it: that would cost more than all the rest.
@@ -148,8 +147,10 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
                 "available" => false,
                 _ => return None,
             },
+            detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
         },
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
+        "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" if rest.is_empty() => Event::Stopped,
         "refuse" | "stale" | "busy" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
@@ -243,7 +244,14 @@ mod tests {
         let none = Runs::default();
         let one = Runs::requests("c1#5").unwrap();
         for (text, event) in [
-            ("listening frontend=x backend=y rotation=available log=a b pid=1", Event::Listening { strict: false }),
+            (
+                "listening frontend=x backend=y rotation=available log=a b pid=1",
+                Event::Listening { strict: false, detailed: false },
+            ),
+            (
+                "listening frontend=x backend=y rotation=strict level=debug log=l pid=1",
+                Event::Listening { strict: true, detailed: true },
+            ),
             ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n" }),
             (
                 "client-left c1 cancelled=2 unwanted=3 reason=connection broke",
@@ -264,6 +272,7 @@ mod tests {
             ("poison c1#5 workers=a,b", Event::Poison { request: one, workers: "a,b" }),
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
+            ("log-gap lost=7", Event::LogGap { lost: 7 }),
             ("stopped", Event::Stopped),
             ("busy c1 anything", Event::NoBearing),
             ("sang loudly", Event::Unknown { verb: "sang" }),

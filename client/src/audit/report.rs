@@ -71,7 +71,9 @@ pub enum Gap {
     Beginning(u64),
     /// When a rotated file is missing: so many lines after it were skipped.
     Missing(PathBuf, u64),
-    /// When a life, counted from 1, shows no dispatches: they were not logged, or there were none.
+    /// When lines could not be written: how many, and how many after them were skipped.
+    Lost(u64, u64),
+    /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level info`.
     NoDetail(u64),
     /// When there is no life in the log at all.
     Nothing,
@@ -88,6 +90,12 @@ impl fmt::Display for Gap {
             }
             Self::Missing(file, lines) => {
                 write!(f, "{} is missing; the {lines} lines up to the next broker's start were skipped", file.display())
+            }
+            Self::Lost(lost, lines) => {
+                write!(
+                    f,
+                    "{lost} lines could not be written; the {lines} lines up to the next broker's start were skipped"
+                )
             }
             Self::NoDetail(life) => {
                 write!(f, "life {life} has clients, but no line of a request: --log-level info leaves them out")
@@ -230,20 +238,23 @@ impl Report {
         let counts = &self.counts;
         match promise {
             Promise::Rotation => {
-                format!("{} dispatches over {} workers, each in its turn", counts.dispatched, counts.workers_joined)
+                let workers = many(counts.workers_joined, "worker");
+                format!("{} over {workers}, each in its turn", many_of(counts.dispatched, "dispatch", "dispatches"))
             }
             Promise::Requests => {
-                let replies = counts.replies + counts.reply_errors;
-                format!("{} requests accepted, {replies} replies, none twice; {} open", counts.accepted, counts.open)
+                let replies = many_of(counts.replies + counts.reply_errors, "reply", "replies");
+                format!("{} accepted, {replies}, none twice; {} open", many(counts.accepted, "request"), counts.open)
             }
             Promise::Poison if counts.poisoned > 0 => format!("{} given up", counts.poisoned),
             Promise::Poison => {
-                format!("none given up; {} workers lost under one request at most", self.most_lost)
+                format!("none given up; {} lost under one request at most", many(self.most_lost as u64, "worker"))
             }
-            Promise::Leaving => format!("{} clients left, and what they had asked for with them", counts.clients_left),
+            Promise::Leaving => {
+                format!("{} left, with all that they had asked for", many(counts.clients_left, "client"))
+            }
             Promise::Evidence => match self.torn {
-                0 => format!("{} lines", self.lines),
-                torn => format!("{} lines, {torn} torn when a broker ended", self.lines),
+                0 => many(self.lines, "line"),
+                torn => format!("{}, {torn} torn when a broker ended", many(self.lines, "line")),
             },
         }
     }
@@ -263,7 +274,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
-        writeln!(f, "{}, {}, {}", many(self.files, "file"), many(self.lines, "line"), brokers(counts.lives))?;
+        let lives = many_of(counts.lives, "life of a broker", "lives of a broker");
+        writeln!(f, "{}, {}, {lives}", many(self.files as u64, "file"), many(self.lines, "line"))?;
         writeln!(f, "  clients     {} joined, {} left", counts.clients_joined, counts.clients_left)?;
         writeln!(
             f,
@@ -326,15 +338,12 @@ fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn many(count: impl TryInto<u64>, what: &str) -> String {
-    match count.try_into().unwrap_or(u64::MAX) {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    }
+fn many(count: u64, what: &str) -> String {
+    many_of(count, what, &format!("{what}s"))
 }
 
-fn brokers(lives: u64) -> String {
-    if lives == 1 { "1 life of a broker".into() } else { format!("{lives} lives of a broker") }
+fn many_of(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 fn shortened(text: &str) -> String {

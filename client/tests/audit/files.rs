@@ -46,6 +46,26 @@ fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
 }
 
 #[test]
+fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_brokers_start_follows() {
+    for torn in ["reply worker-2 w2 c1#2..3", "dispatch worker-1 w1 t5..7 c1#5"] {
+        let torn = life() + &written(&["accept c1#5..9 pool=p", torn]);
+        expect_proved(&audit_text(&(torn.clone() + &life())));
+        assert_eq!(audit_text(&torn).verdict(), Verdict::Refuted, "{torn}");
+    }
+}
+
+#[test]
+fn behind_lines_that_could_not_be_written_nothing_is_proved_or_refuted() {
+    let gap = written(&["log-gap lost=3", "reply worker-9 w9 c9#9"]);
+    let report = audit_text(&(life() + &gap + &life()));
+    assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 2), "{report}");
+    assert_eq!(report.gaps, [Gap::Lost(3, 1)]);
+    assert!(!report.proved_in_part());
+    let wrong = life().replace("worker-2 w2 t2", "worker-1 w1 t2");
+    assert_eq!(audit_text(&(wrong + &gap)).verdict(), Verdict::Refuted);
+}
+
+#[test]
 fn a_line_torn_in_the_middle_of_a_life_refutes() {
     let torn = life().replace("accept c1#1..4 pool=p", "accept c1#1..4 po");
     let report = audit_text(&torn);
@@ -156,7 +176,9 @@ fn a_log_without_dispatches_proves_nothing() {
     assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::NoDetail(1)][..]));
     assert!(!report.proved_in_part());
     assert_eq!(audit_text("").gaps, [Gap::Nothing]);
-    // Without clients there was nothing to dispatch.
+    // A broker that says it logs every detail had none; without clients there was nothing to dispatch.
+    let detailed = BEGIN[0].replace("log=l", "level=debug log=l");
+    expect_proved(&audit_lines(&[&[detailed.as_str()], &BEGIN[1..]].concat()));
     expect_proved(&audit_lines(&BEGIN[..3]));
 }
 
