@@ -145,6 +145,11 @@ test:
 simulate seeds="2000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
 
+# A long run: REQUESTS requests, up to WORKERS workers that come and go, and the broker's memory watched meanwhile
+[no-exit-message]
+endurance requests="50000000" workers="1000": build
+    @ulimit -n "$(ulimit -Hn)" && "{{ bin }}/endurance" {{ requests }} {{ workers }}
+
 # Measure the throughput beside the bare zmq_proxy
 bench: build
     cargo bench -p giostra-tests --bench throughput
