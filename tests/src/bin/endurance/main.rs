@@ -10,10 +10,10 @@ mod workers;
 use std::fs;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
@@ -93,47 +93,56 @@ fn run(args: &Args) -> Result<()> {
     let broker = system.broker().id();
     let tally = Tally::default();
     let began = Instant::now();
-    let memory = thread::scope(|scope| -> Result<Memory> {
-        let mut threads = Vec::new();
-        for number in 0..WORKER_THREADS {
+    let memory = thread::scope(|scope| {
+        let workers = (0..WORKER_THREADS).map(|number| {
             let (seats, seed) = (share(args.workers, WORKER_THREADS, number), args.seed.wrapping_add(number as u64));
             let (backend, tally) = (&backend, &tally);
-            threads.push(scope.spawn(move || workers::play(backend, seats, seed, tally)));
-        }
-        for number in 0..CLIENT_THREADS {
+            scope.spawn(move || workers::play(backend, seats, seed, tally))
+        });
+        let workers: Vec<_> = workers.collect();
+        let clients = (0..CLIENT_THREADS).map(|number| {
             let requests = share(args.requests as usize, CLIENT_THREADS, number) as u64;
             let (frontend, tally) = (&frontend, &tally);
-            threads.push(scope.spawn(move || clients::play(frontend, requests, tally)));
-        }
-        let mut memory = Memory::default();
-        let mut tenth = 0;
-        let watched = loop {
-            let answered = tally.answered.load(Ordering::Relaxed);
-            if let Err(error) = memory.sample(broker, answered as f64 / args.requests as f64) {
-                break Err(error);
-            }
-            if answered * 10 / args.requests > tenth {
-                tenth = answered * 10 / args.requests;
-                println!("{:>3}%  {:.0} s  {}", tenth * 10, began.elapsed().as_secs_f64(), memory.describe());
-            }
-            // One that ends before its time has failed.
-            if answered == args.requests || threads.iter().skip(WORKER_THREADS).all(|client| client.is_finished()) {
-                break Ok(memory);
-            }
-            if threads.iter().take(WORKER_THREADS).any(|worker| worker.is_finished()) {
-                break Err(anyhow!("workers have ended"));
-            }
-            thread::sleep(SAMPLE);
+            scope.spawn(move || clients::play(frontend, requests, tally))
+        });
+        let clients: Vec<_> = clients.collect();
+
+        let over = || {
+            // Those that end before the end have failed.
+            clients.iter().all(ScopedJoinHandle::is_finished) || workers.iter().any(ScopedJoinHandle::is_finished)
         };
-        let clients: Vec<_> = threads.split_off(WORKER_THREADS);
-        let clients: Result<()> = clients.into_iter().try_for_each(|thread| thread.join().expect("no panic"));
+        let watched = watch(args, broker, &tally, began, over);
+        let clients = join(clients);
         tally.over.store(true, Ordering::Relaxed);
-        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))?;
-        clients?;
-        watched
+        join(workers).and(clients).and(watched)
     })?;
     report(args, &tally, memory, began.elapsed());
     judge(args, &tally, memory, &mut system)
+}
+
+/// The first error of the threads, all of which have ended then.
+fn join(threads: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
+    let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    ended.into_iter().collect()
+}
+
+/// Looks at the broker's memory until all is over, and prints how it goes.
+fn watch(args: &Args, broker: u32, tally: &Tally, began: Instant, over: impl Fn() -> bool) -> Result<Memory> {
+    let mut memory = Memory::default();
+    let mut tenth = 0;
+    loop {
+        let ended = over();
+        let answered = tally.answered.load(Ordering::Relaxed);
+        memory.sample(broker, answered as f64 / args.requests as f64)?;
+        if answered * 10 / args.requests > tenth {
+            tenth = answered * 10 / args.requests;
+            println!("{:>3}%  {:.0} s  {}", tenth * 10, began.elapsed().as_secs_f64(), memory.describe());
+        }
+        if ended {
+            return Ok(memory);
+        }
+        thread::sleep(SAMPLE);
+    }
 }
 
 /// An even share of `whole` for part `number` of `parts`.
