@@ -168,6 +168,11 @@ fuzz seconds="60":
 chaos seconds="30" seed="0" *args: build
     @"{{ bin }}/chaos" {{ seconds }} {{ seed }} {{ args }}
 
+# A long run: REQUESTS requests, up to WORKERS workers that come and go, and the broker's memory watched meanwhile
+[no-exit-message]
+endurance requests="50000000" workers="1000": build
+    @ulimit -n "$(ulimit -Hn)" && "{{ bin }}/endurance" {{ requests }} {{ workers }}
+
 # Measure the throughput beside the bare zmq_proxy, and the memory of pending requests
 bench: build
     cargo bench -p giostra-tests --bench throughput

@@ -87,10 +87,11 @@ impl<'a> Server<'a> {
             })?;
         }
         log::info!(
-            "listening frontend={} backend={} rotation={} level={} log={} pid={}",
+            "listening frontend={} backend={} rotation={} max-attempts={} level={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
             socket::bound_endpoint(&backend)?,
             options.settings.rotation,
+            options.settings.max_attempts,
             log::max_level().as_str().to_ascii_lowercase(),
             options.log_dir.display(),
             std::process::id()

@@ -600,11 +600,30 @@ fn those_who_wait_for_room_get_it_in_turn_also_if_the_first_does_not_take_it() {
     world.reply("1");
     assert!(told(&mut world).is_empty(), "b has been given it");
     for next in ["c", "a"] {
-        world.now = world.broker.poll_timeout().unwrap();
+        let due = world.broker.poll_timeout().unwrap();
+        assert!(due <= world.now + Duration::from_millis(10), "b has no longer than that");
+        world.now = due;
         world.broker.handle_timeout(world.now);
         world.settle();
         assert_eq!(told(&mut world), [next], "nobody takes it");
     }
+}
+
+#[test]
+fn whoever_has_nothing_gets_the_first_room_there_is() {
+    let mut world = World::new(Settings { max_pending: 160, window: 1, ..settings() });
+    for number in 0..80 {
+        let flood = format!("flood-{number}");
+        world.client(&flood);
+        world.submit(&flood, 1..=2);
+        world.submit(&flood, 3..=3);
+    }
+    world.client("few");
+    world.submit("few", 1..=1);
+    assert_eq!(world.take_sent().pop().unwrap(), "few Busy([RequestId(1)])");
+    // The others wait until it is worth a message.
+    world.join("1");
+    assert_eq!(world.take_sent(), ["few Room { requests: 1 }"]);
 }
 
 #[test]

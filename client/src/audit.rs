@@ -79,9 +79,9 @@ impl Audit {
         self.report.lines += 1;
         let text = String::from_utf8_lossy(bytes);
         if let Some(line) = Line::parse(&text).filter(|_| whole) {
-            if let Event::Listening { strict, detailed } = line.event {
+            if let Event::Listening { strict, detailed, max_attempts } = line.event {
                 self.ends_life(true);
-                return self.begins_life(strict, detailed);
+                return self.begins_life(strict, detailed, max_attempts);
             }
             self.reports_torn();
             match line::begun_behind(&text) {
@@ -129,16 +129,16 @@ impl Audit {
 
     /// A broker was killed in the middle of a line, and the next one went on from there.
     fn begins_life_behind(&mut self, begun: &Line<'_>) {
-        if let Event::Listening { strict, detailed } = begun.event {
+        if let Event::Listening { strict, detailed, max_attempts } = begun.event {
             self.report.torn += 1;
             self.ends_life(false);
-            self.begins_life(strict, detailed);
+            self.begins_life(strict, detailed, max_attempts);
         }
     }
 
-    fn begins_life(&mut self, strict: bool, detailed: bool) {
+    fn begins_life(&mut self, strict: bool, detailed: bool, max_attempts: Option<u64>) {
         self.report.strict &= strict;
-        self.life = Some(Life::new(strict, detailed));
+        self.life = Some(Life::new(strict, detailed, max_attempts));
     }
 
     fn ends_life(&mut self, next_begins: bool) {

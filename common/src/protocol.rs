@@ -67,7 +67,8 @@ impl Failure {
     pub fn shortened(mut self) -> Self {
         for text in [&mut self.code, &mut self.message] {
             if text.len() > MAX_FAILURE {
-                text.truncate(text.floor_char_boundary(MAX_FAILURE));
+                let end = (0..=MAX_FAILURE).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+                text.truncate(end);
                 text.push_str(" ..");
             }
         }

@@ -64,20 +64,20 @@ impl Network {
         ip(&["netns", "add", &network.switch])?;
         ip(&["-n", &network.switch, "link", "add", "bridge", "up", "type", "bridge"])?;
         for name in names {
-            network.add(name, format!("{own}-{name}"))?;
+            network.add(name, &format!("{own}-{name}"))?;
         }
         Ok(network)
     }
 
-    fn add(&mut self, name: &str, namespace: String) -> Result<()> {
-        ip(&["netns", "add", &namespace])?;
-        self.hosts.push(Host { name: name.into(), namespace: namespace.clone() });
-        let peer = ["peer", "name", INTERFACE, "netns", &namespace];
+    fn add(&mut self, name: &str, namespace: &str) -> Result<()> {
+        ip(&["netns", "add", namespace])?;
+        self.hosts.push(Host { name: name.into(), namespace: namespace.into() });
+        let peer = ["peer", "name", INTERFACE, "netns", namespace];
         ip(&[&["-n", &self.switch, "link", "add", name, "type", "veth"][..], &peer].concat())?;
         ip(&["-n", &self.switch, "link", "set", name, "master", "bridge", "up"])?;
-        ip(&["-n", &namespace, "address", "add", &format!("{}/24", self.address(name)), "dev", INTERFACE])?;
-        ip(&["-n", &namespace, "link", "set", INTERFACE, "up"])?;
-        ip(&["-n", &namespace, "link", "set", "lo", "up"])
+        ip(&["-n", namespace, "address", "add", &format!("{}/24", self.address(name)), "dev", INTERFACE])?;
+        ip(&["-n", namespace, "link", "set", INTERFACE, "up"])?;
+        ip(&["-n", namespace, "link", "set", "lo", "up"])
     }
 
     /// The address of a host.

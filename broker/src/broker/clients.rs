@@ -153,8 +153,8 @@ impl Broker {
             }
             let in_requests = Taken { most: max_pending, by_all: self.pending, by_client: client.pending };
             let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
-            // The rest of the message stays behind the first that has no room.
-            if !turned_away.is_empty() || in_requests.room() == 0 || in_bytes.room() == 0 {
+            // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
+            if in_requests.room() == 0 || in_bytes.room() == 0 {
                 turned_away.push(id);
                 bytes_away += body.len();
                 continue;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::vec;
 
 use super::findings::{Place, Promise, Spot};
-use super::life::{Life, Worker};
+use super::life::Life;
 use super::line;
 use super::requests::{Key, State, written};
 use super::runs::{Run, Runs};
@@ -112,12 +112,21 @@ impl Life {
             // The line stands there twice, which was said.
             return;
         }
+        let alone = self.has_last_chance(key);
         let pool = self.take_request(hand, ticket, key);
-        self.take_seat(hand, ticket, key, pool, follows);
+        self.take_seat(hand, ticket, key, pool, alone, follows);
         if pool.is_some() {
             let worker = self.workers.get_mut(&hand.worker).expect("it has just had a seat");
+            worker.alone = alone;
             worker.in_flight.insert(ticket, key);
         }
+    }
+
+    /// Whether the request would be given up with the next worker that is lost: it is to be with that one alone.
+    fn has_last_chance(&self, key: Key) -> bool {
+        let Some(most) = self.given_up_after else { return false };
+        let request = self.clients.get(&key.0).and_then(|client| client.held.get(&key.1));
+        request.is_some_and(|request| !request.lost.is_empty() && request.lost.len() + 1 >= most)
     }
 
     fn count_up(&mut self, hand: &mut Hand, ticket: u64) -> Follows {
@@ -208,7 +217,15 @@ impl Life {
     }
 
     /// The worker's seat has the turn. It is registered when this returns.
-    fn take_seat(&mut self, hand: &mut Hand, ticket: u64, key: Key, pool: Option<usize>, follows: Follows) {
+    fn take_seat(
+        &mut self,
+        hand: &mut Hand,
+        ticket: u64,
+        key: Key,
+        pool: Option<usize>,
+        alone: bool,
+        follows: Follows,
+    ) {
         let number = hand.worker;
         let named = line::Worker { name: &hand.name, number };
         if !self.knows(named, &mut hand.spot) {
@@ -222,11 +239,16 @@ impl Life {
                 format!("{} is dispatched to w{number}, which computes for another pool", written(key))
             });
         }
-        if worker.is_full() {
+        if worker.is_full(alone) {
             let (load, window) = (worker.load(), worker.window.unwrap_or_default());
-            findings.add(spot, Promise::Rotation, || {
-                format!("t{ticket} is the {}th in flight to w{number}, whose window is {window}", load + 1)
-            });
+            match load < window {
+                true => findings.add(spot, Promise::Poison, || {
+                    format!("t{ticket} joins {load} in flight to w{number}, where one is to be alone")
+                }),
+                false => findings.add(spot, Promise::Rotation, || {
+                    format!("t{ticket} is the {}th in flight to w{number}, whose window is {window}", load + 1)
+                }),
+            }
         }
         let ring = &mut self.pools[worker.pool].ring;
         let Some(distance) = ring.distance(number) else {
@@ -238,7 +260,7 @@ impl Life {
         };
         let passed = match follows {
             Follows::Next => (0..distance).map(|turns| ring.upcoming(turns)).find(|passed| {
-                let full = self.workers.get(passed).is_some_and(Worker::is_full);
+                let full = self.workers.get(passed).is_some_and(|worker| worker.is_full(alone));
                 self.strict || !full
             }),
             Follows::AfterGap | Follows::Again => None,

@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pub leaving: bool,
     /// By ticket: what somebody waits for.
     pub in_flight: BTreeMap<u64, Key>,
+    /// Whether it holds a request that is to be with it alone.
+    pub alone: bool,
     /// What nobody waits for any more, but is still computed; how often it is there.
     pub unwanted: FxHashMap<Key, u32>,
     pub unwanted_count: u64,
@@ -43,8 +45,11 @@ impl Worker {
         self.in_flight.len() as u64 + self.unwanted_count
     }
 
-    pub fn is_full(&self) -> bool {
-        self.window.is_some_and(|window| self.load() >= window)
+    /// Whether it may not be handed one more; or one that is to be with it alone.
+    pub fn is_full(&self, alone: bool) -> bool {
+        let load = self.load();
+        let alone = alone || self.alone;
+        alone && load > 0 || self.window.is_some_and(|window| load >= window)
     }
 }
 
@@ -73,7 +78,7 @@ pub(super) struct Life {
     pub last_ticket: u64,
     /// Lines of dispatch that were not looked at yet: those of one pass hold each other's tickets in between.
     pub hands: Vec<Hand>,
-    /// Lost workers after which a request was given up, once one was; and after how many one was dispatched again.
+    /// Lost workers after which a request is given up: as the broker says, or else as with the first that was; and after how many one was dispatched again.
     pub given_up_after: Option<usize>,
     pub dispatched_after: usize,
     /// Said to be still in flight when the broker would not wait any longer.
@@ -84,7 +89,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub fn new(strict: bool, detailed: bool) -> Self {
+    pub fn new(strict: bool, detailed: bool, max_attempts: Option<u64>) -> Self {
         Self {
             strict,
             counts: Counts { lives: 1, ..Counts::default() },
@@ -98,7 +103,7 @@ impl Life {
             last_worker: 0,
             last_ticket: 0,
             hands: Vec::new(),
-            given_up_after: None,
+            given_up_after: max_attempts.and_then(|most| usize::try_from(most).ok()),
             dispatched_after: 0,
             not_answered: 0,
             stopped: false,
@@ -317,6 +322,7 @@ fn new_worker(name: &str, pool: usize, window: Option<u64>) -> Worker {
         pool,
         window,
         leaving: false,
+        alone: false,
         in_flight: BTreeMap::new(),
         unwanted: FxHashMap::default(),
         unwanted_count: 0,

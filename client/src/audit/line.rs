@@ -30,8 +30,9 @@ pub struct Worker<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are those of docs/log.md, under the same names
 pub enum Event<'a> {
-    /// When a broker has started; whether its rotation is strict, and whether it says that it logs every detail.
-    Listening { strict: bool, detailed: bool },
+    /// When a broker has started; whether its rotation is strict, whether it says that it logs every detail,
+    /// and after how many lost workers it gives a request up, if it says so.
+    Listening { strict: bool, detailed: bool, max_attempts: Option<u64> },
     /// When a client said hello.
     ClientJoined { client: u64, name: &'a str },
     /// When a client's connection ended.
@@ -148,6 +149,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
                 _ => return None,
             },
             detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
+            max_attempts: value(rest, "max-attempts=").and_then(number),
         },
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
@@ -246,11 +248,11 @@ mod tests {
         for (text, event) in [
             (
                 "listening frontend=x backend=y rotation=available log=a b pid=1",
-                Event::Listening { strict: false, detailed: false },
+                Event::Listening { strict: false, detailed: false, max_attempts: None },
             ),
             (
-                "listening frontend=x backend=y rotation=strict level=debug log=l pid=1",
-                Event::Listening { strict: true, detailed: true },
+                "listening frontend=x backend=y rotation=strict max-attempts=3 level=debug log=l pid=1",
+                Event::Listening { strict: true, detailed: true, max_attempts: Some(3) },
             ),
             ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n" }),
             (

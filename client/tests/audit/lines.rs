@@ -221,6 +221,33 @@ fn poison() -> Vec<String> {
 }
 
 #[test]
+fn a_request_has_its_last_chance_alone() {
+    let joined = |name: &str, number: u64, seats: u64| {
+        format!("joined {name} w{number} pool=p threads=1 window=8 seats={seats}")
+    };
+    let lines = |tail: &[&str]| -> Vec<String> {
+        let mut lines = vec![
+            LISTENING.replace(" log=", " max-attempts=2 log="),
+            "client-joined c1 c".into(),
+            joined("a1", 1, 1),
+            joined("a2", 2, 2),
+            "accept c1#1..3 pool=p".into(),
+            "dispatch a1 w1 t1..3/2 c1#1..3/2".into(),
+            "dispatch a2 w2 t2 c1#2".into(),
+            "dropped a1 w1 returned=2 c1#1..3/2 reason=connection broke".into(),
+        ];
+        lines.extend(tail.iter().map(ToString::to_string));
+        lines
+    };
+    let alone = ["reply a2 w2 c1#2", "redispatch a2 w2 t4 c1#1", "reply a2 w2 c1#1", "redispatch a2 w2 t5 c1#3"];
+    expect_proved(&audit_lines(&lines(&alone)));
+    let beside_others = ["redispatch a2 w2 t4 c1#1"];
+    expect_refuted(&audit_lines(&lines(&beside_others)), Promise::Poison, "t4 joins 1 in flight to w2");
+    let together = ["reply a2 w2 c1#2", "redispatch a2 w2 t4..5 c1#1..3/2"];
+    expect_refuted(&audit_lines(&lines(&together)), Promise::Poison, "t5 joins 1 in flight to w2");
+}
+
+#[test]
 fn a_poison_request_is_given_up_after_equally_many_lost_workers() {
     let mut lines = poison();
     expect_proved(&audit_lines(&lines));
