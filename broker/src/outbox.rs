@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(outbox.keep(&a, message(60)), Kept::CutOff);
         outbox.keep_only(&a, message(2));
         assert_eq!(outbox.keep(&a, message(1)), Kept::Dropped);
-        assert_eq!(outbox.retry(|peer, _| if *peer == a { Sent::Full } else { Sent::Gone }), [b.clone()]);
+        assert_eq!(outbox.retry(|peer, _| if *peer == a { Sent::Full } else { Sent::Gone }), std::slice::from_ref(&b));
         assert!(outbox.holds_up(&a) && outbox.retry_after() == Some(RETRY_CUT_OFF));
         (0..3).for_each(|_| assert_eq!(outbox.keep(&b, message(1)), Kept::Waiting));
         assert_eq!(outbox.keep(&b, message(1)), Kept::CutOff);
