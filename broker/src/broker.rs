@@ -222,7 +222,7 @@ struct Request {
     time_limit: Option<Duration>,
     dispatched: Option<Instant>,
     attempts: u32,
-    /// The workers that were lost while they held it.
+    /// The workers that were lost while they held it, but for those that were silent when they were handed it.
     lost: Vec<Label>,
     state: State,
 }
@@ -235,6 +235,8 @@ enum State {
         ticket: u64,
         /// The ticket of its first dispatch.
         order: u64,
+        /// Whether the worker was silent already: if it is lost, that is not held against the request.
+        silent: bool,
     },
 }
 

@@ -117,6 +117,8 @@ pub enum Event {
         worker: WorkerLabel,
         /// Whether other workers were lost while they held them.
         again: bool,
+        /// Whether the worker has left a ping unanswered for an interval.
+        silent: bool,
         /// The tickets, in the order of the requests.
         tickets: Runs,
         /// Which.
@@ -199,8 +201,9 @@ impl fmt::Display for Event {
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
             Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
-            Self::Dispatched { worker, again, tickets, requests } => {
-                write!(f, "{} {worker} {tickets} {requests}", if *again { "redispatch" } else { "dispatch" })
+            Self::Dispatched { worker, again, silent, tickets, requests } => {
+                let verb = if *again { "redispatch" } else { "dispatch" };
+                write!(f, "{verb} {worker} {tickets} {requests}{}", if *silent { " silent" } else { "" })
             }
             Self::Replied { worker, errors, requests } => {
                 write!(f, "{} {worker} {requests}", if *errors { "reply-error" } else { "reply" })

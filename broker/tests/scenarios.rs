@@ -129,6 +129,13 @@ impl World {
         self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, requests });
     }
 
+    /// A client as the lines of acceptance name it.
+    fn number_of(&self, client: &str) -> String {
+        let suffix = format!(" {client}");
+        let joined = self.log.iter().find(|line| line.starts_with("client-joined ") && line.ends_with(&suffix));
+        format!(" {}#", joined.unwrap().split(' ').nth(1).unwrap())
+    }
+
     /// What else was sent, but for pings and welcomes, since this was asked last.
     fn take_sent(&mut self) -> Vec<String> {
         let mut sent = std::mem::take(&mut self.sent);
@@ -478,6 +485,24 @@ fn a_request_has_its_last_chance_with_a_worker_that_holds_nothing_else() {
 }
 
 #[test]
+fn a_worker_that_was_silent_when_it_was_handed_a_request_is_not_held_against_it() {
+    let mut world = World::new(Settings { max_attempts: 1, ..settings() });
+    world.client("c");
+    world.join("1");
+    for _ in 0..2 {
+        world.now = world.broker.poll_timeout().unwrap();
+        world.broker.handle_timeout(world.now);
+    }
+    world.submit("c", 1..=1);
+    assert_eq!(world.logged("dispatch"), ["dispatch worker-1 w1 t1 c1#1 silent"]);
+    world.lose("1");
+    assert!(world.logged("poison").is_empty());
+    world.join("2");
+    world.lose("2");
+    assert_eq!(world.logged("poison"), ["poison c1#1 workers=worker-2"]);
+}
+
+#[test]
 fn a_worker_can_be_drained_by_its_name() {
     let mut world = World::with_workers(2);
     world.client_says("c", FromClient::Drain { worker: "worker-1".into() });
@@ -618,12 +643,13 @@ fn whoever_has_nothing_gets_the_first_room_there_is() {
         world.submit(&flood, 1..=2);
         world.submit(&flood, 3..=3);
     }
-    world.client("few");
-    world.submit("few", 1..=1);
-    assert_eq!(world.take_sent().pop().unwrap(), "few Busy([RequestId(1)])");
-    // The others wait until it is worth a message.
+    world.take_sent();
     world.join("1");
-    assert_eq!(world.take_sent(), ["few Room { requests: 1 }"]);
+    let sent = world.take_sent();
+    // The first have waited longest; but they have something pending, and wait until it is worth a message.
+    let [told] = &sent[..] else { panic!("{sent:?}") };
+    let client = told.strip_suffix(" Room { requests: 1 }").unwrap();
+    assert!(world.logged("accept").iter().all(|line| !line.contains(&world.number_of(client))), "{told}");
 }
 
 #[test]

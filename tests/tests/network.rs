@@ -140,7 +140,7 @@ fn the_requests_of_a_client_behind_a_cut_link_do_not_hold_the_pool() -> Result<(
 fn a_broker_whose_host_was_cut_off_goes_on_with_everybody() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     // The workers seem to die one after another, each with what its predecessor held: that makes no request suspect.
-    let mut system = Setup::workers(3).broker(&["--max-attempts", "9"]).across(&network).start()?;
+    let mut system = Setup::workers(3).across(&network).start()?;
     let batch = begin_batch(&mut system)?;
     // First for as long as the pings allow.
     network.cut("broker")?;

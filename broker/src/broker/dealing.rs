@@ -15,6 +15,7 @@ use crate::runs::Runs;
 /// What one worker was dealt in one pass.
 #[derive(Default)]
 struct Hand {
+    silent: bool,
     tickets: Runs,
     requests: Runs,
 }
@@ -88,11 +89,12 @@ impl Broker {
                 State::Pending(Place::Returned(order)) => order,
                 _ => ticket,
             };
-            request.state = State::InFlight { worker: number, ticket, order };
+            let worker = self.workers.get_mut(&number).expect("a seated worker is here");
+            let silent = worker.liveness.silent();
+            request.state = State::InFlight { worker: number, ticket, order, silent };
             request.attempts += 1;
             request.dispatched = Some(now);
 
-            let worker = self.workers.get_mut(&number).expect("a seated worker is here");
             if worker.batch.is_empty() {
                 batched.push(number);
             }
@@ -108,6 +110,7 @@ impl Broker {
                 hands.push((number, Hand::default()));
             }
             let hand = &mut hands[index].1;
+            hand.silent = silent;
             hand.tickets.ticket(ticket);
             hand.requests.request(request.client, request.id);
             dealt += 1;
@@ -126,12 +129,12 @@ impl Broker {
         let mut begun = Vec::new();
         for (number, hand) in hands.iter_mut().take(begun_lap) {
             if let (Some(tickets), Some(requests)) = (hand.tickets.split_last(), hand.requests.split_last()) {
-                begun.push((*number, Hand { tickets, requests }));
+                begun.push((*number, Hand { silent: hand.silent, tickets, requests }));
             }
         }
-        for (number, Hand { tickets, requests }) in hands.into_iter().chain(begun) {
+        for (number, Hand { silent, tickets, requests }) in hands.into_iter().chain(begun) {
             let worker = self.workers[&number].label(number);
-            self.log(Event::Dispatched { worker, again, tickets, requests });
+            self.log(Event::Dispatched { worker, again, silent, tickets, requests });
         }
     }
 }

@@ -264,13 +264,15 @@ impl Broker {
         for flight in worker.in_flight.iter() {
             let &Flight::Wanted(key) = flight else { continue };
             let request = &mut self.requests[key.0];
-            request.lost.push(worker.name.clone());
-            let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
+            let State::InFlight { order, silent, .. } = request.state else { unreachable!("it is in flight") };
+            if !silent {
+                request.lost.push(worker.name.clone());
+            }
             let place = Place::Returned(order);
             request.state = State::Pending(place);
             returned.request(request.client, request.id);
             let client = request.client;
-            if request.lost.len() as u64 >= u64::from(self.settings.max_attempts) {
+            if !silent && request.lost.len() as u64 >= u64::from(self.settings.max_attempts) {
                 poisoned.push(key);
             }
             self.pools[request.pool.0].pending.push(place, client, key);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 60] = [
+const KINDS: [&str; 61] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -46,6 +46,7 @@ const KINDS: [&str; 60] = [
     "discarded-unknown",
     "discarded-unwanted",
     "dispatched",
+    "dispatched-to-silent",
     "dropped-broken",
     "dropped-malformed",
     "dropped-registered-again",

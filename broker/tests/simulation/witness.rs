@@ -33,6 +33,8 @@ struct Request {
     order: Option<u64>,
     /// The worker that holds it and its ticket; `None`: it is pending.
     held_by: Option<(u64, u64)>,
+    /// Whether that worker was silent when it was handed the request.
+    silent: bool,
 }
 
 /// What a client is to get with the next message.
@@ -92,6 +94,7 @@ struct Deal {
     worker: u64,
     key: Key,
     again: bool,
+    silent: bool,
 }
 
 /// A submit that was handed in.

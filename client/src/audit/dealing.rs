@@ -16,13 +16,22 @@ use super::line;
 use super::requests::{Key, State, written};
 use super::runs::{Run, Runs};
 
+/// How requests were handed to a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Whether another worker was lost before.
+    pub again: bool,
+    /// Whether this one was silent already.
+    pub silent: bool,
+}
+
 /// A line of dispatch that waits for its neighbours.
 #[derive(Debug)]
 pub(super) struct Hand {
     spot: Spot<'static>,
     worker: u64,
     name: Rc<str>,
-    again: bool,
+    manner: Manner,
     first_ticket: u64,
     tickets: Flatten<vec::IntoIter<Run>>,
     requests: Flatten<vec::IntoIter<Run>>,
@@ -43,13 +52,13 @@ impl Life {
     pub(super) fn dispatched(
         &mut self,
         worker: line::Worker<'_>,
-        again: bool,
+        manner: Manner,
         tickets: &Runs<'_>,
         requests: &Runs<'_>,
         spot: &mut Spot<'_>,
     ) {
         self.counts.dispatched += requests.count();
-        self.counts.redispatched += if again { requests.count() } else { 0 };
+        self.counts.redispatched += if manner.again { requests.count() } else { 0 };
         if tickets.count() != requests.count() {
             self.findings.add(spot, Promise::Rotation, || {
                 format!("{} tickets for {} requests", tickets.count(), requests.count())
@@ -59,7 +68,7 @@ impl Life {
             spot: spot.kept(),
             worker: worker.number,
             name: worker.name.into(),
-            again,
+            manner,
             first_ticket: tickets.at(0).unwrap_or_default(),
             tickets: tickets.runs().collect::<Vec<_>>().into_iter().flatten(),
             requests: requests.runs().collect::<Vec<_>>().into_iter().flatten(),
@@ -161,7 +170,7 @@ impl Life {
         let (pool, before) = (request.pool, request.state);
         let returned = &mut self.pools[pool].returned;
         let order = match before {
-            State::Fresh if hand.again => {
+            State::Fresh if hand.manner.again => {
                 findings.add(spot, Promise::Requests, || {
                     format!("{} is dispatched again, but was not given back by a lost worker", written(key))
                 });
@@ -170,7 +179,7 @@ impl Life {
             State::Fresh | State::Adrift => ticket,
             State::Returned(order) => {
                 let first = returned.first_key_value().map(|(&order, &key)| (order, key));
-                if !hand.again {
+                if !hand.manner.again {
                     findings.add(spot, Promise::Requests, || {
                         format!("{} is dispatched as a new one, but was given back by a lost worker", written(key))
                     });
@@ -186,7 +195,7 @@ impl Life {
                 returned.remove(&order);
                 order
             }
-            State::InFlight { worker, ticket: held_as, order } => {
+            State::InFlight { worker, ticket: held_as, order, .. } => {
                 findings.add(spot, Promise::Requests, || {
                     format!("{} is dispatched, but w{worker} holds it as t{held_as}", written(key))
                 });
@@ -196,8 +205,8 @@ impl Life {
                 order
             }
         };
-        request.state = State::InFlight { worker: hand.worker, ticket, order };
-        if hand.again {
+        request.state = State::InFlight { worker: hand.worker, ticket, order, silent: hand.manner.silent };
+        if hand.manner.again {
             let lost = request.lost.len();
             self.dispatched_after = self.dispatched_after.max(lost);
             if self.given_up_after.is_some_and(|limit| lost >= limit) {

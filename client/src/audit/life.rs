@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::dealing::Hand;
+use super::dealing::{Hand, Manner};
 use super::findings::{Findings, Place, Promise, Spot};
 use super::line::{self, Event, Line};
 use super::report::Counts;
@@ -117,9 +117,9 @@ impl Life {
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
             Event::NoBearing | Event::Unknown { .. } => return,
-            Event::Dispatch { worker, again, tickets, requests } => {
+            Event::Dispatch { worker, again, silent, tickets, requests } => {
                 self.checks_not_stopped(spot);
-                return self.dispatched(worker, again, &tickets, &requests, spot);
+                return self.dispatched(worker, Manner { again, silent }, &tickets, &requests, spot);
             }
             _ => self.deal(false),
         }

@@ -47,8 +47,8 @@ pub enum Event<'a> {
     Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, reason: &'a str },
     /// When requests were accepted.
     Accept { requests: Runs<'a>, pool: &'a str },
-    /// When requests were handed to a worker: for the first time, or `again`.
-    Dispatch { worker: Worker<'a>, again: bool, tickets: Runs<'a>, requests: Runs<'a> },
+    /// When requests were handed to a worker: for the first time, or `again`; and whether it was `silent` already.
+    Dispatch { worker: Worker<'a>, again: bool, silent: bool, tickets: Runs<'a>, requests: Runs<'a> },
     /// When a worker's results, or its `errors`, went to their clients.
     Reply { worker: Worker<'a>, errors: bool, requests: Runs<'a> },
     /// When results came that nobody wanted any more.
@@ -119,8 +119,12 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             let (worker, rest) = worker(rest)?;
             // No ticket has a `c` in it.
             let (tickets, requests) = rest.split_at(rest.find(" c")?);
+            let (requests, silent) = match requests.strip_suffix(" silent") {
+                Some(requests) => (requests, true),
+                None => (requests, false),
+            };
             let (tickets, requests) = (Runs::tickets(tickets)?, Runs::requests(&requests[1..])?);
-            Event::Dispatch { worker, again: verb == "redispatch", tickets, requests }
+            Event::Dispatch { worker, again: verb == "redispatch", silent, tickets, requests }
         }
         "reply" | "reply-error" => {
             let (worker, rest) = worker(rest)?;
@@ -234,7 +238,9 @@ mod tests {
         let line = Line::parse(&text).unwrap();
         assert_eq!((line.written_time(), line.level), (TIME, "DEBUG"));
         assert_eq!(line.time(), humantime::parse_rfc3339(TIME).unwrap());
-        let Event::Dispatch { worker, again: true, tickets, requests } = line.event else { panic!("{line:?}") };
+        let Event::Dispatch { worker, again: true, silent: false, tickets, requests } = line.event else {
+            panic!("{line:?}")
+        };
         assert_eq!(worker, Worker { name: "worker-1", number: 7 });
         assert_eq!(tickets.each().collect::<Vec<_>>(), [(0, 3), (0, 5)]);
         assert_eq!(requests.each().collect::<Vec<_>>(), [(3, 1), (3, 2)]);

@@ -16,7 +16,7 @@ pub(super) type Key = (u64, u64);
 pub(super) struct Request {
     pub pool: usize,
     pub state: State,
-    /// The workers that were lost while they held it.
+    /// The workers that were lost while they held it, but for those that were silent when they were handed it.
     pub lost: Vec<Rc<str>>,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum State {
     /// When a lost worker gave it back: the ticket of its first dispatch.
     Returned(u64),
     /// When a worker holds it; `order` is the ticket of its first dispatch.
-    InFlight { worker: u64, ticket: u64, order: u64 },
+    InFlight { worker: u64, ticket: u64, order: u64, silent: bool },
     /// When the log contradicted itself about it, which has been reported: it may be anywhere.
     Adrift,
 }
@@ -176,8 +176,10 @@ impl Life {
 
     fn give_back(&mut self, key: Key, from: &Rc<str>) {
         let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.get_mut(&key.1)) else { return };
-        if let State::InFlight { order, .. } = request.state {
-            request.lost.push(Rc::clone(from));
+        if let State::InFlight { order, silent, .. } = request.state {
+            if !silent {
+                request.lost.push(Rc::clone(from));
+            }
             request.state = State::Returned(order);
             self.pools[request.pool].returned.insert(order, key);
         }

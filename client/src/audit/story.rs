@@ -82,7 +82,7 @@ impl Teller {
                 self.open = Some(Open { accepted: line.time(), dispatched: 0 });
                 self.tells(line, format!("accepted for pool {pool}"));
             }
-            Event::Dispatch { worker, again, tickets, requests } => {
+            Event::Dispatch { worker, again, tickets, requests, .. } => {
                 let Some(position) = requests.position(key) else { return };
                 let ticket = tickets.at(position).map(|ticket| format!("t{ticket}")).unwrap_or_default();
                 let how = if again { "dispatched again" } else { "dispatched" };

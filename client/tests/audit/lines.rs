@@ -221,6 +221,17 @@ fn poison() -> Vec<String> {
 }
 
 #[test]
+fn a_worker_that_was_silent_already_is_not_held_against_a_request() {
+    let mut lines = poison();
+    let redispatch = lines.iter().rposition(|line| line.starts_with("redispatch")).unwrap();
+    lines[redispatch].push_str(" silent");
+    expect_refuted(&audit_lines(&lines), Promise::Poison, "c1#1 was lost with a1,a2, not with a1,a2,a3");
+    // It waits on.
+    lines.pop();
+    expect_proved(&audit_lines(&lines));
+}
+
+#[test]
 fn a_request_has_its_last_chance_alone() {
     let joined = |name: &str, number: u64, seats: u64| {
         format!("joined {name} w{number} pool=p threads=1 window=8 seats={seats}")

@@ -35,6 +35,7 @@ impl Witness {
                 lost: Vec::new(),
                 order: None,
                 held_by: None,
+                silent: false,
             };
             assert!(self.requests.insert(key, request).is_none(), "{key:?} is accepted although it is held");
             self.pools.entry(pool.into()).or_default().queues.accept(key);

@@ -34,10 +34,11 @@ impl Witness {
                 });
                 self.dropped(worker.number.0, reason, &keys(returned));
             }
-            Event::Dispatched { worker, again, tickets: dealt, requests } => {
+            Event::Dispatched { worker, again, silent, tickets: dealt, requests } => {
                 let (dealt, keys) = (tickets(dealt), keys(requests));
                 tally.add(if *again { "redispatched" } else { "dispatched" }, dealt.len() as u64);
-                self.dispatched(worker.number.0, *again, &dealt, &keys);
+                tally.add("dispatched-to-silent", if *silent { dealt.len() as u64 } else { 0 });
+                self.dispatched(worker.number.0, *again, *silent, &dealt, &keys);
             }
             other => panic!("an event that nobody knows: {other}"),
         }
@@ -87,8 +88,11 @@ impl Witness {
         assert_eq!(held, returned, "w{number} is lost, and what it held is not what is returned");
         for key in held {
             let request = self.requests.get_mut(&key).expect("what is in flight is held");
-            request.lost.push(worker.name.clone());
-            let given_up = request.lost.len() > 1 && request.lost.len() == self.settings.max_attempts as usize;
+            if !request.silent {
+                request.lost.push(worker.name.clone());
+            }
+            let given_up =
+                !request.silent && request.lost.len() > 1 && request.lost.len() == self.settings.max_attempts as usize;
             assert!(!given_up || worker.in_flight.len() == 1, "{key:?} is given up, and was not alone with w{number}");
             request.held_by = None;
             let order = request.order.expect("it was dispatched");
