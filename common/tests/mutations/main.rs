@@ -195,9 +195,9 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
     let register = FromWorker::Register { version: 0, name, pool, operations, threads: 0, window: 0 };
     check::<FromWorker>("Register", &register.encode());
     check::<ToWorker>("Dispatch", &ToWorker::Dispatch(vec![(Ticket(0), body()); MAX_BATCH]).encode());
-    let many = WorkerStatus { operations: vec![text(); 1 << 20], ..WorkerStatus::default() };
+    let many = WorkerStatus { operations: vec![text(); MAX_BATCH], ..WorkerStatus::default() };
     check::<ToClient>("Status", &ToClient::Status(Status { workers: vec![many], ..Status::default() }).encode());
-    let clients = vec![ClientStatus::default(); 1 << 16];
+    let clients = vec![ClientStatus::default(); MAX_BATCH];
     check::<ToClient>("Status", &ToClient::Status(Status { clients, ..Status::default() }).encode());
     let frames = |envelope| Frames { envelope, attachments: Vec::new() };
     let call = Call { operation: text(), arguments: vec![Value::Int(0); 1 << 20] };
