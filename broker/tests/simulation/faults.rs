@@ -278,7 +278,8 @@ impl World<'_> {
             return;
         }
         self.tally.count("stray-peer");
-        let conn = STRAYS + self.dice.range(1, 20);
+        // No identity comes again once its connection has ended.
+        let conn = STRAYS + self.dice.range(1, 20) + self.strays_gone;
         let (id, ticket) = (RequestId(self.dice.range(1, 20)), Ticket(self.dice.any()));
         let requests = vec![(id, Task::Compute(0).body())];
         let operations = vec![];
@@ -298,6 +299,9 @@ impl World<'_> {
             11 => Up::Malformed(Peer::Worker(0)),
             _ => Up::Malformed(Peer::Client(0)),
         };
+        if let Up::Worker(FromWorker::Disconnected) | Up::Client(FromClient::Disconnected) = message {
+            self.strays_gone += 20;
+        }
         self.arrive_up(conn, message);
     }
 }

@@ -96,6 +96,8 @@ pub struct World<'a> {
     pub computations: u64,
     /// The connections that clients were welcomed over, in all lives of the broker.
     pub sessions: BTreeMap<u64, Conn>,
+    /// Numbers of strays that are used up.
+    pub strays_gone: Conn,
     base: Instant,
     agenda: BTreeMap<(u64, u64), Step>,
     steps: u64,
@@ -120,6 +122,7 @@ impl<'a> World<'a> {
             last_conn: 0,
             computations: 0,
             sessions: BTreeMap::new(),
+            strays_gone: 0,
             base: Instant::now(),
             agenda: BTreeMap::new(),
             steps: 0,
