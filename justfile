@@ -147,7 +147,7 @@ test:
     cargo test --workspace
 
 # Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts
-simulate seeds="2000" first="0":
+simulate seeds="3000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
 
 # Fuzz each decoder for SECONDS seconds, on from what earlier runs have found (common/fuzz/corpus)

@@ -27,8 +27,8 @@ use tally::Tally;
 use trace::Trace;
 use world::World;
 
-/// What runs if nothing else is said: half a minute on one core.
-const SEEDS: u64 = 2000;
+/// What runs if nothing else is said: some twenty seconds on one core.
+const SEEDS: u64 = 3000;
 
 /// With fewer seeds than this a rare kind of event may be missing by chance.
 const SEEDS_FOR_ALL_KINDS: u64 = 500;
