@@ -138,6 +138,8 @@ pub struct Witness {
 
     // What was handed in and what came out since all was settled the last time.
     submits: BTreeMap<Conn, VecDeque<Submit>>,
+    /// The ids of the last one of which some were accepted: the rest may have been turned away.
+    taken: BTreeMap<Conn, BTreeSet<u64>>,
     /// All ids of those that were acceptable: the connection, the session, the id.
     submitted: Vec<(Conn, u64, u64)>,
     /// Requests that were accepted, or turned away: what became of those submitted.
@@ -178,6 +180,7 @@ impl Witness {
             spoke_as_client: BTreeSet::new(),
             gone: Vec::new(),
             submits: BTreeMap::new(),
+            taken: BTreeMap::new(),
             submitted: Vec::new(),
             taken_up: BTreeSet::new(),
             held_before: BTreeSet::new(),

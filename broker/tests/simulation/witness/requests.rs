@@ -2,7 +2,7 @@
 
 use giostra_common::protocol::{Outcome, Reply, RequestId, code};
 
-use super::{Owed, Request, Why, Witness};
+use super::{Owed, Request, Submit, Why, Witness};
 use crate::network::Conn;
 use crate::plan::MS;
 use crate::queues::Key;
@@ -13,14 +13,9 @@ impl Witness {
         let client = keys[0].0;
         let session = self.clients[&client].session;
         let conn = self.clients[&client].conn.expect("it was welcomed");
-        let submits = self.submits.get_mut(&conn).unwrap_or_else(|| panic!("c{client} submitted nothing"));
-        // Those before it asked only for what was held already, or over an earlier connection.
-        let submit = loop {
-            let submit = submits.pop_front().unwrap_or_else(|| panic!("c{client} did not submit {keys:?}"));
-            if submit.session == session && keys.iter().all(|(_, id)| submit.bodies.contains_key(id)) {
-                break submit;
-            }
-        };
+        let ids: Vec<_> = keys.iter().map(|&(_, id)| id).collect();
+        let submit = self.submit_of(conn, session, &ids);
+        self.taken.insert(conn, submit.bodies.keys().copied().collect());
         assert_eq!(submit.pool, pool);
         self.totals.accepted += keys.len() as u64;
         for &key in keys {
@@ -42,6 +37,17 @@ impl Witness {
         }
     }
 
+    /// The next submit with these ids. Those before it asked only for what was held already, or over an earlier connection.
+    fn submit_of(&mut self, conn: Conn, session: u64, ids: &[u64]) -> Submit {
+        let submits = self.submits.get_mut(&conn).unwrap_or_else(|| panic!("{conn} submitted nothing"));
+        loop {
+            let submit = submits.pop_front().unwrap_or_else(|| panic!("{conn} did not submit {ids:?}"));
+            if submit.session == session && ids.iter().all(|id| submit.bodies.contains_key(id)) {
+                return submit;
+            }
+        }
+    }
+
     /// Whether one more request of this client is to be accepted: it may hold four times what is free.
     fn has_room(&self, client: u64) -> bool {
         let of_client = || self.requests.range((client, 0)..=(client, u64::MAX)).map(|(_, request)| request);
@@ -59,6 +65,13 @@ impl Witness {
         assert!(!ids.is_empty() && !self.has_room(number), "c{number} is turned away although there is room");
         self.clients.get_mut(&number).expect("it is known").turned_away = true;
         self.totals.turned_away += ids.len() as u64;
+        // The rest of one of which some were accepted, or all of the next.
+        let numbers: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let taken = self.taken.remove(&conn).unwrap_or_default();
+        if !numbers.iter().all(|id| taken.contains(id)) {
+            let session = self.clients[&number].session;
+            self.submit_of(conn, session, &numbers);
+        }
         for id in ids {
             let key = (number, id.0);
             assert!(!self.requests.contains_key(&key), "{key:?} is turned away and held");
@@ -87,6 +100,7 @@ impl Witness {
             assert!(known || self.clients[number].session != session, "{key:?} was submitted and ignored");
         }
         self.submits.clear();
+        self.taken.clear();
         self.taken_up.clear();
         self.held_before = self.requests.keys().copied().collect();
     }
