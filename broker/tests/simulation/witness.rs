@@ -144,8 +144,8 @@ pub struct Witness {
     submitted: Vec<(Conn, u64, u64)>,
     /// Requests that were accepted, or turned away: what became of those submitted.
     taken_up: BTreeSet<Key>,
-    /// Requests that were held when all was settled the last time.
-    held_before: BTreeSet<Key>,
+    /// Requests that were held and have ended.
+    ended: BTreeSet<Key>,
     /// Who was given room, and how much.
     rooms: Vec<(u64, u64)>,
     replies: BTreeMap<(Conn, u64), Outcome>,
@@ -183,7 +183,7 @@ impl Witness {
             taken: BTreeMap::new(),
             submitted: Vec::new(),
             taken_up: BTreeSet::new(),
-            held_before: BTreeSet::new(),
+            ended: BTreeSet::new(),
             rooms: Vec::new(),
             replies: BTreeMap::new(),
             replies_in: 0,

@@ -7,6 +7,26 @@ use crate::network::Conn;
 use crate::plan::MS;
 use crate::queues::Key;
 
+/// What is taken up, of all room and by one client.
+#[derive(Default)]
+struct Taken {
+    pending: usize,
+    bytes: usize,
+    client_pending: usize,
+    client_bytes: usize,
+}
+
+impl Taken {
+    fn add(&mut self, by_client: bool, pending: bool, bytes: usize) {
+        self.pending += usize::from(pending);
+        self.bytes += bytes;
+        if by_client {
+            self.client_pending += usize::from(pending);
+            self.client_bytes += bytes;
+        }
+    }
+}
+
 impl Witness {
     pub(super) fn accepted(&mut self, keys: &[Key], pool: &str, now: u64) {
         assert!(!self.closing, "requests are accepted while closing");
@@ -18,8 +38,10 @@ impl Witness {
         self.taken.insert(conn, submit.bodies.keys().copied().collect());
         assert_eq!(submit.pool, pool);
         self.totals.accepted += keys.len() as u64;
+        let mut taken = self.taken_room(client);
         for &key in keys {
-            assert!(self.has_room(client), "{key:?} is accepted although there is no room");
+            assert!(self.has_room(&taken), "{key:?} is accepted although there is no room");
+            taken.add(true, true, submit.bodies[&key.1].len());
             self.taken_up.insert(key);
             let request = Request {
                 pool: pool.into(),
@@ -48,21 +70,28 @@ impl Witness {
         }
     }
 
+    /// What is taken up of the room that there is.
+    fn taken_room(&self, client: u64) -> Taken {
+        let mut taken = Taken::default();
+        for (&(of, _), request) in &self.requests {
+            taken.add(of == client, request.held_by.is_none(), request.body.len());
+        }
+        taken
+    }
+
     /// Whether one more request of this client is to be accepted: it may hold four times what is free.
-    fn has_room(&self, client: u64) -> bool {
-        let of_client = || self.requests.range((client, 0)..=(client, u64::MAX)).map(|(_, request)| request);
-        let is_pending = |request: &&Request| request.held_by.is_none();
-        let all: usize = self.requests.values().filter(is_pending).count();
-        let bytes: usize = self.requests.values().map(|request| request.body.len()).sum();
-        let client_bytes: usize = of_client().map(|request| request.body.len()).sum();
+    fn has_room(&self, taken: &Taken) -> bool {
         let may = |most: usize, all: usize, client: usize| all < most && client < 4 * (most - all);
-        may(self.settings.max_pending, all, of_client().filter(is_pending).count())
-            && may(self.settings.max_pending_bytes, bytes, client_bytes)
+        may(self.settings.max_pending, taken.pending, taken.client_pending)
+            && may(self.settings.max_pending_bytes, taken.bytes, taken.client_bytes)
     }
 
     pub(super) fn turned_away(&mut self, conn: Conn, ids: &[RequestId]) {
         let number = self.client_of[&conn];
-        assert!(!ids.is_empty() && !self.has_room(number), "c{number} is turned away although there is room");
+        assert!(
+            !ids.is_empty() && !self.has_room(&self.taken_room(number)),
+            "c{number} is turned away although there is room"
+        );
         self.clients.get_mut(&number).expect("it is known").turned_away = true;
         self.totals.turned_away += ids.len() as u64;
         // The rest of one of which some were accepted, or all of the next.
@@ -84,7 +113,10 @@ impl Witness {
         let mut given = 0;
         for (number, requests) in std::mem::take(&mut self.rooms) {
             assert!(self.clients[&number].turned_away, "c{number} is given room, but was never turned away");
-            assert!(requests > 0 && self.has_room(number), "c{number} is given room where there is none");
+            assert!(
+                requests > 0 && self.has_room(&self.taken_room(number)),
+                "c{number} is given room where there is none"
+            );
             given += requests as usize;
         }
         let free = self.settings.max_pending.saturating_sub(self.pending());
@@ -96,13 +128,14 @@ impl Witness {
         for (conn, session, id) in std::mem::take(&mut self.submitted) {
             let Some(number) = self.client_of.get(&conn).filter(|_| !self.closing) else { continue };
             let key = (*number, id);
-            let known = self.taken_up.contains(&key) || self.held_before.contains(&key);
+            let known = [&self.taken_up, &self.ended].iter().any(|keys| keys.contains(&key));
+            let known = known || self.requests.contains_key(&key);
             assert!(known || self.clients[number].session != session, "{key:?} was submitted and ignored");
         }
         self.submits.clear();
         self.taken.clear();
         self.taken_up.clear();
-        self.held_before = self.requests.keys().copied().collect();
+        self.ended.clear();
     }
 
     pub(super) fn replied(&mut self, worker: u64, errors: bool, keys: &[Key], now: u64) {
@@ -168,6 +201,7 @@ impl Witness {
         for key in keys {
             self.unwanted_or_not_pending(*key);
             self.requests.remove(key);
+            self.ended.insert(*key);
         }
     }
 
@@ -194,6 +228,7 @@ impl Witness {
 
     fn ends_with(&mut self, key: Key, why: Why, worker: String, now: u64) {
         let request = self.requests.remove(&key).unwrap_or_else(|| panic!("{key:?} ends, but is not held"));
+        self.ended.insert(key);
         let client = self.clients.get_mut(&key.0).unwrap_or_else(|| panic!("c{} has left, but {key:?} ends", key.0));
         client.answered += 1;
         let (attempts, took) = (request.attempts, now - request.accepted);
