@@ -59,7 +59,7 @@ thread_local! {
 
 impl Label {
     /// The label of that text, shared with earlier ones if this thread has received it lately.
-    fn received(text: &str) -> Self {
+    pub(crate) fn received(text: &str) -> Self {
         RECEIVED.with_borrow_mut(|(labels, oldest)| {
             if let Some(label) = labels.iter().find(|label| &***label == text) {
                 return label.clone();

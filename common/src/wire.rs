@@ -6,6 +6,8 @@
 //!
 //! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
 
+mod hot;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
@@ -79,6 +81,12 @@ pub trait Message: Sized {
     /// Writes the envelope to `envelope` and the attachments to `attachments`; what was in them is gone.
     fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>);
 
+    /// What [`Self::decode`] is to do, by `serde` alone: it is tested against this.
+    fn decode_plainly(frames: &Frames) -> Result<Self, Malformed>;
+
+    /// What [`Self::encode_into`] is to do, by `serde` alone: it is tested against this.
+    fn encode_plainly(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>);
+
     /// The message as frames of its own.
     fn encode(self) -> Frames {
         let (mut envelope, mut attachments) = (Vec::new(), Vec::new());
@@ -91,12 +99,24 @@ macro_rules! message {
     ($name:ident) => {
         impl Message for $name<Bytes> {
             fn decode(frames: &Frames) -> Result<Self, Malformed> {
+                hot::Hot::read(frames).map_or_else(|| Self::decode_plainly(frames), Ok)
+            }
+
+            fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
+                envelope.clear();
+                attachments.clear();
+                if !hot::Hot::write(&self, envelope) {
+                    self.encode_plainly(envelope, attachments);
+                }
+            }
+
+            fn decode_plainly(frames: &Frames) -> Result<Self, Malformed> {
                 let packed: $name<Packed<&[u8]>> = decode(&frames.envelope)?;
                 let mut taken = vec![false; frames.attachments.len()];
                 packed.try_map(&mut |body| unpack(frames, &mut taken, body))
             }
 
-            fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
+            fn encode_plainly(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
                 attachments.clear();
                 let Ok(packed) = self.try_map(&mut |body| Ok::<_, Infallible>(pack(body, attachments)));
                 encode(&packed, envelope);
