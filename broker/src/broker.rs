@@ -24,6 +24,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
 use crate::event::{Event, WorkerLabel};
+use crate::held::Held;
 use crate::limiter::Limiter;
 use crate::liveness::Liveness;
 use crate::pending::{Pending, Place};
@@ -55,7 +56,24 @@ impl fmt::Display for WorkerNumber {
 
 /// Where a request is kept while it is unanswered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RequestKey(pub usize);
+pub(crate) struct RequestKey(pub u32);
+
+impl RequestKey {
+    /// The place in [`Broker::requests`].
+    fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Nanoseconds since the broker's start: half the size of an `Instant`, of which a request has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl Moment {
+    fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1000
+    }
+}
 
 /// Where a pool is kept while it has workers or requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +158,7 @@ pub struct Broker {
     /// Clients' peers that are not known and have been asked to say Hello.
     asked_to_hello: FxHashSet<Identity>,
 
-    deadlines: BTreeSet<(Instant, RequestKey)>,
+    deadlines: BTreeSet<(Moment, RequestKey)>,
     pings: BTreeSet<(Instant, WorkerNumber)>,
 
     totals: Totals,
@@ -156,7 +174,7 @@ struct Client {
     identity: Identity,
     name: Arc<str>,
     /// Its unanswered requests.
-    held: FxHashMap<RequestId, RequestKey>,
+    held: Held,
     /// How many of them are pending.
     pending: usize,
     /// Of their bodies.
@@ -218,12 +236,16 @@ struct Request {
     id: RequestId,
     pool: PoolKey,
     body: Bytes,
-    accepted: Instant,
-    time_limit: Option<Duration>,
-    dispatched: Option<Instant>,
+    accepted: Moment,
+    /// Nanoseconds; 0: it has no limit.
+    time_limit: u64,
+    /// For the last time; not meant as long as there was no attempt.
+    dispatched: Moment,
     attempts: u32,
-    /// The workers that were lost while they held it, but for those that were silent when they were handed it.
-    lost: Vec<Label>,
+    /// The workers that were lost while they held it, but for those that were silent when they were handed it. Boxed:
+    /// hardly a request has any.
+    #[allow(clippy::box_collection)]
+    lost: Option<Box<Vec<Label>>>,
     state: State,
 }
 
@@ -241,23 +263,27 @@ enum State {
 }
 
 impl Request {
-    fn deadline(&self) -> Option<Instant> {
-        self.time_limit.map(|limit| self.accepted + limit)
+    fn deadline(&self) -> Option<Moment> {
+        (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
+    }
+
+    fn lost(&self) -> &[Label] {
+        self.lost.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// Whether the next loss of its worker would be its last. It is then dealt to a worker that holds nothing else: it may be
     /// what ends them, or one of the many that were with it.
     fn has_last_chance(&self, max_attempts: u32) -> bool {
-        !self.lost.is_empty() && self.lost.len() as u64 + 1 >= u64::from(max_attempts)
+        !self.lost().is_empty() && self.lost().len() as u64 + 1 >= u64::from(max_attempts)
     }
 
-    fn trace(&self, worker: Label, now: Instant) -> Trace {
-        let dispatched = self.dispatched.unwrap_or(now);
+    fn trace(&self, worker: Label, now: Moment) -> Trace {
+        let dispatched = if self.attempts > 0 { self.dispatched } else { now };
         Trace {
             worker,
             attempts: self.attempts,
-            waited_us: micros(dispatched.saturating_duration_since(self.accepted)),
-            took_us: micros(now.saturating_duration_since(dispatched)),
+            waited_us: dispatched.micros_since(self.accepted),
+            took_us: now.micros_since(dispatched),
         }
     }
 }
@@ -318,7 +344,7 @@ impl Broker {
     /// When [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ping = self.pings.first().map(|&(due, _)| due);
-        let deadline = self.deadlines.first().map(|&(due, _)| due);
+        let deadline = self.deadlines.first().map(|&(due, _)| self.started + Duration::from_nanos(due.0));
         [ping, deadline, self.waiting.poll_timeout()].into_iter().flatten().min()
     }
 
@@ -332,10 +358,11 @@ impl Broker {
             self.ping_is_due(number, now);
         }
         let mut expired = Runs::default();
+        let moment = self.moment(now);
         while let Some(&(due, key)) = self.deadlines.first()
-            && due <= now
+            && due <= moment
         {
-            self.expire(key, &mut expired, now);
+            self.expire(key, &mut expired, moment);
         }
         if !expired.is_empty() {
             self.log(Event::Expired(expired));
@@ -361,6 +388,10 @@ impl Broker {
         self.outputs.extend(to_workers.chain(to_clients));
     }
 
+    fn moment(&self, now: Instant) -> Moment {
+        Moment(now.saturating_duration_since(self.started).as_nanos().try_into().unwrap_or(u64::MAX))
+    }
+
     fn log(&mut self, event: Event) {
         self.outputs.push_back(Output::Log(event));
     }
@@ -372,9 +403,9 @@ impl Broker {
         }
     }
 
-    fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Instant) {
-        let request = &self.requests[key.0];
-        let limit = request.time_limit.unwrap_or_default();
+    fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Moment) {
+        let request = &self.requests[key.at()];
+        let limit = Duration::from_nanos(request.time_limit);
         let (worker, what) = match request.state {
             State::InFlight { worker, .. } => {
                 let name = self.workers[&worker].name.clone();
@@ -399,39 +430,50 @@ impl Broker {
 
     /// Answers a request with an error of the broker's own.
     fn give_up(&mut self, key: RequestKey, failure: Failure, trace: Trace) {
-        let request = self.forget(key);
-        self.reply(request.client, Reply { id: request.id, outcome: Outcome::Error(failure), trace });
+        self.let_go(key);
+        self.close_request(key, Some((Outcome::Error(failure), trace)));
     }
 
-    /// Takes a request out of every table. What a worker computes of it is no longer wanted.
+    /// Takes a request out of every table, without a reply.
     fn forget(&mut self, key: RequestKey) -> Request {
-        let request = self.close_request(key);
-        match request.state {
+        self.let_go(key);
+        self.close_request(key, None)
+    }
+
+    /// Takes a request out of its pool's queue, or tells its worker's window that its result is no longer wanted.
+    fn let_go(&mut self, key: RequestKey) {
+        let Request { client, id, pool, state, .. } = self.requests[key.at()];
+        match state {
             State::Pending(place) => {
-                self.pools[request.pool.0].pending.remove(place, request.client);
-                self.no_longer_pending(request.client);
-                self.touch_pool(request.pool);
+                self.pools[pool.0].pending.remove(place, client);
+                self.no_longer_pending(client);
+                self.touch_pool(pool);
             }
             State::InFlight { worker, ticket, .. } => {
                 let flight = self.workers.get_mut(&worker).and_then(|worker| worker.in_flight.get_mut(ticket));
                 if let Some(flight) = flight {
-                    *flight = Flight::Unwanted(request.client, request.id);
+                    *flight = Flight::Unwanted(client, id);
                 }
             }
         }
-        request
     }
 
-    /// Takes a request out of the tables that hold it wherever it is: not out of its pool's queue or its worker's window.
-    fn close_request(&mut self, key: RequestKey) -> Request {
-        let request = self.requests.remove(key.0);
+    /// Takes a request out of the tables that hold it wherever it is, and puts the reply into its client's next message.
+    fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) -> Request {
+        let request = self.requests.remove(key.at());
         if let Some(deadline) = request.deadline() {
             self.deadlines.remove(&(deadline, key));
         }
         self.bytes -= request.body.len();
-        if let Some(client) = self.clients.get_mut(&request.client) {
-            client.held.remove(&request.id);
-            client.bytes -= request.body.len();
+        let Some(client) = self.clients.get_mut(&request.client) else { return request };
+        client.held.remove(request.id);
+        client.bytes -= request.body.len();
+        if let Some((outcome, trace)) = reply {
+            if client.replies.is_empty() {
+                self.touched_clients.push(request.client);
+            }
+            client.replies.push(Reply { id: request.id, outcome, trace });
+            client.answered += 1;
         }
         request
     }
@@ -448,16 +490,6 @@ impl Broker {
         if let Some(client) = self.clients.get_mut(&of) {
             client.pending -= 1;
         }
-    }
-
-    /// Puts a reply into its client's next message.
-    fn reply(&mut self, to: ClientNumber, reply: Reply) {
-        let Some(client) = self.clients.get_mut(&to) else { return };
-        if client.replies.is_empty() {
-            self.touched_clients.push(to);
-        }
-        client.replies.push(reply);
-        client.answered += 1;
     }
 
     fn touch_pool(&mut self, key: PoolKey) {
@@ -489,8 +521,4 @@ impl Broker {
         self.touch_pool(key);
         key
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    duration.as_micros().try_into().unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod broker;
 pub mod event;
+mod held;
 mod limiter;
 mod liveness;
 mod outbox;

@@ -118,7 +118,7 @@ mod tests {
     const A: ClientNumber = ClientNumber(1);
     const B: ClientNumber = ClientNumber(2);
 
-    fn drain(pending: &mut Pending) -> Vec<usize> {
+    fn drain(pending: &mut Pending) -> Vec<u32> {
         std::iter::from_fn(|| pending.pop()).map(|RequestKey(key)| key).collect()
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn clients_take_turns_and_returned_requests_go_first() {
         let mut pending = Pending::default();
         for key in 0..4 {
-            pending.push(Place::Fresh(key), A, RequestKey(key as usize));
+            pending.push(Place::Fresh(key), A, RequestKey(key as u32));
         }
         pending.push(Place::Fresh(4), B, RequestKey(100));
         pending.push(Place::Returned(9), B, RequestKey(901));

@@ -3,7 +3,7 @@
 //! What is pending for a client, and what is in flight to a worker, is added in the order of its number and mostly taken
 //! from the front; but a cancelled request, or one answered out of turn, leaves from the middle. Its place stays empty
 //! until the front reaches it or more than half of the places are empty: each operation costs O(1), amortised, but for
-//! the binary search in [`NumberedQueue::take`].
+//! the binary search for what is not where it would be if no number were left out.
 
 use std::collections::VecDeque;
 
@@ -61,7 +61,17 @@ impl<T> NumberedQueue<T> {
         Some(thing)
     }
 
+    /// The last number that was added, if that is still known: it is not once the queue is empty.
+    pub fn last_number(&self) -> Option<u64> {
+        self.places.back().map(|&(number, _)| number)
+    }
+
     /// The thing with this number, if it is there.
+    pub fn get(&self, number: u64) -> Option<&T> {
+        self.places[self.position(number)?].1.as_ref()
+    }
+
+    /// The same, to change it.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         self.find(number)?.as_mut()
     }
@@ -72,8 +82,17 @@ impl<T> NumberedQueue<T> {
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Option<T>> {
-        let place = self.places.binary_search_by_key(&number, |&(number, _)| number).ok()?;
+        let place = self.position(number)?;
         Some(&mut self.places[place].1)
+    }
+
+    fn position(&self, number: u64) -> Option<usize> {
+        let first = self.places.front()?.0;
+        let guess = usize::try_from(number.checked_sub(first)?).ok()?;
+        match self.places.get(guess) {
+            Some(&(there, _)) if there == number => Some(guess),
+            _ => self.places.binary_search_by_key(&number, |&(number, _)| number).ok(),
+        }
     }
 
     fn tidy(&mut self) {
@@ -111,6 +130,7 @@ mod tests {
                         prop_assert_eq!(queue.take(argument), model.remove(&argument));
                     }
                 }
+                prop_assert_eq!(queue.get(argument), model.get(&argument));
                 prop_assert_eq!(queue.len(), model.len());
                 prop_assert!(queue.iter().eq(model.values()));
                 prop_assert!(queue.places.len() <= 2 * model.len() + SLACK);

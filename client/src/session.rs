@@ -14,7 +14,7 @@ use giostra_common::protocol::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Requests in one message. More gain nothing.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 512;
 
 /// How long after a request's time limit to wait for the broker to say so, before it is said here.
 const SLACK: Duration = Duration::from_secs(1);

@@ -1,13 +1,10 @@
 //! Names of workers, clients and pools: labels that stand in log lines, so that they have to be one word.
 
-use std::cell::RefCell;
+use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::{array, fmt};
 
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use thiserror::Error;
 
 /// The longest name, in characters.
@@ -45,38 +42,9 @@ pub fn parse(name: &str) -> Result<String, BadName> {
     check(name).map(|()| name.into())
 }
 
-/// A name that stands in many messages: copies of it share their text, also those that were received one after the other.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Label(Arc<str>);
-
-/// How many names a thread remembers to share.
-const REMEMBERED: usize = 8;
-
-thread_local! {
-    /// The names this thread received last, and which of them to forget next.
-    static RECEIVED: RefCell<([Label; REMEMBERED], usize)> = RefCell::new((array::from_fn(|_| Label::default()), 0));
-}
-
-impl Label {
-    /// The label of that text, shared with earlier ones if this thread has received it lately.
-    pub(crate) fn received(text: &str) -> Self {
-        RECEIVED.with_borrow_mut(|(labels, oldest)| {
-            if let Some(label) = labels.iter().find(|label| &***label == text) {
-                return label.clone();
-            }
-            let label = Self::from(text);
-            labels[*oldest] = label.clone();
-            *oldest = (*oldest + 1) % REMEMBERED;
-            label
-        })
-    }
-}
-
-impl Default for Label {
-    fn default() -> Self {
-        Self("".into())
-    }
-}
+/// A name that stands in every reply: one of up to 23 bytes is copied without an allocation.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Label(SmolStr);
 
 impl From<&str> for Label {
     fn from(text: &str) -> Self {
@@ -104,36 +72,9 @@ impl fmt::Debug for Label {
     }
 }
 
-impl<'de> Deserialize<'de> for Label {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LabelVisitor;
-        impl Visitor<'_> for LabelVisitor {
-            type Value = Label;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Label, E> {
-                Ok(Label::received(text))
-            }
-        }
-        deserializer.deserialize_str(LabelVisitor)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_received_again_share_their_text() {
-        let receive = |text: &str| rmp_serde::from_slice::<Label>(&rmp_serde::to_vec(text).unwrap()).unwrap();
-        let first = receive("worker-1");
-        assert!(Arc::ptr_eq(&first.0, &receive("worker-1").0));
-        for other in 0..2 * REMEMBERED {
-            assert_eq!(&*receive(&other.to_string()), other.to_string());
-        }
-        assert_eq!(first, receive("worker-1"));
-    }
 
     #[test]
     fn a_name_is_one_visible_word() {

@@ -61,6 +61,11 @@ impl Taken {
         let free = self.most.saturating_sub(self.by_all);
         SHARE.saturating_mul(free).saturating_sub(self.by_client).div_ceil(SHARE + 1)
     }
+
+    /// Whether that is anything, without a division.
+    pub fn has_room(self) -> bool {
+        SHARE.saturating_mul(self.most.saturating_sub(self.by_all)) > self.by_client
+    }
 }
 
 impl Broker {
@@ -176,6 +181,7 @@ mod tests {
         for (by_all, by_client) in [(0, 0), (500, 0), (500, 500), (799, 799), (800, 800), (1000, 10), (1200, 0)] {
             let mut taken = Taken { most: 1000, by_all, by_client };
             let room = taken.room();
+            assert_eq!(taken.has_room(), room > 0, "{by_all} {by_client}");
             let mut one_by_one = 0;
             while taken.by_all < taken.most && taken.by_client < SHARE * (taken.most - taken.by_all) {
                 taken.by_all += 1;

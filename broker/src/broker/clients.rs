@@ -1,16 +1,16 @@
 //! What clients say.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use giostra_common::protocol::{FromClient, RequestId, ToClient, VERSION};
 use giostra_common::socket::Identity;
 use giostra_common::{Bytes, name};
-use rustc_hash::FxHashMap;
 
 use super::admission::Taken;
 use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Settings, State};
 use crate::event::Event;
+use crate::held::Held;
 use crate::pending::Place;
 use crate::runs::Runs;
 
@@ -98,7 +98,7 @@ impl Broker {
                     Client {
                         identity: from.clone(),
                         name: Arc::clone(&name),
-                        held: FxHashMap::default(),
+                        held: Held::default(),
                         pending: 0,
                         bytes: 0,
                         room: None,
@@ -140,21 +140,21 @@ impl Broker {
             let identity = self.clients[&number].identity.clone();
             return self.refuse_client(&identity, &format!("pool: {bad}"), now);
         }
-        // A limit too far away to be an instant is none.
-        let time_limit = Some(Duration::from_millis(timeout_ms))
-            .filter(|limit| !limit.is_zero() && now.checked_add(*limit).is_some());
+        // A limit that ends in centuries is none.
+        let accepted_at = self.moment(now);
+        let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(accepted_at.0).is_some());
         let pool = self.pool(pool);
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
         let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
         let Settings { max_pending, max_pending_bytes, .. } = self.settings;
         for (id, body) in requests {
-            if client.held.contains_key(&id) {
+            if client.held.get(id).is_some() {
                 continue;
             }
             let in_requests = Taken { most: max_pending, by_all: self.pending, by_client: client.pending };
             let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
             // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
-            if in_requests.room() == 0 || in_bytes.room() == 0 {
+            if !in_requests.has_room() || !in_bytes.has_room() {
                 turned_away.push(id);
                 bytes_away += body.len();
                 continue;
@@ -163,24 +163,26 @@ impl Broker {
             client.bytes += body.len();
             self.last_request += 1;
             let place = Place::Fresh(self.last_request);
-            let key = RequestKey(self.requests.insert(Request {
+            let request = Request {
                 client: number,
                 id,
                 pool,
                 body,
-                accepted: now,
-                time_limit,
-                dispatched: None,
+                accepted: accepted_at,
+                time_limit: time_limit.unwrap_or(0),
+                dispatched: accepted_at,
                 attempts: 0,
-                lost: Vec::new(),
+                lost: None,
                 state: State::Pending(place),
-            }));
+            };
+            let deadline = request.deadline();
+            let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
             client.held.insert(id, key);
             client.pending += 1;
             self.pending += 1;
             self.pools[pool.0].pending.push(place, number, key);
-            if let Some(limit) = time_limit {
-                self.deadlines.insert((now + limit, key));
+            if let Some(deadline) = deadline {
+                self.deadlines.insert((deadline, key));
             }
             accepted.request(number, id);
         }
@@ -198,7 +200,7 @@ impl Broker {
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {
         let mut cancelled = Runs::default();
         for &id in ids {
-            if let Some(&key) = self.clients[&number].held.get(&id) {
+            if let Some(key) = self.clients[&number].held.get(id) {
                 self.forget(key);
                 cancelled.request(number, id);
             }
@@ -213,9 +215,9 @@ impl Broker {
         let client = self.clients.remove(&number).expect("its number was just looked up");
         self.client_of.remove(&client.identity);
         self.gives_room_back(number, client.room);
-        let mut keys: Vec<_> = client.held.into_values().collect();
+        let mut keys: Vec<_> = client.held.keys().collect();
         // In the order of arrival, so that nothing hangs on a hash map's.
-        keys.sort_unstable_by_key(|key| self.requests[key.0].id);
+        keys.sort_unstable_by_key(|key| self.requests[key.at()].id);
         let (mut cancelled, mut unwanted) = (0, 0);
         for key in keys {
             match self.forget(key).state {

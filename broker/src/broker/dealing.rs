@@ -12,6 +12,9 @@ use crate::pending::Place;
 use crate::rotation::Rotation;
 use crate::runs::Runs;
 
+/// Where a message was sent, the next is expected to be as long; but no room is kept for more than so many members.
+const USUAL_BATCH: usize = 256;
+
 /// What one worker was dealt in one pass.
 #[derive(Default)]
 struct Hand {
@@ -27,7 +30,8 @@ impl Broker {
             let batched = if self.closing { Vec::new() } else { self.deal(key, now) };
             for number in batched {
                 let worker = self.workers.get_mut(&number).expect("it was just dealt to");
-                let batch = std::mem::take(&mut worker.batch);
+                let room = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
+                let batch = std::mem::replace(&mut worker.batch, room);
                 for batch in portions(batch, |(_, body)| packed_len(body)) {
                     self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
                 }
@@ -45,7 +49,8 @@ impl Broker {
         for number in clients.drain(..) {
             // One that has left meanwhile is owed nothing.
             let Some(client) = self.clients.get_mut(&number) else { continue };
-            let replies = std::mem::take(&mut client.replies);
+            let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
+            let replies = std::mem::replace(&mut client.replies, room);
             for replies in portions(replies, |reply| reply.outcome.packed_len()) {
                 self.outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
             }
@@ -66,14 +71,15 @@ impl Broker {
     }
 
     fn deal_pass(&mut self, pool_key: PoolKey, again: bool, batched: &mut Vec<WorkerNumber>, now: Instant) {
+        let moment = self.moment(now);
         let pool = &mut self.pools[pool_key.0];
         let (rotation, laps_of) = (self.settings.rotation, pool.ring.seats().len());
         // By seat, in the order of the first deal.
         let mut hands: Vec<(WorkerNumber, Hand)> = Vec::new();
-        let mut dealt = 0;
+        let (mut dealt, mut place) = (0, 0);
         while !pool.pending.is_empty() && pool.pending.has_returned() == again {
             let first = pool.pending.first_returned();
-            let alone = first.is_some_and(|key| self.requests[key.0].has_last_chance(self.settings.max_attempts));
+            let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
             let workers = &self.workers;
             let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else { break };
             let key = pool.pending.pop().expect("it is not empty");
@@ -81,7 +87,7 @@ impl Broker {
             self.last_ticket += 1;
             let ticket = self.last_ticket;
 
-            let request = &mut self.requests[key.0];
+            let request = &mut self.requests[key.at()];
             if let Some(client) = self.clients.get_mut(&request.client) {
                 client.pending -= 1;
             }
@@ -93,7 +99,7 @@ impl Broker {
             let silent = worker.liveness.silent();
             request.state = State::InFlight { worker: number, ticket, order, silent };
             request.attempts += 1;
-            request.dispatched = Some(now);
+            request.dispatched = moment;
 
             if worker.batch.is_empty() {
                 batched.push(number);
@@ -103,7 +109,7 @@ impl Broker {
             worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
 
             let index = match rotation {
-                Rotation::Strict => dealt % laps_of,
+                Rotation::Strict => place,
                 Rotation::Available => hands.iter().position(|&(seat, _)| seat == number).unwrap_or(hands.len()),
             };
             if index == hands.len() {
@@ -114,6 +120,7 @@ impl Broker {
             hand.tickets.ticket(ticket);
             hand.requests.request(request.client, request.id);
             dealt += 1;
+            place = if place + 1 == laps_of { 0 } else { place + 1 };
         }
         self.totals.dispatched += dealt as u64;
         if again {

@@ -75,7 +75,7 @@ impl Broker {
             assert_eq!(seated, usize::from(!worker.leaving), "{number} has {seated} seats");
             for flight in worker.in_flight.iter() {
                 let &Flight::Wanted(key) = flight else { continue };
-                let state = self.requests[key.0].state;
+                let state = self.requests[key.at()].state;
                 assert!(matches!(state, State::InFlight { worker, .. } if worker == *number), "{state:?}");
                 in_flight += 1;
             }
@@ -89,9 +89,9 @@ impl Broker {
             assert_eq!(self.client_of.get(&client.identity), Some(number));
             assert!(client.replies.is_empty(), "{number} was not sent its replies");
             let (mut pending, mut bytes) = (0, 0);
-            for (id, key) in &client.held {
-                let request = &self.requests[key.0];
-                assert_eq!((request.client, request.id), (*number, *id));
+            for key in client.held.keys() {
+                let request = &self.requests[key.at()];
+                assert_eq!((request.client, client.held.get(request.id)), (*number, Some(key)));
                 held += 1;
                 pending += usize::from(matches!(request.state, State::Pending(_)));
                 bytes += request.body.len();
@@ -103,7 +103,7 @@ impl Broker {
         assert_eq!(self.client_of.len(), self.clients.len());
         assert_eq!(held, self.requests.len(), "a request belongs to no client");
 
-        let limited = self.requests.iter().filter(|(_, request)| request.time_limit.is_some()).count();
+        let limited = self.requests.iter().filter(|(_, request)| request.deadline().is_some()).count();
         assert_eq!(self.deadlines.len(), limited);
         assert_eq!(self.pools.iter().map(|(_, pool)| pool.pending.len()).sum::<usize>(), self.pending);
         assert_eq!(self.pools.len(), self.pool_of.len());
@@ -111,7 +111,7 @@ impl Broker {
             assert!(pool.workers > 0 || !pool.pending.is_empty(), "pool {} is empty", pool.name);
             assert_eq!(pool.workers, self.workers.values().filter(|worker| worker.pool.0 == key).count());
             let first = pool.pending.first_returned();
-            let alone = first.is_some_and(|key| self.requests[key.0].has_last_chance(self.settings.max_attempts));
+            let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
             let room = pool.ring.seats().iter().all(|seat| self.workers[seat].has_room(alone));
             let idle = !pool.ring.seats().is_empty() && room && !self.closing;
             assert!(
@@ -120,7 +120,7 @@ impl Broker {
                 pool.name
             );
         }
-        let returned = self.requests.iter().filter(|(_, request)| !request.lost.is_empty());
+        let returned = self.requests.iter().filter(|(_, request)| !request.lost().is_empty());
         for (_, request) in returned {
             assert!(!matches!(request.state, State::Pending(Place::Fresh(_))), "a returned request lost its place");
         }

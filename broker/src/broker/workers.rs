@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use giostra_common::name::{self, Label};
-use giostra_common::protocol::{Failure, FromWorker, Outcome, Reply, Ticket, ToClient, ToWorker, VERSION, code};
+use giostra_common::protocol::{Failure, FromWorker, Outcome, Ticket, ToClient, ToWorker, VERSION, code};
 use giostra_common::socket::Identity;
 
-use super::{Broker, Flight, Load, Output, PoolKey, RequestKey, State, Worker, WorkerNumber};
+use super::{Broker, Flight, Load, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber};
 use crate::event::{Dropped, Event, join};
 use crate::liveness::{Due, Liveness};
 use crate::pending::Place;
@@ -184,9 +184,13 @@ impl Broker {
 
     fn replies(&mut self, number: WorkerNumber, replies: Vec<(Ticket, Outcome)>, now: Instant) {
         let (mut results, mut errors, mut unwanted, mut late) = (Runs::default(), Runs::default(), Runs::default(), 0);
+        let now = self.moment(now);
+        let worker = self.worker(number);
+        let (label, pool) = (worker.label(number), worker.pool);
+        // Taken out for as long as its requests are closed.
+        let mut in_flight = std::mem::take(&mut worker.in_flight);
         for (ticket, outcome) in replies {
-            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
-            let key = match self.worker(number).in_flight.take(ticket) {
+            let key = match in_flight.take(ticket.0.wrapping_sub(self.settings.first_ticket)) {
                 Some(Flight::Wanted(key)) => key,
                 Some(Flight::Unwanted(client, id)) => {
                     unwanted.request(client, id);
@@ -197,28 +201,28 @@ impl Broker {
                     continue;
                 }
             };
-            let request = self.close_request(key);
+            let Request { client, id, .. } = self.requests[key.at()];
             let outcome = match outcome {
                 Outcome::Ok(body) => {
-                    results.request(request.client, request.id);
+                    results.request(client, id);
                     Outcome::Ok(body)
                 }
                 Outcome::Error(failure) => {
-                    errors.request(request.client, request.id);
+                    errors.request(client, id);
                     Outcome::Error(failure.shortened())
                 }
             };
-            let trace = request.trace(self.workers[&number].name.clone(), now);
-            self.reply(request.client, Reply { id: request.id, outcome, trace });
+            let trace = self.requests[key.at()].trace(label.name.clone(), now);
+            self.close_request(key, Some((outcome, trace)));
         }
         let answered = results.len() + errors.len();
         self.totals.answered += answered;
         self.totals.discarded += unwanted.len() + late;
         let worker = self.worker(number);
+        worker.in_flight = in_flight;
         worker.answered += answered;
         worker.alone &= !worker.in_flight.is_empty();
-        let (label, pool, finished) =
-            (worker.label(number), worker.pool, worker.leaving && worker.in_flight.is_empty());
+        let finished = worker.leaving && worker.in_flight.is_empty();
         for (errors, requests) in [(false, results), (true, errors)] {
             if !requests.is_empty() {
                 self.log(Event::Replied { worker: label.clone(), errors, requests });
@@ -263,16 +267,16 @@ impl Broker {
         let mut poisoned = Vec::new();
         for flight in worker.in_flight.iter() {
             let &Flight::Wanted(key) = flight else { continue };
-            let request = &mut self.requests[key.0];
+            let request = &mut self.requests[key.at()];
             let State::InFlight { order, silent, .. } = request.state else { unreachable!("it is in flight") };
             if !silent {
-                request.lost.push(worker.name.clone());
+                request.lost.get_or_insert_default().push(worker.name.clone());
             }
             let place = Place::Returned(order);
             request.state = State::Pending(place);
             returned.request(request.client, request.id);
             let client = request.client;
-            if !silent && request.lost.len() as u64 >= u64::from(self.settings.max_attempts) {
+            if !silent && request.lost().len() as u64 >= u64::from(self.settings.max_attempts) {
                 poisoned.push(key);
             }
             self.pools[request.pool.0].pending.push(place, client, key);
@@ -285,14 +289,14 @@ impl Broker {
     }
 
     fn poison(&mut self, key: RequestKey, now: Instant) {
-        let request = &self.requests[key.0];
-        let workers = request.lost.clone();
+        let request = &self.requests[key.at()];
+        let workers = request.lost().to_vec();
         let message = format!(
             "given up: {} workers were lost while they held it ({}); it may be what ends them",
             workers.len(),
             join(&workers, ", ")
         );
-        let trace = request.trace(Label::default(), now);
+        let trace = request.trace(Label::default(), self.moment(now));
         let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
         self.totals.poisoned += 1;
         self.log(event);

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use rmp::decode::{read_array_len, read_bin_len, read_int, read_map_len, read_str_from_slice};
-use rmp::encode::{write_array_len, write_bin, write_map_len, write_str, write_uint};
+use rmp::encode::{write_array_len, write_bin, write_str, write_uint};
 
 use super::{ATTACH_FROM, Frames};
 use crate::name::Label;
@@ -93,17 +93,12 @@ impl Hot for FromWorker {
 impl Hot for ToClient {
     fn read(frames: &Frames) -> Option<Self> {
         let mut reader = Reader::new(frames, "Replies")?;
-        let mut last = Label::default();
         let replies = reader.list(|reader| {
             reader.array(3)?;
             let (id, outcome) = (RequestId(reader.uint()?), reader.outcome()?);
             reader.array(4)?;
-            let worker = reader.text()?;
-            if *last != *worker {
-                last = Label::received(worker);
-            }
-            let attempts = reader.uint()?.try_into().ok()?;
-            let trace = Trace { worker: last.clone(), attempts, waited_us: reader.uint()?, took_us: reader.uint()? };
+            let (worker, attempts) = (Label::from(reader.text()?), reader.uint()?.try_into().ok()?);
+            let trace = Trace { worker, attempts, waited_us: reader.uint()?, took_us: reader.uint()? };
             Some(Reply { id, outcome, trace })
         })?;
         reader.end(Self::Replies(replies))
@@ -197,7 +192,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes values, one after the other.
+/// Writes values, one after the other; the short forms by hand, the others by `rmp`, which can't fail on a Vec.
 struct Writer<'a>(&'a mut Vec<u8>);
 
 impl<'a> Writer<'a> {
@@ -207,27 +202,49 @@ impl<'a> Writer<'a> {
     }
 
     fn variant(&mut self, name: &str) -> &mut Self {
-        write_map_len(self.0, 1).expect(ROOM);
+        self.0.push(0x81);
         self.text(name)
     }
 
     fn array(&mut self, len: usize) -> &mut Self {
-        write_array_len(self.0, len as u32).expect(ROOM);
+        match len {
+            0..=15 => self.0.push(0x90 | len as u8),
+            _ => drop(write_array_len(self.0, len as u32)),
+        }
         self
     }
 
     fn uint(&mut self, number: u64) -> &mut Self {
-        write_uint(self.0, number).expect(ROOM);
+        let [_, _, _, _, a, b, c, d] = number.to_be_bytes();
+        match number {
+            0..=0x7f => self.0.push(d),
+            0x80..=0xff => self.0.extend_from_slice(&[0xcc, d]),
+            0x100..=0xffff => self.0.extend_from_slice(&[0xcd, c, d]),
+            0x1_0000..=0xffff_ffff => self.0.extend_from_slice(&[0xce, a, b, c, d]),
+            _ => drop(write_uint(self.0, number)),
+        }
         self
     }
 
     fn text(&mut self, text: &str) -> &mut Self {
-        write_str(self.0, text).expect(ROOM);
+        match text.len() {
+            0..=31 => {
+                self.0.push(0xa0 | text.len() as u8);
+                self.0.extend_from_slice(text.as_bytes());
+            }
+            _ => drop(write_str(self.0, text)),
+        }
         self
     }
 
     fn body(&mut self, body: &[u8]) -> &mut Self {
-        write_bin(self.0, body).expect(ROOM);
+        match body.len() {
+            0..=0xff => {
+                self.0.extend_from_slice(&[0xc4, body.len() as u8]);
+                self.0.extend_from_slice(body);
+            }
+            _ => drop(write_bin(self.0, body)),
+        }
         self
     }
 
@@ -238,5 +255,3 @@ impl<'a> Writer<'a> {
         }
     }
 }
-
-const ROOM: &str = "a Vec takes any number of bytes";
