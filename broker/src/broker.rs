@@ -28,9 +28,9 @@ use crate::held::Held;
 use crate::limiter::Limiter;
 use crate::liveness::Liveness;
 use crate::pending::{Pending, Place};
-use crate::queue::NumberedQueue;
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
+use giostra_common::numbered::NumberedQueue;
 
 use admission::Waiting;
 

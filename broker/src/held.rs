@@ -8,7 +8,7 @@ use giostra_common::protocol::RequestId;
 use rustc_hash::FxHashMap;
 
 use crate::broker::RequestKey;
-use crate::queue::NumberedQueue;
+use giostra_common::numbered::NumberedQueue;
 
 /// The unanswered requests of one client.
 #[derive(Debug, Default)]

@@ -10,7 +10,6 @@ mod limiter;
 mod liveness;
 mod outbox;
 mod pending;
-mod queue;
 pub mod rotation;
 mod runs;
 pub mod server;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rustc_hash::FxHashMap;
 
 use crate::broker::{ClientNumber, RequestKey};
-use crate::queue::NumberedQueue;
+use giostra_common::numbered::NumberedQueue;
 
 /// Where a pending request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

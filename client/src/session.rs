@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
     Failure, FromClient, MAX_BATCH, Outcome, Reply, RequestId, Status, ToClient, Trace, code,
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 /// Requests in one message. More gain nothing.
 pub const BATCH: usize = 512;
@@ -39,7 +40,7 @@ pub struct Session {
     /// Of the last welcome.
     session: u64,
     last_id: u64,
-    unanswered: FxHashMap<RequestId, Request>,
+    unanswered: NumberedQueue<Request>,
     /// Those that are to be sent, by id.
     unsent: VecDeque<RequestId>,
     /// Those that the broker had no room for: they go before the others.
@@ -72,7 +73,7 @@ impl Session {
             link: Link::Down(now),
             session: 0,
             last_id: 0,
-            unanswered: FxHashMap::default(),
+            unanswered: NumberedQueue::default(),
             unsent: VecDeque::new(),
             turned_away: VecDeque::new(),
             room: None,
@@ -94,15 +95,15 @@ impl Session {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
-        self.unanswered.insert(id, Request { body, deadline });
+        self.unanswered.push(id.0, Request { body, deadline });
         self.unsent.push_back(id);
         id
     }
 
     /// Gives up all that is unanswered. The messages that tell the broker, if it knows of it.
     pub fn cancel_all(&mut self) -> Vec<FromClient> {
-        let mut ids: Vec<_> = std::mem::take(&mut self.unanswered).into_keys().collect();
-        ids.sort_unstable();
+        let ids: Vec<_> = self.ids();
+        self.unanswered = NumberedQueue::default();
         self.unsent.clear();
         self.turned_away.clear();
         self.deadlines.clear();
@@ -171,7 +172,7 @@ impl Session {
             let queue = if self.turned_away.is_empty() { &mut self.unsent } else { &mut self.turned_away };
             // What was answered or has expired since is not sent.
             let Some(&id) = queue.front() else { break };
-            let Some(request) = self.unanswered.get(&id) else {
+            let Some(request) = self.unanswered.get(id.0) else {
                 queue.pop_front();
                 continue;
             };
@@ -207,19 +208,17 @@ impl Session {
                     self.link = Link::Down(now);
                 }
                 self.given_up.clear();
-                let mut ids: Vec<_> = self.unanswered.keys().copied().collect();
-                ids.sort_unstable();
-                self.unsent = ids.into();
+                self.unsent = self.ids();
                 self.turned_away.clear();
             }
             ToClient::Busy(ids) => {
-                self.turned_away.extend(ids.into_iter().filter(|id| self.unanswered.contains_key(id)));
+                self.turned_away.extend(ids.into_iter().filter(|id| self.unanswered.get(id.0).is_some()));
                 self.room = Some(0);
             }
             ToClient::Room { requests } => self.room = Some(requests),
             ToClient::Replies(replies) => {
                 for reply in replies {
-                    match self.unanswered.remove(&reply.id) {
+                    match self.unanswered.take(reply.id.0) {
                         Some(request) => {
                             self.forget_deadline(reply.id, &request);
                             self.replies.push_back(reply);
@@ -259,9 +258,7 @@ impl Session {
             self.give_up(id, now);
         }
         if gone {
-            let mut ids: Vec<_> = self.unanswered.keys().copied().collect();
-            ids.sort_unstable();
-            for id in ids {
+            for id in self.ids::<Vec<_>>() {
                 self.give_up(id, now);
             }
         }
@@ -278,7 +275,7 @@ impl Session {
     }
 
     fn give_up(&mut self, id: RequestId, now: Instant) {
-        let Some(request) = self.unanswered.remove(&id) else { return };
+        let Some(request) = self.unanswered.take(id.0) else { return };
         self.forget_deadline(id, &request);
         self.given_up.insert(id);
         let failure = match self.link {
@@ -292,6 +289,11 @@ impl Session {
             }
         };
         self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
+    }
+
+    /// All that is unanswered.
+    fn ids<L: FromIterator<RequestId>>(&self) -> L {
+        self.unanswered.numbers().map(RequestId).collect()
     }
 
     fn forget_deadline(&mut self, id: RequestId, request: &Request) {

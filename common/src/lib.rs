@@ -7,6 +7,7 @@ pub mod compute;
 pub mod log;
 mod malformed;
 pub mod name;
+pub mod numbered;
 pub mod protocol;
 pub mod shutdown;
 pub mod socket;

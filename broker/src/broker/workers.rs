@@ -11,8 +11,8 @@ use super::{Broker, Flight, Load, Output, PoolKey, Request, RequestKey, State, W
 use crate::event::{Dropped, Event, join};
 use crate::liveness::{Due, Liveness};
 use crate::pending::Place;
-use crate::queue::NumberedQueue;
 use crate::runs::Runs;
+use giostra_common::numbered::NumberedQueue;
 
 impl Broker {
     /// A message came from a worker.

@@ -133,9 +133,8 @@ impl<'a> Reader<'a> {
     /// One that stands before the content of this variant.
     fn new(frames: &'a Frames, variant: &str) -> Option<Self> {
         let mut reader = Self { frame: &frames.envelope, rest: &frames.envelope };
-        let usual = frames.attachments.is_empty()
-            && read_map_len(&mut reader.rest).ok()? == 1
-            && reader.text()? == variant;
+        let usual =
+            frames.attachments.is_empty() && read_map_len(&mut reader.rest).ok()? == 1 && reader.text()? == variant;
         usual.then_some(reader)
     }
 

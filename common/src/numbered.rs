@@ -1,7 +1,7 @@
 //! A queue of numbered things from whose middle things may be taken.
 //!
-//! What is pending for a client, and what is in flight to a worker, is added in the order of its number and mostly taken
-//! from the front; but a cancelled request, or one answered out of turn, leaves from the middle. Its place stays empty
+//! What a client waits for, what is pending for it, what is in flight to a worker: all that is added in the order of its number
+//! and mostly taken from the front; but a cancelled request, or one answered out of turn, leaves from the middle. Its place stays empty
 //! until the front reaches it or more than half of the places are empty: each operation costs O(1), amortised, but for
 //! the binary search for what is not where it would be if no number were left out.
 
@@ -81,6 +81,11 @@ impl<T> NumberedQueue<T> {
         self.places.iter().filter_map(|(_, thing)| thing.as_ref())
     }
 
+    /// Their numbers, in order.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.places.iter().filter(|(_, thing)| thing.is_some()).map(|&(number, _)| number)
+    }
+
     fn find(&mut self, number: u64) -> Option<&mut Option<T>> {
         let place = self.position(number)?;
         Some(&mut self.places[place].1)
@@ -132,7 +137,7 @@ mod tests {
                 }
                 prop_assert_eq!(queue.get(argument), model.get(&argument));
                 prop_assert_eq!(queue.len(), model.len());
-                prop_assert!(queue.iter().eq(model.values()));
+                prop_assert!(queue.iter().eq(model.values()) && queue.numbers().eq(model.keys().copied()));
                 prop_assert!(queue.places.len() <= 2 * model.len() + SLACK);
             }
         }
