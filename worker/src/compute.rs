@@ -236,7 +236,8 @@ mod tests {
         }
         assert_eq!(compute("div -9223372036854775808 -1"), "9223372036854776000");
         assert!(
-            compute("nosuch 1").ends_with("offers add, div, echo, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub")
+            compute("nosuch 1")
+                .ends_with("offers add, div, echo, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub")
         );
     }
 
@@ -252,7 +253,16 @@ mod tests {
         let result = call(&large).unwrap();
         assert_eq!(result, large[1..]);
         assert_eq!(call(b"\x91\xc4\x02ab").unwrap(), b"\xc4\x02ab"[..]);
-        for wrong in [&b"\x90"[..], b"\x92\xc4\0\xc4\0", b"\x91\x07", b"\x91\xc4\x02abc", b"\x91\xc4\x02a", b"\x91", b"", b"\xc4\0"] {
+        for wrong in [
+            &b"\x90"[..],
+            b"\x92\xc4\0\xc4\0",
+            b"\x91\x07",
+            b"\x91\xc4\x02abc",
+            b"\x91\xc4\x02a",
+            b"\x91",
+            b"",
+            b"\xc4\0",
+        ] {
             assert_eq!(call(wrong).unwrap_err().to_string(), "invalid: echo takes 1 argument, bytes", "{wrong:?}");
         }
     }
