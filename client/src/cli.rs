@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod bench;
 mod drain;
 mod operations;
 mod prompt;
@@ -61,20 +62,29 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let _log = Log::to_stderr(LevelFilter::Warn)?;
     let shutdown = Shutdown::on_signals()?;
+    if let Command::Bench(options) = command {
+        // It has connections of its own.
+        return Ok(exit_code(bench::run(options, args, &shutdown)?));
+    }
     let mut client = Client::connect(Options {
         broker: args.broker.clone(),
         name: format!("giostra-{}-{}", command.name(), std::process::id()),
         pool: args.pool.clone(),
         broker_timeout: args.broker_timeout,
-        shutdown: Some(shutdown),
+        shutdown: Some(shutdown.clone()),
     })?;
     let well = match command {
         Command::Send(options) => send::run(&mut client, options, args)?,
         Command::Random(options) => random::run(&mut client, options, args)?,
-        Command::Prompt => prompt::run(&mut client, args)?,
+        Command::Prompt => prompt::run(&mut client, args, &shutdown)?,
         Command::Status => status::run(&mut client, args)?,
         Command::Drain(options) => drain::run(&mut client, options, args)?,
+        Command::Bench(options) => bench::run(options, args, &shutdown)?,
         Command::Audit(options) => return audit::run(options, args.json),
     };
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(well))
+}
+
+fn exit_code(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

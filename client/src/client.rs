@@ -1,5 +1,6 @@
 //! The socket and the clock of a client: see the crate's page.
 
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use giostra_common::protocol::{
@@ -104,14 +105,18 @@ pub struct Client {
 impl Client {
     /// Begins to connect. Does not wait: requests may be submitted at once, and are sent when the broker is there.
     pub fn connect(options: Options) -> Result<Self, Error> {
-        let context = Context::new();
-        let socket = connect(&context, &options)?;
+        Self::connect_in(&Context::new(), options)
+    }
+
+    /// The same in a context that several clients share, and with it libzmq's thread. It has room for about a thousand.
+    pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
+        let socket = connect(context, &options)?;
         let now = Instant::now();
         let session = Session::new(&options.pool, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
         Ok(Self {
             options,
-            context,
+            context: context.clone(),
             socket,
             connected: now,
             session,
@@ -156,6 +161,30 @@ impl Client {
     /// A reply that is here already.
     pub fn take_reply(&mut self) -> Option<Reply> {
         self.session.take_reply()
+    }
+
+    /// Sends and receives all that there is, without waiting: for whoever waits for several clients at once. The replies are
+    /// then to be had from [`Self::take_reply`].
+    ///
+    /// It is to be called after submitting, when [`Self::fd`] is readable, and at the instant that it returns, if any.
+    pub fn turn(&mut self) -> Result<Option<Instant>, Error> {
+        let now = Instant::now();
+        self.send(now)?;
+        loop {
+            let all = self.receive(now)?;
+            self.session.handle_timeout(now);
+            // The descriptor tells of what came since the socket was last found empty, and sending takes that notice away.
+            if !self.send(now)? && all {
+                break;
+            }
+        }
+        self.check()?;
+        self.wake(now)
+    }
+
+    /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be another one after each turn.
+    pub fn fd(&self) -> Result<RawFd, Error> {
+        Ok(self.socket.get_fd()?)
     }
 
     /// Submits a request and waits for its reply, leaving others' replies for later.
@@ -240,25 +269,37 @@ impl Client {
             if let Some(found) = take(&mut self.session) {
                 return Ok(Some(found));
             }
-            if let Some(reason) = self.session.take_refused() {
-                return Err(Error::Refused(reason));
-            }
-            if self.options.shutdown.as_ref().is_some_and(Shutdown::requested) {
-                return Err(Error::Interrupted);
-            }
+            self.check()?;
             if until.is_some_and(|until| until <= now) {
                 return Ok(None);
             }
-            let patience = self.patience(now);
-            let anew = self.connect_anew(now)?;
+            let wake = self.wake(now)?;
             let mut items = vec![self.socket.as_poll_item(zmq::POLLIN)];
             if let Some(shutdown) = &self.options.shutdown {
                 items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
             }
             now = Instant::now();
-            let wake = [until, patience, anew, self.session.poll_timeout()].into_iter().flatten().min();
+            let wake = [until, wake].into_iter().flatten().min();
             socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
         }
+    }
+
+    /// An error if the broker has refused something, or the process was asked to finish.
+    fn check(&mut self) -> Result<(), Error> {
+        if let Some(reason) = self.session.take_refused() {
+            return Err(Error::Refused(reason));
+        }
+        match &self.options.shutdown {
+            Some(shutdown) if shutdown.requested() => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks after the connection. When there will be something to do though nothing has come.
+    fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        let patience = self.patience(now);
+        let anew = self.connect_anew(now)?;
+        Ok([patience, anew, self.session.poll_timeout()].into_iter().flatten().min())
     }
 
     /// Says once that there is no broker if there has been none for a while, or else when that will be.
@@ -285,9 +326,10 @@ impl Client {
         Ok(Some(since.max(self.connected) + GIVEN_UP))
     }
 
-    fn receive(&mut self, now: Instant) -> Result<(), Error> {
+    /// Whether that was all there is.
+    fn receive(&mut self, now: Instant) -> Result<bool, Error> {
         for _ in 0..MESSAGES_A_TURN {
-            let Some(frames) = socket::receive(&self.socket)? else { break };
+            let Some(frames) = socket::receive(&self.socket)? else { return Ok(true) };
             match ToClient::decode(&frames) {
                 Ok(message) => {
                     let again = message == ToClient::HelloAgain;
@@ -307,14 +349,17 @@ impl Client {
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn send(&mut self, now: Instant) -> Result<(), Error> {
+    /// Whether there was something to send.
+    fn send(&mut self, now: Instant) -> Result<bool, Error> {
+        let mut sent = false;
         while let Some(message) = self.session.poll_send(now) {
             self.say(message)?;
+            sent = true;
         }
-        Ok(())
+        Ok(sent)
     }
 
     fn say(&mut self, message: FromClient) -> Result<(), Error> {

@@ -43,7 +43,7 @@ fn errors_explain_and_the_worker_lives_on() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     for (line, explanation) in [
         ("send div 1 0", "failed: division by zero"),
-        ("send nosuch 1 2", "unknown operation 'nosuch'; this pool offers add, div, fib"),
+        ("send nosuch 1 2", "unknown operation 'nosuch'; this pool offers add, div, echo, fib"),
         ("send add 1", "add takes 2 arguments, not 1"),
     ] {
         let finished = system.run(&line.split(' ').collect::<Vec<_>>())?;

@@ -17,7 +17,7 @@ Examples:
   giostra-worker --threads 8 --window 8                  long computations: hold only what is being computed
   giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
 
-Operations: add sub mul div pow gcd (two numbers), sqrt is_prime primes fib sleep (one).
+Operations: add sub mul div pow gcd (two numbers), sqrt is_prime primes fib sleep (one); echo (bytes).
 One's own operations: see the library giostra-worker.
 
 Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.

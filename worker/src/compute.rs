@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use giostra_common::Bytes;
 use giostra_common::compute::Value;
 use giostra_common::protocol::{Failure, code};
 
@@ -34,6 +35,7 @@ pub fn operations() -> Operations {
         .with("primes", |arguments: Vec<Value>| primes(&arguments))
         .with("fib", |arguments: Vec<Value>| fib(&arguments))
         .with("sleep", |arguments: Vec<Value>| sleep(&arguments))
+        .with_encoded("echo", echo)
         .max_bytes(MAX_REQUEST)
 }
 
@@ -125,6 +127,17 @@ fn sleep(arguments: &[Value]) -> Result<Value, Failure> {
             Ok(arguments[0].clone())
         }
         [seconds] => Err(invalid(format!("sleep: from 0 to {MAX_SLEEP} seconds, not {seconds}"))),
+    }
+}
+
+/// Its one argument, bytes, as it came: a slice of the request, also if that is large.
+fn echo(arguments: Bytes) -> Result<Bytes, Failure> {
+    let mut rest = &arguments[..];
+    let one = rmp::decode::read_array_len(&mut rest).is_ok_and(|count| count == 1);
+    let argument = arguments.slice_ref(rest);
+    match rmp::decode::read_bin_len(&mut rest) {
+        Ok(bytes) if one && rest.len() == bytes as usize => Ok(argument),
+        _ => Err(invalid("echo takes 1 argument, bytes".into())),
     }
 }
 
@@ -223,7 +236,34 @@ mod tests {
         }
         assert_eq!(compute("div -9223372036854775808 -1"), "9223372036854776000");
         assert!(
-            compute("nosuch 1").ends_with("offers add, div, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub")
+            compute("nosuch 1")
+                .ends_with("offers add, div, echo, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub")
         );
+    }
+
+    #[test]
+    fn echo_returns_its_bytes_however_many_without_a_copy() {
+        let call = |arguments: &[u8]| {
+            let mut body = rmp_serde::to_vec(&("echo", 0)).unwrap();
+            body.pop();
+            body.extend_from_slice(arguments);
+            operations().compute(&Bytes::from(body))
+        };
+        let large: Vec<u8> = [&[0x91, 0xc6, 0, 16, 0, 0][..], &vec![7; 1 << 20]].concat();
+        let result = call(&large).unwrap();
+        assert_eq!(result, large[1..]);
+        assert_eq!(call(b"\x91\xc4\x02ab").unwrap(), b"\xc4\x02ab"[..]);
+        for wrong in [
+            &b"\x90"[..],
+            b"\x92\xc4\0\xc4\0",
+            b"\x91\x07",
+            b"\x91\xc4\x02abc",
+            b"\x91\xc4\x02a",
+            b"\x91",
+            b"",
+            b"\xc4\0",
+        ] {
+            assert_eq!(call(wrong).unwrap_err().to_string(), "invalid: echo takes 1 argument, bytes", "{wrong:?}");
+        }
     }
 }

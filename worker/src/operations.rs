@@ -13,10 +13,16 @@ pub trait Service: Send + Sync + 'static {
     fn operations(&self) -> Vec<String>;
 
     /// Computes the result of a request. May be called by several threads at once; a panic becomes an error reply.
-    fn compute(&self, body: &[u8]) -> Result<Bytes, Failure>;
+    fn compute(&self, body: &Bytes) -> Result<Bytes, Failure>;
 }
 
-type Operation = Box<dyn Fn(&[u8]) -> Result<Bytes, Failure> + Send + Sync>;
+/// How an operation wants its arguments.
+enum Operation {
+    /// When it decodes them, which may take many times their bytes.
+    Decoded(Box<dyn Fn(&[u8]) -> Result<Bytes, Failure> + Send + Sync>),
+    /// When it takes them as they are.
+    Encoded(Box<dyn Fn(Bytes) -> Result<Bytes, Failure> + Send + Sync>),
+}
 
 /// A [`Service`] of functions, called by name.
 pub struct Operations {
@@ -36,7 +42,8 @@ impl Operations {
         Self::default()
     }
 
-    /// Answers requests of more than so many bytes with an error: decoded, they may take many times as much memory.
+    /// Answers requests of more than so many bytes with an error: decoded, they may take many times as much memory. Those that
+    /// are not decoded ([`Self::with_encoded`]) may be larger.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
@@ -58,7 +65,19 @@ impl Operations {
                 .map(Bytes::from)
                 .map_err(|error| Failure::new(code::FAILED, format!("{named}: the result can't be encoded: {error}")))
         };
-        self.table.insert(name.into(), Box::new(operation));
+        self.table.insert(name.into(), Operation::Decoded(Box::new(operation)));
+        self
+    }
+
+    /// Adds an operation on its arguments as they are encoded, whose result is encoded, too. Its arguments, or a part of them,
+    /// may be the result without a copy: see [`Bytes::slice`].
+    #[must_use]
+    pub fn with_encoded(
+        mut self,
+        name: &str,
+        f: impl Fn(Bytes) -> Result<Bytes, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.table.insert(name.into(), Operation::Encoded(Box::new(f)));
         self
     }
 }
@@ -68,18 +87,22 @@ impl Service for Operations {
         self.table.keys().cloned().collect()
     }
 
-    fn compute(&self, body: &[u8]) -> Result<Bytes, Failure> {
+    fn compute(&self, body: &Bytes) -> Result<Bytes, Failure> {
+        let call = split(body).map(|(name, arguments)| (name, arguments, self.table.get(name)));
+        if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
+            return operation(body.slice_ref(arguments));
+        }
         if body.len() > self.max_bytes {
             let (bytes, most) = (body.len(), self.max_bytes);
             return Err(invalid(format!("the request has {bytes} bytes; this pool takes {most} at most")));
         }
-        let (name, arguments) = split(body).ok_or_else(|| invalid("a request is [operation, arguments]".into()))?;
-        match self.table.get(name) {
-            Some(operation) => operation(arguments),
-            None => {
+        match call {
+            Some((_, arguments, Some(Operation::Decoded(operation)))) => operation(arguments),
+            Some((name, ..)) => {
                 let offered: Vec<_> = self.table.keys().map(String::as_str).collect();
                 Err(invalid(format!("unknown operation '{name}'; this pool offers {}", offered.join(", "))))
             }
+            None => Err(invalid("a request is [operation, arguments]".into())),
         }
     }
 }
@@ -106,7 +129,7 @@ mod tests {
             .with("shout", |(text,): (String,)| Ok(text.to_uppercase()))
             .with("fail", |(): ()| Err::<(), _>("on purpose".into()))
             .max_bytes(100);
-        let call = |body: &[u8]| operations.compute(body);
+        let call = |body: &[u8]| operations.compute(&Bytes::copy_from_slice(body));
         let body = |name: &str, arguments: &[&str]| rmp_serde::to_vec(&(name, arguments)).unwrap();
 
         assert_eq!(call(&body("shout", &["ciao"])).unwrap(), rmp_serde::to_vec("CIAO").unwrap());
@@ -121,5 +144,16 @@ mod tests {
         assert_eq!(long.to_string(), "invalid: the request has 110 bytes; this pool takes 100 at most");
         let failed = call(&rmp_serde::to_vec(&("fail", ())).unwrap()).unwrap_err();
         assert_eq!(failed.to_string(), "failed: on purpose");
+    }
+
+    #[test]
+    fn what_is_not_decoded_is_not_copied_and_may_be_large() {
+        let operations = Operations::new().with_encoded("same", Ok).max_bytes(10);
+        let body = Bytes::from(rmp_serde::to_vec(&("same", "x".repeat(1000))).unwrap());
+        let result = operations.compute(&body).unwrap();
+        assert_eq!(result.as_ptr_range().end, body.as_ptr_range().end);
+        assert_eq!(result, body.slice(6..));
+        let other = Bytes::from(rmp_serde::to_vec(&("other", "x".repeat(1000))).unwrap());
+        assert!(operations.compute(&other).unwrap_err().to_string().contains("takes 10 at most"));
     }
 }

@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use giostra_common::args::positive_duration;
 use giostra_common::compute::Value;
 use giostra_common::name;
-use giostra_common::protocol::DEFAULT_POOL;
+use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
+
+use super::bench::MIN_SIZE;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,10 +17,24 @@ Examples:
   giostra send div 7 2 --timeout 500ms
   giostra random 3000 --seed 1
   giostra random 1000000 --json | jq .rate
+  giostra bench                           ten seconds of additions: how many a second, and how long each takes
+  giostra bench --clients 64 --window 1 --size 1024 --duration 3s
   giostra status
   giostra drain worker-2                  returns when it has finished what it has
   giostra audit log                       what the broker's log proves
   giostra                                 the prompt
+
+Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  giostra bench                                         ten seconds, 4096 requests at a time
+  giostra bench 1000000 --json | jq .rate
+  giostra bench --window 1 --duration 3s --json | jq '.latency_us.p50'
+  giostra bench --clients 64 --window 1                 64 connections, each with one request at a time
+  giostra bench --size 1048576 --window 16              bodies of 1 MiB
+
+A request is the addition of two large whole numbers, 24 bytes, or with --size an echo. Every result is checked.
 
 Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
 
@@ -80,6 +96,8 @@ pub enum Command {
     Send(Send),
     /// Send random additions, subtractions, multiplications and divisions, and check the results
     Random(Random),
+    /// Measure how many requests a second are answered, and how long each takes
+    Bench(Bench),
     /// Ask for commands: random, an operation, status, help, exit
     Prompt,
     /// Show the workers, their state and their share
@@ -95,6 +113,7 @@ impl Command {
         match self {
             Self::Send(_) => "send",
             Self::Random(_) => "random",
+            Self::Bench(_) => "bench",
             Self::Prompt => "prompt",
             Self::Status => "status",
             Self::Drain(_) => "drain",
@@ -133,6 +152,59 @@ pub struct Random {
     /// Wait first until so many workers are registered
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
+}
+
+/// A load to measure.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = BENCH_EXAMPLES)]
+pub struct Bench {
+    /// How many requests in all [default: as many as are answered in the time]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests: Option<u64>,
+
+    /// Requests of each client that may be unanswered at a time
+    #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=MAX_BENCH_WINDOW), value_name = "N")]
+    pub window: u32,
+
+    /// Clients, each with a connection of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_BENCH_CLIENTS), value_name = "N")]
+    pub clients: u32,
+
+    /// Send so many bytes as each request, and expect them back, instead of an addition
+    #[arg(long, value_parser = size, value_name = "BYTES")]
+    pub size: Option<usize>,
+
+    /// For how long to ask [default: 10s without REQUESTS, else as long as they take]
+    #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
+    pub duration: Option<Duration>,
+
+    /// Requests to be answered before the clock starts
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub warm_up: u64,
+}
+
+impl Bench {
+    /// For how long to ask, if there is a limit.
+    pub fn length(&self) -> Option<Duration> {
+        self.duration.or_else(|| self.requests.is_none().then_some(BENCH_LENGTH))
+    }
+}
+
+/// How long a bench takes if nothing is said.
+const BENCH_LENGTH: Duration = Duration::from_secs(10);
+
+/// The most clients of one bench: libzmq's context has room for 1023 sockets.
+const MAX_BENCH_CLIENTS: i64 = 1000;
+
+/// The largest window of a bench.
+const MAX_BENCH_WINDOW: i64 = 100_000_000;
+
+/// The size of a request.
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ MIN_SIZE..=MAX_MESSAGE_BYTES) => Ok(size),
+        _ => Err(format!("a number of bytes from {MIN_SIZE} to {MAX_MESSAGE_BYTES}")),
+    }
 }
 
 /// A worker that is to leave.

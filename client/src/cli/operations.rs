@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 /// The operations of the ready worker, for completion.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "add",
     "sub",
     "mul",
@@ -18,6 +18,7 @@ pub const NAMES: [&str; 15] = [
     "primes",
     "fib",
     "sleep",
+    "echo",
     "somma",
     "sottrazione",
     "moltiplicazione",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use giostra_client::{Client, Error};
+use giostra_common::shutdown::Shutdown;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -15,13 +16,14 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
 use super::args::{Args, Command, Random, Send};
-use super::{audit, drain, operations, random, send, status};
+use super::{audit, bench, drain, operations, random, send, status};
 
-const COMMANDS: [&str; 6] = ["random", "send", "status", "drain", "help", "exit"];
+const COMMANDS: [&str; 7] = ["random", "send", "bench", "status", "drain", "help", "exit"];
 
 const HELP: &str = "\
   random [COUNT]       random additions, subtractions, multiplications and divisions, checked
   OP NUMBER..          add sub mul div pow gcd take two numbers, sqrt is_prime primes fib sleep one
+  bench [REQUESTS]     requests a second, and how long each takes
   status               the workers, their state and their share
   drain WORKER         let it finish what it has, and give it no more
   help                 this
@@ -39,7 +41,7 @@ struct Asked {
 }
 
 /// Asks and does until the input ends. Well if it was ended by the user.
-pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
     let mut line = Line::new()?;
     line.set_helper(Some(Words));
     let history = history_file();
@@ -56,7 +58,7 @@ pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
                     continue;
                 }
                 line.add_history_entry(&text)?;
-                if !obey(&mut line, client, args, words)? {
+                if !obey(&mut line, client, args, shutdown, words)? {
                     break;
                 }
             }
@@ -75,7 +77,13 @@ pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
 }
 
 /// Whether to go on.
-fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String>) -> anyhow::Result<bool> {
+fn obey(
+    line: &mut Line,
+    client: &mut Client,
+    args: &Args,
+    shutdown: &Shutdown,
+    mut words: Vec<String>,
+) -> anyhow::Result<bool> {
     match words[0].as_str() {
         "exit" | "quit" => return Ok(false),
         "help" | "?" => {
@@ -100,6 +108,7 @@ fn obey(line: &mut Line, client: &mut Client, args: &Args, mut words: Vec<String
     let done = match Asked::try_parse_from(&words) {
         Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
         Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
+        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, args, shutdown),
         Ok(Asked { command: Command::Status }) => status::run(client, args),
         Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
         Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json).map(|_| true),

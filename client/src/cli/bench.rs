@@ -1,0 +1,52 @@
+//! `giostra bench`: how many requests a second, and how long each takes, against a broker that is running.
+//!
+//! All clients live in one thread over one libzmq context, and as little as possible is done for each request: the client shares
+//! the machine with what it measures. The load is in `bench/load.rs`, what is asked in `bench/work.rs`, the outcome in
+//! `bench/outcome.rs`.
+
+mod load;
+mod outcome;
+mod work;
+
+use std::io::{Write, stdout};
+
+use giostra_client::Error;
+use giostra_common::shutdown::Shutdown;
+
+use super::args::{Args, Bench};
+use super::send::explain;
+use load::{Load, Span};
+use outcome::Outcome;
+pub use work::MIN_SIZE;
+use work::Work;
+
+/// Whether every request was answered, and every result was right.
+pub fn run(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    let work = bench.size.map_or_else(Work::add, Work::echo);
+    let mut load = Load::connect(bench, args, shutdown)?;
+    if !args.json {
+        let (clients, window) = (bench.clients, bench.window);
+        writeln!(stdout(), "{clients} clients, {window} requests of each at a time, {work}")?;
+    }
+    let mut outcome = Outcome::default();
+    let mut ended = load.run(&work, Span { requests: bench.warm_up, length: None }, &mut outcome);
+    if ended.is_ok() && outcome.all_well() {
+        outcome = Outcome::default();
+        let span = Span { requests: bench.requests.unwrap_or(u64::MAX), length: bench.length() };
+        ended = load.run(&work, span, &mut outcome);
+    }
+    if let Err(Error::Interrupted) = &ended {
+        load.cancel_all()?;
+    }
+    outcome.duplicated = load.duplicated();
+    if let Some(failure) = &outcome.first_failure {
+        eprintln!("giostra: the first failure: {}", explain(failure, args));
+    }
+    if args.json {
+        writeln!(stdout(), "{}", outcome.json(bench, &work))?;
+    } else {
+        writeln!(stdout(), "{outcome}")?;
+    }
+    ended?;
+    Ok(outcome.all_well())
+}
