@@ -89,13 +89,14 @@ impl Pending {
     }
 
     fn pop_fresh(&mut self) -> Option<RequestKey> {
-        let client = self.turns.pop_front()?;
-        let queue = self.fresh.get_mut(&client)?;
+        let client = self.turns.front()?;
+        let queue = self.fresh.get_mut(client)?;
         let request = queue.pop();
         if queue.is_empty() {
-            self.fresh.remove(&client);
-        } else {
-            self.turns.push_back(client);
+            self.fresh.remove(client);
+            self.turns.pop_front();
+        } else if self.turns.len() > 1 {
+            self.turns.rotate_left(1);
         }
         request
     }

@@ -82,7 +82,8 @@ impl<W: Copy + PartialEq> Ring<W> {
             Rotation::Available => self.seats.len(),
         };
         for passed in 0..asked {
-            let seat = (self.next + passed) % self.seats.len();
+            let place = self.next + passed;
+            let seat = if place < self.seats.len() { place } else { place - self.seats.len() };
             let worker = self.seats[seat];
             if has_room(worker) {
                 self.next = seat + 1;

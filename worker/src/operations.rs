@@ -1,8 +1,9 @@
 //! Operations by name: bytes in, bytes out.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use giostra_common::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use giostra_common::protocol::{Failure, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,10 +20,12 @@ pub trait Service: Send + Sync + 'static {
 /// How an operation wants its arguments.
 enum Operation {
     /// When it decodes them, which may take many times their bytes.
-    Decoded(Box<dyn Fn(&[u8]) -> Result<Bytes, Failure> + Send + Sync>),
+    Decoded(Function<[u8]>),
     /// When it takes them as they are.
-    Encoded(Box<dyn Fn(Bytes) -> Result<Bytes, Failure> + Send + Sync>),
+    Encoded(Function<Bytes>),
 }
+
+type Function<A> = Box<dyn Fn(&A) -> Result<Bytes, Failure> + Send + Sync>;
 
 /// A [`Service`] of functions, called by name.
 pub struct Operations {
@@ -60,9 +63,7 @@ impl Operations {
         let operation = move |arguments: &[u8]| {
             let arguments = rmp_serde::from_slice(arguments)
                 .map_err(|error| invalid(format!("{named}: wrong arguments: {error}")))?;
-            let result = f(arguments)?;
-            rmp_serde::to_vec(&result)
-                .map(Bytes::from)
+            encode(&f(arguments)?)
                 .map_err(|error| Failure::new(code::FAILED, format!("{named}: the result can't be encoded: {error}")))
         };
         self.table.insert(name.into(), Operation::Decoded(Box::new(operation)));
@@ -75,7 +76,7 @@ impl Operations {
     pub fn with_encoded(
         mut self,
         name: &str,
-        f: impl Fn(Bytes) -> Result<Bytes, Failure> + Send + Sync + 'static,
+        f: impl Fn(&Bytes) -> Result<Bytes, Failure> + Send + Sync + 'static,
     ) -> Self {
         self.table.insert(name.into(), Operation::Encoded(Box::new(f)));
         self
@@ -90,7 +91,7 @@ impl Service for Operations {
     fn compute(&self, body: &Bytes) -> Result<Bytes, Failure> {
         let call = split(body).map(|(name, arguments)| (name, arguments, self.table.get(name)));
         if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
-            return operation(body.slice_ref(arguments));
+            return operation(&body.slice_ref(arguments));
         }
         if body.len() > self.max_bytes {
             let (bytes, most) = (body.len(), self.max_bytes);
@@ -105,6 +106,20 @@ impl Service for Operations {
             None => Err(invalid("a request is [operation, arguments]".into())),
         }
     }
+}
+
+thread_local! {
+    /// Where this thread's results are encoded, one behind the other: an allocation for hundreds of small ones.
+    static RESULTS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(16 << 10));
+}
+
+fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
+    RESULTS.with_borrow_mut(|results| {
+        // Left by one whose encoding failed or panicked.
+        results.clear();
+        rmp_serde::encode::write(&mut results.writer(), result)?;
+        Ok(results.split().freeze())
+    })
 }
 
 /// The name and the encoded arguments of `[name, arguments]`.
@@ -148,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_not_decoded_is_not_copied_and_may_be_large() {
-        let operations = Operations::new().with_encoded("same", Ok).max_bytes(10);
+        let operations = Operations::new().with_encoded("same", |arguments| Ok(arguments.clone())).max_bytes(10);
         let body = Bytes::from(rmp_serde::to_vec(&("same", "x".repeat(1000))).unwrap());
         let result = operations.compute(&body).unwrap();
         assert_eq!(result.as_ptr_range().end, body.as_ptr_range().end);

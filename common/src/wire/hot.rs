@@ -7,7 +7,7 @@
 //! every message of the mutation tests.
 
 use bytes::Bytes;
-use rmp::decode::{read_array_len, read_bin_len, read_int, read_map_len, read_str_from_slice};
+use rmp::decode::{read_array_len, read_bin_len, read_int, read_str_from_slice};
 use rmp::encode::{write_array_len, write_bin, write_str, write_uint};
 
 use super::{ATTACH_FROM, Frames};
@@ -27,11 +27,11 @@ pub(super) trait Hot: Sized {
 
 impl Hot for FromClient {
     fn read(frames: &Frames) -> Option<Self> {
-        let mut reader = Reader::new(frames, "Submit")?;
-        reader.array(4)?;
+        let mut reader = Reader::new(frames)?;
+        reader.literal(b"\x81\xa6Submit\x94")?;
         let (session, pool, timeout_ms) = (reader.uint()?, reader.text()?.into(), reader.uint()?);
         let requests = reader.list(|reader| {
-            reader.array(2)?;
+            reader.literal(b"\x92")?;
             Some((RequestId(reader.uint()?), reader.body()?))
         })?;
         reader.end(Self::Submit { session, pool, timeout_ms, requests })
@@ -39,10 +39,10 @@ impl Hot for FromClient {
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
         let Self::Submit { session, pool, timeout_ms, requests } = self else { return false };
-        let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| &body[..]) else { return false };
-        writer.variant("Submit").array(4).uint(*session).text(pool).uint(*timeout_ms).array(requests.len());
+        let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| body.len()) else { return false };
+        writer.literal(b"\x81\xa6Submit\x94").uint(*session).text(pool).uint(*timeout_ms).list(requests.len());
         for (id, body) in requests {
-            writer.array(2).uint(id.0).body(body);
+            writer.literal(b"\x92").uint(id.0).body(body);
         }
         true
     }
@@ -50,9 +50,10 @@ impl Hot for FromClient {
 
 impl Hot for ToWorker {
     fn read(frames: &Frames) -> Option<Self> {
-        let mut reader = Reader::new(frames, "Dispatch")?;
+        let mut reader = Reader::new(frames)?;
+        reader.literal(b"\x81\xa8Dispatch")?;
         let requests = reader.list(|reader| {
-            reader.array(2)?;
+            reader.literal(b"\x92")?;
             Some((Ticket(reader.uint()?), reader.body()?))
         })?;
         reader.end(Self::Dispatch(requests))
@@ -60,10 +61,10 @@ impl Hot for ToWorker {
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
         let Self::Dispatch(requests) = self else { return false };
-        let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| &body[..]) else { return false };
-        writer.variant("Dispatch").array(requests.len());
+        let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| body.len()) else { return false };
+        writer.literal(b"\x81\xa8Dispatch").list(requests.len());
         for (ticket, body) in requests {
-            writer.array(2).uint(ticket.0).body(body);
+            writer.literal(b"\x92").uint(ticket.0).body(body);
         }
         true
     }
@@ -71,9 +72,10 @@ impl Hot for ToWorker {
 
 impl Hot for FromWorker {
     fn read(frames: &Frames) -> Option<Self> {
-        let mut reader = Reader::new(frames, "Replies")?;
+        let mut reader = Reader::new(frames)?;
+        reader.literal(b"\x81\xa7Replies")?;
         let replies = reader.list(|reader| {
-            reader.array(2)?;
+            reader.literal(b"\x92")?;
             Some((Ticket(reader.uint()?), reader.outcome()?))
         })?;
         reader.end(Self::Replies(replies))
@@ -81,10 +83,10 @@ impl Hot for FromWorker {
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
         let Self::Replies(replies) = self else { return false };
-        let Some(mut writer) = Writer::new(envelope, replies, |(_, outcome)| body_of(outcome)) else { return false };
-        writer.variant("Replies").array(replies.len());
+        let Some(mut writer) = Writer::new(envelope, replies, |(_, outcome)| body_len(outcome)) else { return false };
+        writer.literal(b"\x81\xa7Replies").list(replies.len());
         for (ticket, outcome) in replies {
-            writer.array(2).uint(ticket.0).outcome(outcome);
+            writer.literal(b"\x92").uint(ticket.0).outcome(outcome);
         }
         true
     }
@@ -92,11 +94,12 @@ impl Hot for FromWorker {
 
 impl Hot for ToClient {
     fn read(frames: &Frames) -> Option<Self> {
-        let mut reader = Reader::new(frames, "Replies")?;
+        let mut reader = Reader::new(frames)?;
+        reader.literal(b"\x81\xa7Replies")?;
         let replies = reader.list(|reader| {
-            reader.array(3)?;
+            reader.literal(b"\x93")?;
             let (id, outcome) = (RequestId(reader.uint()?), reader.outcome()?);
-            reader.array(4)?;
+            reader.literal(b"\x94")?;
             let (worker, attempts) = (Label::from(reader.text()?), reader.uint()?.try_into().ok()?);
             let trace = Trace { worker, attempts, waited_us: reader.uint()?, took_us: reader.uint()? };
             Some(Reply { id, outcome, trace })
@@ -106,40 +109,41 @@ impl Hot for ToClient {
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
         let Self::Replies(replies) = self else { return false };
-        let Some(mut writer) = Writer::new(envelope, replies, |reply| body_of(&reply.outcome)) else { return false };
-        writer.variant("Replies").array(replies.len());
+        let Some(mut writer) = Writer::new(envelope, replies, |reply| body_len(&reply.outcome)) else { return false };
+        writer.literal(b"\x81\xa7Replies").list(replies.len());
         for Reply { id, outcome, trace } in replies {
-            writer.array(3).uint(id.0).outcome(outcome);
-            writer.array(4).text(&trace.worker).uint(trace.attempts.into()).uint(trace.waited_us).uint(trace.took_us);
+            writer.literal(b"\x93").uint(id.0).outcome(outcome);
+            writer.literal(b"\x94").text(&trace.worker).uint(trace.attempts.into());
+            writer.uint(trace.waited_us).uint(trace.took_us);
         }
         true
     }
 }
 
-fn body_of(outcome: &Outcome) -> &[u8] {
+fn body_len(outcome: &Outcome) -> usize {
     match outcome {
-        Outcome::Ok(body) => body,
-        Outcome::Error(_) => &[],
+        Outcome::Ok(body) => body.len(),
+        Outcome::Error(_) => 0,
     }
 }
 
 /// Takes values off the front of an envelope. `None`: it is not the usual form.
+///
+/// The forms that small messages consist of are read here, the others by `rmp`.
 struct Reader<'a> {
     frame: &'a Bytes,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// One that stands before the content of this variant.
-    fn new(frames: &'a Frames, variant: &str) -> Option<Self> {
-        let mut reader = Self { frame: &frames.envelope, rest: &frames.envelope };
-        let usual =
-            frames.attachments.is_empty() && read_map_len(&mut reader.rest).ok()? == 1 && reader.text()? == variant;
-        usual.then_some(reader)
+    fn new(frames: &'a Frames) -> Option<Self> {
+        frames.attachments.is_empty().then_some(Self { frame: &frames.envelope, rest: &frames.envelope })
     }
 
-    fn array(&mut self, len: u32) -> Option<()> {
-        (read_array_len(&mut self.rest).ok()? == len).then_some(())
+    /// Passes what has to stand here. In MessagePack `81` begins a map of one, `92` an array of two, `a7` a text of seven bytes.
+    fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(bytes)?;
+        Some(())
     }
 
     fn list<T>(&mut self, mut member: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
@@ -156,7 +160,15 @@ impl<'a> Reader<'a> {
     }
 
     fn uint(&mut self) -> Option<u64> {
-        read_int(&mut self.rest).ok()
+        let (number, rest) = match *self.rest {
+            [a @ 0..=0x7f, ref rest @ ..] => (u32::from(a), rest),
+            [0xcc, a, ref rest @ ..] => (u32::from(a), rest),
+            [0xcd, a, b, ref rest @ ..] => (u32::from_be_bytes([0, 0, a, b]), rest),
+            [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]), rest),
+            _ => return read_int(&mut self.rest).ok(),
+        };
+        self.rest = rest;
+        Some(number.into())
     }
 
     fn text(&mut self) -> Option<&'a str> {
@@ -166,24 +178,24 @@ impl<'a> Reader<'a> {
     }
 
     fn body(&mut self) -> Option<Bytes> {
-        let len = read_bin_len(&mut self.rest).ok()? as usize;
-        let (body, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(self.frame.slice_ref(body))
+        let len = match *self.rest {
+            [0xc4, len, ref rest @ ..] => {
+                self.rest = rest;
+                len.into()
+            }
+            _ => read_bin_len(&mut self.rest).ok()? as usize,
+        };
+        let begin = self.frame.len() - self.rest.len();
+        self.rest = self.rest.get(len..)?;
+        Some(self.frame.slice(begin..begin + len))
     }
 
     fn outcome(&mut self) -> Option<Outcome> {
-        if read_map_len(&mut self.rest).ok()? != 1 {
-            return None;
+        if self.literal(b"\x81\xa2Ok").is_some() {
+            return self.body().map(Outcome::Ok);
         }
-        match self.text()? {
-            "Ok" => self.body().map(Outcome::Ok),
-            "Error" => {
-                self.array(2)?;
-                Some(Outcome::Error(Failure { code: self.text()?.into(), message: self.text()?.into() }))
-            }
-            _ => None,
-        }
+        self.literal(b"\x81\xa5Error\x92")?;
+        Some(Outcome::Error(Failure { code: self.text()?.into(), message: self.text()?.into() }))
     }
 
     fn end<T>(self, message: T) -> Option<T> {
@@ -191,66 +203,76 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes values, one after the other; the short forms by hand, the others by `rmp`, which can't fail on a Vec.
+/// Writes values, one after the other: the forms that small messages consist of by hand, the others by `rmp`, which can't fail on
+/// a Vec.
 struct Writer<'a>(&'a mut Vec<u8>);
+
+/// The bytes of a member of a list besides its body, as a rule.
+const BESIDES_BODY: usize = 32;
 
 impl<'a> Writer<'a> {
     /// One for a message with these members, unless one of them has a body that is to be attached.
-    fn new<T>(envelope: &'a mut Vec<u8>, members: &[T], body: impl Fn(&T) -> &[u8]) -> Option<Self> {
-        members.iter().all(|member| body(member).len() < ATTACH_FROM).then_some(Self(envelope))
-    }
-
-    fn variant(&mut self, name: &str) -> &mut Self {
-        self.0.push(0x81);
-        self.text(name)
-    }
-
-    fn array(&mut self, len: usize) -> &mut Self {
-        match len {
-            0..=15 => self.0.push(0x90 | len as u8),
-            _ => drop(write_array_len(self.0, len as u32)),
+    fn new<T>(envelope: &'a mut Vec<u8>, members: &[T], body_len: impl Fn(&T) -> usize) -> Option<Self> {
+        let (mut longest, mut bytes) = (0, 0);
+        for len in members.iter().map(body_len) {
+            longest = longest.max(len);
+            bytes += len + BESIDES_BODY;
         }
+        if longest >= ATTACH_FROM {
+            return None;
+        }
+        envelope.reserve(bytes);
+        Some(Self(envelope))
+    }
+
+    fn literal(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn list(&mut self, len: usize) -> &mut Self {
+        drop(write_array_len(self.0, len as u32));
         self
     }
 
     fn uint(&mut self, number: u64) -> &mut Self {
         let [_, _, _, _, a, b, c, d] = number.to_be_bytes();
         match number {
-            0..=0x7f => self.0.push(d),
-            0x80..=0xff => self.0.extend_from_slice(&[0xcc, d]),
-            0x100..=0xffff => self.0.extend_from_slice(&[0xcd, c, d]),
-            0x1_0000..=0xffff_ffff => self.0.extend_from_slice(&[0xce, a, b, c, d]),
-            _ => drop(write_uint(self.0, number)),
+            0..=0x7f => self.literal(&[d]),
+            0x80..=0xff => self.literal(&[0xcc, d]),
+            0x100..=0xffff => self.literal(&[0xcd, c, d]),
+            0x1_0000..=0xffff_ffff => self.literal(&[0xce, a, b, c, d]),
+            _ => {
+                drop(write_uint(self.0, number));
+                self
+            }
         }
-        self
     }
 
     fn text(&mut self, text: &str) -> &mut Self {
         match text.len() {
-            0..=31 => {
-                self.0.push(0xa0 | text.len() as u8);
-                self.0.extend_from_slice(text.as_bytes());
+            len @ 0..=31 => self.literal(&[0xa0 | len as u8]).literal(text.as_bytes()),
+            _ => {
+                drop(write_str(self.0, text));
+                self
             }
-            _ => drop(write_str(self.0, text)),
         }
-        self
     }
 
     fn body(&mut self, body: &[u8]) -> &mut Self {
         match body.len() {
-            0..=0xff => {
-                self.0.extend_from_slice(&[0xc4, body.len() as u8]);
-                self.0.extend_from_slice(body);
+            len @ 0..=0xff => self.literal(&[0xc4, len as u8]).literal(body),
+            _ => {
+                drop(write_bin(self.0, body));
+                self
             }
-            _ => drop(write_bin(self.0, body)),
         }
-        self
     }
 
     fn outcome(&mut self, outcome: &Outcome) -> &mut Self {
         match outcome {
-            Outcome::Ok(body) => self.variant("Ok").body(body),
-            Outcome::Error(Failure { code, message }) => self.variant("Error").array(2).text(code).text(message),
+            Outcome::Ok(body) => self.literal(b"\x81\xa2Ok").body(body),
+            Outcome::Error(Failure { code, message }) => self.literal(b"\x81\xa5Error\x92").text(code).text(message),
         }
     }
 }
