@@ -100,10 +100,11 @@ fn what_lies_behind_a_long_request_is_computed_by_whoever_is_idle() -> Result<()
 
 #[test]
 fn four_threads_sleep_four_times_as_much() -> Result<()> {
-    let system = Setup::workers(1).worker(&["--threads", "4"]).start()?;
-    let mut client = connect(&system)?;
-    // All in one message, and then one by one.
+    let mut system = Setup::workers(1).worker(&["--threads", "4"]).start()?;
+    // All in one message, and then one by one; each after many short ones.
     for pause in [0, 50] {
+        system.random(&["20000"])?;
+        let mut client = connect(&system)?;
         let began = Instant::now();
         for _ in 0..4 {
             client.submit(sleeping(2.0).to_body())?;

@@ -35,6 +35,8 @@
 mod patrol;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -152,7 +154,7 @@ impl<D> Board<D> {
             self.pace = pace;
         }
         let overdue = self.done_since.is_some_and(|since| now.saturating_duration_since(since) > LONG);
-        let send = !self.done.is_empty() && (overdue || self.queue.is_empty() || self.idle > 0);
+        let send = !self.done.is_empty() && (overdue || self.queue.is_empty());
         if send || self.queue.is_empty() {
             let stay = if self.queue.is_empty() { Stay::UntilCalled } else { Stay::Glance };
             match self.sit(stay) {
@@ -165,7 +167,7 @@ impl<D> Board<D> {
             calls.alarm |= self.guarded;
             return (Step::Sleep, calls);
         }
-        let little = self.pace.saturating_mul(self.queue.len() as u32) < SHORT;
+        let little = self.little();
         let share = if little { self.queue.len() } else { self.queue.len().div_ceil(self.threads) };
         hand.take(&mut self.queue, share, now);
         self.chunks += 1;
@@ -202,9 +204,11 @@ impl<D> Board<D> {
         self.ticking
     }
 
-    /// Adds requests to the queue. For whoever sits at the desk.
-    pub fn assign(&mut self, requests: Vec<Request>) {
+    /// Adds requests to the queue. For whoever sits at the desk, who looks at the board when he has heard all that is there.
+    pub fn assign(&mut self, requests: Vec<Request>) -> Calls {
         self.queue.extend(requests);
+        let thread = self.queue.len() > 1 && !self.little() && self.call();
+        Calls { thread, ..Calls::default() }
     }
 
     /// Forgets all requests and results.
@@ -234,6 +238,11 @@ impl<D> Board<D> {
         self.visits += 1;
         self.done_since = None;
         Some(Visit { desk, done: std::mem::take(&mut self.done), stay })
+    }
+
+    /// Whether what waits is no more than one thread does before another has woken up.
+    fn little(&self) -> bool {
+        self.pace.saturating_mul(self.queue.len() as u32) < SHORT
     }
 
     /// Whether there is somebody to be called.

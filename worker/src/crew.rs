@@ -62,7 +62,8 @@ pub fn work<S: Service>(session: Session, threads: usize, service: S, waker: Wak
 impl Crew {
     /// Adds requests to the queue. For the session.
     pub fn assign(&self, requests: Vec<Request>) {
-        self.lock().assign(requests);
+        let calls = self.lock().assign(requests);
+        self.make(calls);
     }
 
     /// Forgets all requests and results. For the session.

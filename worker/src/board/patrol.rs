@@ -44,15 +44,17 @@ impl<D> Board<D> {
     /// What the watchman does next: he has slept for a tick, or has been at the desk and put it back.
     pub fn patrol(&mut self, hands: &Hands, watch: &mut Watch, now: Instant) -> (Duty<D>, Calls) {
         let mut calls = Calls::default();
+        let mut swept = false;
         if now.saturating_duration_since(watch.swept) >= TICK {
-            let active = self.sweep(hands) || self.chunks != watch.chunks;
-            watch.quiet = if active { 0 } else { watch.quiet + 1 };
+            swept = self.sweep(hands);
+            watch.quiet = if swept || self.chunks != watch.chunks { 0 } else { watch.quiet + 1 };
             (watch.swept, watch.chunks) = (now, self.chunks);
         }
         // Nobody has sat there since the last look; or it is he who did.
         let standing = self.desk.is_some() && self.visits == watch.visits;
         watch.visits = self.visits;
-        if standing {
+        // Somebody may have been at one request for all that time.
+        if standing || swept {
             self.pace = self.pace.max(TICK);
         }
 
