@@ -1,151 +1,212 @@
-//! The threads that compute, and the queue between them and the one that talks to the broker.
+//! The threads: those that compute, and the watchman. Each looks at the board, does what it says, and looks again.
 //!
-//! Requests wait in one queue for whichever thread is free; results wait in one list until they are collected, and the
-//! alarm rings. A result never waits for the request behind it.
-//!
-//! When the broker no longer wants what it handed out, [`Crew::discard`] begins a new generation: what waits is dropped
-//! at once, and what is being computed is thrown away when it is done.
+//! What that is, and why nobody sleeps for ever, is [`crate::board`]'s; what is said at the desk, [`crate::session`]'s.
 
 use std::any::Any;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{io, thread};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, MAX_MESSAGE_BYTES, Outcome, Ticket};
+use giostra_common::protocol::{Failure, MAX_MESSAGE_BYTES, Outcome};
 use giostra_common::wake::Waker;
 
 use crate::Service;
+use crate::board::{Board, Calls, Duty, Load, Step, TICK, Visit, Watch};
+use crate::hand::{Hands, Request};
+use crate::session::{Error, Next, Session};
 
-/// The computing threads. They end when the crew is dropped, each after what it is computing; nobody waits for them.
+/// All threads of a worker. Those that compute end with it, each after what it is computing; nobody waits for them.
 pub struct Crew {
-    shared: Arc<Shared>,
-}
-
-/// What a crew is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests being computed.
-    pub computing: u32,
-    /// Requests waiting for a thread.
-    pub waiting: u32,
-    /// For how long the oldest of those being computed has been computing.
-    pub oldest: Duration,
-}
-
-struct Shared {
-    state: Mutex<State>,
+    board: Mutex<Board<Box<Session>>>,
+    hands: Hands,
+    /// Where idle threads sleep.
     work: Condvar,
+    /// Where the watchman sleeps.
+    rest: Condvar,
+    /// Wakes whoever sleeps at the desk.
     waker: Waker,
+    /// Why all is over, if it is.
+    end: Mutex<Option<End>>,
 }
 
-#[derive(Default)]
-struct State {
-    generation: u64,
-    waiting: VecDeque<(Ticket, Bytes)>,
-    done: Vec<(Ticket, Outcome)>,
-    /// For each thread: since when it has been computing.
-    computing: Vec<Option<Instant>>,
-    idle: usize,
-    dismissed: bool,
+/// Why all is over; the outer error is a panic of ours.
+type End = thread::Result<Result<(), Error>>;
+
+/// The board, under its lock.
+type Seen<'a> = MutexGuard<'a, Board<Box<Session>>>;
+
+/// Works on `threads` threads until the session ends. The caller is the watchman.
+pub fn work<S: Service>(session: Session, threads: usize, service: S, waker: Waker) -> Result<(), Error> {
+    let crew = Arc::new(Crew {
+        board: Mutex::new(Board::new(Box::new(session), threads)),
+        hands: Hands::new(threads),
+        work: Condvar::new(),
+        rest: Condvar::new(),
+        waker,
+        end: Mutex::new(None),
+    });
+    let service = Arc::new(service);
+    let started = (0..threads).try_for_each(|number| Crew::start(&crew, number, &service));
+    if let Err(error) = started {
+        crew.close(&mut crew.lock(), Ok(Err(error.into())));
+    }
+    crew.closing_at_a_panic(Crew::watch);
+    let desk = crew.lock().close();
+    drop(desk);
+    let end = lock(&crew.end).take();
+    end.expect("the board is closed with a reason").unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl Crew {
-    /// Starts `threads` threads; `waker` rings when there are results.
-    pub fn start<S: Service>(threads: usize, service: S, waker: Waker) -> io::Result<Self> {
-        let state = State { computing: vec![None; threads], ..State::default() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), waker });
-        let crew = Self { shared: Arc::clone(&shared) };
-        let service = Arc::new(service);
-        for number in 0..threads {
-            let (shared, service) = (Arc::clone(&shared), Arc::clone(&service));
-            thread::Builder::new().name(format!("compute-{number}")).spawn(move || shared.work(number, &*service))?;
-        }
-        Ok(crew)
+    /// Adds requests to the queue. For the session.
+    pub fn assign(&self, requests: Vec<Request>) {
+        let calls = self.lock().assign(requests);
+        self.make(calls);
     }
 
-    /// Adds requests to the queue.
-    pub fn assign(&self, requests: Vec<(Ticket, Bytes)>) {
-        let mut state = self.shared.lock();
-        let woken = state.idle.min(requests.len());
-        state.waiting.extend(requests);
-        drop(state);
-        for _ in 0..woken {
-            self.shared.work.notify_one();
-        }
-    }
-
-    /// Moves the results that have come up since the last time to the end of `done`.
-    pub fn collect(&self, done: &mut Vec<(Ticket, Outcome)>) {
-        done.append(&mut self.shared.lock().done);
-    }
-
-    /// Forgets all requests and results.
+    /// Forgets all requests and results. For the session.
     pub fn discard(&self) {
-        let mut state = self.shared.lock();
-        state.generation += 1;
-        state.waiting.clear();
-        state.done.clear();
+        self.lock().discard(&self.hands);
     }
 
-    /// What the crew is doing.
+    /// What the threads are doing.
     pub fn load(&self) -> Load {
-        let state = self.shared.lock();
-        let since = state.computing.iter().flatten().min();
-        Load {
-            computing: state.computing.iter().flatten().count() as u32,
-            waiting: state.waiting.len() as u32,
-            oldest: since.map_or(Duration::ZERO, Instant::elapsed),
+        self.lock().load(&self.hands, Instant::now())
+    }
+
+    fn start<S: Service>(crew: &Arc<Self>, number: usize, service: &Arc<S>) -> io::Result<()> {
+        let (crew, service) = (Arc::clone(crew), Arc::clone(service));
+        let work = move || crew.closing_at_a_panic(|crew| crew.compute(number, &*service));
+        thread::Builder::new().name(format!("compute-{number}")).spawn(work).map(drop)
+    }
+
+    fn compute<S: Service>(&self, number: usize, service: &S) {
+        let mut board = self.lock();
+        while !board.closed {
+            let (step, calls) = board.next(&mut self.hands.lock(number), Instant::now());
+            match step {
+                Step::Compute => {
+                    drop(board);
+                    self.make(calls);
+                    self.compute_hand(number, service);
+                    board = self.lock();
+                }
+                Step::Attend(visit) => {
+                    drop(board);
+                    self.make(calls);
+                    board = self.attend(visit);
+                }
+                Step::Sleep => {
+                    self.make(calls);
+                    while !board.closed && !board.answer_call() {
+                        board = self.work.wait(board).unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+            }
+        }
+    }
+
+    fn compute_hand<S: Service>(&self, number: usize, service: &S) {
+        let mut hand = self.hands.lock(number);
+        while let Some((ticket, body)) = hand.begin() {
+            drop(hand);
+            let outcome = outcome(service, &body);
+            drop(body);
+            hand = self.hands.lock(number);
+            hand.finish(ticket, outcome);
+        }
+    }
+
+    fn watch(&self) {
+        let mut watch = Watch::begin(Instant::now());
+        let mut board = self.tick(self.lock());
+        while !board.closed {
+            let (duty, calls) = board.patrol(&self.hands, &mut watch, Instant::now());
+            match duty {
+                Duty::Attend(visit) => {
+                    drop(board);
+                    self.make(calls);
+                    board = self.attend(visit);
+                }
+                Duty::Tick => {
+                    self.make(calls);
+                    board = self.tick(board);
+                }
+                Duty::Rest => {
+                    let resting = |board: &mut Board<_>| !board.closed && !board.ticking();
+                    board = self.rest.wait_while(board, resting).unwrap_or_else(PoisonError::into_inner);
+                    board = self.tick(board);
+                }
+            }
+        }
+    }
+
+    /// Sleeps for as long as it takes until it's worth looking again.
+    fn tick<'a>(&self, board: Seen<'a>) -> Seen<'a> {
+        let waited = self.rest.wait_timeout_while(board, TICK, |board| !board.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Does what is to be done at the desk, and puts it back.
+    fn attend(&self, Visit { mut desk, done, stay }: Visit<Box<Session>>) -> Seen<'_> {
+        let next = desk.turn(self, done, stay);
+        let mut board = self.lock();
+        board.leave(desk);
+        match next {
+            Ok(Next::GoOn) => {}
+            Ok(Next::Exit) => self.close(&mut board, Ok(Ok(()))),
+            Err(error) => self.close(&mut board, Ok(Err(error))),
+        }
+        board
+    }
+
+    /// Whoever panics may have the desk with him, and then nothing would ever come of the others' work.
+    fn closing_at_a_panic(&self, work: impl FnOnce(&Self)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            self.close(&mut self.lock(), Err(panic));
+        }
+    }
+
+    /// Ends everybody. The watchman takes what is on the board.
+    fn close(&self, board: &mut Seen<'_>, end: End) {
+        lock(&self.end).get_or_insert(end);
+        board.closed = true;
+        self.work.notify_all();
+        self.rest.notify_all();
+        self.waker.wake();
+    }
+
+    fn lock(&self) -> Seen<'_> {
+        lock(&self.board)
+    }
+
+    fn make(&self, calls: Calls) {
+        if calls.thread {
+            self.work.notify_one();
+        }
+        if calls.watchman {
+            self.rest.notify_one();
+        }
+        if calls.alarm {
+            self.waker.wake();
         }
     }
 }
 
-impl Drop for Crew {
-    fn drop(&mut self) {
-        self.shared.lock().dismissed = true;
-        self.shared.work.notify_all();
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing of ours panics while it holds a lock; operations run outside.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing of ours panics while it holds the lock; operations run outside it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn work<S: Service>(&self, number: usize, service: &S) {
-        let mut state = self.lock();
-        loop {
-            if state.dismissed {
-                return;
-            }
-            let Some((ticket, body)) = state.waiting.pop_front() else {
-                state.idle += 1;
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.idle -= 1;
-                continue;
-            };
-            state.computing[number] = Some(Instant::now());
-            let generation = state.generation;
-            drop(state);
-
-            let outcome = match catch_unwind(AssertUnwindSafe(|| service.compute(&body))) {
-                Ok(Ok(result)) => sendable(result),
-                Ok(Err(failure)) => Outcome::Error(failure.shortened()),
-                Err(panic) => {
-                    let failure = Failure::from(format!("the operation panicked: {}", message(&*panic)));
-                    Outcome::Error(failure.shortened())
-                }
-            };
-
-            state = self.lock();
-            state.computing[number] = None;
-            if state.generation == generation {
-                state.done.push((ticket, outcome));
-                self.waker.wake();
-            }
+fn outcome<S: Service>(service: &S, body: &[u8]) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| service.compute(body))) {
+        Ok(Ok(result)) => sendable(result),
+        Ok(Err(failure)) => Outcome::Error(failure.shortened()),
+        Err(panic) => {
+            let failure = Failure::from(format!("the operation panicked: {}", message(&*panic)));
+            Outcome::Error(failure.shortened())
         }
     }
 }

@@ -22,11 +22,13 @@
 //! A request's body is `[operation, arguments]` in MessagePack, its result any value: whatever `serde` can read and write.
 //! Who wants other bodies implements [`Service`].
 //!
-//! Requests are computed on threads of their own, pings are answered on another: a long computation never looks like death.
+//! However long a request is computed, pings are answered meanwhile: a long computation never looks like death.
 
 pub mod args;
+mod board;
 pub mod compute;
 mod crew;
+mod hand;
 mod operations;
 mod session;
 

@@ -1,7 +1,7 @@
 //! A worker's side of the conversation with the broker.
 //!
-//! One thread, which sleeps until the broker says something, a result is there, or the process is to finish. It never
-//! computes, so that it always answers pings.
+//! It is led by whoever has nothing to compute at the moment, and by somebody who never computes if all do, so that pings are always
+//! answered: [`crate::board`] says who. Here is what is said, and the socket.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 use giostra_common::Bytes;
 use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
+use giostra_common::socket;
+use giostra_common::wake::{self, Alarm};
 use giostra_common::wire::{Malformed, Message, portions};
-use giostra_common::{socket, wake};
 use thiserror::Error;
 use zmq::{Context, PollItem, Socket};
 
 use crate::Service;
-use crate::crew::Crew;
+use crate::board::Stay;
+use crate::crew::{self, Crew};
+use crate::hand::Reply;
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -92,22 +95,14 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         window: options.window,
     };
     let context = Context::new();
-    let hello = register.clone().encode().envelope;
-    let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let connect = || -> Result<Socket, Error> {
-        let broker = socket::dealer(&context, &hello, &hiccup, socket::LINGER)?;
-        broker
-            .connect(&options.broker)
-            .map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
-        Ok(broker)
-    };
-    let (waker, mut alarm) = wake::alarm()?;
-    let crew = Crew::start(options.threads.max(1), service, waker)?;
-    let mut session = Session {
-        options,
-        broker: connect()?,
+    let (waker, alarm) = wake::alarm()?;
+    let session = Session {
+        broker: connect(&context, &register, options)?,
+        context,
         connected: Instant::now(),
-        crew,
+        options: options.clone(),
+        shutdown: shutdown.clone(),
+        alarm,
         register,
         registered: false,
         unregistered_since: Instant::now(),
@@ -118,64 +113,36 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         attachments: Vec::new(),
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
-
-    loop {
-        let alarm_fd = alarm.fd();
-        let mut items = vec![session.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(alarm_fd, zmq::POLLIN)];
-        if session.leave_by.is_none() {
-            items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
-        }
-        let until = [session.leave_by, session.complain_at(), session.connect_anew_at()].into_iter().flatten().min();
-        socket::poll(&mut items, until.map(|until| until.saturating_duration_since(Instant::now())))?;
-        drop(items);
-
-        for _ in 0..MESSAGES_A_TURN {
-            let Some(frames) = socket::receive(&session.broker)? else { break };
-            let next = match ToWorker::decode(&frames) {
-                Ok(message) => session.hear(message)?,
-                Err(error) => session.hear_nonsense(&error)?,
-            };
-            if next == Next::Exit {
-                return Ok(());
-            }
-        }
-        alarm.clear();
-        session.send_results()?;
-        if shutdown.requested() && session.leave_by.is_none() && session.leave()? == Next::Exit {
-            return Ok(());
-        }
-        if session.leave_by.is_some_and(|by| Instant::now() >= by) {
-            let load = session.crew.load();
-            log::warn!(
-                "leaving {} requests unfinished after {:?}; the broker hands them to others",
-                load.computing + load.waiting,
-                options.grace
-            );
-            return Ok(());
-        }
-        if session.complain_at().is_some_and(|at| Instant::now() >= at) {
-            log::warn!("no broker at {}; still trying", options.broker);
-            session.complained = true;
-        }
-        if session.connect_anew_at().is_some_and(|at| Instant::now() >= at) {
-            session.broker = connect()?;
-            session.connected = Instant::now();
-        }
-    }
+    crew::work(session, options.threads.max(1), service, waker)
 }
 
+fn connect(context: &Context, register: &FromWorker, options: &Options) -> Result<Socket, Error> {
+    let hello = register.clone().encode().envelope;
+    let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
+    let broker = socket::dealer(context, &hello, &hiccup, socket::LINGER)?;
+    broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
+    Ok(broker)
+}
+
+/// Whether the conversation goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub enum Next {
+    /// When it does.
     GoOn,
+    /// When the worker is to end.
     Exit,
 }
 
-struct Session<'a> {
-    options: &'a Options,
+/// The conversation, and all it needs. One thread at a time has it.
+pub struct Session {
+    options: Options,
     broker: Socket,
+    context: Context,
+    shutdown: Shutdown,
+    /// Rings when somebody wants whoever sleeps here to look around.
+    alarm: Alarm,
     /// When the socket was made.
     connected: Instant,
-    crew: Crew,
     register: FromWorker,
     registered: bool,
     unregistered_since: Instant,
@@ -189,8 +156,70 @@ struct Session<'a> {
     attachments: Vec<Bytes>,
 }
 
-impl Session<'_> {
-    fn hear(&mut self, message: ToWorker) -> Result<Next, Error> {
+impl Session {
+    /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be computed goes to the crew.
+    pub fn turn(&mut self, crew: &Crew, done: Vec<Reply>, stay: Stay) -> Result<Next, Error> {
+        portions(done, |(_, outcome)| outcome.packed_len())
+            .try_for_each(|replies| self.send(FromWorker::Replies(replies)))?;
+        match stay {
+            Stay::Glance => {}
+            Stay::AtMost(limit) => self.sleep(Some(limit))?,
+            Stay::UntilCalled => self.sleep(None)?,
+        }
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(frames) = socket::receive(&self.broker)? else { break };
+            let next = match ToWorker::decode(&frames) {
+                Ok(message) => self.hear(crew, message)?,
+                Err(error) => self.hear_nonsense(crew, &error)?,
+            };
+            if next == Next::Exit {
+                return Ok(Next::Exit);
+            }
+        }
+        if self.shutdown.requested() && self.leave_by.is_none() && self.leave(crew)? == Next::Exit {
+            return Ok(Next::Exit);
+        }
+        self.look_at_the_clock(crew)
+    }
+
+    /// Until a message is there, the alarm rings, the process is to finish, or something is due. After the alarm, the crew's board is to be
+    /// looked at.
+    fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
+        let mut items = vec![self.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(self.alarm.fd(), zmq::POLLIN)];
+        if self.leave_by.is_none() {
+            items.push(PollItem::from_fd(self.shutdown.fd(), zmq::POLLIN));
+        }
+        let due = [self.leave_by, self.complain_at(), self.connect_anew_at()].into_iter().flatten().min();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        socket::poll(&mut items, [due, limit].into_iter().flatten().min())?;
+        drop(items);
+        self.alarm.clear();
+        Ok(())
+    }
+
+    fn look_at_the_clock(&mut self, crew: &Crew) -> Result<Next, Error> {
+        let due = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
+        if due(self.leave_by) {
+            let load = crew.load();
+            log::warn!(
+                "leaving {} requests unfinished after {:?}; the broker hands them to others",
+                load.computing + load.waiting,
+                self.options.grace
+            );
+            return Ok(Next::Exit);
+        }
+        if due(self.complain_at()) {
+            log::warn!("no broker at {}; still trying", self.options.broker);
+            self.complained = true;
+        }
+        if due(self.connect_anew_at()) {
+            self.broker = connect(&self.context, &self.register, &self.options)?;
+            self.connected = Instant::now();
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn hear(&mut self, crew: &Crew, message: ToWorker) -> Result<Next, Error> {
         match message {
             ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, .. } => {
                 self.registered = true;
@@ -198,9 +227,9 @@ impl Session<'_> {
                 let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
             }
-            ToWorker::Dispatch(requests) => self.crew.assign(requests),
+            ToWorker::Dispatch(requests) => crew.assign(requests),
             ToWorker::Ping { sequence } => {
-                let load = self.crew.load();
+                let load = crew.load();
                 self.send(FromWorker::Pong {
                     sequence,
                     computing: load.computing,
@@ -210,12 +239,12 @@ impl Session<'_> {
             }
             ToWorker::RegisterAgain => {
                 log::warn!("the broker has dropped this worker; registering again");
-                return self.start_over(true);
+                return self.start_over(crew, true);
             }
             ToWorker::Hiccup => {
                 log::warn!("the connection to the broker broke; reconnecting");
                 // libzmq registers at the next connection, before anything else.
-                return self.start_over(false);
+                return self.start_over(crew, false);
             }
             ToWorker::Goodbye => {
                 log::info!("left");
@@ -239,16 +268,16 @@ impl Session<'_> {
     }
 
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
-    fn hear_nonsense(&mut self, error: &Malformed) -> Result<Next, Error> {
+    fn hear_nonsense(&mut self, crew: &Crew, error: &Malformed) -> Result<Next, Error> {
         if !std::mem::replace(&mut self.puzzled, true) {
             log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
         }
-        if self.registered { self.start_over(true) } else { Ok(Next::GoOn) }
+        if self.registered { self.start_over(crew, true) } else { Ok(Next::GoOn) }
     }
 
     /// What was handed out under the last registration is no longer wanted.
-    fn start_over(&mut self, register: bool) -> Result<Next, Error> {
-        self.crew.discard();
+    fn start_over(&mut self, crew: &Crew, register: bool) -> Result<Next, Error> {
+        crew.discard();
         self.registered = false;
         self.unregistered_since = Instant::now();
         self.complained = false;
@@ -261,22 +290,15 @@ impl Session<'_> {
         Ok(Next::GoOn)
     }
 
-    fn leave(&mut self) -> Result<Next, Error> {
+    fn leave(&mut self, crew: &Crew) -> Result<Next, Error> {
         if !self.registered {
             return Ok(Next::Exit);
         }
-        let load = self.crew.load();
+        let load = crew.load();
         log::info!("leaving; {} requests to finish first", load.computing + load.waiting);
         self.leave_by = Some(Instant::now() + self.options.grace);
         self.send(FromWorker::Leave)?;
         Ok(Next::GoOn)
-    }
-
-    fn send_results(&mut self) -> Result<(), Error> {
-        let mut done = Vec::new();
-        self.crew.collect(&mut done);
-        portions(done, |(_, outcome)| outcome.packed_len())
-            .try_for_each(|replies| self.send(FromWorker::Replies(replies)))
     }
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {
