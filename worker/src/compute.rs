@@ -131,7 +131,7 @@ fn sleep(arguments: &[Value]) -> Result<Value, Failure> {
 }
 
 /// Its one argument, bytes, as it came: a slice of the request, also if that is large.
-fn echo(arguments: Bytes) -> Result<Bytes, Failure> {
+fn echo(arguments: &Bytes) -> Result<Bytes, Failure> {
     let mut rest = &arguments[..];
     let one = rmp::decode::read_array_len(&mut rest).is_ok_and(|count| count == 1);
     let argument = arguments.slice_ref(rest);

@@ -19,10 +19,12 @@ pub trait Service: Send + Sync + 'static {
 /// How an operation wants its arguments.
 enum Operation {
     /// When it decodes them, which may take many times their bytes.
-    Decoded(Box<dyn Fn(&[u8]) -> Result<Bytes, Failure> + Send + Sync>),
+    Decoded(Function<[u8]>),
     /// When it takes them as they are.
-    Encoded(Box<dyn Fn(Bytes) -> Result<Bytes, Failure> + Send + Sync>),
+    Encoded(Function<Bytes>),
 }
+
+type Function<A> = Box<dyn Fn(&A) -> Result<Bytes, Failure> + Send + Sync>;
 
 /// A [`Service`] of functions, called by name.
 pub struct Operations {
@@ -75,7 +77,7 @@ impl Operations {
     pub fn with_encoded(
         mut self,
         name: &str,
-        f: impl Fn(Bytes) -> Result<Bytes, Failure> + Send + Sync + 'static,
+        f: impl Fn(&Bytes) -> Result<Bytes, Failure> + Send + Sync + 'static,
     ) -> Self {
         self.table.insert(name.into(), Operation::Encoded(Box::new(f)));
         self
@@ -90,7 +92,7 @@ impl Service for Operations {
     fn compute(&self, body: &Bytes) -> Result<Bytes, Failure> {
         let call = split(body).map(|(name, arguments)| (name, arguments, self.table.get(name)));
         if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
-            return operation(body.slice_ref(arguments));
+            return operation(&body.slice_ref(arguments));
         }
         if body.len() > self.max_bytes {
             let (bytes, most) = (body.len(), self.max_bytes);
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_not_decoded_is_not_copied_and_may_be_large() {
-        let operations = Operations::new().with_encoded("same", Ok).max_bytes(10);
+        let operations = Operations::new().with_encoded("same", |arguments| Ok(arguments.clone())).max_bytes(10);
         let body = Bytes::from(rmp_serde::to_vec(&("same", "x".repeat(1000))).unwrap());
         let result = operations.compute(&body).unwrap();
         assert_eq!(result.as_ptr_range().end, body.as_ptr_range().end);
