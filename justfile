@@ -178,6 +178,7 @@ endurance requests="50000000" workers="1000": build
 bench *args: build
     @ulimit -n "$(ulimit -Hn)" && cargo bench -p giostra-tests --bench performance -- {{ args }}
     cargo bench -p giostra-tests --bench memory
+    cargo bench -p giostra-broker --bench core
 
 # Check formatting, and clippy without warnings
 lint:

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use giostra_tests::performance::usage::cpu_of;
 use giostra_tests::performance::{Beside, Goal, Own, Report, Series, Unit};
 
+use super::note;
 use super::sides::{Giostra, Load, Reference, Round, WORKERS, side};
 
 /// For how long nothing happens, when that is measured.
@@ -21,13 +22,14 @@ enum Figure {
 /// One client with 4096 requests under way.
 pub fn window_4096(rounds: usize, report: &mut Report) -> Result<()> {
     let cpu = compare("W=4096", Load::default(), Figure::Rate, Goal::AtLeast(3.0), rounds, report)?;
-    report.own.push(Own {
+    let own = Own {
         what: "CPU of the broker for a request, W=4096".into(),
         unit: Unit::Micros,
         figure: cpu,
         beside: None,
         goal: Goal::AtMost(0.3),
-    });
+    };
+    note(report, own);
     Ok(())
 }
 
@@ -80,16 +82,17 @@ pub fn rest(_rounds: usize, report: &mut Report) -> Result<()> {
     let mut shares = Vec::new();
     for (process, before) in processes.into_iter().zip(before) {
         let used = cpu_of(process)?.saturating_sub(before);
-        shares.push(100.0 * used.as_secs_f64() / REST.as_secs_f64());
+        shares.push(Series::new(vec![100.0 * used.as_secs_f64() / REST.as_secs_f64()]).context("no figure")?);
     }
-    println!("    at rest for {REST:?}: broker {:.1} % of a core, zmq_proxy {:.1} %", shares[0], shares[1]);
-    report.own.extend(Series::new(vec![shares[0]]).map(|figure| Own {
-        what: format!("CPU of the broker at rest, over {REST:?}"),
+    println!("    zmq_proxy at rest: {}", shares[1].written(Unit::Percent));
+    let own = Own {
+        what: format!("CPU of the broker at rest, over {REST:?}, of a core"),
         unit: Unit::Percent,
-        figure,
+        figure: shares.swap_remove(0),
         beside: None,
         goal: Goal::AtMost(1.0),
-    }));
+    };
+    note(report, own);
     giostra.audit()
 }
 

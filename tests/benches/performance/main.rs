@@ -4,6 +4,9 @@
 //! exit status is 1 if a request was lost, answered wrongly or twice, or if the log does not prove the promises, whatever the figures.
 
 mod beside;
+mod crowd;
+mod failover;
+mod growth;
 mod sides;
 
 use std::fs;
@@ -14,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use giostra_tests::performance::machine::Machine;
-use giostra_tests::performance::{Report, plot, report};
+use giostra_tests::performance::{Own, Report, plot, report};
 
 /// Where the results go, from this package's folder on.
 const DOCUMENT: &str = "../docs/performance.md";
@@ -49,6 +52,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("1000 clients", beside::clients_1000),
     ("bodies", beside::bodies),
     ("rest", beside::rest),
+    ("log", growth::log),
+    ("workers", growth::workers),
+    ("pending", growth::pending),
+    ("memory", growth::memory),
+    ("killed", failover::killed),
+    ("frozen", failover::frozen),
+    ("restart", failover::restart),
 ];
 
 fn main() -> ExitCode {
@@ -78,6 +88,12 @@ fn run(args: &Args) -> Result<()> {
         write(&report, &machine, args.rounds)?;
     }
     Ok(())
+}
+
+/// Says and keeps a result.
+fn note(report: &mut Report, own: Own) {
+    println!("    {own}");
+    report.own.push(own);
 }
 
 /// Puts the tables and the plot where the documentation shows them.

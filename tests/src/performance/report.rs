@@ -1,6 +1,6 @@
 //! What was found: as lines while it runs, and as tables for the documentation.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use anyhow::{Context, Result};
 
@@ -100,6 +100,16 @@ impl Own {
     /// Whether the goal is reached.
     pub fn is_met(&self) -> bool {
         self.goal.is_met(self.ratio().unwrap_or(self.figure.median()))
+    }
+}
+
+impl fmt::Display for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.figure.written(self.unit))?;
+        if let (Some((name, series)), Some(ratio)) = (&self.beside, self.ratio()) {
+            write!(f, "; {name}: {}; ratio {ratio:.2}", series.written(self.unit))?;
+        }
+        Ok(())
     }
 }
 
