@@ -173,10 +173,12 @@ chaos seconds="30" seed="0" *args: build
 endurance requests="50000000" workers="1000": build
     @ulimit -n "$(ulimit -Hn)" && "{{ bin }}/endurance" {{ requests }} {{ workers }}
 
-# Measure the throughput beside the bare zmq_proxy, and the memory of pending requests
-bench: build
-    cargo bench -p giostra-tests --bench throughput
+# Measure: beside the bare zmq_proxy (some minutes; or SCENARIO.., --rounds N), the core alone, the memory of pending requests
+[no-exit-message]
+bench *args: build
+    @ulimit -n "$(ulimit -Hn)" && cargo bench -p giostra-tests --bench performance -- {{ args }}
     cargo bench -p giostra-tests --bench memory
+    cargo bench -p giostra-broker --bench core
 
 # Check formatting, and clippy without warnings
 lint:

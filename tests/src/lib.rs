@@ -2,6 +2,7 @@
 
 pub mod chaos;
 pub mod network;
+pub mod performance;
 pub mod process;
 pub mod system;
 pub mod trials;

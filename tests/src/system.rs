@@ -176,6 +176,11 @@ impl System {
         self.workers[number - 1].as_mut().expect("the worker was started")
     }
 
+    /// The process ids of the workers that were started and not killed.
+    pub fn worker_ids(&self) -> Vec<u32> {
+        self.workers.iter().flatten().map(Process::id).collect()
+    }
+
     /// `kill -9` to worker `number`.
     pub fn kill_worker(&mut self, number: usize) -> Result<()> {
         self.take_worker(number)?.kill()

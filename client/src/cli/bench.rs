@@ -25,8 +25,8 @@ pub fn run(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
     let work = bench.size.map_or_else(Work::add, Work::echo);
     let mut load = Load::connect(bench, args, shutdown)?;
     if !args.json {
-        let (clients, window) = (bench.clients, bench.window);
-        writeln!(stdout(), "{clients} clients, {window} requests of each at a time, {work}")?;
+        let clients = if bench.clients == 1 { "1 client".into() } else { format!("{} clients", bench.clients) };
+        writeln!(stdout(), "{clients}, each with {} requests at a time: {work}", bench.window)?;
     }
     let mut outcome = Outcome::default();
     let mut ended = load.run(&work, Span { requests: bench.warm_up, length: None }, &mut outcome);

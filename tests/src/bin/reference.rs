@@ -1,41 +1,79 @@
 //! What Giostra is measured against: libzmq's own `zmq_proxy` between a ROUTER and a DEALER, with echo workers.
 //!
-//! `reference proxy FRONTEND BACKEND`, `reference echo BACKEND`, `reference client FRONTEND COUNT WINDOW`: the client sends
-//! bodies of the size that `giostra random` sends, one message a request, with at most WINDOW unanswered, and prints the
-//! requests a second. It keeps no books at all: no in-flight table, no check of the results, no log.
+//! `reference proxy FRONTEND BACKEND`, `reference echo BACKEND`, `reference client FRONTEND ..`: the load of `giostra bench`, its
+//! clients waited for in the same way, one message a request. It keeps no books: no in-flight table, no numbers in the requests,
+//! no log. What it is spared besides: the bytes of a reply are sent again as a request, so that nothing is copied in the client.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use giostra_common::compute::{Call, Value};
-use zmq::{Context, DONTWAIT, SocketType};
+use anyhow::{Result, ensure};
+use clap::Parser;
+use giostra_common::args::positive_duration;
+use giostra_common::socket;
+use hdrhistogram::Histogram;
+use serde_json::json;
+use zmq::{Context, DONTWAIT, Message, PollItem, Socket, SocketType};
+
+/// How often one client is served again for what came meanwhile, before it is the others' turn.
+const TURNS: usize = 8;
+
+/// What the bare proxy's sides are.
+#[derive(Clone, Debug, Parser)]
+enum Args {
+    /// Between clients and workers
+    Proxy { frontend: String, backend: String },
+    /// A worker
+    Echo { backend: String },
+    /// The clients
+    Client(Load),
+}
+
+/// As for `giostra bench`.
+#[derive(Clone, Debug, clap::Args)]
+struct Load {
+    frontend: String,
+    /// Each of them with a connection of its own
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Requests of each client that may be unanswered at a time
+    #[arg(long, default_value_t = 4096)]
+    window: usize,
+    /// Bytes of a request
+    #[arg(long, default_value_t = 24)]
+    size: usize,
+    #[arg(long, default_value = "10s", value_parser = positive_duration)]
+    duration: Duration,
+    /// Requests to be answered before the clock starts
+    #[arg(long, default_value_t = 1000)]
+    warm_up: u64,
+}
 
 fn main() -> Result<()> {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let words: Vec<_> = args.iter().map(String::as_str).collect();
-    match words[..] {
-        ["proxy", frontend, backend] => proxy(frontend, backend),
-        ["echo", backend] => echo(backend),
-        ["client", frontend, count, window] => client(frontend, count.parse()?, window.parse()?),
-        _ => bail!("proxy FRONTEND BACKEND | echo BACKEND | client FRONTEND COUNT WINDOW"),
+    match Args::parse() {
+        Args::Proxy { frontend, backend } => proxy(&frontend, &backend),
+        Args::Echo { backend } => echo(&backend),
+        Args::Client(load) => client(&load),
     }
+}
+
+fn socket(context: &Context, kind: SocketType) -> Result<Socket> {
+    let socket = context.socket(kind)?;
+    socket.set_sndhwm(0)?;
+    socket.set_rcvhwm(0)?;
+    socket.set_backlog(4096)?;
+    socket.set_linger(0)?;
+    Ok(socket)
 }
 
 fn proxy(frontend: &str, backend: &str) -> Result<()> {
     let context = Context::new();
-    let clients = context.socket(SocketType::ROUTER)?;
-    let workers = context.socket(SocketType::DEALER)?;
-    for socket in [&clients, &workers] {
-        socket.set_sndhwm(0)?;
-        socket.set_rcvhwm(0)?;
-    }
+    let clients = socket(&context, SocketType::ROUTER)?;
+    let workers = socket(&context, SocketType::DEALER)?;
     clients.bind(frontend)?;
     workers.bind(backend)?;
-    eprintln!(
-        "listening {} {}",
-        clients.get_last_endpoint()?.unwrap_or_default(),
-        workers.get_last_endpoint()?.unwrap_or_default()
-    );
+    eprintln!("listening {} {}", socket::bound_endpoint(&clients)?, socket::bound_endpoint(&workers)?);
     zmq::proxy(&clients, &workers)?;
     Ok(())
 }
@@ -43,47 +81,141 @@ fn proxy(frontend: &str, backend: &str) -> Result<()> {
 /// A worker that returns what it gets, frame by frame.
 fn echo(backend: &str) -> Result<()> {
     let context = Context::new();
-    let socket = context.socket(SocketType::DEALER)?;
-    socket.set_sndhwm(0)?;
-    socket.set_rcvhwm(0)?;
+    let socket = socket(&context, SocketType::DEALER)?;
     socket.connect(backend)?;
     eprintln!("ready");
-    let mut frame = zmq::Message::new();
+    let mut frame = Message::new();
     loop {
         socket.recv(&mut frame, 0)?;
         let more = if frame.get_more() { zmq::SNDMORE } else { 0 };
-        socket.send(std::mem::replace(&mut frame, zmq::Message::new()), more)?;
+        socket.send(std::mem::replace(&mut frame, Message::new()), more)?;
     }
 }
 
-fn client(frontend: &str, count: u64, window: u64) -> Result<()> {
+fn client(load: &Load) -> Result<()> {
     let context = Context::new();
-    let socket = context.socket(SocketType::DEALER)?;
-    socket.set_sndhwm(0)?;
-    socket.set_rcvhwm(0)?;
-    socket.connect(frontend)?;
-    let body = Call { operation: "add".into(), arguments: vec![Value::Int(25), Value::Int(50)] }.to_body();
-    let mut frame = zmq::Message::new();
-    // The connection and all workers are warm before the clock starts.
-    for _ in 0..100 {
-        socket.send(&*body, 0)?;
+    let body: Vec<u8> = (0..load.size).map(|place| (place.wrapping_mul(0x9e37_79b9) >> 16) as u8).collect();
+    let mut clients = Vec::new();
+    let mut items = Vec::new();
+    for _ in 0..load.clients {
+        let socket = socket(&context, SocketType::DEALER)?;
+        socket.connect(&load.frontend)?;
+        items.push(PollItem::from_fd(socket.get_fd()?, zmq::POLLIN));
+        clients.push(Client { socket, asked: VecDeque::new(), spare: Vec::new(), ready: false });
     }
-    for _ in 0..100 {
-        socket.recv(&mut frame, 0)?;
-    }
-    let began = Instant::now();
-    let (mut sent, mut answered) = (0, 0);
-    while answered < count {
-        while sent < count && sent - answered < window {
-            socket.send(&*body, 0)?;
-            sent += 1;
-        }
-        socket.recv(&mut frame, 0)?;
-        answered += 1;
-        while answered < sent && socket.recv(&mut frame, DONTWAIT).is_ok() {
-            answered += 1;
-        }
-    }
-    println!("{}", count as f64 / began.elapsed().as_secs_f64());
+    let warm_up = load.warm_up.max(load.clients as u64);
+    Run::new(load, &body, warm_up, None)?.ask(&mut clients, &mut items)?;
+    let mut run = Run::new(load, &body, u64::MAX, Some(load.duration))?;
+    let took = run.ask(&mut clients, &mut items)?;
+    let micros = |percent: f64| run.latency_ns.value_at_percentile(percent) as f64 / 1000.0;
+    let summary = json!({
+        "sent": run.sent,
+        "answered": run.answered,
+        "seconds": took.as_secs_f64(),
+        "rate": run.answered as f64 / took.as_secs_f64(),
+        "latency_us": {"p50": micros(50.0), "p90": micros(90.0), "p99": micros(99.0), "p99.9": micros(99.9)},
+    });
+    writeln!(io::stdout(), "{summary}")?;
     Ok(())
+}
+
+struct Client {
+    socket: Socket,
+    /// When the unanswered requests were sent. Nothing tells them apart: the oldest is taken for the one that is answered.
+    asked: VecDeque<Instant>,
+    /// Replies, to be sent as requests.
+    spare: Vec<Message>,
+    ready: bool,
+}
+
+struct Run<'a> {
+    window: usize,
+    body: &'a [u8],
+    most: u64,
+    until: Option<Instant>,
+    sent: u64,
+    answered: u64,
+    latency_ns: Histogram<u64>,
+}
+
+impl<'a> Run<'a> {
+    fn new(load: &Load, body: &'a [u8], most: u64, length: Option<Duration>) -> Result<Self> {
+        let until = length.map(|length| Instant::now() + length);
+        let latency_ns = Histogram::new_with_bounds(100, 3600 * 1_000_000_000, 3)?;
+        Ok(Self { window: load.window, body, most, until, sent: 0, answered: 0, latency_ns })
+    }
+
+    /// Asks until the end and waits for all replies. How long that took.
+    fn ask(&mut self, clients: &mut [Client], items: &mut [PollItem<'_>]) -> Result<Duration> {
+        let began = Instant::now();
+        for client in &mut *clients {
+            client.submit(self, began)?;
+            client.ready = true;
+        }
+        loop {
+            for client in clients.iter_mut().filter(|client| client.ready) {
+                client.serve(self)?;
+            }
+            if self.answered == self.sent && !self.goes_on(Instant::now()) {
+                return Ok(began.elapsed());
+            }
+            let at_once = clients.iter().any(|client| client.ready);
+            socket::poll(items, at_once.then_some(Duration::ZERO))?;
+            for (client, item) in clients.iter_mut().zip(&*items) {
+                client.ready |= item.is_readable();
+            }
+        }
+    }
+
+    fn goes_on(&self, now: Instant) -> bool {
+        self.sent < self.most && self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl Client {
+    fn serve(&mut self, run: &mut Run<'_>) -> Result<()> {
+        self.ready = false;
+        for _ in 0..TURNS {
+            let received = self.receive(run)?;
+            let now = Instant::now();
+            for asked in self.asked.drain(..received) {
+                run.latency_ns.saturating_record(now.saturating_duration_since(asked).as_nanos() as u64);
+            }
+            if !self.submit(run, now)? {
+                return Ok(());
+            }
+        }
+        self.ready = true;
+        Ok(())
+    }
+
+    /// Takes all that has come. How much that was.
+    fn receive(&mut self, run: &mut Run<'_>) -> Result<usize> {
+        let mut received = 0;
+        loop {
+            let mut frame = Message::new();
+            match self.socket.recv(&mut frame, DONTWAIT) {
+                Ok(()) => {}
+                Err(zmq::Error::EAGAIN) => return Ok(received),
+                Err(error) => return Err(error.into()),
+            }
+            ensure!(*frame == *run.body, "a reply is not what was sent");
+            self.spare.push(frame);
+            received += 1;
+            run.answered += 1;
+        }
+    }
+
+    /// Fills the window. Whether anything was sent.
+    fn submit(&mut self, run: &mut Run<'_>, now: Instant) -> Result<bool> {
+        let mut submitted = false;
+        while self.asked.len() < run.window && run.goes_on(now) {
+            let frame = self.spare.pop().unwrap_or_else(|| Message::from(run.body));
+            self.socket.send(frame, DONTWAIT)?;
+            self.asked.push_back(now);
+            run.sent += 1;
+            submitted = true;
+        }
+        Ok(submitted)
+    }
 }

@@ -14,9 +14,8 @@ use crate::cli::args::Bench;
 /// Latencies are told apart from 100 ns on, up to a day.
 const LATENCY_NS: (u64, u64) = (100, 24 * 3600 * 1_000_000_000);
 
-/// The histogram's first row, in nanoseconds; each further one reaches half as far again as the one before.
-const FIRST_ROW: u64 = 1000;
-const ROW_FACTOR: f64 = 1.5;
+/// Where the histogram's rows end, in each power of ten from a microsecond on.
+const ROWS: [u64; 6] = [1000, 1500, 2000, 3000, 5000, 7000];
 
 /// The longest bar of the histogram, in characters.
 const BAR: usize = 40;
@@ -125,12 +124,18 @@ impl Outcome {
     }
 
     fn write_histogram(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> = self
-            .latency_ns
-            .iter_log(FIRST_ROW, ROW_FACTOR)
-            .map(|row| (row.value_iterated_to(), row.count_since_last_iteration()))
-            .skip_while(|&(_, count)| count == 0)
-            .collect();
+        let ends = (0..).flat_map(|power| ROWS.map(|end| end * 10_u64.pow(power)));
+        let (mut rows, mut from) = (Vec::new(), 0);
+        for end in ends {
+            let count = self.latency_ns.count_between(from, end);
+            if count > 0 || !rows.is_empty() {
+                rows.push((end, count));
+            }
+            from = self.latency_ns.next_non_equivalent(end);
+            if from > self.latency_ns.max() {
+                break;
+            }
+        }
         let most = rows.iter().map(|&(_, count)| count).max().unwrap_or(0).max(1);
         for (up_to, count) in rows {
             let bar = "#".repeat((count as f64 / most as f64 * BAR as f64).ceil() as usize);

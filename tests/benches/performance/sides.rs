@@ -1,0 +1,211 @@
+//! The two sides of a comparison, each with the same load: Giostra, and libzmq's `zmq_proxy` with echo workers.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use giostra_tests::performance::usage::{cpu_of, cpu_of_ended_children, peak_memory_of};
+use giostra_tests::performance::{Series, Side};
+use giostra_tests::process::{Process, wait_for};
+use giostra_tests::{Setup, System};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Workers of either side, with one thread each.
+pub const WORKERS: usize = 3;
+
+/// Log files so many and so large that none of a run's lines are rotated away, and the log can be audited whole.
+const WHOLE_LOG: [&str; 4] = ["--log-size", "256MiB", "--log-files", "100"];
+
+/// What clients do.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Connections.
+    pub clients: usize,
+    /// Requests of each that may be unanswered at a time.
+    pub window: usize,
+    /// Bytes of a request; `None`: an addition, which has as many as [`ADDITION`].
+    pub size: Option<usize>,
+    /// Requests before the clock starts.
+    pub warm_up: u64,
+    /// For how long requests are sent.
+    pub length: Duration,
+}
+
+/// Bytes of an addition's request.
+pub const ADDITION: usize = 24;
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { clients: 1, window: 4096, size: None, warm_up: 1000, length: Duration::from_millis(1500) }
+    }
+}
+
+/// What one run of a load showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// Requests a second.
+    pub rate: f64,
+    /// The median latency in microseconds.
+    pub p50: f64,
+    /// CPU time of the broker, or the proxy, for each request, in microseconds.
+    pub broker_cpu: f64,
+    /// The same of all processes.
+    pub all_cpu: f64,
+}
+
+/// One figure of all rounds.
+pub fn series(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Result<Series> {
+    Series::new(rounds.iter().map(figure).collect()).context("no figures")
+}
+
+/// The rounds of a side, compared by `figure`; `memory` is the peak of its broker or proxy.
+pub fn side(rounds: &[Round], figure: impl Fn(&Round) -> f64, memory: u64) -> Result<Side> {
+    Ok(Side {
+        figure: series(rounds, figure)?,
+        broker_cpu: series(rounds, |round| round.broker_cpu)?,
+        all_cpu: series(rounds, |round| round.all_cpu)?,
+        memory: memory as f64,
+    })
+}
+
+/// The CPU time of some processes before a load, and of the load's client, which ends with it.
+struct Before {
+    broker: u32,
+    workers: Vec<u32>,
+    cpu: [Duration; 3],
+}
+
+impl Before {
+    fn of(broker: u32, workers: Vec<u32>) -> Result<Self> {
+        let cpu = Self::cpu(broker, &workers)?;
+        Ok(Self { broker, workers, cpu })
+    }
+
+    fn cpu(broker: u32, workers: &[u32]) -> Result<[Duration; 3]> {
+        let workers: Vec<_> = workers.iter().map(|&worker| cpu_of(worker)).collect::<Result<_>>()?;
+        Ok([cpu_of(broker)?, workers.into_iter().sum(), cpu_of_ended_children()?])
+    }
+
+    /// What the client that has ended says, and what all have used for it.
+    fn round(self, load: &Load, summary: &Value) -> Result<Round> {
+        let after = Self::cpu(self.broker, &self.workers)?;
+        let number = |value: &Value, key: &str| value[key].as_f64().with_context(|| format!("no {key} in {summary}"));
+        let requests = number(summary, "answered")? + load.warm_up as f64;
+        let used = [0, 1, 2].map(|who| after[who].saturating_sub(self.cpu[who]).as_secs_f64() * 1e6 / requests);
+        Ok(Round {
+            rate: number(summary, "rate")?,
+            p50: number(&summary["latency_us"], "p50")?,
+            broker_cpu: used[0],
+            all_cpu: used.iter().sum(),
+        })
+    }
+}
+
+/// A broker, and workers that compute.
+pub struct Giostra {
+    /// Its processes.
+    pub system: System,
+}
+
+impl Giostra {
+    /// Starts it, the broker with these arguments besides the usual ones.
+    pub fn start(workers: usize, broker: &[&str]) -> Result<Self> {
+        let setup = Setup::workers(workers).broker(&WHOLE_LOG).broker(broker).worker(&["--log-level", "warn"]);
+        Ok(Self { system: setup.start()? })
+    }
+
+    /// The arguments of `giostra bench` for a load.
+    pub fn bench(load: &Load) -> Vec<String> {
+        let mut args = vec!["bench".to_string(), "--json".into()];
+        let mut add = |flag: &str, value: String| args.extend([flag.to_string(), value]);
+        add("--clients", load.clients.to_string());
+        add("--window", load.window.to_string());
+        add("--warm-up", load.warm_up.to_string());
+        add("--duration", format!("{}ms", load.length.as_millis()));
+        if let Some(size) = load.size {
+            add("--size", size.to_string());
+        }
+        args
+    }
+
+    /// Runs a load.
+    pub fn run(&mut self, load: &Load) -> Result<Round> {
+        let workers = self.system.worker_ids();
+        let before = Before::of(self.system.broker().id(), workers)?;
+        let args = Self::bench(load);
+        let summary = self.system.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?.all_well()?;
+        before.round(load, &summary)
+    }
+
+    /// The most memory that the broker had.
+    pub fn memory(&mut self) -> Result<u64> {
+        peak_memory_of(self.system.broker().id())
+    }
+
+    /// Proves the promises from the log of all that has run, and says so.
+    pub fn audit(&self) -> Result<()> {
+        let counts = self.system.audit()?.counts;
+        println!(
+            "    audit: proved, {} dispatches ({} of them again), {} replies",
+            counts.dispatched, counts.redispatched, counts.replies
+        );
+        Ok(())
+    }
+}
+
+/// `zmq_proxy` and echo workers.
+pub struct Reference {
+    folder: TempDir,
+    frontend: String,
+    proxy: Process,
+    workers: Vec<Process>,
+    clients: usize,
+}
+
+impl Reference {
+    /// Starts it.
+    pub fn start(workers: usize) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let any = "tcp://127.0.0.1:*";
+        let proxy = Process::start(folder.path(), "proxy", "reference", &["proxy", any, any])?;
+        let said = wait_for("the proxy listens", || Some(proxy.stderr()).filter(|said| said.ends_with('\n')))?;
+        let mut words = said.split_whitespace().skip(1).map(String::from);
+        let (frontend, backend) = (words.next().context("no frontend")?, words.next().context("no backend")?);
+        let mut echoes = Vec::new();
+        for number in 0..workers {
+            let echo = Process::start(folder.path(), &format!("echo-{number}"), "reference", &["echo", &backend])?;
+            wait_for("the worker is ready", || (!echo.stderr().is_empty()).then_some(()))?;
+            echoes.push(echo);
+        }
+        Ok(Self { folder, frontend, proxy, workers: echoes, clients: 0 })
+    }
+
+    /// The proxy's process.
+    pub fn proxy(&self) -> u32 {
+        self.proxy.id()
+    }
+
+    /// Runs a load.
+    pub fn run(&mut self, load: &Load) -> Result<Round> {
+        let before = Before::of(self.proxy.id(), self.workers.iter().map(Process::id).collect())?;
+        self.clients += 1;
+        let args = [
+            "client".to_string(),
+            self.frontend.clone(),
+            format!("--clients={}", load.clients),
+            format!("--window={}", load.window),
+            format!("--size={}", load.size.unwrap_or(ADDITION)),
+            format!("--warm-up={}", load.warm_up),
+            format!("--duration={}ms", load.length.as_millis()),
+        ];
+        let mut client = Process::start(self.folder.path(), &format!("client-{}", self.clients), "reference", &args)?;
+        let status = client.wait()?;
+        ensure!(status.success(), "the reference's client: {}", client.stderr());
+        before.round(load, &serde_json::from_str(&client.stdout())?)
+    }
+
+    /// The most memory that the proxy had.
+    pub fn memory(&self) -> Result<u64> {
+        peak_memory_of(self.proxy.id())
+    }
+}
