@@ -12,7 +12,7 @@ use bytes::Bytes;
 use zmq::{Context, DONTWAIT, Error, SNDMORE, Socket, SocketType};
 
 use crate::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
-use crate::wire::Frames;
+use crate::wire::{ATTACH_FROM, Frames};
 
 /// How long a closing socket goes on sending what was given to it.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -40,6 +40,10 @@ const HIGH_WATER_MARK: i32 = 1000;
 /// Messages that libzmq holds for one client. Few, since it counts no bytes, and one message may hold the replies of a whole
 /// turn: what is more waits in the broker, where its bytes are counted.
 const CLIENT_HIGH_WATER_MARK: i32 = 16;
+
+/// The most bytes that libzmq hands to TCP at once; messages beyond that it hands over by themselves. By default it is 8 KiB, less
+/// than the replies of one turn of a busy broker. Each connection has a buffer of this size, of which only what was used takes memory.
+const OUT_BATCH: i32 = 64 << 10;
 
 /// A peer of a ROUTER: libzmq's name for one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -168,6 +172,7 @@ fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_sndhwm(HIGH_WATER_MARK)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
     socket.set_backlog(4096)?;
+    set_bytes(socket, zmq_sys::ZMQ_OUT_BATCH_SIZE, &OUT_BATCH.to_ne_bytes())?;
     set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(UNACKNOWLEDGED).to_ne_bytes())
 }
 
@@ -234,10 +239,16 @@ fn receive_attachments(socket: &Socket, envelope: zmq::Message) -> zmq::Result<F
         receive_frame(socket, &mut frame, 0)?;
         more = frame.get_more();
         if attachments.len() < MAX_BATCH {
-            attachments.push(owned(frame));
+            attachments.push(taken(frame));
         }
     }
-    Ok(Frames { envelope: owned(envelope), attachments })
+    Ok(Frames { envelope: taken(envelope), attachments })
+}
+
+/// A frame that stays here for a while. A small one is copied: it may stand in a buffer of libzmq's with others, all of which
+/// would be kept as long as any of them.
+fn taken(message: zmq::Message) -> Bytes {
+    if message.len() < ATTACH_FROM { Bytes::copy_from_slice(&message) } else { owned(message) }
 }
 
 fn owned(message: zmq::Message) -> Bytes {

@@ -200,7 +200,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn outcome<S: Service>(service: &S, body: &[u8]) -> Outcome {
+fn outcome<S: Service>(service: &S, body: &Bytes) -> Outcome {
     match catch_unwind(AssertUnwindSafe(|| service.compute(body))) {
         Ok(Ok(result)) => sendable(result),
         Ok(Err(failure)) => Outcome::Error(failure.shortened()),
