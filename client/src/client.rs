@@ -139,10 +139,10 @@ impl Client {
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(Error::TooLarge(body.len()));
         }
-        let now = Instant::now();
-        let id = self.session.submit(body, timeout, now);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let id = self.session.submit(body, deadline);
         if self.session.unsent() >= BATCH {
-            self.send(now)?;
+            self.send(Instant::now())?;
         }
         Ok(id)
     }

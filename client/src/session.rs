@@ -87,11 +87,10 @@ impl Session {
         }
     }
 
-    /// Adds a request.
-    pub fn submit(&mut self, body: Bytes, timeout: Option<Duration>, now: Instant) -> RequestId {
+    /// Adds a request, which expires at its deadline.
+    pub fn submit(&mut self, body: Bytes, deadline: Option<Instant>) -> RequestId {
         self.last_id += 1;
         let id = RequestId(self.last_id);
-        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
@@ -357,7 +356,7 @@ mod tests {
     fn nothing_is_sent_before_the_welcome_and_many_travel_together() {
         let (mut session, now) = session();
         for _ in 0..BATCH + 1 {
-            session.submit(body(), None, now);
+            session.submit(body(), None);
         }
         assert_eq!(sent(&mut session, now), []);
         welcome(&mut session, now);
@@ -370,14 +369,14 @@ mod tests {
     fn what_is_unanswered_is_sent_again_after_a_hiccup_and_nothing_else() {
         let (mut session, now) = session();
         for _ in 0..3 {
-            session.submit(body(), None, now);
+            session.submit(body(), None);
         }
         welcome(&mut session, now);
         sent(&mut session, now);
         session.handle(reply(2), now);
         session.handle(ToClient::Hiccup, now);
         assert_eq!(sent(&mut session, now), []);
-        session.submit(body(), None, now);
+        session.submit(body(), None);
         welcome(&mut session, now);
         assert_eq!(sent(&mut session, now), [(0, vec![1, 3, 4])]);
     }
@@ -386,13 +385,13 @@ mod tests {
     fn what_the_broker_has_no_room_for_goes_first_when_there_is_room_and_no_more_than_that() {
         let (mut session, now) = session();
         for _ in 0..BATCH + 6 {
-            session.submit(body(), None, now);
+            session.submit(body(), None);
         }
         welcome(&mut session, now);
         sent(&mut session, now);
         session.handle(reply(2), now);
         session.handle(ToClient::Busy([1, 2, 3].map(RequestId).into()), now);
-        session.submit(body(), None, now);
+        session.submit(body(), None);
         assert_eq!(sent(&mut session, now), []);
         session.handle(ToClient::Busy(vec![RequestId(BATCH as u64 + 1)]), now);
         session.handle(ToClient::Room { requests: 2 }, now);
@@ -401,8 +400,8 @@ mod tests {
         assert_eq!(sent(&mut session, now), [(0, vec![BATCH as u64 + 1, BATCH as u64 + 7])]);
         // Room is counted from then on ..
         session.handle(ToClient::Room { requests: 1 }, now);
-        session.submit(body(), None, now);
-        session.submit(body(), None, now);
+        session.submit(body(), None);
+        session.submit(body(), None);
         assert_eq!(sent(&mut session, now).len(), 1);
         // .. but not over another connection.
         session.handle(ToClient::Hiccup, now);
@@ -414,7 +413,7 @@ mod tests {
     fn many_are_cancelled_in_messages_that_the_broker_accepts() {
         let (mut session, now) = session();
         for _ in 0..=MAX_BATCH {
-            session.submit(body(), None, now);
+            session.submit(body(), None);
         }
         welcome(&mut session, now);
         let sizes = session.cancel_all().into_iter().map(|message| match message {
@@ -427,7 +426,7 @@ mod tests {
     #[test]
     fn a_second_reply_is_counted_and_thrown_away() {
         let (mut session, now) = session();
-        session.submit(body(), None, now);
+        session.submit(body(), None);
         welcome(&mut session, now);
         sent(&mut session, now);
         session.handle(reply(1), now);
@@ -439,8 +438,8 @@ mod tests {
     #[test]
     fn a_missing_broker_and_a_passed_time_limit_are_different_errors() {
         let (mut session, start) = session();
-        session.submit(body(), Some(Duration::from_secs(2)), start);
-        session.submit(body(), None, start);
+        session.submit(body(), Some(start + Duration::from_secs(2)));
+        session.submit(body(), None);
         assert_eq!(session.poll_timeout(), Some(start + Duration::from_secs(2)));
         session.handle_timeout(start + Duration::from_secs(2));
         assert_eq!(failure(&mut session), (1, code::NO_BROKER.into()));
@@ -448,7 +447,7 @@ mod tests {
         assert_eq!(failure(&mut session), (2, code::NO_BROKER.into()));
 
         welcome(&mut session, start);
-        session.submit(body(), Some(Duration::from_secs(2)), start);
+        session.submit(body(), Some(start + Duration::from_secs(2)));
         let due = session.poll_timeout().unwrap();
         assert!(due > start + Duration::from_secs(2), "the broker is given time to say it");
         session.handle_timeout(due);
@@ -460,10 +459,10 @@ mod tests {
     #[test]
     fn a_time_limit_goes_on_running_while_there_is_no_broker() {
         let (mut session, start) = session();
-        session.submit(body(), Some(Duration::from_secs(100)), start);
-        session.submit(body(), Some(Duration::from_secs(100)), start + Duration::from_millis(500));
-        session.submit(body(), Some(Duration::from_secs(20)), start + Duration::from_millis(500));
-        session.submit(body(), None, start);
+        session.submit(body(), Some(start + Duration::from_secs(100)));
+        session.submit(body(), Some(start + Duration::from_millis(500) + Duration::from_secs(100)));
+        session.submit(body(), Some(start + Duration::from_millis(500) + Duration::from_secs(20)));
+        session.submit(body(), None);
         let now = start + Duration::from_secs(5);
         welcome(&mut session, now);
         assert_eq!(sent(&mut session, now), [(95_500, vec![1, 2]), (15_500, vec![3]), (0, vec![4])]);
@@ -472,11 +471,11 @@ mod tests {
     #[test]
     fn what_is_cancelled_is_neither_sent_nor_answered() {
         let (mut session, now) = session();
-        session.submit(body(), None, now);
+        session.submit(body(), None);
         assert_eq!(session.cancel_all(), []);
         welcome(&mut session, now);
         assert_eq!(sent(&mut session, now), []);
-        session.submit(body(), Some(TIMEOUT), now);
+        session.submit(body(), Some(now + TIMEOUT));
         sent(&mut session, now);
         assert_eq!(session.cancel_all(), [FromClient::Cancel(vec![RequestId(2)])]);
         assert_eq!((session.unanswered(), session.poll_timeout()), (0, None));

@@ -7,8 +7,8 @@
 //! every message of the mutation tests.
 
 use bytes::Bytes;
-use rmp::decode::{read_array_len, read_bin_len, read_int, read_str_from_slice};
-use rmp::encode::{write_array_len, write_bin, write_str, write_uint};
+use rmp::decode::{read_array_len, read_bin_len, read_str_from_slice};
+use rmp::encode::{write_array_len, write_bin, write_str};
 
 use super::{ATTACH_FROM, Frames};
 use crate::name::Label;
@@ -161,14 +161,16 @@ impl<'a> Reader<'a> {
 
     fn uint(&mut self) -> Option<u64> {
         let (number, rest) = match *self.rest {
-            [a @ 0..=0x7f, ref rest @ ..] => (u32::from(a), rest),
-            [0xcc, a, ref rest @ ..] => (u32::from(a), rest),
-            [0xcd, a, b, ref rest @ ..] => (u32::from_be_bytes([0, 0, a, b]), rest),
-            [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]), rest),
-            _ => return read_int(&mut self.rest).ok(),
+            [a @ 0..=0x7f, ref rest @ ..] => (a.into(), rest),
+            [0xcc, a, ref rest @ ..] => (a.into(), rest),
+            [0xcd, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
+            [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
+            [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
+            // A number of another kind, or none.
+            _ => return None,
         };
         self.rest = rest;
-        Some(number.into())
+        Some(number)
     }
 
     fn text(&mut self) -> Option<&'a str> {
@@ -236,16 +238,13 @@ impl<'a> Writer<'a> {
     }
 
     fn uint(&mut self, number: u64) -> &mut Self {
-        let [_, _, _, _, a, b, c, d] = number.to_be_bytes();
+        let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
         match number {
-            0..=0x7f => self.literal(&[d]),
-            0x80..=0xff => self.literal(&[0xcc, d]),
-            0x100..=0xffff => self.literal(&[0xcd, c, d]),
-            0x1_0000..=0xffff_ffff => self.literal(&[0xce, a, b, c, d]),
-            _ => {
-                drop(write_uint(self.0, number));
-                self
-            }
+            0..=0x7f => self.literal(&[h]),
+            0x80..=0xff => self.literal(&[0xcc, h]),
+            0x100..=0xffff => self.literal(&[0xcd, g, h]),
+            0x1_0000..=0xffff_ffff => self.literal(&[0xce, e, f, g, h]),
+            _ => self.literal(&[0xcf, a, b, c, d, e, f, g, h]),
         }
     }
 
