@@ -5,10 +5,12 @@
 //! thread that computes looks at the board after each chunk of requests, lays its results down, and does the first of these that
 //! applies ([`Board::next`]):
 //!
-//! 1. results should be sent and the desk is free: sit down for a moment;
-//! 2. requests wait: take a chunk (with nobody else involved: with a single thread, nobody is ever woken for a request);
-//! 3. the desk is free: sit down, and sleep there;
+//! 1. results have waited long enough and the desk is free: sit down for a moment, send them, hear what has come;
+//! 2. requests wait: take a chunk of them;
+//! 3. the desk is free: send what results there are, and sleep there;
 //! 4. sleep until somebody calls.
+//!
+//! So a single thread receives, computes and sends, and wakes nobody but, after a rest, the watchman.
 //!
 //! The *watchman* never computes ([`patrol`]). While threads take requests he looks at the board every [`TICK`], and when the desk has stood
 //! there for that long, he calls an idle thread to it or, if all compute, sits down himself. He also takes out of the hands what lies behind
@@ -23,9 +25,9 @@
 //! - *An idle thread* sleeps while no request waits and the desk is taken. Requests get into the queue from the desk, or out of a hand by the
 //!   watchman. Who sat at the desk looks at the board afterwards, and who takes some and leaves some calls one idle thread, unless one is called
 //!   already; that one does the same. Only if it seems little work does he come back for it himself; if he does not, since it was more, the
-//!   watchman calls one. The desk becomes free for longer than somebody looks at the board only
-//!   when its thread takes a chunk (then the watchman ticks), or by the watchman, who gives it up for the sake of an idle thread which he calls.
-//!   A thread that has become idle while *he* sits there rings the alarm.
+//!   watchman calls one. The desk is free for longer than somebody looks at the board only when its thread has taken a chunk (then the
+//!   watchman ticks), or when the watchman has given it up for the sake of an idle thread, which he calls. A thread that becomes idle while *he*
+//!   sits there rings the alarm.
 //! - *The watchman* sleeps without a limit, at the desk or not, only while the desk is taken and no hand holds anything but
 //!   what is being computed. Whoever takes a chunk changes that, and sets him ticking; so hands hold requests, or results of earlier ones, and
 //!   the desk is free, only while he ticks. A hand whose last request is finished needs nobody: its thread comes to the board.
