@@ -37,9 +37,8 @@ pub fn log(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// With a thousand workers, and with three.
+/// With a thousand workers, and with three: when each is sent as many requests in a message as usual, and when it is sent a few.
 pub fn workers(rounds: usize, report: &mut Report) -> Result<()> {
-    let load = Load { size: Some(ADDITION), ..Load::default() };
     let start = |workers: usize| -> Result<_> {
         let mut giostra = Giostra::start(0, &[])?;
         let crowd = Crowd::join(giostra.system.backend(), workers);
@@ -50,11 +49,13 @@ pub fn workers(rounds: usize, report: &mut Report) -> Result<()> {
     };
     let (mut many, _many) = start(1000)?;
     let (mut few, _few) = start(WORKERS)?;
-    let [with_many, with_few] = in_turns(rounds, || many.run(&load), || few.run(&load))?;
+    for window in [100_000, 4096] {
+        let load = Load { size: Some(ADDITION), window, ..Load::default() };
+        let [with_many, with_few] = in_turns(rounds, || many.run(&load), || few.run(&load))?;
+        note(report, cpu(&format!("1,000 workers (stand-ins), W={window}"), &with_many, "3 workers", &with_few)?);
+    }
     many.audit()?;
-    few.audit()?;
-    note(report, cpu("1,000 workers (stand-ins), W=4096", &with_many, "3 workers", &with_few)?);
-    Ok(())
+    few.audit()
 }
 
 /// With a million requests pending, and with a thousand.

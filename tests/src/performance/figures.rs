@@ -37,13 +37,12 @@ impl Series {
 
     /// The median, and the spread if there are several, in a unit.
     pub fn written(&self, unit: Unit) -> String {
-        match self.count() {
-            1 => unit.written(self.median()),
-            _ => {
-                let [median, min, max] = [self.median(), self.min(), self.max()].map(|figure| unit.written(figure));
-                format!("{median} ({min}..{max})")
-            }
+        let median = unit.written(self.median());
+        if self.count() == 1 {
+            return median;
         }
+        let (divisor, _) = unit.scale(self.median());
+        format!("{median} ({}..{})", digits(self.min() / divisor), digits(self.max() / divisor))
     }
 }
 
@@ -63,22 +62,22 @@ pub enum Unit {
 impl Unit {
     /// The figure as people write it, with three digits.
     pub fn written(self, figure: f64) -> String {
-        match self {
-            Self::Rate => match figure {
-                1e6.. => format!("{} M/s", digits(figure / 1e6)),
-                1e3.. => format!("{} k/s", digits(figure / 1e3)),
-                _ => format!("{} /s", digits(figure)),
-            },
-            Self::Micros => match figure {
-                1e6.. => format!("{} s", digits(figure / 1e6)),
-                1e3.. => format!("{} ms", digits(figure / 1e3)),
-                _ => format!("{} µs", digits(figure)),
-            },
-            Self::Percent => format!("{} %", digits(figure)),
-            Self::Bytes => match figure {
-                1048576.0.. => format!("{} MiB", digits(figure / 1048576.0)),
-                _ => format!("{figure:.0} B"),
-            },
+        let (divisor, suffix) = self.scale(figure);
+        format!("{} {suffix}", digits(figure / divisor))
+    }
+
+    /// What a figure of that size is divided by to be written, and what is written behind it.
+    fn scale(self, figure: f64) -> (f64, &'static str) {
+        match (self, figure) {
+            (Self::Rate, 1e6..) => (1e6, "M/s"),
+            (Self::Rate, 1e3..) => (1e3, "k/s"),
+            (Self::Rate, _) => (1.0, "/s"),
+            (Self::Micros, 1e6..) => (1e6, "s"),
+            (Self::Micros, 1e3..) => (1e3, "ms"),
+            (Self::Micros, _) => (1.0, "µs"),
+            (Self::Percent, _) => (1.0, "%"),
+            (Self::Bytes, 1048576.0..) => (1048576.0, "MiB"),
+            (Self::Bytes, _) => (1.0, "B"),
         }
     }
 }
@@ -124,7 +123,8 @@ mod tests {
 
     #[test]
     fn figures_are_written_with_three_digits_and_their_spread() {
-        assert_eq!(series(&[2.0e6, 1.0e6, 1.5e6]).written(Unit::Rate), "1.50 M/s (1.00 M/s..2.00 M/s)");
+        assert_eq!(series(&[2.0e6, 1.0e6, 1.5e6]).written(Unit::Rate), "1.50 M/s (1.00..2.00)");
+        assert_eq!(series(&[0.9e3, 1.1e3, 20e3]).written(Unit::Micros), "1.10 ms (0.90..20.0)");
         assert_eq!(series(&[193_400.0]).written(Unit::Rate), "193 k/s");
         assert_eq!(Unit::Micros.written(0.934), "0.93 µs");
         assert_eq!(Unit::Micros.written(3_400.0), "3.40 ms");

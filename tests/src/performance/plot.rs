@@ -10,7 +10,7 @@ const ROW: f64 = 30.0;
 const BAR: f64 = 16.0;
 
 /// Where the bars begin, how long the longest may be, and what stands to its right.
-const LEFT: f64 = 170.0;
+const LEFT: f64 = 190.0;
 const LENGTH: f64 = 460.0;
 const RIGHT: f64 = 90.0;
 
