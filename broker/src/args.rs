@@ -74,8 +74,12 @@ pub struct Args {
     grace: Duration,
 
     /// How long to look for more work without sleeping after there was some: costs CPU, saves wake-ups
-    #[arg(long, env = "GIOSTRA_SPIN", default_value = "100us", value_parser = duration)]
+    #[arg(long, env = "GIOSTRA_SPIN", default_value = "200us", value_parser = duration)]
     spin: Duration,
+
+    /// How long a reply may wait to travel with others to the same client; a lone one, and a broker about to sleep, wait for nothing
+    #[arg(long, env = "GIOSTRA_COALESCE", default_value = "90us", value_parser = duration)]
+    coalesce: Duration,
 
     /// Replies that wait for a client that does not read, in bytes, before it is cut off
     #[arg(long, env = "GIOSTRA_MAX_BACKLOG", default_value = "64MiB", value_name = "BYTES")]
@@ -136,6 +140,7 @@ impl Args {
             spin: self.spin,
             max_backlog: bytes(self.max_backlog),
             settings: Settings {
+                coalesce: self.coalesce,
                 ping_interval: self.ping_interval,
                 ping_max_out: self.ping_max_out,
                 max_attempts: self.max_attempts,

@@ -97,6 +97,10 @@ pub struct Settings {
     pub window: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
+    /// How long replies may wait for others to the same client, until nearly all of its requests that are in flight have one.
+    /// Where several workers answer one after another it makes one message of several, and the client's next requests come
+    /// in one message, too. A broker that is about to sleep holds nothing back: see [`Broker::flush`].
+    pub coalesce: Duration,
     /// The ticket before the first: random, so that tickets from before a restart fit nothing.
     pub first_ticket: u64,
 }
@@ -111,6 +115,7 @@ impl Default for Settings {
             max_pending_bytes: 1 << 30,
             window: 1024,
             rotation: Rotation::Strict,
+            coalesce: Duration::ZERO,
             first_ticket: 0,
         }
     }
@@ -185,6 +190,8 @@ struct Client {
     wanted_size: usize,
     /// Replies that go to it with the next message.
     replies: Vec<Reply>,
+    /// When that is sent at the latest, if it was held back.
+    hold_until: Option<Instant>,
     answered: u64,
 }
 
@@ -345,7 +352,8 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ping = self.pings.first().map(|&(due, _)| due);
         let deadline = self.deadlines.first().map(|&(due, _)| self.started + Duration::from_nanos(due.0));
-        [ping, deadline, self.waiting.poll_timeout()].into_iter().flatten().min()
+        let held_back = self.touched_clients.iter().filter_map(|number| self.clients.get(number)?.hold_until).min();
+        [ping, deadline, self.waiting.poll_timeout(), held_back].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`: pings workers, drops those that are dead, expires requests.

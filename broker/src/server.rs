@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods)] // the one place that reads the clock
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,7 +16,7 @@ use giostra_common::protocol::{FromClient, FromWorker, ToClient};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket::{self, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
-use zmq::{Context, PollItem, Socket};
+use zmq::{Context, Socket};
 
 use crate::broker::{Broker, Output, Settings};
 use crate::outbox::{Kept, Outbox};
@@ -137,8 +138,13 @@ impl<'a> Server<'a> {
                 }
             }
             if now.saturating_duration_since(active) >= self.options.spin {
+                self.core.flush();
+                self.act(now)?;
                 self.sleep(shutdown, close_by)?;
                 active = Instant::now();
+            } else if now > active {
+                // Whoever else has work on this core does it now; there will be the more to hear of afterwards.
+                thread::yield_now();
             }
         }
     }
@@ -296,14 +302,13 @@ impl<'a> Server<'a> {
 
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> anyhow::Result<()> {
-        let mut items = vec![self.backend.as_poll_item(zmq::POLLIN), self.frontend.as_poll_item(zmq::POLLIN)];
-        if close_by.is_none() {
-            items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
-        }
+        let shutdown = shutdown.fd();
+        let descriptors = if close_by.is_none() { std::slice::from_ref(&shutdown) } else { &[] };
         let now = Instant::now();
         let retry = [self.to_clients.retry_after(), self.to_workers.retry_after()].into_iter().flatten().min();
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
-        socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
+        let timeout = wake.map(|wake| wake.saturating_duration_since(now));
+        socket::sleep(&[&self.backend, &self.frontend], descriptors, timeout)?;
         Ok(())
     }
 }

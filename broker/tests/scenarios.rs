@@ -150,6 +150,11 @@ impl World {
         self.reply_to(worker, ticket, id);
     }
 
+    fn reply_of_whoever(&mut self) {
+        let worker = self.held[0].0.clone();
+        self.reply(&worker);
+    }
+
     fn reply_to(&mut self, worker: &str, ticket: Ticket, id: u64) {
         self.worker_says(worker, FromWorker::Replies(vec![(ticket, Outcome::Ok(body(id)))]));
     }
@@ -191,6 +196,34 @@ impl World {
     fn logged(&self, start: &str) -> Vec<&str> {
         self.log.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
     }
+}
+
+#[test]
+fn replies_wait_a_moment_for_others_to_the_same_client_but_a_lone_one_for_nobody() {
+    let coalesce = Duration::from_micros(90);
+    let mut world = World::new(Settings { coalesce, ..settings() });
+    world.client("c");
+    world.client("d");
+    (1..=3).for_each(|number| world.join(&number.to_string()));
+    world.submit("d", [7]);
+    world.submit("c", 1..=4);
+    world.reply("1");
+    assert_eq!(world.replies.len(), 1, "d has no other request that could be waited for");
+    world.reply("2");
+    assert_eq!(world.replies.len(), 1, "three of c's are under way");
+    assert_eq!(world.broker.poll_timeout(), Some(world.now + coalesce));
+    (0..3).for_each(|_| world.reply_of_whoever());
+    assert_eq!(world.replies.len(), 5, "there is nothing left to wait for");
+
+    world.submit("c", 11..=14);
+    world.reply_of_whoever();
+    world.now += coalesce;
+    world.settle();
+    assert_eq!(world.replies.len(), 6, "the others take longer");
+    world.reply_of_whoever();
+    world.broker.flush();
+    world.settle();
+    assert_eq!(world.replies.len(), 7, "the broker is about to sleep");
 }
 
 #[test]

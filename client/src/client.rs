@@ -10,7 +10,7 @@ use giostra_common::shutdown::Shutdown;
 use giostra_common::wire::Message;
 use giostra_common::{Bytes, socket};
 use thiserror::Error;
-use zmq::{Context, PollItem, Socket};
+use zmq::{Context, Socket};
 
 use crate::session::{BATCH, Link, Session};
 
@@ -274,13 +274,10 @@ impl Client {
                 return Ok(None);
             }
             let wake = self.wake(now)?;
-            let mut items = vec![self.socket.as_poll_item(zmq::POLLIN)];
-            if let Some(shutdown) = &self.options.shutdown {
-                items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
-            }
+            let shutdown: Vec<_> = self.options.shutdown.iter().map(Shutdown::fd).collect();
             now = Instant::now();
             let wake = [until, wake].into_iter().flatten().min();
-            socket::poll(&mut items, wake.map(|wake| wake.saturating_duration_since(now)))?;
+            socket::sleep(&[&self.socket], &shutdown, wake.map(|wake| wake.saturating_duration_since(now)))?;
         }
     }
 

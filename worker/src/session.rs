@@ -13,7 +13,7 @@ use giostra_common::socket;
 use giostra_common::wake::{self, Alarm};
 use giostra_common::wire::{Malformed, Message, portions};
 use thiserror::Error;
-use zmq::{Context, PollItem, Socket};
+use zmq::{Context, Socket};
 
 use crate::Service;
 use crate::board::Stay;
@@ -185,14 +185,11 @@ impl Session {
     /// Until a message is there, the alarm rings, the process is to finish, or something is due. After the alarm, the crew's board is to be
     /// looked at.
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
-        let mut items = vec![self.broker.as_poll_item(zmq::POLLIN), PollItem::from_fd(self.alarm.fd(), zmq::POLLIN)];
-        if self.leave_by.is_none() {
-            items.push(PollItem::from_fd(self.shutdown.fd(), zmq::POLLIN));
-        }
+        let both = [self.alarm.fd(), self.shutdown.fd()];
+        let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
         let due = [self.leave_by, self.complain_at(), self.connect_anew_at()].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        socket::poll(&mut items, [due, limit].into_iter().flatten().min())?;
-        drop(items);
+        socket::sleep(&[&self.broker], descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
         Ok(())
     }

@@ -15,6 +15,9 @@ use crate::runs::Runs;
 /// Where a message was sent, the next is expected to be as long; but no room is kept for more than so many members.
 const USUAL_BATCH: usize = 256;
 
+/// Replies are held back until there are so many for each request of the same client that is still in flight.
+const HOLD_UNTIL: usize = 8;
+
 /// What one worker was dealt in one pass.
 #[derive(Default)]
 struct Hand {
@@ -45,17 +48,37 @@ impl Broker {
         }
         self.touched_pools = pools;
         self.give_room(now);
-        let mut clients = std::mem::take(&mut self.touched_clients);
-        for number in clients.drain(..) {
+        self.send_replies(Some(now));
+    }
+
+    /// Sends what was held back for the sake of larger messages. To be called before sleeping: replies are held back as
+    /// long as the broker is busy, and a sleep may last.
+    pub fn flush(&mut self) {
+        self.send_replies(None);
+    }
+
+    /// Puts what each client is owed into one message. With a time given, it may be held back until then: see
+    /// [`Settings::coalesce`](super::Settings::coalesce).
+    fn send_replies(&mut self, now: Option<Instant>) {
+        let holding = now.filter(|_| !self.closing && !self.settings.coalesce.is_zero());
+        let Self { touched_clients, clients, outputs, settings, .. } = self;
+        touched_clients.retain(|number| {
             // One that has left meanwhile is owed nothing.
-            let Some(client) = self.clients.get_mut(&number) else { continue };
+            let Some(client) = clients.get_mut(number) else { return false };
+            if let Some(now) = holding
+                && client.replies.len() < HOLD_UNTIL * (client.held.len() - client.pending)
+                && now < *client.hold_until.get_or_insert_with(|| now + settings.coalesce)
+            {
+                return true;
+            }
+            client.hold_until = None;
             let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
             let replies = std::mem::replace(&mut client.replies, room);
             for replies in portions(replies, |reply| reply.outcome.packed_len()) {
-                self.outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
+                outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
             }
-        }
-        self.touched_clients = clients;
+            false
+        });
     }
 
     /// Deals the pool's pending requests as far as there is room. The workers that were dealt to, in their order.

@@ -110,6 +110,7 @@ impl Plan {
             max_pending_bytes: dice.one_of(&[40, 400, 1 << 30, 1 << 30]),
             window: dice.one_of(&[1, 2, 4, 64]),
             rotation: dice.one_of(&[Rotation::Strict, Rotation::Strict, Rotation::Available]),
+            coalesce: Duration::from_micros(dice.one_of(&[0, 50, 5000])),
             // Sometimes shortly before the numbers end.
             first_ticket: if dice.once_in(8) { u64::MAX - dice.range(0, 50) } else { dice.any() },
         }

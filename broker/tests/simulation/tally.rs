@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 61] = [
+const KINDS: [&str; 62] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -22,6 +22,7 @@ const KINDS: [&str; 61] = [
     "message-delayed",
     "message-lost",
     "message-stale",
+    "replies-held-back",
     "notice-late",
     "notice-never",
     "stray-peer",

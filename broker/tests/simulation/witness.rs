@@ -59,6 +59,8 @@ struct Client {
     session: u64,
     answered: u64,
     owed: Vec<Owed>,
+    /// Until when that may be held back.
+    hold_until: Option<u64>,
     /// Whether it was ever turned away.
     turned_away: bool,
 }
@@ -338,7 +340,8 @@ impl Witness {
     pub fn next_due(&self) -> Option<u64> {
         let ping = self.workers.values().map(|worker| worker.pinged + self.interval).min();
         let deadline = self.requests.values().filter_map(|request| request.deadline).min();
-        [ping, deadline].into_iter().flatten().min()
+        let held_back = self.clients.values().filter_map(|client| client.hold_until).min();
+        [ping, deadline, held_back].into_iter().flatten().min()
     }
 
     /// The connections of the registered workers, in their order.

@@ -329,6 +329,10 @@ impl<'a> World<'a> {
 
     /// Does what the core has decided, until it decides nothing more.
     pub fn act(&mut self, life: &mut Life, now: Instant) {
+        // Sometimes the broker is about to sleep.
+        if self.dice.once_in(4) {
+            life.core.flush();
+        }
         loop {
             let mut sends = Vec::new();
             while let Some(output) = life.core.poll_output(now) {

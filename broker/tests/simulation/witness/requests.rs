@@ -242,7 +242,8 @@ impl Witness {
         for reply in replies {
             let place = owed.iter().position(|owed| owed.id == reply.id.0 && owed.is(&reply.outcome));
             let place = place.unwrap_or_else(|| panic!("c{number} is not owed {reply:?}"));
-            let Owed { worker, attempts, took, .. } = owed.swap_remove(place);
+            // In order: a client may have used a number again before it had the reply to the first.
+            let Owed { worker, attempts, took, .. } = owed.remove(place);
             let trace = &reply.trace;
             let told = (&*trace.worker, trace.attempts, trace.waited_us + trace.took_us);
             assert_eq!(told, (&*worker, attempts, took), "the trace of {reply:?}");

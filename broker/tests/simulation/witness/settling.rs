@@ -36,9 +36,7 @@ impl Witness {
         }
         self.tickets_count_up(tickets);
         self.messages_are_what_was_dealt(&batches);
-        for (number, client) in &self.clients {
-            assert!(client.owed.is_empty(), "c{number} was not sent its replies");
-        }
+        self.replies_are_sent(now, tally);
         self.all_were_told();
         if let Some(time) = self.timeout_handled.take() {
             assert_eq!(time, now);
@@ -47,6 +45,23 @@ impl Witness {
         self.room_is_there();
         self.nothing_submitted_is_ignored();
         self.replies.clear();
+    }
+
+    /// But for those that wait for company, for a while.
+    fn replies_are_sent(&mut self, now: u64, tally: &mut Tally) {
+        let hold = self.settings.coalesce.as_micros() as u64;
+        for (number, client) in &mut self.clients {
+            if client.owed.is_empty() {
+                client.hold_until = None;
+                continue;
+            }
+            let of_client = self.requests.iter().filter(|((of, _), _)| of == number);
+            let in_flight = of_client.filter(|(_, request)| request.held_by.is_some()).count();
+            let until = *client.hold_until.get_or_insert(now + hold);
+            let few = client.owed.len() < 8 * in_flight;
+            assert!(few && now < until && !self.closing, "c{number} was not sent its replies");
+            tally.count("replies-held-back");
+        }
     }
 
     fn all_were_told(&mut self) {
