@@ -20,6 +20,7 @@ use giostra_common::Bytes;
 use giostra_common::name::Label;
 use giostra_common::protocol::{Failure, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code};
 use giostra_common::socket::Identity;
+use giostra_common::wire::ATTACH_FROM;
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
@@ -190,6 +191,8 @@ struct Client {
     wanted_size: usize,
     /// Replies that go to it with the next message.
     replies: Vec<Reply>,
+    /// Whether one of them is large: they wait for nothing, since no message is saved that would count.
+    large: bool,
     /// When that is sent at the latest, if it was held back.
     hold_until: Option<Instant>,
     answered: u64,
@@ -480,6 +483,7 @@ impl Broker {
             if client.replies.is_empty() {
                 self.touched_clients.push(request.client);
             }
+            client.large |= matches!(&outcome, Outcome::Ok(body) if body.len() >= ATTACH_FROM);
             client.replies.push(Reply { id: request.id, outcome, trace });
             client.answered += 1;
         }

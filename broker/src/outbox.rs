@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use giostra_common::Bytes;
 use giostra_common::socket::{Identity, Sent};
 use giostra_common::wire::Frames;
 
@@ -66,7 +65,7 @@ impl Outbox {
         if backlog.cut_off {
             return Kept::Dropped;
         }
-        backlog.bytes += size(&message);
+        backlog.bytes += message.bytes();
         if backlog.bytes > self.max_bytes || backlog.messages.len() == self.max_messages {
             *backlog = Backlog { cut_off: true, ..Backlog::default() };
             return Kept::CutOff;
@@ -77,7 +76,7 @@ impl Outbox {
 
     /// Keeps this message alone, and takes no other before it is sent.
     pub fn keep_only(&mut self, peer: &Identity, message: Frames) {
-        let bytes = size(&message);
+        let bytes = message.bytes();
         self.peers.insert(peer.clone(), Backlog { messages: [message].into(), bytes, cut_off: true });
     }
 
@@ -94,7 +93,7 @@ impl Outbox {
         self.peers.retain(|peer, backlog| {
             while let Some(message) = backlog.messages.front() {
                 match send(peer, message) {
-                    Sent::Taken => backlog.bytes -= size(message),
+                    Sent::Taken => backlog.bytes -= message.bytes(),
                     Sent::Full => return true,
                     Sent::Gone => {
                         gone.push(peer.clone());
@@ -109,12 +108,10 @@ impl Outbox {
     }
 }
 
-fn size(message: &Frames) -> usize {
-    message.envelope.len() + message.attachments.iter().map(Bytes::len).sum::<usize>()
-}
-
 #[cfg(test)]
 mod tests {
+    use giostra_common::Bytes;
+
     use super::*;
 
     fn peer(name: &'static str) -> Identity {

@@ -24,6 +24,9 @@ use crate::outbox::{Kept, Outbox};
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
 const MESSAGES_A_TURN: usize = 256;
 
+/// The same in bytes: what is large is sent on while it is still in the processor's cache.
+const BYTES_A_TURN: usize = 256 << 10;
+
 /// Messages that may wait for a worker that does not read, besides one for each request of its window.
 const MESSAGES_BESIDES_DISPATCH: usize = 100;
 
@@ -154,7 +157,7 @@ impl<'a> Server<'a> {
         let from_workers = self.hear_workers(now)?;
         let from_clients = self.hear_clients()?;
         // A pong may be among what has not been read yet.
-        if from_workers < MESSAGES_A_TURN || self.turns_without_clock >= TURNS_WITHOUT_CLOCK {
+        if from_workers.all || self.turns_without_clock >= TURNS_WITHOUT_CLOCK {
             self.turns_without_clock = 0;
             self.core.handle_timeout(now);
         } else {
@@ -162,12 +165,14 @@ impl<'a> Server<'a> {
         }
         self.retry(now)?;
         self.act(now)?;
-        Ok(from_workers + from_clients > 0)
+        Ok(from_workers.some || from_clients.some)
     }
 
-    fn hear_workers(&mut self, now: Instant) -> anyhow::Result<usize> {
-        for heard in 0..MESSAGES_A_TURN {
-            let Some((from, frames)) = socket::receive_from(&self.backend)? else { return Ok(heard) };
+    fn hear_workers(&mut self, now: Instant) -> anyhow::Result<Heard> {
+        let mut share = Share::default();
+        while !share.is_used_up() {
+            let Some((from, frames)) = socket::receive_from(&self.backend)? else { return Ok(share.heard(true)) };
+            share.take(&frames);
             match FromWorker::decode(&frames) {
                 Ok(message) => {
                     if message == FromWorker::Disconnected {
@@ -178,12 +183,14 @@ impl<'a> Server<'a> {
                 Err(error) => self.core.handle_malformed_worker(&from, &error.to_string(), now),
             }
         }
-        Ok(MESSAGES_A_TURN)
+        Ok(share.heard(false))
     }
 
-    fn hear_clients(&mut self) -> anyhow::Result<usize> {
-        for heard in 0..MESSAGES_A_TURN {
-            let Some((from, frames)) = socket::receive_from(&self.frontend)? else { return Ok(heard) };
+    fn hear_clients(&mut self) -> anyhow::Result<Heard> {
+        let mut share = Share::default();
+        while !share.is_used_up() {
+            let Some((from, frames)) = socket::receive_from(&self.frontend)? else { return Ok(share.heard(true)) };
+            share.take(&frames);
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();
             match FromClient::decode(&frames) {
@@ -196,7 +203,7 @@ impl<'a> Server<'a> {
                 Err(error) => self.core.handle_malformed_client(&from, &error.to_string(), now),
             }
         }
-        Ok(MESSAGES_A_TURN)
+        Ok(share.heard(false))
     }
 
     /// Does what the core has decided, until it decides nothing more.
@@ -310,5 +317,35 @@ impl<'a> Server<'a> {
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
         socket::sleep(&[&self.backend, &self.frontend], descriptors, timeout)?;
         Ok(())
+    }
+}
+
+/// What one side had of a turn.
+#[derive(Default)]
+struct Share {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What came from one side in a turn.
+struct Heard {
+    /// Whether there was anything.
+    some: bool,
+    /// Whether that is all there was.
+    all: bool,
+}
+
+impl Share {
+    fn take(&mut self, frames: &Frames) {
+        self.messages += 1;
+        self.bytes += frames.bytes();
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.messages >= MESSAGES_A_TURN || self.bytes >= BYTES_A_TURN
+    }
+
+    fn heard(&self, all: bool) -> Heard {
+        Heard { some: self.messages > 0, all }
     }
 }

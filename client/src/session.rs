@@ -14,8 +14,11 @@ use giostra_common::protocol::{
 };
 use rustc_hash::FxHashSet;
 
-/// Requests in one message. More gain nothing.
+/// The most requests in one message. More gain nothing.
 pub const BATCH: usize = 512;
+
+/// The same in bytes of their bodies, but for the last one's: what is large gains nothing by waiting for others.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// How long after a request's time limit to wait for the broker to say so, before it is said here.
 const SLACK: Duration = Duration::from_secs(1);
@@ -167,7 +170,8 @@ impl Session {
         let most = self.room.map_or(BATCH, |room| usize::try_from(room).unwrap_or(BATCH).min(BATCH));
         let mut requests = Vec::with_capacity(self.unsent().min(most));
         let mut limit: Option<Duration> = None;
-        while requests.len() < most {
+        let mut bytes = 0;
+        while requests.len() < most && bytes < BATCH_BYTES {
             let queue = if self.turned_away.is_empty() { &mut self.unsent } else { &mut self.turned_away };
             // What was answered or has expired since is not sent.
             let Some(&id) = queue.front() else { break };
@@ -182,6 +186,7 @@ impl Session {
                 break;
             }
             limit = limit.max(left);
+            bytes += request.body.len();
             requests.push((id, request.body.clone()));
             queue.pop_front();
         }

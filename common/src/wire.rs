@@ -36,6 +36,13 @@ pub struct Frames {
     pub attachments: Vec<Bytes>,
 }
 
+impl Frames {
+    /// The bytes of all frames.
+    pub fn bytes(&self) -> usize {
+        self.envelope.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
 /// A body as it stands in an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed<B> {

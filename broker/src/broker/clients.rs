@@ -104,6 +104,7 @@ impl Broker {
                         room: None,
                         wanted_size: 1,
                         replies: Vec::new(),
+                        large: false,
                         hold_until: None,
                         answered: 0,
                     },

@@ -66,12 +66,13 @@ impl Broker {
             // One that has left meanwhile is owed nothing.
             let Some(client) = clients.get_mut(number) else { return false };
             if let Some(now) = holding
+                && !client.large
                 && client.replies.len() < HOLD_UNTIL * (client.held.len() - client.pending)
                 && now < *client.hold_until.get_or_insert_with(|| now + settings.coalesce)
             {
                 return true;
             }
-            client.hold_until = None;
+            (client.large, client.hold_until) = (false, None);
             let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
             let replies = std::mem::replace(&mut client.replies, room);
             for replies in portions(replies, |reply| reply.outcome.packed_len()) {
