@@ -33,16 +33,23 @@ pub fn input(frames: &Frames) -> Option<Vec<u8>> {
     Some(input)
 }
 
-/// Decodes a message, and if it is one: the same comes back after it was sent. If it is none, the error can be shown.
+/// Decodes a message, and if it is one: the same comes back after it was sent. If it is none, the error can be shown. What is
+/// read and written by hand is what `serde` reads and writes.
 pub fn message<M: Message + Clone + PartialEq + Debug>(input: &[u8]) {
-    match M::decode(&frames(input)) {
-        Ok(message) => {
-            let again = M::decode(&message.clone().encode()).expect("what was decoded can be sent");
-            assert_eq!(again, message);
+    let frames = frames(input);
+    match (M::decode(&frames), M::decode_plainly(&frames)) {
+        (Ok(message), Ok(plainly)) => {
+            assert_eq!(message, plainly);
+            let sent = message.clone().encode();
+            let (mut envelope, mut attachments) = (Vec::new(), Vec::new());
+            message.clone().encode_plainly(&mut envelope, &mut attachments);
+            assert_eq!(sent, Frames { envelope: envelope.into(), attachments });
+            assert_eq!(M::decode(&sent).expect("what was decoded can be sent"), message);
         }
-        Err(error) => {
+        (Err(error), Err(_)) => {
             let shown = error.to_string();
             assert!(shown.len() < 3000 && !shown.contains(char::is_control), "{shown:?}");
         }
+        (one, other) => panic!("{one:?} by hand, {other:?} by serde"),
     }
 }
