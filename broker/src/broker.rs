@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
 use giostra_common::name::Label;
+use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{Failure, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code};
 use giostra_common::socket::Identity;
 use giostra_common::wire::ATTACH_FROM;
@@ -31,7 +32,6 @@ use crate::liveness::Liveness;
 use crate::pending::{Pending, Place};
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
-use giostra_common::numbered::NumberedQueue;
 
 use admission::Waiting;
 

@@ -4,11 +4,11 @@
 //! finding is mostly a subtraction. The others (sent again after they were turned away, or by a client that numbers otherwise) are
 //! in a hash map.
 
+use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::RequestId;
 use rustc_hash::FxHashMap;
 
 use crate::broker::RequestKey;
-use giostra_common::numbered::NumberedQueue;
 
 /// The unanswered requests of one client.
 #[derive(Debug, Default)]

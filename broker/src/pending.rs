@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use giostra_common::numbered::NumberedQueue;
 use rustc_hash::FxHashMap;
 
 use crate::broker::{ClientNumber, RequestKey};
-use giostra_common::numbered::NumberedQueue;
 
 /// Where a pending request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,13 +58,17 @@ pub(super) struct Taken {
 impl Taken {
     /// How many more the client may take. Each that it takes also lessens what is free.
     pub fn room(self) -> usize {
-        let free = self.most.saturating_sub(self.by_all);
-        SHARE.saturating_mul(free).saturating_sub(self.by_client).div_ceil(SHARE + 1)
+        self.below_share().div_ceil(SHARE + 1)
     }
 
     /// Whether that is anything, without a division.
     pub fn has_room(self) -> bool {
-        SHARE.saturating_mul(self.most.saturating_sub(self.by_all)) > self.by_client
+        self.below_share() > 0
+    }
+
+    /// How far the client is below its share of what is free now.
+    fn below_share(self) -> usize {
+        SHARE.saturating_mul(self.most.saturating_sub(self.by_all)).saturating_sub(self.by_client)
     }
 }
 

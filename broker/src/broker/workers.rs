@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use giostra_common::name::{self, Label};
+use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{Failure, FromWorker, Outcome, Ticket, ToClient, ToWorker, VERSION, code};
 use giostra_common::socket::Identity;
 
@@ -12,7 +13,6 @@ use crate::event::{Dropped, Event, join};
 use crate::liveness::{Due, Liveness};
 use crate::pending::Place;
 use crate::runs::Runs;
-use giostra_common::numbered::NumberedQueue;
 
 impl Broker {
     /// A message came from a worker.
