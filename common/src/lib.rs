@@ -4,6 +4,8 @@
 
 pub mod args;
 pub mod compute;
+pub mod handshake;
+pub mod keys;
 pub mod log;
 mod malformed;
 pub mod name;

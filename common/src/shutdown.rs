@@ -1,9 +1,13 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks the process to finish, the second ends it at once.
+//! SIGINT and SIGTERM, and SIGHUP unless it means something else: the first asks the process to finish, the second ends it at once.
 
-use std::io;
-use std::os::fd::RawFd;
+use std::io::{self, PipeReader, Read as _};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::low_level::pipe;
 
 use crate::wake::{self, Alarm, Waker};
 
@@ -27,16 +31,39 @@ impl Shutdown {
 
     /// One that the signals ask for, also if whoever started the process had them ignored. Once a process.
     pub fn on_signals() -> io::Result<Self> {
+        Self::on_signals_and(&[SIGTERM, SIGHUP])
+    }
+
+    /// One that SIGINT and SIGTERM ask for; SIGHUP asks for something else, by making what comes back readable.
+    pub fn on_signals_but_hangup() -> io::Result<(Self, Hangups)> {
+        let (read, write) = io::pipe()?;
+        pipe::register(SIGHUP, write)?;
+        Ok((Self::on_signals_and(&[SIGTERM])?, Hangups(read)))
+    }
+
+    fn on_signals_and(signals: &[i32]) -> io::Result<Self> {
         let shutdown = Self::new()?;
         let asked = shutdown.clone();
-        ctrlc::set_handler(move || {
-            if asked.requested() {
-                std::process::exit(EXIT_AT_ONCE);
+        ctrlc::set_handler(move || asked.request_or_exit()).map_err(io::Error::other)?;
+        let (mut read, write) = io::pipe()?;
+        for &signal in signals {
+            pipe::register(signal, write.try_clone()?)?;
+        }
+        let asked = shutdown.clone();
+        let listen = move || {
+            while read.read_exact(&mut [0]).is_ok() {
+                asked.request_or_exit();
             }
-            asked.request();
-        })
-        .map_err(io::Error::other)?;
+        };
+        thread::Builder::new().name("signals".into()).spawn(listen)?;
         Ok(shutdown)
+    }
+
+    fn request_or_exit(&self) {
+        if self.requested() {
+            std::process::exit(EXIT_AT_ONCE);
+        }
+        self.request();
     }
 
     /// Asks the process to finish.
@@ -53,5 +80,21 @@ impl Shutdown {
     /// A descriptor that is readable from the request on, for ever: poll it only until then.
     pub fn fd(&self) -> RawFd {
         self.alarm.fd()
+    }
+}
+
+/// Tells of SIGHUP, by which daemons are asked to read their files again.
+#[derive(Debug)]
+pub struct Hangups(PipeReader);
+
+impl Hangups {
+    /// A descriptor that is readable when the signal has come.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Call it when [`Self::fd`] is readable, or it waits: however often the signal has come, it is told once.
+    pub fn take(&mut self) -> io::Result<()> {
+        self.0.read(&mut [0; 64]).map(drop)
     }
 }
