@@ -20,7 +20,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     args.check()?;
-    let shutdown = Shutdown::on_signals()?;
+    let options = args.options()?;
+    let (shutdown, hangups) = Shutdown::on_signals_but_hangup()?;
     let log = args.open_log()?;
-    server::run(&args.options(), &log, &shutdown)
+    server::run(&options, &log, &shutdown, hangups)
 }

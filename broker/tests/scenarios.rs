@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use giostra_broker::broker::{Broker, Output, Settings};
+use giostra_broker::broker::{Broker, Output, Rights, Settings};
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
 use giostra_common::protocol::{
@@ -94,7 +94,7 @@ impl World {
     }
 
     fn client_says(&mut self, client: &str, message: FromClient) {
-        self.broker.handle_client(&peer(client), message, self.now);
+        self.broker.handle_client(&peer(client), Rights::ALL, message, self.now);
         self.settle();
     }
 
@@ -605,7 +605,7 @@ fn the_bytes_of_unanswered_requests_are_bounded_too() {
     world.client("c");
     world.join("1");
     let requests = (1..=10).map(|id| (RequestId(id), Bytes::from(vec![0; 200]))).collect();
-    world.broker.handle_client(&peer("c"), submit(world.sessions["c"], requests), world.now);
+    world.broker.handle_client(&peer("c"), Rights::ALL, submit(world.sessions["c"], requests), world.now);
     let dispatched = std::iter::from_fn(|| world.broker.poll_output(world.now)).find_map(|output| match output {
         Output::ToWorker(_, ToWorker::Dispatch(requests)) => Some(requests),
         _ => None,

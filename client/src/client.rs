@@ -3,6 +3,8 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use giostra_common::handshake::{Failure, Watched};
+use giostra_common::keys::Credentials;
 use giostra_common::protocol::{
     DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Reply, RequestId, Status, ToClient, VERSION,
 };
@@ -37,6 +39,8 @@ pub struct Options {
     pub pool: String,
     /// How long to go without a broker, at the start or after it was lost, before requests end in `no-broker`.
     pub broker_timeout: Duration,
+    /// Its keys and the broker's, if the broker demands keys.
+    pub credentials: Option<Credentials>,
     /// If given: its request ends every waiting with [`Error::Interrupted`].
     pub shutdown: Option<Shutdown>,
 }
@@ -48,6 +52,7 @@ impl Default for Options {
             name: format!("client-{}", std::process::id()),
             pool: DEFAULT_POOL.into(),
             broker_timeout: Duration::from_secs(10),
+            credentials: None,
             shutdown: None,
         }
     }
@@ -72,6 +77,16 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// When something is there, but it and this client did not come to terms.
+    #[error("no conversation with the broker at {endpoint}: {failure}{}", .failure.advice(*.with_keys))]
+    Handshake {
+        /// The endpoint.
+        endpoint: String,
+        /// How the last attempt ended.
+        failure: Failure,
+        /// Whether this client has keys.
+        with_keys: bool,
+    },
     /// When the broker does not accept what this client says.
     #[error("the broker refused: {0}")]
     Refused(String),
@@ -90,7 +105,9 @@ pub enum Error {
 pub struct Client {
     options: Options,
     context: Context,
-    socket: Socket,
+    socket: Watched,
+    /// How the last handshake failed, if it did and there has been no broker since.
+    failure: Option<Failure>,
     /// When the socket was made.
     connected: Instant,
     session: Session,
@@ -98,6 +115,8 @@ pub struct Client {
     said: bool,
     /// Whether it has been said that what is there does not speak the protocol.
     puzzled: bool,
+    /// Whether a broker has ever been there.
+    welcomed: bool,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
 }
@@ -118,10 +137,12 @@ impl Client {
             options,
             context: context.clone(),
             socket,
+            failure: None,
             connected: now,
             session,
             said: false,
             puzzled: false,
+            welcomed: false,
             envelope,
             attachments,
         })
@@ -252,7 +273,15 @@ impl Client {
     }
 
     fn no_broker(&self) -> Error {
-        Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout }
+        match self.failure {
+            Some(failure) => self.handshake_failed(failure),
+            None => Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout },
+        }
+    }
+
+    fn handshake_failed(&self, failure: Failure) -> Error {
+        let (endpoint, with_keys) = (self.options.broker.clone(), self.options.credentials.is_some());
+        Error::Handshake { endpoint, failure, with_keys }
     }
 
     /// Sends and receives until `take` finds something, or until the time is over.
@@ -277,7 +306,8 @@ impl Client {
             let shutdown: Vec<_> = self.options.shutdown.iter().map(Shutdown::fd).collect();
             now = Instant::now();
             let wake = [until, wake].into_iter().flatten().min();
-            socket::sleep(&[&self.socket], &shutdown, wake.map(|wake| wake.saturating_duration_since(now)))?;
+            let sockets: Vec<&Socket> = [Some(&*self.socket), self.socket.monitor()].into_iter().flatten().collect();
+            socket::sleep(&sockets, &shutdown, wake.map(|wake| wake.saturating_duration_since(now)))?;
         }
     }
 
@@ -285,6 +315,13 @@ impl Client {
     fn check(&mut self) -> Result<(), Error> {
         if let Some(reason) = self.session.take_refused() {
             return Err(Error::Refused(reason));
+        }
+        if let Some(failure) = self.socket.see_failure()? {
+            self.failure = Some(failure);
+            // Of a broker that has never been there. One that was may be changing its keys.
+            if failure.is_final() && !self.welcomed {
+                return Err(self.handshake_failed(failure));
+            }
         }
         match &self.options.shutdown {
             Some(shutdown) if shutdown.requested() => Err(Error::Interrupted),
@@ -308,7 +345,12 @@ impl Client {
         let due = since + PATIENCE;
         if !self.said && due <= now {
             self.said = true;
-            log::warn!("waiting for a broker at {} ({:?} at most)", self.options.broker, self.options.broker_timeout);
+            let why = self.failure.map_or_else(String::new, |failure| format!("; the last handshake: {failure}"));
+            log::warn!(
+                "waiting for a broker at {} ({:?} at most){why}",
+                self.options.broker,
+                self.options.broker_timeout
+            );
         }
         (!self.said).then_some(due)
     }
@@ -330,7 +372,15 @@ impl Client {
             match ToClient::decode(&frames) {
                 Ok(message) => {
                     let again = message == ToClient::HelloAgain;
-                    self.puzzled &= !matches!(message, ToClient::Welcome { .. });
+                    if matches!(message, ToClient::Welcome { .. }) {
+                        self.puzzled = false;
+                        self.welcomed = true;
+                        self.failure = None;
+                        self.socket.look_away();
+                    }
+                    if message == ToClient::Hiccup {
+                        self.socket.look(&self.context);
+                    }
                     self.session.handle(message, now);
                     if again {
                         log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
@@ -367,9 +417,11 @@ impl Client {
     }
 }
 
-fn connect(context: &Context, options: &Options) -> Result<Socket, Error> {
+fn connect(context: &Context, options: &Options) -> Result<Watched, Error> {
     let hiccup = ToClient::<Bytes>::Hiccup.encode().envelope;
-    let socket = socket::dealer(context, &hello(options).encode().envelope, &hiccup, Duration::ZERO)?;
+    let credentials = options.credentials.as_ref();
+    let socket = socket::dealer(context, &hello(options).encode().envelope, &hiccup, Duration::ZERO, credentials)?;
+    let socket = Watched::new(context, socket)?;
     socket.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
     Ok(socket)
 }

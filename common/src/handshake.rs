@@ -4,6 +4,7 @@
 //! which names both ends) over a PAIR socket in the process.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,6 +46,22 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What a client or worker is to look at, to be put behind the failure.
+    pub fn advice(self, with_keys: bool) -> &'static str {
+        match (self, with_keys) {
+            (Self::Refused(_), _) => {
+                ". Its public certificate has to be in the broker's --allow folder (giostra keys allow), under this role; \
+                 a broker that runs learns of it by SIGHUP"
+            }
+            (Self::Protocol(_), true) => ". Does the broker have keys (--keys)?",
+            (Self::Protocol(_), false) => ". A broker with keys needs --keys and --broker-key here, too",
+            (Self::Broken(_), true) => ". Is --broker-key the broker's public key?",
+            (Self::Broken(_), false) => "",
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,17 +82,34 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A socket's monitor.
-pub struct Watch {
-    events: Socket,
+/// A socket whose connections are watched.
+///
+/// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there any more: so the two are together,
+/// and the monitor is ended before either is closed.
+pub struct Watched {
+    socket: Socket,
+    monitor: Option<Socket>,
 }
 
 /// Something seen, and the peer's endpoint.
 pub type Seen = (Sight, String);
 
-impl Watch {
-    /// Watches a socket from now on, until it is closed.
-    pub fn begin(context: &Context, watched: &mut Socket) -> zmq::Result<Self> {
+impl Watched {
+    /// Watches a socket that is neither bound nor connected yet.
+    pub fn new(context: &Context, socket: Socket) -> zmq::Result<Self> {
+        let mut watched = Self { socket, monitor: None };
+        watched.begin(context)?;
+        Ok(watched)
+    }
+
+    /// Watches again, if it doesn't. Without room for more sockets in the context it does not: then nothing is seen, and that is all.
+    pub fn look(&mut self, context: &Context) {
+        if self.monitor.is_none() {
+            let _ = self.begin(context);
+        }
+    }
+
+    fn begin(&mut self, context: &Context) -> zmq::Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let endpoint = format!("inproc://giostra-watch-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let events = zmq_sys::ZMQ_EVENT_ACCEPTED
@@ -83,23 +117,38 @@ impl Watch {
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
             | zmq_sys::ZMQ_EVENT_DISCONNECTED;
-        socket::monitor(watched, &endpoint, events)?;
-        let pair = context.socket(SocketType::PAIR)?;
-        // libzmq's own threads write here, and would wait for whoever reads: there is to be room.
-        pair.set_rcvhwm(0)?;
-        pair.connect(&endpoint)?;
-        Ok(Self { events: pair })
+        let monitor = context.socket(SocketType::PAIR)?;
+        // However slowly it is read, there is room.
+        monitor.set_rcvhwm(0)?;
+        monitor.set_linger(0)?;
+        socket::monitor(&mut self.socket, &endpoint, events)?;
+        // From here on libzmq may write there, and somebody has to be able to read.
+        if let Err(error) = monitor.connect(&endpoint) {
+            socket::end_monitor(&mut self.socket);
+            return Err(error);
+        }
+        self.monitor = Some(monitor);
+        Ok(())
     }
 
-    /// What to wait for.
-    pub fn socket(&self) -> &Socket {
-        &self.events
+    /// What else to wait for, as long as it is watched.
+    pub fn monitor(&self) -> Option<&Socket> {
+        self.monitor.as_ref()
+    }
+
+    /// Watches no longer.
+    pub fn look_away(&mut self) {
+        if let Some(monitor) = self.monitor.take() {
+            socket::end_monitor(&mut self.socket);
+            drop(monitor);
+        }
     }
 
     /// The next thing seen, if there is one.
-    pub fn next(&self) -> zmq::Result<Option<Seen>> {
+    pub fn see(&self) -> zmq::Result<Option<Seen>> {
+        let Some(monitor) = &self.monitor else { return Ok(None) };
         loop {
-            match self.events.recv_multipart(DONTWAIT) {
+            match monitor.recv_multipart(DONTWAIT) {
                 Ok(frames) => {
                     if let Some(seen) = read(&frames) {
                         return Ok(Some(seen));
@@ -113,14 +162,34 @@ impl Watch {
     }
 
     /// The last failed handshake of those seen since this was last asked.
-    pub fn last_failure(&self) -> zmq::Result<Option<Failure>> {
+    pub fn see_failure(&self) -> zmq::Result<Option<Failure>> {
         let mut last = None;
-        while let Some((sight, _)) = self.next()? {
+        while let Some((sight, _)) = self.see()? {
             if let Sight::Failed(failure) = sight {
                 last = Some(failure);
             }
         }
         Ok(last)
+    }
+}
+
+impl Deref for Watched {
+    type Target = Socket;
+
+    fn deref(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+impl DerefMut for Watched {
+    fn deref_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.look_away();
     }
 }
 

@@ -44,6 +44,39 @@ pub struct KeyPair {
     pub secret: SecretKey,
 }
 
+/// What a key may do. One may have several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Submit requests.
+    Client,
+    /// Compute them.
+    Worker,
+    /// See the status and drain workers.
+    Admin,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Worker, Self::Admin];
+
+    /// Its name, which is also that of the folder of those who have it.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|role| role.folder() == text).ok_or("the roles are client, worker and admin")
+    }
+}
+
 /// What a client or a worker needs to reach a broker that demands keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -65,7 +98,9 @@ pub enum KeyError {
         source: io::Error,
     },
     /// When a secret can be read by others than its owner.
-    #[error("{path} can be read by others (mode {mode:04o}): chmod 600 {path}, and make new keys if it was so for long")]
+    #[error(
+        "{path} can be read by others (mode {mode:04o}): chmod 600 {path}, and make new keys if it was so for long"
+    )]
     Exposed {
         /// Which.
         path: PathBuf,
@@ -189,14 +224,21 @@ impl KeyPair {
         if let Some(path) = paths.iter().find(|path| path.exists()) {
             return Err(KeyError::Exists { path: path.clone() });
         }
-        fs::create_dir_all(folder).map_err(|source| KeyError::File { path: folder.into(), source })?;
-        let public = format!("    public-key = \"{}\"\n", self.public);
         let secret = Zeroizing::new(zmq::z85_encode(self.secret.as_bytes()).expect("32 is divisible by 4"));
-        let secret = Zeroizing::new(format!("{public}    secret-key = \"{}\"\n", *secret));
-        create(&paths[0], 0o644, &text("Public", "may be shown to anyone", name, &public))?;
+        let secret =
+            Zeroizing::new(format!("    public-key = \"{}\"\n    secret-key = \"{}\"\n", self.public, *secret));
+        write_public(&paths[0], name, &self.public)?;
         create(&paths[1], 0o600, &text("**Secret**", "DO NOT SHOW OR SEND IT TO ANYONE", name, &secret))?;
         Ok(paths)
     }
+}
+
+/// Writes a public certificate, never over another file, into a folder which is made if it is not there.
+pub fn write_public(path: &Path, name: &str, key: &PublicKey) -> Result<(), KeyError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|source| KeyError::File { path: folder.into(), source })?;
+    }
+    create(path, 0o644, &text("Public", "may be shown to anyone", name, &format!("    public-key = \"{key}\"\n")))
 }
 
 fn text(kind: &str, remark: &str, name: &str, keys: &str) -> Zeroizing<String> {
@@ -316,7 +358,10 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
 /// The public key that belongs to a secret one.
 fn public_key(secret: &SecretKey) -> Result<PublicKey, KeyError> {
     let text = Zeroizing::new(zmq::z85_encode(secret.as_bytes()).expect("32 is divisible by 4"));
-    Ok(crate::socket::curve_public(&text).and_then(|public| decode(&public)).map(|key| PublicKey(*key)).ok_or(zmq::Error::EINVAL)?)
+    Ok(crate::socket::curve_public(&text)
+        .and_then(|public| decode(&public))
+        .map(|key| PublicKey(*key))
+        .ok_or(zmq::Error::EINVAL)?)
 }
 
 /// The path of the secret certificate beside a public one.
@@ -349,7 +394,9 @@ mod tests {
 
     #[test]
     fn whatever_a_file_holds_is_a_certificate_or_an_error_without_its_text() {
-        for text in ["curve\n  public-key = \"short\"", "curve\n  secret-key = \"Yne@$w-vo", "curve\n secret-key = é\"'="] {
+        for text in
+            ["curve\n  public-key = \"short\"", "curve\n  secret-key = \"Yne@$w-vo", "curve\n secret-key = é\"'="]
+        {
             assert!(Certificate::parse(text).is_err(), "{text}");
         }
         for text in ["", "=", "curve", "public-key = \"Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID\"", "\"'\u{0}=\n ==#"] {

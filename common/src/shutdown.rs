@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM, and SIGHUP unless it means something else: the first asks the process to finish, the second ends it at once.
 
-use std::io::{self, PipeReader, Read as _};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, Read as _};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -34,28 +34,18 @@ impl Shutdown {
         Self::on_signals_and(&[SIGTERM, SIGHUP])
     }
 
-    /// One that SIGINT and SIGTERM ask for; SIGHUP asks for something else, by making what comes back readable.
+    /// One that SIGINT and SIGTERM ask for; what SIGHUP asks for is the caller's.
     pub fn on_signals_but_hangup() -> io::Result<(Self, Hangups)> {
-        let (read, write) = io::pipe()?;
-        pipe::register(SIGHUP, write)?;
-        Ok((Self::on_signals_and(&[SIGTERM])?, Hangups(read)))
+        let hangups = Hangups::new()?;
+        Ok((Self::on_signals_and(&[SIGTERM])?, hangups))
     }
 
     fn on_signals_and(signals: &[i32]) -> io::Result<Self> {
         let shutdown = Self::new()?;
         let asked = shutdown.clone();
         ctrlc::set_handler(move || asked.request_or_exit()).map_err(io::Error::other)?;
-        let (mut read, write) = io::pipe()?;
-        for &signal in signals {
-            pipe::register(signal, write.try_clone()?)?;
-        }
         let asked = shutdown.clone();
-        let listen = move || {
-            while read.read_exact(&mut [0]).is_ok() {
-                asked.request_or_exit();
-            }
-        };
-        thread::Builder::new().name("signals".into()).spawn(listen)?;
+        listen(signals, move || asked.request_or_exit())?;
         Ok(shutdown)
     }
 
@@ -83,18 +73,47 @@ impl Shutdown {
     }
 }
 
+/// Does something at each of these signals, in a thread of its own.
+fn listen(signals: &[i32], mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let (mut read, write) = io::pipe()?;
+    for &signal in signals {
+        pipe::register(signal, write.try_clone()?)?;
+    }
+    let listen = move || {
+        while read.read_exact(&mut [0]).is_ok() {
+            act();
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
+}
+
 /// Tells of SIGHUP, by which daemons are asked to read their files again.
 #[derive(Debug)]
-pub struct Hangups(PipeReader);
+pub struct Hangups {
+    asked: Arc<AtomicBool>,
+    alarm: Alarm,
+}
 
 impl Hangups {
-    /// A descriptor that is readable when the signal has come.
-    pub fn fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+    fn new() -> io::Result<Self> {
+        let (waker, alarm) = wake::alarm()?;
+        let asked = Arc::new(AtomicBool::new(false));
+        let hangups = Self { asked: Arc::clone(&asked), alarm };
+        listen(&[SIGHUP], move || {
+            asked.store(true, Ordering::Release);
+            waker.wake();
+        })?;
+        Ok(hangups)
     }
 
-    /// Call it when [`Self::fd`] is readable, or it waits: however often the signal has come, it is told once.
-    pub fn take(&mut self) -> io::Result<()> {
-        self.0.read(&mut [0; 64]).map(drop)
+    /// A descriptor that is readable when the signal has come.
+    pub fn fd(&self) -> RawFd {
+        self.alarm.fd()
+    }
+
+    /// Whether the signal has come since this was last asked.
+    pub fn take(&mut self) -> bool {
+        self.alarm.clear();
+        self.asked.swap(false, Ordering::AcqRel)
     }
 }

@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,7 +73,7 @@ pub enum Sent {
 }
 
 /// Who connects to a ROUTER.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// When they are clients. ZMTP's heartbeat closes connections that are dead without saying so.
     Clients,
@@ -304,6 +305,20 @@ pub(crate) fn monitor(socket: &mut Socket, endpoint: &str, events: u32) -> zmq::
         )
     };
     if rc == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Has libzmq tell no more.
+pub(crate) fn end_monitor(socket: &mut Socket) {
+    // Sound: the socket is alive and ours alone. Without an endpoint the call ends what was begun, and can't fail.
+    unsafe {
+        zmq_sys::zmq_socket_monitor_versioned(
+            socket.as_mut_ptr(),
+            ptr::null(),
+            0,
+            MONITOR_VERSION,
+            zmq_sys::ZMQ_PAIR as i32,
+        )
+    };
 }
 
 /// Of the messages by which libzmq tells of connections.

@@ -7,7 +7,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
+use giostra_common::handshake::{self, Watched};
+use giostra_common::keys::Credentials;
+use giostra_common::protocol::{DEFAULT_POOL, Failure, FromWorker, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket;
 use giostra_common::wake::{self, Alarm};
@@ -47,6 +49,8 @@ pub struct Options {
     pub window: u32,
     /// How long to go on with what is left after the request to finish.
     pub grace: Duration,
+    /// Its keys and the broker's, if the broker demands keys.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Options {
@@ -58,6 +62,7 @@ impl Default for Options {
             threads: 1,
             window: 0,
             grace: Duration::from_secs(30),
+            credentials: None,
         }
     }
 }
@@ -72,6 +77,16 @@ pub enum Error {
         endpoint: String,
         /// What libzmq says.
         source: zmq::Error,
+    },
+    /// When something is there, but it will never come to terms with this worker.
+    #[error("no conversation with the broker at {endpoint}: {failure}{}", .failure.advice(*.with_keys))]
+    Handshake {
+        /// The endpoint.
+        endpoint: String,
+        /// How the attempt ended.
+        failure: handshake::Failure,
+        /// Whether this worker has keys.
+        with_keys: bool,
     },
     /// When the broker does not take this worker.
     #[error("the broker refused to register this worker: {0}")]
@@ -105,6 +120,9 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         alarm,
         register,
         registered: false,
+        failure: None,
+        welcomed: false,
+        max_message_bytes: MAX_MESSAGE_BYTES,
         unregistered_since: Instant::now(),
         complained: false,
         puzzled: false,
@@ -116,10 +134,11 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     crew::work(session, options.threads.max(1), service, waker)
 }
 
-fn connect(context: &Context, register: &FromWorker, options: &Options) -> Result<Socket, Error> {
+fn connect(context: &Context, register: &FromWorker, options: &Options) -> Result<Watched, Error> {
     let hello = register.clone().encode().envelope;
     let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let broker = socket::dealer(context, &hello, &hiccup, socket::LINGER)?;
+    let broker = socket::dealer(context, &hello, &hiccup, socket::LINGER, options.credentials.as_ref())?;
+    let broker = Watched::new(context, broker)?;
     broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
     Ok(broker)
 }
@@ -136,7 +155,7 @@ pub enum Next {
 /// The conversation, and all it needs. One thread at a time has it.
 pub struct Session {
     options: Options,
-    broker: Socket,
+    broker: Watched,
     context: Context,
     shutdown: Shutdown,
     /// Rings when somebody wants whoever sleeps here to look around.
@@ -145,6 +164,12 @@ pub struct Session {
     connected: Instant,
     register: FromWorker,
     registered: bool,
+    /// How the last handshake failed, if it did and there has been no broker since.
+    failure: Option<handshake::Failure>,
+    /// Whether a broker has ever welcomed this worker.
+    welcomed: bool,
+    /// What the broker takes.
+    max_message_bytes: usize,
     unregistered_since: Instant,
     /// Whether it has been said that there is no broker.
     complained: bool,
@@ -159,7 +184,9 @@ pub struct Session {
 impl Session {
     /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be computed goes to the crew.
     pub fn turn(&mut self, crew: &Crew, done: Vec<Reply>, stay: Stay) -> Result<Next, Error> {
-        portions(done, |(_, outcome)| outcome.packed_len())
+        let most = self.max_message_bytes;
+        let done = done.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, most))).collect();
+        portions(done, most, |(_, outcome)| outcome.packed_len())
             .try_for_each(|replies| self.send(FromWorker::Replies(replies)))?;
         match stay {
             Stay::Glance => {}
@@ -189,7 +216,8 @@ impl Session {
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
         let due = [self.leave_by, self.complain_at(), self.connect_anew_at()].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        socket::sleep(&[&self.broker], descriptors, [due, limit].into_iter().flatten().min())?;
+        let sockets: Vec<&Socket> = [Some(&*self.broker), self.broker.monitor()].into_iter().flatten().collect();
+        socket::sleep(&sockets, descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
         Ok(())
     }
@@ -205,6 +233,20 @@ impl Session {
             );
             return Ok(Next::Exit);
         }
+        if let Some(failure) = self.broker.see_failure()? {
+            let with_keys = self.options.credentials.is_some();
+            // Of a broker that has never been there. One that was may be changing its keys.
+            if failure.is_final() && !self.welcomed {
+                return Err(Error::Handshake { endpoint: self.options.broker.clone(), failure, with_keys });
+            }
+            if self.failure.replace(failure) != Some(failure) {
+                log::error!(
+                    "the handshake with {} failed: {failure}{}",
+                    self.options.broker,
+                    failure.advice(with_keys)
+                );
+            }
+        }
         if due(self.complain_at()) {
             log::warn!("no broker at {}; still trying", self.options.broker);
             self.complained = true;
@@ -218,8 +260,13 @@ impl Session {
 
     fn hear(&mut self, crew: &Crew, message: ToWorker) -> Result<Next, Error> {
         match message {
-            ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, .. } => {
+            ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, max_message_bytes, .. } => {
                 self.registered = true;
+                self.welcomed = true;
+                self.failure = None;
+                self.broker.look_away();
+                self.max_message_bytes =
+                    usize::try_from(max_message_bytes).unwrap_or(usize::MAX).min(MAX_MESSAGE_BYTES);
                 self.puzzled = false;
                 let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
@@ -240,6 +287,7 @@ impl Session {
             }
             ToWorker::Hiccup => {
                 log::warn!("the connection to the broker broke; reconnecting");
+                self.broker.look(&self.context);
                 // libzmq registers at the next connection, before anything else.
                 return self.start_over(crew, false);
             }
@@ -303,5 +351,30 @@ impl Session {
         // Without a limit of its own the socket takes everything; what matters is told again by the broker's asking.
         socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
         Ok(())
+    }
+}
+
+/// The outcome, unless no message can hold it: sending it would cost the connection, and then the next worker's.
+fn sendable(outcome: Outcome, most: usize) -> Outcome {
+    match outcome {
+        Outcome::Ok(result) if result.len() > most => Outcome::Error(Failure::from(format!(
+            "the result has {} bytes, and {most} is the most that can be sent",
+            result.len()
+        ))),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_message_can_hold_is_not_sent() {
+        let outcome = |bytes, most| sendable(Outcome::Ok(Bytes::from(vec![0; bytes])), most);
+        assert!(matches!(outcome(MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES), Outcome::Ok(_)));
+        assert!(
+            matches!(outcome(1001, 1000), Outcome::Error(Failure { message, .. }) if message.contains("1001") && message.contains("1000 is the most"))
+        );
     }
 }
