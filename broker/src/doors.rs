@@ -20,7 +20,7 @@ use zmq::{Context, DONTWAIT, Socket, SocketType};
 
 use crate::broker::Rights;
 use connections::Connections;
-pub use roles::AllowList;
+use roles::AllowList;
 
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
 const AT_ONCE: usize = 64;

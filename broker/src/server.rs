@@ -201,11 +201,13 @@ impl<'a> Server<'a> {
         }
         if self.hangups.take() {
             self.reload(now);
+            self.log.flush();
         }
         Ok(some)
     }
 
     fn reload(&mut self, now: Instant) {
+        self.log.tick();
         let barred = match self.doors.reload() {
             Ok(None) => return log::info!("hangup: there are no keys to read anew"),
             Ok(Some((keys, barred))) => {

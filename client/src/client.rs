@@ -316,13 +316,6 @@ impl Client {
         if let Some(reason) = self.session.take_refused() {
             return Err(Error::Refused(reason));
         }
-        if let Some(failure) = self.socket.see_failure()? {
-            self.failure = Some(failure);
-            // Of a broker that has never been there. One that was may be changing its keys.
-            if failure.is_final() && !self.welcomed {
-                return Err(self.handshake_failed(failure));
-            }
-        }
         match &self.options.shutdown {
             Some(shutdown) if shutdown.requested() => Err(Error::Interrupted),
             _ => Ok(()),
@@ -331,9 +324,18 @@ impl Client {
 
     /// Looks after the connection. When there will be something to do though nothing has come.
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        let (failure, pause) = self.socket.tend(&self.options.broker, now)?;
+        if let Some(failure) = failure {
+            self.failure = Some(failure);
+            self.session.handshake_failed(format!("{failure}{}", failure.advice(self.options.credentials.is_some())));
+            // Of a broker that has never been there. One that was may be changing its keys.
+            if failure.is_final() && !self.welcomed {
+                return Err(self.handshake_failed(failure));
+            }
+        }
         let patience = self.patience(now);
         let anew = self.connect_anew(now)?;
-        Ok([patience, anew, self.session.poll_timeout()].into_iter().flatten().min())
+        Ok([pause, patience, anew, self.session.poll_timeout()].into_iter().flatten().min())
     }
 
     /// Says once that there is no broker if there has been none for a while, or else when that will be.

@@ -61,6 +61,8 @@ pub struct Session {
     /// Ended here, so that this connection's broker may still reply to them.
     given_up: FxHashSet<RequestId>,
     duplicated: u64,
+    /// Why there is no broker, if something is there with which no handshake succeeds.
+    handshake: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +98,7 @@ impl Session {
             refused: None,
             given_up: FxHashSet::default(),
             duplicated: 0,
+            handshake: None,
         }
     }
 
@@ -138,6 +141,11 @@ impl Session {
     /// Replies to requests that had one already.
     pub fn duplicated(&self) -> u64 {
         self.duplicated
+    }
+
+    /// A handshake with what is at the broker's endpoint has failed, in a few words.
+    pub fn handshake_failed(&mut self, why: String) {
+        self.handshake = Some(why);
     }
 
     /// Whether a broker is there.
@@ -219,6 +227,7 @@ impl Session {
                 let requests = usize::try_from(max_batch).unwrap_or(BATCH).clamp(1, BATCH);
                 self.limits = Limits { bytes: max_message_bytes, requests };
                 self.link = Link::Up;
+                self.handshake = None;
                 self.session = session;
                 self.room = None;
             }
@@ -305,7 +314,9 @@ impl Session {
             Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),
             Link::Down(since) | Link::Closing(since) => {
                 let away = now.saturating_duration_since(since);
-                Failure::new(code::NO_BROKER, format!("no broker for {:.1} s", away.as_secs_f64()))
+                let why =
+                    self.handshake.as_ref().map_or_else(String::new, |why| format!(", the last handshake: {why}"));
+                Failure::new(code::NO_BROKER, format!("no broker for {:.1} s{why}", away.as_secs_f64()))
             }
         };
         self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });

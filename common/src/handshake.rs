@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use zmq::{Context, DONTWAIT, Socket, SocketType};
@@ -82,6 +83,12 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Handshakes that may fail one right after the other, as when a broker is killed and started again.
+const FAILURES: u32 = 3;
+
+/// The time between two attempts after that.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// A socket whose connections are watched.
 ///
 /// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there any more: so the two are together,
@@ -89,6 +96,10 @@ impl fmt::Display for Failure {
 pub struct Watched {
     socket: Socket,
     monitor: Option<Socket>,
+    /// Handshakes that failed, one after the other.
+    failures: u32,
+    /// When to connect again.
+    pause: Option<Instant>,
 }
 
 /// Something seen, and the peer's endpoint.
@@ -97,7 +108,7 @@ pub type Seen = (Sight, String);
 impl Watched {
     /// Watches a socket that is neither bound nor connected yet.
     pub fn new(context: &Context, socket: Socket) -> zmq::Result<Self> {
-        let mut watched = Self { socket, monitor: None };
+        let mut watched = Self { socket, monitor: None, failures: 0, pause: None };
         watched.begin(context)?;
         Ok(watched)
     }
@@ -136,8 +147,10 @@ impl Watched {
         self.monitor.as_ref()
     }
 
-    /// Watches no longer.
+    /// Watches no longer: there is somebody to talk to.
     pub fn look_away(&mut self) {
+        self.failures = 0;
+        self.pause = None;
         if let Some(monitor) = self.monitor.take() {
             socket::end_monitor(&mut self.socket);
             drop(monitor);
@@ -161,15 +174,32 @@ impl Watched {
         }
     }
 
-    /// The last failed handshake of those seen since this was last asked.
-    pub fn see_failure(&self) -> zmq::Result<Option<Failure>> {
+    /// For a socket that is connected to an endpoint: how the last handshake failed, of those since this was last called, and when to call it
+    /// again though nothing has happened.
+    ///
+    /// libzmq connects again at once after a failed handshake, some ninety times a second. Here it rests after a few of them.
+    pub fn tend(&mut self, endpoint: &str, now: Instant) -> zmq::Result<(Option<Failure>, Option<Instant>)> {
         let mut last = None;
         while let Some((sight, _)) = self.see()? {
             if let Sight::Failed(failure) = sight {
                 last = Some(failure);
+                self.failures += 1;
             }
         }
-        Ok(last)
+        if self.failures >= FAILURES && self.pause.is_none() {
+            // What libzmq has given up by itself is not connected any more.
+            match self.socket.disconnect(endpoint) {
+                Ok(()) | Err(zmq::Error::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+            self.pause = Some(now + PAUSE);
+        }
+        if self.pause.is_some_and(|until| until <= now) {
+            self.pause = None;
+            self.failures = FAILURES - 1;
+            self.socket.connect(endpoint)?;
+        }
+        Ok((last, self.pause))
     }
 }
 

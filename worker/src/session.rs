@@ -121,6 +121,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         register,
         registered: false,
         failure: None,
+        pause: None,
         welcomed: false,
         max_message_bytes: MAX_MESSAGE_BYTES,
         unregistered_since: Instant::now(),
@@ -166,6 +167,8 @@ pub struct Session {
     registered: bool,
     /// How the last handshake failed, if it did and there has been no broker since.
     failure: Option<handshake::Failure>,
+    /// Until when no new handshake is tried.
+    pause: Option<Instant>,
     /// Whether a broker has ever welcomed this worker.
     welcomed: bool,
     /// What the broker takes.
@@ -214,7 +217,7 @@ impl Session {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.fd(), self.shutdown.fd()];
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
-        let due = [self.leave_by, self.complain_at(), self.connect_anew_at()].into_iter().flatten().min();
+        let due = [self.leave_by, self.complain_at(), self.connect_anew_at(), self.pause].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         let sockets: Vec<&Socket> = [Some(&*self.broker), self.broker.monitor()].into_iter().flatten().collect();
         socket::sleep(&sockets, descriptors, [due, limit].into_iter().flatten().min())?;
@@ -233,7 +236,9 @@ impl Session {
             );
             return Ok(Next::Exit);
         }
-        if let Some(failure) = self.broker.see_failure()? {
+        let (failure, pause) = self.broker.tend(&self.options.broker, Instant::now())?;
+        self.pause = pause;
+        if let Some(failure) = failure {
             let with_keys = self.options.credentials.is_some();
             // Of a broker that has never been there. One that was may be changing its keys.
             if failure.is_final() && !self.welcomed {
