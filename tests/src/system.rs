@@ -93,6 +93,12 @@ impl Setup {
             system.make_keys(CLIENT)?;
             system.allow(CLIENT, Role::Client)?;
             system.allow(CLIENT, Role::Admin)?;
+            // Those that are started later share theirs: a broker that is frozen then could not learn of them.
+            let workers = (1..=system.setup.workers).map(|number| format!("worker-{number}"));
+            for name in workers.chain([LATER_WORKER.into()]) {
+                system.make_keys(&name)?;
+                system.allow(&name, Role::Worker)?;
+            }
         }
         system.start_broker()?;
         for number in 1..=system.setup.workers {
@@ -105,6 +111,7 @@ impl Setup {
 /// What the keys of the broker and of the system's own client are called; a worker's are called like it.
 const BROKER: &str = "broker";
 const CLIENT: &str = "client";
+const LATER_WORKER: &str = "later-worker";
 
 /// A running broker and its workers. They end with it, and their files go.
 #[derive(Debug)]
@@ -167,14 +174,8 @@ impl System {
     /// Starts worker `number` (again), which registers when it can.
     pub fn launch_worker(&mut self, number: usize) -> Result<()> {
         let name = format!("worker-{number}");
-        if self.setup.secured && !self.secret_file(&name).exists() {
-            self.make_keys(&name)?;
-            self.allow(&name, Role::Worker)?;
-            if self.broker.is_some() {
-                self.reload()?;
-            }
-        }
-        let keys = self.key_args(&name);
+        let own = if number <= self.setup.workers { &*name } else { LATER_WORKER };
+        let keys = self.key_args(own);
         let mut args = vec!["--broker", self.backend(), "--name", &name];
         args.extend(keys.iter().chain(&self.setup.worker_args).map(String::as_str));
         let process = self.process(&name, "giostra-worker", &args)?;
