@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use giostra_common::handshake::{Failure, Watched};
+use giostra_common::handshake::{Attempts, Failure, Watched};
 use giostra_common::keys::Credentials;
 use giostra_common::protocol::{
     DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Reply, RequestId, Status, ToClient, VERSION,
@@ -108,6 +108,7 @@ pub struct Client {
     socket: Watched,
     /// How the last handshake failed, if it did and there has been no broker since.
     failure: Option<Failure>,
+    attempts: Attempts,
     /// When the socket was made.
     connected: Instant,
     session: Session,
@@ -129,7 +130,8 @@ impl Client {
 
     /// The same in a context that several clients share, and with it libzmq's thread. It has room for about a thousand.
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
-        let socket = connect(context, &options)?;
+        let socket = socket(context, &options)?;
+        connect(&socket, &options)?;
         let now = Instant::now();
         let session = Session::new(&options.pool, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
@@ -138,6 +140,7 @@ impl Client {
             context: context.clone(),
             socket,
             failure: None,
+            attempts: Attempts::default(),
             connected: now,
             session,
             said: false,
@@ -324,18 +327,25 @@ impl Client {
 
     /// Looks after the connection. When there will be something to do though nothing has come.
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
-        let (failure, pause) = self.socket.tend(&self.options.broker, now)?;
-        if let Some(failure) = failure {
+        while let Some(failure) = self.socket.see_failure()? {
             self.failure = Some(failure);
             self.session.handshake_failed(format!("{failure}{}", failure.advice(self.options.credentials.is_some())));
             // Of a broker that has never been there. One that was may be changing its keys.
             if failure.is_final() && !self.welcomed {
                 return Err(self.handshake_failed(failure));
             }
+            if self.attempts.failed(now) {
+                self.socket = socket(&self.context, &self.options)?;
+                self.connected = now;
+            }
+        }
+        if self.attempts.is_due(now) {
+            connect(&self.socket, &self.options)?;
+            self.connected = now;
         }
         let patience = self.patience(now);
         let anew = self.connect_anew(now)?;
-        Ok([pause, patience, anew, self.session.poll_timeout()].into_iter().flatten().min())
+        Ok([self.attempts.resume(), patience, anew, self.session.poll_timeout()].into_iter().flatten().min())
     }
 
     /// Says once that there is no broker if there has been none for a while, or else when that will be.
@@ -361,7 +371,8 @@ impl Client {
     fn connect_anew(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
         let Link::Down(since) = self.session.link() else { return Ok(None) };
         if now >= since.max(self.connected) + GIVEN_UP {
-            self.socket = connect(&self.context, &self.options)?;
+            self.socket = socket(&self.context, &self.options)?;
+            connect(&self.socket, &self.options)?;
             self.connected = now;
         }
         Ok(Some(since.max(self.connected) + GIVEN_UP))
@@ -378,6 +389,7 @@ impl Client {
                         self.puzzled = false;
                         self.welcomed = true;
                         self.failure = None;
+                        self.attempts.succeeded();
                         self.socket.look_away();
                     }
                     if message == ToClient::Hiccup {
@@ -419,13 +431,17 @@ impl Client {
     }
 }
 
-fn connect(context: &Context, options: &Options) -> Result<Watched, Error> {
+/// One that is not connected yet.
+fn socket(context: &Context, options: &Options) -> Result<Watched, Error> {
     let hiccup = ToClient::<Bytes>::Hiccup.encode().envelope;
     let credentials = options.credentials.as_ref();
     let socket = socket::dealer(context, &hello(options).encode().envelope, &hiccup, Duration::ZERO, credentials)?;
-    let socket = Watched::new(context, socket)?;
-    socket.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
-    Ok(socket)
+    Ok(Watched::new(context, socket)?)
+}
+
+fn connect(socket: &Socket, options: &Options) -> Result<(), Error> {
+    let failed = |source| Error::Endpoint { endpoint: options.broker.clone(), source };
+    socket.connect(&options.broker).map_err(failed)
 }
 
 fn hello(options: &Options) -> FromClient {

@@ -89,6 +89,41 @@ const FAILURES: u32 = 3;
 /// The time between two attempts after that.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// When to try again after failed handshakes: libzmq does so at once, some ninety times a second.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    failed: u32,
+    resume: Option<Instant>,
+}
+
+impl Attempts {
+    /// A handshake has failed. Whether that is enough: then the socket is to be exchanged for a new one, which is connected when
+    /// that [is due](Self::is_due).
+    pub fn failed(&mut self, now: Instant) -> bool {
+        self.failed += 1;
+        let enough = self.failed >= FAILURES && self.resume.is_none();
+        if enough {
+            self.resume = Some(now + PAUSE);
+        }
+        enough
+    }
+
+    /// There is somebody to talk to.
+    pub fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When to connect, if that has to be waited for.
+    pub fn resume(&self) -> Option<Instant> {
+        self.resume
+    }
+
+    /// Whether it is time to connect. Says so once.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        self.resume.take_if(|resume| *resume <= now).is_some()
+    }
+}
+
 /// A socket whose connections are watched.
 ///
 /// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there any more: so the two are together,
@@ -96,10 +131,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Watched {
     socket: Socket,
     monitor: Option<Socket>,
-    /// Handshakes that failed, one after the other.
-    failures: u32,
-    /// When to connect again.
-    pause: Option<Instant>,
 }
 
 /// Something seen, and the peer's endpoint.
@@ -108,7 +139,7 @@ pub type Seen = (Sight, String);
 impl Watched {
     /// Watches a socket that is neither bound nor connected yet.
     pub fn new(context: &Context, socket: Socket) -> zmq::Result<Self> {
-        let mut watched = Self { socket, monitor: None, failures: 0, pause: None };
+        let mut watched = Self { socket, monitor: None };
         watched.begin(context)?;
         Ok(watched)
     }
@@ -149,8 +180,6 @@ impl Watched {
 
     /// Watches no longer: there is somebody to talk to.
     pub fn look_away(&mut self) {
-        self.failures = 0;
-        self.pause = None;
         if let Some(monitor) = self.monitor.take() {
             socket::end_monitor(&mut self.socket);
             drop(monitor);
@@ -174,32 +203,14 @@ impl Watched {
         }
     }
 
-    /// For a socket that is connected to an endpoint: how the last handshake failed, of those since this was last called, and when to call it
-    /// again though nothing has happened.
-    ///
-    /// libzmq connects again at once after a failed handshake, some ninety times a second. Here it rests after a few of them.
-    pub fn tend(&mut self, endpoint: &str, now: Instant) -> zmq::Result<(Option<Failure>, Option<Instant>)> {
-        let mut last = None;
+    /// The next failed handshake, if there is one.
+    pub fn see_failure(&self) -> zmq::Result<Option<Failure>> {
         while let Some((sight, _)) = self.see()? {
             if let Sight::Failed(failure) = sight {
-                last = Some(failure);
-                self.failures += 1;
+                return Ok(Some(failure));
             }
         }
-        if self.failures >= FAILURES && self.pause.is_none() {
-            // What libzmq has given up by itself is not connected any more.
-            match self.socket.disconnect(endpoint) {
-                Ok(()) | Err(zmq::Error::ENOENT) => {}
-                Err(error) => return Err(error),
-            }
-            self.pause = Some(now + PAUSE);
-        }
-        if self.pause.is_some_and(|until| until <= now) {
-            self.pause = None;
-            self.failures = FAILURES - 1;
-            self.socket.connect(endpoint)?;
-        }
-        Ok((last, self.pause))
+        Ok(None)
     }
 }
 
@@ -240,4 +251,107 @@ fn read(frames: &[Vec<u8>]) -> Option<Seen> {
         _ => return None,
     };
     Some((sight, String::from_utf8_lossy(remote).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{Credentials, KeyPair};
+    use crate::protocol::MAX_MESSAGE_BYTES;
+    use crate::socket::{Entry, Peers};
+
+    /// A ROUTER with these keys, its endpoint, and a DEALER that is not connected yet.
+    fn pair(keys: Option<&KeyPair>, credentials: Option<&Credentials>) -> (Watched, String, Watched) {
+        let context = Context::new();
+        let entry = Entry { keys: keys.cloned(), handshake: Duration::from_secs(30), max_message: MAX_MESSAGE_BYTES };
+        let router =
+            Watched::new(&context, socket::router(&context, b"left", Peers::Clients, &entry).unwrap()).unwrap();
+        socket::bind(&router, "tcp://127.0.0.1:*").unwrap();
+        let endpoint = socket::bound_endpoint(&router).unwrap();
+        let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, credentials).unwrap();
+        (router, endpoint, Watched::new(&context, dealer).unwrap())
+    }
+
+    fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "it does not come");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn both_sides_see_that_only_one_has_keys() {
+        let keys = KeyPair::generate().unwrap();
+        let (router, endpoint, dealer) = pair(Some(&keys), None);
+        dealer.connect(&endpoint).unwrap();
+        let failure = wait_for(|| dealer.see_failure().unwrap());
+        assert!(failure.is_final() && failure.to_string().contains("one side speaks with keys"), "{failure}");
+        assert!(failure.advice(false).contains("--broker-key"));
+        let from = wait_for(|| match router.see().unwrap() {
+            Some((Sight::Failed(seen), from)) => Some((seen == failure, from)),
+            _ => None,
+        });
+        assert!(from.0 && from.1.starts_with("tcp://127.0.0.1:") && from.1 != endpoint, "{from:?}");
+    }
+
+    #[test]
+    fn a_connection_is_seen_from_its_beginning_to_its_end() {
+        let (router, endpoint, dealer) = pair(None, None);
+        dealer.connect(&endpoint).unwrap();
+        let (sight, from) = wait_for(|| router.see().unwrap());
+        let Sight::Accepted(descriptor) = sight else { panic!("{sight:?} from {from}") };
+        wait_for(|| socket::receive_from(&router).unwrap());
+        drop(dealer);
+        assert_eq!(wait_for(|| router.see().unwrap()), (Sight::Ended(descriptor), from));
+    }
+
+    #[test]
+    fn the_wrong_broker_key_is_seen_as_a_connection_that_breaks() {
+        let [keys, own, others] = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let credentials = Credentials { own, broker: others.public };
+        let (router, endpoint, dealer) = pair(Some(&keys), Some(&credentials));
+        dealer.connect(&endpoint).unwrap();
+        let failure = wait_for(|| dealer.see_failure().unwrap());
+        assert!(!failure.is_final() && failure.advice(true).contains("--broker-key"), "{failure}");
+        let seen = wait_for(|| router.see_failure().unwrap());
+        assert!(seen.to_string().contains("can't be decrypted"), "{seen}");
+    }
+
+    #[test]
+    fn after_three_failures_there_is_a_pause_and_then_one_attempt_a_second() {
+        let mut attempts = Attempts::default();
+        let mut now = Instant::now();
+        assert_eq!([(); 3].map(|()| attempts.failed(now)), [false, false, true]);
+        for _ in 0..3 {
+            // What comes in late changes nothing.
+            assert!(!attempts.failed(now) && !attempts.is_due(now));
+            assert_eq!(attempts.resume(), Some(now + PAUSE));
+            now += PAUSE;
+            assert!(attempts.is_due(now) && !attempts.is_due(now));
+            assert!(attempts.failed(now));
+        }
+        attempts.succeeded();
+        assert!(!attempts.failed(now) && attempts.resume().is_none());
+    }
+
+    #[test]
+    fn whatever_the_monitor_says_is_read_or_left_alone() {
+        let number = |number: u64| number.to_ne_bytes().to_vec();
+        let event =
+            |event: u32, value: u64| [number(event.into()), number(1), number(value), vec![], b"tcp://x".to_vec()];
+        let sight = |frames: &[Vec<u8>]| read(frames).map(|(sight, _)| sight);
+        let failed = |failure| Some(Sight::Failed(failure));
+        assert_eq!(sight(&event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH, 400)), failed(Failure::Refused(400)));
+        let no_detail = event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL, u64::MAX);
+        assert!(matches!(sight(&no_detail), Some(Sight::Failed(Failure::Broken(_)))));
+        assert_eq!(sight(&event(zmq_sys::ZMQ_EVENT_ACCEPTED, u64::MAX)), None);
+        assert_eq!(sight(&event(0, 1)), None);
+        let whole = event(zmq_sys::ZMQ_EVENT_ACCEPTED, 7);
+        assert!(sight(&whole).is_some() && (0..4).all(|cut| sight(&whole[..cut]).is_none()));
+        assert_eq!(sight(&[vec![1], vec![], vec![], vec![]]), None);
+    }
 }

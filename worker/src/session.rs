@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::handshake::{self, Watched};
+use giostra_common::handshake::{self, Attempts, Watched};
 use giostra_common::keys::Credentials;
 use giostra_common::protocol::{DEFAULT_POOL, Failure, FromWorker, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
@@ -111,8 +111,10 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
+    let broker = socket(&context, &register, options)?;
+    connect(&broker, options)?;
     let session = Session {
-        broker: connect(&context, &register, options)?,
+        broker,
         context,
         connected: Instant::now(),
         options: options.clone(),
@@ -121,7 +123,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         register,
         registered: false,
         failure: None,
-        pause: None,
+        attempts: Attempts::default(),
         welcomed: false,
         max_message_bytes: MAX_MESSAGE_BYTES,
         unregistered_since: Instant::now(),
@@ -135,13 +137,17 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     crew::work(session, options.threads.max(1), service, waker)
 }
 
-fn connect(context: &Context, register: &FromWorker, options: &Options) -> Result<Watched, Error> {
+/// One that is not connected yet.
+fn socket(context: &Context, register: &FromWorker, options: &Options) -> Result<Watched, Error> {
     let hello = register.clone().encode().envelope;
     let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let broker = socket::dealer(context, &hello, &hiccup, socket::LINGER, options.credentials.as_ref())?;
-    let broker = Watched::new(context, broker)?;
-    broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
-    Ok(broker)
+    let socket = socket::dealer(context, &hello, &hiccup, socket::LINGER, options.credentials.as_ref())?;
+    Ok(Watched::new(context, socket)?)
+}
+
+fn connect(socket: &Socket, options: &Options) -> Result<(), Error> {
+    let failed = |source| Error::Endpoint { endpoint: options.broker.clone(), source };
+    socket.connect(&options.broker).map_err(failed)
 }
 
 /// Whether the conversation goes on.
@@ -167,8 +173,7 @@ pub struct Session {
     registered: bool,
     /// How the last handshake failed, if it did and there has been no broker since.
     failure: Option<handshake::Failure>,
-    /// Until when no new handshake is tried.
-    pause: Option<Instant>,
+    attempts: Attempts,
     /// Whether a broker has ever welcomed this worker.
     welcomed: bool,
     /// What the broker takes.
@@ -217,7 +222,10 @@ impl Session {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.fd(), self.shutdown.fd()];
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
-        let due = [self.leave_by, self.complain_at(), self.connect_anew_at(), self.pause].into_iter().flatten().min();
+        let due = [self.leave_by, self.complain_at(), self.connect_anew_at(), self.attempts.resume()]
+            .into_iter()
+            .flatten()
+            .min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         let sockets: Vec<&Socket> = [Some(&*self.broker), self.broker.monitor()].into_iter().flatten().collect();
         socket::sleep(&sockets, descriptors, [due, limit].into_iter().flatten().min())?;
@@ -236,9 +244,7 @@ impl Session {
             );
             return Ok(Next::Exit);
         }
-        let (failure, pause) = self.broker.tend(&self.options.broker, Instant::now())?;
-        self.pause = pause;
-        if let Some(failure) = failure {
+        while let Some(failure) = self.broker.see_failure()? {
             let with_keys = self.options.credentials.is_some();
             // Of a broker that has never been there. One that was may be changing its keys.
             if failure.is_final() && !self.welcomed {
@@ -251,13 +257,22 @@ impl Session {
                     failure.advice(with_keys)
                 );
             }
+            if self.attempts.failed(Instant::now()) {
+                self.broker = socket(&self.context, &self.register, &self.options)?;
+                self.connected = Instant::now();
+            }
+        }
+        if self.attempts.is_due(Instant::now()) {
+            connect(&self.broker, &self.options)?;
+            self.connected = Instant::now();
         }
         if due(self.complain_at()) {
             log::warn!("no broker at {}; still trying", self.options.broker);
             self.complained = true;
         }
         if due(self.connect_anew_at()) {
-            self.broker = connect(&self.context, &self.register, &self.options)?;
+            self.broker = socket(&self.context, &self.register, &self.options)?;
+            connect(&self.broker, &self.options)?;
             self.connected = Instant::now();
         }
         Ok(Next::GoOn)
@@ -269,6 +284,7 @@ impl Session {
                 self.registered = true;
                 self.welcomed = true;
                 self.failure = None;
+                self.attempts.succeeded();
                 self.broker.look_away();
                 self.max_message_bytes =
                     usize::try_from(max_message_bytes).unwrap_or(usize::MAX).min(MAX_MESSAGE_BYTES);
