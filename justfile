@@ -167,7 +167,7 @@ demo *args: build
     @"{{ bin }}/demo" {{ args }}
 
 # Run all tests
-test:
+test: _python
     cargo build --workspace
     cargo test --workspace
 
@@ -217,6 +217,28 @@ fmt:
 # What CI runs
 ci:
     @.ci/run
+
+# Have an interpreter, target/python/bin/python, with what the examples in Python need; without one their tests are ignored
+_python:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    wanted=tests/python/requirements.txt
+    folder=target/python
+    if cmp -s "$wanted" "$folder/installed"; then exit; fi
+    command -v python3 >/dev/null || { echo "no python3: goes on without" >&2; exit; }
+    rm -rf "$folder" && mkdir -p "$folder/bin"
+    install=(-m pip install --quiet --disable-pip-version-check --requirement "$wanted")
+    if python3 -m venv "$folder" >/dev/null 2>&1; then
+        "$folder/bin/python" "${install[@]}" || { echo "no pyzmq: goes on without" >&2; exit; }
+    else
+        # Some systems have Python without venv.
+        rm -rf "$folder" && mkdir -p "$folder/bin"
+        python3 "${install[@]}" --target "$folder/packages" || { echo "no pyzmq: goes on without" >&2; exit; }
+        printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 "$@"\n' "$PWD/$folder/packages" > "$folder/bin/python"
+        chmod +x "$folder/bin/python"
+    fi
+    cp "$wanted" "$folder/installed"
 
 # Start a process of its own process group, its output in .run
 _start name program *args:

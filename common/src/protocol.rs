@@ -290,7 +290,7 @@ pub enum ToWorker<B = Bytes> {
     Hiccup,
 }
 
-/// What the broker is doing. The only message whose structs are maps on the wire, so that it can grow.
+/// What the broker is doing. Fields are only ever added at the end: whoever reads it leaves alone what he doesn't know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The broker's version.
