@@ -7,7 +7,6 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use zmq::{Context, DONTWAIT, Socket, SocketType};
@@ -37,13 +36,19 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether trying again with the same keys and flags is in vain.
-    pub fn is_final(self) -> bool {
-        match self {
-            Self::Refused(status) => status == 400,
-            Self::Protocol(code) => code == u64::from(zmq_sys::ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH),
-            Self::Broken(_) => false,
-        }
+    /// Whether the broker has said that it does not want this key.
+    pub fn is_no(self) -> bool {
+        self == Self::Refused(400)
+    }
+
+    /// Whether one side has keys and the other has none. That is also what libzmq makes of some who don't speak ZMTP at all.
+    pub fn is_mismatch(self) -> bool {
+        self == Self::Protocol(zmq_sys::ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH.into())
+    }
+
+    /// Whether libzmq connects again by itself after it.
+    pub fn is_tried_again(self) -> bool {
+        matches!(self, Self::Broken(_))
     }
 }
 
@@ -80,47 +85,6 @@ impl fmt::Display for Failure {
             Self::Broken(Errno::EAGAIN | Errno::ETIMEDOUT) => f.write_str("it took too long"),
             Self::Broken(_) => f.write_str("the connection ended in the middle of it"),
         }
-    }
-}
-
-/// Handshakes that may fail one right after the other, as when a broker is killed and started again.
-const FAILURES: u32 = 3;
-
-/// The time between two attempts after that.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// When to try again after failed handshakes: libzmq does so at once, some ninety times a second.
-#[derive(Debug, Default)]
-pub struct Attempts {
-    failed: u32,
-    resume: Option<Instant>,
-}
-
-impl Attempts {
-    /// A handshake has failed. Whether that is enough: then the socket is to be exchanged for a new one, which is connected when
-    /// that [is due](Self::is_due).
-    pub fn failed(&mut self, now: Instant) -> bool {
-        self.failed += 1;
-        let enough = self.failed >= FAILURES && self.resume.is_none();
-        if enough {
-            self.resume = Some(now + PAUSE);
-        }
-        enough
-    }
-
-    /// There is somebody to talk to.
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
-    /// When to connect, if that has to be waited for.
-    pub fn resume(&self) -> Option<Instant> {
-        self.resume
-    }
-
-    /// Whether it is time to connect. Says so once.
-    pub fn is_due(&mut self, now: Instant) -> bool {
-        self.resume.take_if(|resume| *resume <= now).is_some()
     }
 }
 
@@ -255,6 +219,8 @@ fn read(frames: &[Vec<u8>]) -> Option<Seen> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::keys::{Credentials, KeyPair};
     use crate::protocol::MAX_MESSAGE_BYTES;
@@ -289,7 +255,7 @@ mod tests {
         let (router, endpoint, dealer) = pair(Some(&keys), None);
         dealer.connect(&endpoint).unwrap();
         let failure = wait_for(|| dealer.see_failure().unwrap());
-        assert!(failure.is_final() && failure.to_string().contains("one side speaks with keys"), "{failure}");
+        assert!(failure.is_mismatch() && failure.to_string().contains("one side speaks with keys"), "{failure}");
         assert!(failure.advice(false).contains("--broker-key"));
         let from = wait_for(|| match router.see().unwrap() {
             Some((Sight::Failed(seen), from)) => Some((seen == failure, from)),
@@ -316,26 +282,9 @@ mod tests {
         let (router, endpoint, dealer) = pair(Some(&keys), Some(&credentials));
         dealer.connect(&endpoint).unwrap();
         let failure = wait_for(|| dealer.see_failure().unwrap());
-        assert!(!failure.is_final() && failure.advice(true).contains("--broker-key"), "{failure}");
+        assert!(failure.is_tried_again() && failure.advice(true).contains("--broker-key"), "{failure}");
         let seen = wait_for(|| router.see_failure().unwrap());
         assert!(seen.to_string().contains("can't be decrypted"), "{seen}");
-    }
-
-    #[test]
-    fn after_three_failures_there_is_a_pause_and_then_one_attempt_a_second() {
-        let mut attempts = Attempts::default();
-        let mut now = Instant::now();
-        assert_eq!([(); 3].map(|()| attempts.failed(now)), [false, false, true]);
-        for _ in 0..3 {
-            // What comes in late changes nothing.
-            assert!(!attempts.failed(now) && !attempts.is_due(now));
-            assert_eq!(attempts.resume(), Some(now + PAUSE));
-            now += PAUSE;
-            assert!(attempts.is_due(now) && !attempts.is_due(now));
-            assert!(attempts.failed(now));
-        }
-        attempts.succeeded();
-        assert!(!attempts.failed(now) && attempts.resume().is_none());
     }
 
     #[test]

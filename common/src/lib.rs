@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod compute;
+pub mod dialer;
 pub mod handshake;
 pub mod keys;
 pub mod log;

@@ -7,7 +7,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::handshake::{self, Attempts, Watched};
+use giostra_common::dialer::{self, Call, Dialer};
+use giostra_common::handshake::Failure as HandshakeFailure;
 use giostra_common::keys::Credentials;
 use giostra_common::protocol::{DEFAULT_POOL, Failure, FromWorker, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
@@ -15,7 +16,7 @@ use giostra_common::socket;
 use giostra_common::wake::{self, Alarm};
 use giostra_common::wire::{Malformed, Message, portions};
 use thiserror::Error;
-use zmq::{Context, Socket};
+use zmq::Context;
 
 use crate::Service;
 use crate::board::Stay;
@@ -24,12 +25,6 @@ use crate::hand::Reply;
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// After how long without a broker a new socket is taken.
-///
-/// libzmq connects again by itself after most failures. Not so after what it takes for a breach of protocol: something else
-/// listened on the broker's port, or a message was over the limit (`session_base_t::engine_error` in libzmq 4.3.5).
-const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// The most messages taken in before anything else is looked after.
 const MESSAGES_A_TURN: usize = 256;
@@ -70,24 +65,9 @@ impl Default for Options {
 /// Why a worker ended without being asked to.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// When the endpoint makes no sense.
-    #[error("can't connect to {endpoint}: {source}; a broker's endpoint is written tcp://HOST:PORT")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// What libzmq says.
-        source: zmq::Error,
-    },
-    /// When something is there, but it will never come to terms with this worker.
-    #[error("no conversation with the broker at {endpoint}: {failure}{}", .failure.advice(*.with_keys))]
-    Handshake {
-        /// The endpoint.
-        endpoint: String,
-        /// How the attempt ended.
-        failure: handshake::Failure,
-        /// Whether this worker has keys.
-        with_keys: bool,
-    },
+    /// When the endpoint makes no sense, or no handshake succeeds with what is there.
+    #[error(transparent)]
+    Dial(#[from] dialer::Error),
     /// When the broker does not take this worker.
     #[error("the broker refused to register this worker: {0}")]
     Refused(String),
@@ -111,20 +91,22 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
-    let broker = socket(&context, &register, options)?;
-    connect(&broker, options)?;
+    let call = Call {
+        endpoint: options.broker.clone(),
+        hello: register.clone().encode().envelope,
+        hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
+        linger: socket::LINGER,
+        credentials: options.credentials.clone(),
+    };
+    let broker = Dialer::new(&context, call, Instant::now())?;
     let session = Session {
         broker,
-        context,
-        connected: Instant::now(),
         options: options.clone(),
         shutdown: shutdown.clone(),
         alarm,
         register,
         registered: false,
-        failure: None,
-        attempts: Attempts::default(),
-        welcomed: false,
+        said: None,
         max_message_bytes: MAX_MESSAGE_BYTES,
         unregistered_since: Instant::now(),
         complained: false,
@@ -135,19 +117,6 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
     crew::work(session, options.threads.max(1), service, waker)
-}
-
-/// One that is not connected yet.
-fn socket(context: &Context, register: &FromWorker, options: &Options) -> Result<Watched, Error> {
-    let hello = register.clone().encode().envelope;
-    let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let socket = socket::dealer(context, &hello, &hiccup, socket::LINGER, options.credentials.as_ref())?;
-    Ok(Watched::new(context, socket)?)
-}
-
-fn connect(socket: &Socket, options: &Options) -> Result<(), Error> {
-    let failed = |source| Error::Endpoint { endpoint: options.broker.clone(), source };
-    socket.connect(&options.broker).map_err(failed)
 }
 
 /// Whether the conversation goes on.
@@ -162,20 +131,14 @@ pub enum Next {
 /// The conversation, and all it needs. One thread at a time has it.
 pub struct Session {
     options: Options,
-    broker: Watched,
-    context: Context,
+    broker: Dialer,
     shutdown: Shutdown,
     /// Rings when somebody wants whoever sleeps here to look around.
     alarm: Alarm,
-    /// When the socket was made.
-    connected: Instant,
     register: FromWorker,
     registered: bool,
-    /// How the last handshake failed, if it did and there has been no broker since.
-    failure: Option<handshake::Failure>,
-    attempts: Attempts,
-    /// Whether a broker has ever welcomed this worker.
-    welcomed: bool,
+    /// What has been said of handshakes that failed.
+    said: Option<HandshakeFailure>,
     /// What the broker takes.
     max_message_bytes: usize,
     unregistered_since: Instant,
@@ -222,13 +185,9 @@ impl Session {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.fd(), self.shutdown.fd()];
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
-        let due = [self.leave_by, self.complain_at(), self.connect_anew_at(), self.attempts.resume()]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = [self.leave_by, self.complain_at(), self.broker.poll_timeout()].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let sockets: Vec<&Socket> = [Some(&*self.broker), self.broker.monitor()].into_iter().flatten().collect();
-        socket::sleep(&sockets, descriptors, [due, limit].into_iter().flatten().min())?;
+        socket::sleep(&self.broker.sockets(), descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
         Ok(())
     }
@@ -244,36 +203,14 @@ impl Session {
             );
             return Ok(Next::Exit);
         }
-        while let Some(failure) = self.broker.see_failure()? {
-            let with_keys = self.options.credentials.is_some();
-            // Of a broker that has never been there. One that was may be changing its keys.
-            if failure.is_final() && !self.welcomed {
-                return Err(Error::Handshake { endpoint: self.options.broker.clone(), failure, with_keys });
-            }
-            if self.failure.replace(failure) != Some(failure) {
-                log::error!(
-                    "the handshake with {} failed: {failure}{}",
-                    self.options.broker,
-                    failure.advice(with_keys)
-                );
-            }
-            if self.attempts.failed(Instant::now()) {
-                self.broker = socket(&self.context, &self.register, &self.options)?;
-                self.connected = Instant::now();
-            }
-        }
-        if self.attempts.is_due(Instant::now()) {
-            connect(&self.broker, &self.options)?;
-            self.connected = Instant::now();
+        if let Some(failure) = self.broker.tend(Instant::now())?
+            && self.said.replace(failure) != Some(failure)
+        {
+            log::error!("the handshake with {} failed: {}", self.options.broker, self.broker.explain(failure));
         }
         if due(self.complain_at()) {
             log::warn!("no broker at {}; still trying", self.options.broker);
             self.complained = true;
-        }
-        if due(self.connect_anew_at()) {
-            self.broker = socket(&self.context, &self.register, &self.options)?;
-            connect(&self.broker, &self.options)?;
-            self.connected = Instant::now();
         }
         Ok(Next::GoOn)
     }
@@ -282,10 +219,8 @@ impl Session {
         match message {
             ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, max_message_bytes, .. } => {
                 self.registered = true;
-                self.welcomed = true;
-                self.failure = None;
-                self.attempts.succeeded();
-                self.broker.look_away();
+                self.said = None;
+                self.broker.answered();
                 self.max_message_bytes =
                     usize::try_from(max_message_bytes).unwrap_or(usize::MAX).min(MAX_MESSAGE_BYTES);
                 self.puzzled = false;
@@ -308,7 +243,6 @@ impl Session {
             }
             ToWorker::Hiccup => {
                 log::warn!("the connection to the broker broke; reconnecting");
-                self.broker.look(&self.context);
                 // libzmq registers at the next connection, before anything else.
                 return self.start_over(crew, false);
             }
@@ -328,11 +262,6 @@ impl Session {
         (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
     }
 
-    /// When to take a new socket, if the one there is does not bring a broker.
-    fn connect_anew_at(&self) -> Option<Instant> {
-        (!self.registered).then(|| self.connected.max(self.unregistered_since) + GIVEN_UP)
-    }
-
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
     fn hear_nonsense(&mut self, crew: &Crew, error: &Malformed) -> Result<Next, Error> {
         if !std::mem::replace(&mut self.puzzled, true) {
@@ -345,6 +274,7 @@ impl Session {
     fn start_over(&mut self, crew: &Crew, register: bool) -> Result<Next, Error> {
         crew.discard();
         self.registered = false;
+        self.broker.lost(Instant::now());
         self.unregistered_since = Instant::now();
         self.complained = false;
         if self.leave_by.is_some() {

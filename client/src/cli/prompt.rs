@@ -125,7 +125,7 @@ fn obey(
         Ok(_) => Ok(true),
         Err(error) => match error.downcast_ref() {
             // Without a broker the next command may find one.
-            Some(Error::NoBroker { .. } | Error::Handshake { .. } | Error::Refused(_)) => {
+            Some(Error::NoBroker { .. } | Error::Dial(_) | Error::Refused(_)) => {
                 writeln!(stdout(), "{error:#}")?;
                 Ok(true)
             }
