@@ -210,6 +210,11 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
 
+# Check the licences and sources of all that the programs are built from, and known advisories (needs the network, or --offline)
+deny *args:
+    command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+    cargo deny {{ args }} check
+
 # Format the code
 fmt:
     cargo fmt --all
