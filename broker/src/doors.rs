@@ -7,7 +7,8 @@
 mod connections;
 mod roles;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use anyhow::Context as _;
 use giostra_common::handshake::{Failure, Sight, Watched};
 use giostra_common::keys::PublicKey;
 use giostra_common::socket::{Identity, Origin, Peers, ZAP_ENDPOINT};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket as system;
 use zmq::{Context, DONTWAIT, Socket, SocketType};
 
@@ -25,11 +27,17 @@ use roles::AllowList;
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
 const AT_ONCE: usize = 64;
 
+/// Files that are open besides connections, or are to be opened: the log's next one, those with keys, and connections that libzmq has taken
+/// and that are not counted yet. If a connection can't be had for want of one, libzmq tries without a pause.
+const RESERVED: u64 = 64;
+
 /// Both sockets' doors.
 pub struct Doors {
     /// Whom to let in, and where that is read; `None`: whoever comes.
     guard: Option<Guard>,
     connections: [Connections; 2],
+    /// Whose connections were closed and have not ended yet.
+    closed: HashSet<String>,
     refusals: Vec<Refusal>,
 }
 
@@ -83,6 +91,7 @@ impl Doors {
         Ok(Self {
             guard,
             connections: [Connections::new(settings.connections), Connections::new(settings.connections)],
+            closed: HashSet::new(),
             refusals: Vec::new(),
         })
     }
@@ -99,24 +108,31 @@ impl Doors {
             Some(guard) => guard.answer(&mut self.refusals)?,
             None => false,
         };
-        for ((socket, connections), door) in sockets.into_iter().zip(&mut self.connections).zip(DOORS) {
+        for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
             for _ in 0..AT_ONCE {
                 let Some((sight, from)) = socket.see()? else { break };
                 some = true;
+                let all: usize = self.connections.iter().map(Connections::len).sum();
+                let connections = &mut self.connections[number];
                 let reason = match sight {
-                    Sight::Accepted(descriptor) => match connections.accepted(descriptor, &from) {
-                        Ok(()) => continue,
-                        Err(reason) => {
-                            close(descriptor, Some(&from));
-                            reason
+                    Sight::Accepted(descriptor) => {
+                        match connections.accepted(descriptor, &from, room_for_connections().saturating_sub(all)) {
+                            Ok(()) => continue,
+                            Err(reason) => {
+                                close(descriptor, Some(&from));
+                                self.closed.insert(from.clone());
+                                reason
+                            }
                         }
-                    },
+                    }
                     Sight::Ended(descriptor) => {
                         connections.ended(descriptor);
+                        self.closed.remove(&from);
                         continue;
                     }
-                    // That was this broker's own answer, and has been said.
+                    // That was this broker's own doing, and has been said.
                     Sight::Failed(Failure::Refused(_)) => continue,
+                    Sight::Failed(Failure::Broken(_)) if self.closed.contains(&from) => continue,
                     Sight::Failed(failure) => format!("handshake: {failure}"),
                 };
                 self.refusals.push(Refusal { from: named(&from, door), reason });
@@ -242,16 +258,26 @@ fn named(from: &str, door: Peers) -> String {
     if address.is_empty() { format!("a {one}") } else { format!("a {one} at {address}") }
 }
 
+/// Who is at the other end of a connection, if that is one.
+fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
+    let peer: system::SockaddrStorage = system::getpeername(descriptor).ok()?;
+    let v4 = peer.as_sockaddr_in().map(|peer| SocketAddr::from((peer.ip(), peer.port())));
+    v4.or_else(|| peer.as_sockaddr_in6().map(|peer| SocketAddr::from((peer.ip(), peer.port()))))
+}
+
+/// The most connections that there is room for, at both doors, of the files that this process may have open. It may be told otherwise while it
+/// runs.
+fn room_for_connections() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX)
+}
+
 /// Ends a connection of libzmq's, which notices and tells everybody as if the peer had done it.
 ///
 /// libzmq has no call for that. In the rare case that it has closed the descriptor by itself in this moment, and it is another
 /// connection's now, that peer connects again; `from` makes that rarer still.
 fn close(descriptor: RawFd, from: Option<&str>) {
-    let is_from = |from: &str| {
-        let peer = system::getpeername::<system::SockaddrStorage>(descriptor).map(|peer| peer.to_string());
-        peer.is_ok_and(|peer| from.ends_with(&peer))
-    };
-    if from.is_none_or(is_from) {
+    if from.is_none_or(|from| connections::address(from) == peer_of(descriptor)) {
         // What is no connection any more needs no end.
         let _ = system::shutdown(descriptor, system::Shutdown::Both);
     }
