@@ -36,8 +36,8 @@ pub struct Doors {
     /// Whom to let in, and where that is read; `None`: whoever comes.
     guard: Option<Guard>,
     connections: [Connections; 2],
-    /// Whose connections were closed and have not ended yet.
-    closed: HashSet<String>,
+    /// Who has connected, and of whose handshake nothing has been said yet.
+    undecided: HashSet<String>,
     refusals: Vec<Refusal>,
 }
 
@@ -91,7 +91,7 @@ impl Doors {
         Ok(Self {
             guard,
             connections: [Connections::new(settings.connections), Connections::new(settings.connections)],
-            closed: HashSet::new(),
+            undecided: HashSet::new(),
             refusals: Vec::new(),
         })
     }
@@ -104,41 +104,54 @@ impl Doors {
     /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket. Whether there was anything, and who was
     /// not let in.
     pub fn turn(&mut self, sockets: [&Watched; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
-        let mut some = match &mut self.guard {
-            Some(guard) => guard.answer(&mut self.refusals)?,
-            None => false,
-        };
+        let mut some = false;
         for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
             for _ in 0..AT_ONCE {
                 let Some((sight, from)) = socket.see()? else { break };
                 some = true;
-                let all: usize = self.connections.iter().map(Connections::len).sum();
-                let connections = &mut self.connections[number];
-                let reason = match sight {
-                    Sight::Accepted(descriptor) => {
-                        match connections.accepted(descriptor, &from, room_for_connections().saturating_sub(all)) {
-                            Ok(()) => continue,
-                            Err(reason) => {
-                                close(descriptor, Some(&from));
-                                self.closed.insert(from.clone());
-                                reason
-                            }
-                        }
-                    }
-                    Sight::Ended(descriptor) => {
-                        connections.ended(descriptor);
-                        self.closed.remove(&from);
-                        continue;
-                    }
-                    // That was this broker's own doing, and has been said.
-                    Sight::Failed(Failure::Refused(_)) => continue,
-                    Sight::Failed(Failure::Broken(_)) if self.closed.contains(&from) => continue,
-                    Sight::Failed(failure) => format!("handshake: {failure}"),
-                };
+                let Some(reason) = self.judge(number, sight, &from) else { continue };
                 self.refusals.push(Refusal { from: named(&from, door), reason });
             }
         }
+        // After those who have come are counted: who is one too many is not even asked for its key.
+        if let Some(guard) = &mut self.guard {
+            some |= guard.answer(&mut self.refusals)?;
+        }
         Ok((some, std::mem::take(&mut self.refusals)))
+    }
+
+    /// Counts what was seen at a door. Why a peer was not let in, if it was not.
+    fn judge(&mut self, door: usize, sight: Sight, from: &str) -> Option<String> {
+        let all: usize = self.connections.iter().map(Connections::len).sum();
+        let connections = &mut self.connections[door];
+        match sight {
+            Sight::Accepted(descriptor) => {
+                let refused = connections.accepted(descriptor, from, room_for_connections().saturating_sub(all)).err();
+                match refused {
+                    Some(_) => close(descriptor, Some(from)),
+                    None => drop(self.undecided.insert(from.into())),
+                }
+                refused
+            }
+            Sight::Succeeded => {
+                self.undecided.remove(from);
+                None
+            }
+            Sight::Failed(failure) => {
+                let undecided = self.undecided.remove(from);
+                match failure {
+                    // That was this broker's own doing, and has been said.
+                    Failure::Refused(_) => None,
+                    Failure::Broken(_) if !undecided => None,
+                    failure => Some(format!("handshake: {failure}")),
+                }
+            }
+            Sight::Ended(descriptor) => {
+                connections.ended(descriptor);
+                // Of a peer whose protocol is too old for keys libzmq says nothing else.
+                self.undecided.remove(from).then(|| "handshake: no ZMTP 3".into())
+            }
+        }
     }
 
     /// What the sender of a message may do; `None`: it is not to be heard.
