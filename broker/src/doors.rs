@@ -109,7 +109,7 @@ impl Doors {
             for _ in 0..AT_ONCE {
                 let Some((sight, from)) = socket.see()? else { break };
                 some = true;
-                let Some(reason) = self.judge(number, sight, &from) else { continue };
+                let Some(reason) = self.judge(number, &sight, &from) else { continue };
                 self.refusals.push(Refusal { from: named(&from, door), reason });
             }
         }
@@ -121,10 +121,10 @@ impl Doors {
     }
 
     /// Counts what was seen at a door. Why a peer was not let in, if it was not.
-    fn judge(&mut self, door: usize, sight: Sight, from: &str) -> Option<String> {
+    fn judge(&mut self, door: usize, sight: &Sight, from: &str) -> Option<String> {
         let all: usize = self.connections.iter().map(Connections::len).sum();
         let connections = &mut self.connections[door];
-        match sight {
+        match *sight {
             Sight::Accepted(descriptor) => {
                 let refused = connections.accepted(descriptor, from, room_for_connections().saturating_sub(all)).err();
                 match refused {
