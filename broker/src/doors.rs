@@ -7,7 +7,8 @@
 mod connections;
 mod roles;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use anyhow::Context as _;
 use giostra_common::handshake::{Failure, Sight, Watched};
 use giostra_common::keys::PublicKey;
 use giostra_common::socket::{Identity, Origin, Peers, ZAP_ENDPOINT};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket as system;
 use zmq::{Context, DONTWAIT, Socket, SocketType};
 
@@ -25,11 +27,17 @@ use roles::AllowList;
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
 const AT_ONCE: usize = 64;
 
+/// Files that are open besides connections, or are to be opened: the log's next one, those with keys, and connections that libzmq has taken
+/// and that are not counted yet. If a connection can't be had for want of one, libzmq tries without a pause.
+const RESERVED: u64 = 64;
+
 /// Both sockets' doors.
 pub struct Doors {
     /// Whom to let in, and where that is read; `None`: whoever comes.
     guard: Option<Guard>,
     connections: [Connections; 2],
+    /// Who has connected, and of whose handshake nothing has been said yet.
+    undecided: HashSet<String>,
     refusals: Vec<Refusal>,
 }
 
@@ -83,6 +91,7 @@ impl Doors {
         Ok(Self {
             guard,
             connections: [Connections::new(settings.connections), Connections::new(settings.connections)],
+            undecided: HashSet::new(),
             refusals: Vec::new(),
         })
     }
@@ -95,34 +104,54 @@ impl Doors {
     /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket. Whether there was anything, and who was
     /// not let in.
     pub fn turn(&mut self, sockets: [&Watched; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
-        let mut some = match &mut self.guard {
-            Some(guard) => guard.answer(&mut self.refusals)?,
-            None => false,
-        };
-        for ((socket, connections), door) in sockets.into_iter().zip(&mut self.connections).zip(DOORS) {
+        let mut some = false;
+        for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
             for _ in 0..AT_ONCE {
                 let Some((sight, from)) = socket.see()? else { break };
                 some = true;
-                let reason = match sight {
-                    Sight::Accepted(descriptor) => match connections.accepted(descriptor, &from) {
-                        Ok(()) => continue,
-                        Err(reason) => {
-                            close(descriptor, Some(&from));
-                            reason
-                        }
-                    },
-                    Sight::Ended(descriptor) => {
-                        connections.ended(descriptor);
-                        continue;
-                    }
-                    // That was this broker's own answer, and has been said.
-                    Sight::Failed(Failure::Refused(_)) => continue,
-                    Sight::Failed(failure) => format!("handshake: {failure}"),
-                };
+                let Some(reason) = self.judge(number, &sight, &from) else { continue };
                 self.refusals.push(Refusal { from: named(&from, door), reason });
             }
         }
+        // After those who have come are counted: who is one too many is not even asked for its key.
+        if let Some(guard) = &mut self.guard {
+            some |= guard.answer(&mut self.refusals)?;
+        }
         Ok((some, std::mem::take(&mut self.refusals)))
+    }
+
+    /// Counts what was seen at a door. Why a peer was not let in, if it was not.
+    fn judge(&mut self, door: usize, sight: &Sight, from: &str) -> Option<String> {
+        let all: usize = self.connections.iter().map(Connections::len).sum();
+        let connections = &mut self.connections[door];
+        match *sight {
+            Sight::Accepted(descriptor) => {
+                let refused = connections.accepted(descriptor, from, room_for_connections().saturating_sub(all)).err();
+                match refused {
+                    Some(_) => close(descriptor, Some(from)),
+                    None => drop(self.undecided.insert(from.into())),
+                }
+                refused
+            }
+            Sight::Succeeded => {
+                self.undecided.remove(from);
+                None
+            }
+            Sight::Failed(failure) => {
+                let undecided = self.undecided.remove(from);
+                match failure {
+                    // That was this broker's own doing, and has been said.
+                    Failure::Refused(_) => None,
+                    Failure::Broken(_) if !undecided => None,
+                    failure => Some(format!("handshake: {failure}")),
+                }
+            }
+            Sight::Ended(descriptor) => {
+                connections.ended(descriptor);
+                // Of a peer whose protocol is too old for keys libzmq says nothing else.
+                self.undecided.remove(from).then(|| "handshake: no ZMTP 3".into())
+            }
+        }
     }
 
     /// What the sender of a message may do; `None`: it is not to be heard.
@@ -242,16 +271,26 @@ fn named(from: &str, door: Peers) -> String {
     if address.is_empty() { format!("a {one}") } else { format!("a {one} at {address}") }
 }
 
+/// Who is at the other end of a connection, if that is one.
+fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
+    let peer: system::SockaddrStorage = system::getpeername(descriptor).ok()?;
+    let v4 = peer.as_sockaddr_in().map(|peer| SocketAddr::from((peer.ip(), peer.port())));
+    v4.or_else(|| peer.as_sockaddr_in6().map(|peer| SocketAddr::from((peer.ip(), peer.port()))))
+}
+
+/// The most connections that there is room for, at both doors, of the files that this process may have open. It may be told otherwise while it
+/// runs.
+fn room_for_connections() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX)
+}
+
 /// Ends a connection of libzmq's, which notices and tells everybody as if the peer had done it.
 ///
 /// libzmq has no call for that. In the rare case that it has closed the descriptor by itself in this moment, and it is another
 /// connection's now, that peer connects again; `from` makes that rarer still.
 fn close(descriptor: RawFd, from: Option<&str>) {
-    let is_from = |from: &str| {
-        let peer = system::getpeername::<system::SockaddrStorage>(descriptor).map(|peer| peer.to_string());
-        peer.is_ok_and(|peer| from.ends_with(&peer))
-    };
-    if from.is_none_or(is_from) {
+    if from.is_none_or(|from| connections::address(from) == peer_of(descriptor)) {
         // What is no connection any more needs no end.
         let _ = system::shutdown(descriptor, system::Shutdown::Both);
     }

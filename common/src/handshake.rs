@@ -18,6 +18,8 @@ use crate::socket;
 pub enum Sight {
     /// When a peer connected. It has not said anything yet.
     Accepted(RawFd),
+    /// When the handshake was well.
+    Succeeded,
     /// When the handshake failed.
     Failed(Failure),
     /// When a connection ended, be it in the middle of its handshake.
@@ -119,6 +121,7 @@ impl Watched {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let endpoint = format!("inproc://giostra-watch-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let events = zmq_sys::ZMQ_EVENT_ACCEPTED
+            | zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -207,6 +210,7 @@ fn read(frames: &[Vec<u8>]) -> Option<Seen> {
     let sight = match event {
         zmq_sys::ZMQ_EVENT_ACCEPTED => Sight::Accepted(fd()?),
         zmq_sys::ZMQ_EVENT_DISCONNECTED => Sight::Ended(fd()?),
+        zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED => Sight::Succeeded,
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH => Sight::Failed(Failure::Refused(value)),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL => Sight::Failed(Failure::Protocol(value)),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL => {

@@ -51,6 +51,10 @@ const CLIENT_HIGH_WATER_MARK: i32 = 16;
 /// than the replies of one turn of a busy broker. Each connection has a buffer of this size, of which only what was used takes memory.
 const OUT_BATCH: i32 = 64 << 10;
 
+/// What CURVE adds to each frame: a command's name, a nonce, an authentication code and flags (`curve_encoding_t::encode` in libzmq
+/// 4.3.5). libzmq's limit on a frame's size includes it.
+const CURVE_OVERHEAD: usize = 8 + 8 + 16 + 1;
+
 /// A peer of a ROUTER: libzmq's name for one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub Bytes);
@@ -109,7 +113,7 @@ pub const ZAP_ENDPOINT: &str = "inproc://zeromq.zap.01";
 pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entry) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::ROUTER)?;
     set_common(&mut socket)?;
-    socket.set_maxmsgsize(entry.max_message.try_into().unwrap_or(i64::MAX))?;
+    set_max_frame(&socket, entry.max_message, entry.keys.is_some())?;
     socket.set_handshake_ivl(millis(entry.handshake))?;
     socket.set_router_mandatory(true)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
@@ -137,6 +141,7 @@ pub fn dealer(
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&mut socket)?;
     set_heartbeat(&socket)?;
+    set_max_frame(&socket, MAX_MESSAGE_BYTES, credentials.is_some())?;
     socket.set_ipv6(true)?;
     // No high-water marks: what may be under way is bounded by windows of our own. For sending that is simpler. For receiving
     // it is necessary: libzmq 4.3.5 counts a hiccup message when it is read but not when it is written (`send_hiccup_msg` in
@@ -241,12 +246,17 @@ pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq:
 
 fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_linger(millis(LINGER))?;
-    socket.set_maxmsgsize(MAX_MESSAGE_BYTES as i64)?;
     socket.set_sndhwm(HIGH_WATER_MARK)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
     socket.set_backlog(4096)?;
     set_bytes(socket, zmq_sys::ZMQ_OUT_BATCH_SIZE, &OUT_BATCH.to_ne_bytes())?;
     set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(UNACKNOWLEDGED).to_ne_bytes())
+}
+
+/// Limits the bytes of a frame, encrypted or not.
+fn set_max_frame(socket: &Socket, most: usize, encrypted: bool) -> zmq::Result<()> {
+    let overhead = if encrypted { CURVE_OVERHEAD } else { 0 };
+    socket.set_maxmsgsize((most + overhead).try_into().unwrap_or(i64::MAX))
 }
 
 fn set_heartbeat(socket: &Socket) -> zmq::Result<()> {

@@ -59,7 +59,7 @@ pub struct Args {
     keys: Option<PathBuf>,
 
     /// The broker's public key, or the file of its public certificate
-    #[arg(long, env = "GIOSTRA_BROKER_KEY", requires = "keys", value_name = "KEY|FILE")]
+    #[arg(long, env = "GIOSTRA_BROKER_KEY", requires = "keys", allow_hyphen_values = true, value_name = "KEY|FILE")]
     broker_key: Option<String>,
 
     /// What is logged, to stderr

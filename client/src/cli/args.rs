@@ -100,7 +100,7 @@ pub struct Args {
     pub keys: Option<PathBuf>,
 
     /// The broker's public key, or the file of its public certificate
-    #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", value_name = "KEY|FILE")]
+    #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
     pub broker_key: Option<String>,
 
     /// Print one JSON object, on the last line of stdout
