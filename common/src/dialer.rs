@@ -108,6 +108,8 @@ pub struct Dialer {
     ever_answered: bool,
     attempts: Attempts,
     failure: Option<Failure>,
+    /// That one side has keys and the other none, if it has looked so.
+    mismatch: Option<Failure>,
 }
 
 impl Dialer {
@@ -122,6 +124,7 @@ impl Dialer {
             ever_answered: false,
             attempts: Attempts::default(),
             failure: None,
+            mismatch: None,
         };
         dialer.connect()?;
         Ok(dialer)
@@ -132,7 +135,7 @@ impl Dialer {
         self.alone = None;
         self.ever_answered = true;
         self.attempts.succeeded();
-        self.failure = None;
+        (self.failure, self.mismatch) = (None, None);
         self.socket.look_away();
     }
 
@@ -148,9 +151,11 @@ impl Dialer {
         let mut last = None;
         while let Some(failure) = self.socket.see_failure()? {
             last = Some(failure);
-            let again = self.failure.replace(failure) == last;
-            // Once it may have been something else that listened there.
-            if (failure.is_no() || failure.is_mismatch() && again) && !self.ever_answered {
+            self.failure = last;
+            // Once it may have been something else that listened there. Who finds out first hangs up, so that the next failure may look otherwise.
+            let hopeless = if failure.is_no() { last } else { self.mismatch };
+            self.mismatch = self.mismatch.or(last.filter(|failure| failure.is_mismatch()));
+            if let Some(failure) = hopeless.filter(|_| !self.ever_answered) {
                 return Err(self.handshake_failed(failure));
             }
             if self.attempts.failed(failure, now) {

@@ -63,9 +63,9 @@ impl Failure {
                  a broker that runs learns of it by SIGHUP"
             }
             (Self::Protocol(_), true) => ". Does the broker have keys (--keys)?",
-            (Self::Protocol(_), false) => ". A broker with keys needs --keys and --broker-key here, too",
+            (Self::Protocol(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",
             (Self::Broken(_), true) => ". Is --broker-key the broker's public key?",
-            (Self::Broken(_), false) => "",
+            (Self::Broken(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",
         }
     }
 }
@@ -275,6 +275,7 @@ mod tests {
         let (sight, from) = wait_for(|| router.see().unwrap());
         let Sight::Accepted(descriptor) = sight else { panic!("{sight:?} from {from}") };
         wait_for(|| socket::receive_from(&router).unwrap());
+        assert_eq!(wait_for(|| router.see().unwrap()), (Sight::Succeeded, from.clone()));
         drop(dealer);
         assert_eq!(wait_for(|| router.see().unwrap()), (Sight::Ended(descriptor), from));
     }
