@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(connections.accepted(6, "tcp://10.0.0.1:4", 1), Ok(()));
         let error = connections.accepted(7, "tcp://10.0.0.7:7", 0).unwrap_err();
         assert!(error.contains("ulimit"), "{error}");
-        assert_eq!(connections.len(), 6);
+        assert_eq!(connections.len(), 5);
         for descriptor in 0..10 {
             connections.ended(descriptor);
         }
