@@ -5,9 +5,11 @@
 #![allow(unsafe_code)] // for the few libzmq calls that crate `zmq` has no function for
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
+use std::sync::Once;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,6 +113,7 @@ pub const ZAP_ENDPOINT: &str = "inproc://zeromq.zap.01";
 
 /// A ROUTER that hears of a peer's leaving as `disconnected`, a message from that peer.
 pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entry) -> zmq::Result<Socket> {
+    draw_routing_ids();
     let mut socket = context.socket(SocketType::ROUTER)?;
     set_common(&mut socket)?;
     set_max_frame(&socket, entry.max_message, entry.keys.is_some())?;
@@ -127,6 +130,17 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entr
         socket.set_sndhwm(CLIENT_HIGH_WATER_MARK)?;
     }
     Ok(socket)
+}
+
+/// Has libzmq number a ROUTER's peers from a number that nobody can guess.
+///
+/// It draws that with rand(3), which it does not seed: the numbers were the same in each process. A peer that calls itself by the number of one
+/// to come ends the process when that one comes (`zmq_assert (ok)` in `add_out_pipe`, libzmq 4.3.5).
+fn draw_routing_ids() {
+    static ONCE: Once = Once::new();
+    let seed = RandomState::new().build_hasher().finish();
+    // Sound: only sets the state of rand(3), which nothing here needs to be repeatable.
+    ONCE.call_once(|| unsafe { nix::libc::srand(seed as u32) });
 }
 
 /// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer. With
