@@ -5,8 +5,8 @@
     python client.py add 2 3            one request, its result printed
     python client.py echo picture.png   what is no number names a file, whose bytes are the argument
 
-Exit status: 0 if all was answered, and rightly. With --keys and --broker-key, certificates as zmq.auth makes them, the
-connection is encrypted (CURVE).
+Exit status: 0 if all was answered, and rightly, 1 if not, or if the broker refused it, 2 for a wrong command line. With
+--keys and --broker-key, certificates as zmq.auth makes them, the connection is encrypted (CURVE).
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from pathlib import Path
 
 import msgpack
 
-from connection import VERSION, Broker, Outcome, parser, whole
+from connection import AT_ONCE, FULL, VERSION, Broker, Outcome, attached, parse, parser, whole
 
-LARGE = 64 * 1024  # bytes from which on a body travels as an attachment
-AT_ONCE = 500  # requests in one message
 GRACE = 1.0  # seconds beyond the time limit, in which the broker says what has expired
 
 
@@ -36,11 +34,13 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
     unanswered = dict(enumerate(bodies))
     unsent: deque[tuple[int, bytes]] = deque()
     session: int | None = None  # without one nothing may be submitted
-    room = sys.maxsize
+    room = max_batch = sys.maxsize
     while unanswered and (left := deadline - time.monotonic()) > -GRACE:
         message, attachments = broker.receive(left + GRACE)
         match message:
-            case {"Welcome": [_, _, session, *_]}:
+            case {"Welcome": [_, _, session, max_bytes, max_batch, *_]}:
+                outcomes.update(too_large(unanswered, max_bytes))
+                unanswered = {request: body for request, body in unanswered.items() if request not in outcomes}
                 unsent, room = deque(unanswered.items()), sys.maxsize
             case {"Replies": replies}:
                 for request, outcome, _trace in replies:
@@ -64,24 +64,32 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
             case {"Refused": [reason]}:
                 sys.exit(f"refused: {reason}")
         while session is not None and unsent and room > 0:
-            batch = [unsent.popleft() for _ in range(min(len(unsent), room, AT_ONCE))]
-            room -= len(batch)
-            requests, attachments = pack(batch)
+            requests, attachments = pack(unsent, min(room, max_batch, AT_ONCE))
+            room -= len(requests)
             timeout_ms = max(1, int(left * 1000))  # 0 would be none
             broker.send({"Submit": [session, options.pool, timeout_ms, requests]}, attachments)
     return outcomes
 
 
-def pack(batch: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes | int]], list[bytes]]:
-    """The requests as they are submitted, and the attachments: the large bodies, in whose places are their indices."""
+def too_large(bodies: dict[int, bytes], most: int) -> dict[int, Outcome]:
+    """What becomes of those that the broker does not take: each would cost the connection."""
+    explanation = "the request has {} bytes, and this broker takes {} at most"
+    return {
+        request: {"Error": ["invalid", explanation.format(len(body), most)]}
+        for request, body in bodies.items()
+        if len(body) > most
+    }
+
+
+def pack(unsent: deque[tuple[int, bytes]], most: int) -> tuple[list[tuple[int, bytes | int]], list[bytes]]:
+    """Takes the next requests, as they are submitted in one message, and its attachments."""
     requests: list[tuple[int, bytes | int]] = []
     attachments: list[bytes] = []
-    for request, body in batch:
-        if len(body) < LARGE:
-            requests.append((request, body))
-        else:
-            requests.append((request, len(attachments)))
-            attachments.append(body)
+    size = 0
+    while unsent and len(requests) < most and size < FULL:
+        request, body = unsent.popleft()
+        requests.append((request, attached(body, attachments)))
+        size += len(body)
     return requests, attachments
 
 
@@ -129,7 +137,7 @@ def main() -> None:
     flags.add_argument("operation", nargs="?", help="without one: a thousand random additions")
     flags.add_argument("arguments", nargs="*", type=argument, help="numbers, or files")
     flags.add_argument("--timeout", type=float, default=30.0, help="seconds, for all of it (30)")
-    options = flags.parse_args()
+    options = parse(flags)
     with closing(Broker(options, {"Hello": [VERSION, options.name]})) as broker:
         sys.exit(one(broker, options) if options.operation else many(broker, options))
 

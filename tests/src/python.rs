@@ -3,10 +3,13 @@
 //! `just test` installs the interpreter with what they need; [`available`] says whether it is there.
 
 use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use giostra_common::keys::{PUBLIC_SUFFIX, SECRET_SUFFIX};
 
 use crate::process::Process;
 
@@ -27,6 +30,31 @@ pub fn start<A: AsRef<OsStr>>(folder: &Path, name: &str, example: &str, args: &[
     // -B: the examples' folder stays as it is.
     command.arg("-B").arg(root().join("docs/examples").join(example)).args(args);
     Process::spawn(folder, name, command)
+}
+
+/// Starts a program of one's own, which may import the examples; the same otherwise.
+pub fn start_code<A: AsRef<OsStr>>(folder: &Path, name: &str, code: &str, args: &[A]) -> Result<Process> {
+    let mut command = Command::new(interpreter());
+    let preamble = format!("import sys; sys.path.insert(0, {:?})\n", root().join("docs/examples"));
+    command.arg("-Bc").arg(preamble + code).args(args);
+    Process::spawn(folder, name, command)
+}
+
+/// Has pyzmq make certificates, `NAME.key` and `NAME.key_secret`, in a folder. Unlike pyzmq it leaves the secret one to its owner alone.
+pub fn make_keys(folder: &Path, name: &str) -> Result<()> {
+    make_exposed_keys(folder, name)?;
+    let secret = folder.join(format!("{name}.{SECRET_SUFFIX}"));
+    Ok(fs::set_permissions(secret, Permissions::from_mode(0o600))?)
+}
+
+/// The same, the secret one as pyzmq leaves it under the usual umask: readable by all.
+pub fn make_exposed_keys(folder: &Path, name: &str) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let code = "import os, sys, zmq.auth; os.umask(0o022); zmq.auth.create_certificates(*sys.argv[1:])";
+    let output = Command::new(interpreter()).args(["-c", code]).arg(folder).arg(name).output()?;
+    ensure!(output.status.success(), "pyzmq makes no keys: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(folder.join(format!("{name}.{PUBLIC_SUFFIX}")).is_file(), "pyzmq calls its files otherwise");
+    Ok(())
 }
 
 fn interpreter() -> PathBuf {

@@ -27,8 +27,8 @@ pub struct Setup {
     address: Option<String>,
     /// Where the log is, if it is not among the other files.
     log_dir: Option<PathBuf>,
-    /// Whether all have keys.
-    secured: bool,
+    /// What makes the keys of all, if they have any: of a name, in a folder.
+    keys: Option<fn(&Path, &str) -> Result<()>>,
 }
 
 impl Setup {
@@ -69,8 +69,14 @@ impl Setup {
 
     /// Gives keys to the broker, to each worker, and to the client as which [`System`] itself runs commands; that one is an admin, too.
     #[must_use]
-    pub fn secured(mut self) -> Self {
-        self.secured = true;
+    pub fn secured(self) -> Self {
+        self.secured_by(|folder, name| Ok(KeyPair::generate()?.write(folder, name).map(drop)?))
+    }
+
+    /// The same with certificates of somebody else's making, who is handed the folder and a name.
+    #[must_use]
+    pub fn secured_by(mut self, make: fn(&Path, &str) -> Result<()>) -> Self {
+        self.keys = Some(make);
         self
     }
 
@@ -88,7 +94,7 @@ impl Setup {
             symlink(log_dir, folder.path().join("log"))?;
         }
         let mut system = System { setup: self, folder, endpoints: None, broker: None, workers: Vec::new(), clients: 0 };
-        if system.setup.secured {
+        if system.setup.keys.is_some() {
             system.make_keys(BROKER)?;
             system.make_keys(CLIENT)?;
             system.allow(CLIENT, Role::Client)?;
@@ -142,7 +148,7 @@ impl System {
         let mut args = vec!["--frontend", &frontend, "--backend", &backend, "--log-dir", &log];
         args.extend(self.setup.broker_args.iter().map(String::as_str));
         let [keys, allow] = [self.secret_file(BROKER), self.allow_dir()].map(|path| path.display().to_string());
-        if self.setup.secured {
+        if self.setup.keys.is_some() {
             args.extend(["--keys", &keys, "--allow", &allow]);
         }
         let before = fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default().len();
@@ -188,9 +194,9 @@ impl System {
 
     /// Makes keys of this name, which are allowed nothing yet.
     pub fn make_keys(&self, name: &str) -> Result<KeyPair> {
-        let keys = KeyPair::generate()?;
-        keys.write(&self.keys_dir(), name)?;
-        Ok(keys)
+        let make = self.setup.keys.context("the system has no keys")?;
+        make(&self.keys_dir(), name)?;
+        Ok(KeyPair::read(&self.secret_file(name))?)
     }
 
     /// Lets the keys of this name in; a broker that runs does not know it until [`Self::reload`].
@@ -224,12 +230,12 @@ impl System {
 
     /// The same for a client of this library that is to be let in: none if the system has no keys.
     pub fn client_credentials(&self) -> Result<Option<Credentials>> {
-        self.setup.secured.then(|| self.credentials(CLIENT)).transpose()
+        self.setup.keys.map(|_| self.credentials(CLIENT)).transpose()
     }
 
     /// The arguments that say so on a command line; none if the system has no keys.
     pub fn key_args(&self, name: &str) -> Vec<String> {
-        if !self.setup.secured {
+        if self.setup.keys.is_none() {
             return Vec::new();
         }
         let [own, broker] = [self.secret_file(name), self.keys_dir().join(format!("{BROKER}.{PUBLIC_SUFFIX}"))]
@@ -237,11 +243,13 @@ impl System {
         vec!["--keys".into(), own, "--broker-key".into(), broker]
     }
 
-    fn keys_dir(&self) -> PathBuf {
+    /// The folder of all their keys.
+    pub fn keys_dir(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
-    fn allow_dir(&self) -> PathBuf {
+    /// The folder of those that are let in.
+    pub fn allow_dir(&self) -> PathBuf {
         self.keys_dir().join("allow")
     }
 

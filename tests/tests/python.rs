@@ -6,6 +6,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use giostra_common::keys::{PUBLIC_SUFFIX, Role};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Batch, Process, Setup, System, python, test, trials};
 use nix::sys::signal::Signal;
@@ -24,6 +25,16 @@ fn main() -> ExitCode {
         test!(a_python_worker_leaves_at_sigterm_and_nothing_is_lost needs python::available),
         test!(a_killed_python_workers_requests_are_answered_by_the_others needs python::available),
         test!(a_killed_and_restarted_broker_costs_them_only_time needs python::available),
+        test!(a_python_client_submits_no_more_than_the_broker_takes needs python::available),
+        test!(a_python_workers_results_fit_into_messages_or_are_errors needs python::available),
+        test!(python_peers_with_keys_work_beside_the_others needs python::available),
+        test!(certificates_that_pyzmq_made_let_python_peers_in needs python::available),
+        test!(a_system_whose_certificates_pyzmq_made_works_as_ever needs python::available),
+        test!(a_secret_certificate_is_refused_as_pyzmq_leaves_it needs python::available),
+        test!(a_python_client_that_is_refused_says_why_and_ends needs python::available),
+        test!(a_python_worker_that_is_refused_says_why_and_ends needs python::available),
+        test!(a_python_client_with_the_wrong_brokers_key_ends_by_its_time_limit needs python::available),
+        test!(half_of_the_keys_is_a_wrong_command_line needs python::available),
     ])
 }
 
@@ -120,6 +131,196 @@ fn a_killed_and_restarted_broker_costs_them_only_time() -> Result<()> {
     Ok(())
 }
 
+fn a_python_client_submits_no_more_than_the_broker_takes() -> Result<()> {
+    let system = Setup::workers(1).broker(&["--max-batch", "7", "--max-message", "1MiB"]).start()?;
+    finish_well(client(&system, "many", &[])?)?;
+    // With the array around it, the first is one that just fits and the second one that just does not.
+    let bodies = "import argparse, client, connection, msgpack
+broker = connection.Broker(argparse.Namespace(broker=sys.argv[1], keys=None), {'Hello': [1, 'sizes']})
+bodies = [msgpack.packb(['echo', [bytes(size)]]) for size in ((1 << 20) - 12, (1 << 20) - 11, 1)]
+outcomes = client.submit_all(bodies, broker, argparse.Namespace(timeout=30, pool='compute'))
+print([len(body) for body in bodies], [list(outcomes[place])[0] for place in range(3)], outcomes[1])
+broker.close()";
+    let mut sizes = python::start_code(system.folder(), "sizes", bodies, &[system.frontend()])?;
+    ensure!(sizes.wait()?.success(), "{}", sizes.stderr());
+    let explanation = "the request has 1048577 bytes, and this broker takes 1048576 at most";
+    let expected = format!("[1048576, 1048577, 10] ['Ok', 'Error', 'Ok'] {{'Error': ['invalid', '{explanation}']}}\n");
+    assert_eq!(sizes.stdout(), expected);
+    assert_eq!(system.log().matches(" client-joined ").count(), 2, "nobody lost its connection");
+    assert_eq!(system.audit()?.counts.accepted, 1002);
+    Ok(())
+}
+
+fn a_python_workers_results_fit_into_messages_or_are_errors() -> Result<()> {
+    let mut system = Setup::workers(0).broker(&["--max-message", "1MiB"]).start()?;
+    let code = "import worker
+worker.OPERATIONS['range'] = lambda first, last: list(range(first, last))
+worker.main()";
+    let args = ["--broker", system.backend(), "--name", "python-1"];
+    let _python = python::start_code(system.folder(), "python-1", code, &args)?;
+    wait_for_line(&system, " joined python-1 ")?;
+    for last in [3_usize, 50_000] {
+        let sent = system.run(&["send", "range", "0", &last.to_string()])?;
+        ensure!(sent.code == Some(0) && sent.stdout.split_whitespace().count() == last, "{sent:?}");
+    }
+    let sent = system.run(&["send", "range", "0", "400000"])?;
+    ensure!(sent.code == Some(1) && sent.stderr.contains("this broker takes 1048576 at most"), "{sent:?}");
+    // Each is smaller than an attachment; together they are more than one frame may hold.
+    let many = "import argparse, client, connection, msgpack
+broker = connection.Broker(argparse.Namespace(broker=sys.argv[1], keys=None), {'Hello': [1, 'many']})
+bodies = [msgpack.packb(['range', [0, 20000]])] * 200
+outcomes = client.submit_all(bodies, broker, argparse.Namespace(timeout=30, pool='compute'))
+print(sum(msgpack.unpackb(outcome['Ok']) == list(range(20000)) for outcome in outcomes.values()))
+broker.close()";
+    let mut many = python::start_code(system.folder(), "many", many, &[system.frontend()])?;
+    ensure!(many.wait()?.success(), "{}", many.stderr());
+    assert_eq!(many.stdout(), "200\n");
+    assert_eq!(system.log().matches(" joined ").count(), 1, "the worker never lost its connection");
+    system.audit()?;
+    Ok(())
+}
+
+fn python_peers_with_keys_work_beside_the_others() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    for (name, role) in [("alice", Role::Client), ("python-1", Role::Worker)] {
+        system.make_keys(name)?;
+        system.allow(name, role)?;
+    }
+    system.reload()?;
+    both_kinds_take_turns(&mut system)
+}
+
+fn certificates_that_pyzmq_made_let_python_peers_in() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let allow = system.allow_dir().display().to_string();
+    for (name, role) in [("alice", "client"), ("python-1", "worker")] {
+        python::make_exposed_keys(&system.keys_dir(), name)?;
+        let public = system.keys_dir().join(format!("{name}.{PUBLIC_SUFFIX}")).display().to_string();
+        let allowed = system.begin_as(&[], &["keys", "allow", &public, "--role", role, "--dir", &allow])?.finish()?;
+        ensure!(allowed.code == Some(0), "{allowed:?}");
+    }
+    system.reload()?;
+    both_kinds_take_turns(&mut system)
+}
+
+fn a_system_whose_certificates_pyzmq_made_works_as_ever() -> Result<()> {
+    let mut system = Setup::workers(1).secured_by(python::make_keys).start()?;
+    for (name, role) in [("alice", Role::Client), ("python-1", Role::Worker)] {
+        system.make_keys(name)?;
+        system.allow(name, role)?;
+    }
+    system.reload()?;
+    both_kinds_take_turns(&mut system)
+}
+
+fn a_secret_certificate_is_refused_as_pyzmq_leaves_it() -> Result<()> {
+    let mut system = Setup::workers(0).secured().start()?;
+    python::make_exposed_keys(&system.keys_dir(), "alice")?;
+    let keys = system.key_args("alice");
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let sent = system.begin_as(&keys, &["send", "add", "1", "2"])?.finish()?;
+    ensure!(sent.code == Some(1) && sent.stderr.contains("chmod 600 "), "{sent:?}");
+    Ok(())
+}
+
+fn a_python_client_that_is_refused_says_why_and_ends() -> Result<()> {
+    let system = Setup::workers(1).secured().start()?;
+    let open = Setup::workers(0).start()?;
+    system.make_keys("mallory")?;
+    let key_args = |name| system.key_args(name);
+    for (name, server, keys, explanation) in [
+        ("unlisted", &system, key_args("mallory"), " does not let this key in here"),
+        ("role", &system, key_args("worker-1"), " does not let this key in here"),
+        ("without", &system, Vec::new(), " wants --keys and --broker-key, or is no broker"),
+        ("open", &open, key_args("client"), " has no keys, or is no broker"),
+    ] {
+        let args: Vec<_> = ["--broker", server.frontend(), "add", "1", "2"].into_iter().map(String::from).collect();
+        let mut client = python::start(system.folder(), name, "client.py", &[keys, args].concat())?;
+        ended(&mut client, "refused: ", explanation)?;
+    }
+    // Of a peer without keys, the broker says what it is only if it is the first to notice.
+    for reason in [" is not allowed", " may not come among the clients", " reason=handshake: "] {
+        wait_for_line(&system, reason)?;
+    }
+    assert_eq!((system.audit()?.counts.accepted, open.audit()?.counts.accepted), (0, 0));
+    Ok(())
+}
+
+fn a_python_worker_that_is_refused_says_why_and_ends() -> Result<()> {
+    let mut system = Setup::workers(0).secured().start()?;
+    system.make_keys("python-1")?;
+    let explanation = " does not let this key in here";
+    for (name, own) in [("unlisted", "python-1"), ("role", "client")] {
+        ended(&mut launch(&system, name, own)?, "refused: ", explanation)?;
+    }
+    ensure!(!system.log().contains(" joined "), "one came in: {}", system.log());
+
+    system.allow("python-1", Role::Worker)?;
+    system.reload()?;
+    let mut worker = worker(&system, "python-1")?;
+    fs::remove_file(system.certificate("python-1", Role::Worker))?;
+    system.reload()?;
+    ended(&mut worker, "refused: ", explanation)
+}
+
+fn a_python_client_with_the_wrong_brokers_key_ends_by_its_time_limit() -> Result<()> {
+    let system = Setup::workers(0).secured().start()?;
+    system.make_keys("impostor")?;
+    let [own, broker] = [system.secret_file("client"), system.keys_dir().join("impostor.key")];
+    let [own, broker] = [&own, &broker].map(|path| path.display().to_string());
+    let keys = ["--keys", &own, "--broker-key", &broker];
+    let mut client = client(&system, "wrong", &[&keys[..], &["--timeout", "0.3", "add", "1", "2"]].concat())?;
+    ended(&mut client, "no reply within 0.3 s", "")?;
+    let broken = format!("the connection to {} breaks in the handshake: is --broker-key", system.frontend());
+    assert_eq!(client.stderr().matches(&broken).count(), 1, "{}", client.stderr());
+    assert_eq!(system.audit()?.counts.accepted, 0);
+    Ok(())
+}
+
+fn half_of_the_keys_is_a_wrong_command_line() -> Result<()> {
+    let system = Setup::workers(0).secured().start()?;
+    let keys = system.key_args("client");
+    let public = system.keys_dir().join("broker.key").display().to_string();
+    let both = "--keys and --broker-key belong together";
+    for (name, args, explanation) in [
+        ("own", vec!["--keys", &keys[1]], both),
+        ("brokers", vec!["--broker-key", &keys[3]], both),
+        ("public", vec!["--keys", &public, "--broker-key", &public], "--keys is to name the secret certificate"),
+        ("missing", vec!["--keys", "nosuch", "--broker-key", &public], "Invalid certificate file: nosuch"),
+    ] {
+        for program in ["client.py", "worker.py"] {
+            let mut peer = python::start(system.folder(), &format!("{name}-{program}"), program, &args)?;
+            let code = peer.wait()?.code();
+            let said = peer.stderr();
+            ensure!(code == Some(2) && said.trim_end().ends_with(explanation), "{name} {program}: {code:?} {said}");
+        }
+    }
+    Ok(())
+}
+
+/// A batch of the ready client and one of the client in Python, alice, are answered by worker 1 and a worker in Python, turn and turn about.
+fn both_kinds_take_turns(system: &mut System) -> Result<()> {
+    let _python = worker(system, "python-1")?;
+    assert_eq!(system.random(&["2000"])?["workers"], json!({"python-1": 1000, "worker-1": 1000}));
+    let args = system.key_args("alice");
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    finish_well(client(system, "many", &args)?)?;
+    let report = system.audit()?;
+    assert_eq!((report.counts.accepted, report.counts.replies, report.counts.redispatched), (3000, 3000, 0));
+    ensure!(!system.log().contains(" refuse "), "somebody was refused: {}", system.log());
+    Ok(())
+}
+
+/// Waits until it ends, with exit status 1, without a result, its last words beginning and ending like this.
+fn ended(process: &mut Process, begin: &str, end: &str) -> Result<()> {
+    let code = process.wait()?.code();
+    let (result, said) = (process.stdout(), process.stderr());
+    let last = said.lines().last().unwrap_or_default();
+    let well = code == Some(1) && result.is_empty() && last.starts_with(begin) && last.ends_with(end);
+    ensure!(well && !said.contains("Traceback"), "{code:?} {result} {said}");
+    Ok(())
+}
+
 /// Starts the client.
 fn client(system: &System, name: &str, args: &[&str]) -> Result<Process> {
     let broker = ["--broker", system.frontend()];
@@ -136,10 +337,15 @@ fn finish_well(mut client: Process) -> Result<()> {
 
 /// Starts the worker, and waits until it is registered.
 fn worker(system: &System, name: &str) -> Result<Process> {
-    let args = ["--broker", system.backend(), "--name", name];
-    let worker = python::start(system.folder(), name, "worker.py", &args)?;
+    let worker = launch(system, name, name)?;
     wait_for_line(system, &format!(" joined {name} "))?;
     Ok(worker)
+}
+
+/// Starts the worker, with the keys of this name if the system has keys.
+fn launch(system: &System, name: &str, own: &str) -> Result<Process> {
+    let args = ["--broker", system.backend(), "--name", name].map(String::from);
+    python::start(system.folder(), name, "worker.py", &[&args[..], &system.key_args(own)].concat())
 }
 
 /// Starts a batch and waits until the Python worker is well at it.
