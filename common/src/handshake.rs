@@ -64,7 +64,9 @@ impl Failure {
             }
             (Self::Protocol(_), true) => ". Does the broker have keys (--keys)?",
             (Self::Protocol(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",
-            (Self::Broken(_), true) => ". Is --broker-key the broker's public key? Has the broker keys at all (--keys)?",
+            (Self::Broken(_), true) => {
+                ". Is --broker-key the broker's public key? Has the broker keys at all (--keys)?"
+            }
             (Self::Broken(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",
         }
     }
