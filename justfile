@@ -15,13 +15,20 @@ default:
 build:
     cargo build --release --workspace
 
-# Start a broker and three workers and show their log lines until Ctrl-C (--detach: return once they are ready)
+# Start a broker and three workers, show their log lines until Ctrl-C (--detach: return once they are ready; --secure: with fresh keys)
 [no-exit-message]
-up *detach: build
+up *flags: build
     #!/usr/bin/env bash
     set -euo pipefail
     cd "{{ justfile_directory() }}"
-    case "{{ detach }}" in ""|--detach) ;; *) echo "usage: just up [--detach]" >&2; exit 2 ;; esac
+    detach= secure=
+    for flag in {{ flags }}; do
+        case "$flag" in
+            --detach) detach=yes ;;
+            --secure) secure=yes ;;
+            *) echo "usage: just up [--detach] [--secure]" >&2; exit 2 ;;
+        esac
+    done
     if "{{ just }}" _alive broker; then
         echo "already up (broker: process $(cat {{ run }}/broker.pid)); just status shows it, just down ends it" >&2
         exit 1
@@ -35,14 +42,23 @@ up *detach: build
     }
     trap 'exit 1' INT TERM HUP
     trap stop EXIT
-    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --stderr-level warn
+    keys=()
+    if [ -n "$secure" ]; then
+        "{{ just }}" _keys broker
+        "{{ just }}" _keys client --role client --role admin
+        for n in 1 2 3; do "{{ just }}" _keys worker-$n --role worker; done
+        keys=(--keys "{{ run }}/keys/broker.key_secret" --allow "{{ run }}/keys/allow")
+        printf 'export GIOSTRA_%s="%s"\n' KEYS "{{ run }}/keys/client.key_secret" BROKER_KEY "{{ run }}/keys/broker.key" > "{{ run }}/env"
+    fi
+    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --stderr-level warn "${keys[@]}"
     for _ in $(seq 500); do
         if grep -qs ' listening ' "{{ run }}/log/broker.log"; then break; fi
         if ! "{{ just }}" _alive broker; then cat "{{ run }}/broker.err" >&2; exit 1; fi
         sleep 0.02
     done
     for n in 1 2 3; do "{{ just }}" worker $n >/dev/null; done
-    if [ -n "{{ detach }}" ]; then
+    if [ -n "$secure" ]; then echo "with keys; for commands without just: source {{ run }}/env"; fi
+    if [ -n "$detach" ]; then
         trap - EXIT
         grep -h ' listening ' "{{ run }}/log/broker.log"
         echo "ready: three workers; try: just random 3000, just status, just kill 2, just logs; just down ends it"
@@ -83,18 +99,15 @@ down:
 
 # Send COUNT random requests and check their results
 [no-exit-message]
-random count *args:
-    @"{{ bin }}/giostra" random {{ count }} {{ args }}
+random count *args: (_giostra "random" count args)
 
 # Ask for commands: random, an operation, status, help, exit
 [no-exit-message]
-prompt:
-    @"{{ bin }}/giostra" prompt
+prompt: (_giostra "prompt")
 
 # Show the workers, their state and their share
 [no-exit-message]
-status *args:
-    @"{{ bin }}/giostra" status {{ args }}
+status *args: (_giostra "status" args)
 
 # Follow the broker's log, every dispatch included
 [no-exit-message]
@@ -127,7 +140,19 @@ worker n:
     if "{{ just }}" _alive worker-{{ n }}; then echo "worker-{{ n }} is running already" >&2; exit 1; fi
     "{{ just }}" _alive broker || { echo "nothing is up; just up starts it" >&2; exit 1; }
     : > "{{ run }}/worker-{{ n }}.err"
-    "{{ just }}" _start worker-{{ n }} giostra-worker --name worker-{{ n }}
+    keys=()
+    if [ -d "{{ run }}/keys" ]; then
+        if [ ! -e "{{ run }}/keys/worker-{{ n }}.key" ]; then
+            "{{ just }}" _keys worker-{{ n }} --role worker
+            # The broker is to know the key before the worker comes.
+            told() { grep -hc ' allowed keys=' "{{ run }}/log/broker.log" || true; }
+            before=$(told)
+            kill -HUP "$(cat "{{ run }}/broker.pid")"
+            for _ in $(seq 250); do if [ "$(told)" -gt "$before" ]; then break; fi; sleep 0.02; done
+        fi
+        keys=(--keys "{{ run }}/keys/worker-{{ n }}.key_secret" --broker-key "{{ run }}/keys/broker.key")
+    fi
+    "{{ just }}" _start worker-{{ n }} giostra-worker --name worker-{{ n }} "${keys[@]}"
     for _ in $(seq 500); do
         if grep -q ' registered as ' "{{ run }}/worker-{{ n }}.err"; then echo "worker-{{ n }} is registered"; exit; fi
         if ! "{{ just }}" _alive worker-{{ n }}; then break; fi
@@ -136,13 +161,13 @@ worker n:
     cat "{{ run }}/worker-{{ n }}.err" >&2
     exit 1
 
-# The whole story, unattended: a batch, a worker killed in the middle of it, the proof that nothing was lost
+# The whole story, unattended: a batch, a worker killed in the middle of it, the proof that nothing was lost (--secure: with keys)
 [no-exit-message]
-demo: build
-    @"{{ bin }}/demo"
+demo *args: build
+    @"{{ bin }}/demo" {{ args }}
 
 # Run all tests
-test:
+test: _python
     cargo build --workspace
     cargo test --workspace
 
@@ -163,7 +188,7 @@ fuzz seconds="60":
         cargo +nightly fuzz run "$target" -- -max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
     done
 
-# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --keep: keep the logs
+# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --keep: keep the logs; --secure: with keys
 [no-exit-message]
 chaos seconds="30" seed="0" *args: build
     @"{{ bin }}/chaos" {{ seconds }} {{ seed }} {{ args }}
@@ -185,6 +210,11 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
 
+# Check the licences and sources of all that the programs are built from, and known advisories (needs the network, or --offline)
+deny *args:
+    command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+    cargo deny {{ args }} check
+
 # Format the code
 fmt:
     cargo fmt --all
@@ -192,6 +222,28 @@ fmt:
 # What CI runs
 ci:
     @.ci/run
+
+# Have an interpreter, target/python/bin/python, with what the examples in Python need; without one their tests are ignored
+_python:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    wanted=tests/python/requirements.txt
+    folder=target/python
+    if cmp -s "$wanted" "$folder/installed"; then exit; fi
+    command -v python3 >/dev/null || { echo "no python3: goes on without" >&2; exit; }
+    rm -rf "$folder" && mkdir -p "$folder/bin"
+    install=(-m pip install --quiet --disable-pip-version-check --requirement "$wanted")
+    if python3 -m venv "$folder" >/dev/null 2>&1; then
+        "$folder/bin/python" "${install[@]}" || { echo "no pyzmq: goes on without" >&2; exit; }
+    else
+        # Some systems have Python without venv.
+        rm -rf "$folder" && mkdir -p "$folder/bin"
+        python3 "${install[@]}" --target "$folder/packages" || { echo "no pyzmq: goes on without" >&2; exit; }
+        printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 "$@"\n' "$PWD/$folder/packages" > "$folder/bin/python"
+        chmod +x "$folder/bin/python"
+    fi
+    cp "$wanted" "$folder/installed"
 
 # Start a process of its own process group, its output in .run
 _start name program *args:
@@ -201,6 +253,20 @@ _start name program *args:
     "{{ bin }}/{{ program }}" {{ args }} </dev/null >>"{{ run }}/{{ name }}.err" 2>&1 &
     echo $! > "{{ run }}/{{ name }}.pid"
     disown
+
+# Make keys in .run, for a role or more
+_keys name *roles:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    "{{ bin }}/giostra" keys new {{ name }} --dir "{{ run }}/keys" >/dev/null
+    if [ -n "{{ roles }}" ]; then
+        "{{ bin }}/giostra" keys allow "{{ run }}/keys/{{ name }}.key" {{ roles }} --dir "{{ run }}/keys/allow" >/dev/null
+    fi
+
+# The command line, with the keys of what is up, if it has any
+[no-exit-message]
+_giostra *args:
+    @if [ -e "{{ run }}/env" ]; then source "{{ run }}/env"; fi; exec "{{ bin }}/giostra" {{ args }}
 
 # Whether the process of that name runs
 [no-exit-message]

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use giostra_broker::broker::{Broker, Output, Settings};
+use giostra_broker::broker::{Broker, Output, Rights, Settings};
 use giostra_common::Bytes;
 use giostra_common::protocol::{FromClient, FromWorker, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION};
 use giostra_common::socket::Identity;
@@ -96,7 +96,12 @@ impl World {
             };
             world.core.handle_worker(worker, register, now);
         }
-        world.core.handle_client(&world.client, FromClient::Hello { version: VERSION, name: "client".into() }, now);
+        world.core.handle_client(
+            &world.client,
+            Rights::ALL,
+            FromClient::Hello { version: VERSION, name: "client".into() },
+            now,
+        );
         world.settle();
         world
     }
@@ -132,7 +137,7 @@ impl World {
             });
             let requests = requests.collect();
             let submit = FromClient::Submit { session: self.session, pool: "p".into(), timeout_ms: 0, requests };
-            self.core.handle_client(&self.client, submit, self.now);
+            self.core.handle_client(&self.client, Rights::ALL, submit, self.now);
             count -= batch;
         }
     }

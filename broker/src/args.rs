@@ -7,10 +7,14 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use clap::Parser;
 use giostra_common::args::{duration, positive_duration};
+use giostra_common::keys::KeyPair;
 use giostra_common::log::{Log, Rotation as LogRotation};
+use giostra_common::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
+use giostra_common::socket::Entry;
 use log::LevelFilter;
 
 use crate::broker::Settings;
+use crate::doors;
 use crate::rotation::Rotation;
 use crate::server::Options;
 
@@ -21,8 +25,11 @@ Examples:
   giostra-broker --ping-interval 200ms               notice a frozen worker within 0.8 s instead of 4 s
   giostra-broker --window 2 --rotation available     long computations on unequal machines
   giostra-broker --frontend 'tcp://127.0.0.1:*'      a port that the system picks; the first log line names it
+  giostra-broker --frontend 'tcp://*:5555' --backend 'tcp://*:5556' --keys keys/broker.key_secret --allow keys/allow
+                                                     for other hosts: see docs/security.md, and giostra keys --help
 
 Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once.
+         SIGHUP reads --allow anew: whose key is no longer there is dropped.
 Exit status: 0 after a signal, 1 if the broker could not start, 2 for a wrong command line.";
 
 /// Hands compute requests to registered workers in strict rotation, and a lost worker's requests to the next ones.
@@ -37,9 +44,33 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_name = "ENDPOINT")]
     backend: String,
 
-    /// Allow endpoints that other hosts can reach: whoever reaches them is served, unauthenticated and in clear text
-    #[arg(long, env = "GIOSTRA_INSECURE")]
+    /// This broker's secret certificate (giostra keys new): peers need keys, too, and everything is encrypted
+    #[arg(long, env = "GIOSTRA_BROKER_KEYS", requires = "allow", value_name = "FILE")]
+    keys: Option<PathBuf>,
+
+    /// Folder of the public certificates that are let in: client/, worker/ and admin/ (giostra keys allow)
+    #[arg(long, env = "GIOSTRA_ALLOW", requires = "keys", value_name = "DIR")]
+    allow: Option<PathBuf>,
+
+    /// Allow endpoints that other hosts can reach, without keys: whoever reaches them is served, in clear text
+    #[arg(long, env = "GIOSTRA_INSECURE", conflicts_with = "keys")]
     insecure: bool,
+
+    /// The most connections from one address to each endpoint; more are closed at once
+    #[arg(long, env = "GIOSTRA_MAX_CONNECTIONS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    max_connections: u32,
+
+    /// How long a peer may take to say who it is
+    #[arg(long, env = "GIOSTRA_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
+    handshake_timeout: Duration,
+
+    /// The largest message frame, and so the largest body; who sends a larger one loses its connection. 1 MiB to 64 MiB
+    #[arg(long, env = "GIOSTRA_MAX_MESSAGE", default_value = "64MiB", value_parser = message_size, value_name = "BYTES")]
+    max_message: ByteSize,
+
+    /// The most requests in one message; a larger one is refused
+    #[arg(long, env = "GIOSTRA_MAX_BATCH", default_value_t = MAX_BATCH as u32, value_parser = clap::value_parser!(u32).range(1..=MAX_BATCH as i64), value_name = "N")]
+    max_batch: u32,
 
     /// Time between two pings of a worker
     #[arg(long, env = "GIOSTRA_PING_INTERVAL", default_value = "1s", value_parser = positive_duration)]
@@ -54,8 +85,12 @@ pub struct Args {
     max_attempts: u32,
 
     /// The most requests waiting for a worker; what is more waits at its client. One client gets at most 4/5 of it
-    #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=MOST_PENDING), value_name = "N")]
     max_pending: u64,
+
+    /// The most requests of one client waiting for a worker [default: 4/5 of --max-pending]
+    #[arg(long, env = "GIOSTRA_MAX_CLIENT_PENDING", value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    max_client_pending: Option<u64>,
 
     /// The same in bytes of their bodies, those included that workers have not answered yet
     #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
@@ -110,10 +145,11 @@ impl Args {
     /// An error if what is asked for is unsafe or contradicts itself.
     pub fn check(&self) -> anyhow::Result<()> {
         for (flag, endpoint) in [("--frontend", &self.frontend), ("--backend", &self.backend)] {
-            if !self.insecure && !is_local(endpoint) {
+            if self.keys.is_none() && !self.insecure && !is_local(endpoint) {
                 bail!(
-                    "{flag} {endpoint} can be reached from other hosts, and whoever reaches it is served. \
-                     Bind to 127.0.0.1, or say --insecure if the network keeps strangers out"
+                    "{flag} {endpoint} can be reached from other hosts, and whoever reaches it would be served. \
+                     Give it --keys and --allow (docs/security.md), bind to 127.0.0.1, or say --insecure if the network \
+                     keeps strangers out"
                 );
             }
         }
@@ -130,15 +166,18 @@ impl Args {
             .with_context(|| format!("can't write the log in {}; see --log-dir", self.log_dir.display()))
     }
 
-    /// What the server needs to know.
-    pub fn options(&self) -> Options {
-        Options {
+    /// What the server needs to know. An error if the keys can't be read.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        let keys = self.keys.as_deref().map(KeyPair::read).transpose().context("--keys")?;
+        Ok(Options {
             frontend: self.frontend.clone(),
             backend: self.backend.clone(),
             log_dir: self.log_dir.clone(),
             grace: self.grace,
             spin: self.spin,
             max_backlog: bytes(self.max_backlog),
+            entry: Entry { keys, handshake: self.handshake_timeout, max_message: bytes(self.max_message) },
+            doors: doors::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
             settings: Settings {
                 coalesce: self.coalesce,
                 ping_interval: self.ping_interval,
@@ -146,13 +185,34 @@ impl Args {
                 max_attempts: self.max_attempts,
                 max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
                 max_pending_bytes: bytes(self.max_pending_bytes).max(1),
+                max_client_pending: self
+                    .max_client_pending
+                    .map_or(usize::MAX, |most| most.try_into().unwrap_or(usize::MAX)),
+                max_batch: self.max_batch as usize,
+                max_message_bytes: bytes(self.max_message),
                 window: self.window as usize,
                 rotation: self.rotation,
                 first_ticket: rand::random(),
             },
-        }
+        })
     }
 }
+
+/// Requests are counted in 32 bits, those included that workers hold.
+const MOST_PENDING: u64 = 1 << 31;
+
+/// The smallest frame that may be the largest: the client's own batches have up to 320 KiB.
+const LEAST_MESSAGE: u64 = 1 << 20;
+
+fn message_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    match size.as_u64() {
+        LEAST_MESSAGE..=MAX_MESSAGE => Ok(size),
+        _ => Err("it must be 1MiB to 64MiB".into()),
+    }
+}
+
+const MAX_MESSAGE: u64 = MAX_MESSAGE_BYTES as u64;
 
 fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
@@ -190,6 +250,11 @@ mod tests {
         let args = |more: &[&str]| Args::parse_from(["giostra-broker"].iter().chain(more));
         assert!(args(&[]).check().is_ok());
         assert!(args(&["--backend", "tcp://*:1"]).check().unwrap_err().to_string().contains("--insecure"));
+        assert!(args(&["--backend", "tcp://*:1", "--keys", "k", "--allow", "d"]).check().is_ok());
+        let parsed = |more: &[&str]| Args::try_parse_from(["giostra-broker"].iter().chain(more));
+        assert!(parsed(&["--keys", "k"]).unwrap_err().to_string().contains("--allow"));
+        assert!(parsed(&["--allow", "d"]).unwrap_err().to_string().contains("--keys"));
+        assert!(parsed(&["--max-message", "1MB"]).unwrap_err().to_string().contains("1MiB to 64MiB"));
         assert!(args(&["--backend", "tcp://*:1", "--insecure"]).check().is_ok());
         assert!(args(&["--backend", "tcp://127.0.0.1:5555"]).check().is_err());
     }

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use giostra_common::Bytes;
 use giostra_common::name::Label;
 use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Failure, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code};
+use giostra_common::protocol::{
+    Failure, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code,
+};
 use giostra_common::socket::Identity;
 use giostra_common::wire::ATTACH_FROM;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -80,6 +82,22 @@ impl Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PoolKey(usize);
 
+/// What a client may do. Whoever has come in through the workers' door may compute, and has none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Submit and cancel requests.
+    pub submit: bool,
+    /// See the status and drain workers.
+    pub administer: bool,
+}
+
+impl Rights {
+    /// Everything: for a broker without keys.
+    pub const ALL: Self = Self { submit: true, administer: true };
+    /// Nothing.
+    pub const NONE: Self = Self { submit: false, administer: false };
+}
+
 /// What whoever runs the broker decides.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -94,6 +112,12 @@ pub struct Settings {
     pub max_pending: usize,
     /// Bytes of unanswered requests' bodies from which on more are turned away. At least 1.
     pub max_pending_bytes: usize,
+    /// The most requests of one client that may be pending; it has less when there is little room for all. At least 1.
+    pub max_client_pending: usize,
+    /// The most requests in one `Submit`; a larger one is refused. At least 1.
+    pub max_batch: usize,
+    /// The largest frame that the broker takes, in bytes, to tell its peers.
+    pub max_message_bytes: usize,
     /// The most requests in flight to one worker. At least 1.
     pub window: usize,
     /// What happens when it is the turn of a worker whose window is full.
@@ -114,6 +138,9 @@ impl Default for Settings {
             max_attempts: 3,
             max_pending: 1_000_000,
             max_pending_bytes: 1 << 30,
+            max_client_pending: usize::MAX,
+            max_batch: MAX_BATCH,
+            max_message_bytes: MAX_MESSAGE_BYTES,
             window: 1024,
             rotation: Rotation::Strict,
             coalesce: Duration::ZERO,
@@ -179,6 +206,7 @@ pub struct Broker {
 struct Client {
     identity: Identity,
     name: Arc<str>,
+    rights: Rights,
     /// Its unanswered requests.
     held: Held,
     /// How many of them are pending.
@@ -405,6 +433,11 @@ impl Broker {
 
     fn log(&mut self, event: Event) {
         self.outputs.push_back(Output::Log(event));
+    }
+
+    /// Somebody was not let in, or not heard.
+    pub fn handle_refused(&mut self, from: &str, reason: &str, now: Instant) {
+        self.refuse(from, reason, now);
     }
 
     fn refuse(&mut self, from: impl fmt::Display, reason: &str, now: Instant) {

@@ -39,6 +39,8 @@ pub enum Dropped {
     RegisteredAgain,
     /// When it sent something that is no message.
     Malformed(String),
+    /// When its key is no longer allowed.
+    Barred,
 }
 
 impl fmt::Display for Dropped {
@@ -49,6 +51,7 @@ impl fmt::Display for Dropped {
             Self::Unreachable => f.write_str("unreachable"),
             Self::RegisteredAgain => f.write_str("registered again"),
             Self::Malformed(error) => write!(f, "sent something unreadable: {error}"),
+            Self::Barred => f.write_str("its key is no longer allowed"),
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Parser;
 use giostra_broker::args::Args;
 use giostra_broker::server;
 use giostra_common::shutdown::Shutdown;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -20,7 +21,23 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     args.check()?;
-    let shutdown = Shutdown::on_signals()?;
+    let options = args.options()?;
+    let (shutdown, hangups) = Shutdown::on_signals_but_hangup()?;
     let log = args.open_log()?;
-    server::run(&args.options(), &log, &shutdown)
+    raise_file_limit();
+    server::run(&options, &log, &shutdown, hangups)
 }
+
+/// Each connection is an open file, and the usual limit of 1024 is for programs that still use select(2), as systemd's own manual says.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(files) if files >= FEW_FILES => {}
+        Ok(files) => log::warn!("only {files} files may be open at a time, and so fewer connections (ulimit -Hn)"),
+        Err(error) => log::warn!("can't raise the limit of open files: {error}"),
+    }
+}
+
+/// With fewer, clients and workers could be turned away that `--max-connections` lets in.
+const FEW_FILES: u64 = 4096;

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use giostra_common::Bytes;
+use giostra_common::handshake::Watched;
 use giostra_common::log::Log;
 use giostra_common::protocol::{FromClient, FromWorker, ToClient};
-use giostra_common::shutdown::Shutdown;
-use giostra_common::socket::{self, Peers, Sent};
+use giostra_common::shutdown::{Hangups, Shutdown};
+use giostra_common::socket::{self, Entry, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
 use zmq::{Context, Socket};
 
-use crate::broker::{Broker, Output, Settings};
+use crate::broker::{Broker, Output, Rights, Settings};
+use crate::doors::{self, Barred, Doors, Refusal};
 use crate::outbox::{Kept, Outbox};
 
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
@@ -32,6 +34,9 @@ const MESSAGES_BESIDES_DISPATCH: usize = 100;
 
 /// Turns after which the clock is looked at although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
+
+/// Turns after which the doors are looked after although there is still something to do inside.
+const TURNS_WITHOUT_DOORS: u32 = 8;
 
 /// What the server is to do.
 #[derive(Clone, Debug)]
@@ -48,13 +53,17 @@ pub struct Options {
     pub spin: Duration,
     /// Bytes that may wait for a client that does not read.
     pub max_backlog: usize,
+    /// What is demanded of whoever connects.
+    pub entry: Entry,
+    /// Whom to let in.
+    pub doors: doors::Settings,
     /// What the core goes by.
     pub settings: Settings,
 }
 
-/// Serves until `shutdown` is requested and what is in flight is answered, or its time is over.
-pub fn run(options: &Options, log: &Log, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let mut server = Server::bind(options, log)?;
+/// Serves until `shutdown` is requested and what is in flight is answered, or its time is over. At a hangup it reads anew whom to let in.
+pub fn run(options: &Options, log: &Log, shutdown: &Shutdown, hangups: Hangups) -> anyhow::Result<()> {
+    let mut server = Server::bind(options, log, hangups)?;
     server.serve(shutdown)?;
     log::info!("stopped");
     log.flush();
@@ -65,8 +74,11 @@ struct Server<'a> {
     options: &'a Options,
     log: &'a Log,
     core: Broker,
-    frontend: Socket,
-    backend: Socket,
+    frontend: Watched,
+    backend: Watched,
+    doors: Doors,
+    hangups: Hangups,
+    turns_without_doors: u32,
     to_clients: Outbox,
     to_workers: Outbox,
     turns_without_clock: u32,
@@ -77,12 +89,15 @@ struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    fn bind(options: &'a Options, log: &'a Log) -> anyhow::Result<Self> {
+    fn bind(options: &'a Options, log: &'a Log, hangups: Hangups) -> anyhow::Result<Self> {
         let context = Context::new();
         let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
         let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
-        let frontend = socket::router(&context, &client_left, Peers::Clients)?;
-        let backend = socket::router(&context, &worker_left, Peers::Workers)?;
+        let watched =
+            |left: &[u8], peers| Watched::new(&context, socket::router(&context, left, peers, &options.entry)?);
+        let frontend = watched(&client_left, Peers::Clients)?;
+        let backend = watched(&worker_left, Peers::Workers)?;
+        let doors = Doors::new(&context, &options.doors)?;
         for (socket, endpoint, flag) in
             [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
         {
@@ -91,9 +106,10 @@ impl<'a> Server<'a> {
             })?;
         }
         log::info!(
-            "listening frontend={} backend={} rotation={} max-attempts={} level={} log={} pid={}",
+            "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
             socket::bound_endpoint(&backend)?,
+            options.entry.keys.as_ref().map_or_else(|| "none".into(), |keys| keys.public.to_string()),
             options.settings.rotation,
             options.settings.max_attempts,
             log::max_level().as_str().to_ascii_lowercase(),
@@ -107,6 +123,9 @@ impl<'a> Server<'a> {
             core: Broker::new(options.settings.clone(), Instant::now()),
             frontend,
             backend,
+            doors,
+            hangups,
+            turns_without_doors: 0,
             to_clients: Outbox::new(options.max_backlog, usize::MAX),
             // A worker's window bounds what it is dispatched; who is sent more than that and some pings is no worker.
             to_workers: Outbox::new(usize::MAX, options.settings.window.saturating_add(MESSAGES_BESIDES_DISPATCH)),
@@ -163,21 +182,70 @@ impl<'a> Server<'a> {
         } else {
             self.turns_without_clock += 1;
         }
+        let mut some = from_workers.some || from_clients.some;
+        self.turns_without_doors += 1;
+        if !some || self.turns_without_doors >= TURNS_WITHOUT_DOORS {
+            self.turns_without_doors = 0;
+            some |= self.look_after_the_doors(now)?;
+        }
         self.retry(now)?;
         self.act(now)?;
-        Ok(from_workers.some || from_clients.some)
+        Ok(some)
+    }
+
+    /// Whether anybody came or went.
+    fn look_after_the_doors(&mut self, now: Instant) -> anyhow::Result<bool> {
+        let (some, refusals) = self.doors.turn([&self.frontend, &self.backend])?;
+        for Refusal { from, reason } in refusals {
+            self.core.handle_refused(&from, &reason, now);
+        }
+        if self.hangups.take() {
+            self.reload(now);
+            self.log.flush();
+        }
+        Ok(some)
+    }
+
+    fn reload(&mut self, now: Instant) {
+        self.log.tick();
+        let barred = match self.doors.reload() {
+            Ok(None) => return log::info!("hangup: there are no keys to read anew"),
+            Ok(Some((keys, barred))) => {
+                log::info!("allowed keys={keys} barred={}", barred.len());
+                barred
+            }
+            Err(error) => return log::error!("hangup: those with keys stay as they are: {error:#}"),
+        };
+        for Barred { door, peer } in barred {
+            match door {
+                Peers::Clients => {
+                    self.to_clients.forget(&peer);
+                    self.core.handle_barred_client(&peer);
+                }
+                Peers::Workers => {
+                    self.to_workers.forget(&peer);
+                    self.core.handle_barred_worker(&peer, now);
+                }
+            }
+        }
     }
 
     fn hear_workers(&mut self, now: Instant) -> anyhow::Result<Heard> {
         let mut share = Share::default();
         while !share.is_used_up() {
-            let Some((from, frames)) = socket::receive_from(&self.backend)? else { return Ok(share.heard(true)) };
+            let doors = &mut self.doors;
+            let heard =
+                socket::receive_and_see(&self.backend, |peer, origin| doors.meet(Peers::Workers, peer, origin))?;
+            let Some((from, frames, rights)) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
             match FromWorker::decode(&frames) {
+                Ok(FromWorker::Disconnected) => {
+                    self.to_workers.forget(&from);
+                    self.doors.forget(Peers::Workers, &from);
+                    self.core.handle_worker(&from, FromWorker::Disconnected, now);
+                }
+                _ if rights.is_none() => {}
                 Ok(message) => {
-                    if message == FromWorker::Disconnected {
-                        self.to_workers.forget(&from);
-                    }
                     self.core.handle_worker(&from, message, now);
                 }
                 Err(error) => self.core.handle_malformed_worker(&from, &error.to_string(), now),
@@ -189,18 +257,22 @@ impl<'a> Server<'a> {
     fn hear_clients(&mut self) -> anyhow::Result<Heard> {
         let mut share = Share::default();
         while !share.is_used_up() {
-            let Some((from, frames)) = socket::receive_from(&self.frontend)? else { return Ok(share.heard(true)) };
+            let doors = &mut self.doors;
+            let heard =
+                socket::receive_and_see(&self.frontend, |peer, origin| doors.meet(Peers::Clients, peer, origin))?;
+            let Some((from, frames, rights)) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();
-            match FromClient::decode(&frames) {
-                Ok(message) => {
-                    if message == FromClient::Disconnected {
-                        self.to_clients.forget(&from);
-                    }
-                    self.core.handle_client(&from, message, now);
+            match (FromClient::decode(&frames), rights) {
+                (Ok(FromClient::Disconnected), _) => {
+                    self.to_clients.forget(&from);
+                    self.doors.forget(Peers::Clients, &from);
+                    self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
                 }
-                Err(error) => self.core.handle_malformed_client(&from, &error.to_string(), now),
+                (_, None) => {}
+                (Ok(message), Some(rights)) => self.core.handle_client(&from, rights, message, now),
+                (Err(error), _) => self.core.handle_malformed_client(&from, &error.to_string(), now),
             }
         }
         Ok(share.heard(false))
@@ -309,13 +381,16 @@ impl<'a> Server<'a> {
 
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> anyhow::Result<()> {
-        let shutdown = shutdown.fd();
-        let descriptors = if close_by.is_none() { std::slice::from_ref(&shutdown) } else { &[] };
+        let both = [self.hangups.fd(), shutdown.fd()];
+        let descriptors = if close_by.is_none() { &both[..] } else { &both[..1] };
         let now = Instant::now();
         let retry = [self.to_clients.retry_after(), self.to_workers.retry_after()].into_iter().flatten().min();
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
-        socket::sleep(&[&self.backend, &self.frontend], descriptors, timeout)?;
+        let others = [self.frontend.monitor(), self.backend.monitor(), self.doors.socket()];
+        let sockets: Vec<&Socket> =
+            [&*self.backend, &*self.frontend].into_iter().chain(others.into_iter().flatten()).collect();
+        socket::sleep(&sockets, descriptors, timeout)?;
         Ok(())
     }
 }

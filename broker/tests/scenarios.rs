@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use giostra_broker::broker::{Broker, Output, Settings};
+use giostra_broker::broker::{Broker, Output, Rights, Settings};
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
 use giostra_common::protocol::{
@@ -94,7 +94,7 @@ impl World {
     }
 
     fn client_says(&mut self, client: &str, message: FromClient) {
-        self.broker.handle_client(&peer(client), message, self.now);
+        self.broker.handle_client(&peer(client), Rights::ALL, message, self.now);
         self.settle();
     }
 
@@ -600,12 +600,102 @@ fn what_there_is_no_room_for_is_turned_away_and_comes_again() {
 }
 
 #[test]
+fn one_client_has_its_own_bound_however_much_room_there_is() {
+    let mut world = World::new(Settings { max_client_pending: 3, window: 1, ..settings() });
+    world.client("c");
+    world.client("d");
+    world.submit("c", 1..=5);
+    assert_eq!(world.take_sent(), ["c Busy([RequestId(4), RequestId(5)])"]);
+    world.submit("d", 1..=3);
+    assert_eq!(world.logged("accept"), ["accept c1#1..3 pool=p", "accept c2#1..3 pool=p"]);
+    world.join("1");
+    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    world.submit("c", 4..=5);
+    assert_eq!(world.take_sent(), ["c Busy([RequestId(5)])"]);
+    while !world.held.is_empty() {
+        world.reply("1");
+    }
+    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    world.submit("c", 5..=5);
+    world.reply("1");
+    assert_eq!(world.answered().len(), 8);
+}
+
+#[test]
+fn a_batch_over_the_limit_is_refused_whole_and_the_next_is_not() {
+    let mut world = World::new(Settings { max_batch: 2, ..settings() });
+    world.client("c");
+    world.submit("c", 1..=3);
+    assert!(world.take_sent()[0].contains("3 requests in one message; 2 are the most"));
+    world.submit("c", 1..=2);
+    assert_eq!(world.logged("accept"), ["accept c1#1..2 pool=p"]);
+}
+
+#[test]
+fn each_key_does_what_its_roles_say_and_nothing_else() {
+    let mut world = World::with_workers(1);
+    let hello = || FromClient::Hello { version: VERSION, name: "x".into() };
+    let only_submit = Rights { submit: true, administer: false };
+    let only_administer = Rights { submit: false, administer: true };
+    for (name, rights) in [("user", only_submit), ("operator", only_administer)] {
+        world.broker.handle_client(&peer(name), rights, hello(), world.now);
+        world.settle();
+    }
+    let mut says = |name: &str, message: FromClient| {
+        // What a peer says of itself later changes nothing: rights are those of the Hello.
+        world.broker.handle_client(&peer(name), Rights::ALL, message, world.now);
+        world.settle();
+        let (refused, sent) = (world.logged("refuse").len(), world.take_sent());
+        (refused, sent)
+    };
+    let drain = || FromClient::Drain { worker: "worker-1".into() };
+    let (_, sent) = says("user", FromClient::Inspect);
+    assert!(sent[0].contains("has not the role 'admin'"), "{sent:?}");
+    let (_, sent) = says("user", drain());
+    assert!(sent[0].contains("has not the role 'admin'"), "{sent:?}");
+    let (refused, sent) = says("operator", submit(0, vec![(RequestId(1), body(1))]));
+    assert!(sent[0].contains("has not the role 'client'"), "{sent:?}");
+    assert_eq!(refused, 3);
+    let (_, sent) = says("operator", FromClient::Inspect);
+    assert!(sent[0].starts_with("operator Status"), "{sent:?}");
+    assert!(world.logged("accept").is_empty() && world.logged("leaving").is_empty());
+    world.submit("user", 1..=1);
+    assert_eq!(world.logged("accept").len(), 1);
+}
+
+#[test]
+fn whose_key_is_taken_out_is_gone_at_once_and_its_requests_are_not_lost() {
+    let mut world = World::with_workers(2);
+    world.submit("c", 1..=4);
+    world.broker.handle_barred_worker(&peer("1"), world.now);
+    world.broker.handle_barred_worker(&peer("nobody"), world.now);
+    world.settle();
+    world.held.retain(|(holder, ..)| holder != "1");
+    assert_eq!(
+        world.logged("dropped"),
+        ["dropped worker-1 w1 returned=2 c1#1..3/2 reason=its key is no longer allowed"]
+    );
+    while !world.held.is_empty() {
+        world.reply("2");
+    }
+    assert_eq!(world.answered().len(), 4);
+    world.submit("c", 5..=6);
+    world.broker.handle_barred_client(&peer("c"));
+    world.settle();
+    let left = world.logged("client-left");
+    assert!(
+        left[0].starts_with("client-left c1 cancelled=0 unwanted=2 reason=its key is no longer allowed"),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn the_bytes_of_unanswered_requests_are_bounded_too() {
     let mut world = World::new(Settings { max_pending_bytes: 1000, ..settings() });
     world.client("c");
     world.join("1");
     let requests = (1..=10).map(|id| (RequestId(id), Bytes::from(vec![0; 200]))).collect();
-    world.broker.handle_client(&peer("c"), submit(world.sessions["c"], requests), world.now);
+    world.broker.handle_client(&peer("c"), Rights::ALL, submit(world.sessions["c"], requests), world.now);
     let dispatched = std::iter::from_fn(|| world.broker.poll_output(world.now)).find_map(|output| match output {
         Output::ToWorker(_, ToWorker::Dispatch(requests)) => Some(requests),
         _ => None,
@@ -725,7 +815,7 @@ fn rubbish_without_end_fills_no_log() {
 #[test]
 fn what_does_not_fit_into_one_message_travels_in_several() {
     const MANY: u64 = MAX_BATCH as u64 + 10;
-    let mut world = World::new(Settings { window: 1_000_000, ..settings() });
+    let mut world = World::new(Settings { window: 1_000_000, max_batch: usize::MAX, ..settings() });
     world.client("c");
     world.submit("c", 1..=MANY);
     world.broker.handle_worker(&peer("1"), register("worker-1", 0), world.now);

@@ -4,6 +4,7 @@ mod args;
 mod audit;
 mod bench;
 mod drain;
+mod keys;
 mod operations;
 mod prompt;
 mod random;
@@ -60,6 +61,10 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // Of the log alone: no broker need be there.
         return audit::run(options, args.json);
     }
+    if let Command::Keys(command) = command {
+        keys::run(command, args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let _log = Log::to_stderr(LevelFilter::Warn)?;
     let shutdown = Shutdown::on_signals()?;
     if let Command::Bench(options) = command {
@@ -71,6 +76,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         name: format!("giostra-{}-{}", command.name(), std::process::id()),
         pool: args.pool.clone(),
         broker_timeout: args.broker_timeout,
+        credentials: args.credentials()?,
         shutdown: Some(shutdown.clone()),
     })?;
     let well = match command {
@@ -80,7 +86,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&mut client, args)?,
         Command::Drain(options) => drain::run(&mut client, options, args)?,
         Command::Bench(options) => bench::run(options, args, &shutdown)?,
-        Command::Audit(options) => return audit::run(options, args.json),
+        Command::Audit(_) | Command::Keys(_) => unreachable!("they need no client, and are done"),
     };
     Ok(exit_code(well))
 }

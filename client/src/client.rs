@@ -3,6 +3,8 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use giostra_common::dialer::{self, Call, Dialer};
+use giostra_common::keys::Credentials;
 use giostra_common::protocol::{
     DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Reply, RequestId, Status, ToClient, VERSION,
 };
@@ -10,18 +12,12 @@ use giostra_common::shutdown::Shutdown;
 use giostra_common::wire::Message;
 use giostra_common::{Bytes, socket};
 use thiserror::Error;
-use zmq::{Context, Socket};
+use zmq::Context;
 
 use crate::session::{BATCH, Link, Session};
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// After how long without a broker a new socket is taken.
-///
-/// libzmq connects again by itself after most failures, but not after a breach of protocol: when something else listened on the
-/// broker's port, or a message was over the limit (`session_base_t::engine_error` in libzmq 4.3.5).
-const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// The most messages taken in before anything else is looked after.
 const MESSAGES_A_TURN: usize = 256;
@@ -37,6 +33,8 @@ pub struct Options {
     pub pool: String,
     /// How long to go without a broker, at the start or after it was lost, before requests end in `no-broker`.
     pub broker_timeout: Duration,
+    /// Its keys and the broker's, if the broker demands keys.
+    pub credentials: Option<Credentials>,
     /// If given: its request ends every waiting with [`Error::Interrupted`].
     pub shutdown: Option<Shutdown>,
 }
@@ -48,6 +46,7 @@ impl Default for Options {
             name: format!("client-{}", std::process::id()),
             pool: DEFAULT_POOL.into(),
             broker_timeout: Duration::from_secs(10),
+            credentials: None,
             shutdown: None,
         }
     }
@@ -56,14 +55,9 @@ impl Default for Options {
 /// Why a client can't go on.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// When the endpoint makes no sense.
-    #[error("can't connect to {endpoint}: {source}; a broker's endpoint is written tcp://HOST:PORT")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// What libzmq says.
-        source: zmq::Error,
-    },
+    /// When the endpoint makes no sense, or no handshake succeeds with what is there.
+    #[error(transparent)]
+    Dial(#[from] dialer::Error),
     /// When no broker answered in time.
     #[error("no broker at {endpoint} within {waited:?}; is one running? (just up, or giostra-broker)")]
     NoBroker {
@@ -89,10 +83,7 @@ pub enum Error {
 /// A connection to a broker, and the requests that it has not answered.
 pub struct Client {
     options: Options,
-    context: Context,
-    socket: Socket,
-    /// When the socket was made.
-    connected: Instant,
+    broker: Dialer,
     session: Session,
     /// Whether it has been said that there is no broker.
     said: bool,
@@ -110,21 +101,18 @@ impl Client {
 
     /// The same in a context that several clients share, and with it libzmq's thread. It has room for about a thousand.
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
-        let socket = connect(context, &options)?;
         let now = Instant::now();
+        let call = Call {
+            endpoint: options.broker.clone(),
+            hello: hello(&options).encode().envelope,
+            hiccup: ToClient::<Bytes>::Hiccup.encode().envelope,
+            linger: Duration::ZERO,
+            credentials: options.credentials.clone(),
+        };
+        let broker = Dialer::new(context, call, now)?;
         let session = Session::new(&options.pool, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
-        Ok(Self {
-            options,
-            context: context.clone(),
-            socket,
-            connected: now,
-            session,
-            said: false,
-            puzzled: false,
-            envelope,
-            attachments,
-        })
+        Ok(Self { options, broker, session, said: false, puzzled: false, envelope, attachments })
     }
 
     /// Submits a request without a time limit.
@@ -184,7 +172,7 @@ impl Client {
 
     /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be another one after each turn.
     pub fn fd(&self) -> Result<RawFd, Error> {
-        Ok(self.socket.get_fd()?)
+        Ok(self.broker.get_fd()?)
     }
 
     /// Submits a request and waits for its reply, leaving others' replies for later.
@@ -252,7 +240,10 @@ impl Client {
     }
 
     fn no_broker(&self) -> Error {
-        Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout }
+        match self.broker.error() {
+            Some(error) => error.into(),
+            None => Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout },
+        }
     }
 
     /// Sends and receives until `take` finds something, or until the time is over.
@@ -277,7 +268,7 @@ impl Client {
             let shutdown: Vec<_> = self.options.shutdown.iter().map(Shutdown::fd).collect();
             now = Instant::now();
             let wake = [until, wake].into_iter().flatten().min();
-            socket::sleep(&[&self.socket], &shutdown, wake.map(|wake| wake.saturating_duration_since(now)))?;
+            socket::sleep(&self.broker.sockets(), &shutdown, wake.map(|wake| wake.saturating_duration_since(now)))?;
         }
     }
 
@@ -294,9 +285,11 @@ impl Client {
 
     /// Looks after the connection. When there will be something to do though nothing has come.
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        if let Some(failure) = self.broker.tend(now)? {
+            self.session.handshake_failed(self.broker.explain(failure));
+        }
         let patience = self.patience(now);
-        let anew = self.connect_anew(now)?;
-        Ok([patience, anew, self.session.poll_timeout()].into_iter().flatten().min())
+        Ok([patience, self.broker.poll_timeout(), self.session.poll_timeout()].into_iter().flatten().min())
     }
 
     /// Says once that there is no broker if there has been none for a while, or else when that will be.
@@ -313,24 +306,19 @@ impl Client {
         (!self.said).then_some(due)
     }
 
-    /// Takes a new socket if the one there has not brought a broker for long, or else says when that will be.
-    fn connect_anew(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
-        let Link::Down(since) = self.session.link() else { return Ok(None) };
-        if now >= since.max(self.connected) + GIVEN_UP {
-            self.socket = connect(&self.context, &self.options)?;
-            self.connected = now;
-        }
-        Ok(Some(since.max(self.connected) + GIVEN_UP))
-    }
-
     /// Whether that was all there is.
     fn receive(&mut self, now: Instant) -> Result<bool, Error> {
         for _ in 0..MESSAGES_A_TURN {
-            let Some(frames) = socket::receive(&self.socket)? else { return Ok(true) };
+            let Some(frames) = socket::receive(&self.broker)? else { return Ok(true) };
             match ToClient::decode(&frames) {
                 Ok(message) => {
                     let again = message == ToClient::HelloAgain;
-                    self.puzzled &= !matches!(message, ToClient::Welcome { .. });
+                    if matches!(message, ToClient::Welcome { .. }) {
+                        self.puzzled = false;
+                        self.broker.answered();
+                    } else if again || message == ToClient::Hiccup {
+                        self.broker.lost(now);
+                    }
                     self.session.handle(message, now);
                     if again {
                         log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
@@ -343,6 +331,7 @@ impl Client {
                     }
                     // It may have been replies: over another connection they come again.
                     self.session.handle(ToClient::Hiccup, now);
+                    self.broker.lost(now);
                 }
             }
         }
@@ -362,16 +351,9 @@ impl Client {
     fn say(&mut self, message: FromClient) -> Result<(), Error> {
         message.encode_into(&mut self.envelope, &mut self.attachments);
         // The socket takes everything; what goes down with a connection is sent again after the hiccup.
-        socket::send(&mut self.socket, &self.envelope, &self.attachments)?;
+        socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
         Ok(())
     }
-}
-
-fn connect(context: &Context, options: &Options) -> Result<Socket, Error> {
-    let hiccup = ToClient::<Bytes>::Hiccup.encode().envelope;
-    let socket = socket::dealer(context, &hello(options).encode().envelope, &hiccup, Duration::ZERO)?;
-    socket.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
-    Ok(socket)
 }
 
 fn hello(options: &Options) -> FromClient {

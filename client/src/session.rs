@@ -50,6 +50,8 @@ pub struct Session {
     turned_away: VecDeque<RequestId>,
     /// How many requests may be sent, once the broker has had no room.
     room: Option<u64>,
+    /// What the broker takes: bytes of a frame, requests in a message.
+    limits: Limits,
     /// When requests with a time limit are over, by id within an instant.
     deadlines: BTreeSet<(Instant, RequestId)>,
     replies: VecDeque<Reply>,
@@ -59,6 +61,14 @@ pub struct Session {
     /// Ended here, so that this connection's broker may still reply to them.
     given_up: FxHashSet<RequestId>,
     duplicated: u64,
+    /// Why there is no broker, if something is there with which no handshake succeeds.
+    handshake: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    bytes: u64,
+    requests: usize,
 }
 
 #[derive(Debug)]
@@ -80,6 +90,7 @@ impl Session {
             unsent: VecDeque::new(),
             turned_away: VecDeque::new(),
             room: None,
+            limits: Limits { bytes: u64::MAX, requests: BATCH },
             deadlines: BTreeSet::new(),
             replies: VecDeque::new(),
             status: None,
@@ -87,6 +98,7 @@ impl Session {
             refused: None,
             given_up: FxHashSet::default(),
             duplicated: 0,
+            handshake: None,
         }
     }
 
@@ -131,6 +143,11 @@ impl Session {
         self.duplicated
     }
 
+    /// A handshake with what is at the broker's endpoint has failed, in a few words.
+    pub fn handshake_failed(&mut self, why: String) {
+        self.handshake = Some(why);
+    }
+
     /// Whether a broker is there.
     pub fn link(&self) -> Link {
         self.link
@@ -167,7 +184,7 @@ impl Session {
         if self.link != Link::Up {
             return None;
         }
-        let most = self.room.map_or(BATCH, |room| usize::try_from(room).unwrap_or(BATCH).min(BATCH));
+        let most = self.room.map_or(BATCH, |room| usize::try_from(room).unwrap_or(BATCH)).min(self.limits.requests);
         let mut requests = Vec::with_capacity(self.unsent().min(most));
         let mut limit: Option<Duration> = None;
         let mut bytes = 0;
@@ -179,6 +196,11 @@ impl Session {
                 queue.pop_front();
                 continue;
             };
+            if request.body.len() as u64 > self.limits.bytes {
+                queue.pop_front();
+                self.reject(id);
+                continue;
+            }
             let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
             if requests.is_empty() {
                 limit = left;
@@ -201,8 +223,11 @@ impl Session {
     /// A message came from the broker.
     pub fn handle(&mut self, message: ToClient, now: Instant) {
         match message {
-            ToClient::Welcome { session, .. } => {
+            ToClient::Welcome { session, max_message_bytes, max_batch, .. } => {
+                let requests = usize::try_from(max_batch).unwrap_or(BATCH).clamp(1, BATCH);
+                self.limits = Limits { bytes: max_message_bytes, requests };
                 self.link = Link::Up;
+                self.handshake = None;
                 self.session = session;
                 self.room = None;
             }
@@ -289,9 +314,21 @@ impl Session {
             Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),
             Link::Down(since) | Link::Closing(since) => {
                 let away = now.saturating_duration_since(since);
-                Failure::new(code::NO_BROKER, format!("no broker for {:.1} s", away.as_secs_f64()))
+                let why =
+                    self.handshake.as_ref().map_or_else(String::new, |why| format!(", the last handshake: {why}"));
+                Failure::new(code::NO_BROKER, format!("no broker for {:.1} s{why}", away.as_secs_f64()))
             }
         };
+        self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
+    }
+
+    /// Ends a request that the broker does not take: sending it would cost the connection, time and again.
+    fn reject(&mut self, id: RequestId) {
+        let Some(request) = self.unanswered.take(id.0) else { return };
+        self.forget_deadline(id, &request);
+        let (bytes, most) = (request.body.len(), self.limits.bytes);
+        let message = format!("the request has {bytes} bytes, and this broker takes {most} at most (--max-message)");
+        let failure = Failure::new(code::INVALID, message);
         self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
     }
 
@@ -331,7 +368,11 @@ mod tests {
     }
 
     fn welcome(session: &mut Session, now: Instant) {
-        session.handle(ToClient::Welcome { version: 1, client: 1, session: 1 }, now);
+        welcome_with(session, 1 << 20, 1 << 16, now);
+    }
+
+    fn welcome_with(session: &mut Session, max_message_bytes: u64, max_batch: u64, now: Instant) {
+        session.handle(ToClient::Welcome { version: 1, client: 1, session: 1, max_message_bytes, max_batch }, now);
     }
 
     fn reply(id: u64) -> ToClient {
@@ -368,6 +409,18 @@ mod tests {
         let sizes: Vec<_> = sent(&mut session, now).iter().map(|(_, ids)| ids.len()).collect();
         assert_eq!(sizes, [BATCH, 1]);
         assert_eq!(sent(&mut session, now), []);
+    }
+
+    #[test]
+    fn the_brokers_limits_are_kept_and_what_is_too_large_for_it_is_not_sent() {
+        let (mut session, now) = session();
+        for bytes in [1, 11, 10, 2, 3] {
+            session.submit(vec![0; bytes].into(), Some(now + TIMEOUT));
+        }
+        welcome_with(&mut session, 10, 2, now);
+        assert_eq!(sent(&mut session, now), [(10_000, vec![1, 3]), (10_000, vec![4, 5])]);
+        assert_eq!(failure(&mut session), (2, code::INVALID.into()));
+        assert_eq!((session.unanswered(), session.poll_timeout().is_some()), (4, true));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 
 pub mod args;
 pub mod compute;
+pub mod dialer;
+pub mod handshake;
+pub mod keys;
 pub mod log;
 mod malformed;
 pub mod name;

@@ -177,6 +177,10 @@ pub enum ToClient<B = Bytes> {
         client: u64,
         /// What each `Submit` over this connection has to bear.
         session: u64,
+        /// The largest frame that the broker takes, in bytes. Who sends a larger one loses its connection.
+        max_message_bytes: u64,
+        /// The most requests in one `Submit`. A larger one is refused.
+        max_batch: u64,
     },
     /// When requests ended.
     Replies(#[serde(deserialize_with = "wire::batch")] Vec<Reply<B>>),
@@ -261,6 +265,8 @@ pub enum ToWorker<B = Bytes> {
         ping_interval_ms: u64,
         /// How many pings may go unanswered before the worker is dropped.
         ping_max_out: u32,
+        /// The largest frame that the broker takes, in bytes. Who sends a larger one loses its connection.
+        max_message_bytes: u64,
     },
     /// When there are requests to compute.
     Dispatch(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, B)>),
@@ -284,7 +290,7 @@ pub enum ToWorker<B = Bytes> {
     Hiccup,
 }
 
-/// What the broker is doing. The only message whose structs are maps on the wire, so that it can grow.
+/// What the broker is doing. Fields are only ever added at the end: whoever reads it leaves alone what he doesn't know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The broker's version.

@@ -1,9 +1,13 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks the process to finish, the second ends it at once.
+//! SIGINT and SIGTERM, and SIGHUP unless it means something else: the first asks the process to finish, the second ends it at once.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::low_level::pipe;
 
 use crate::wake::{self, Alarm, Waker};
 
@@ -27,16 +31,29 @@ impl Shutdown {
 
     /// One that the signals ask for, also if whoever started the process had them ignored. Once a process.
     pub fn on_signals() -> io::Result<Self> {
+        Self::on_signals_and(&[SIGTERM, SIGHUP])
+    }
+
+    /// One that SIGINT and SIGTERM ask for; what SIGHUP asks for is the caller's.
+    pub fn on_signals_but_hangup() -> io::Result<(Self, Hangups)> {
+        let hangups = Hangups::new()?;
+        Ok((Self::on_signals_and(&[SIGTERM])?, hangups))
+    }
+
+    fn on_signals_and(signals: &[i32]) -> io::Result<Self> {
         let shutdown = Self::new()?;
         let asked = shutdown.clone();
-        ctrlc::set_handler(move || {
-            if asked.requested() {
-                std::process::exit(EXIT_AT_ONCE);
-            }
-            asked.request();
-        })
-        .map_err(io::Error::other)?;
+        ctrlc::set_handler(move || asked.request_or_exit()).map_err(io::Error::other)?;
+        let asked = shutdown.clone();
+        listen(signals, move || asked.request_or_exit())?;
         Ok(shutdown)
+    }
+
+    fn request_or_exit(&self) {
+        if self.requested() {
+            std::process::exit(EXIT_AT_ONCE);
+        }
+        self.request();
     }
 
     /// Asks the process to finish.
@@ -53,5 +70,50 @@ impl Shutdown {
     /// A descriptor that is readable from the request on, for ever: poll it only until then.
     pub fn fd(&self) -> RawFd {
         self.alarm.fd()
+    }
+}
+
+/// Does something at each of these signals, in a thread of its own.
+fn listen(signals: &[i32], mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let (mut read, write) = io::pipe()?;
+    for &signal in signals {
+        pipe::register(signal, write.try_clone()?)?;
+    }
+    let listen = move || {
+        while read.read_exact(&mut [0]).is_ok() {
+            act();
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
+}
+
+/// Tells of SIGHUP, by which daemons are asked to read their files again.
+#[derive(Debug)]
+pub struct Hangups {
+    asked: Arc<AtomicBool>,
+    alarm: Alarm,
+}
+
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        let (waker, alarm) = wake::alarm()?;
+        let asked = Arc::new(AtomicBool::new(false));
+        let hangups = Self { asked: Arc::clone(&asked), alarm };
+        listen(&[SIGHUP], move || {
+            asked.store(true, Ordering::Release);
+            waker.wake();
+        })?;
+        Ok(hangups)
+    }
+
+    /// A descriptor that is readable when the signal has come.
+    pub fn fd(&self) -> RawFd {
+        self.alarm.fd()
+    }
+
+    /// Whether the signal has come since this was last asked.
+    pub fn take(&mut self) -> bool {
+        self.alarm.clear();
+        self.asked.swap(false, Ordering::AcqRel)
     }
 }

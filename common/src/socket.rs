@@ -2,11 +2,14 @@
 //!
 //! All options are set here, before bind and connect. No send and no receive blocks.
 
-#![allow(unsafe_code)] // for the two libzmq calls that crate `zmq` has no function for
+#![allow(unsafe_code)] // for the few libzmq calls that crate `zmq` has no function for
 
-use std::ffi::c_void;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
+use std::sync::Once;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use zmq::{Context, DONTWAIT, Error, SNDMORE, Socket, SocketType};
 
+use crate::keys::{Credentials, KeyPair};
 use crate::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 use crate::wire::{ATTACH_FROM, Frames};
 
@@ -49,6 +53,10 @@ const CLIENT_HIGH_WATER_MARK: i32 = 16;
 /// than the replies of one turn of a busy broker. Each connection has a buffer of this size, of which only what was used takes memory.
 const OUT_BATCH: i32 = 64 << 10;
 
+/// What CURVE adds to each frame: a command's name, a nonce, an authentication code and flags (`curve_encoding_t::encode` in libzmq
+/// 4.3.5). libzmq's limit on a frame's size includes it.
+const CURVE_OVERHEAD: usize = 8 + 8 + 16 + 1;
+
 /// A peer of a ROUTER: libzmq's name for one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub Bytes);
@@ -71,7 +79,7 @@ pub enum Sent {
 }
 
 /// Who connects to a ROUTER.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// When they are clients. ZMTP's heartbeat closes connections that are dead without saying so.
     Clients,
@@ -79,12 +87,44 @@ pub enum Peers {
     Workers,
 }
 
+impl Peers {
+    /// What ZAP calls the door through which they come.
+    pub fn domain(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Workers => "workers",
+        }
+    }
+}
+
+/// What a ROUTER demands of whoever connects.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The ROUTER's own keys. With them peers need keys, too, and whoever answers at [`ZAP_ENDPOINT`] decides about each.
+    pub keys: Option<KeyPair>,
+    /// How long a peer may take to say who it is.
+    pub handshake: Duration,
+    /// The largest frame, in bytes; whoever sends a larger one loses its connection.
+    pub max_message: usize,
+}
+
+/// Where libzmq asks about peers' keys, [as ZAP settles](https://rfc.zeromq.org/spec/27/).
+pub const ZAP_ENDPOINT: &str = "inproc://zeromq.zap.01";
+
 /// A ROUTER that hears of a peer's leaving as `disconnected`, a message from that peer.
-pub fn router(context: &Context, disconnected: &[u8], peers: Peers) -> zmq::Result<Socket> {
+pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entry) -> zmq::Result<Socket> {
+    draw_routing_ids();
     let mut socket = context.socket(SocketType::ROUTER)?;
     set_common(&mut socket)?;
+    set_max_frame(&socket, entry.max_message, entry.keys.is_some())?;
+    socket.set_handshake_ivl(millis(entry.handshake))?;
     socket.set_router_mandatory(true)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
+    if let Some(keys) = &entry.keys {
+        socket.set_curve_server(true)?;
+        socket.set_curve_secretkey(keys.secret.as_bytes())?;
+        socket.set_zap_domain(peers.domain())?;
+    }
     if peers == Peers::Clients {
         set_heartbeat(&socket)?;
         socket.set_sndhwm(CLIENT_HIGH_WATER_MARK)?;
@@ -92,11 +132,30 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers) -> zmq::Resu
     Ok(socket)
 }
 
-/// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer.
-pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) -> zmq::Result<Socket> {
+/// Has libzmq number a ROUTER's peers from a number that nobody can guess.
+///
+/// It draws that with rand(3), which it does not seed: the numbers were the same in each process. A peer that calls itself by the number of one
+/// to come ends the process when that one comes (`zmq_assert (ok)` in `add_out_pipe`, libzmq 4.3.5).
+fn draw_routing_ids() {
+    static ONCE: Once = Once::new();
+    let seed = RandomState::new().build_hasher().finish();
+    // Sound: only sets the state of rand(3), which nothing here needs to be repeatable.
+    ONCE.call_once(|| unsafe { nix::libc::srand(seed as u32) });
+}
+
+/// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer. With
+/// credentials it speaks to that broker alone.
+pub fn dealer(
+    context: &Context,
+    hello: &[u8],
+    hiccup: &[u8],
+    linger: Duration,
+    credentials: Option<&Credentials>,
+) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&mut socket)?;
     set_heartbeat(&socket)?;
+    set_max_frame(&socket, MAX_MESSAGE_BYTES, credentials.is_some())?;
     socket.set_ipv6(true)?;
     // No high-water marks: what may be under way is bounded by windows of our own. For sending that is simpler. For receiving
     // it is necessary: libzmq 4.3.5 counts a hiccup message when it is read but not when it is written (`send_hiccup_msg` in
@@ -108,6 +167,11 @@ pub fn dealer(context: &Context, hello: &[u8], hiccup: &[u8], linger: Duration) 
     socket.set_reconnect_ivl(millis(RECONNECT[0]))?;
     socket.set_reconnect_ivl_max(millis(RECONNECT[1]))?;
     socket.set_connect_timeout(millis(CONNECT_TIMEOUT))?;
+    if let Some(Credentials { own, broker }) = credentials {
+        socket.set_curve_serverkey(broker.as_bytes())?;
+        socket.set_curve_publickey(own.public.as_bytes())?;
+        socket.set_curve_secretkey(own.secret.as_bytes())?;
+    }
     set_bytes(&mut socket, zmq_sys::ZMQ_HELLO_MSG, hello)?;
     set_bytes(&mut socket, zmq_sys::ZMQ_HICCUP_MSG, hiccup)?;
     Ok(socket)
@@ -127,12 +191,36 @@ pub fn bound_endpoint(socket: &Socket) -> zmq::Result<String> {
 
 /// The next message and who sent it, if there is one.
 pub fn receive_from(socket: &Socket) -> zmq::Result<Option<(Identity, Frames)>> {
-    let mut identity = zmq::Message::new();
-    if !receive_frame(socket, &mut identity, DONTWAIT)? {
+    Ok(receive_and_see(socket, |_, _| ())?.map(|(from, frames, ())| (from, frames)))
+}
+
+/// The same, and what `see` makes of the sender.
+pub fn receive_and_see<T>(
+    socket: &Socket,
+    see: impl FnOnce(&Identity, &mut Origin) -> T,
+) -> zmq::Result<Option<(Identity, Frames, T)>> {
+    let mut frame = zmq::Message::new();
+    if !receive_frame(socket, &mut frame, DONTWAIT)? {
         return Ok(None);
     }
-    let frames = receive_rest(socket)?;
-    Ok(Some((Identity(Bytes::copy_from_slice(&identity)), frames)))
+    let identity = Identity(Bytes::copy_from_slice(&frame));
+    let seen = see(&identity, &mut Origin(frame));
+    Ok(Some((identity, receive_rest(socket)?, seen)))
+}
+
+/// Where a message came from.
+pub struct Origin(zmq::Message);
+
+impl Origin {
+    /// What ZAP's handler has called the peer, if there is one.
+    pub fn user(&mut self) -> Option<&str> {
+        self.0.gets("User-Id")
+    }
+
+    /// The descriptor of the connection. It may be closed by now, and be something else's.
+    pub fn descriptor(&mut self) -> Option<RawFd> {
+        self.0.gets("__fd")?.parse().ok()
+    }
 }
 
 /// The next message, if there is one.
@@ -172,12 +260,17 @@ pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq:
 
 fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_linger(millis(LINGER))?;
-    socket.set_maxmsgsize(MAX_MESSAGE_BYTES as i64)?;
     socket.set_sndhwm(HIGH_WATER_MARK)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
     socket.set_backlog(4096)?;
     set_bytes(socket, zmq_sys::ZMQ_OUT_BATCH_SIZE, &OUT_BATCH.to_ne_bytes())?;
     set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(UNACKNOWLEDGED).to_ne_bytes())
+}
+
+/// Limits the bytes of a frame, encrypted or not.
+fn set_max_frame(socket: &Socket, most: usize, encrypted: bool) -> zmq::Result<()> {
+    let overhead = if encrypted { CURVE_OVERHEAD } else { 0 };
+    socket.set_maxmsgsize((most + overhead).try_into().unwrap_or(i64::MAX))
 }
 
 fn set_heartbeat(socket: &Socket) -> zmq::Result<()> {
@@ -220,6 +313,50 @@ fn send_shared(socket: &mut Socket, bytes: &Bytes, flags: i32) -> zmq::Result<()
         }
         sent
     }
+}
+
+/// Has libzmq tell what becomes of a socket's connections, at an endpoint within the process.
+pub(crate) fn monitor(socket: &mut Socket, endpoint: &str, events: u32) -> zmq::Result<()> {
+    let endpoint = CString::new(endpoint).map_err(|_| Error::EINVAL)?;
+    // Sound: the socket is alive and ours alone, and libzmq copies the endpoint.
+    let rc = unsafe {
+        zmq_sys::zmq_socket_monitor_versioned(
+            socket.as_mut_ptr(),
+            endpoint.as_ptr(),
+            events.into(),
+            MONITOR_VERSION,
+            zmq_sys::ZMQ_PAIR as i32,
+        )
+    };
+    if rc == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Has libzmq tell no more.
+pub(crate) fn end_monitor(socket: &mut Socket) {
+    // Sound: the socket is alive and ours alone. Without an endpoint the call ends what was begun, and can't fail.
+    unsafe {
+        zmq_sys::zmq_socket_monitor_versioned(
+            socket.as_mut_ptr(),
+            ptr::null(),
+            0,
+            MONITOR_VERSION,
+            zmq_sys::ZMQ_PAIR as i32,
+        )
+    };
+}
+
+/// Of the messages by which libzmq tells of connections.
+const MONITOR_VERSION: i32 = 2;
+
+/// The public key to a secret one, both in Z85; `None` if that is no key.
+pub(crate) fn curve_public(secret: &str) -> Option<String> {
+    let secret = CString::new(secret).ok().filter(|secret| secret.as_bytes().len() == 40)?;
+    let mut public = [0 as c_char; 41];
+    // Sound: libzmq reads 40 characters and a zero, and writes as many.
+    let rc = unsafe { zmq_sys::zmq_curve_public(public.as_mut_ptr(), secret.as_ptr()) };
+    // Sound: what libzmq has written ends with a zero.
+    let public = unsafe { CStr::from_ptr(public.as_ptr()) };
+    (rc == 0).then(|| public.to_str().ok().map(Into::into))?
 }
 
 fn last_error() -> Error {
@@ -321,6 +458,8 @@ pub fn poll(items: &mut [zmq::PollItem<'_>], timeout: Option<Duration>) -> zmq::
 mod tests {
     use super::*;
 
+    const ENTRY: Entry = Entry { keys: None, handshake: Duration::from_secs(30), max_message: MAX_MESSAGE_BYTES };
+
     #[test]
     fn libzmq_is_the_one_with_curve_and_draft_options() {
         assert_eq!(zmq::version(), (4, 3, 5));
@@ -341,9 +480,9 @@ mod tests {
     #[test]
     fn hello_comes_first_attachments_arrive_and_a_closed_peer_is_heard_of() {
         let context = Context::new();
-        let mut router = router(&context, b"gone", Peers::Clients).unwrap();
+        let mut router = router(&context, b"gone", Peers::Clients, &ENTRY).unwrap();
         bind(&router, "tcp://127.0.0.1:*").unwrap();
-        let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
+        let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER, None).unwrap();
         dealer.connect(&bound_endpoint(&router).unwrap()).unwrap();
         let large = Bytes::from(vec![7; 1 << 20]);
         assert_eq!(send(&mut dealer, b"x", &[large.clone(), Bytes::new()]).unwrap(), Sent::Taken);
@@ -369,17 +508,17 @@ mod tests {
     #[test]
     fn a_dealer_goes_on_receiving_after_its_connection_broke_however_much_there_is() {
         let context = Context::new();
-        let first = router(&context, b"gone", Peers::Workers).unwrap();
+        let first = router(&context, b"gone", Peers::Workers, &ENTRY).unwrap();
         bind(&first, "tcp://127.0.0.1:*").unwrap();
         let endpoint = bound_endpoint(&first).unwrap();
-        let dealer = dealer(&context, b"hello", b"hiccup", LINGER).unwrap();
+        let dealer = dealer(&context, b"hello", b"hiccup", LINGER, None).unwrap();
         dealer.connect(&endpoint).unwrap();
         await_message(|| receive_from(&first));
         first.set_linger(0).unwrap();
         drop(first);
         assert_eq!(&await_message(|| receive(&dealer)).envelope[..], b"hiccup");
 
-        let mut second = router(&context, b"gone", Peers::Workers).unwrap();
+        let mut second = router(&context, b"gone", Peers::Workers, &ENTRY).unwrap();
         // The first one is closed by another thread.
         await_message(|| Ok(bind(&second, &endpoint).ok()));
         let (peer, _) = await_message(|| receive_from(&second));

@@ -17,7 +17,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::malformed::Malformed;
-use crate::protocol::{FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, ToClient, ToWorker};
+use crate::protocol::{FromClient, FromWorker, MAX_BATCH, Outcome, Reply, ToClient, ToWorker};
 
 /// Bodies from this size on, in bytes, are attached instead of packed.
 ///
@@ -171,19 +171,22 @@ pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer
     deserializer.deserialize_seq(BatchVisitor(PhantomData))
 }
 
-/// The most bytes of packed bodies in one [`portions`] part: half of what a frame may have, the other half for what is
-/// around [`MAX_BATCH`] of them.
-const PORTION_BYTES: usize = MAX_MESSAGE_BYTES / 2;
+/// More than what stands in an envelope for one member besides its body or its failure.
+const MEMBER_BYTES: usize = 64;
 
-/// A list in parts that fit into a message each: [`MAX_BATCH`] members at most, and not more bytes than a frame may have.
-///
-/// `packed`: the bytes of a member that stand in the envelope, see [`packed_len`]. No member alone may be over the limit.
-pub fn portions<T>(mut members: Vec<T>, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+/// Cuts a list into parts that fit into messages of frames of up to `max_frame` bytes each; `packed` says how many bytes of a member stand in the
+/// envelope. A member that is too large by itself makes a part of its own.
+pub fn portions<T>(
+    mut members: Vec<T>,
+    max_frame: usize,
+    packed: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = Vec<T>> {
     std::iter::from_fn(move || {
         let (mut count, mut bytes) = (0, 0);
         for member in members.iter().take(MAX_BATCH) {
-            bytes += packed(member);
-            if count > 0 && bytes > PORTION_BYTES {
+            bytes += packed(member) + MEMBER_BYTES;
+            // Half of it: a body that is just not attached still fits in.
+            if count > 0 && bytes > max_frame / 2 {
                 break;
             }
             count += 1;
@@ -249,7 +252,9 @@ impl<B> FromClient<B> {
 impl<B> ToClient<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToClient<C>, E> {
         Ok(match self {
-            Self::Welcome { version, client, session } => ToClient::Welcome { version, client, session },
+            Self::Welcome { version, client, session, max_message_bytes, max_batch } => {
+                ToClient::Welcome { version, client, session, max_message_bytes, max_batch }
+            }
             Self::Replies(replies) => ToClient::Replies(
                 replies
                     .into_iter()
@@ -289,8 +294,8 @@ impl<B> FromWorker<B> {
 impl<B> ToWorker<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToWorker<C>, E> {
         Ok(match self {
-            Self::Welcome { version, worker, ping_interval_ms, ping_max_out } => {
-                ToWorker::Welcome { version, worker, ping_interval_ms, ping_max_out }
+            Self::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes } => {
+                ToWorker::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes }
             }
             Self::Dispatch(requests) => ToWorker::Dispatch(try_map_batch(requests, f)?),
             Self::Ping { sequence } => ToWorker::Ping { sequence },
@@ -329,7 +334,7 @@ fn try_map_batch<K, T, U, E>(batch: Vec<(K, T)>, f: &mut impl FnMut(T) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Failure, RequestId, Status, Ticket, Trace};
+    use crate::protocol::{Failure, MAX_MESSAGE_BYTES, RequestId, Status, Ticket, Trace};
 
     #[allow(clippy::needless_pass_by_value)]
     fn round_trip<M: Message + Clone + PartialEq + fmt::Debug>(message: M) -> Frames {
@@ -383,13 +388,15 @@ mod tests {
 
     #[test]
     fn a_list_too_long_for_a_message_becomes_several_in_order() {
-        let parts = |members: Vec<Bytes>| -> Vec<_> { portions(members, packed_len).map(|part| part.len()).collect() };
+        let parts = |members: Vec<Bytes>| -> Vec<_> {
+            portions(members, MAX_MESSAGE_BYTES, packed_len).map(|part| part.len()).collect()
+        };
         assert_eq!(parts(vec![]), []);
         assert_eq!(parts(vec![Bytes::new(); 2 * MAX_BATCH + 1]), [MAX_BATCH, MAX_BATCH, 1]);
         let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
         assert_eq!(parts(vec![large; 1000]), [1000]);
         let dispatch: Vec<_> = (0..2000).map(|ticket| (Ticket(ticket), small.clone())).collect();
-        let parts: Vec<_> = portions(dispatch.clone(), |(_, body)| packed_len(body)).collect();
+        let parts: Vec<_> = portions(dispatch.clone(), MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)).collect();
         assert_eq!(parts.concat(), dispatch);
         for part in parts {
             assert!(ToWorker::Dispatch(part).encode().envelope.len() <= MAX_MESSAGE_BYTES);

@@ -99,11 +99,11 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs for `duration` and as long as it takes until all is answered. An error if the system could not go on.
+/// Runs for `duration` and as long as it takes until all is answered; `secure`: with keys. An error if the system could not go on.
 ///
 /// The folder with its files is kept, and named on stderr, if that is wanted or if not all was well.
-pub fn run(duration: Duration, seed: u64, keep: bool, shutdown: &Shutdown) -> Result<Report> {
-    let mut stage = Stage::set(seed)?;
+pub fn run(duration: Duration, seed: u64, secure: bool, keep: bool, shutdown: &Shutdown) -> Result<Report> {
+    let mut stage = Stage::set(seed, secure)?;
     let report = perform(&mut stage, duration, seed, shutdown);
     let well = report.as_ref().is_ok_and(Report::all_well);
     if (well && !keep) || shutdown.requested() {
@@ -116,7 +116,7 @@ pub fn run(duration: Duration, seed: u64, keep: bool, shutdown: &Shutdown) -> Re
 }
 
 fn perform(stage: &mut Stage, duration: Duration, seed: u64, shutdown: &Shutdown) -> Result<Report> {
-    let load = Load::start(stage.system.frontend(), seed, shutdown)?;
+    let load = Load::start(&stage.system, seed, shutdown)?;
     let began = Instant::now();
     let mut steps = plan::plan(seed, duration).into_iter().peekable();
     while began.elapsed() < duration {

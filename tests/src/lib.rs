@@ -4,6 +4,7 @@ pub mod chaos;
 pub mod network;
 pub mod performance;
 pub mod process;
+pub mod python;
 pub mod system;
 pub mod trials;
 

@@ -58,7 +58,6 @@ impl Process {
         program: &str,
         args: &[A],
     ) -> Result<Self> {
-        let [stdout, stderr] = ["out", "err"].map(|ending| folder.join(format!("{name}.{ending}")));
         let mut command = match namespace {
             None => Command::new(binary(program)?),
             Some(namespace) => {
@@ -67,8 +66,14 @@ impl Process {
                 command
             }
         };
+        command.args(args);
+        Self::spawn(folder, name, command)
+    }
+
+    /// The same for a program of somebody else.
+    pub fn spawn(folder: &Path, name: &str, mut command: Command) -> Result<Self> {
+        let [stdout, stderr] = ["out", "err"].map(|ending| folder.join(format!("{name}.{ending}")));
         let child = command
-            .args(args)
             // What the tests' caller has set is not meant for the tests.
             .env_clear()
             .envs(std::env::vars_os().filter(|(key, _)| !key.as_encoded_bytes().starts_with(b"GIOSTRA_")))
@@ -76,7 +81,7 @@ impl Process {
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?)
             .spawn()
-            .with_context(|| format!("can't start {program}"))?;
+            .with_context(|| format!("can't start {}", command.get_program().display()))?;
         Ok(Self { name: name.into(), child, stdout, stderr })
     }
 

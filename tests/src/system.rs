@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use giostra_client::audit::{Report, Verdict, audit};
+use giostra_common::keys::{Credentials, KeyPair, PUBLIC_SUFFIX, Role, SECRET_SUFFIX, write_public};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,6 +27,8 @@ pub struct Setup {
     address: Option<String>,
     /// Where the log is, if it is not among the other files.
     log_dir: Option<PathBuf>,
+    /// What makes the keys of all, if they have any: of a name, in a folder.
+    keys: Option<fn(&Path, &str) -> Result<()>>,
 }
 
 impl Setup {
@@ -63,6 +67,19 @@ impl Setup {
         self
     }
 
+    /// Gives keys to the broker, to each worker, and to the client as which [`System`] itself runs commands; that one is an admin, too.
+    #[must_use]
+    pub fn secured(self) -> Self {
+        self.secured_by(|folder, name| Ok(KeyPair::generate()?.write(folder, name).map(drop)?))
+    }
+
+    /// The same with certificates of somebody else's making, who is handed the folder and a name.
+    #[must_use]
+    pub fn secured_by(mut self, make: fn(&Path, &str) -> Result<()>) -> Self {
+        self.keys = Some(make);
+        self
+    }
+
     /// Where a process runs.
     fn namespace(&self, process: &str) -> Option<&str> {
         let kind = process.split('-').next();
@@ -77,6 +94,18 @@ impl Setup {
             symlink(log_dir, folder.path().join("log"))?;
         }
         let mut system = System { setup: self, folder, endpoints: None, broker: None, workers: Vec::new(), clients: 0 };
+        if system.setup.keys.is_some() {
+            system.make_keys(BROKER)?;
+            system.make_keys(CLIENT)?;
+            system.allow(CLIENT, Role::Client)?;
+            system.allow(CLIENT, Role::Admin)?;
+            // Those that are started later share theirs: a broker that is frozen then could not learn of them.
+            let workers = (1..=system.setup.workers).map(|number| format!("worker-{number}"));
+            for name in workers.chain([LATER_WORKER.into()]) {
+                system.make_keys(&name)?;
+                system.allow(&name, Role::Worker)?;
+            }
+        }
         system.start_broker()?;
         for number in 1..=system.setup.workers {
             system.start_worker(number)?;
@@ -84,6 +113,11 @@ impl Setup {
         Ok(system)
     }
 }
+
+/// What the keys of the broker and of the system's own client are called; a worker's are called like it.
+const BROKER: &str = "broker";
+const CLIENT: &str = "client";
+const LATER_WORKER: &str = "later-worker";
 
 /// A running broker and its workers. They end with it, and their files go.
 #[derive(Debug)]
@@ -113,6 +147,10 @@ impl System {
         let log = format!("{folder}/log");
         let mut args = vec!["--frontend", &frontend, "--backend", &backend, "--log-dir", &log];
         args.extend(self.setup.broker_args.iter().map(String::as_str));
+        let [keys, allow] = [self.secret_file(BROKER), self.allow_dir()].map(|path| path.display().to_string());
+        if self.setup.keys.is_some() {
+            args.extend(["--keys", &keys, "--allow", &allow]);
+        }
         let before = fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default().len();
         let mut broker = self.process("broker", "giostra-broker", &args)?;
         let listening = wait_for("the broker listens", || {
@@ -142,14 +180,77 @@ impl System {
     /// Starts worker `number` (again), which registers when it can.
     pub fn launch_worker(&mut self, number: usize) -> Result<()> {
         let name = format!("worker-{number}");
+        let own = if number <= self.setup.workers { &*name } else { LATER_WORKER };
+        let keys = self.key_args(own);
         let mut args = vec!["--broker", self.backend(), "--name", &name];
-        args.extend(self.setup.worker_args.iter().map(String::as_str));
+        args.extend(keys.iter().chain(&self.setup.worker_args).map(String::as_str));
         let process = self.process(&name, "giostra-worker", &args)?;
         if self.workers.len() < number {
             self.workers.resize_with(number, || None);
         }
         self.workers[number - 1] = Some(process);
         Ok(())
+    }
+
+    /// Makes keys of this name, which are allowed nothing yet.
+    pub fn make_keys(&self, name: &str) -> Result<KeyPair> {
+        let make = self.setup.keys.context("the system has no keys")?;
+        make(&self.keys_dir(), name)?;
+        Ok(KeyPair::read(&self.secret_file(name))?)
+    }
+
+    /// Lets the keys of this name in; a broker that runs does not know it until [`Self::reload`].
+    pub fn allow(&self, name: &str, role: Role) -> Result<()> {
+        Ok(write_public(&self.certificate(name, role), name, &KeyPair::read(&self.secret_file(name))?.public)?)
+    }
+
+    /// Has a broker that runs read whom to let in, and waits until it has.
+    pub fn reload(&mut self) -> Result<()> {
+        let answers = |log: &str| log.matches(" allowed keys=").count() + log.matches(" hangup: ").count();
+        let before = answers(&self.log());
+        self.broker().signal(Signal::SIGHUP)?;
+        wait_for("the broker has read whom to let in", || (answers(&self.log()) > before).then_some(()))
+    }
+
+    /// The file that lets the keys of this name in.
+    pub fn certificate(&self, name: &str, role: Role) -> PathBuf {
+        self.allow_dir().join(role.folder()).join(format!("{name}.{PUBLIC_SUFFIX}"))
+    }
+
+    /// The secret certificate of this name.
+    pub fn secret_file(&self, name: &str) -> PathBuf {
+        self.keys_dir().join(format!("{name}.{SECRET_SUFFIX}"))
+    }
+
+    /// What a client or worker with the keys of this name needs to know.
+    pub fn credentials(&self, name: &str) -> Result<Credentials> {
+        let [own, broker] = [name, BROKER].map(|name| KeyPair::read(&self.secret_file(name)));
+        Ok(Credentials { own: own?, broker: broker?.public })
+    }
+
+    /// The same for a client of this library that is to be let in: none if the system has no keys.
+    pub fn client_credentials(&self) -> Result<Option<Credentials>> {
+        self.setup.keys.map(|_| self.credentials(CLIENT)).transpose()
+    }
+
+    /// The arguments that say so on a command line; none if the system has no keys.
+    pub fn key_args(&self, name: &str) -> Vec<String> {
+        if self.setup.keys.is_none() {
+            return Vec::new();
+        }
+        let [own, broker] = [self.secret_file(name), self.keys_dir().join(format!("{BROKER}.{PUBLIC_SUFFIX}"))]
+            .map(|path| path.display().to_string());
+        vec!["--keys".into(), own, "--broker-key".into(), broker]
+    }
+
+    /// The folder of all their keys.
+    pub fn keys_dir(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    /// The folder of those that are let in.
+    pub fn allow_dir(&self) -> PathBuf {
+        self.keys_dir().join("allow")
     }
 
     fn process<A: AsRef<OsStr>>(&self, name: &str, program: &str, args: &[A]) -> Result<Process> {
@@ -238,11 +339,19 @@ impl System {
         Ok(report)
     }
 
-    /// Starts a `giostra` command.
+    /// Starts a `giostra` command, with the system's own client's keys if there are any.
     pub fn begin(&mut self, args: &[&str]) -> Result<Batch> {
+        let keys = self.key_args(CLIENT);
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        self.begin_as(&keys, args)
+    }
+
+    /// The same with other keys, or none: [`Self::key_args`].
+    pub fn begin_as(&mut self, keys: &[&str], args: &[&str]) -> Result<Batch> {
         self.clients += 1;
         let name = format!("client-{}", self.clients);
-        let args: Vec<_> = ["--broker", self.frontend()].iter().chain(args).map(ToString::to_string).collect();
+        let args: Vec<_> =
+            ["--broker", self.frontend()].iter().chain(keys).chain(args).map(ToString::to_string).collect();
         Ok(Batch { process: self.process(&name, "giostra", &args)? })
     }
 

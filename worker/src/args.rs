@@ -1,9 +1,11 @@
 //! The command line of `giostra-worker`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use giostra_common::args::duration;
+use giostra_common::keys::{Credentials, KeyError};
 use giostra_common::name;
 use giostra_common::protocol::DEFAULT_POOL;
 use log::LevelFilter;
@@ -16,12 +18,13 @@ Examples:
   giostra-worker --name worker-4 --threads 8
   giostra-worker --threads 8 --window 8                  long computations: hold only what is being computed
   giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
+  giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret --broker-key broker.key
 
 Operations: add sub mul div pow gcd (two numbers), sqrt is_prime primes fib sleep (one); echo (bytes).
 One's own operations: see the library giostra-worker.
 
 Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.
-Exit status: 0 after leaving, 1 if the broker refused the worker, 2 for a wrong command line.";
+Exit status: 0 after leaving, 1 if the broker refused the worker or its key, 2 for a wrong command line.";
 
 /// Computes what the broker hands out. Registers by itself, also after the broker's restart.
 #[derive(Clone, Debug, Parser)]
@@ -51,23 +54,32 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration)]
     grace: Duration,
 
+    /// Its own secret certificate, for a broker with keys (giostra keys new)
+    #[arg(long, env = "GIOSTRA_WORKER_KEYS", requires = "broker_key", value_name = "FILE")]
+    keys: Option<PathBuf>,
+
+    /// The broker's public key, or the file of its public certificate
+    #[arg(long, env = "GIOSTRA_BROKER_KEY", requires = "keys", allow_hyphen_values = true, value_name = "KEY|FILE")]
+    broker_key: Option<String>,
+
     /// What is logged, to stderr
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
 }
 
 impl Args {
-    /// What the worker needs to know.
-    pub fn options(&self) -> Options {
+    /// What the worker needs to know. An error if the keys can't be read.
+    pub fn options(&self) -> Result<Options, KeyError> {
         let defaults = Options::default();
-        Options {
+        Ok(Options {
             broker: self.broker.clone(),
             name: self.name.clone().unwrap_or(defaults.name),
             pool: self.pool.clone(),
             threads: self.threads as usize,
             window: self.window.unwrap_or(0),
             grace: self.grace,
-        }
+            credentials: Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())?,
+        })
     }
 
     /// What is logged.

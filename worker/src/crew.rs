@@ -9,7 +9,7 @@ use std::time::Instant;
 use std::{io, thread};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, MAX_MESSAGE_BYTES, Outcome};
+use giostra_common::protocol::{Failure, Outcome};
 use giostra_common::wake::Waker;
 
 use crate::Service;
@@ -202,7 +202,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn outcome<S: Service>(service: &S, body: &Bytes) -> Outcome {
     match catch_unwind(AssertUnwindSafe(|| service.compute(body))) {
-        Ok(Ok(result)) => sendable(result),
+        Ok(Ok(result)) => Outcome::Ok(result),
         Ok(Err(failure)) => Outcome::Error(failure.shortened()),
         Err(panic) => {
             let failure = Failure::from(format!("the operation panicked: {}", message(&*panic)));
@@ -211,34 +211,10 @@ fn outcome<S: Service>(service: &S, body: &Bytes) -> Outcome {
     }
 }
 
-/// The result, unless no message can hold it: sending it would cost the connection, and then the next worker's.
-fn sendable(result: Bytes) -> Outcome {
-    match result.len() {
-        0..=MAX_MESSAGE_BYTES => Outcome::Ok(result),
-        bytes => Outcome::Error(Failure::from(format!(
-            "the result has {bytes} bytes, and {MAX_MESSAGE_BYTES} is the most that can be sent"
-        ))),
-    }
-}
-
 fn message(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text,
         _ => "no message",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_message_can_hold_is_not_sent() {
-        let result = |bytes| sendable(Bytes::from(vec![0; bytes]));
-        assert!(matches!(result(MAX_MESSAGE_BYTES), Outcome::Ok(_)));
-        assert!(
-            matches!(result(MAX_MESSAGE_BYTES + 1), Outcome::Error(Failure { message, .. }) if message.contains("67108865"))
-        );
     }
 }

@@ -19,8 +19,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    let options = args.options()?;
     let _log = Log::to_stderr(args.log_level())?;
     let shutdown = Shutdown::on_signals()?;
-    serve(&args.options(), compute::operations(), &shutdown)?;
+    serve(&options, compute::operations(), &shutdown)?;
     Ok(())
 }

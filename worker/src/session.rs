@@ -7,13 +7,16 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, ToWorker, VERSION};
+use giostra_common::dialer::{self, Call, Dialer};
+use giostra_common::handshake::Failure as HandshakeFailure;
+use giostra_common::keys::Credentials;
+use giostra_common::protocol::{DEFAULT_POOL, Failure, FromWorker, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket;
 use giostra_common::wake::{self, Alarm};
 use giostra_common::wire::{Malformed, Message, portions};
 use thiserror::Error;
-use zmq::{Context, Socket};
+use zmq::Context;
 
 use crate::Service;
 use crate::board::Stay;
@@ -22,12 +25,6 @@ use crate::hand::Reply;
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// After how long without a broker a new socket is taken.
-///
-/// libzmq connects again by itself after most failures. Not so after what it takes for a breach of protocol: something else
-/// listened on the broker's port, or a message was over the limit (`session_base_t::engine_error` in libzmq 4.3.5).
-const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// The most messages taken in before anything else is looked after.
 const MESSAGES_A_TURN: usize = 256;
@@ -47,6 +44,8 @@ pub struct Options {
     pub window: u32,
     /// How long to go on with what is left after the request to finish.
     pub grace: Duration,
+    /// Its keys and the broker's, if the broker demands keys.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Options {
@@ -58,6 +57,7 @@ impl Default for Options {
             threads: 1,
             window: 0,
             grace: Duration::from_secs(30),
+            credentials: None,
         }
     }
 }
@@ -65,14 +65,9 @@ impl Default for Options {
 /// Why a worker ended without being asked to.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// When the endpoint makes no sense.
-    #[error("can't connect to {endpoint}: {source}; a broker's endpoint is written tcp://HOST:PORT")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// What libzmq says.
-        source: zmq::Error,
-    },
+    /// When the endpoint makes no sense, or no handshake succeeds with what is there.
+    #[error(transparent)]
+    Dial(#[from] dialer::Error),
     /// When the broker does not take this worker.
     #[error("the broker refused to register this worker: {0}")]
     Refused(String),
@@ -96,15 +91,23 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
+    let call = Call {
+        endpoint: options.broker.clone(),
+        hello: register.clone().encode().envelope,
+        hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
+        linger: socket::LINGER,
+        credentials: options.credentials.clone(),
+    };
+    let broker = Dialer::new(&context, call, Instant::now())?;
     let session = Session {
-        broker: connect(&context, &register, options)?,
-        context,
-        connected: Instant::now(),
+        broker,
         options: options.clone(),
         shutdown: shutdown.clone(),
         alarm,
         register,
         registered: false,
+        said: None,
+        max_message_bytes: MAX_MESSAGE_BYTES,
         unregistered_since: Instant::now(),
         complained: false,
         puzzled: false,
@@ -114,14 +117,6 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
     crew::work(session, options.threads.max(1), service, waker)
-}
-
-fn connect(context: &Context, register: &FromWorker, options: &Options) -> Result<Socket, Error> {
-    let hello = register.clone().encode().envelope;
-    let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-    let broker = socket::dealer(context, &hello, &hiccup, socket::LINGER)?;
-    broker.connect(&options.broker).map_err(|source| Error::Endpoint { endpoint: options.broker.clone(), source })?;
-    Ok(broker)
 }
 
 /// Whether the conversation goes on.
@@ -136,15 +131,16 @@ pub enum Next {
 /// The conversation, and all it needs. One thread at a time has it.
 pub struct Session {
     options: Options,
-    broker: Socket,
-    context: Context,
+    broker: Dialer,
     shutdown: Shutdown,
     /// Rings when somebody wants whoever sleeps here to look around.
     alarm: Alarm,
-    /// When the socket was made.
-    connected: Instant,
     register: FromWorker,
     registered: bool,
+    /// What has been said of handshakes that failed.
+    said: Option<HandshakeFailure>,
+    /// What the broker takes.
+    max_message_bytes: usize,
     unregistered_since: Instant,
     /// Whether it has been said that there is no broker.
     complained: bool,
@@ -159,7 +155,9 @@ pub struct Session {
 impl Session {
     /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be computed goes to the crew.
     pub fn turn(&mut self, crew: &Crew, done: Vec<Reply>, stay: Stay) -> Result<Next, Error> {
-        portions(done, |(_, outcome)| outcome.packed_len())
+        let most = self.max_message_bytes;
+        let done = done.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, most))).collect();
+        portions(done, most, |(_, outcome)| outcome.packed_len())
             .try_for_each(|replies| self.send(FromWorker::Replies(replies)))?;
         match stay {
             Stay::Glance => {}
@@ -187,9 +185,9 @@ impl Session {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.fd(), self.shutdown.fd()];
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
-        let due = [self.leave_by, self.complain_at(), self.connect_anew_at()].into_iter().flatten().min();
+        let due = [self.leave_by, self.complain_at(), self.broker.poll_timeout()].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        socket::sleep(&[&self.broker], descriptors, [due, limit].into_iter().flatten().min())?;
+        socket::sleep(&self.broker.sockets(), descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
         Ok(())
     }
@@ -205,21 +203,26 @@ impl Session {
             );
             return Ok(Next::Exit);
         }
+        if let Some(failure) = self.broker.tend(Instant::now())?
+            && self.said.replace(failure) != Some(failure)
+        {
+            log::error!("the handshake with {} failed: {}", self.options.broker, self.broker.explain(failure));
+        }
         if due(self.complain_at()) {
             log::warn!("no broker at {}; still trying", self.options.broker);
             self.complained = true;
-        }
-        if due(self.connect_anew_at()) {
-            self.broker = connect(&self.context, &self.register, &self.options)?;
-            self.connected = Instant::now();
         }
         Ok(Next::GoOn)
     }
 
     fn hear(&mut self, crew: &Crew, message: ToWorker) -> Result<Next, Error> {
         match message {
-            ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, .. } => {
+            ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, max_message_bytes, .. } => {
                 self.registered = true;
+                self.said = None;
+                self.broker.answered();
+                self.max_message_bytes =
+                    usize::try_from(max_message_bytes).unwrap_or(usize::MAX).min(MAX_MESSAGE_BYTES);
                 self.puzzled = false;
                 let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
@@ -259,11 +262,6 @@ impl Session {
         (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
     }
 
-    /// When to take a new socket, if the one there is does not bring a broker.
-    fn connect_anew_at(&self) -> Option<Instant> {
-        (!self.registered).then(|| self.connected.max(self.unregistered_since) + GIVEN_UP)
-    }
-
     /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
     fn hear_nonsense(&mut self, crew: &Crew, error: &Malformed) -> Result<Next, Error> {
         if !std::mem::replace(&mut self.puzzled, true) {
@@ -276,6 +274,7 @@ impl Session {
     fn start_over(&mut self, crew: &Crew, register: bool) -> Result<Next, Error> {
         crew.discard();
         self.registered = false;
+        self.broker.lost(Instant::now());
         self.unregistered_since = Instant::now();
         self.complained = false;
         if self.leave_by.is_some() {
@@ -303,5 +302,30 @@ impl Session {
         // Without a limit of its own the socket takes everything; what matters is told again by the broker's asking.
         socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
         Ok(())
+    }
+}
+
+/// The outcome, unless no message can hold it: sending it would cost the connection, and then the next worker's.
+fn sendable(outcome: Outcome, most: usize) -> Outcome {
+    match outcome {
+        Outcome::Ok(result) if result.len() > most => Outcome::Error(Failure::from(format!(
+            "the result has {} bytes, and {most} is the most that can be sent",
+            result.len()
+        ))),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_message_can_hold_is_not_sent() {
+        let outcome = |bytes, most| sendable(Outcome::Ok(Bytes::from(vec![0; bytes])), most);
+        assert!(matches!(outcome(MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES), Outcome::Ok(_)));
+        assert!(
+            matches!(outcome(1001, 1000), Outcome::Error(Failure { message, .. }) if message.contains("1001") && message.contains("1000 is the most"))
+        );
     }
 }

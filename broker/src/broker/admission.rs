@@ -121,16 +121,18 @@ impl Broker {
             return;
         }
         (self.waiting.given, self.waiting.until) = (0, None);
-        let Settings { max_pending, max_pending_bytes, .. } = self.settings;
+        let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         let (mut pending, mut bytes) = (self.pending, self.bytes);
         let mut still_waiting = VecDeque::new();
         while let Some(number) = self.waiting.clients.pop_front() {
             let Some(client) = self.clients.get_mut(&number) else { continue };
             let size = client.wanted_size;
-            let enough = MOST.min(max_pending / 16).min(max_pending_bytes / size / 16).max(1);
+            let enough =
+                MOST.min(max_pending / 16).min(max_client_pending / 16).min(max_pending_bytes / size / 16).max(1);
             let requests = Taken { most: max_pending, by_all: pending, by_client: client.pending }.room();
             let in_bytes = Taken { most: max_pending_bytes, by_all: bytes, by_client: client.bytes }.room();
-            let room = requests.min(in_bytes.div_ceil(size)).min(MOST);
+            let own = max_client_pending.saturating_sub(client.pending);
+            let room = requests.min(in_bytes.div_ceil(size)).min(own).min(MOST);
             // Little by little would be many messages for few requests; but whoever has nothing waits for nobody else.
             if room < if client.pending == 0 { 1 } else { enough } {
                 still_waiting.push_back(number);

@@ -8,23 +8,26 @@ use giostra_common::socket::Identity;
 use giostra_common::{Bytes, name};
 
 use super::admission::Taken;
-use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Settings, State};
+use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Rights, Settings, State};
 use crate::event::Event;
 use crate::held::Held;
 use crate::pending::Place;
 use crate::runs::Runs;
 
 impl Broker {
-    /// A message came from a client.
-    pub fn handle_client(&mut self, from: &Identity, message: FromClient, now: Instant) {
+    /// A message came from a client that has these rights. They count from its Hello on, for as long as its connection lives.
+    pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
         let known = self.client_of.get(from).copied();
         match (message, known) {
-            (FromClient::Hello { version, name }, _) => self.hello(from, version, &name, now),
+            (FromClient::Hello { version, name }, _) => self.hello(from, rights, version, &name, now),
             (FromClient::Disconnected, Some(client)) => self.client_leaves(client, "connection broke"),
             (FromClient::Disconnected, None) => {
                 self.asked_to_hello.remove(from);
             }
             (_, None) => self.ask_to_hello(from),
+            (FromClient::Submit { .. }, Some(client)) if !self.clients[&client].rights.submit => {
+                self.refuse_client(from, "this key may not submit requests: it has not the role 'client'", now);
+            }
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
                 self.log(Event::Stale(client, requests.len() as u64));
             }
@@ -32,6 +35,11 @@ impl Broker {
                 self.submit(client, &pool, timeout_ms, requests, now);
             }
             (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
+            (FromClient::Inspect | FromClient::Drain { .. }, Some(client))
+                if !self.clients[&client].rights.administer =>
+            {
+                self.refuse_client(from, "this key may not inspect or drain: it has not the role 'admin'", now);
+            }
             (FromClient::Inspect, Some(_)) => {
                 let status = self.status(now);
                 self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(status)));
@@ -50,6 +58,14 @@ impl Broker {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "unreachable");
         }
+    }
+
+    /// A client's key is no longer allowed, or not for the same.
+    pub fn handle_barred_client(&mut self, from: &Identity) {
+        if let Some(&client) = self.client_of.get(from) {
+            self.client_leaves(client, "its key is no longer allowed, or has other roles now");
+        }
+        self.asked_to_hello.remove(from);
     }
 
     /// A peer does not take what it is sent, and has been given enough: what waited for it was thrown away. `HelloAgain`
@@ -77,7 +93,7 @@ impl Broker {
         self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
     }
 
-    fn hello(&mut self, from: &Identity, version: u32, name: &str, now: Instant) {
+    fn hello(&mut self, from: &Identity, rights: Rights, version: u32, name: &str, now: Instant) {
         if version != VERSION {
             let reason = format!("this broker speaks version {VERSION} of the protocol, not {version}");
             return self.refuse_client(from, &reason, now);
@@ -98,6 +114,7 @@ impl Broker {
                     Client {
                         identity: from.clone(),
                         name: Arc::clone(&name),
+                        rights,
                         held: Held::default(),
                         pending: 0,
                         bytes: 0,
@@ -113,7 +130,13 @@ impl Broker {
                 number
             }
         };
-        let welcome = ToClient::Welcome { version: VERSION, client: number.0, session: self.session(number) };
+        let welcome = ToClient::Welcome {
+            version: VERSION,
+            client: number.0,
+            session: self.session(number),
+            max_message_bytes: self.settings.max_message_bytes as u64,
+            max_batch: self.settings.max_batch as u64,
+        };
         self.outputs.push_back(Output::ToClient(from.clone(), welcome));
         if self.closing {
             self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Closing));
@@ -138,6 +161,12 @@ impl Broker {
             return;
         }
         self.uses_room(number, requests.len());
+        if requests.len() > self.settings.max_batch {
+            let identity = self.clients[&number].identity.clone();
+            let (count, most) = (requests.len(), self.settings.max_batch);
+            let reason = format!("{count} requests in one message; {most} are the most (--max-batch)");
+            return self.refuse_client(&identity, &reason, now);
+        }
         if let Err(bad) = name::check(pool) {
             let identity = self.clients[&number].identity.clone();
             return self.refuse_client(&identity, &format!("pool: {bad}"), now);
@@ -148,7 +177,7 @@ impl Broker {
         let pool = self.pool(pool);
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
         let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
-        let Settings { max_pending, max_pending_bytes, .. } = self.settings;
+        let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         for (id, body) in requests {
             if client.held.get(id).is_some() {
                 continue;
@@ -156,7 +185,8 @@ impl Broker {
             let in_requests = Taken { most: max_pending, by_all: self.pending, by_client: client.pending };
             let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
             // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
-            if !in_requests.has_room() || !in_bytes.has_room() {
+            let is_full = client.pending >= max_client_pending;
+            if is_full || !in_requests.has_room() || !in_bytes.has_room() {
                 turned_away.push(id);
                 bytes_away += body.len();
                 continue;

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use giostra_common::protocol::{Ticket, ToClient, ToWorker};
+use giostra_common::protocol::{MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 use giostra_common::wire::{packed_len, portions};
 
 use super::{Broker, Flight, Output, PoolKey, State, WorkerNumber};
@@ -35,7 +35,7 @@ impl Broker {
                 let worker = self.workers.get_mut(&number).expect("it was just dealt to");
                 let room = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
                 let batch = std::mem::replace(&mut worker.batch, room);
-                for batch in portions(batch, |(_, body)| packed_len(body)) {
+                for batch in portions(batch, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
                     self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
                 }
             }
@@ -75,7 +75,7 @@ impl Broker {
             (client.large, client.hold_until) = (false, None);
             let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
             let replies = std::mem::replace(&mut client.replies, room);
-            for replies in portions(replies, |reply| reply.outcome.packed_len()) {
+            for replies in portions(replies, MAX_MESSAGE_BYTES, |reply| reply.outcome.packed_len()) {
                 outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
             }
             false

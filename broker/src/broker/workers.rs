@@ -75,6 +75,14 @@ impl Broker {
         }
     }
 
+    /// A worker's key is no longer allowed.
+    pub fn handle_barred_worker(&mut self, from: &Identity, now: Instant) {
+        if let Some(&number) = self.worker_of.get(from) {
+            self.drop_worker(number, Dropped::Barred, now);
+        }
+        self.asked_to_register.remove(from);
+    }
+
     /// A ping of this worker is due.
     pub(super) fn ping_is_due(&mut self, number: WorkerNumber, now: Instant) {
         let (interval, max_out) = (self.settings.ping_interval, self.settings.ping_max_out);
@@ -175,6 +183,7 @@ impl Broker {
             worker: number.0,
             ping_interval_ms: self.settings.ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
             ping_max_out: self.settings.ping_max_out,
+            max_message_bytes: self.settings.max_message_bytes as u64,
         };
         self.outputs.push_back(Output::ToWorker(from.clone(), welcome));
         if self.closing {

@@ -108,11 +108,13 @@ impl Plan {
             max_attempts: dice.one_of(&[1, 2, 3, 3, 5]),
             max_pending: dice.one_of(&[3, 20, 1_000_000, 1_000_000]),
             max_pending_bytes: dice.one_of(&[40, 400, 1 << 30, 1 << 30]),
+            max_client_pending: dice.one_of(&[2, 10, usize::MAX, usize::MAX, usize::MAX]),
             window: dice.one_of(&[1, 2, 4, 64]),
             rotation: dice.one_of(&[Rotation::Strict, Rotation::Strict, Rotation::Available]),
             coalesce: Duration::from_micros(dice.one_of(&[0, 50, 5000])),
             // Sometimes shortly before the numbers end.
             first_ticket: if dice.once_in(8) { u64::MAX - dice.range(0, 50) } else { dice.any() },
+            ..Settings::default()
         }
     }
 }

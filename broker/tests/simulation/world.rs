@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use giostra_broker::broker::{Broker, Output};
+use giostra_broker::broker::{Broker, Output, Rights};
 use giostra_common::protocol::{FromClient, ToClient};
 
 use crate::clients::Client;
@@ -320,7 +320,7 @@ impl<'a> World<'a> {
                         life.cut_off.remove(&conn);
                         life.piled_up.remove(&conn);
                     }
-                    life.core.handle_client(&identity(conn), message, now);
+                    life.core.handle_client(&identity(conn), Rights::ALL, message, now);
                 }
                 _ => life.core.handle_malformed_client(&identity(conn), "no message", now),
             }

@@ -9,7 +9,10 @@ use giostra_common::compute::Value;
 use giostra_common::name;
 use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
 
+use giostra_common::keys::{Credentials, KeyError, Role};
+
 use super::bench::MIN_SIZE;
+use super::keys::file_name;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +40,17 @@ Examples:
 A request is the addition of two large whole numbers, 24 bytes, or with --size an echo. Every result is checked.
 
 Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
+
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  giostra keys new broker                              keys/broker.key and keys/broker.key_secret
+  giostra keys new alice
+  giostra keys allow keys/alice.key --role client --role admin
+  giostra-broker --keys keys/broker.key_secret --allow keys/allow
+  giostra --keys keys/alice.key_secret --broker-key keys/broker.key status
+
+The files are ZeroMQ certificates, as czmq and pyzmq read and write them. docs/security.md tells how to set up two machines,
+and how to change keys.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -81,6 +95,14 @@ pub struct Args {
     #[arg(long, global = true, env = "GIOSTRA_BROKER_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
     pub broker_timeout: Duration,
 
+    /// One's own secret certificate, for a broker with keys (giostra keys new)
+    #[arg(long, global = true, env = "GIOSTRA_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+
+    /// The broker's public key, or the file of its public certificate
+    #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
+    pub broker_key: Option<String>,
+
     /// Print one JSON object, on the last line of stdout
     #[arg(long, global = true, env = "GIOSTRA_JSON")]
     pub json: bool,
@@ -106,6 +128,9 @@ pub enum Command {
     Drain(Drain),
     /// Prove or refute from the broker's log that its promises were kept. Needs no broker
     Audit(Audit),
+    /// Make keys for a broker that lets in only who has one, and say whom it lets in. Needs no broker
+    #[command(subcommand, after_help = KEYS_EXAMPLES)]
+    Keys(KeysCommand),
 }
 
 impl Command {
@@ -118,8 +143,63 @@ impl Command {
             Self::Status => "status",
             Self::Drain(_) => "drain",
             Self::Audit(_) => "audit",
+            Self::Keys(_) => "keys",
         }
     }
+}
+
+impl Args {
+    /// The keys for a broker that demands them. An error if they can't be read, or one of the two is missing.
+    pub fn credentials(&self) -> Result<Option<Credentials>, KeyError> {
+        Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())
+    }
+}
+
+/// What to do with keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a pair of keys: NAME.key, for anyone, and NAME.key_secret, which only its owner can read
+    New(KeysNew),
+    /// Show the public keys in certificate files. Secret ones are never shown
+    Show(KeysShow),
+    /// Let the owners of public certificates in, by putting a copy into the broker's --allow folder
+    Allow(KeysAllow),
+}
+
+/// New keys.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeysNew {
+    /// Whose they are: the name of the files
+    #[arg(value_parser = file_name)]
+    pub name: String,
+
+    /// The folder, made if it is not there
+    #[arg(long, default_value = "keys", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Keys to show.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeysShow {
+    /// Certificates, public or secret
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Whom to let in.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeysAllow {
+    /// Public certificates
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// client: submit requests; worker: compute them; admin: see the status and drain workers. Several: --role client --role admin
+    #[arg(long = "role", required = true, value_name = "client|worker|admin")]
+    pub roles: Vec<Role>,
+
+    /// The broker's --allow folder, made if it is not there
+    #[arg(long, default_value = "keys/allow", value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// One request.

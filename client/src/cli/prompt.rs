@@ -16,7 +16,7 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
 use super::args::{Args, Command, Random, Send};
-use super::{audit, bench, drain, operations, random, send, status};
+use super::{audit, bench, drain, keys, operations, random, send, status};
 
 const COMMANDS: [&str; 7] = ["random", "send", "bench", "status", "drain", "help", "exit"];
 
@@ -112,6 +112,7 @@ fn obey(
         Ok(Asked { command: Command::Status }) => status::run(client, args),
         Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
         Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json).map(|_| true),
+        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, args.json).map(|()| true),
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.
@@ -124,7 +125,7 @@ fn obey(
         Ok(_) => Ok(true),
         Err(error) => match error.downcast_ref() {
             // Without a broker the next command may find one.
-            Some(Error::NoBroker { .. } | Error::Refused(_)) => {
+            Some(Error::NoBroker { .. } | Error::Dial(_) | Error::Refused(_)) => {
                 writeln!(stdout(), "{error:#}")?;
                 Ok(true)
             }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use giostra_broker::broker::{Broker, Output, Settings};
+use giostra_broker::broker::{Broker, Output, Rights, Settings};
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
 use giostra_common::protocol::{
@@ -124,7 +124,7 @@ impl Core {
     }
 
     fn client_says(&mut self, client: u32, message: FromClient) {
-        self.broker.handle_client(&identity(client), message, self.now);
+        self.broker.handle_client(&identity(client), Rights::ALL, message, self.now);
         self.settle();
     }
 

@@ -46,7 +46,13 @@ impl Valid for FromClient {
 impl Valid for ToClient {
     fn draw(random: &mut Random) -> Self {
         match random.random_range(0..10) {
-            0 => Self::Welcome { version: number(random) as u32, client: number(random), session: number(random) },
+            0 => Self::Welcome {
+                version: number(random) as u32,
+                client: number(random),
+                session: number(random),
+                max_message_bytes: number(random),
+                max_batch: number(random),
+            },
             1..=3 => Self::Replies(list(random, |random| Reply {
                 id: RequestId(number(random)),
                 outcome: outcome(random),
@@ -93,6 +99,7 @@ impl Valid for ToWorker {
                 worker: number(random),
                 ping_interval_ms: number(random),
                 ping_max_out: number(random) as u32,
+                max_message_bytes: number(random),
             },
             2..=5 => Self::Dispatch(list(random, |random| (Ticket(number(random)), body(random)))),
             6 => Self::Ping { sequence: number(random) },

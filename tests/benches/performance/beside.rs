@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use giostra_tests::performance::usage::cpu_of;
 use giostra_tests::performance::{Beside, Goal, Own, Report, Series, Unit};
 
+use super::growth::in_turns;
 use super::note;
-use super::sides::{Giostra, Load, Reference, Round, WORKERS, side};
+use super::sides::{Giostra, Load, Reference, Round, WORKERS, series, side};
 
 /// For how long nothing happens, when that is measured.
 const REST: Duration = Duration::from_secs(10);
@@ -71,9 +72,34 @@ pub fn bodies(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// With keys on both sides: everything is encrypted and authenticated. And beside Giostra itself without.
+pub fn keys(rounds: usize, report: &mut Report) -> Result<()> {
+    for (name, window, figure, goal) in [
+        ("W=4096, with keys", 4096, Figure::Rate, Goal::AtLeast(1.0)),
+        ("W=64, with keys", 64, Figure::Rate, Goal::AtLeast(1.0)),
+        ("W=1, p50, with keys", 1, Figure::Latency, Goal::AtMost(1.0)),
+    ] {
+        compare(name, Load { window, keys: true, ..Load::default() }, figure, goal, rounds, report)?;
+    }
+    let [load, open] = [true, false].map(|keys| Load { keys, ..Load::default() });
+    let (mut locked, mut plain) = (Giostra::start_for(&load)?, Giostra::start_for(&open)?);
+    let [with, without] = in_turns(rounds, || locked.run(&load), || plain.run(&open))?;
+    note(
+        report,
+        Own {
+            what: "rate with keys, W=4096".into(),
+            unit: Unit::Rate,
+            figure: series(&with, |round| round.rate)?,
+            beside: Some(("without".into(), series(&without, |round| round.rate)?)),
+            goal: Goal::Open,
+        },
+    );
+    locked.audit()
+}
+
 /// A broker and workers that have nothing to do.
 pub fn rest(_rounds: usize, report: &mut Report) -> Result<()> {
-    let (mut giostra, reference) = (Giostra::start(WORKERS, &[])?, Reference::start(WORKERS)?);
+    let (mut giostra, reference) = (Giostra::start(WORKERS, &[])?, Reference::start(false)?);
     // Both have been at work.
     giostra.run(&Load { length: Duration::from_millis(100), ..Load::default() })?;
     let processes = [giostra.system.broker().id(), reference.proxy()];
@@ -105,7 +131,7 @@ fn compare(
     rounds: usize,
     report: &mut Report,
 ) -> Result<Series> {
-    let (mut giostra, mut reference) = (Giostra::start(WORKERS, &[])?, Reference::start(WORKERS)?);
+    let (mut giostra, mut reference) = (Giostra::start_for(&load)?, Reference::start(load.keys)?);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         // Neither side always comes first.

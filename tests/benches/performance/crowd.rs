@@ -89,7 +89,7 @@ impl Worker {
             window: 0,
         };
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-        let socket = socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO)?;
+        let socket = socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO, None)?;
         socket.connect(backend)?;
         Ok(Self { socket, envelope: Vec::new(), attachments: Vec::new() })
     }

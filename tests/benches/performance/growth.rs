@@ -91,7 +91,7 @@ pub fn memory(_rounds: usize, report: &mut Report) -> Result<()> {
 }
 
 /// Runs two things in turns, so many times each.
-fn in_turns(
+pub fn in_turns(
     rounds: usize,
     mut one: impl FnMut() -> Result<Round>,
     mut other: impl FnMut() -> Result<Round>,

@@ -51,6 +51,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("64 clients", beside::clients_64),
     ("1000 clients", beside::clients_1000),
     ("bodies", beside::bodies),
+    ("keys", beside::keys),
     ("rest", beside::rest),
     ("log", growth::log),
     ("workers", growth::workers),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use giostra_common::keys::KeyPair;
 use giostra_tests::performance::usage::{cpu_of, cpu_of_ended_children, peak_memory_of};
 use giostra_tests::performance::{Series, Side};
 use giostra_tests::process::{Process, wait_for};
@@ -29,6 +30,8 @@ pub struct Load {
     pub warm_up: u64,
     /// For how long requests are sent.
     pub length: Duration,
+    /// Whether all have keys, and everything is encrypted.
+    pub keys: bool,
 }
 
 /// Bytes of an addition's request.
@@ -36,7 +39,7 @@ pub const ADDITION: usize = 24;
 
 impl Default for Load {
     fn default() -> Self {
-        Self { clients: 1, window: 4096, size: None, warm_up: 1000, length: Duration::from_millis(1500) }
+        Self { clients: 1, window: 4096, size: None, warm_up: 1000, length: Duration::from_millis(1500), keys: false }
     }
 }
 
@@ -110,8 +113,17 @@ pub struct Giostra {
 impl Giostra {
     /// Starts it, the broker with these arguments besides the usual ones.
     pub fn start(workers: usize, broker: &[&str]) -> Result<Self> {
-        let setup = Setup::workers(workers).broker(&WHOLE_LOG).broker(broker).worker(&["--log-level", "warn"]);
-        Ok(Self { system: setup.start()? })
+        Ok(Self { system: Self::setup(workers, broker).start()? })
+    }
+
+    /// The same with keys, if the load is to have them.
+    pub fn start_for(load: &Load) -> Result<Self> {
+        let setup = Self::setup(WORKERS, &[]);
+        Ok(Self { system: if load.keys { setup.secured() } else { setup }.start()? })
+    }
+
+    fn setup(workers: usize, broker: &[&str]) -> Setup {
+        Setup::workers(workers).broker(&WHOLE_LOG).broker(broker).worker(&["--log-level", "warn"])
     }
 
     /// The arguments of `giostra bench` for a load.
@@ -157,27 +169,39 @@ impl Giostra {
 pub struct Reference {
     folder: TempDir,
     frontend: String,
+    /// What tells the client the proxy's key, if it has one.
+    key: Option<String>,
     proxy: Process,
     workers: Vec<Process>,
     clients: usize,
 }
 
 impl Reference {
-    /// Starts it.
-    pub fn start(workers: usize) -> Result<Self> {
+    /// Starts it, with CURVE if `keys`.
+    pub fn start(keys: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let any = "tcp://127.0.0.1:*";
-        let proxy = Process::start(folder.path(), "proxy", "reference", &["proxy", any, any])?;
+        let mut args = vec!["proxy".to_string(), any.into(), any.into()];
+        let mut key = None;
+        if keys {
+            let keys = KeyPair::generate()?;
+            let [_, secret] = keys.write(folder.path(), "proxy")?;
+            args.extend(["--keys".into(), secret.display().to_string()]);
+            key = Some(format!("--key={}", keys.public));
+        }
+        let proxy = Process::start(folder.path(), "proxy", "reference", &args)?;
         let said = wait_for("the proxy listens", || Some(proxy.stderr()).filter(|said| said.ends_with('\n')))?;
         let mut words = said.split_whitespace().skip(1).map(String::from);
         let (frontend, backend) = (words.next().context("no frontend")?, words.next().context("no backend")?);
         let mut echoes = Vec::new();
-        for number in 0..workers {
-            let echo = Process::start(folder.path(), &format!("echo-{number}"), "reference", &["echo", &backend])?;
+        for number in 0..WORKERS {
+            let args = ["echo", &backend].into_iter().chain(key.as_deref());
+            let args: Vec<_> = args.collect();
+            let echo = Process::start(folder.path(), &format!("echo-{number}"), "reference", &args)?;
             wait_for("the worker is ready", || (!echo.stderr().is_empty()).then_some(()))?;
             echoes.push(echo);
         }
-        Ok(Self { folder, frontend, proxy, workers: echoes, clients: 0 })
+        Ok(Self { folder, frontend, key, proxy, workers: echoes, clients: 0 })
     }
 
     /// The proxy's process.
@@ -189,7 +213,7 @@ impl Reference {
     pub fn run(&mut self, load: &Load) -> Result<Round> {
         let before = Before::of(self.proxy.id(), self.workers.iter().map(Process::id).collect())?;
         self.clients += 1;
-        let args = [
+        let mut args = vec![
             "client".to_string(),
             self.frontend.clone(),
             format!("--clients={}", load.clients),
@@ -198,6 +222,7 @@ impl Reference {
             format!("--warm-up={}", load.warm_up),
             format!("--duration={}ms", load.length.as_millis()),
         ];
+        args.extend(self.key.clone());
         let mut client = Process::start(self.folder.path(), &format!("client-{}", self.clients), "reference", &args)?;
         let status = client.wait()?;
         ensure!(status.success(), "the reference's client: {}", client.stderr());

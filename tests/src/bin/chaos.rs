@@ -27,6 +27,10 @@ struct Args {
     /// Leave the folder with all logs behind also if all was well
     #[arg(long)]
     keep: bool,
+
+    /// Give keys to all
+    #[arg(long)]
+    secure: bool,
 }
 
 fn main() -> ExitCode {
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, seed: u64) -> Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
-    let report = chaos::run(Duration::from_secs(args.seconds), seed, args.keep, &shutdown);
+    let report = chaos::run(Duration::from_secs(args.seconds), seed, args.secure, args.keep, &shutdown);
     if shutdown.requested() {
         return Ok(ExitCode::from(INTERRUPTED));
     }

@@ -1,13 +1,14 @@
 //! `just demo`: the whole story, unattended: a broker and three workers on free ports, a random batch, `kill -9` to a
 //! worker in the middle of it, the worker again, and the proof from the log that nothing was lost.
 //!
-//! Exits with 1 if anything is off. Leaves nothing: no process, no file.
+//! With `--secure` all of them have keys. Exits with 1 if anything is off. Leaves nothing: no process, no file.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use clap::Parser;
 use giostra_client::audit::{Event, Line};
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
@@ -19,8 +20,16 @@ const REQUESTS: &str = "1000000";
 /// Bytes of log after which the batch is well under way.
 const UNDER_WAY: u64 = 500_000;
 
+/// The whole story, unattended
+#[derive(Debug, Parser)]
+struct Args {
+    /// Give keys to all
+    #[arg(long)]
+    secure: bool,
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error:#}");
@@ -29,9 +38,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    println!("starting a broker and {WORKERS} workers");
-    let mut system = Setup::workers(WORKERS).start()?;
+fn run(args: &Args) -> Result<()> {
+    println!("starting a broker and {WORKERS} workers{}", if args.secure { ", all with keys" } else { "" });
+    let setup = Setup::workers(WORKERS);
+    let mut system = if args.secure { setup.secured() } else { setup }.start()?;
 
     println!("giostra random {REQUESTS}");
     let batch = system.begin(&["random", REQUESTS, "--json"])?;

@@ -17,6 +17,6 @@ fn main() -> Result<()> {
     let operations = Operations::new()
         .with("add", |(a, b): (i64, i64)| Ok(a + b))
         .with("die", |_: Vec<i64>| raise(Signal::SIGKILL).map_err(|error| Failure::from(error.to_string())));
-    serve(&args.options(), operations, &Shutdown::on_signals()?)?;
+    serve(&args.options()?, operations, &Shutdown::on_signals()?)?;
     Ok(())
 }

@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use giostra_common::args::positive_duration;
+use giostra_common::keys::{KeyPair, PublicKey};
 use giostra_common::socket;
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -23,9 +25,20 @@ const TURNS: usize = 8;
 #[derive(Clone, Debug, Parser)]
 enum Args {
     /// Between clients and workers
-    Proxy { frontend: String, backend: String },
+    Proxy {
+        frontend: String,
+        backend: String,
+        /// A secret certificate: CURVE on both sockets
+        #[arg(long)]
+        keys: Option<PathBuf>,
+    },
     /// A worker
-    Echo { backend: String },
+    Echo {
+        backend: String,
+        /// The proxy's, if it has one
+        #[arg(long)]
+        key: Option<PublicKey>,
+    },
     /// The clients
     Client(Load),
 }
@@ -48,12 +61,15 @@ struct Load {
     /// Requests to be answered before the clock starts
     #[arg(long, default_value_t = 1000)]
     warm_up: u64,
+    /// The proxy's, if it has one
+    #[arg(long)]
+    key: Option<PublicKey>,
 }
 
 fn main() -> Result<()> {
     match Args::parse() {
-        Args::Proxy { frontend, backend } => proxy(&frontend, &backend),
-        Args::Echo { backend } => echo(&backend),
+        Args::Proxy { frontend, backend, keys } => proxy(&frontend, &backend, keys.as_deref()),
+        Args::Echo { backend, key } => echo(&backend, key.as_ref()),
         Args::Client(load) => client(&load),
     }
 }
@@ -67,10 +83,29 @@ fn socket(context: &Context, kind: SocketType) -> Result<Socket> {
     Ok(socket)
 }
 
-fn proxy(frontend: &str, backend: &str) -> Result<()> {
+/// A DEALER that connects; with a key, as somebody whom nobody knows.
+fn dealer(context: &Context, endpoint: &str, key: Option<&PublicKey>) -> Result<Socket> {
+    let socket = socket(context, SocketType::DEALER)?;
+    if let Some(key) = key {
+        let own = KeyPair::generate()?;
+        socket.set_curve_serverkey(key.as_bytes())?;
+        socket.set_curve_publickey(own.public.as_bytes())?;
+        socket.set_curve_secretkey(own.secret.as_bytes())?;
+    }
+    socket.connect(endpoint)?;
+    Ok(socket)
+}
+
+fn proxy(frontend: &str, backend: &str, keys: Option<&Path>) -> Result<()> {
     let context = Context::new();
     let clients = socket(&context, SocketType::ROUTER)?;
     let workers = socket(&context, SocketType::DEALER)?;
+    if let Some(keys) = keys.map(KeyPair::read).transpose()? {
+        for socket in [&clients, &workers] {
+            socket.set_curve_server(true)?;
+            socket.set_curve_secretkey(keys.secret.as_bytes())?;
+        }
+    }
     clients.bind(frontend)?;
     workers.bind(backend)?;
     eprintln!("listening {} {}", socket::bound_endpoint(&clients)?, socket::bound_endpoint(&workers)?);
@@ -79,10 +114,9 @@ fn proxy(frontend: &str, backend: &str) -> Result<()> {
 }
 
 /// A worker that returns what it gets, frame by frame.
-fn echo(backend: &str) -> Result<()> {
+fn echo(backend: &str, key: Option<&PublicKey>) -> Result<()> {
     let context = Context::new();
-    let socket = socket(&context, SocketType::DEALER)?;
-    socket.connect(backend)?;
+    let socket = dealer(&context, backend, key)?;
     eprintln!("ready");
     let mut frame = Message::new();
     loop {
@@ -98,8 +132,7 @@ fn client(load: &Load) -> Result<()> {
     let mut clients = Vec::new();
     let mut items = Vec::new();
     for _ in 0..load.clients {
-        let socket = socket(&context, SocketType::DEALER)?;
-        socket.connect(&load.frontend)?;
+        let socket = dealer(&context, &load.frontend, load.key.as_ref())?;
         items.push(PollItem::from_fd(socket.get_fd()?, zmq::POLLIN));
         clients.push(Client { socket, asked: VecDeque::new(), spare: Vec::new(), ready: false });
     }

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::calls::{Oracle, Task};
+use crate::System;
 
 /// How often a client that gets no reply looks what it is to do.
 const TICK: Duration = Duration::from_millis(20);
@@ -133,13 +134,14 @@ pub struct Load {
 
 impl Load {
     /// Starts them; what they ask for is drawn from `seed`.
-    pub fn start(frontend: &str, seed: u64, shutdown: &Shutdown) -> Result<Self> {
+    pub fn start(system: &System, seed: u64, shutdown: &Shutdown) -> Result<Self> {
         let mut load = Self { todo: Arc::new(AtomicU8::new(SUBMIT)), threads: Vec::new() };
         for (habit, number) in HABITS.into_iter().zip(1..) {
             let client = Client::connect(Options {
-                broker: frontend.into(),
+                broker: system.frontend().into(),
                 name: format!("chaos-{}", habit.name),
                 broker_timeout: BROKER_TIMEOUT,
+                credentials: system.client_credentials()?,
                 shutdown: Some(shutdown.clone()),
                 ..Options::default()
             })?;

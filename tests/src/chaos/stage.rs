@@ -54,11 +54,12 @@ enum BrokerState {
 
 impl Stage {
     /// A broker and some workers.
-    pub fn set(seed: u64) -> Result<Self> {
+    pub fn set(seed: u64, secure: bool) -> Result<Self> {
         // Unlucky requests are not poison here, and a worker may freeze while the broker finishes.
         let broker = format!("--ping-interval {PING_INTERVAL:?} --max-attempts 1000000 --grace 2s --log-files 1000");
         let broker: Vec<_> = broker.split(' ').collect();
-        let system = Setup::workers(WORKERS).broker(&broker).worker(&["--threads", "2"]).start()?;
+        let setup = Setup::workers(WORKERS).broker(&broker).worker(&["--threads", "2"]);
+        let system = if secure { setup.secured() } else { setup }.start()?;
         let journal = Journal::create(system.folder())?;
         Ok(Self {
             system,

@@ -13,6 +13,8 @@ pub enum Goal {
     AtLeast(f64),
     /// When less is better.
     AtMost(f64),
+    /// When none was set.
+    Open,
 }
 
 impl Goal {
@@ -21,6 +23,7 @@ impl Goal {
         match self {
             Self::AtLeast(least) => figure >= least,
             Self::AtMost(most) => figure <= most,
+            Self::Open => false,
         }
     }
 
@@ -29,6 +32,7 @@ impl Goal {
         match self {
             Self::AtLeast(least) => (ratio, least),
             Self::AtMost(most) => (1.0 / ratio, 1.0 / most),
+            Self::Open => (ratio, 1.0),
         }
     }
 
@@ -36,6 +40,7 @@ impl Goal {
         match self {
             Self::AtLeast(least) => format!("≥ {}", write(least)),
             Self::AtMost(most) => format!("≤ {}", write(most)),
+            Self::Open => "none".into(),
         }
     }
 }

@@ -29,7 +29,13 @@ fn start(folder: &TempDir, program: &str, args: &[&str], broker: &Impostor) -> R
 }
 
 fn welcome() -> ToWorker {
-    ToWorker::Welcome { version: VERSION, worker: 1, ping_interval_ms: u64::MAX, ping_max_out: u32::MAX }
+    ToWorker::Welcome {
+        version: VERSION,
+        worker: 1,
+        ping_interval_ms: u64::MAX,
+        ping_max_out: u32::MAX,
+        max_message_bytes: u64::MAX,
+    }
 }
 
 /// Whether the worker is there: it answers a ping.
@@ -83,7 +89,7 @@ fn a_worker_survives_whatever_its_broker_says() -> Result<()> {
     // More than one message of replies can hold.
     let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Int(2)] }.to_body();
     let many = 2 * MAX_BATCH + 1;
-    for portion in giostra_common::wire::portions(vec![(Ticket(8), call); many], |_| 0) {
+    for portion in giostra_common::wire::portions(vec![(Ticket(8), call); many], MAX_MESSAGE_BYTES, |_| 0) {
         broker.say(ToWorker::Dispatch(portion))?;
     }
     let mut answered = 0;
@@ -177,7 +183,13 @@ fn client_ends(args: &[&str], parts: &[&str], answer: impl FnOnce(&mut Impostor)
 }
 
 fn welcome_client(broker: &mut Impostor) -> Result<FromClient> {
-    broker.say(ToClient::<Bytes>::Welcome { version: VERSION, client: u64::MAX, session: u64::MAX })?;
+    broker.say(ToClient::<Bytes>::Welcome {
+        version: VERSION,
+        client: u64::MAX,
+        session: u64::MAX,
+        max_message_bytes: u64::MAX,
+        max_batch: u64::MAX,
+    })?;
     broker.hear()
 }
 

@@ -79,11 +79,12 @@ impl Witness {
         taken
     }
 
-    /// Whether one more request of this client is to be accepted: it may hold four times what is free.
+    /// Whether one more request of this client is to be accepted: it may hold four times what is free, and so many at most.
     fn has_room(&self, taken: &Taken) -> bool {
         let may = |most: usize, all: usize, client: usize| all < most && client < 4 * (most - all);
         may(self.settings.max_pending, taken.pending, taken.client_pending)
             && may(self.settings.max_pending_bytes, taken.bytes, taken.client_bytes)
+            && taken.client_pending < self.settings.max_client_pending
     }
 
     pub(super) fn turned_away(&mut self, conn: Conn, ids: &[RequestId]) {
@@ -116,6 +117,11 @@ impl Witness {
             assert!(
                 requests > 0 && self.has_room(&self.taken_room(number)),
                 "c{number} is given room where there is none"
+            );
+            let pending = self.taken_room(number).client_pending;
+            assert!(
+                requests as usize <= self.settings.max_client_pending - pending,
+                "c{number} has {pending} pending and is given room for {requests}"
             );
             given += requests as usize;
         }

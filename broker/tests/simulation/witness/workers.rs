@@ -31,6 +31,7 @@ impl Witness {
                     Dropped::Unreachable => "dropped-unreachable",
                     Dropped::RegisteredAgain => "dropped-registered-again",
                     Dropped::Malformed(_) => "dropped-malformed",
+                    Dropped::Barred => "dropped-barred",
                 });
                 self.dropped(worker.number.0, reason, &keys(returned));
             }

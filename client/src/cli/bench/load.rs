@@ -45,9 +45,10 @@ struct Loader {
 
 impl Load {
     /// Connects all clients, and waits until the broker has welcomed each.
-    pub fn connect(bench: &Bench, args: &Args, shutdown: &Shutdown) -> Result<Self, Error> {
+    pub fn connect(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let context = Context::new();
         let process = std::process::id();
+        let credentials = args.credentials()?;
         let mut loaders = Vec::new();
         for number in 1..=bench.clients {
             let options = Options {
@@ -55,15 +56,17 @@ impl Load {
                 name: format!("giostra-bench-{process}-{number}"),
                 pool: args.pool.clone(),
                 broker_timeout: args.broker_timeout,
+                credentials: credentials.clone(),
                 shutdown: Some(shutdown.clone()),
             };
-            let client = Client::connect_in(&context, options)?;
+            let mut client = Client::connect_in(&context, options)?;
+            // One after the other: until it is welcomed a client needs several of the context's sockets.
+            client.await_broker()?;
             let window = bench.window as usize;
             loaders.push(Loader { client, asked: Asked::new(window), window, wake: None, ready: false });
         }
         let mut items = Vec::new();
         for loader in &mut loaders {
-            loader.client.await_broker()?;
             items.push(PollItem::from_fd(loader.client.fd()?, zmq::POLLIN));
         }
         items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));

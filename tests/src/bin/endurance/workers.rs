@@ -91,7 +91,7 @@ impl Worker {
         };
         let hello = register.clone().encode().envelope;
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-        let socket = socket::dealer(context, &hello, &hiccup, Duration::ZERO)?;
+        let socket = socket::dealer(context, &hello, &hiccup, Duration::ZERO, None)?;
         socket.connect(backend)?;
         Ok(Self { socket, register, envelope: Vec::new(), attachments: Vec::new() })
     }

@@ -1,0 +1,297 @@
+//! Who comes in: keys and roles ([`roles`]), connections ([`connections`]), and the sockets by which libzmq asks and tells of them.
+//!
+//! With keys, libzmq lets nobody speak whom this does not let in: it asks for each handshake, and goes on with others meanwhile.
+//! That is answered between two turns of the server's loop, like everything else here, so that all of it is in one order with
+//! what the broker does.
+
+mod connections;
+mod roles;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use giostra_common::handshake::{Failure, Sight, Watched};
+use giostra_common::keys::PublicKey;
+use giostra_common::socket::{Identity, Origin, Peers, ZAP_ENDPOINT};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket as system;
+use zmq::{Context, DONTWAIT, Socket, SocketType};
+
+use crate::broker::Rights;
+use connections::Connections;
+use roles::AllowList;
+
+/// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
+const AT_ONCE: usize = 64;
+
+/// Files that are open besides connections, or are to be opened: the log's next one, those with keys, and connections that libzmq has taken
+/// and that are not counted yet. If a connection can't be had for want of one, libzmq tries without a pause.
+const RESERVED: u64 = 64;
+
+/// Both sockets' doors.
+pub struct Doors {
+    /// Whom to let in, and where that is read; `None`: whoever comes.
+    guard: Option<Guard>,
+    connections: [Connections; 2],
+    /// Who has connected, and of whose handshake nothing has been said yet.
+    undecided: HashSet<String>,
+    refusals: Vec<Refusal>,
+}
+
+struct Guard {
+    folder: PathBuf,
+    allowed: AllowList,
+    /// Where libzmq asks.
+    zap: Socket,
+    guests: HashMap<(Peers, Identity), Guest>,
+}
+
+/// A peer that has been let in.
+struct Guest {
+    key: PublicKey,
+    rights: Rights,
+    descriptor: Option<RawFd>,
+    /// Whether it is no longer welcome: what it says until its connection has ended is not heard.
+    barred: bool,
+}
+
+/// Somebody who was not let in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The address.
+    pub from: String,
+    /// Why, and with which key.
+    pub reason: String,
+}
+
+/// A peer that is no longer welcome.
+pub struct Barred {
+    /// At which door.
+    pub door: Peers,
+    /// Who.
+    pub peer: Identity,
+}
+
+/// How the doors are to be kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder of the certificates that are let in; `None`: whoever comes.
+    pub allow: Option<PathBuf>,
+    /// The most connections from one address at each door.
+    pub connections: usize,
+}
+
+impl Doors {
+    /// Before the sockets are bound.
+    pub fn new(context: &Context, settings: &Settings) -> anyhow::Result<Self> {
+        let guard = settings.allow.clone().map(|folder| Guard::new(context, folder)).transpose()?;
+        Ok(Self {
+            guard,
+            connections: [Connections::new(settings.connections), Connections::new(settings.connections)],
+            undecided: HashSet::new(),
+            refusals: Vec::new(),
+        })
+    }
+
+    /// What else there is to wait for.
+    pub fn socket(&self) -> Option<&Socket> {
+        self.guard.as_ref().map(|guard| &guard.zap)
+    }
+
+    /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket. Whether there was anything, and who was
+    /// not let in.
+    pub fn turn(&mut self, sockets: [&Watched; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
+        let mut some = false;
+        for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
+            for _ in 0..AT_ONCE {
+                let Some((sight, from)) = socket.see()? else { break };
+                some = true;
+                let Some(reason) = self.judge(number, &sight, &from) else { continue };
+                self.refusals.push(Refusal { from: named(&from, door), reason });
+            }
+        }
+        // After those who have come are counted: who is one too many is not even asked for its key.
+        if let Some(guard) = &mut self.guard {
+            some |= guard.answer(&mut self.refusals)?;
+        }
+        Ok((some, std::mem::take(&mut self.refusals)))
+    }
+
+    /// Counts what was seen at a door. Why a peer was not let in, if it was not.
+    fn judge(&mut self, door: usize, sight: &Sight, from: &str) -> Option<String> {
+        let all: usize = self.connections.iter().map(Connections::len).sum();
+        let connections = &mut self.connections[door];
+        match *sight {
+            Sight::Accepted(descriptor) => {
+                let refused = connections.accepted(descriptor, from, room_for_connections().saturating_sub(all)).err();
+                match refused {
+                    Some(_) => close(descriptor, Some(from)),
+                    None => drop(self.undecided.insert(from.into())),
+                }
+                refused
+            }
+            Sight::Succeeded => {
+                self.undecided.remove(from);
+                None
+            }
+            Sight::Failed(failure) => {
+                let undecided = self.undecided.remove(from);
+                match failure {
+                    // That was this broker's own doing, and has been said.
+                    Failure::Refused(_) => None,
+                    Failure::Broken(_) if !undecided => None,
+                    failure => Some(format!("handshake: {failure}")),
+                }
+            }
+            Sight::Ended(descriptor) => {
+                connections.ended(descriptor);
+                // Of a peer whose protocol is too old for keys libzmq says nothing else.
+                self.undecided.remove(from).then(|| "handshake: no ZMTP 3".into())
+            }
+        }
+    }
+
+    /// What the sender of a message may do; `None`: it is not to be heard.
+    pub fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Option<Rights> {
+        let Some(guard) = &mut self.guard else { return Some(Rights::ALL) };
+        guard.meet(door, peer, origin)
+    }
+
+    /// A peer's connection has ended.
+    pub fn forget(&mut self, door: Peers, peer: &Identity) {
+        if let Some(guard) = &mut self.guard {
+            guard.guests.remove(&(door, peer.clone()));
+        }
+    }
+
+    /// Reads anew whom to let in, and closes the connections of those who are no longer, or whose rights have changed: they may come
+    /// back with those they have now. How many keys there are, and who they were; `None` without keys. With an error everything stays
+    /// as it is.
+    pub fn reload(&mut self) -> anyhow::Result<Option<(usize, Vec<Barred>)>> {
+        let Some(guard) = &mut self.guard else { return Ok(None) };
+        guard.allowed = AllowList::read(&guard.folder)?;
+        let mut barred = Vec::new();
+        for ((door, peer), guest) in &mut guard.guests {
+            if guard.allowed.rights(*door, &guest.key) != Some(guest.rights) && !guest.barred {
+                guest.barred = true;
+                if let Some(descriptor) = guest.descriptor {
+                    close(descriptor, None);
+                }
+                barred.push(Barred { door: *door, peer: peer.clone() });
+            }
+        }
+        barred.sort_unstable_by(|a, b| a.peer.cmp(&b.peer));
+        Ok(Some((guard.allowed.len(), barred)))
+    }
+}
+
+const DOORS: [Peers; 2] = [Peers::Clients, Peers::Workers];
+
+impl Guard {
+    fn new(context: &Context, folder: PathBuf) -> anyhow::Result<Self> {
+        let allowed = AllowList::read(&folder)?;
+        let zap = context.socket(SocketType::REP)?;
+        zap.set_linger(0)?;
+        zap.bind(ZAP_ENDPOINT).context("can't answer for the authentication")?;
+        Ok(Self { folder, allowed, zap, guests: HashMap::new() })
+    }
+
+    /// Whether anybody asked.
+    fn answer(&mut self, refusals: &mut Vec<Refusal>) -> zmq::Result<bool> {
+        for answered in 0..AT_ONCE {
+            let question = match self.zap.recv_multipart(DONTWAIT) {
+                Ok(question) => question,
+                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(answered > 0),
+                Err(error) => return Err(error),
+            };
+            let (status, text, user) = match self.decide(&question) {
+                Ok(key) => ("200", "OK", key.to_string()),
+                Err(refusal) => {
+                    refusals.push(refusal);
+                    ("400", "this key is not allowed", String::new())
+                }
+            };
+            let request = question.get(1).cloned().unwrap_or_default();
+            let answer: [&[u8]; 6] = [b"1.0", &request, status.as_bytes(), text.as_bytes(), user.as_bytes(), b""];
+            self.zap.send_multipart(answer, DONTWAIT)?;
+        }
+        Ok(true)
+    }
+
+    fn decide(&self, question: &[Vec<u8>]) -> Result<PublicKey, Refusal> {
+        // Version, request, domain, address, routing id, mechanism, credentials: libzmq asks, and nobody else can.
+        let [_, _, domain, address, _, mechanism, credentials @ ..] = question else {
+            return Err(Refusal { from: "?".into(), reason: "a question that is not ZAP's".into() });
+        };
+        let address = String::from_utf8_lossy(address);
+        let door = DOORS.into_iter().find(|door| door.domain().as_bytes() == domain);
+        let key = match credentials {
+            [key] if mechanism == b"CURVE" => PublicKey::from_bytes(key),
+            _ => None,
+        };
+        let (Some(door), Some(key)) = (door, key) else {
+            return Err(Refusal { from: address.into_owned(), reason: "it has no key".into() });
+        };
+        let reason = match (self.allowed.rights(door, &key), self.allowed.name(&key)) {
+            (Some(_), _) => return Ok(key),
+            (None, Some(name)) => format!("key={key} name={name} may not come among the {}", door.domain()),
+            (None, None) => format!("key={key} is not allowed"),
+        };
+        Err(Refusal { from: named(&address, door), reason })
+    }
+
+    fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Option<Rights> {
+        // libzmq's routing ids are unique a socket, not a context.
+        let place = (door, peer.clone());
+        if let Some(guest) = self.guests.get(&place) {
+            return (!guest.barred).then_some(guest.rights);
+        }
+        let key: PublicKey = origin.user()?.parse().ok()?;
+        // It may have been taken out since the handshake.
+        let rights = self.allowed.rights(door, &key);
+        let descriptor = origin.descriptor();
+        if let (None, Some(descriptor)) = (rights, descriptor) {
+            close(descriptor, None);
+        }
+        let guest = Guest { key, rights: rights.unwrap_or(Rights::NONE), descriptor, barred: rights.is_none() };
+        self.guests.insert(place, guest);
+        rights
+    }
+}
+
+fn named(from: &str, door: Peers) -> String {
+    let address = from.strip_prefix("tcp://").unwrap_or(from);
+    let one = match door {
+        Peers::Clients => "client",
+        Peers::Workers => "worker",
+    };
+    if address.is_empty() { format!("a {one}") } else { format!("a {one} at {address}") }
+}
+
+/// Who is at the other end of a connection, if that is one.
+fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
+    let peer: system::SockaddrStorage = system::getpeername(descriptor).ok()?;
+    let v4 = peer.as_sockaddr_in().map(|peer| SocketAddr::from((peer.ip(), peer.port())));
+    v4.or_else(|| peer.as_sockaddr_in6().map(|peer| SocketAddr::from((peer.ip(), peer.port()))))
+}
+
+/// The most connections that there is room for, at both doors, of the files that this process may have open. It may be told otherwise while it
+/// runs.
+fn room_for_connections() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX)
+}
+
+/// Ends a connection of libzmq's, which notices and tells everybody as if the peer had done it.
+///
+/// libzmq has no call for that. In the rare case that it has closed the descriptor by itself in this moment, and it is another
+/// connection's now, that peer connects again; `from` makes that rarer still.
+fn close(descriptor: RawFd, from: Option<&str>) {
+    if from.is_none_or(|from| connections::address(from) == peer_of(descriptor)) {
+        // What is no connection any more needs no end.
+        let _ = system::shutdown(descriptor, system::Shutdown::Both);
+    }
+}

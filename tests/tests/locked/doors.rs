@@ -1,0 +1,226 @@
+//! Without the right key nothing is accepted and nothing learnt, and both sides are told why.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use giostra_common::Bytes;
+use giostra_common::keys::{Credentials, KeyPair, Role};
+use giostra_common::protocol::{FromClient, RequestId, ToClient};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System};
+
+use crate::peer::{Peer, hello, register};
+use crate::{check, count, line, run, start, strs, total, wait_for_line};
+
+/// How long a command that the broker has turned away at once may take on a busy machine: far less than it would wait for a broker.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// A system whose log and status show that nobody but its own has ever been in.
+fn nobody_was_in(system: &mut System, workers: usize) -> Result<()> {
+    let status = system.status()?;
+    ensure!(status["totals"]["accepted"] == 0, "{status}");
+    ensure!(status["clients"].as_array().is_some_and(|clients| clients.len() == 1), "{status}");
+    ensure!(status["workers"].as_array().is_some_and(|all| all.len() == workers), "{status}");
+    ensure!(count(system, " stranger") == 0 && count(system, " accept ") == 0, "{}", system.log());
+    check(system)
+}
+
+/// Keys that nobody has let in, and the arguments that name them.
+fn unlisted(system: &System) -> Result<Vec<String>> {
+    system.make_keys("nobody")?;
+    Ok(system.key_args("nobody"))
+}
+
+/// The keys of the system's own client or of a worker, and another broker's key than this one's.
+fn for_another_broker(system: &System, name: &str) -> Result<Vec<String>> {
+    let other = KeyPair::generate()?.public.to_string();
+    let mut args = system.key_args(name);
+    *args.last_mut().context("there are keys")? = other;
+    Ok(args)
+}
+
+/// Until the log has such a line: of ever so many refusals ten a second are logged, and a peer that knows by itself that it will not come in may
+/// be gone before the broker has seen why.
+fn until_logged(
+    system: &mut System,
+    parts: &[&str],
+    mut again: impl FnMut(&mut System) -> Result<()>,
+) -> Result<String> {
+    wait_for(&format!("a line of the log with {parts:?}"), || {
+        let said = line(system, parts);
+        if said.is_none() {
+            again(system).expect("it runs");
+        }
+        said
+    })
+}
+
+#[test]
+fn a_client_without_the_right_key_submits_nothing_and_is_told_why() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let nobody = unlisted(&system)?;
+    let (astray, worker) = (for_another_broker(&system, "client")?, system.key_args("worker-1"));
+    let key = system.credentials("nobody")?.own.public.to_string();
+    let listed = "Its public certificate has to be in the broker's --allow folder";
+    for (keys, limit, logged, told) in [
+        (
+            vec![],
+            "60s",
+            "refuse a client at 127.0.0.1:",
+            ["If the broker has keys", "--keys and --broker-key are needed"],
+        ),
+        (nobody, "60s", &*format!("reason=key={key} is not allowed"), ["this key is not allowed", listed]),
+        (worker, "60s", "name=worker-1 may not come among the clients", ["this key is not allowed", listed]),
+        (astray, "2s", "not the right broker key", ["", "Is --broker-key the broker's public key?"]),
+    ] {
+        for command in [&["send", "add", "1", "2"][..], &["status"], &["drain", "worker-1"], &["random", "10"]] {
+            let args: Vec<_> = ["--broker-timeout", limit].iter().chain(command).copied().collect();
+            let began = Instant::now();
+            let ended = system.begin_as(&strs(&keys), &args)?.finish()?;
+            ensure!(began.elapsed() < AT_ONCE, "{:?}: {ended:?}", began.elapsed());
+            ensure!(ended.code == Some(1), "{ended:?}");
+            ensure!(told.iter().all(|part| ended.stderr.contains(part)), "{told:?}: {ended:?}");
+        }
+        until_logged(&mut system, &[" refuse a client", logged], |system| {
+            system.begin_as(&strs(&keys), &["status", "--broker-timeout", "1s"])?.finish().map(drop)
+        })?;
+    }
+    nobody_was_in(&mut system, 1)
+}
+
+#[test]
+fn a_worker_without_the_right_key_is_not_registered_and_is_told_why() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let nobody = unlisted(&system)?;
+    let key = system.credentials("nobody")?.own.public.to_string();
+    for (keys, logged, told) in [
+        (nobody, &*format!("reason=key={key} is not allowed"), "this key is not allowed"),
+        (system.key_args("client"), "name=client may not come among the workers", "this key is not allowed"),
+    ] {
+        let backend = system.backend().to_string();
+        let args = [&["--broker", &backend, "--name", "stranger"][..], &strs(&keys)].concat();
+        let began = Instant::now();
+        let ended = run(&system, "giostra-worker", &args)?;
+        ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
+        ensure!(began.elapsed() < AT_ONCE);
+        until_logged(&mut system, &[" refuse a worker", logged], |system| {
+            run(system, "giostra-worker", &args).map(drop)
+        })?;
+    }
+    // Of another broker it may be that it is only away, and this one in its place: the worker goes on trying, and says so. So it does
+    // without keys, as long as the broker hangs up before it has said that it has some.
+    let astray = for_another_broker(&system, "worker-1")?;
+    for (keys, logged, told) in [
+        (astray, "not the right broker key", "Is --broker-key the broker's"),
+        (vec![], "one side speaks with keys", "--keys and --broker-key are needed"),
+    ] {
+        let args = [&["--broker", system.backend(), "--name", "stranger"][..], &strs(&keys)].concat();
+        let worker = start(&system, "giostra-worker", &args)?;
+        wait_for_line(&system, &[" refuse a worker", logged])
+            .with_context(|| format!("{} {}", worker.stderr(), system.log()))?;
+        wait_for("the worker says why", || worker.stderr().contains(told).then_some(()))?;
+        worker.kill()?;
+    }
+    nobody_was_in(&mut system, 1)
+}
+
+#[test]
+fn who_is_not_let_in_hears_nothing_at_either_door() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    unlisted(&system)?;
+    let (nobody, client, worker) =
+        (system.credentials("nobody")?, system.credentials("client")?, system.credentials("worker-1")?);
+    let other = Credentials { broker: KeyPair::generate()?.public, ..client.clone() };
+    let mut peers = Vec::new();
+    for at_frontend in [None, Some(&nobody), Some(&worker), Some(&other)] {
+        let peer = Peer::connect(system.frontend(), at_frontend)?;
+        peer.say(hello())?;
+        peer.say(FromClient::<Bytes>::Inspect)?;
+        peers.push(peer);
+    }
+    for at_backend in [None, Some(&nobody), Some(&client), Some(&other)] {
+        let peer = Peer::connect(system.backend(), at_backend)?;
+        peer.say(register())?;
+        peers.push(peer);
+    }
+    // They try again and again, some hundred times a second.
+    wait_for("all have been turned away", || (total(&mut system, "refused").ok()? > 1000).then_some(()))?;
+    for peer in &peers {
+        let heard = peer.listen(Duration::ZERO)?;
+        ensure!(heard.is_empty(), "{heard:?}");
+    }
+    drop(peers);
+    nobody_was_in(&mut system, 1)
+}
+
+#[test]
+fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    for (name, role) in [("alice", Role::Client), ("root", Role::Admin)] {
+        system.make_keys(name)?;
+        system.allow(name, role)?;
+    }
+    system.reload()?;
+    let (alice, root) = (system.key_args("alice"), system.key_args("root"));
+
+    for (keys, command, told) in [
+        (&alice, &["status"][..], "has not the role 'admin'"),
+        (&alice, &["drain", "worker-1"], "has not the role 'admin'"),
+        (&root, &["send", "add", "1", "2"], "has not the role 'client'"),
+        (&root, &["random", "1000"], "has not the role 'client'"),
+    ] {
+        let args = [&["--broker-timeout", "60s"][..], command].concat();
+        let began = Instant::now();
+        let ended = system.begin_as(&strs(keys), &args)?.finish()?;
+        ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
+        ensure!(began.elapsed() < AT_ONCE);
+        wait_for_line(&system, &[" refuse c", "reason=this key may not", told])?;
+    }
+    ensure!(total(&mut system, "accepted")? == 0 && count(&system, " leaving ") == 0);
+
+    ensure!(system.begin_as(&strs(&alice), &["random", "1000", "--json"])?.finish()?.all_well().is_ok());
+    ensure!(system.begin_as(&strs(&root), &["status"])?.finish()?.code == Some(0));
+    let drained = system.begin_as(&strs(&root), &["drain", "worker-1"])?.finish()?;
+    ensure!(drained.stdout == "worker-1 has left\n", "{drained:?}");
+
+    // The connection bears what is right after what was refused, and nothing of that was done.
+    let alice = system.credentials("alice")?;
+    let (peer, session) = Peer::client(system.frontend(), Some(&alice))?;
+    peer.say(FromClient::<Bytes>::Drain { worker: "worker-1".into() })?;
+    ensure!(matches!(peer.hear()?, ToClient::Refused { reason } if reason.contains("'admin'")));
+    let requests = vec![(RequestId(1), Bytes::new())];
+    peer.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 1, requests })?;
+    ensure!(matches!(peer.hear()?, ToClient::Replies(replies) if replies.len() == 1));
+    Ok(())
+}
+
+#[test]
+fn a_client_with_keys_says_nothing_to_who_poses_as_the_broker() -> Result<()> {
+    // A broker without keys, and one with others, in the place of the right one.
+    let mut plain = Setup::workers(1).start()?;
+    let mut other = Setup::workers(1).secured().start()?;
+    let right = Setup::workers(0).secured().start()?;
+    let keys = right.key_args("client");
+    for (impostor, limit, told) in
+        [(&mut plain, "60s", "Does the broker have keys (--keys)?"), (&mut other, "2s", "Is --broker-key the broker's")]
+    {
+        let args = ["send", "add", "1", "2", "--broker-timeout", limit];
+        let ended = impostor.begin_as(&strs(&keys), &args)?.finish()?;
+        ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
+        ensure!(count(impostor, " client-joined ") == 0 && count(impostor, " accept ") == 0);
+        check(impostor)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bench_that_is_not_let_in_says_so_too() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let nobody = unlisted(&system)?;
+    let began = Instant::now();
+    let ended =
+        system.begin_as(&strs(&nobody), &["bench", "1000", "--clients", "3", "--broker-timeout", "60s"])?.finish()?;
+    ensure!(ended.code == Some(1) && ended.stderr.contains("this key is not allowed"), "{ended:?}");
+    ensure!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    nobody_was_in(&mut system, 1)
+}

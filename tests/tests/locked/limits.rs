@@ -1,0 +1,215 @@
+//! What one peer may take up, and how it is told that it wants too much.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use giostra_client::{Client, Options};
+use giostra_common::Bytes;
+use giostra_common::compute::{Call, Value};
+use giostra_common::protocol::{FromClient, Outcome, RequestId, ToClient, code};
+use giostra_common::shutdown::Shutdown;
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System};
+use giostra_worker::Operations;
+
+use crate::peer::Peer;
+use crate::relay::address;
+use crate::{check, count, wait_for_line};
+
+/// The least limit that can be set.
+const LIMIT: usize = 1 << 20;
+
+/// The library's client, with the system's keys, of this pool.
+fn client(system: &System, pool: &str) -> Result<Client> {
+    Ok(Client::connect(Options {
+        broker: system.frontend().into(),
+        pool: pool.into(),
+        credentials: system.client_credentials()?,
+        ..Options::default()
+    })?)
+}
+
+/// An echo of so many bytes all told.
+fn echo(bytes: usize) -> Vec<u8> {
+    let filling = bytes - 12;
+    [&b"\x92\xa4echo\x91\xc6"[..], &(filling as u32).to_be_bytes(), &vec![7; filling]].concat()
+}
+
+/// The words of the error that a request ends in.
+fn failure(client: &mut Client, body: Vec<u8>) -> Result<[String; 2]> {
+    match client.call(body.into(), Some(Duration::from_secs(30)))?.outcome {
+        Outcome::Error(failure) => Ok([failure.code, failure.message]),
+        Outcome::Ok(_) => bail!("a result"),
+    }
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_may_have_others_when_they_end() -> Result<()> {
+    let system = Setup::workers(0).secured().broker(&["--max-connections", "3"]).start()?;
+    let credentials = system.credentials("client")?;
+    let mut three = Vec::new();
+    for _ in 0..3 {
+        three.push(Peer::client(system.frontend(), Some(&credentials))?.0);
+    }
+    // The fourth is closed, though it has said nothing.
+    let mut fourth = TcpStream::connect(address(system.frontend()))?;
+    fourth.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut greeting = Vec::new();
+    let ended = fourth.read_to_end(&mut greeting);
+    ensure!(ended.is_ok() && greeting.len() <= 64, "{ended:?}: {greeting:?}");
+    wait_for_line(&system, &[" refuse a client at 127.0.0.1:", "127.0.0.1 has 3 connections", "--max-connections"])?;
+    // With the right key it does not come in either, and the three go on.
+    let patient = Peer::connect(system.frontend(), Some(&credentials))?;
+    patient.say(crate::peer::hello())?;
+    let heard = patient.listen(Duration::from_millis(300))?;
+    ensure!(heard.is_empty(), "{heard:?}");
+    for peer in &three {
+        peer.say(FromClient::<Bytes>::Inspect)?;
+        ensure!(matches!(peer.hear()?, ToClient::Status(_)));
+    }
+    // The other door has its own.
+    let worker = TcpStream::connect(address(system.backend()))?;
+    worker.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut first = [0; 1];
+    (&worker).read_exact(&mut first)?;
+    // There is room, and it is used without anybody's doing.
+    drop(three.pop());
+    wait_for("it comes in", || {
+        // What it said over a connection that was closed is lost.
+        patient.say(crate::peer::hello()).expect("the socket takes everything");
+        let heard = patient.listen(Duration::from_millis(100)).expect("it can listen");
+        heard.concat().windows(7).any(|window| window == b"Welcome").then_some(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_request_over_the_limit_ends_in_an_error_and_one_of_just_that_size_in_a_result() -> Result<()> {
+    for secured in [true, false] {
+        let setup = Setup::workers(1).broker(&["--max-message", "1MiB"]);
+        let mut system = if secured { setup.secured() } else { setup }.start()?;
+        let batch = system.begin(&["random", "50000", "--json"])?;
+        let mut client = client(&system, "compute")?;
+        let [code, message] = {
+            client.await_broker()?;
+            failure(&mut client, echo(2 * LIMIT))?
+        };
+        ensure!(code == code::INVALID && message.contains("--max-message"), "{message}");
+        let reply = client.call(echo(LIMIT).into(), Some(Duration::from_secs(20)))?;
+        ensure!(matches!(&reply.outcome, Outcome::Ok(_)), "{:?}", reply.outcome);
+        // One that was submitted before the limit was known, with others.
+        let mut early = self::client(&system, "compute")?;
+        let over = early.submit(echo(LIMIT + 1).into())?;
+        let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Int(2)] };
+        early.submit(call.to_body())?;
+        for _ in 0..2 {
+            let reply = early.next_reply(Some(Duration::from_secs(30)))?.expect("a reply");
+            ensure!((reply.id == over) == matches!(reply.outcome, Outcome::Error(_)), "{reply:?}");
+        }
+        batch.finish()?.all_well()?;
+        // Over one connection each.
+        ensure!(count(&system, " client-joined ") == 3, "{}", system.log());
+        check(&mut system)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_largest_message_of_all_fits_through_the_encryption() -> Result<()> {
+    let system = Setup::workers(1).secured().start()?;
+    let mut client = client(&system, "compute")?;
+    let largest = giostra_common::protocol::MAX_MESSAGE_BYTES;
+    let reply = client.call(echo(largest).into(), Some(Duration::from_secs(50)))?;
+    ensure!(matches!(&reply.outcome, Outcome::Ok(body) if body.len() == largest - 7), "{:?}", reply.trace);
+    ensure!(count(&system, "connection broke") == 0, "{}", system.log());
+    Ok(())
+}
+
+#[test]
+fn who_sends_more_than_that_all_the_same_loses_its_connection_and_nobody_else_does() -> Result<()> {
+    let mut system = Setup::workers(1).secured().broker(&["--max-message", "1MiB"]).start()?;
+    let batch = system.begin(&["random", "100000", "--json"])?;
+    let (stranger, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
+    let requests = vec![(RequestId(1), Bytes::from(echo(2 * LIMIT)))];
+    stranger.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 0, requests })?;
+    wait_for_line(&system, &[" client-left c", "reason=connection broke"])?;
+    batch.finish()?.all_well()?;
+    check(&mut system)
+}
+
+#[test]
+fn a_result_over_the_limit_becomes_an_error_and_the_worker_stays() -> Result<()> {
+    let mut system = Setup::workers(1).secured().broker(&["--max-message", "1MiB"]).start()?;
+    let pool = "large".to_string();
+    let options = giostra_worker::Options {
+        broker: system.backend().into(),
+        name: "large".into(),
+        pool: pool.clone(),
+        credentials: Some(system.credentials("worker-1")?),
+        ..giostra_worker::Options::default()
+    };
+    let shutdown = Shutdown::new()?;
+    let asked = shutdown.clone();
+    let operations = Operations::new().with("zeros", |(count,): (usize,)| Ok(vec![0_u8; count]));
+    let worker = thread::spawn(move || giostra_worker::serve(&options, operations, &asked));
+    let mut client = client(&system, &pool)?;
+    let ask = |count: i64| Call { operation: "zeros".into(), arguments: vec![Value::Int(count)] }.to_body();
+    let [_, message] = failure(&mut client, ask(2 * LIMIT as i64).to_vec())?;
+    ensure!(message.contains("bytes"), "{message}");
+    let reply = client.call(ask(10), None)?;
+    ensure!(matches!(reply.outcome, Outcome::Ok(_)) && reply.trace.attempts == 1, "{reply:?}");
+    ensure!(count(&system, " dropped large ") == 0);
+    check(&mut system)?;
+    shutdown.request();
+    worker.join().expect("the worker does not panic")?;
+    Ok(())
+}
+
+#[test]
+fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() -> Result<()> {
+    let mut system = Setup::workers(2).secured().broker(&["--max-batch", "10"]).start()?;
+    system.random(&["1000"])?;
+    ensure!(count(&system, " refuse ") == 0);
+    let (peer, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
+    let submit = |count| {
+        let requests = (1..=count).map(|id| (RequestId(id), Bytes::new())).collect();
+        peer.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, requests })
+    };
+    submit(11)?;
+    ensure!(
+        matches!(peer.hear()?, ToClient::Refused { reason } if reason.contains("11") && reason.contains("--max-batch"))
+    );
+    wait_for_line(&system, &[" refuse c", "--max-batch"])?;
+    ensure!(system.status()?["pending"] == 0);
+    submit(10)?;
+    wait_for("the ten are accepted", || (system.status().ok()?["pending"] == 10).then_some(()))?;
+    Ok(())
+}
+
+#[test]
+fn a_client_has_so_many_requests_pending_and_others_get_in() -> Result<()> {
+    let mut system = Setup::workers(0).secured().broker(&["--max-client-pending", "5"]).start()?;
+    let mut batches = Vec::new();
+    for pending in [5, 10] {
+        batches.push(system.begin(&["random", "100", "--json"])?);
+        wait_for("it has as many as it may", || {
+            let status = system.status().ok()?;
+            assert!(status["pending"].as_u64() <= Some(pending), "{status}");
+            (status["pending"] == pending).then_some(())
+        })?;
+    }
+    // However long they wait.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) {
+        ensure!(system.status()?["pending"] == 10);
+    }
+    system.start_worker(1)?;
+    for batch in batches {
+        batch.finish()?.all_well()?;
+    }
+    system.audit()?;
+    Ok(())
+}

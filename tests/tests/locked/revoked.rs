@@ -1,0 +1,198 @@
+//! Keys that are taken away, changed and given again while the broker runs.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use giostra_common::keys::Role;
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System};
+use nix::sys::signal::Signal;
+
+use crate::peer::Peer;
+use crate::{check, count, line, strs, wait_for_line};
+
+/// How long a worker whose key is given again may take to come in by itself.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Makes keys for a client and lets it in.
+fn admit(system: &mut System, name: &str) -> Result<Vec<String>> {
+    system.make_keys(name)?;
+    system.allow(name, Role::Client)?;
+    system.reload()?;
+    Ok(system.key_args(name))
+}
+
+#[test]
+fn a_worker_whose_key_is_taken_away_is_dropped_and_comes_back_by_itself_when_it_is_given_again() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let batch = system.begin(&["random", "200000", "--json"])?;
+    wait_for_line(&system, &[" reply worker-2 "])?;
+    fs::remove_file(system.certificate("worker-2", Role::Worker))?;
+    system.reload()?;
+    let dropped = wait_for_line(&system, &[" dropped worker-2 ", "reason=its key is no longer allowed"])?;
+    let batch = batch.finish()?.all_well()?;
+    ensure!(batch["answered"] == 200_000, "{batch}");
+    let after = system.log().split(&*dropped).nth(1).map(String::from).unwrap_or_default();
+    ensure!(!after.contains(" dispatch worker-2 ") && !after.contains(" reply worker-2 "), "{after}");
+    wait_for_line(&system, &[" refuse a worker at 127.0.0.1", "is not allowed"])?;
+    ensure!(system.worker(2).is_running());
+    system.audit()?;
+
+    let began = Instant::now();
+    system.allow("worker-2", Role::Worker)?;
+    system.reload()?;
+    system.wait_for_registration(2, 2)?;
+    ensure!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    let batch = system.random(&["1000"])?;
+    ensure!(batch["workers"]["worker-2"] == 500, "{batch}");
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_client_whose_key_is_taken_away_is_cut_off_and_others_are_not() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let alice = admit(&mut system, "alice")?;
+    let others = system.begin(&["random", "200000", "--json"])?;
+    let args = ["random", "2000000", "--json", "--broker-timeout", "2s"];
+    let batch = system.begin_as(&strs(&alice), &args)?;
+    wait_for_line(&system, &[" reply worker-1 w1 c2#"])?;
+    fs::remove_file(system.certificate("alice", Role::Client))?;
+    system.reload()?;
+    let left = wait_for_line(&system, &[" client-left c", "reason=its key is no longer allowed"])?;
+    let ended = batch.finish()?;
+    ensure!(ended.code == Some(1) && ended.stderr.contains("this key is not allowed"), "{ended:?}");
+    let summary = ended.json()?;
+    ensure!(summary["wrong"] == 0 && summary["duplicated"] == 0 && summary["errors"]["no-broker"] != 0, "{summary}");
+    others.finish()?.all_well()?;
+    // Nothing of it was accepted afterwards.
+    let client = left.split(" client-left ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("?").to_string();
+    let log = system.log();
+    let after = log.split(&*left).nth(1).unwrap_or_default();
+    ensure!(!after.contains(&format!(" accept {client}#")), "{after}");
+    check(&mut system)?;
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_given_its_key_back_in_time_loses_nothing() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let alice = admit(&mut system, "alice")?;
+    let batch = system.begin_as(&strs(&alice), &["random", "300000", "--json", "--broker-timeout", "60s"])?;
+    wait_for_line(&system, &[" reply worker-1 w1 c1#"])?;
+    fs::remove_file(system.certificate("alice", Role::Client))?;
+    system.reload()?;
+    wait_for_line(&system, &[" refuse a client at 127.0.0.1", "is not allowed"])?;
+    system.allow("alice", Role::Client)?;
+    system.reload()?;
+    batch.finish()?.all_well()?;
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn other_roles_count_at_once_and_what_is_still_allowed_goes_on() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let alice = admit(&mut system, "alice")?;
+    let batch = system.begin_as(&strs(&alice), &["random", "200000", "--json"])?;
+    wait_for_line(&system, &[" reply worker-1 w1 c1#"])?;
+    system.allow("alice", Role::Admin)?;
+    system.reload()?;
+    wait_for_line(&system, &[" client-left c1 ", "or has other roles now"])?;
+    ensure!(system.begin_as(&strs(&alice), &["status"])?.finish()?.code == Some(0));
+    batch.finish()?.all_well()?;
+    fs::remove_file(system.certificate("alice", Role::Admin))?;
+    system.reload()?;
+    ensure!(system.begin_as(&strs(&alice), &["status"])?.finish()?.stderr.contains("'admin'"));
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_list_that_can_not_be_read_changes_nothing() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let batch = system.begin(&["random", "100000", "--json"])?;
+    let broken = system.certificate("broken", Role::Client);
+    // A file that somebody is just writing, one of another kind, and one that never ends.
+    fs::write(&broken, "")?;
+    system.reload()?;
+    fs::write(&broken, "curve\n    public-key = \"short\"\n")?;
+    system.reload()?;
+    fs::remove_file(&broken)?;
+    ensure!(Command::new("mkfifo").arg(&broken).status()?.success());
+    system.reload()?;
+    wait_for("all are in the log", || {
+        (count(&system, "ERROR hangup: those with keys stay as they are: ") == 3).then_some(())
+    })?;
+    ensure!(line(&system, &["broken.key"]).is_some());
+    // Nor that of those that were to go with it.
+    fs::remove_file(system.certificate("worker-2", Role::Worker))?;
+    system.reload()?;
+    ensure!(count(&system, " dropped ") == 0);
+    batch.finish()?.all_well()?;
+    check(&mut system)?;
+    fs::remove_file(&broken)?;
+    system.reload()?;
+    wait_for_line(&system, &[" dropped worker-2 "])?;
+    check(&mut system)
+}
+
+#[test]
+fn a_hundred_hangups_under_load_lose_nobody() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let alice = admit(&mut system, "alice")?;
+    let batches = [
+        system.begin(&["random", "200000", "--json"])?,
+        system.begin_as(&strs(&alice), &["random", "200000", "--json"])?,
+    ];
+    wait_for_line(&system, &[" reply worker-1 w1 c2#"])?;
+    // Others come and go meanwhile, whose descriptors are used again and again.
+    let credentials = system.credentials("client")?;
+    for round in 0..100 {
+        system.broker().signal(Signal::SIGHUP)?;
+        drop(Peer::client(system.frontend(), Some(&credentials))?);
+        if round % 10 == 0 {
+            let certificate = system.certificate("worker-2", Role::Worker);
+            match certificate.exists() {
+                true => fs::remove_file(certificate)?,
+                false => system.allow("worker-2", Role::Worker)?,
+            }
+            system.reload()?;
+        }
+    }
+    ensure!(count(&system, " dropped worker-1 ") == 0 && count(&system, " dropped worker-2 ") > 0);
+    for batch in batches {
+        batch.finish()?.all_well()?;
+    }
+    check(&mut system)?;
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn one_key_serves_several_at_once_and_all_of_them_go_with_it() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let alice = admit(&mut system, "alice")?;
+    let credentials = system.credentials("alice")?;
+    // A worker's key that is a client's, too, is both, each at its door.
+    system.allow("worker-1", Role::Client)?;
+    system.reload()?;
+    let both = system.key_args("worker-1");
+    system.begin_as(&strs(&both), &["random", "1000", "--json"])?.finish()?.all_well()?;
+    let two = [(); 2].map(|()| Peer::client(system.frontend(), Some(&credentials)));
+    let (two, _): (Vec<_>, Vec<_>) = two.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    for batch in [(); 2].map(|()| system.begin_as(&strs(&alice), &["random", "20000", "--json"])) {
+        batch?.finish()?.all_well()?;
+    }
+    let before = count(&system, " client-left ");
+    fs::remove_file(system.certificate("alice", Role::Client))?;
+    fs::remove_file(system.certificate("worker-1", Role::Client))?;
+    system.reload()?;
+    wait_for("both are cut off", || (count(&system, "its key is no longer allowed") >= 2).then_some(()))?;
+    ensure!(count(&system, " client-left ") == before + 2 && count(&system, " dropped ") == 0);
+    drop(two);
+    check(&mut system)
+}

@@ -1,0 +1,316 @@
+//! Those who knock without end: whoever is inside goes on as if they were not there.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use giostra_common::Bytes;
+use giostra_common::handshake::{Sight, Watched};
+use giostra_common::keys::{Credentials, KeyPair};
+use giostra_common::protocol::{FromClient, ToClient};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System};
+use nix::sys::signal::Signal;
+use rand::RngExt as _;
+use serde_json::Value;
+
+use crate::peer::{Peer, plain};
+use crate::relay::address;
+use crate::{check, count, total, wait_for_line};
+
+/// Handshakes that are to fail, of each of the four kinds.
+const EACH: usize = 2500;
+
+/// Connections that never speak.
+const SILENT: usize = 1000;
+
+/// How much larger a broker may be afterwards: what its allocator keeps.
+const MARGIN: u64 = 32 << 20;
+
+/// How long a peer may take to say who it is; and what a busy machine may take besides.
+const HANDSHAKE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+
+/// ZMTP 3's greeting of a peer without keys.
+fn greeting() -> Vec<u8> {
+    [&b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL"[..], &[0; 48]].concat()
+}
+
+/// Connects, says this, and waits until the broker has closed the connection.
+fn knock(endpoint: &str, what: &[u8]) -> Result<()> {
+    let mut stream = TcpStream::connect(address(endpoint))?;
+    stream.set_read_timeout(Some(HANDSHAKE[0] + HANDSHAKE[1]))?;
+    // It may be closed in the middle.
+    let _ = stream.write_all(what);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(error).context("it is not closed"),
+        _ => Ok(()),
+    }
+}
+
+/// Some of libzmq's sockets, which connect again and again, until so many handshakes have failed.
+fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<()> {
+    let context = zmq::Context::new();
+    let mut sockets = Vec::new();
+    for _ in 0..8 {
+        let socket = Watched::new(&context, plain(&context, Some(credentials))?)?;
+        socket.connect(endpoint)?;
+        sockets.push(socket);
+    }
+    let mut failed = 0;
+    wait_for("the handshakes have failed", || {
+        for socket in &sockets {
+            while let Ok(Some((sight, _))) = socket.see() {
+                if matches!(sight, Sight::Failed(_)) {
+                    failed += 1;
+                    // What libzmq has given up by itself is not connected any more.
+                    let _ = socket.disconnect(endpoint);
+                    socket.connect(endpoint).expect("the endpoint is right");
+                }
+            }
+        }
+        (failed >= failures).then_some(())
+    })
+}
+
+/// What everybody who has no business here does, at the doors in turn: four kinds of handshakes that fail.
+fn attack(system: &System) -> Result<Vec<JoinHandle<Result<()>>>> {
+    let doors = [system.frontend().to_string(), system.backend().to_string()];
+    let listed = system.credentials("client")?;
+    let unlisted = Credentials { own: KeyPair::generate()?, broker: listed.broker };
+    let astray = Credentials { own: listed.own, broker: KeyPair::generate()?.public };
+    let [one, two, three] = [doors.clone(), doors.clone(), doors];
+    let hammers = move || hammer(&one[0], &unlisted, EACH / 2).and_then(|()| hammer(&one[1], &unlisted, EACH / 2));
+    let strays = move || hammer(&two[0], &astray, EACH / 2).and_then(|()| hammer(&two[1], &astray, EACH / 2));
+    let raw = move || {
+        let mut noise = [0; 200];
+        for round in 0..EACH {
+            knock(&three[round % 2], &greeting())?;
+            rand::rng().fill(&mut noise[..]);
+            // No beginning of a ZMTP 3 greeting, which might have to be waited for.
+            noise[0] &= 0x7f;
+            knock(&three[round % 2], &noise)?;
+        }
+        Ok(())
+    };
+    Ok(vec![thread::spawn(hammers), thread::spawn(strays), thread::spawn(raw)])
+}
+
+/// Connections that say nothing, until they are closed.
+fn silence(system: &System) -> Result<JoinHandle<Result<Duration>>> {
+    let began = Instant::now();
+    let doors = [system.frontend(), system.backend()];
+    let silent: std::io::Result<Vec<_>> = (0..SILENT).map(|n| TcpStream::connect(address(doors[n % 2]))).collect();
+    let silent = silent?;
+    Ok(thread::spawn(move || {
+        for mut stream in silent {
+            stream.set_read_timeout(Some(HANDSHAKE[0] + HANDSHAKE[1]))?;
+            let mut greeting = Vec::new();
+            stream.read_to_end(&mut greeting).context("a silent connection is not closed")?;
+            ensure!(greeting.len() <= 64, "{greeting:?}");
+        }
+        Ok(began.elapsed())
+    }))
+}
+
+fn rate(summary: &Value) -> f64 {
+    summary["rate"].as_f64().unwrap_or_default()
+}
+
+#[test]
+fn ten_thousand_failed_handshakes_and_a_thousand_silent_connections_disturb_nobody() -> Result<()> {
+    let mut system = Setup::workers(2).secured().broker(&["--handshake-timeout", "2s"]).start()?;
+    let batch = ["100000", "--timeout", "30s"];
+    system.random(&batch)?;
+    let without = rate(&system.random(&batch)?);
+    let (before, refused, began) = (system.broker().rss()?, total(&mut system, "refused")?, Instant::now());
+
+    let silent = silence(&system)?;
+    let attackers = attack(&system)?;
+    let mut with = Vec::new();
+    while with.is_empty() || attackers.iter().any(|attacker| !attacker.is_finished()) {
+        with.push(rate(&system.random(&batch)?));
+    }
+    for attacker in attackers {
+        attacker.join().expect("it does not panic")?;
+    }
+    let took = began.elapsed();
+    let closed = silent.join().expect("it does not panic")?;
+    ensure!(closed >= HANDSHAKE[0] && closed < HANDSHAKE[0] + HANDSHAKE[1], "{closed:?}");
+    wait_for("all are counted", || {
+        (total(&mut system, "refused").ok()? >= refused + (4 * EACH + SILENT) as u64).then_some(())
+    })?;
+    let refused = total(&mut system, "refused")? - refused;
+    let (after, lines, seconds) = (system.broker().rss()?, count(&system, " refuse "), began.elapsed().as_secs());
+    let mean = with.iter().sum::<f64>() / with.len() as f64;
+    println!(
+        "{refused} refused in {took:.1?} ({lines} lines); silent ones closed after {closed:.1?}; \
+         {without:.0} requests/s without, {mean:.0} with ({} batches); {} KiB resident before, {} after",
+        with.len(),
+        before >> 10,
+        after >> 10
+    );
+    ensure!(after < before + MARGIN, "{before} bytes before, {after} after");
+    ensure!(lines as u64 <= 10 * (seconds + 2), "{lines} lines in {seconds} s");
+    ensure!(count(&system, " unsaid=") > 0);
+    ensure!(count(&system, " dropped ") == 0, "{}", system.log());
+    check(&mut system)?;
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_connections_that_came_and_went_leave_nothing_behind() -> Result<()> {
+    // With a limit that would be reached if those who are gone were counted.
+    let mut system = Setup::workers(1).secured().broker(&["--max-connections", "300"]).start()?;
+    let credentials = system.credentials("client")?;
+    let context = zmq::Context::new();
+    let files = |process: u32| fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+    let broker = system.broker().id();
+    let (mut before, mut open, mut come) = (0, 0, 0);
+    for round in 1..=100 {
+        // Each says who it is, so that the broker knows it.
+        let sockets: Result<Vec<_>> = (0..100)
+            .map(|_| {
+                let socket = plain(&context, Some(&credentials))?;
+                socket.set_rcvtimeo(60_000)?;
+                socket.connect(system.frontend())?;
+                socket.send(&b"\x81\xa5Hello\x92\x01\xa4many"[..], 0)?;
+                Ok(socket)
+            })
+            .collect();
+        for socket in sockets? {
+            socket.recv_bytes(0)?;
+            come += 1;
+        }
+        if round == 20 || round == 100 {
+            wait_for("they have left", || (count(&system, " client-left ") == come).then_some(()))?;
+        }
+        if round == 20 {
+            (before, open) = (system.broker().rss()?, files(broker));
+        }
+    }
+    wait_for("their files are closed", || (files(broker) <= open).then_some(()))?;
+    let after = system.broker().rss()?;
+    println!("{} KiB resident after 2000 connections, {} after 10000", before >> 10, after >> 10);
+    ensure!(after < before + (8 << 20), "{before} bytes before, {after} after");
+    check(&mut system)
+}
+
+/// Sets how many files a process may have open.
+fn limit_files(process: u32, files: u64) -> Result<()> {
+    let limit = format!("--nofile={files}:20000");
+    ensure!(Command::new("prlimit").args(["--pid", &process.to_string(), &limit]).status()?.success());
+    Ok(())
+}
+
+/// Seconds of processor time that a process has had.
+fn busy(process: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
+}
+
+#[test]
+fn without_files_for_more_connections_those_inside_are_served_and_others_come_in_when_there_are() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let broker = system.broker().id();
+    let credentials = system.credentials("client")?;
+    let (inside, _) = Peer::client(system.frontend(), Some(&credentials))?;
+    let batch = system.begin(&["random", "300000", "--json"])?;
+    wait_for_line(&system, &[" reply worker-1 "])?;
+    limit_files(broker, 160)?;
+    let mut crowd = Vec::new();
+    for _ in 0..400 {
+        crowd.push(TcpStream::connect(address(system.frontend()))?);
+    }
+    wait_for_line(&system, &[" refuse a client at 127.0.0.1:", "open files allow (ulimit -n)"])?;
+    batch.finish()?.all_well()?;
+    inside.say(FromClient::<Bytes>::Inspect)?;
+    ensure!(matches!(inside.hear()?, ToClient::Status(_)));
+    let (before, began) = (busy(broker)?, Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    println!(
+        "{:.0} % of a core with the crowd outside",
+        100.0 * (busy(broker)? - before) / began.elapsed().as_secs_f64()
+    );
+    drop(crowd);
+    check(&mut system)?;
+
+    // Fewer than the broker has already: libzmq itself finds none, and tries on and on.
+    limit_files(broker, 20)?;
+    let crowd: Vec<_> = (0..20).map(|_| TcpStream::connect(address(system.frontend()))).collect();
+    inside.say(FromClient::<Bytes>::Inspect)?;
+    ensure!(matches!(inside.hear()?, ToClient::Status(_)));
+    let (before, began) = (busy(broker)?, Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    println!(
+        "{:.0} % of a core while accept(2) fails",
+        100.0 * (busy(broker)? - before) / began.elapsed().as_secs_f64()
+    );
+    ensure!(system.broker().is_running());
+    limit_files(broker, 20_000)?;
+    drop(crowd);
+    check(&mut system)
+}
+
+#[test]
+fn a_broker_in_a_storm_of_handshakes_ends_when_it_is_told_and_so_does_a_client() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    let listed = system.credentials("client")?;
+    let unlisted = Arc::new(Credentials { own: KeyPair::generate()?, broker: listed.broker });
+    let (over, storms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let threads: Vec<_> = [system.frontend().to_string(), system.backend().to_string()]
+        .into_iter()
+        .map(|endpoint| {
+            let (over, storms, unlisted) = (Arc::clone(&over), Arc::clone(&storms), Arc::clone(&unlisted));
+            thread::spawn(move || -> Result<()> {
+                let context = zmq::Context::new();
+                let mut sockets = Vec::new();
+                for _ in 0..16 {
+                    let socket = plain(&context, Some(&unlisted))?;
+                    socket.connect(&endpoint)?;
+                    sockets.push(socket);
+                }
+                while !over.load(Ordering::Relaxed) {
+                    // A broker that is ending takes no more.
+                    let _ = knock(&endpoint, &greeting());
+                    storms.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    wait_for("the storm has begun", || (storms.load(Ordering::Relaxed) > 200).then_some(()))?;
+
+    // Of a client that tries another broker's key.
+    let mut astray = system.key_args("client");
+    astray[3] = KeyPair::generate()?.public.to_string();
+    let args = ["random", "1000", "--broker-timeout", "60s"];
+    let mut client = system.begin_as(&crate::strs(&astray), &args)?;
+    let began = Instant::now();
+    wait_for("it says that it waits", || client.process().stderr().contains("waiting for a broker").then_some(()))?;
+    client.process().signal(Signal::SIGINT)?;
+    let ended = client.finish()?;
+    ensure!(ended.code == Some(130) && began.elapsed() < Duration::from_secs(30), "{ended:?}");
+
+    system.random(&["20000"])?;
+    let began = Instant::now();
+    system.broker().signal(Signal::SIGTERM)?;
+    let status = system.broker().wait()?;
+    let took = began.elapsed();
+    over.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().expect("it does not panic")?;
+    }
+    println!("the broker ended {took:.1?} after SIGTERM");
+    ensure!(status.success() && took < Duration::from_secs(15), "{status:?} after {took:?}");
+    system.audit()?;
+    Ok(())
+}
