@@ -1,8 +1,10 @@
 //! Whom the broker lets in, and as what: a folder of public certificates.
 //!
-//!     allow/client/alice.key      may submit requests
-//!     allow/worker/worker-1.key   may compute them
-//!     allow/admin/alice.key       may see the status and drain workers
+//! ```text
+//! allow/client/alice.key      may submit requests
+//! allow/worker/worker-1.key   may compute them
+//! allow/admin/alice.key       may see the status and drain workers
+//! ```
 //!
 //! The role is where a file is, not what stands in it: a certificate is written by whom it names, who must not choose it.
 
