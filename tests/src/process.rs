@@ -90,9 +90,23 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. After SIGSTOP, waits until all of its threads stand still: they stop one by one, some of them after a last request.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(self.child.id() as i32), signal).with_context(|| format!("{signal} to {}", self.name))
+        kill(Pid::from_raw(self.child.id() as i32), signal).with_context(|| format!("{signal} to {}", self.name))?;
+        if signal == Signal::SIGSTOP {
+            wait_for("it stands still", || self.stands_still().then_some(()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether all threads are stopped, or have ended.
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return true };
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // After the name, which is in parentheses and may hold anything.
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+        })
     }
 
     /// Ends it as `kill -9` does, and waits for that.
