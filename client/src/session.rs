@@ -196,9 +196,10 @@ impl Session {
                 queue.pop_front();
                 continue;
             };
-            if request.body.len() as u64 > self.limits.bytes {
+            let size = request.body.len();
+            if size as u64 > self.limits.bytes {
                 queue.pop_front();
-                self.reject(id);
+                self.reject(id, size);
                 continue;
             }
             let left = request.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -208,7 +209,7 @@ impl Session {
                 break;
             }
             limit = limit.max(left);
-            bytes += request.body.len();
+            bytes += size;
             requests.push((id, request.body.clone()));
             queue.pop_front();
         }
@@ -304,8 +305,6 @@ impl Session {
     }
 
     fn give_up(&mut self, id: RequestId, now: Instant) {
-        let Some(request) = self.unanswered.take(id.0) else { return };
-        self.forget_deadline(id, &request);
         self.given_up.insert(id);
         let failure = match self.link {
             Link::Up if self.room.is_some() => {
@@ -319,16 +318,20 @@ impl Session {
                 Failure::new(code::NO_BROKER, format!("no broker for {:.1} s{why}", away.as_secs_f64()))
             }
         };
-        self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
+        self.end(id, failure);
     }
 
-    /// Ends a request that the broker does not take: sending it would cost the connection, time and again.
-    fn reject(&mut self, id: RequestId) {
+    /// Ends a request of so many bytes, which the broker does not take: sending it would cost the connection, time and again.
+    fn reject(&mut self, id: RequestId, bytes: usize) {
+        let most = self.limits.bytes;
+        let message = format!("the request has {bytes} bytes, and this broker takes {most} at most (--max-message)");
+        self.end(id, Failure::new(code::INVALID, message));
+    }
+
+    /// Ends an unanswered request here.
+    fn end(&mut self, id: RequestId, failure: Failure) {
         let Some(request) = self.unanswered.take(id.0) else { return };
         self.forget_deadline(id, &request);
-        let (bytes, most) = (request.body.len(), self.limits.bytes);
-        let message = format!("the request has {bytes} bytes, and this broker takes {most} at most (--max-message)");
-        let failure = Failure::new(code::INVALID, message);
         self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
     }
 

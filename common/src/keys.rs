@@ -4,7 +4,6 @@
 //! `zmq.auth` write and read them. `NAME.key` holds the public key and may be shown to anyone; `NAME.key_secret` holds both, and only its
 //! owner may be able to read it. Nothing here ever shows a secret key, nor a line of a file that may hold one.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -285,9 +284,14 @@ impl Certificate {
     /// The public key of a certificate, be it public or secret.
     pub fn read_public(path: &Path) -> Result<PublicKey, KeyError> {
         let (certificate, _) = Self::read(path)?;
-        match (certificate.public, certificate.secret) {
+        certificate.public_key(path)
+    }
+
+    /// Its public key, named or not; `path` is where it was read, for the error if it holds no key at all.
+    pub fn public_key(&self, path: &Path) -> Result<PublicKey, KeyError> {
+        match (self.public, &self.secret) {
             (Some(public), _) => Ok(public),
-            (None, Some(secret)) => public_key(&secret),
+            (None, Some(secret)) => public_key(secret),
             (None, None) => Err(KeyError::Malformed { path: path.into(), what: "it holds no key" }),
         }
     }
@@ -365,13 +369,6 @@ fn public_key(secret: &SecretKey) -> Result<PublicKey, KeyError> {
         .ok_or(zmq::Error::EINVAL)?)
 }
 
-/// The path of the secret certificate beside a public one.
-pub fn secret_beside(public: &Path) -> PathBuf {
-    let mut name: OsString = public.as_os_str().into();
-    name.push("_secret");
-    name.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,7 +410,7 @@ mod tests {
         let made = KeyPair::generate().unwrap();
         let [public, secret] = made.write(&folder, "worker-1").unwrap();
         assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(secret_beside(&public), secret);
+        assert_eq!(secret, folder.join("worker-1.key_secret"));
         assert_eq!(KeyPair::read(&secret).unwrap(), made);
         assert_eq!(PublicKey::parse_or_read(public.to_str().unwrap()).unwrap(), made.public);
         assert_eq!(PublicKey::parse_or_read(&made.public.to_string()).unwrap(), made.public);

@@ -80,6 +80,12 @@ impl Setup {
         self
     }
 
+    /// [`Self::secured`], or not.
+    #[must_use]
+    pub fn secured_if(self, secured: bool) -> Self {
+        if secured { self.secured() } else { self }
+    }
+
     /// Where a process runs.
     fn namespace(&self, process: &str) -> Option<&str> {
         let kind = process.split('-').next();

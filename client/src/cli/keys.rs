@@ -39,8 +39,8 @@ fn make(new: &KeysNew, json: bool) -> anyhow::Result<()> {
 fn show_all(show: &KeysShow, json: bool) -> anyhow::Result<()> {
     let mut shown = Vec::new();
     for file in &show.files {
-        let key = Certificate::read_public(file)?;
         let (certificate, _) = Certificate::read(file)?;
+        let key = certificate.public_key(file)?;
         if json {
             let name = certificate.name;
             shown.push(json!({"file": file, "name": name, "public_key": key.to_string(), "secret": certificate.secret.is_some()}));

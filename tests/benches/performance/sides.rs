@@ -118,8 +118,7 @@ impl Giostra {
 
     /// The same with keys, if the load is to have them.
     pub fn start_for(load: &Load) -> Result<Self> {
-        let setup = Self::setup(WORKERS, &[]);
-        Ok(Self { system: if load.keys { setup.secured() } else { setup }.start()? })
+        Ok(Self { system: Self::setup(WORKERS, &[]).secured_if(load.keys).start()? })
     }
 
     fn setup(workers: usize, broker: &[&str]) -> Setup {

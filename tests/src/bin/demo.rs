@@ -40,8 +40,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     println!("starting a broker and {WORKERS} workers{}", if args.secure { ", all with keys" } else { "" });
-    let setup = Setup::workers(WORKERS);
-    let mut system = if args.secure { setup.secured() } else { setup }.start()?;
+    let mut system = Setup::workers(WORKERS).secured_if(args.secure).start()?;
 
     println!("giostra random {REQUESTS}");
     let batch = system.begin(&["random", REQUESTS, "--json"])?;

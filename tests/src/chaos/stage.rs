@@ -59,7 +59,7 @@ impl Stage {
         let broker = format!("--ping-interval {PING_INTERVAL:?} --max-attempts 1000000 --grace 2s --log-files 1000");
         let broker: Vec<_> = broker.split(' ').collect();
         let setup = Setup::workers(WORKERS).broker(&broker).worker(&["--threads", "2"]);
-        let system = if secure { setup.secured() } else { setup }.start()?;
+        let system = setup.secured_if(secure).start()?;
         let journal = Journal::create(system.folder())?;
         Ok(Self {
             system,

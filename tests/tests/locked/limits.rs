@@ -90,7 +90,7 @@ fn an_address_has_so_many_connections_and_may_have_others_when_they_end() -> Res
 fn a_request_over_the_limit_ends_in_an_error_and_one_of_just_that_size_in_a_result() -> Result<()> {
     for secured in [true, false] {
         let setup = Setup::workers(1).broker(&["--max-message", "1MiB"]);
-        let mut system = if secured { setup.secured() } else { setup }.start()?;
+        let mut system = setup.secured_if(secured).start()?;
         let batch = system.begin(&["random", "50000", "--json"])?;
         let mut client = client(&system, "compute")?;
         let [code, message] = {
