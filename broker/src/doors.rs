@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use giostra_common::handshake::{Failure, Sight, Watched};
 use giostra_common::keys::PublicKey;
-use giostra_common::socket::{Identity, Origin, Peers, ZAP_ENDPOINT};
+use giostra_common::socket::{self, Identity, Origin, Peers, ZAP_ENDPOINT};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket as system;
-use zmq::{Context, DONTWAIT, Socket, SocketType};
+use zmq::{Context, Socket, SocketType};
 
 use crate::broker::Rights;
 use connections::Connections;
@@ -202,11 +202,7 @@ impl Guard {
     /// Whether anybody asked.
     fn answer(&mut self, refusals: &mut Vec<Refusal>) -> zmq::Result<bool> {
         for answered in 0..AT_ONCE {
-            let question = match self.zap.recv_multipart(DONTWAIT) {
-                Ok(question) => question,
-                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(answered > 0),
-                Err(error) => return Err(error),
-            };
+            let Some(question) = socket::receive_frames(&self.zap)? else { return Ok(answered > 0) };
             let (status, text, user) = match self.decide(&question) {
                 Ok(key) => ("200", "OK", key.to_string()),
                 Err(refusal) => {
@@ -216,7 +212,7 @@ impl Guard {
             };
             let request = question.get(1).cloned().unwrap_or_default();
             let answer: [&[u8]; 6] = [b"1.0", &request, status.as_bytes(), text.as_bytes(), user.as_bytes(), b""];
-            self.zap.send_multipart(answer, DONTWAIT)?;
+            socket::send_frames(&self.zap, &answer)?;
         }
         Ok(true)
     }

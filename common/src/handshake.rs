@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use zmq::{Context, DONTWAIT, Socket, SocketType};
+use zmq::{Context, Socket, SocketType};
 
 use crate::socket;
 
@@ -158,18 +158,12 @@ impl Watched {
     /// The next thing seen, if there is one.
     pub fn see(&self) -> zmq::Result<Option<Seen>> {
         let Some(monitor) = &self.monitor else { return Ok(None) };
-        loop {
-            match monitor.recv_multipart(DONTWAIT) {
-                Ok(frames) => {
-                    if let Some(seen) = read(&frames) {
-                        return Ok(Some(seen));
-                    }
-                }
-                Err(zmq::Error::EAGAIN) => return Ok(None),
-                Err(zmq::Error::EINTR) => {}
-                Err(error) => return Err(error),
+        while let Some(frames) = socket::receive_frames(monitor)? {
+            if let Some(seen) = read(&frames) {
+                return Ok(Some(seen));
             }
         }
+        Ok(None)
     }
 
     /// The next failed handshake, if there is one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::low_level::pipe;
 
@@ -29,7 +30,7 @@ impl Shutdown {
         Ok(Self { requested: Arc::default(), waker, alarm: Arc::new(alarm) })
     }
 
-    /// One that the signals ask for, also if whoever started the process had them ignored. Once a process.
+    /// One that the signals ask for, also if whoever started the process had them ignored. Once a process, in its first thread.
     pub fn on_signals() -> io::Result<Self> {
         Self::on_signals_and(&[SIGTERM, SIGHUP])
     }
@@ -46,6 +47,7 @@ impl Shutdown {
         ctrlc::set_handler(move || asked.request_or_exit()).map_err(io::Error::other)?;
         let asked = shutdown.clone();
         listen(signals, move || asked.request_or_exit())?;
+        keep_away()?;
         Ok(shutdown)
     }
 
@@ -71,6 +73,13 @@ impl Shutdown {
     pub fn fd(&self) -> RawFd {
         self.alarm.fd()
     }
+}
+
+/// Has these signals come to none but the threads that listen, which have been started before: not to this one, nor to those that it starts.
+/// Its calls into libzmq would otherwise be broken off. Programs that are started from here get them as ever: `std` sees to that.
+fn keep_away() -> io::Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    Ok(signals.thread_block()?)
 }
 
 /// Does something at each of these signals, in a thread of its own.

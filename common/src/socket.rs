@@ -232,6 +232,30 @@ pub fn receive(socket: &Socket) -> zmq::Result<Option<Frames>> {
     receive_attachments(socket, envelope).map(Some)
 }
 
+/// The next message's frames, whatever they are, if there is one.
+pub fn receive_frames(socket: &Socket) -> zmq::Result<Option<Vec<Vec<u8>>>> {
+    let mut frame = zmq::Message::new();
+    if !receive_frame(socket, &mut frame, DONTWAIT)? {
+        return Ok(None);
+    }
+    let mut frames = vec![frame.to_vec()];
+    while frame.get_more() {
+        receive_frame(socket, &mut frame, 0)?;
+        frames.push(frame.to_vec());
+    }
+    Ok(Some(frames))
+}
+
+/// Sends frames to the only peer, or to that which has asked.
+pub fn send_frames(socket: &Socket, frames: &[&[u8]]) -> zmq::Result<()> {
+    let last = frames.len().saturating_sub(1);
+    for (i, frame) in frames.iter().enumerate() {
+        let more = if i < last { SNDMORE } else { 0 };
+        retrying(|| socket.send(*frame, DONTWAIT | more))?;
+    }
+    Ok(())
+}
+
 /// Sends a message to a peer.
 pub fn send_to(socket: &mut Socket, to: &Identity, envelope: &[u8], attachments: &[Bytes]) -> zmq::Result<Sent> {
     match retrying(|| socket.send(&*to.0, DONTWAIT | SNDMORE)) {
@@ -411,7 +435,7 @@ fn receive_frame(socket: &Socket, frame: &mut zmq::Message, flags: i32) -> zmq::
     }
 }
 
-/// Again, if a signal came in between.
+/// Again, if a signal came in between. Any call that looks for what libzmq's threads have to tell may say so, also one that does not wait.
 fn retrying<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
     loop {
         match call() {
@@ -430,10 +454,10 @@ fn retrying<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
 pub fn sleep(sockets: &[&Socket], descriptors: &[RawFd], timeout: Option<Duration>) -> zmq::Result<()> {
     let mut all = descriptors.to_vec();
     for socket in sockets {
-        if socket.get_events()?.contains(zmq::POLLIN) {
+        if retrying(|| socket.get_events())?.contains(zmq::POLLIN) {
             return Ok(());
         }
-        all.push(socket.get_fd()?);
+        all.push(retrying(|| socket.get_fd())?);
     }
     // Sound: the descriptors are the caller's and the sockets', who outlive this.
     let borrow = |&fd: &RawFd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -141,7 +142,7 @@ fn a_list_that_can_not_be_read_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_hundred_hangups_under_load_lose_nobody() -> Result<()> {
+fn thousands_of_hangups_under_load_lose_nobody() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batches = [
@@ -152,7 +153,11 @@ fn a_hundred_hangups_under_load_lose_nobody() -> Result<()> {
     // Others come and go meanwhile, whose descriptors are used again and again.
     let credentials = system.credentials("client")?;
     for round in 0..100 {
-        system.broker().signal(Signal::SIGHUP)?;
+        // So many that some come in the middle of a call into libzmq.
+        for _ in 0..100 {
+            system.broker().signal(Signal::SIGHUP)?;
+            thread::sleep(Duration::from_micros(20));
+        }
         drop(Peer::client(system.frontend(), Some(&credentials))?);
         if round % 10 == 0 {
             let certificate = system.certificate("worker-2", Role::Worker);
