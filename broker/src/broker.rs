@@ -31,9 +31,12 @@ use crate::event::{Event, WorkerLabel};
 use crate::held::Held;
 use crate::limiter::Limiter;
 use crate::liveness::Liveness;
+use crate::meter::{Durations, History, Rate};
 use crate::pending::{Pending, Place};
+use crate::recent::Recent;
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
+use crate::tally::{Former, Tally};
 
 use admission::Waiting;
 
@@ -73,6 +76,15 @@ impl RequestKey {
 struct Moment(u64);
 
 impl Moment {
+    fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// The whole seconds since the broker's start.
+    fn second(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
     fn micros_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000
     }
@@ -195,6 +207,15 @@ pub struct Broker {
     pings: BTreeSet<(Instant, WorkerNumber)>,
 
     totals: Totals,
+    /// Of the requests answered.
+    history: History,
+    recent: Recent,
+    /// Of pools that are empty.
+    former: Former,
+    /// How many requests the lost workers of a name gave back.
+    returned_by: FxHashMap<Label, u64>,
+    client_addresses: FxHashMap<Identity, Label>,
+    worker_addresses: FxHashMap<Identity, Label>,
     refusals: Limiter,
     strays: Limiter,
     outputs: VecDeque<Output>,
@@ -241,6 +262,8 @@ struct Worker {
     liveness: Liveness,
     registered: Instant,
     answered: u64,
+    rate: Rate,
+    took: Option<Box<Durations>>,
     load: Load,
     /// Requests that go to it with the next message.
     batch: Vec<(Ticket, Bytes)>,
@@ -266,6 +289,8 @@ struct Pool {
     pending: Pending,
     /// Its workers, those without a seat included.
     workers: usize,
+    dispatched: Rate,
+    tally: Tally,
     touched: bool,
 }
 
@@ -363,6 +388,12 @@ impl Broker {
             deadlines: BTreeSet::new(),
             pings: BTreeSet::new(),
             totals: Totals::default(),
+            history: History::default(),
+            recent: Recent::default(),
+            former: Former::default(),
+            returned_by: FxHashMap::default(),
+            client_addresses: FxHashMap::default(),
+            worker_addresses: FxHashMap::default(),
             refusals: Limiter::new(now),
             strays: Limiter::new(now),
             outputs: VecDeque::new(),
@@ -376,7 +407,12 @@ impl Broker {
         if self.outputs.is_empty() {
             self.settle(now);
         }
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front()?;
+        if let Output::Log(event) = &output {
+            let at = self.moment(now);
+            self.recent.note(event, at.millis());
+        }
+        Some(output)
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
@@ -406,6 +442,26 @@ impl Broker {
         if !expired.is_empty() {
             self.log(Event::Expired(expired));
         }
+    }
+
+    /// Whether the address of a client's peer is known.
+    pub fn knows_client_address(&self, peer: &Identity) -> bool {
+        self.client_addresses.contains_key(peer)
+    }
+
+    /// Whether the address of a worker's peer is known.
+    pub fn knows_worker_address(&self, peer: &Identity) -> bool {
+        self.worker_addresses.contains_key(peer)
+    }
+
+    /// A client has connected from this address, before anything of it is handed in.
+    pub fn handle_client_address(&mut self, from: &Identity, address: &str) {
+        self.client_addresses.insert(from.clone(), address.into());
+    }
+
+    /// The same of a worker.
+    pub fn handle_worker_address(&mut self, from: &Identity, address: &str) {
+        self.worker_addresses.insert(from.clone(), address.into());
     }
 
     /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
@@ -469,6 +525,7 @@ impl Broker {
         let trace = request.trace(worker, now);
         expired.request(request.client, request.id);
         self.totals.expired += 1;
+        self.pools[request.pool.0].tally.expired += 1;
         self.give_up(key, failure, trace);
     }
 
@@ -481,6 +538,7 @@ impl Broker {
     /// Takes a request out of every table, without a reply.
     fn forget(&mut self, key: RequestKey) -> Request {
         self.let_go(key);
+        self.pools[self.requests[key.at()].pool.0].tally.cancelled += 1;
         self.close_request(key, None)
     }
 
@@ -556,6 +614,8 @@ impl Broker {
                     ring: Ring::default(),
                     pending: Pending::default(),
                     workers: 0,
+                    dispatched: Rate::default(),
+                    tally: self.former.take_back(&name),
                     touched: false,
                 };
                 let key = PoolKey(self.pools.insert(pool));

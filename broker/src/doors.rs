@@ -258,6 +258,12 @@ impl Guard {
     }
 }
 
+/// Where a message comes from, as people write it; nothing if it is not known.
+pub fn address_of(origin: &mut Origin) -> String {
+    let address = origin.descriptor().and_then(peer_of);
+    address.map_or_else(String::new, |address| SocketAddr::new(address.ip().to_canonical(), address.port()).to_string())
+}
+
 fn named(from: &str, door: Peers) -> String {
     let address = from.strip_prefix("tcp://").unwrap_or(from);
     let one = match door {

@@ -183,6 +183,39 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Whether it is about more than a request going its usual way.
+    pub fn is_worth_watching(&self) -> bool {
+        match self {
+            Self::Dispatched { again, .. } => *again,
+            Self::Accepted { .. } | Self::Replied { .. } | Self::Stale(..) | Self::Cancelled(_) => false,
+            _ => true,
+        }
+    }
+
+    /// The number of the worker that it is about, and how many requests, if it is about any.
+    pub fn about(&self) -> (Option<u64>, Option<u64>) {
+        match self {
+            Self::WorkerJoined { worker, .. } | Self::WorkerLeft(worker) => (Some(worker.number.0), None),
+            Self::WorkerLeaving { worker, in_flight, .. } => (Some(worker.number.0), Some(*in_flight as u64)),
+            Self::WorkerDropped { worker, returned, .. } => (Some(worker.number.0), Some(returned.len())),
+            Self::Dispatched { worker, requests, .. } | Self::Replied { worker, requests, .. } => {
+                (Some(worker.number.0), Some(requests.len()))
+            }
+            Self::Discarded { worker, requests, late } => {
+                (worker.as_ref().map(|worker| worker.number.0), Some(requests.len() + late))
+            }
+            Self::Accepted { requests, .. }
+            | Self::Expired(requests)
+            | Self::Cancelled(requests)
+            | Self::Poisoned { request: requests, .. } => (None, Some(requests.len())),
+            Self::ClientLeft { cancelled, unwanted, .. } => (None, Some(cancelled + unwanted)),
+            Self::Stale(_, count) | Self::Busy(_, count) | Self::Closing(count) => (None, Some(*count)),
+            Self::ClientJoined(..) | Self::Refused { .. } => (None, None),
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -25,12 +25,16 @@ pub struct Liveness {
     sequence: u64,
     out: u32,
     due: Instant,
+    /// When the last one was sent.
+    sent: Option<Instant>,
+    /// When the last pong came, and how long after its ping.
+    pong: Option<(Instant, Duration)>,
 }
 
 impl Liveness {
     /// Of a worker that has registered just now.
     pub fn new(interval: Duration, now: Instant) -> Self {
-        Self { sequence: 0, out: 0, due: now + interval }
+        Self { sequence: 0, out: 0, due: now + interval, sent: None, pong: None }
     }
 
     /// When the next ping is due.
@@ -53,6 +57,18 @@ impl Liveness {
         self.out = 0;
     }
 
+    /// A pong came. Only that to the last ping tells a round trip: others are late.
+    pub fn on_pong(&mut self, sequence: u64, now: Instant) {
+        if let Some(sent) = self.sent.filter(|_| sequence == self.sequence) {
+            self.pong = Some((now, now.saturating_duration_since(sent)));
+        }
+    }
+
+    /// When the last pong came, and how long after its ping.
+    pub fn pong(&self) -> Option<(Instant, Duration)> {
+        self.pong
+    }
+
     /// A ping is due: counts it, unless the worker is dead.
     pub fn on_due(&mut self, interval: Duration, max_out: u32, now: Instant) -> Due {
         if self.out >= max_out {
@@ -61,6 +77,7 @@ impl Liveness {
         self.out += 1;
         self.sequence += 1;
         self.due = now + interval;
+        self.sent = Some(now);
         Due::Ping(self.sequence)
     }
 }
@@ -85,6 +102,23 @@ mod tests {
         assert!(liveness.silent());
         assert_eq!(liveness.on_due(INTERVAL, 3, liveness.due()), Due::Dead(3));
         assert_eq!(liveness.due() - froze, 4 * INTERVAL);
+    }
+
+    #[test]
+    fn a_round_trip_is_that_of_the_last_ping() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(INTERVAL, start);
+        liveness.on_pong(0, start);
+        assert_eq!(liveness.pong(), None);
+        let sent = liveness.due();
+        liveness.on_due(INTERVAL, 3, sent);
+        let sent_again = liveness.due();
+        liveness.on_due(INTERVAL, 3, sent_again);
+        let late = sent_again + INTERVAL / 2;
+        liveness.on_pong(1, late);
+        assert_eq!(liveness.pong(), None);
+        liveness.on_pong(2, late);
+        assert_eq!(liveness.pong(), Some((late, INTERVAL / 2)));
     }
 
     #[test]

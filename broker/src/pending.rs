@@ -50,6 +50,12 @@ impl Pending {
         self.returned.first_key_value().map(|(_, &request)| request)
     }
 
+    /// Among these is the oldest: those that were given back, and the first of each client's others.
+    pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
+        let firsts = self.fresh.values().filter_map(|queue| queue.iter().next().copied());
+        self.returned.values().copied().chain(firsts)
+    }
+
     /// Adds a request.
     pub fn push(&mut self, place: Place, client: ClientNumber, request: RequestKey) {
         match place {

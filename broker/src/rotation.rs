@@ -58,6 +58,11 @@ impl<W: Copy + PartialEq> Ring<W> {
         &self.seats
     }
 
+    /// The place in [`Self::seats`] whose turn is next; 0 if there is none.
+    pub fn next(&self) -> usize {
+        if self.next < self.seats.len() { self.next } else { 0 }
+    }
+
     /// Takes a seat at the tail.
     pub fn join(&mut self, worker: W) {
         self.seats.push(worker);

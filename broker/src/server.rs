@@ -35,7 +35,8 @@ const MESSAGES_BESIDES_DISPATCH: usize = 100;
 /// Turns after which the clock is looked at although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
-/// Turns after which the doors are looked after although there is still something to do inside.
+/// Turns after which the doors are looked after, also while there is nothing to do inside but to look for more. After a sleep it is done at once:
+/// it may have been what ended it.
 const TURNS_WITHOUT_DOORS: u32 = 8;
 
 /// What the server is to do.
@@ -163,6 +164,7 @@ impl<'a> Server<'a> {
                 self.core.flush();
                 self.act(now)?;
                 self.sleep(shutdown, close_by)?;
+                self.turns_without_doors = TURNS_WITHOUT_DOORS;
                 active = Instant::now();
             } else if now > active {
                 // Whoever else has work on this core does it now; there will be the more to hear of afterwards.
@@ -184,7 +186,7 @@ impl<'a> Server<'a> {
         }
         let mut some = from_workers.some || from_clients.some;
         self.turns_without_doors += 1;
-        if !some || self.turns_without_doors >= TURNS_WITHOUT_DOORS {
+        if self.turns_without_doors >= TURNS_WITHOUT_DOORS {
             self.turns_without_doors = 0;
             some |= self.look_after_the_doors(now)?;
         }
@@ -233,11 +235,16 @@ impl<'a> Server<'a> {
     fn hear_workers(&mut self, now: Instant) -> anyhow::Result<Heard> {
         let mut share = Share::default();
         while !share.is_used_up() {
-            let doors = &mut self.doors;
-            let heard =
-                socket::receive_and_see(&self.backend, |peer, origin| doors.meet(Peers::Workers, peer, origin))?;
-            let Some((from, frames, rights)) = heard else { return Ok(share.heard(true)) };
+            let (core, doors) = (&self.core, &mut self.doors);
+            let heard = socket::receive_and_see(&self.backend, |peer, origin| {
+                let address = (!core.knows_worker_address(peer)).then(|| doors::address_of(origin));
+                (doors.meet(Peers::Workers, peer, origin), address)
+            })?;
+            let Some((from, frames, (rights, address))) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
+            if let Some(address) = address {
+                self.core.handle_worker_address(&from, &address);
+            }
             match FromWorker::decode(&frames) {
                 Ok(FromWorker::Disconnected) => {
                     self.to_workers.forget(&from);
@@ -257,11 +264,16 @@ impl<'a> Server<'a> {
     fn hear_clients(&mut self) -> anyhow::Result<Heard> {
         let mut share = Share::default();
         while !share.is_used_up() {
-            let doors = &mut self.doors;
-            let heard =
-                socket::receive_and_see(&self.frontend, |peer, origin| doors.meet(Peers::Clients, peer, origin))?;
-            let Some((from, frames, rights)) = heard else { return Ok(share.heard(true)) };
+            let (core, doors) = (&self.core, &mut self.doors);
+            let heard = socket::receive_and_see(&self.frontend, |peer, origin| {
+                let address = (!core.knows_client_address(peer)).then(|| doors::address_of(origin));
+                (doors.meet(Peers::Clients, peer, origin), address)
+            })?;
+            let Some((from, frames, (rights, address))) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
+            if let Some(address) = address {
+                self.core.handle_client_address(&from, &address);
+            }
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();
             match (FromClient::decode(&frames), rights) {

@@ -948,3 +948,70 @@ fn replies_for_one_client_in_one_turn_are_one_message() {
         .count();
     assert_eq!(messages, 1);
 }
+
+#[test]
+fn the_status_tells_whose_turn_it_is_how_long_things_took_and_what_happened_last() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.broker.handle_client_address(&peer("c"), "10.0.0.1:1");
+    world.client("c");
+    for worker in ["1", "2", "3"] {
+        world.broker.handle_worker_address(&peer(worker), &format!("10.0.0.2:{worker}"));
+        world.join(worker);
+    }
+    world.submit("c", 1..=8);
+    world.now += Duration::from_millis(30);
+    let status = world.broker.status(world.now);
+    let [pool] = &status.pools[..] else { panic!("{:?}", status.pools) };
+    // Six are in flight, and strict rotation waits for the first seat.
+    assert_eq!((&*pool.name, &pool.ring[..], pool.turn, pool.pending, pool.oldest_ms), ("p", &[1, 2, 3][..], 0, 2, 30));
+    assert_eq!(status.clients[0].address, "10.0.0.1:1");
+    let worker = &status.workers[1];
+    assert_eq!((&*worker.address, worker.seat, worker.in_flight), ("10.0.0.2:2", Some(1), 2));
+
+    // A worker is lost: what it held waits first, and the turn goes round two seats.
+    world.worker_says("2", FromWorker::Disconnected);
+    world.held.retain(|(holder, ..)| holder != "2");
+    while !world.held.is_empty() {
+        world.reply_of_whoever();
+    }
+    world.now += Duration::from_secs(1);
+    let status = world.broker.status(world.now);
+    assert_eq!((&status.pools[0].ring[..], status.pools[0].rate, status.pools[0].pending), (&[1, 3][..], 10, 0));
+    assert_eq!((status.history.rate.as_slice(), status.history.p50_us.len()), (&[8][..], 1));
+    assert!((30_000..31_000).contains(&status.latency_us.p50), "{:?}", status.latency_us);
+    assert_eq!(status.workers.iter().map(|worker| worker.rate).sum::<u64>(), 8);
+    assert!(status.workers.iter().all(|worker| worker.service_us.p99 > 0 && worker.redispatched_from == 0));
+    let told: Vec<_> = status.events.iter().map(|event| (&*event.kind, event.worker, event.count)).collect();
+    assert!(told.contains(&("dropped", Some(2), Some(2))), "{told:?}");
+    assert!(told.iter().any(|(kind, ..)| *kind == "redispatch") && told.iter().all(|(kind, ..)| *kind != "accept"));
+    assert!(status.events.is_sorted_by_key(|event| event.sequence));
+
+    // Under its old name it sits down at the tail, and what was handed on from it is told of the name.
+    world.join("2");
+    let status = world.broker.status(world.now);
+    assert_eq!(status.pools[0].ring, [1, 3, 4]);
+    assert_eq!((status.workers[2].redispatched_from, status.workers[2].seat), (2, Some(2)));
+    // The address went with the connection.
+    assert_eq!(status.workers[2].address, "");
+
+    // What a pool has seen is told also when it is empty and gone.
+    for worker in ["1", "2", "3"] {
+        world.worker_says(worker, FromWorker::Disconnected);
+    }
+    let status = world.broker.status(world.now);
+    let [pool] = &status.pool_totals[..] else { panic!("{:?}", status.pool_totals) };
+    assert!(status.pools.is_empty() && status.bounds_us.len() + 1 == pool.took.len());
+    assert_eq!((&*pool.name, pool.accepted, pool.succeeded, pool.dispatched, pool.redispatched), ("p", 8, 8, 10, 2));
+    let took = status.bounds_us.partition_point(|&bound| bound < 30_000);
+    assert_eq!((pool.took[took], pool.took.iter().sum::<u64>(), pool.took_us / 8 / 1000), (8, 8, 30));
+    world.join("1");
+
+    // A pong tells the round trip of its ping.
+    world.now = world.broker.poll_timeout().unwrap();
+    world.broker.handle_timeout(world.now);
+    world.settle();
+    world.now += Duration::from_millis(7);
+    world.worker_says("1", pong(1));
+    let worker = &world.broker.status(world.now).workers[0];
+    assert_eq!((worker.round_trip_us, worker.pong_age_ms), (7000, 0));
+}

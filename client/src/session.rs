@@ -258,7 +258,7 @@ impl Session {
                     }
                 }
             }
-            ToClient::Status(status) => self.status = Some(status),
+            ToClient::Status(status) => self.status = Some(*status),
             ToClient::Draining { worker } => self.draining = Some(worker),
             ToClient::Refused { reason } => self.refused = Some(reason),
         }

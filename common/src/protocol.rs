@@ -185,7 +185,7 @@ pub enum ToClient<B = Bytes> {
     /// When requests ended.
     Replies(#[serde(deserialize_with = "wire::batch")] Vec<Reply<B>>),
     /// When the client asked to inspect.
-    Status(Status),
+    Status(Box<Status>),
     /// When a drain was begun.
     Draining {
         /// The worker's name.
@@ -311,6 +311,114 @@ pub struct Status {
     /// The connected clients.
     #[serde(deserialize_with = "wire::batch")]
     pub clients: Vec<ClientStatus>,
+    /// The pools that have workers or pending requests, by name.
+    #[serde(deserialize_with = "wire::batch")]
+    pub pools: Vec<PoolStatus>,
+    /// Microseconds from acceptance to reply, of the requests answered in the last whole second.
+    pub latency_us: Percentiles,
+    /// The last whole seconds.
+    pub history: History,
+    /// What happened last, the newest last: a hundred events at most.
+    #[serde(deserialize_with = "wire::batch")]
+    pub events: Vec<EventStatus>,
+    /// What has become of each pool's requests, by name: also of pools that are empty now, the last hundred of them. Those of earlier
+    /// ones are summed up as `other pools`.
+    #[serde(deserialize_with = "wire::batch")]
+    pub pool_totals: Vec<PoolTotals>,
+    /// The upper bounds of [`PoolTotals::took`], in microseconds, inclusive.
+    #[serde(deserialize_with = "wire::batch")]
+    pub bounds_us: Vec<u64>,
+}
+
+/// A pool's counts since the broker's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolTotals {
+    /// Its name.
+    pub name: String,
+    /// Requests accepted.
+    pub accepted: u64,
+    /// Requests answered with a result.
+    pub succeeded: u64,
+    /// Requests answered with a worker's error.
+    pub failed: u64,
+    /// Requests that ended in `expired`.
+    pub expired: u64,
+    /// Requests that ended in `poison`.
+    pub poisoned: u64,
+    /// Requests cancelled, by their client or by its leaving.
+    pub cancelled: u64,
+    /// Requests handed to a worker, each attempt counted.
+    pub dispatched: u64,
+    /// Requests handed on after a worker was lost.
+    pub redispatched: u64,
+    /// Of those that a worker answered, how many took how long from acceptance to reply: not above the bound of the same place in
+    /// [`Status::bounds_us`], and above the one before. The last place, beyond the bounds, is for all that took longer.
+    #[serde(deserialize_with = "wire::batch")]
+    pub took: Vec<u64>,
+    /// How long all of them took together, in microseconds.
+    pub took_us: u64,
+}
+
+/// A pool, as the broker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// The numbers of the workers with a seat, in the order of the rotation.
+    #[serde(deserialize_with = "wire::batch")]
+    pub ring: Vec<u64>,
+    /// Whose turn is next: an index of `ring`; 0 if that is empty.
+    pub turn: u64,
+    /// Requests waiting for a worker.
+    pub pending: u64,
+    /// Milliseconds for which the oldest of them has been waiting.
+    pub oldest_ms: u64,
+    /// Requests dispatched in the last whole second.
+    pub rate: u64,
+}
+
+/// A half, nine tenths, and ninety-nine hundredths are not above these. 0 if there was nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// The median.
+    pub p50: u64,
+    /// The 90th percentile.
+    pub p90: u64,
+    /// The 99th percentile.
+    pub p99: u64,
+}
+
+/// The last whole seconds, the oldest first: 300 at most, all lists equally long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Milliseconds that each stands for.
+    pub step_ms: u64,
+    /// Requests answered in each.
+    #[serde(deserialize_with = "wire::batch")]
+    pub rate: Vec<u64>,
+    /// The median of their latencies, in microseconds.
+    #[serde(deserialize_with = "wire::batch")]
+    pub p50_us: Vec<u64>,
+    /// The 99th percentile.
+    #[serde(deserialize_with = "wire::batch")]
+    pub p99_us: Vec<u64>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventStatus {
+    /// Counts up by one.
+    pub sequence: u64,
+    /// Milliseconds from the broker's start.
+    pub at_ms: u64,
+    /// The verb of its line in the log: `joined`, `dropped`, `redispatch` ..
+    pub kind: String,
+    /// The line, without its time; shortened.
+    pub text: String,
+    /// The number of the worker that it is about, if it is about one.
+    pub worker: Option<u64>,
+    /// The requests that it is about, if it is about some.
+    pub count: Option<u64>,
 }
 
 /// Counts since the broker's start.
@@ -372,6 +480,20 @@ pub struct WorkerStatus {
     pub operations: Vec<String>,
     /// Milliseconds since it registered.
     pub registered_ms: u64,
+    /// Where it connects from; empty if that is not known.
+    pub address: String,
+    /// Its place in the ring, counted from 0; none if it has given up its seat.
+    pub seat: Option<u64>,
+    /// Requests handed to it that were handed on to others, since it was lost before: 0 as long as it is here. Summed by name.
+    pub redispatched_from: u64,
+    /// Milliseconds since its last pong; since its registration if there was none.
+    pub pong_age_ms: u64,
+    /// Microseconds from the last ping that it answered to its pong; 0 if there was none.
+    pub round_trip_us: u64,
+    /// Requests that it answered in the last whole second.
+    pub rate: u64,
+    /// Microseconds from dispatch to reply, over the last 10 to 20 seconds; waiting within the worker's window included.
+    pub service_us: Percentiles,
 }
 
 /// A client, as the broker sees it.
@@ -385,6 +507,8 @@ pub struct ClientStatus {
     pub unanswered: u64,
     /// Replies sent to it.
     pub answered: u64,
+    /// Where it connects from; empty if that is not known.
+    pub address: String,
 }
 
 #[cfg(test)]

@@ -359,7 +359,10 @@ mod tests {
     fn every_message_survives_the_way() {
         round_trip(FromClient::Hello { version: 1, name: "c".into() });
         round_trip(FromClient::Cancel(vec![RequestId(u64::MAX)]));
-        round_trip(ToClient::Status(Status { workers: vec![Default::default()], ..Default::default() }));
+        round_trip(ToClient::Status(
+            Status { workers: vec![Default::default()], pool_totals: vec![Default::default()], ..Default::default() }
+                .into(),
+        ));
         round_trip(ToClient::Replies(vec![
             Reply { id: RequestId(1), outcome: Outcome::Ok(Bytes::from_static(b"r")), trace: Trace::default() },
             Reply {

@@ -17,6 +17,9 @@ use crate::runs::Runs;
 impl Broker {
     /// A message came from a client that has these rights. They count from its Hello on, for as long as its connection lives.
     pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
+        if message == FromClient::Disconnected {
+            self.client_addresses.remove(from);
+        }
         let known = self.client_of.get(from).copied();
         match (message, known) {
             (FromClient::Hello { version, name }, _) => self.hello(from, rights, version, &name, now),
@@ -41,7 +44,7 @@ impl Broker {
                 self.refuse_client(from, "this key may not inspect or drain: it has not the role 'admin'", now);
             }
             (FromClient::Inspect, Some(_)) => {
-                let status = self.status(now);
+                let status = Box::new(self.status(now));
                 self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(status)));
             }
             (FromClient::Drain { worker }, Some(_)) => self.drain(from, &worker, now),
@@ -220,6 +223,7 @@ impl Broker {
         }
         if !accepted.is_empty() {
             self.totals.accepted += accepted.len();
+            self.pools[pool.0].tally.accepted += accepted.len();
             let pool = Arc::clone(&self.pools[pool.0].name);
             self.log(Event::Accepted { requests: accepted, pool });
         }

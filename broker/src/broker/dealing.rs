@@ -44,6 +44,7 @@ impl Broker {
             if pool.workers == 0 && pool.pending.is_empty() {
                 let pool = self.pools.remove(key.0);
                 self.pool_of.remove(&pool.name);
+                self.former.keep(pool.name, pool.tally);
             }
         }
         self.touched_pools = pools;
@@ -147,8 +148,12 @@ impl Broker {
             place = if place + 1 == laps_of { 0 } else { place + 1 };
         }
         self.totals.dispatched += dealt as u64;
+        let pool = &mut self.pools[pool_key.0];
+        pool.dispatched.add(dealt as u64, moment.second());
+        pool.tally.dispatched += dealt as u64;
         if again {
             self.totals.redispatched += dealt as u64;
+            pool.tally.redispatched += dealt as u64;
         }
         let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
         self.log_hands(hands, begun_lap, again);

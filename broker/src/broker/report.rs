@@ -2,14 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use giostra_common::protocol::{ClientStatus, Status, WorkerStatus};
+use giostra_common::name::Label;
+use giostra_common::protocol::{ClientStatus, History, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
 
-use super::{Broker, Flight, State, Worker, WorkerNumber};
+use super::{Broker, Flight, Pool, State, Worker, WorkerNumber};
 use crate::pending::Place;
+use crate::tally::BOUNDS_US;
 
 impl Broker {
     /// What the broker is doing. Counted from the tables themselves.
-    pub fn status(&self, now: Instant) -> Status {
+    pub fn status(&mut self, now: Instant) -> Status {
+        let second = self.moment(now).second();
+        for took in self.workers.values_mut().filter_map(|worker| worker.took.as_deref_mut()) {
+            took.reckon(second);
+        }
+        let seconds = self.history.before(second);
+        let latency_us = seconds.back().map(|second| second.took).unwrap_or_default();
+        let history = History {
+            step_ms: 1000,
+            rate: seconds.iter().map(|second| second.answered).collect(),
+            p50_us: seconds.iter().map(|second| second.took.p50).collect(),
+            p99_us: seconds.iter().map(|second| second.took.p99).collect(),
+        };
         let mut workers: Vec<_> = self.workers.iter().map(|(&number, worker)| (number, worker)).collect();
         workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
         let mut clients: Vec<_> = self.clients.iter().collect();
@@ -29,12 +43,49 @@ impl Broker {
                     number: number.0,
                     unanswered: client.held.len() as u64,
                     answered: client.answered,
+                    address: written(self.client_addresses.get(&client.identity)),
                 })
                 .collect(),
+            pools: self.pools_status(now),
+            latency_us,
+            history,
+            events: self.recent.events().cloned().collect(),
+            pool_totals: self.pool_totals(),
+            bounds_us: BOUNDS_US.to_vec(),
         }
     }
 
+    fn pool_totals(&self) -> Vec<PoolTotals> {
+        let present = self.pools.iter().map(|(_, pool)| pool.tally.told(&pool.name));
+        let mut all: Vec<_> = present.chain(self.former.told()).collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn pools_status(&self, now: Instant) -> Vec<PoolStatus> {
+        let now = self.moment(now);
+        let oldest = |pool: &Pool| {
+            let keys = pool.pending.candidates_for_oldest();
+            keys.map(|key| self.requests[key.at()].accepted).min_by_key(|accepted| accepted.0)
+        };
+        let mut pools: Vec<_> = self
+            .pools
+            .iter()
+            .map(|(_, pool)| PoolStatus {
+                name: pool.name.to_string(),
+                ring: pool.ring.seats().iter().map(|number| number.0).collect(),
+                turn: pool.ring.next() as u64,
+                pending: pool.pending.len() as u64,
+                oldest_ms: oldest(pool).map_or(0, |accepted| now.micros_since(accepted) / 1000),
+                rate: pool.dispatched.before(now.second()),
+            })
+            .collect();
+        pools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        pools
+    }
+
     fn worker_status(&self, number: WorkerNumber, worker: &Worker, now: Instant) -> WorkerStatus {
+        let second = self.moment(now).second();
         let state = match worker {
             _ if worker.liveness.silent() => "silent",
             _ if worker.leaving => "leaving",
@@ -57,6 +108,20 @@ impl Broker {
             threads: worker.threads,
             operations: worker.operations.clone(),
             registered_ms: millis(now - worker.registered),
+            address: written(self.worker_addresses.get(&worker.identity)),
+            seat: self.pools[worker.pool.0]
+                .ring
+                .seats()
+                .iter()
+                .position(|&seat| seat == number)
+                .map(|seat| seat as u64),
+            redispatched_from: self.returned_by.get(&worker.name).copied().unwrap_or(0),
+            pong_age_ms: millis(
+                now.saturating_duration_since(worker.liveness.pong().map_or(worker.registered, |pong| pong.0)),
+            ),
+            round_trip_us: worker.liveness.pong().map_or(0, |(_, took)| took.as_micros() as u64),
+            rate: worker.rate.before(second),
+            service_us: worker.took.as_ref().map(|took| took.percentiles()).unwrap_or_default(),
         }
     }
 
@@ -83,6 +148,24 @@ impl Broker {
         assert_eq!(self.worker_of.len(), self.workers.len());
         assert_eq!(self.pings.len(), self.workers.len());
         assert_eq!(self.requests.len(), self.pending + in_flight, "a request is neither pending nor in flight");
+
+        let pools = self.pool_totals();
+        let sum = |count: fn(&PoolTotals) -> u64| pools.iter().map(count).sum::<u64>();
+        let Totals { accepted, answered, expired, poisoned, cancelled, dispatched, redispatched, .. } = self.totals;
+        assert_eq!(sum(|pool| pool.succeeded + pool.failed), answered);
+        assert_eq!(sum(|pool| pool.took.iter().sum()), answered);
+        assert_eq!(
+            [accepted, expired, poisoned, cancelled, dispatched, redispatched],
+            [
+                sum(|pool| pool.accepted),
+                sum(|pool| pool.expired),
+                sum(|pool| pool.poisoned),
+                sum(|pool| pool.cancelled),
+                sum(|pool| pool.dispatched),
+                sum(|pool| pool.redispatched)
+            ]
+        );
+        assert_eq!(accepted, answered + expired + poisoned + cancelled + self.requests.len() as u64);
 
         let mut held = 0;
         for (number, client) in &self.clients {
@@ -126,6 +209,10 @@ impl Broker {
             assert!(!matches!(request.state, State::Pending(Place::Fresh(_))), "a returned request lost its place");
         }
     }
+}
+
+fn written(address: Option<&Label>) -> String {
+    address.map(ToString::to_string).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,15 +8,19 @@ use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{Failure, FromWorker, Outcome, Ticket, ToClient, ToWorker, VERSION, code};
 use giostra_common::socket::Identity;
 
-use super::{Broker, Flight, Load, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber};
+use super::{Broker, Flight, Load, Moment, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber};
 use crate::event::{Dropped, Event, join};
 use crate::liveness::{Due, Liveness};
+use crate::meter::{Durations, Rate};
 use crate::pending::Place;
 use crate::runs::Runs;
 
 impl Broker {
     /// A message came from a worker.
     pub fn handle_worker(&mut self, from: &Identity, message: FromWorker, now: Instant) {
+        if message == FromWorker::Disconnected {
+            self.worker_addresses.remove(from);
+        }
         let known = self.worker_of.get(from).copied();
         if let Some(number) = known {
             self.worker(number).liveness.heard();
@@ -44,8 +48,10 @@ impl Broker {
                 }
                 self.ask_to_register(from);
             }
-            (FromWorker::Pong { computing, waiting, oldest_ms, .. }, Some(number)) => {
-                self.worker(number).load = Load { computing, waiting, oldest_ms };
+            (FromWorker::Pong { sequence, computing, waiting, oldest_ms }, Some(number)) => {
+                let worker = self.worker(number);
+                worker.load = Load { computing, waiting, oldest_ms };
+                worker.liveness.on_pong(sequence, now);
             }
             (FromWorker::Leave, Some(number)) => self.leave(number, false),
             // Whoever is not registered owes nothing.
@@ -172,6 +178,8 @@ impl Broker {
             liveness,
             registered: now,
             answered: 0,
+            rate: Rate::default(),
+            took: None,
             load: Load::default(),
             batch: Vec::new(),
         };
@@ -198,6 +206,9 @@ impl Broker {
         let (label, pool) = (worker.label(number), worker.pool);
         // Taken out for as long as its requests are closed.
         let mut in_flight = std::mem::take(&mut worker.in_flight);
+        let mut durations = worker.took.take().unwrap_or_default();
+        // Of what was dispatched together and answered together, all took as long.
+        let mut alike = ((0, 0), 0);
         for (ticket, outcome) in replies {
             let key = match in_flight.take(ticket.0.wrapping_sub(self.settings.first_ticket)) {
                 Some(Flight::Wanted(key)) => key,
@@ -222,13 +233,25 @@ impl Broker {
                 }
             };
             let trace = self.requests[key.at()].trace(label.name.clone(), now);
+            let took = (trace.took_us, trace.waited_us + trace.took_us);
+            if took != alike.0 {
+                self.took(pool, &mut durations, alike, now);
+                alike = (took, 0);
+            }
+            alike.1 += 1;
             self.close_request(key, Some((outcome, trace)));
         }
+        self.took(pool, &mut durations, alike, now);
         let answered = results.len() + errors.len();
+        let tally = &mut self.pools[pool.0].tally;
+        tally.succeeded += results.len();
+        tally.failed += errors.len();
         self.totals.answered += answered;
         self.totals.discarded += unwanted.len() + late;
         let worker = self.worker(number);
         worker.in_flight = in_flight;
+        worker.took = Some(durations);
+        worker.rate.add(answered, now.second());
         worker.answered += answered;
         worker.alone &= !worker.in_flight.is_empty();
         let finished = worker.leaving && worker.in_flight.is_empty();
@@ -243,6 +266,21 @@ impl Broker {
         self.touch_pool(pool);
         if finished {
             self.goodbye(number);
+        }
+    }
+
+    /// So many requests took so long, from their dispatch and from their acceptance.
+    fn took(
+        &mut self,
+        pool: PoolKey,
+        worker: &mut Durations,
+        ((dispatch, acceptance), count): ((u64, u64), u32),
+        now: Moment,
+    ) {
+        if count > 0 {
+            worker.add(dispatch, count, now.second());
+            self.history.add(acceptance, count, now.second());
+            self.pools[pool.0].tally.took(acceptance, count);
         }
     }
 
@@ -291,6 +329,10 @@ impl Broker {
             self.pools[request.pool.0].pending.push(place, client, key);
             self.is_pending(client);
         }
+        if !returned.is_empty() && (self.returned_by.len() < MOST_NAMES || self.returned_by.contains_key(&worker.name))
+        {
+            *self.returned_by.entry(worker.name.clone()).or_default() += returned.len();
+        }
         self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned });
         for key in poisoned {
             self.poison(key, now);
@@ -299,7 +341,7 @@ impl Broker {
 
     fn poison(&mut self, key: RequestKey, now: Instant) {
         let request = &self.requests[key.at()];
-        let workers = request.lost().to_vec();
+        let (workers, pool) = (request.lost().to_vec(), request.pool);
         let message = format!(
             "given up: {} workers were lost while they held it ({}); it may be what ends them",
             workers.len(),
@@ -308,6 +350,7 @@ impl Broker {
         let trace = request.trace(Label::default(), self.moment(now));
         let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
         self.totals.poisoned += 1;
+        self.pools[pool.0].tally.poisoned += 1;
         self.log(event);
         self.give_up(key, Failure::new(code::POISON, message), trace);
     }
@@ -323,6 +366,9 @@ impl Broker {
         worker
     }
 }
+
+/// The most names of lost workers that are remembered: names are the workers' choice.
+const MOST_NAMES: usize = 10_000;
 
 /// The most operations that a worker may name. They are for people, and each status lists them.
 const MAX_OPERATIONS: usize = 256;

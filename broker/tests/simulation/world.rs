@@ -203,11 +203,12 @@ impl<'a> World<'a> {
             && self.clients.iter().all(Client::is_content)
     }
 
-    fn unrest(&self) -> String {
-        let Some(life) = &self.life else { return "there is no broker".into() };
+    fn unrest(&mut self) -> String {
+        let now = self.instant();
+        let Some(life) = &mut self.life else { return "there is no broker".into() };
         let clients: Vec<_> = self.clients.iter().map(|it| (it.socket.conn, it.living, it.unanswered())).collect();
         let workers: Vec<_> = self.workers.iter().map(|it| (it.socket.conn, it.registered, it.state)).collect();
-        let (registered, status) = (life.witness.registered(), life.core.status(self.instant()));
+        let (registered, status) = (life.witness.registered(), life.core.status(now));
         format!("clients {clients:?}, workers {workers:?}, registered {registered:?}, {status:?}")
     }
 

@@ -206,9 +206,9 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
     check::<FromWorker>("Register", &register.encode());
     check::<ToWorker>("Dispatch", &ToWorker::Dispatch(vec![(Ticket(0), body()); MAX_BATCH]).encode());
     let many = WorkerStatus { operations: vec![text(); MAX_BATCH], ..WorkerStatus::default() };
-    check::<ToClient>("Status", &ToClient::Status(Status { workers: vec![many], ..Status::default() }).encode());
+    check::<ToClient>("Status", &ToClient::Status(Status { workers: vec![many], ..Status::default() }.into()).encode());
     let clients = vec![ClientStatus::default(); MAX_BATCH];
-    check::<ToClient>("Status", &ToClient::Status(Status { clients, ..Status::default() }).encode());
+    check::<ToClient>("Status", &ToClient::Status(Status { clients, ..Status::default() }.into()).encode());
     let frames = |envelope| Frames { envelope, attachments: Vec::new() };
     let call = Call { operation: text(), arguments: vec![Value::Int(0); 1 << 20] };
     check::<Call>("Call", &frames(call.to_body()));

@@ -6,8 +6,8 @@ use giostra_common::Bytes;
 use giostra_common::compute::{Call, Value};
 use giostra_common::name::Label;
 use giostra_common::protocol::{
-    ClientStatus, Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker,
-    Totals, Trace, WorkerStatus,
+    ClientStatus, EventStatus, Failure, FromClient, FromWorker, History, Outcome, PoolStatus, PoolTotals, Reply,
+    RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace, WorkerStatus,
 };
 use giostra_common::wire::ATTACH_FROM;
 use rand::RngExt as _;
@@ -58,7 +58,7 @@ impl Valid for ToClient {
                 outcome: outcome(random),
                 trace: trace(random),
             })),
-            4 | 5 => Self::Status(status(random)),
+            4 | 5 => Self::Status(Box::new(status(random))),
             6 => Self::Draining { worker: text(random) },
             7 => Self::Refused { reason: text(random) },
             8 => Self::Closing,
@@ -163,6 +163,19 @@ fn status(random: &mut Random) -> Status {
             ..WorkerStatus::default()
         }),
         clients: list(random, |random| ClientStatus { name: text(random), ..ClientStatus::default() }),
+        pools: list(random, |random| PoolStatus { ring: list(random, number), ..PoolStatus::default() }),
+        history: History { step_ms: number(random), rate: list(random, number), ..History::default() },
+        events: list(random, |random| EventStatus {
+            text: text(random),
+            worker: Some(number(random)),
+            ..EventStatus::default()
+        }),
+        pool_totals: list(random, |random| PoolTotals {
+            name: text(random),
+            took: list(random, number),
+            ..PoolTotals::default()
+        }),
+        bounds_us: list(random, number),
         ..Status::default()
     }
 }

@@ -1,0 +1,72 @@
+//! The last events, for whoever watches: those of the log that are about more than a request going its usual way.
+
+use std::collections::VecDeque;
+
+use giostra_common::protocol::EventStatus;
+
+use crate::event::Event;
+
+/// Events that are kept.
+const MOST: usize = 100;
+
+/// The most characters of an event's text.
+const TEXT: usize = 200;
+
+/// The last events.
+#[derive(Debug, Default)]
+pub struct Recent {
+    events: VecDeque<EventStatus>,
+    last: u64,
+}
+
+impl Recent {
+    /// Something happened, so many milliseconds after the broker's start.
+    pub fn note(&mut self, event: &Event, at_ms: u64) {
+        if !event.is_worth_watching() {
+            return;
+        }
+        if self.events.len() == MOST {
+            self.events.pop_front();
+        }
+        self.last += 1;
+        let (text, (worker, count)) = (event.to_string(), event.about());
+        let kind = text.split(' ').next().unwrap_or_default().to_string();
+        let text = match text.char_indices().nth(TEXT) {
+            Some((end, _)) => format!("{} ..", &text[..end]),
+            None => text,
+        };
+        self.events.push_back(EventStatus { sequence: self.last, at_ms, kind, text, worker, count });
+    }
+
+    /// The newest last.
+    pub fn events(&self) -> impl Iterator<Item = &EventStatus> {
+        self.events.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_common::name::Label;
+
+    use super::*;
+    use crate::broker::{ClientNumber, WorkerNumber};
+    use crate::event::WorkerLabel;
+    use crate::runs::Runs;
+
+    #[test]
+    fn the_last_hundred_are_kept_and_what_is_usual_is_none() {
+        let mut recent = Recent::default();
+        let worker = WorkerLabel { name: Label::from("worker-1"), number: WorkerNumber(7) };
+        recent.note(&Event::Accepted { requests: Runs::default(), pool: "p".into() }, 1);
+        recent.note(&Event::WorkerLeaving { worker, drained: true, in_flight: 3 }, 2);
+        let [event] = &recent.events().collect::<Vec<_>>()[..] else { panic!("one of them") };
+        assert_eq!((&*event.kind, event.worker, event.count, event.at_ms), ("leaving", Some(7), Some(3), 2));
+        assert_eq!(event.text, "leaving worker-1 w7 in-flight=3 by=drain");
+        for number in 0..150 {
+            recent.note(&Event::ClientJoined(ClientNumber(number), "x".repeat(300).into()), 3);
+        }
+        assert_eq!(recent.events().count(), MOST);
+        let last = recent.events().last().unwrap();
+        assert!(last.sequence == 151 && last.text.len() == TEXT + 3, "{last:?}");
+    }
+}
