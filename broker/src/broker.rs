@@ -20,7 +20,8 @@ use giostra_common::Bytes;
 use giostra_common::name::Label;
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
-    Failure, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals, Trace, code,
+    Failure, LostStatus, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals,
+    Trace, code,
 };
 use giostra_common::socket::Identity;
 use giostra_common::wire::ATTACH_FROM;
@@ -212,6 +213,8 @@ pub struct Broker {
     recent: Recent,
     /// Of pools that are empty.
     former: Former,
+    /// The latest last.
+    lost: VecDeque<LostStatus>,
     /// How many requests the lost workers of a name gave back.
     returned_by: FxHashMap<Label, u64>,
     client_addresses: FxHashMap<Identity, Label>,
@@ -391,6 +394,7 @@ impl Broker {
             history: History::default(),
             recent: Recent::default(),
             former: Former::default(),
+            lost: VecDeque::new(),
             returned_by: FxHashMap::default(),
             client_addresses: FxHashMap::default(),
             worker_addresses: FxHashMap::default(),

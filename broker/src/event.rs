@@ -181,15 +181,28 @@ impl Event {
             _ => Level::Info,
         }
     }
-}
 
-impl Event {
     /// Whether it is about more than a request going its usual way.
     pub fn is_worth_watching(&self) -> bool {
         match self {
             Self::Dispatched { again, .. } => *again,
             Self::Accepted { .. } | Self::Replied { .. } | Self::Stale(..) | Self::Cancelled(_) => false,
             _ => true,
+        }
+    }
+
+    /// The line without the requests' names, for people.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::WorkerDropped { worker, reason, returned } => {
+                format!("dropped {worker} returned={} reason={reason}", returned.len())
+            }
+            Self::Dispatched { worker, requests, .. } => format!("redispatch {worker} requests={}", requests.len()),
+            Self::Expired(requests) => format!("expire requests={}", requests.len()),
+            Self::Discarded { worker: Some(worker), requests, late } => {
+                format!("discard {worker} late={late} requests={}", requests.len())
+            }
+            other => other.to_string(),
         }
     }
 

@@ -29,7 +29,7 @@ impl Recent {
             self.events.pop_front();
         }
         self.last += 1;
-        let (text, (worker, count)) = (event.to_string(), event.about());
+        let (text, (worker, count)) = (event.summary(), event.about());
         let kind = text.split(' ').next().unwrap_or_default().to_string();
         let text = match text.char_indices().nth(TEXT) {
             Some((end, _)) => format!("{} ..", &text[..end]),

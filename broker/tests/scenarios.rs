@@ -985,11 +985,18 @@ fn the_status_tells_whose_turn_it_is_how_long_things_took_and_what_happened_last
     assert!(told.contains(&("dropped", Some(2), Some(2))), "{told:?}");
     assert!(told.iter().any(|(kind, ..)| *kind == "redispatch") && told.iter().all(|(kind, ..)| *kind != "accept"));
     assert!(status.events.is_sorted_by_key(|event| event.sequence));
+    let [lost] = &status.lost[..] else { panic!("{:?}", status.lost) };
+    assert_eq!(
+        (&*lost.name, lost.number, &*lost.address, lost.at_ms, lost.returned),
+        ("worker-2", 2, "10.0.0.2:2", 30, 2)
+    );
+    assert!(lost.reason.contains("connection"), "{lost:?}");
 
     // Under its old name it sits down at the tail, and what was handed on from it is told of the name.
     world.join("2");
     let status = world.broker.status(world.now);
     assert_eq!(status.pools[0].ring, [1, 3, 4]);
+    assert!(status.lost.is_empty());
     assert_eq!((status.workers[2].redispatched_from, status.workers[2].seat), (2, Some(2)));
     // The address went with the connection.
     assert_eq!(status.workers[2].address, "");

@@ -328,6 +328,28 @@ pub struct Status {
     /// The upper bounds of [`PoolTotals::took`], in microseconds, inclusive.
     #[serde(deserialize_with = "wire::batch")]
     pub bounds_us: Vec<u64>,
+    /// Workers that were dropped and have not come back under their name, the latest last: a hundred at most.
+    #[serde(deserialize_with = "wire::batch")]
+    pub lost: Vec<LostStatus>,
+}
+
+/// A worker that was dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostStatus {
+    /// Its label.
+    pub name: String,
+    /// The number of its registration.
+    pub number: u64,
+    /// Its pool.
+    pub pool: String,
+    /// Where it connected from; empty if that is not known.
+    pub address: String,
+    /// Milliseconds from the broker's start to its drop.
+    pub at_ms: u64,
+    /// Why it was dropped.
+    pub reason: String,
+    /// Requests that were handed on to others.
+    pub returned: u64,
 }
 
 /// A pool's counts since the broker's start.

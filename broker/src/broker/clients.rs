@@ -17,15 +17,15 @@ use crate::runs::Runs;
 impl Broker {
     /// A message came from a client that has these rights. They count from its Hello on, for as long as its connection lives.
     pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
-        if message == FromClient::Disconnected {
-            self.client_addresses.remove(from);
-        }
         let known = self.client_of.get(from).copied();
         match (message, known) {
             (FromClient::Hello { version, name }, _) => self.hello(from, rights, version, &name, now),
-            (FromClient::Disconnected, Some(client)) => self.client_leaves(client, "connection broke"),
-            (FromClient::Disconnected, None) => {
+            (FromClient::Disconnected, known) => {
+                if let Some(client) = known {
+                    self.client_leaves(client, "connection broke");
+                }
                 self.asked_to_hello.remove(from);
+                self.client_addresses.remove(from);
             }
             (_, None) => self.ask_to_hello(from),
             (FromClient::Submit { .. }, Some(client)) if !self.clients[&client].rights.submit => {

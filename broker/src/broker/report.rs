@@ -52,6 +52,7 @@ impl Broker {
             events: self.recent.events().cloned().collect(),
             pool_totals: self.pool_totals(),
             bounds_us: BOUNDS_US.to_vec(),
+            lost: self.lost.iter().cloned().collect(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use giostra_common::name::{self, Label};
 use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Failure, FromWorker, Outcome, Ticket, ToClient, ToWorker, VERSION, code};
+use giostra_common::protocol::{Failure, FromWorker, LostStatus, Outcome, Ticket, ToClient, ToWorker, VERSION, code};
 use giostra_common::socket::Identity;
 
 use super::{Broker, Flight, Load, Moment, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber};
@@ -18,9 +18,6 @@ use crate::runs::Runs;
 impl Broker {
     /// A message came from a worker.
     pub fn handle_worker(&mut self, from: &Identity, message: FromWorker, now: Instant) {
-        if message == FromWorker::Disconnected {
-            self.worker_addresses.remove(from);
-        }
         let known = self.worker_of.get(from).copied();
         if let Some(number) = known {
             self.worker(number).liveness.heard();
@@ -35,9 +32,12 @@ impl Broker {
                     Err(reason) => self.refuse_worker(from, &reason, now),
                 }
             }
-            (FromWorker::Disconnected, Some(number)) => self.drop_worker(number, Dropped::ConnectionBroke, now),
-            (FromWorker::Disconnected, None) => {
+            (FromWorker::Disconnected, known) => {
+                if let Some(number) = known {
+                    self.drop_worker(number, Dropped::ConnectionBroke, now);
+                }
                 self.asked_to_register.remove(from);
+                self.worker_addresses.remove(from);
             }
             (FromWorker::Replies(replies), Some(number)) => self.replies(number, replies, now),
             (FromWorker::Replies(replies), None) => {
@@ -163,6 +163,7 @@ impl Broker {
             0 => self.settings.window,
             wanted => self.settings.window.min(wanted as usize),
         };
+        self.lost.retain(|lost| (&*lost.name, &*lost.pool) != (name, &*pool));
         let liveness = Liveness::new(self.settings.ping_interval, now);
         self.pings.insert((liveness.due(), number));
         let worker = Worker {
@@ -333,6 +334,18 @@ impl Broker {
         {
             *self.returned_by.entry(worker.name.clone()).or_default() += returned.len();
         }
+        if self.lost.len() == MOST_LOST {
+            self.lost.pop_front();
+        }
+        self.lost.push_back(LostStatus {
+            name: worker.name.to_string(),
+            number: number.0,
+            pool: self.pools[worker.pool.0].name.to_string(),
+            address: self.worker_addresses.get(&worker.identity).map(ToString::to_string).unwrap_or_default(),
+            at_ms: self.moment(now).millis(),
+            reason: reason.to_string(),
+            returned: returned.len(),
+        });
         self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned });
         for key in poisoned {
             self.poison(key, now);
@@ -369,6 +382,9 @@ impl Broker {
 
 /// The most names of lost workers that are remembered: names are the workers' choice.
 const MOST_NAMES: usize = 10_000;
+
+/// The most lost workers that are told of.
+const MOST_LOST: usize = 100;
 
 /// The most operations that a worker may name. They are for people, and each status lists them.
 const MAX_OPERATIONS: usize = 256;
