@@ -50,18 +50,23 @@ up *flags: build
         keys=(--keys "{{ run }}/keys/broker.key_secret" --allow "{{ run }}/keys/allow")
         printf 'export GIOSTRA_%s="%s"\n' KEYS "{{ run }}/keys/client.key_secret" BROKER_KEY "{{ run }}/keys/broker.key" > "{{ run }}/env"
     fi
-    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --stderr-level warn "${keys[@]}"
+    # Another port if this one is taken.
+    http=${GIOSTRA_HTTP:-127.0.0.1:8080}
+    if [ -z "${GIOSTRA_HTTP:-}" ] && (: <>"/dev/tcp/${http/://}") 2>/dev/null; then http=127.0.0.1:0; fi
+    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --stderr-level warn --http "$http" "${keys[@]}"
     for _ in $(seq 500); do
-        if grep -qs ' listening ' "{{ run }}/log/broker.log"; then break; fi
+        if grep -qs ' watch ' "{{ run }}/log/broker.log"; then break; fi
         if ! "{{ just }}" _alive broker; then cat "{{ run }}/broker.err" >&2; exit 1; fi
         sleep 0.02
     done
     for n in 1 2 3; do "{{ just }}" worker $n >/dev/null; done
+    page=$(sed -n 's/.* watch //p' "{{ run }}/log/broker.log" | tail -n 1)
     if [ -n "$secure" ]; then echo "with keys; for commands without just: source {{ run }}/env"; fi
     if [ -n "$detach" ]; then
         trap - EXIT
         grep -h ' listening ' "{{ run }}/log/broker.log"
-        echo "ready: three workers; try: just random 3000, just status, just kill 2, just logs; just down ends it"
+        echo "ready: three workers, to be watched at $page"
+        echo "try: just random 3000, just status, just kill 2, just logs; just down ends it"
         exit
     fi
     # Jobs of their own process groups: Ctrl-C reaches this script alone, which then ends all in order.
@@ -70,7 +75,7 @@ up *flags: build
     follower=$!
     set +m
     sleep 0.3
-    echo "ready: three workers; in another terminal: just random 3000, just status, just kill 2; Ctrl-C ends it"
+    echo "ready: three workers, to be watched at $page; in another terminal: just random 3000, just status, just kill 2; Ctrl-C ends it"
     trap 'exit 0' INT TERM HUP
     while "{{ just }}" _alive broker; do sleep 0.5; done
     echo "the broker has ended; see {{ run }}/log and {{ run }}/broker.err" >&2

@@ -1,5 +1,6 @@
 //! The command line of `giostra-broker`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use giostra_common::socket::Entry;
 use log::LevelFilter;
 
 use crate::broker::Settings;
-use crate::doors;
 use crate::rotation::Rotation;
 use crate::server::Options;
+use crate::{doors, http};
 
 const EXAMPLES: &str = "\
 Examples:
   giostra-broker                                     for clients and workers on this host
   giostra-broker --frontend tcp://127.0.0.1:7001 --backend tcp://127.0.0.1:7002 --log-dir /var/log/giostra
+  giostra-broker --http 127.0.0.1:8080               with a live page, and metrics for Prometheus
   giostra-broker --ping-interval 200ms               notice a frozen worker within 0.8 s instead of 4 s
   giostra-broker --window 2 --rotation available     long computations on unequal machines
   giostra-broker --frontend 'tcp://127.0.0.1:*'      a port that the system picks; the first log line names it
@@ -71,6 +73,18 @@ pub struct Args {
     /// The most requests in one message; a larger one is refused
     #[arg(long, env = "GIOSTRA_MAX_BATCH", default_value_t = MAX_BATCH as u32, value_parser = clap::value_parser!(u32).range(1..=MAX_BATCH as i64), value_name = "N")]
     max_batch: u32,
+
+    /// Serve the live page, /status.json and /metrics by HTTP, for instance at 127.0.0.1:8080
+    #[arg(long, env = "GIOSTRA_HTTP", value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
+
+    /// A name by which this host may be asked there, besides its addresses and localhost; may be repeated
+    #[arg(long, env = "GIOSTRA_HTTP_HOST", requires = "http", value_delimiter = ',', value_name = "NAME")]
+    http_host: Vec<String>,
+
+    /// Allow an --http that other hosts can reach: whoever reaches it sees all there is to see, in clear text
+    #[arg(long, env = "GIOSTRA_HTTP_PUBLIC", requires = "http")]
+    http_public: bool,
 
     /// Time between two pings of a worker
     #[arg(long, env = "GIOSTRA_PING_INTERVAL", default_value = "1s", value_parser = positive_duration)]
@@ -153,6 +167,12 @@ impl Args {
                 );
             }
         }
+        if let Some(http) = self.http.filter(|http| !http.ip().is_loopback() && !self.http_public) {
+            bail!(
+                "--http {http} can be reached from other hosts, and shows whoever reaches it what runs here, without asking \
+                 for a key. Bind it to 127.0.0.1, or say --http-public if the network keeps strangers out"
+            );
+        }
         if self.frontend == self.backend && !self.frontend.ends_with(":*") {
             bail!("--frontend and --backend are both {}; they need an endpoint each", self.frontend);
         }
@@ -178,6 +198,7 @@ impl Args {
             max_backlog: bytes(self.max_backlog),
             entry: Entry { keys, handshake: self.handshake_timeout, max_message: bytes(self.max_message) },
             doors: doors::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
+            http: self.http.map(|listen| http::Settings { listen, hosts: self.http_host.clone() }),
             settings: Settings {
                 coalesce: self.coalesce,
                 ping_interval: self.ping_interval,

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod doors;
 pub mod event;
 mod held;
+pub mod http;
 mod limiter;
 mod liveness;
 mod meter;

@@ -21,6 +21,7 @@ use zmq::{Context, Socket};
 
 use crate::broker::{Broker, Output, Rights, Settings};
 use crate::doors::{self, Barred, Doors, Refusal};
+use crate::http::{self, Http};
 use crate::outbox::{Kept, Outbox};
 
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
@@ -58,6 +59,8 @@ pub struct Options {
     pub entry: Entry,
     /// Whom to let in.
     pub doors: doors::Settings,
+    /// Where to be watched, if anywhere.
+    pub http: Option<http::Settings>,
     /// What the core goes by.
     pub settings: Settings,
 }
@@ -79,6 +82,7 @@ struct Server<'a> {
     backend: Watched,
     doors: Doors,
     hangups: Hangups,
+    http: Option<Http>,
     turns_without_doors: u32,
     to_clients: Outbox,
     to_workers: Outbox,
@@ -106,6 +110,7 @@ impl<'a> Server<'a> {
                 format!("can't bind {endpoint}; is a broker running there already? {flag} takes another endpoint")
             })?;
         }
+        let http = options.http.as_ref().map(Http::start).transpose()?;
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
@@ -117,6 +122,9 @@ impl<'a> Server<'a> {
             options.log_dir.display(),
             std::process::id()
         );
+        if let Some(http) = &http {
+            log::info!("watch http://{}/", http.address);
+        }
         log.flush();
         Ok(Self {
             options,
@@ -126,6 +134,7 @@ impl<'a> Server<'a> {
             backend,
             doors,
             hangups,
+            http,
             turns_without_doors: 0,
             to_clients: Outbox::new(options.max_backlog, usize::MAX),
             // A worker's window bounds what it is dispatched; who is sent more than that and some pings is no worker.
@@ -189,6 +198,7 @@ impl<'a> Server<'a> {
         if self.turns_without_doors >= TURNS_WITHOUT_DOORS {
             self.turns_without_doors = 0;
             some |= self.look_after_the_doors(now)?;
+            self.show(now);
         }
         self.retry(now)?;
         self.act(now)?;
@@ -206,6 +216,15 @@ impl<'a> Server<'a> {
             self.log.flush();
         }
         Ok(some)
+    }
+
+    /// Hands a snapshot to those who watch, if they want one.
+    fn show(&mut self, now: Instant) {
+        if let Some(http) = &mut self.http
+            && http.publisher.is_asked()
+        {
+            http.publisher.publish(self.core.status(now), now);
+        }
     }
 
     fn reload(&mut self, now: Instant) {
@@ -393,8 +412,9 @@ impl<'a> Server<'a> {
 
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> anyhow::Result<()> {
-        let both = [self.hangups.fd(), shutdown.fd()];
-        let descriptors = if close_by.is_none() { &both[..] } else { &both[..1] };
+        let shutdown = close_by.is_none().then(|| shutdown.fd());
+        let http = self.http.as_ref().map(|http| http.publisher.fd());
+        let descriptors: Vec<_> = [Some(self.hangups.fd()), shutdown, http].into_iter().flatten().collect();
         let now = Instant::now();
         let retry = [self.to_clients.retry_after(), self.to_workers.retry_after()].into_iter().flatten().min();
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
@@ -402,7 +422,7 @@ impl<'a> Server<'a> {
         let others = [self.frontend.monitor(), self.backend.monitor(), self.doors.socket()];
         let sockets: Vec<&Socket> =
             [&*self.backend, &*self.frontend].into_iter().chain(others.into_iter().flatten()).collect();
-        socket::sleep(&sockets, descriptors, timeout)?;
+        socket::sleep(&sockets, &descriptors, timeout)?;
         Ok(())
     }
 }

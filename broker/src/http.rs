@@ -1,0 +1,315 @@
+//! The live page, the snapshot as JSON, and metrics, by HTTP: to look at, for nothing here changes the broker.
+//!
+//! All of it runs in one thread of its own, by [axum](https://docs.rs/axum) on [hyper](https://docs.rs/hyper). What it knows of the broker
+//! comes through [`snapshots`].
+
+mod metrics;
+mod snapshots;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, body::Body};
+use futures_util::{Stream, stream};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use snapshots::{EVERY, Publisher, Snapshots};
+
+/// The most connections at a time.
+pub const MOST_CONNECTIONS: usize = 64;
+
+/// How long a request's headers may take to come, and a connection may do nothing between two requests.
+const HEADERS: Duration = Duration::from_secs(10);
+
+/// The most bytes of a request's headers.
+const HEADER_BYTES: usize = 16 << 10;
+
+/// How long a host may take to acknowledge what was sent to it.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+
+const PAGE: &str = include_str!("http/page.html");
+
+const FOUND: &str = "\
+/             the live page
+/events       its snapshots, as server-sent events
+/status.json  one snapshot: what giostra status --json prints
+/metrics      for Prometheus
+/healthz      200 as long as the broker answers
+";
+
+/// What is to be served, and to whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Names by which this host may be called, besides its addresses and `localhost`.
+    pub hosts: Vec<String>,
+}
+
+/// The HTTP server. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Http {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it gets its snapshots from.
+    pub(crate) publisher: Publisher,
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Http {
+    /// Listens. An error says what to do.
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let listen = settings.listen;
+        let listener = std::net::TcpListener::bind(listen)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .with_context(|| format!("can't listen at {listen}; --http takes another address, or none"))?;
+        let address = listener.local_addr()?;
+        let (publisher, snapshots) = snapshots::channel()?;
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let router = router(snapshots, settings.hosts.clone());
+        let serve = move || {
+            runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                tokio::select! {
+                    () = accept(listener, router) => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("http".into()).spawn(serve)?;
+        Ok(Self { address, publisher, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // There is no descriptor left, or the like; it would fail again at once.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            turn_away(&stream);
+            continue;
+        };
+        // Otherwise whose host is gone would keep its place.
+        let _ = setsockopt(&stream, TcpUserTimeout, &(UNACKNOWLEDGED.as_millis() as u32));
+        let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        tokio::spawn(async move {
+            let _ = served.await;
+            drop(place);
+        });
+    }
+}
+
+fn turn_away(stream: &TcpStream) {
+    let _ = stream.try_write(
+        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 21\r\n\r\ntoo many connections\n",
+    );
+}
+
+#[derive(Clone)]
+struct Shared {
+    snapshots: Snapshots,
+    hosts: Arc<[String]>,
+    /// When this began, in seconds since 1970.
+    started: f64,
+}
+
+fn router(snapshots: Snapshots, hosts: Vec<String>) -> Router {
+    let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_millis() as f64 / 1e3);
+    let shared = Shared { snapshots, hosts: hosts.into(), started };
+    Router::new()
+        .route("/", get(page))
+        .route("/events", get(events))
+        .route("/status.json", get(status))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .fallback(async || (StatusCode::NOT_FOUND, FOUND))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+/// Serves only who means this host: not a page of somebody else's that has its own name point here (DNS rebinding), nor one that
+/// asks from elsewhere.
+async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let host = match host(&request) {
+        Ok(host) => host,
+        Err(()) => return (StatusCode::BAD_REQUEST, "there is no such Host\n").into_response(),
+    };
+    if let Some(host) = &host
+        && !is_ours(host.host(), &shared.hosts)
+    {
+        let why = format!("'{}' is not a name of this host; --http-host adds one\n", host.host().escape_default());
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
+    if !is_same_origin(request.headers(), host.as_ref()) {
+        return (StatusCode::FORBIDDEN, "another site's pages are not served\n").into_response();
+    }
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Whom the request is meant for, if it says so.
+fn host(request: &Request) -> Result<Option<Authority>, ()> {
+    if let Some(authority) = request.uri().authority() {
+        return Ok(Some(authority.clone()));
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(None),
+        (Some(host), None) => Authority::try_from(host.as_bytes()).map(Some).map_err(drop),
+        _ => Err(()),
+    }
+}
+
+fn is_ours(host: &str, names: &[String]) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = host.strip_suffix('.').unwrap_or(host);
+    address.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+}
+
+fn is_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    origins.all(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        // TLS may end at a proxy.
+        let of = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        matches!((of, host), (Some(of), Some(host)) if of.eq_ignore_ascii_case(host.as_str()))
+    })
+}
+
+async fn page() -> Response {
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let page = PAGE.replacen("<script>", &format!("<script nonce=\"{nonce}\">"), 1);
+    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &policy)];
+    (headers, page).into_response()
+}
+
+async fn events(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Sse::new(stream::unfold((shared.snapshots, ticks, None), async |(snapshots, mut ticks, last)| {
+        ticks.tick().await;
+        let next = snapshots.after(last.as_deref()).await;
+        let event = match &next {
+            Some(snapshot) => Event::default().data(snapshot.json()),
+            None => Event::default().comment("the broker does not answer"),
+        };
+        Some((Ok(event), (snapshots, ticks, next)))
+    }))
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    match shared.snapshots.get().await {
+        Some(snapshot) => {
+            ([(header::CONTENT_TYPE, "application/json")], Body::from(snapshot.json().to_string())).into_response()
+        }
+        None => silent(),
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let Some(snapshot) = shared.snapshots.get().await else { return silent() };
+    match metrics::text(&snapshot.status, shared.started) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn health(State(shared): State<Shared>) -> Response {
+    match shared.snapshots.get().await {
+        Some(_) => "ok\n".into_response(),
+        None => silent(),
+    }
+}
+
+fn silent() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the broker does not answer\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_calls_this_host_by_a_name_of_its_own_is_served() {
+        let names = ["broker.example".to_string()];
+        for ours in ["127.0.0.1", "[::1]", "10.1.2.3", "localhost", "LOCALHOST", "localhost.", "Broker.example"] {
+            assert!(is_ours(ours, &names), "{ours}");
+        }
+        for other in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[", "127.1.evil"] {
+            assert!(!is_ours(other, &names), "{other}");
+        }
+    }
+
+    #[test]
+    fn who_asks_from_another_origin_is_not_served() {
+        let host: Authority = "127.0.0.1:8080".parse().unwrap();
+        let asked = |origin: &str| {
+            let headers = [(header::ORIGIN, HeaderValue::from_str(origin).unwrap())].into_iter().collect();
+            is_same_origin(&headers, Some(&host))
+        };
+        assert!(is_same_origin(&HeaderMap::new(), Some(&host)) && is_same_origin(&HeaderMap::new(), None));
+        assert!(asked("http://127.0.0.1:8080") && asked("https://127.0.0.1:8080"));
+        for other in ["null", "", "http://evil.example", "http://127.0.0.1:8081", "http://127.0.0.1", "127.0.0.1:8080"]
+        {
+            assert!(!asked(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_one_script_and_fetches_nothing_from_elsewhere() {
+        assert_eq!(PAGE.matches("<script").count(), 1);
+        assert!(PAGE.contains("<script>"));
+        for elsewhere in ["src=\"http", "href=\"http", "url(http", "@import", "fetch(\"http"] {
+            assert!(!PAGE.contains(elsewhere), "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The snapshot as Prometheus reads it, in its [text format](https://prometheus.io/docs/instrumenting/exposition_formats/), named by
+//! its [conventions](https://prometheus.io/docs/practices/naming/).
+
+use std::collections::BTreeMap;
+
+use giostra_common::protocol::{PoolTotals, Status, WorkerStatus};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{TEXT_FORMAT, TextEncoder};
+
+/// Of [`text`].
+pub const CONTENT_TYPE: &str = TEXT_FORMAT;
+
+/// All metrics. The broker was started at this time, in seconds since 1970.
+pub fn text(status: &Status, started: f64) -> prometheus::Result<String> {
+    let mut text = String::new();
+    TextEncoder::new().encode_utf8(&families(status, started), &mut text)?;
+    Ok(text)
+}
+
+fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
+    let Status { version, rotation, totals, clients, pools, pool_totals, .. } = status;
+    let by_pool = |value: fn(&PoolTotals) -> u64| {
+        pool_totals.iter().map(move |pool| (vec![("pool", &*pool.name)], value(pool) as f64)).collect()
+    };
+    let requests = pool_totals.iter().flat_map(|pool| {
+        let outcomes = [
+            ("succeeded", pool.succeeded),
+            ("failed", pool.failed),
+            ("expired", pool.expired),
+            ("poisoned", pool.poisoned),
+            ("cancelled", pool.cancelled),
+        ];
+        outcomes.map(|(outcome, count)| (vec![("pool", &*pool.name), ("outcome", outcome)], count as f64))
+    });
+    let none = |value: f64| vec![(Vec::new(), value)];
+    let pending = pools.iter().map(|pool| (vec![("pool", &*pool.name)], pool.pending as f64)).collect();
+    let oldest = pools.iter().map(|pool| (vec![("pool", &*pool.name)], seconds_of_ms(pool.oldest_ms))).collect();
+    let workers = Workers::of(status);
+    let all = [
+        gauge(
+            "giostra_build_info",
+            "Always 1; the version and the rotation are in the labels.",
+            vec![(vec![("version", version), ("rotation", rotation)], 1.0)],
+        ),
+        gauge("giostra_start_time_seconds", "When the broker was started, since 1970.", none(started)),
+        gauge("giostra_clients", "Connected clients.", none(clients.len() as f64)),
+        counter("giostra_requests_accepted_total", "Requests accepted.", by_pool(|pool| pool.accepted)),
+        counter("giostra_requests_total", "Requests ended, by their outcome.", requests.collect()),
+        histogram(
+            "giostra_request_seconds",
+            "From a request's acceptance to its worker's reply.",
+            &status.bounds_us,
+            pool_totals,
+        ),
+        counter(
+            "giostra_dispatches_total",
+            "Requests handed to a worker, each attempt counted.",
+            by_pool(|pool| pool.dispatched),
+        ),
+        counter(
+            "giostra_redispatches_total",
+            "Requests handed on after a worker was lost.",
+            by_pool(|pool| pool.redispatched),
+        ),
+        gauge("giostra_pending_requests", "Requests waiting for a worker.", pending),
+        gauge("giostra_pending_oldest_seconds", "For how long the oldest of them has been waiting.", oldest),
+        gauge("giostra_workers", "Workers, by their state.", workers.states()),
+        gauge(
+            "giostra_worker_up",
+            "1 while a worker is registered; 0 after it was dropped, until it comes back.",
+            workers.up(),
+        ),
+        gauge(
+            "giostra_worker_in_flight_requests",
+            "Requests handed to a worker and not yet answered.",
+            workers.sum(|worker| worker.in_flight as f64),
+        ),
+        gauge(
+            "giostra_worker_window_requests",
+            "The most a worker is handed at once.",
+            workers.sum(|worker| worker.window as f64),
+        ),
+        gauge(
+            "giostra_worker_computing_requests",
+            "Requests a worker computes, as its last pong said.",
+            workers.sum(|worker| f64::from(worker.computing)),
+        ),
+        gauge(
+            "giostra_worker_threads",
+            "How many a worker computes at once.",
+            workers.sum(|worker| f64::from(worker.threads)),
+        ),
+        counter(
+            "giostra_worker_answered_total",
+            "Requests a worker replied to, since it registered.",
+            workers.sum(|worker| worker.answered as f64),
+        ),
+        counter(
+            "giostra_worker_redispatched_total",
+            "Requests handed on to others after a worker of this name was lost.",
+            workers.most(|worker| worker.redispatched_from as f64),
+        ),
+        gauge(
+            "giostra_worker_round_trip_seconds",
+            "From the last ping that a worker answered to its pong.",
+            workers.most(|worker| worker.round_trip_us as f64 / 1e6),
+        ),
+        gauge(
+            "giostra_worker_last_pong_seconds",
+            "How long ago a worker's last pong came.",
+            workers.most(|worker| seconds_of_ms(worker.pong_age_ms)),
+        ),
+        counter(
+            "giostra_discarded_replies_total",
+            "Replies discarded: late, or not wanted any more.",
+            none(totals.discarded as f64),
+        ),
+        counter("giostra_refusals_total", "Messages and peers refused.", none(totals.refused as f64)),
+        counter(
+            "giostra_turned_away_total",
+            "Requests turned away for want of room, each time counted. They come again.",
+            none(totals.turned_away as f64),
+        ),
+    ];
+    all.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+}
+
+/// Labels and a value.
+type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
+
+/// Workers by pool and name. Several may have one name; they are told as one, since a series can't be there twice.
+struct Workers<'a> {
+    present: BTreeMap<(&'a str, &'a str), Vec<&'a WorkerStatus>>,
+    lost: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Workers<'a> {
+    fn of(status: &'a Status) -> Self {
+        let mut present: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for worker in &status.workers {
+            present.entry((&*worker.pool, &*worker.name)).or_default().push(worker);
+        }
+        let mut lost: Vec<_> = status.lost.iter().map(|lost| (&*lost.pool, &*lost.name)).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        lost.retain(|lost| !present.contains_key(lost));
+        Self { present, lost }
+    }
+
+    fn sum(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
+        self.each(|workers| workers.iter().map(|worker| value(worker)).sum())
+    }
+
+    fn most(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
+        self.each(|workers| workers.iter().map(|worker| value(worker)).fold(0.0, f64::max))
+    }
+
+    fn each(&self, value: impl Fn(&[&WorkerStatus]) -> f64) -> Vec<Sample<'a>> {
+        let sample = |(&labels, workers): (&(&'a str, &'a str), &Vec<_>)| (of_worker(labels), value(workers));
+        self.present.iter().map(sample).collect()
+    }
+
+    fn up(&self) -> Vec<Sample<'a>> {
+        let lost = self.lost.iter().map(|&labels| (of_worker(labels), 0.0));
+        self.each(|_| 1.0).into_iter().chain(lost).collect()
+    }
+
+    fn states(&self) -> Vec<Sample<'a>> {
+        let mut counts = BTreeMap::new();
+        for worker in self.present.values().flatten() {
+            *counts.entry((&*worker.pool, &*worker.state)).or_insert(0) += 1;
+        }
+        for &(pool, _) in &self.lost {
+            *counts.entry((pool, "lost")).or_insert(0) += 1;
+        }
+        let sample = |((pool, state), count)| (vec![("pool", pool), ("state", state)], f64::from(count));
+        counts.into_iter().map(sample).collect()
+    }
+}
+
+fn of_worker<'a>((pool, worker): (&'a str, &'a str)) -> Vec<(&'a str, &'a str)> {
+    vec![("pool", pool), ("worker", worker)]
+}
+
+fn seconds_of_ms(ms: u64) -> f64 {
+    ms as f64 / 1e3
+}
+
+fn gauge(name: &str, help: &str, samples: Vec<Sample<'_>>) -> MetricFamily {
+    let metrics = samples.into_iter().map(|(labels, value)| {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        let mut metric = labelled(&labels);
+        metric.set_gauge(gauge);
+        metric
+    });
+    family(name, help, MetricType::GAUGE, metrics.collect())
+}
+
+fn counter(name: &str, help: &str, samples: Vec<Sample<'_>>) -> MetricFamily {
+    let metrics = samples.into_iter().map(|(labels, value)| {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        let mut metric = labelled(&labels);
+        metric.set_counter(counter);
+        metric
+    });
+    family(name, help, MetricType::COUNTER, metrics.collect())
+}
+
+fn histogram(name: &str, help: &str, bounds_us: &[u64], pools: &[PoolTotals]) -> MetricFamily {
+    let metrics = pools.iter().map(|pool| {
+        let mut count = 0;
+        let buckets = bounds_us.iter().zip(&pool.took).map(|(&bound, took)| {
+            count += took;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound as f64 / 1e6);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(pool.took.iter().sum());
+        histogram.set_sample_sum(pool.took_us as f64 / 1e6);
+        let mut metric = labelled(&[("pool", &pool.name)]);
+        metric.set_histogram(histogram);
+        metric
+    });
+    family(name, help, MetricType::HISTOGRAM, metrics.collect())
+}
+
+fn family(name: &str, help: &str, of: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.into());
+    family.set_help(help.into());
+    family.set_field_type(of);
+    family.set_metric(metrics);
+    family
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let pairs = labels.iter().map(|&(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.into());
+        pair.set_value(value.into());
+        pair
+    });
+    Metric::from_label(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_common::protocol::{LostStatus, PoolStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_series_is_there_once_whatever_workers_call_themselves_and_the_lost_are_down() {
+        let worker = |name: &str, in_flight| WorkerStatus {
+            name: name.into(),
+            pool: "p".into(),
+            state: "busy".into(),
+            in_flight,
+            ..WorkerStatus::default()
+        };
+        let lost = |name: &str| LostStatus { name: name.into(), pool: "p".into(), ..LostStatus::default() };
+        let status = Status {
+            workers: vec![worker("a\"b\\", 1), worker("twin", 2), worker("twin", 3)],
+            lost: vec![lost("twin"), lost("gone"), lost("gone")],
+            pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, ..PoolStatus::default() }],
+            ..Status::default()
+        };
+        let text = text(&status, 1e9).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        for wanted in [
+            r#"giostra_worker_up{pool="p",worker="a\"b\\"} 1"#,
+            r#"giostra_worker_up{pool="p",worker="twin"} 1"#,
+            r#"giostra_worker_up{pool="p",worker="gone"} 0"#,
+            r#"giostra_worker_in_flight_requests{pool="p",worker="twin"} 5"#,
+            r#"giostra_workers{pool="p",state="busy"} 3"#,
+            r#"giostra_workers{pool="p",state="lost"} 1"#,
+            r#"giostra_pending_oldest_seconds{pool="p"} 1.5"#,
+        ] {
+            assert!(lines.contains(&wanted), "{wanted} in {text}");
+        }
+        let mut series: Vec<_> =
+            lines.iter().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect();
+        let all = series.len();
+        series.sort_unstable();
+        series.dedup();
+        assert_eq!(series.len(), all, "{text}");
+    }
+
+    #[test]
+    fn the_histogram_is_cumulative_in_seconds_and_ends_with_all() {
+        let pool = PoolTotals { name: "p".into(), took: vec![1, 2, 4], took_us: 2_500_000, ..PoolTotals::default() };
+        let status = Status { pool_totals: vec![pool], bounds_us: vec![100, 1_000_000], ..Status::default() };
+        let text = text(&status, 0.0).unwrap();
+        let of = |name: &str| {
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            lines.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("giostra_request_seconds_bucket"), ["1", "3", "7"], "{text}");
+        assert_eq!(
+            (of("giostra_request_seconds_sum"), of("giostra_request_seconds_count")),
+            (vec!["2.5".into()], vec!["7".into()])
+        );
+        assert!(text.contains(r#"le="0.0001""#) && text.contains(r#"le="1""#) && text.contains(r#"le="+Inf""#));
+    }
+}
