@@ -8,6 +8,7 @@ mod crowd;
 mod failover;
 mod growth;
 mod sides;
+mod watched;
 
 use std::fs;
 use std::path::Path;
@@ -54,6 +55,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("keys", beside::keys),
     ("rest", beside::rest),
     ("log", growth::log),
+    ("watched", watched::watched),
     ("workers", growth::workers),
     ("pending", growth::pending),
     ("memory", growth::memory),
