@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use giostra_common::name::Label;
 use giostra_common::protocol::{ClientStatus, History, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
+use rustc_hash::FxHashMap;
 
 use super::{Broker, Flight, Pool, State, Worker, WorkerNumber};
 use crate::pending::Place;
@@ -26,6 +27,8 @@ impl Broker {
         };
         let mut workers: Vec<_> = self.workers.iter().map(|(&number, worker)| (number, worker)).collect();
         workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
+        let rings = self.pools.iter().map(|(_, pool)| pool.ring.seats());
+        let seats: FxHashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
         let mut clients: Vec<_> = self.clients.iter().collect();
         clients.sort_unstable_by_key(|&(&number, _)| number);
         Status {
@@ -35,7 +38,10 @@ impl Broker {
             pending: self.pending as u64,
             in_flight: (self.requests.len() - self.pending) as u64,
             totals: self.totals,
-            workers: workers.into_iter().map(|(number, worker)| self.worker_status(number, worker, now)).collect(),
+            workers: workers
+                .into_iter()
+                .map(|(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now))
+                .collect(),
             clients: clients
                 .into_iter()
                 .map(|(number, client)| ClientStatus {
@@ -85,7 +91,7 @@ impl Broker {
         pools
     }
 
-    fn worker_status(&self, number: WorkerNumber, worker: &Worker, now: Instant) -> WorkerStatus {
+    fn worker_status(&self, number: WorkerNumber, worker: &Worker, seat: Option<u64>, now: Instant) -> WorkerStatus {
         let second = self.moment(now).second();
         let state = match worker {
             _ if worker.liveness.silent() => "silent",
@@ -110,12 +116,7 @@ impl Broker {
             operations: worker.operations.clone(),
             registered_ms: millis(now - worker.registered),
             address: written(self.worker_addresses.get(&worker.identity)),
-            seat: self.pools[worker.pool.0]
-                .ring
-                .seats()
-                .iter()
-                .position(|&seat| seat == number)
-                .map(|seat| seat as u64),
+            seat,
             redispatched_from: self.returned_by.get(&worker.name).copied().unwrap_or(0),
             pong_age_ms: millis(
                 now.saturating_duration_since(worker.liveness.pong().map_or(worker.registered, |pong| pong.0)),
