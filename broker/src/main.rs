@@ -2,24 +2,27 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
 use giostra_broker::args::Args;
 use giostra_broker::server;
+use giostra_common::args::{complain, parse};
 use giostra_common::shutdown::Shutdown;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args) {
+    match run(&parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("giostra-broker: {error:#}");
+            complain("giostra-broker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if args.manual.print(Args::command())? {
+        return Ok(());
+    }
     args.check()?;
     let options = args.options()?;
     let (shutdown, hangups) = Shutdown::on_signals_but_hangup()?;

@@ -2,23 +2,27 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
+use giostra_common::args::{complain, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
 use giostra_worker::args::Args;
 use giostra_worker::{compute, serve};
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    match run(&parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("giostra-worker: {error:#}");
+            complain("giostra-worker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if args.manual.print(Args::command())? {
+        return Ok(());
+    }
     let options = args.options()?;
     let _log = Log::to_stderr(args.log_level())?;
     let shutdown = Shutdown::on_signals()?;
