@@ -29,8 +29,8 @@ Examples:
   giostra-broker --window 2 --rotation available
                                            long computations on unequal machines
   giostra-broker --frontend 'tcp://127.0.0.1:*'
-                                           a port that the system picks, and the
-                                           first log line names
+                                           a port that the system picks; the
+                                           first log line names it
   giostra-broker --frontend 'tcp://*:5555' --backend 'tcp://*:5556' \\
       --keys keys/broker.key_secret --allow keys/allow
                                            for other hosts: see docs/security.md,

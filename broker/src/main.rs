@@ -10,7 +10,11 @@ use giostra_common::shutdown::Shutdown;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    match run(&parse()) {
+    let args: Args = parse();
+    if let Some(status) = args.manual.print(Args::command()) {
+        return status;
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain("giostra-broker", format_args!("{error:#}"));
@@ -20,9 +24,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    if args.manual.print(Args::command())? {
-        return Ok(());
-    }
     args.check()?;
     let options = args.options()?;
     let (shutdown, hangups) = Shutdown::on_signals_but_hangup()?;

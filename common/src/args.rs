@@ -19,17 +19,19 @@ pub fn parse<A: Parser>() -> A {
     };
     match wrong.print() {
         Err(error) if !wrong.use_stderr() => {
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                complain(A::command().get_name(), format_args!("{NO_STDOUT}: {error}"));
-            }
+            unprinted(A::command().get_name(), &error);
             exit(1)
         }
         _ => exit(wrong.exit_code()),
     }
 }
 
-/// What is said where a result can't be printed.
-pub const NO_STDOUT: &str = "can't write to stdout";
+/// Says that stdout can't be written, unless whoever reads it has read enough, as `head` does.
+pub fn unprinted(program: &str, error: &io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        complain(program, format_args!("can't write to stdout: {error}"));
+    }
+}
 
 /// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to panic, as `eprintln` does.
 pub fn complain(program: &str, what: impl Display) {

@@ -2,15 +2,15 @@
 //! command line, as `--help` does, and so always agree with it.
 
 use std::fmt::Display;
-use std::io::{self, Write, stdout};
+use std::io::{Write, stdout};
+use std::process::ExitCode;
 
 use clap::{Args, Command};
 use clap_complete::generate;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
-use thiserror::Error;
 
-use crate::args::NO_STDOUT;
+use crate::args::unprinted;
 
 pub use clap_complete::Shell;
 
@@ -29,23 +29,22 @@ pub struct Manual {
     pub man: bool,
 }
 
-/// When it can't be printed.
-#[derive(Debug, Error)]
-#[error("{NO_STDOUT}: {0}")]
-pub struct Unprinted(io::Error);
-
 impl Manual {
-    /// Prints what is asked for; whether anything is. For a reader that has read enough, all is printed.
-    pub fn print(&self, command: Command) -> Result<bool, Unprinted> {
+    /// Prints what is asked for, if anything is; the exit status of the process, which then has done its work.
+    pub fn print(&self, command: Command) -> Option<ExitCode> {
+        let name = command.get_name().to_string();
         let text = match self.completions {
             Some(shell) => completions(command, shell),
             None if self.man => page(command),
-            None => return Ok(false),
+            None => return None,
         };
-        match stdout().write_all(&text) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Unprinted(error)),
-            _ => Ok(true),
-        }
+        Some(match stdout().write_all(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                unprinted(&name, &error);
+                ExitCode::FAILURE
+            }
+        })
     }
 }
 

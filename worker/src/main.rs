@@ -10,7 +10,11 @@ use giostra_worker::args::Args;
 use giostra_worker::{compute, serve};
 
 fn main() -> ExitCode {
-    match run(&parse()) {
+    let args: Args = parse();
+    if let Some(status) = args.manual.print(Args::command()) {
+        return status;
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain("giostra-worker", format_args!("{error:#}"));
@@ -20,9 +24,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    if args.manual.print(Args::command())? {
-        return Ok(());
-    }
     let options = args.options()?;
     let _log = Log::to_stderr(args.log_level())?;
     let shutdown = Shutdown::on_signals()?;

@@ -5,13 +5,15 @@ use std::io::{self, Write, stdout};
 use std::process::ExitCode;
 
 use giostra_client::{Error, audit};
-use giostra_common::args::{self, NO_STDOUT, USAGE};
+use giostra_common::args::{self, USAGE};
 use giostra_common::protocol::{Failure, code};
 use serde_json::{Value, json};
 use thiserror::Error;
 
 /// The exit status after SIGINT, as a shell reports it.
 const INTERRUPTED: u8 = 130;
+
+const PROGRAM: &str = "giostra";
 
 /// A failure that the object on stdout tells already.
 #[derive(Debug, Error)]
@@ -20,22 +22,20 @@ pub struct Told(#[from] pub Error);
 
 /// A line on stderr.
 pub fn complain(what: impl Display) {
-    args::complain("giostra", what);
+    args::complain(PROGRAM, what);
 }
 
-/// Ends a command that failed: says why, unless whoever reads stdout has read enough, as `head` does.
+/// Ends a command that failed: says why, and which exit status that is.
 pub fn end(error: &anyhow::Error, json: bool) -> ExitCode {
-    let output = output_error(error);
-    if output.is_none_or(|error| error.kind() != io::ErrorKind::BrokenPipe) {
-        if json {
-            // It may be stdout that failed.
-            let _ = print_object(error);
-        }
-        match output {
-            Some(error) => complain(format_args!("{NO_STDOUT}: {error}")),
-            None => complain(format_args!("{error:#}")),
-        }
+    if let Some(error) = output_error(error) {
+        args::unprinted(PROGRAM, error);
+        return ExitCode::FAILURE;
     }
+    if json {
+        // What can't be printed now is on stderr.
+        let _ = print_object(error);
+    }
+    complain(format_args!("{error:#}"));
     match of_client(error) {
         Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
         _ if error.is::<audit::Error>() => ExitCode::from(USAGE),
