@@ -157,7 +157,7 @@ JSON: keys, a list of file, name, public_key and secret (whether the secret key 
 pub const KEYS_ALLOW: &str = "\
 Examples:
   giostra keys allow keys/worker-1.key keys/worker-2.key --role worker
-  giostra keys allow alice.key --role client --role admin --dir /etc/giostra/allow
+  giostra keys allow alice.key --role client --dir /etc/giostra/allow
   pkill -HUP giostra-broker      has a broker that runs learn of it
 
 JSON: allowed, the files that let them in.";
