@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use clap::Parser;
-use giostra_common::args::{duration, positive_duration};
+use giostra_common::args::{duration, positive_duration, switch};
 use giostra_common::keys::KeyPair;
 use giostra_common::log::{Log, Rotation as LogRotation};
+use giostra_common::manual::Manual;
 use giostra_common::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 use giostra_common::socket::Entry;
 use log::LevelFilter;
@@ -21,18 +22,32 @@ use crate::{doors, http};
 
 const EXAMPLES: &str = "\
 Examples:
-  giostra-broker                                     for clients and workers on this host
-  giostra-broker --frontend tcp://127.0.0.1:7001 --backend tcp://127.0.0.1:7002 --log-dir /var/log/giostra
-  giostra-broker --http 127.0.0.1:8080               with a live page, and metrics for Prometheus
-  giostra-broker --ping-interval 200ms               notice a frozen worker within 0.8 s instead of 4 s
-  giostra-broker --window 2 --rotation available     long computations on unequal machines
-  giostra-broker --frontend 'tcp://127.0.0.1:*'      a port that the system picks; the first log line names it
-  giostra-broker --frontend 'tcp://*:5555' --backend 'tcp://*:5556' --keys keys/broker.key_secret --allow keys/allow
-                                                     for other hosts: see docs/security.md, and giostra keys --help
+  giostra-broker                           for clients and workers on this host
+  giostra-broker --frontend tcp://127.0.0.1:7001 --backend tcp://127.0.0.1:7002
+  giostra-broker --log-dir /var/log/giostra
+  giostra-broker --http 127.0.0.1:8080     with a live page, and metrics for
+                                           Prometheus
+  giostra-broker --ping-interval 200ms     notice a frozen worker within 0.8 s
+                                           instead of 4 s
+  giostra-broker --window 2 --rotation available
+                                           long computations on unequal machines
+  giostra-broker --frontend 'tcp://127.0.0.1:*'
+                                           a port that the system picks; the
+                                           first log line names it
+  giostra-broker --frontend 'tcp://*:5555' --backend 'tcp://*:5556' \\
+      --keys keys/broker.key_secret --allow keys/allow
+                                           for other hosts: see docs/security.md,
+                                           and giostra keys --help
+  source <(giostra-broker --completions bash)
+                                           see giostra completions --help
 
-Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once.
-         SIGHUP reads --allow anew: whose key is no longer there is dropped.
-Exit status: 0 after a signal, 1 if the broker could not start, 2 for a wrong command line.";
+Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_INSECURE and GIOSTRA_HTTP_PUBLIC are switches: 1, true, yes or \
+on; 0, false, no, off or empty.
+
+Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow anew: whose \
+key is no longer there is dropped.
+
+Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line.";
 
 /// Hands compute requests to registered workers in strict rotation, and a lost worker's requests to the next ones.
 #[derive(Clone, Debug, Parser)]
@@ -55,7 +70,7 @@ pub struct Args {
     allow: Option<PathBuf>,
 
     /// Allow endpoints that other hosts can reach, without keys: whoever reaches them is served, in clear text
-    #[arg(long, env = "GIOSTRA_INSECURE", conflicts_with = "keys")]
+    #[arg(long, env = "GIOSTRA_INSECURE", value_parser = switch)]
     insecure: bool,
 
     /// The most connections from one address to each endpoint; more are closed at once
@@ -63,7 +78,7 @@ pub struct Args {
     max_connections: u32,
 
     /// How long a peer may take to say who it is
-    #[arg(long, env = "GIOSTRA_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
+    #[arg(long, env = "GIOSTRA_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
     handshake_timeout: Duration,
 
     /// The largest message frame, and so the largest body; who sends a larger one loses its connection. 1 MiB to 64 MiB
@@ -79,15 +94,15 @@ pub struct Args {
     http: Option<SocketAddr>,
 
     /// A name by which this host may be asked there, besides its addresses and localhost; may be repeated
-    #[arg(long, env = "GIOSTRA_HTTP_HOST", requires = "http", value_delimiter = ',', value_name = "NAME")]
+    #[arg(long, env = "GIOSTRA_HTTP_HOST", value_delimiter = ',', value_name = "NAME")]
     http_host: Vec<String>,
 
     /// Allow an --http that other hosts can reach: whoever reaches it sees all there is to see, in clear text
-    #[arg(long, env = "GIOSTRA_HTTP_PUBLIC", requires = "http")]
+    #[arg(long, env = "GIOSTRA_HTTP_PUBLIC", value_parser = switch)]
     http_public: bool,
 
     /// Time between two pings of a worker
-    #[arg(long, env = "GIOSTRA_PING_INTERVAL", default_value = "1s", value_parser = positive_duration)]
+    #[arg(long, env = "GIOSTRA_PING_INTERVAL", default_value = "1s", value_parser = positive_duration, value_name = "DURATION")]
     ping_interval: Duration,
 
     /// Unanswered pings after which a worker is dropped
@@ -119,15 +134,15 @@ pub struct Args {
     rotation: Rotation,
 
     /// After a signal, how long to wait for what is in flight
-    #[arg(long, env = "GIOSTRA_GRACE", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "GIOSTRA_GRACE", default_value = "5s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
     /// How long to look for more work without sleeping after there was some: costs CPU, saves wake-ups
-    #[arg(long, env = "GIOSTRA_SPIN", default_value = "200us", value_parser = duration)]
+    #[arg(long, env = "GIOSTRA_SPIN", default_value = "200us", value_parser = duration, value_name = "DURATION")]
     spin: Duration,
 
     /// How long a reply may wait to travel with others to the same client; a lone one, and a broker about to sleep, wait for nothing
-    #[arg(long, env = "GIOSTRA_COALESCE", default_value = "90us", value_parser = duration)]
+    #[arg(long, env = "GIOSTRA_COALESCE", default_value = "90us", value_parser = duration, value_name = "DURATION")]
     coalesce: Duration,
 
     /// Replies that wait for a client that does not read, in bytes, before it is cut off
@@ -153,11 +168,19 @@ pub struct Args {
     /// What of it stderr shows, too
     #[arg(long, env = "GIOSTRA_STDERR_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     stderr_level: LevelFilter,
+
+    /// What is printed instead.
+    #[command(flatten)]
+    pub manual: Manual,
 }
 
 impl Args {
     /// An error if what is asked for is unsafe or contradicts itself.
     pub fn check(&self) -> anyhow::Result<()> {
+        // Not `conflicts_with`: a variable that says no would conflict, too.
+        if self.insecure && self.keys.is_some() {
+            bail!("--insecure is for a broker without keys; with --keys leave it out");
+        }
         for (flag, endpoint) in [("--frontend", &self.frontend), ("--backend", &self.backend)] {
             if self.keys.is_none() && !self.insecure && !is_local(endpoint) {
                 bail!(

@@ -2,18 +2,22 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
 use giostra_broker::args::Args;
 use giostra_broker::server;
+use giostra_common::args::{complain, parse};
 use giostra_common::shutdown::Shutdown;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = parse();
+    if let Some(status) = args.manual.print(Args::command()) {
+        return status;
+    }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("giostra-broker: {error:#}");
+            complain("giostra-broker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

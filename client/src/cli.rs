@@ -4,7 +4,10 @@ mod args;
 mod audit;
 mod bench;
 mod drain;
+mod failure;
+mod help;
 mod keys;
+mod man;
 mod operations;
 mod prompt;
 mod random;
@@ -12,39 +15,22 @@ mod send;
 mod status;
 mod summary;
 
-use std::io::{self, IsTerminal, stdin};
+use std::io::{IsTerminal, stdin};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use giostra_client::{Client, Error, Options};
+use anyhow::Context;
+use giostra_client::{Client, Options};
+use giostra_common::args::{USAGE, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
 use log::LevelFilter;
 
 use args::{Args, Command};
 
-/// The exit status after SIGINT, as a shell reports it.
-const INTERRUPTED: u8 = 130;
-
 /// Runs the command; its exit status.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args) {
-        Ok(status) => status,
-        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("giostra: {error:#}");
-            match error.downcast_ref() {
-                Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
-                _ => ExitCode::FAILURE,
-            }
-        }
-    }
-}
-
-/// Whether whoever read the output has read enough, as `head` does.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let args: Args = parse();
+    run(&args).unwrap_or_else(|error| failure::end(&error, args.json))
 }
 
 /// The exit status, unless there is an error to explain.
@@ -53,20 +39,23 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(command) => command,
         None if stdin().is_terminal() => &Command::Prompt,
         None => {
-            Args::command().print_help()?;
-            anyhow::bail!("no command; without one, the prompt needs a terminal");
+            failure::complain("no command, and the prompt needs a terminal; giostra --help lists the commands");
+            return Ok(ExitCode::from(USAGE));
         }
     };
-    if let Command::Audit(options) = command {
-        // Of the log alone: no broker need be there.
-        return audit::run(options, args.json);
-    }
-    if let Command::Keys(command) = command {
-        keys::run(command, args.json)?;
-        return Ok(ExitCode::SUCCESS);
+    // No broker need be there for some.
+    let done = match command {
+        Command::Audit(options) => Some(audit::run(options, args.json)?),
+        Command::Keys(command) => Some(keys::run(command, args.json).map(|()| true)?),
+        Command::Completions(options) => Some(man::completions(options).map(|()| true)?),
+        Command::Man(options) => Some(man::run(options, args.json).map(|()| true)?),
+        _ => None,
+    };
+    if let Some(well) = done {
+        return Ok(exit_code(well));
     }
     let _log = Log::to_stderr(LevelFilter::Warn)?;
-    let shutdown = Shutdown::on_signals()?;
+    let shutdown = Shutdown::on_signals().context("can't listen for signals")?;
     if let Command::Bench(options) = command {
         // It has connections of its own.
         return Ok(exit_code(bench::run(options, args, &shutdown)?));
@@ -86,7 +75,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&mut client, args)?,
         Command::Drain(options) => drain::run(&mut client, options, args)?,
         Command::Bench(options) => bench::run(options, args, &shutdown)?,
-        Command::Audit(_) | Command::Keys(_) => unreachable!("they need no client, and are done"),
+        Command::Audit(_) | Command::Keys(_) | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("they need no client, and are done")
+        }
     };
     Ok(exit_code(well))
 }

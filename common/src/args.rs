@@ -1,8 +1,51 @@
-//! What the command lines have in common: durations as people write them.
+//! What the command lines have in common: how they end, and durations and switches as people write them.
 
+use std::fmt::Display;
+use std::io::{self, Write, stderr};
+use std::process::exit;
 use std::time::Duration;
 
+use clap::Parser;
 use humantime::DurationError;
+
+/// The exit status of a command line that can't be followed.
+pub const USAGE: u8 = 2;
+
+/// The process's command line. Ends the process after `--help` and `--version`, and if the command line is wrong.
+pub fn parse<A: Parser>() -> A {
+    let wrong = match A::try_parse() {
+        Ok(args) => return args,
+        Err(wrong) => wrong,
+    };
+    match wrong.print() {
+        Err(error) if !wrong.use_stderr() => {
+            unprinted(A::command().get_name(), &error);
+            exit(1)
+        }
+        _ => exit(wrong.exit_code()),
+    }
+}
+
+/// Says that stdout can't be written, unless whoever reads it has read enough, as `head` does.
+pub fn unprinted(program: &str, error: &io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        complain(program, format_args!("can't write to stdout: {error}"));
+    }
+}
+
+/// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to panic, as `eprintln` does.
+pub fn complain(program: &str, what: impl Display) {
+    let _ = writeln!(stderr(), "{program}: {what}");
+}
+
+/// Parses what a switch's environment variable says; a parser for `clap`. Empty is as if it were not there.
+pub fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("a switch is 1, true, yes or on; or 0, false, no, off or empty"),
+    }
+}
 
 /// The longest time the command lines take: a thousand years overflow nothing, but nobody means them.
 const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -28,6 +71,14 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_switch_is_on_or_off_and_never_a_guess() {
+        for (on, texts) in [(true, &["1", "true", "YES", "on"][..]), (false, &["", "0", "False", "no", "off"])] {
+            assert!(texts.iter().all(|text| switch(text) == Ok(on)), "{texts:?}");
+        }
+        assert!(["2", "fasle", " "].into_iter().all(|text| switch(text).is_err()));
+    }
 
     #[test]
     fn durations_are_written_with_their_unit() {

@@ -89,12 +89,12 @@ pub struct Credentials {
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// When a file can't be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     File {
         /// Which.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// When a secret can be read by others than its owner.
     #[error(
@@ -235,7 +235,7 @@ impl KeyPair {
 /// Writes a public certificate, never over another file, into a folder which is made if it is not there.
 pub fn write_public(path: &Path, name: &str, key: &PublicKey) -> Result<(), KeyError> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|source| KeyError::File { path: folder.into(), source })?;
+        fs::create_dir_all(folder).map_err(|error| KeyError::File { path: folder.into(), error })?;
     }
     create(path, 0o644, &text("Public", "may be shown to anyone", name, &format!("    public-key = \"{key}\"\n")))
 }
@@ -248,9 +248,9 @@ fn text(kind: &str, remark: &str, name: &str, keys: &str) -> Zeroizing<String> {
 }
 
 fn create(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
-    let failed = |source: io::Error| match source.kind() {
+    let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.into() },
-        _ => KeyError::File { path: path.into(), source },
+        _ => KeyError::File { path: path.into(), error },
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
@@ -298,7 +298,7 @@ impl Certificate {
 
     /// A file's certificate and the file's permissions.
     pub fn read(path: &Path) -> Result<(Self, u32), KeyError> {
-        let failed = |source: io::Error| KeyError::File { path: path.into(), source };
+        let failed = |error: io::Error| KeyError::File { path: path.into(), error };
         let malformed = |what| KeyError::Malformed { path: path.into(), what };
         // Opening a pipe would wait for whoever writes into it, which a broker that reads its keys anew can't.
         if !fs::metadata(path).map_err(failed)?.is_file() {

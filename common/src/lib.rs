@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod keys;
 pub mod log;
 mod malformed;
+pub mod manual;
 pub mod name;
 pub mod numbered;
 pub mod protocol;

@@ -41,7 +41,12 @@ pub struct Log {
 impl Log {
     /// To stderr alone, each line at once.
     pub fn to_stderr(level: LevelFilter) -> Result<Self, FlexiLoggerError> {
-        let handle = Logger::with(specification(level)).log_to_stderr().format(line).start()?;
+        let handle = Logger::with(specification(level))
+            .log_to_stderr()
+            // A stderr on a full disk is no reason to end.
+            .panic_if_error_channel_is_broken(false)
+            .format(line)
+            .start()?;
         Ok(Self { handle })
     }
 
@@ -60,7 +65,7 @@ impl Log {
         let handle = Logger::with(specification(level))
             .log_to_writer(Box::new(Files::open(directory, name, rotation)?))
             .duplicate_to_stderr(duplicate(stderr))
-            // A stderr that is on a full disk, too, is no reason to end.
+            // Nor is one that is on a full disk, too.
             .panic_if_error_channel_is_broken(false)
             .format(line)
             .start()?;

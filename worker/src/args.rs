@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use giostra_common::args::duration;
 use giostra_common::keys::{Credentials, KeyError};
+use giostra_common::manual::Manual;
 use giostra_common::name;
 use giostra_common::protocol::DEFAULT_POOL;
 use log::LevelFilter;
@@ -14,17 +15,22 @@ use crate::Options;
 
 const EXAMPLES: &str = "\
 Examples:
-  giostra-worker                                         one thread, for the broker on this host
+  giostra-worker                           one thread, for the broker on this host
   giostra-worker --name worker-4 --threads 8
-  giostra-worker --threads 8 --window 8                  long computations: hold only what is being computed
+  giostra-worker --threads 8 --window 8    long computations: hold only what is
+                                           being computed
   giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
-  giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret --broker-key broker.key
+  giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret \\
+      --broker-key broker.key
+  source <(giostra-worker --completions bash)
+                                           see giostra completions --help
 
-Operations: add sub mul div pow gcd (two numbers), sqrt is_prime primes fib sleep (one); echo (bytes).
-One's own operations: see the library giostra-worker.
+Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). One's own operations: see the \
+library giostra-worker.
 
 Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.
-Exit status: 0 after leaving, 1 if the broker refused the worker or its key, 2 for a wrong command line.";
+
+Exit status: 0 after leaving; 1 if the broker refused the worker or its key; 2 for a wrong command line.";
 
 /// Computes what the broker hands out. Registers by itself, also after the broker's restart.
 #[derive(Clone, Debug, Parser)]
@@ -51,7 +57,7 @@ pub struct Args {
     window: Option<u32>,
 
     /// After a signal, how long to go on with what is left
-    #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
     /// Its own secret certificate, for a broker with keys (giostra keys new)
@@ -65,6 +71,10 @@ pub struct Args {
     /// What is logged, to stderr
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
+
+    /// What is printed instead.
+    #[command(flatten)]
+    pub manual: Manual,
 }
 
 impl Args {

@@ -2,17 +2,22 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::CommandFactory;
+use giostra_common::args::{complain, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
 use giostra_worker::args::Args;
 use giostra_worker::{compute, serve};
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args: Args = parse();
+    if let Some(status) = args.manual.print(Args::command()) {
+        return status;
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("giostra-worker: {error:#}");
+            complain("giostra-worker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

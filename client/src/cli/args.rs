@@ -4,74 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use giostra_common::args::positive_duration;
+use giostra_common::args::{positive_duration, switch};
 use giostra_common::compute::Value;
+use giostra_common::manual::Shell;
 use giostra_common::name;
 use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
 
 use giostra_common::keys::{Credentials, KeyError, Role};
 
 use super::bench::MIN_SIZE;
+use super::help;
 use super::keys::file_name;
-
-const EXAMPLES: &str = "\
-Examples:
-  giostra send add 1 2
-  giostra send div 7 2 --timeout 500ms
-  giostra random 3000 --seed 1
-  giostra random 1000000 --json | jq .rate
-  giostra bench                           ten seconds of additions: how many a second, and how long each takes
-  giostra bench --clients 64 --window 1 --size 1024 --duration 3s
-  giostra status
-  giostra drain worker-2                  returns when it has finished what it has
-  giostra audit log                       what the broker's log proves
-  giostra                                 the prompt
-
-Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
-
-const BENCH_EXAMPLES: &str = "\
-Examples:
-  giostra bench                                         ten seconds, 4096 requests at a time
-  giostra bench 1000000 --json | jq .rate
-  giostra bench --window 1 --duration 3s --json | jq '.latency_us.p50'
-  giostra bench --clients 64 --window 1                 64 connections, each with one request at a time
-  giostra bench --size 1048576 --window 16              bodies of 1 MiB
-
-A request is the addition of two large whole numbers, 24 bytes, or with --size an echo. Every result is checked.
-
-Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
-
-const KEYS_EXAMPLES: &str = "\
-Examples:
-  giostra keys new broker                              keys/broker.key and keys/broker.key_secret
-  giostra keys new alice
-  giostra keys allow keys/alice.key --role client --role admin
-  giostra-broker --keys keys/broker.key_secret --allow keys/allow
-  giostra --keys keys/alice.key_secret --broker-key keys/broker.key status
-
-The files are ZeroMQ certificates, as czmq and pyzmq read and write them. docs/security.md tells how to set up two machines,
-and how to change keys.";
-
-const AUDIT_EXAMPLES: &str = "\
-Examples:
-  giostra audit log                       all files of the broker's log in that folder
-  giostra audit log/broker_r*.log         the same
-  giostra audit log --json | jq .proved
-  giostra audit log --request c1#17       what became of one request
-
-Proved is, for each life of a broker from its first line on: each ticket was dealt once, in order, to the seat whose turn
-it was, within its window; each accepted request ended at most once, and is open otherwise; a lost worker's requests went
-first, in their order, to the next seats; what is given up was given up after equally many lost workers; what a client
-that left had asked for was cancelled or discarded. Not looked at: fairness among clients, and time.
-
-Of a broker whose first lines were rotated away, and of one with --log-level info, nothing can be proved.
-
-Exit status: 0 if all is proved (or the request is in the log), 1 if something is refuted or can't be proved (or the
-request is not in the log), 2 for a wrong command line, or a file that can't be read.";
+use super::operations::Operation;
 
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "giostra", version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+#[command(name = "giostra", version, after_help = help::GIOSTRA, next_help_heading = "Options of every command")]
 pub struct Args {
     /// The broker's frontend
     #[arg(
@@ -104,7 +52,7 @@ pub struct Args {
     pub broker_key: Option<String>,
 
     /// Print one JSON object, on the last line of stdout
-    #[arg(long, global = true, env = "GIOSTRA_JSON")]
+    #[arg(long, global = true, env = "GIOSTRA_JSON", value_parser = switch)]
     pub json: bool,
 
     #[command(subcommand)]
@@ -121,16 +69,22 @@ pub enum Command {
     /// Measure how many requests a second are answered, and how long each takes
     Bench(Bench),
     /// Ask for commands: random, an operation, status, help, exit
+    #[command(after_help = help::PROMPT)]
     Prompt,
     /// Show the workers, their state and their share
+    #[command(after_help = help::STATUS)]
     Status,
     /// Let a worker finish what it has, and give it no more
     Drain(Drain),
     /// Prove or refute from the broker's log that its promises were kept. Needs no broker
     Audit(Audit),
     /// Make keys for a broker that lets in only who has one, and say whom it lets in. Needs no broker
-    #[command(subcommand, after_help = KEYS_EXAMPLES)]
+    #[command(subcommand, after_help = help::KEYS)]
     Keys(KeysCommand),
+    /// Print the completion script for a shell. Needs no broker
+    Completions(Completions),
+    /// Print the man page, or write those of all commands into a folder. Needs no broker
+    Man(Man),
 }
 
 impl Command {
@@ -144,6 +98,8 @@ impl Command {
             Self::Drain(_) => "drain",
             Self::Audit(_) => "audit",
             Self::Keys(_) => "keys",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
         }
     }
 }
@@ -168,6 +124,7 @@ pub enum KeysCommand {
 
 /// New keys.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::KEYS_NEW)]
 pub struct KeysNew {
     /// Whose they are: the name of the files
     #[arg(value_parser = file_name)]
@@ -180,6 +137,7 @@ pub struct KeysNew {
 
 /// Keys to show.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::KEYS_SHOW)]
 pub struct KeysShow {
     /// Certificates, public or secret
     #[arg(required = true, value_name = "FILE")]
@@ -188,6 +146,7 @@ pub struct KeysShow {
 
 /// Whom to let in.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::KEYS_ALLOW)]
 pub struct KeysAllow {
     /// Public certificates
     #[arg(required = true, value_name = "FILE")]
@@ -204,18 +163,20 @@ pub struct KeysAllow {
 
 /// One request.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::SEND)]
 pub struct Send {
     /// add sub mul div pow gcd sqrt is_prime primes fib sleep, or in Italian: somma sottrazione moltiplicazione divisione
-    #[arg(value_name = "OP")]
+    #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
     pub operation: String,
 
     /// Numbers
-    #[arg(allow_negative_numbers = true)]
+    #[arg(value_name = "NUMBER", allow_negative_numbers = true)]
     pub arguments: Vec<Value>,
 }
 
 /// Many random requests.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::RANDOM)]
 pub struct Random {
     /// How many
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
@@ -236,7 +197,7 @@ pub struct Random {
 
 /// A load to measure.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = BENCH_EXAMPLES)]
+#[command(after_help = help::BENCH)]
 pub struct Bench {
     /// How many requests in all [default: as many as are answered in the time]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
@@ -289,6 +250,7 @@ fn size(text: &str) -> Result<usize, String> {
 
 /// A worker that is to leave.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::DRAIN)]
 pub struct Drain {
     /// Its name; all workers of that name
     #[arg(value_parser = name::parse)]
@@ -301,7 +263,7 @@ pub struct Drain {
 
 /// What is to be read from the log.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = AUDIT_EXAMPLES)]
+#[command(after_help = help::AUDIT)]
 pub struct Audit {
     /// Files of the broker's log, or its folder (all of its files); in any order
     #[arg(required = true, value_name = "LOG")]
@@ -314,6 +276,23 @@ pub struct Audit {
     /// Let it pass that the oldest files were rotated away: what is left from the next broker's start on is to be proved
     #[arg(long)]
     pub partial: bool,
+}
+
+/// For which shell.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::COMPLETIONS)]
+pub struct Completions {
+    /// Which
+    pub shell: Shell,
+}
+
+/// Where the man pages go.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::MAN)]
+pub struct Man {
+    /// Write giostra.1, and a page for each command, into this folder, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// A request as the log writes it.
@@ -332,6 +311,29 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_examples_that_fit_into_80_columns() {
+        let (mut left, mut seen) = (vec![Args::command()], 0);
+        while let Some(command) = left.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n  giostra") || help.contains("\n  giostra"), "{}", command.get_name());
+            let examples = help.lines().filter(|line| line.starts_with("  "));
+            assert!(examples.clone().all(|line| line.len() <= 80), "{:?}", examples.max_by_key(|line| line.len()));
+            left.extend(command.get_subcommands().cloned());
+            seen += 1;
+        }
+        assert!(seen > 10);
+    }
+
+    #[test]
+    fn operations_are_completed_and_others_are_let_through() {
+        let args = Args::parse_from(["giostra", "send", "my_own", "1"]);
+        assert!(matches!(args.command, Some(Command::Send(send)) if send.operation == "my_own"));
+        let send = Args::command().find_subcommand("send").unwrap().clone();
+        let operation = send.get_positionals().next().unwrap();
+        assert!(operation.get_possible_values().iter().any(|value| value.get_name() == "is_prime"));
     }
 
     #[test]

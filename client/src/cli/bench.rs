@@ -14,6 +14,7 @@ use giostra_client::Error;
 use giostra_common::shutdown::Shutdown;
 
 use super::args::{Args, Bench};
+use super::failure::{Told, complain, of_batch};
 use super::send::explain;
 use load::{Load, Span};
 use outcome::Outcome;
@@ -40,13 +41,17 @@ pub fn run(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
     }
     outcome.duplicated = load.duplicated();
     if let Some(failure) = &outcome.first_failure {
-        eprintln!("giostra: the first failure: {}", explain(failure, args));
+        complain(format_args!("the first failure: {}", explain(failure, args)));
     }
     if args.json {
-        writeln!(stdout(), "{}", outcome.json(bench, &work))?;
+        let mut object = outcome.json(bench, &work);
+        if let Some(error) = of_batch(&ended, outcome.first_failure.as_ref()) {
+            object["error"] = error;
+        }
+        writeln!(stdout(), "{object}")?;
     } else {
         writeln!(stdout(), "{outcome}")?;
     }
-    ended?;
+    ended.map_err(Told)?;
     Ok(outcome.all_well())
 }

@@ -24,7 +24,10 @@ pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bo
         }
     }
     match in_flight {
-        _ if args.json => writeln!(stdout(), "{}", json!({"worker": worker, "in_flight": in_flight.unwrap_or(0)}))?,
+        _ if args.json => {
+            let (left, in_flight) = (in_flight.is_none(), in_flight.unwrap_or(0));
+            writeln!(stdout(), "{}", json!({"worker": worker, "left": left, "in_flight": in_flight}))?;
+        }
         Some(in_flight) => writeln!(stdout(), "{worker} is leaving, {in_flight} requests in flight")?,
         None => writeln!(stdout(), "{worker} has left")?,
     }

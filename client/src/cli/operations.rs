@@ -1,5 +1,6 @@
 //! The operations by the names people give them, and the client's own idea of their results.
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use giostra_common::Bytes;
 use giostra_common::compute::Value;
 use rand::RngExt;
@@ -24,6 +25,27 @@ pub const NAMES: [&str; 16] = [
     "moltiplicazione",
     "divisione",
 ];
+
+/// Takes any operation, since a pool may offer others; the known ones are for completion.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation;
+
+impl TypedValueParser for Operation {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue>>> {
+        Some(Box::new(NAMES.iter().map(PossibleValue::new)))
+    }
+}
 
 /// The operation that is meant: the original system's Italian names still are.
 pub fn canonical(name: &str) -> &str {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use giostra_client::{Client, Error};
+use giostra_common::protocol::code;
 use giostra_common::shutdown::Shutdown;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
@@ -14,9 +15,10 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
+use serde_json::json;
 
 use super::args::{Args, Command, Random, Send};
-use super::{audit, bench, drain, keys, operations, random, send, status};
+use super::{audit, bench, drain, failure, keys, man, operations, random, send, status};
 
 const COMMANDS: [&str; 7] = ["random", "send", "bench", "status", "drain", "help", "exit"];
 
@@ -49,7 +51,9 @@ pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Res
         // None yet is no error.
         let _ = line.load_history(file);
     }
-    writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
+    if !args.json {
+        writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
+    }
     loop {
         match line.readline("giostra> ") {
             Ok(text) => {
@@ -111,27 +115,36 @@ fn obey(
         Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, args, shutdown),
         Ok(Asked { command: Command::Status }) => status::run(client, args),
         Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
-        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json).map(|_| true),
+        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json),
         Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, args.json).map(|()| true),
+        Ok(Asked { command: Command::Completions(options) }) => man::completions(&options).map(|()| true),
+        Ok(Asked { command: Command::Man(options) }) => man::run(&options, args.json).map(|()| true),
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.
-            writeln!(stdout(), "{}", error.to_string().lines().next().unwrap_or_default())?;
-            writeln!(stdout(), "help lists the commands")?;
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            if args.json {
+                writeln!(stdout(), "{}", json!({"error": failure::object(code::INVALID, first)}))?;
+            } else {
+                writeln!(stdout(), "{first}\nhelp lists the commands")?;
+            }
             return Ok(true);
         }
     };
     match done {
         Ok(_) => Ok(true),
-        Err(error) => match error.downcast_ref() {
-            // Without a broker the next command may find one.
-            Some(Error::NoBroker { .. } | Error::Dial(_) | Error::Refused(_)) => {
-                writeln!(stdout(), "{error:#}")?;
-                Ok(true)
-            }
-            _ => Err(error),
-        },
+        Err(error) if is_the_end(&error) => Err(error),
+        // The next command may find a broker, or a file.
+        Err(error) if args.json => failure::print_object(&error).map(|()| true).map_err(Into::into),
+        Err(error) => writeln!(stdout(), "{error:#}").map(|()| true).map_err(Into::into),
     }
+}
+
+/// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that can't be written.
+fn is_the_end(error: &anyhow::Error) -> bool {
+    let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Zmq(_)));
+    client_is_done || failure::output_error(error).is_some()
 }
 
 fn random(client: &mut Client, options: &Random, args: &Args) -> anyhow::Result<bool> {

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 
 use super::args::{Args, Random};
+use super::failure::{Told, complain, of_batch};
 use super::operations::Task;
 use super::send::{explain, value};
 use super::summary::Summary;
@@ -34,14 +35,18 @@ pub fn run(client: &mut Client, random: &Random, args: &Args) -> anyhow::Result<
     }
     batch.summary.finish(client.duplicated());
     if let Some(failure) = &batch.first_failure {
-        eprintln!("giostra: the first failure: {}", explain(failure, args));
+        complain(format_args!("the first failure: {}", explain(failure, args)));
     }
     if args.json {
-        writeln!(stdout(), "{}", batch.summary.json())?;
+        let mut object = batch.summary.json();
+        if let Some(error) = of_batch(&ended, batch.first_failure.as_ref()) {
+            object["error"] = error;
+        }
+        writeln!(stdout(), "{object}")?;
     } else {
         writeln!(stdout(), "{}", batch.summary)?;
     }
-    ended?;
+    ended.map_err(Told)?;
     Ok(batch.summary.all_well())
 }
 

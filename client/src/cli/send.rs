@@ -8,6 +8,7 @@ use giostra_common::protocol::{Failure, Outcome, Reply, code};
 use serde_json::json;
 
 use super::args::{Args, Send};
+use super::failure::{complain, object};
 use super::operations;
 
 /// Whether there was a result.
@@ -23,14 +24,14 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
         match &result {
             Ok(value) => writeln!(stdout(), "{}", json!({"result": value, "trace": trace}))?,
             Err(Failure { code, message }) => {
-                writeln!(stdout(), "{}", json!({"error": {"code": code, "message": message}, "trace": trace}))?;
+                writeln!(stdout(), "{}", json!({"error": object(code, message), "trace": trace}))?;
             }
         }
     }
     match &result {
         Ok(value) if !args.json => writeln!(stdout(), "{value}")?,
         Ok(_) => {}
-        Err(failure) => eprintln!("giostra: {}", explain(failure, args)),
+        Err(failure) => complain(explain(failure, args)),
     }
     Ok(result.is_ok())
 }

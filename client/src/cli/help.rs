@@ -1,0 +1,188 @@
+//! What `--help` and the man pages say after the options.
+//!
+//! Lines of examples have 80 columns at most; whatever is longer is wrapped to the terminal's width by `clap`, so a paragraph is one line.
+
+/// Of `giostra` itself.
+pub const GIOSTRA: &str = "\
+Examples:
+  giostra                        the prompt
+  giostra send add 1 2
+  giostra random 3000 --seed 1
+  giostra random 1000000 --json | jq .rate
+  giostra bench                  requests a second, and how long each takes
+  giostra status
+  giostra drain worker-2         returns when it has finished what it has
+  giostra audit log              what the broker's log proves
+  giostra keys new broker        keys, for other hosts
+  giostra help random            more of each command, with examples
+
+JSON: With --json the last line of stdout is one object; each command's help lists its fields. What stderr complains of is there, too, as \
+error: a code (invalid, failed, expired, poison, no-broker, refused, interrupted) and a message, beside the rest or instead of it. A wrong \
+command line is told on stderr alone.
+
+Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_JSON is a switch: 1, true, yes or \
+on; 0, false, no, off or empty. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
+
+Exit status: 0 if every request was answered and no result was wrong; 1 if not, if the command failed or its output could not be \
+written; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra send`.
+pub const SEND: &str = "\
+Examples:
+  giostra send add 1 2
+  giostra send div 7 2 --timeout 500ms
+  giostra send sub -1 2.5
+  giostra send primes 100 --json | jq .result
+  giostra send sleep 3 --pool nightly
+
+JSON: result; or error, with its code and message. And trace: worker, attempts (workers it was handed to), waited_us (microseconds until \
+then) and took_us (from then on).
+
+Exit status: 0 if there was a result; 1 if there was an error instead; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra random`.
+pub const RANDOM: &str = "\
+Examples:
+  giostra random 3000
+  giostra random 3000 --seed 1             the same requests each time
+  giostra random 300 --wait-workers 3
+  giostra random 100000 --window 1         each waits for the reply before
+  giostra random 1000000 --json | jq .workers
+
+JSON: seed, sent, answered, failed, unanswered, wrong, duplicated, redispatched, seconds, rate (answers a second), latency_us (p50, p99, \
+max), workers (how many each answered), errors (how many of each code); and error, the first of them.
+
+Exit status: 0 if every request was answered and no result was wrong; 1 if not; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra bench`.
+pub const BENCH: &str = "\
+Examples:
+  giostra bench                            ten seconds, 4096 requests at a time
+  giostra bench 1000000 --json | jq .rate
+  giostra bench --window 1 --duration 3s --json | jq .latency_us.p50
+  giostra bench --clients 64 --window 1    64 connections, each with one request
+                                           at a time
+  giostra bench --size 1048576 --window 16
+                                           bodies of 1 MiB
+
+A request is the addition of two large whole numbers, 24 bytes, or with --size an echo. Every result is checked.
+
+JSON: clients, window, operation, size (bytes of a request), sent, answered, failed, unanswered, wrong, duplicated, redispatched, seconds, \
+rate (answers a second), latency_us (p50, p90, p99, p99.9, max), errors (how many of each code); and error, the first of them.
+
+Exit status: 0 if every request was answered and no result was wrong; 1 if not; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra prompt`.
+pub const PROMPT: &str = "\
+Examples:
+  giostra                        the same, in a terminal
+  giostra prompt < commands      a command a line
+  printf 'add 1 2\\nmul 6 7\\n' | giostra prompt --json | jq .result
+
+JSON: For each command its own object, on a line.
+
+Exit status: 0 after exit or the end of the input, whatever became of the commands; 1 if the terminal or the output failed; 2 for a wrong \
+command line; 130 after Ctrl-C during a command.";
+
+/// Of `giostra status`.
+pub const STATUS: &str = "\
+Examples:
+  giostra status
+  giostra status --json | jq -r '.workers[] | [.name, .state, .rate] | @tsv'
+  giostra status --json | jq .pending
+
+JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
+in_flight, window, answered, ..), clients, pools, latency_us, history, events, pool_totals, bounds_us.";
+
+/// Of `giostra drain`.
+pub const DRAIN: &str = "\
+Examples:
+  giostra drain worker-2                   returns when it has left
+  giostra drain worker-2 --no-wait --json | jq .in_flight
+
+JSON: worker, left (whether it has), in_flight (what it has still to finish).";
+
+/// Of `giostra audit`.
+pub const AUDIT: &str = "\
+Examples:
+  giostra audit log                        all files of the log in that folder
+  giostra audit log/broker_r*.log          the same
+  giostra audit log --json | jq .proved
+  giostra audit log --request c1#17        what became of one request
+
+Proved is, for each life of a broker from its first line on: each ticket was dealt once, in order, to the seat whose turn it was, within \
+its window; each accepted request ended at most once, and is open otherwise; a lost worker's requests went first, in their order, to the \
+next seats; what is given up was given up after equally many lost workers; what a client that left had asked for was cancelled or \
+discarded. Not looked at: fairness among clients, and time.
+
+Of a broker whose first lines were rotated away, and of one with --log-level info, nothing can be proved.
+
+JSON: proved, verdict (proved, refuted, not provable), files, lines, lives, what was counted (accepted, dispatched, redispatched, replies, \
+errors, expired, open, ..), promises (of each: promise, verdict, violations), not_provable (why), violation_count, violations (file, line, \
+what, promise, text). With --request: request, steps (time, life, what), ends.
+
+Exit status: 0 if all is proved (or the request is in the log); 1 if something is refuted or can't be proved (or the request is not in \
+the log); 2 for a wrong command line, or a file that can't be read.";
+
+/// Of `giostra keys`.
+pub const KEYS: &str = "\
+Examples:
+  giostra keys new broker        keys/broker.key and keys/broker.key_secret
+  giostra keys new alice
+  giostra keys allow keys/alice.key --role client --role admin
+  giostra-broker --keys keys/broker.key_secret --allow keys/allow
+  giostra --keys keys/alice.key_secret --broker-key keys/broker.key status
+
+The files are ZeroMQ certificates, as czmq and pyzmq read and write them. docs/security.md tells how to set up two machines, and how to \
+change keys.";
+
+/// Of `giostra keys new`.
+pub const KEYS_NEW: &str = "\
+Examples:
+  giostra keys new broker
+  giostra keys new worker-1 --dir /etc/giostra
+  giostra keys new alice --json | jq -r .public_key
+
+JSON: name, public_key, and the two files: public and secret.";
+
+/// Of `giostra keys show`.
+pub const KEYS_SHOW: &str = "\
+Examples:
+  giostra keys show keys/*.key
+  giostra keys show keys/broker.key --json | jq -r '.keys[].public_key'
+
+JSON: keys, a list of file, name, public_key and secret (whether the secret key is in that file, too).";
+
+/// Of `giostra keys allow`.
+pub const KEYS_ALLOW: &str = "\
+Examples:
+  giostra keys allow keys/worker-1.key keys/worker-2.key --role worker
+  giostra keys allow alice.key --role client --dir /etc/giostra/allow
+  pkill -HUP giostra-broker      has a broker that runs learn of it
+
+JSON: allowed, the files that let them in.";
+
+/// Of `giostra completions`.
+pub const COMPLETIONS: &str = "\
+Examples:
+  source <(giostra completions bash)       for this shell alone
+  giostra completions bash > ~/.local/share/bash-completion/completions/giostra
+  giostra completions zsh > ~/.zfunc/_giostra
+                                           .zshrc: fpath=(~/.zfunc $fpath), and
+                                           then: autoload -U compinit; compinit
+  giostra completions fish > ~/.config/fish/completions/giostra.fish
+  giostra-broker --completions bash        the broker's, the same way
+  giostra-worker --completions bash
+
+The folder may have to be made first. The script is printed as it is, also with --json.";
+
+/// Of `giostra man`.
+pub const MAN: &str = "\
+Examples:
+  giostra man | man -l -
+  giostra man --dir ~/.local/share/man/man1
+                                           then: man giostra, man giostra-send
+  giostra-broker --man > ~/.local/share/man/man1/giostra-broker.1
+  giostra-worker --man > ~/.local/share/man/man1/giostra-worker.1
+
+JSON: With --dir: files, those that were written. Without, the page is printed as it is.";
