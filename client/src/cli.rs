@@ -11,10 +11,15 @@ mod random;
 mod send;
 mod status;
 mod summary;
+mod table;
+mod top;
+mod watch;
+mod written;
 
-use std::io::{self, IsTerminal, stdin};
+use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use giostra_client::{Client, Error, Options};
 use giostra_common::log::Log;
@@ -33,7 +38,8 @@ pub fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("giostra: {error:#}");
+            // Whoever is told may be gone, as when a terminal was closed.
+            let _ = writeln!(stderr(), "giostra: {error:#}");
             match error.downcast_ref() {
                 Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
                 _ => ExitCode::FAILURE,
@@ -71,6 +77,13 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // It has connections of its own.
         return Ok(exit_code(bench::run(options, args, &shutdown)?));
     }
+    if let Command::Top(options) = command {
+        if args.json {
+            Args::command().error(ErrorKind::ArgumentConflict, top::NO_JSON).exit();
+        }
+        // It asks from a thread of its own.
+        return Ok(exit_code(top::run(options, args, &shutdown)?));
+    }
     let mut client = Client::connect(Options {
         broker: args.broker.clone(),
         name: format!("giostra-{}-{}", command.name(), std::process::id()),
@@ -83,10 +96,11 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Send(options) => send::run(&mut client, options, args)?,
         Command::Random(options) => random::run(&mut client, options, args)?,
         Command::Prompt => prompt::run(&mut client, args, &shutdown)?,
-        Command::Status => status::run(&mut client, args)?,
+        Command::Status(options) => status::run(&mut client, options, args)?,
         Command::Drain(options) => drain::run(&mut client, options, args)?,
-        Command::Bench(options) => bench::run(options, args, &shutdown)?,
-        Command::Audit(_) | Command::Keys(_) => unreachable!("they need no client, and are done"),
+        Command::Bench(_) | Command::Top(_) | Command::Audit(_) | Command::Keys(_) => {
+            unreachable!("they do not use this client, and are done")
+        }
     };
     Ok(exit_code(well))
 }

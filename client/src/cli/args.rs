@@ -22,7 +22,8 @@ Examples:
   giostra random 1000000 --json | jq .rate
   giostra bench                           ten seconds of additions: how many a second, and how long each takes
   giostra bench --clients 64 --window 1 --size 1024 --duration 3s
-  giostra status
+  giostra status --watch                  again and again, until Ctrl-C
+  giostra top                             a live view, with keys to sort and to drain
   giostra drain worker-2                  returns when it has finished what it has
   giostra audit log                       what the broker's log proves
   giostra                                 the prompt
@@ -51,6 +52,41 @@ Examples:
 
 The files are ZeroMQ certificates, as czmq and pyzmq read and write them. docs/security.md tells how to set up two machines,
 and how to change keys.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  giostra status
+  giostra status --json | jq -r '.workers[] | [.name, .state, .in_flight] | @tsv'
+  giostra status --watch                  every second, in place, until Ctrl-C
+  giostra status --watch 5s >> status.txt
+  giostra status --watch --json | jq --unbuffered .pending
+
+On a terminal, what does not fit is left out or shortened; elsewhere everything is shown. States have colours, unless
+NO_COLOR is set. A broker that goes away while it is watched is waited for.
+
+Exit status: 0 if the broker answered, also when Ctrl-C ended the watching; 1 if not, 2 for a wrong command line, 130 after
+Ctrl-C before the first answer.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  giostra top
+  giostra top --interval 2s               over a slow connection
+  giostra --broker tcp://192.0.2.1:5555 top
+  NO_COLOR=1 giostra top
+
+Keys:
+  q Esc Ctrl-C   quit
+  Up Down j k    select a worker
+  s              sort by seat, rate, in flight, p99, name
+  Tab Left Right all pools, or one
+  d              drain the selected worker, after a question (with keys, the role admin is needed)
+  p              pause
+  ?              explain what is shown
+
+It needs a terminal, of any size; giostra status --watch needs none. A broker that goes away is waited for.
+
+Exit status: 0 after it was quit, 1 if no broker answered at first or this is no terminal, 2 for a wrong command line, 130
+after a signal.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -123,7 +159,9 @@ pub enum Command {
     /// Ask for commands: random, an operation, status, help, exit
     Prompt,
     /// Show the workers, their state and their share
-    Status,
+    Status(Status),
+    /// Show live what the broker and its workers are doing, on the whole screen
+    Top(Top),
     /// Let a worker finish what it has, and give it no more
     Drain(Drain),
     /// Prove or refute from the broker's log that its promises were kept. Needs no broker
@@ -140,7 +178,8 @@ impl Command {
             Self::Random(_) => "random",
             Self::Bench(_) => "bench",
             Self::Prompt => "prompt",
-            Self::Status => "status",
+            Self::Status(_) => "status",
+            Self::Top(_) => "top",
             Self::Drain(_) => "drain",
             Self::Audit(_) => "audit",
             Self::Keys(_) => "keys",
@@ -287,6 +326,35 @@ fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How the status is shown.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub struct Status {
+    /// Show it again and again, so far apart, until Ctrl-C
+    #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
+    pub watch: Option<Duration>,
+}
+
+/// A live view.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub struct Top {
+    /// How far apart to ask the broker
+    #[arg(long, default_value = "500ms", value_parser = interval, value_name = "DURATION")]
+    pub interval: Duration,
+}
+
+/// The shortest time between two questions for the status: the broker has requests to deal, too.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The time between two questions.
+fn interval(text: &str) -> Result<Duration, String> {
+    match positive_duration(text)? {
+        short if short < SHORTEST_INTERVAL => Err(format!("it must be at least {SHORTEST_INTERVAL:?}")),
+        interval => Ok(interval),
+    }
+}
+
 /// A worker that is to leave.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Drain {
@@ -341,6 +409,19 @@ mod tests {
         assert_eq!(send.arguments, [Value::Int(-1), Value::Float(-2500.0)]);
         assert_eq!(args.timeout, Some(Duration::from_secs(1)));
     }
+
+    #[test]
+    fn watching_takes_a_time_or_none() {
+        let watch = |line: &str| match Args::try_parse_from(line.split(' ')).map(|args| (args.command, args.json)) {
+            Ok((Some(Command::Status(status)), json)) => Some((status.watch, json)),
+            _ => None,
+        };
+        assert_eq!(watch("giostra status"), Some((None, false)));
+        assert_eq!(watch("giostra status --watch --json"), Some((Some(Duration::from_secs(1)), true)));
+        assert_eq!(watch("giostra status --watch 200ms"), Some((Some(Duration::from_millis(200)), false)));
+        assert_eq!(watch("giostra status --watch 1ms"), None);
+    }
+
     #[test]
     fn a_request_is_named_as_in_the_log() {
         let args = Args::parse_from(["giostra", "audit", "log", "--request", "c1#17", "--json"]);
