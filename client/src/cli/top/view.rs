@@ -173,9 +173,9 @@ fn draw_pools(frame: &mut Frame, area: Rect, state: &State, look: Look) {
 fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -> Line<'a> {
     let picked = state.pool.as_ref() == Some(&pool.name);
     let name = Span::styled(shortened(&pool.name, 16), if picked { look.reversed() } else { look.strong() });
-    let pending = match pool.pending {
-        0 => "0 pending".into(),
-        some => format!("{some} pending for {}", millis(pool.oldest_ms)),
+    let pending = match pool.oldest_ms {
+        0..100 => format!("{} pending", pool.pending),
+        long => format!("{} pending for {}", pool.pending, millis(long)),
     };
     let rate = format!("{}/s", pool.rate);
     let facts = [vec![Span::raw(" "), name], vec![Span::raw(pending)], vec![Span::raw(rate)]];
@@ -235,7 +235,7 @@ fn draw_graphs(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let history = &state.status.history;
     let count = if area.width >= 60 { 2 } else { 1 };
     let parts = Layout::horizontal(vec![Constraint::Fill(1); count]).spacing(1).split(area);
-    draw_graph(frame, parts[0], ("answered", &history.rate), |rate| format!("{rate}/s"), look);
+    draw_graph(frame, parts[0], ("answered/s", &history.rate), |rate| rate.to_string(), look);
     if let Some(&part) = parts.get(1) {
         let written = |us| if us > 0 { micros(us) } else { "-".into() };
         draw_graph(frame, part, ("p99", &history.p99_us), written, look);
@@ -262,14 +262,29 @@ fn draw_events(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let uptime = state.status.uptime_ms;
     let lines = state.status.events.iter().rev().take(area.height.into()).map(|event| {
         let age = millis(uptime.saturating_sub(event.at_ms));
-        let text = event.text.strip_prefix(&event.kind).unwrap_or(&event.text);
         Line::from(vec![
             Span::raw(format!("{age:>11}  ")),
             Span::styled(event.kind.clone(), look.of(tone_of(event))),
-            Span::raw(text),
+            Span::raw(told(event)),
         ])
     });
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
+}
+
+/// What follows the kind. Where the log lists requests, their number has to do.
+fn told(event: &EventStatus) -> String {
+    let line = event.text.strip_prefix(&event.kind).unwrap_or(&event.text);
+    let Some(count) = event.count.filter(|_| matches!(&*event.kind, "dropped" | "redispatch" | "discard" | "expire"))
+    else {
+        return line.into();
+    };
+    let mut told = Vec::new();
+    if event.worker.is_some() {
+        told.push(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+    }
+    told.extend(line.split_once(" reason=").map(|(_, reason)| reason.to_string()));
+    told.push(format!("{count} request{}", if count == 1 { "" } else { "s" }));
+    format!(" {}", told.join(", "))
 }
 
 fn tone_of(event: &EventStatus) -> Tone {

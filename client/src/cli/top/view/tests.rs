@@ -26,9 +26,9 @@ fn worker(number: u64, state: &str, in_flight: u64) -> WorkerStatus {
     }
 }
 
-fn event(at_ms: u64, text: &str) -> EventStatus {
+fn event(at_ms: u64, text: &str, count: Option<u64>) -> EventStatus {
     let kind = text.split(' ').next().unwrap_or_default().into();
-    EventStatus { at_ms, kind, text: text.into(), ..EventStatus::default() }
+    EventStatus { at_ms, kind, text: text.into(), worker: Some(1), count, ..EventStatus::default() }
 }
 
 fn status() -> Status {
@@ -56,9 +56,9 @@ fn status() -> Status {
             p99_us: (0..300).map(|second| second % 17 * 100).collect(),
         },
         events: vec![
-            event(1000, "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"),
-            event(61_500, "dropped worker-4 w4 returned=12 c1#1..12 reason=connection broke"),
-            event(61_501, "redispatch worker-1 w1 t1..12 c1#1..12"),
+            event(1000, "joined worker-1 w1 pool=compute threads=2 window=64 seats=1", None),
+            event(61_500, "dropped worker-4 w4 returned=12 c1#1..12 reason=connection broke", Some(12)),
+            event(61_501, "redispatch worker-1 w1 t5 c1#5", Some(1)),
         ],
         ..Status::default()
     }
@@ -102,11 +102,11 @@ fn all_of_it_is_seen_on_80x24() {
             " WORKER    STATE   IN FLIGHT          RATE  P50     P99     PONG   RTT     LOST",
             " worker-1  busy    64/64      ██████  4321  310 us  1.5 ms  0.4 s  210 us  0",
             "▸worker-2  silent  13/64      ██░░░░",
-            " answered 11960/s, peak 11960/s, 40 s ",
+            " answered/s 11960, peak 11960, 40 s ",
             " p99 1.0 ms",
             "█",
-            "      3.5 s  redispatch worker-1 w1 t1..12",
-            "      3.5 s  dropped worker-4 w4 returned=12 c1#1..12 reason=connection broke",
+            "      3.5 s  redispatch worker-1 w1, 1 request ",
+            "      3.5 s  dropped worker-4 w4, connection broke, 12 requests ",
             "1 min 4 s  joined worker-1 w1",
             "q quit   ? help   s sort: seat   d drain   p pause   ↑↓ select",
         ],
@@ -125,7 +125,7 @@ fn a_small_terminal_has_what_matters_most() {
 #[test]
 fn a_large_terminal_has_more_of_each() {
     let screen = screen(&state(), 120, 40);
-    shows(&screen, &["210 us", "peak 11960/s, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
+    shows(&screen, &["210 us", "peak 11960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
 }
 
 #[test]
