@@ -133,7 +133,7 @@ fn top_shows_who_works_who_is_lost_and_drains() -> Result<()> {
     terminal.press("?")?;
     terminal.wait_to_see("select a worker")?;
     terminal.press("\x1b")?;
-    terminal.wait_to_see("by seat")?;
+    terminal.wait_until("the help is gone", |screen| !screen.contains("select a worker"))?;
     terminal.press("s")?;
     terminal.wait_to_see("by rate")?;
     terminal.press("q")?;

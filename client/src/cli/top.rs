@@ -3,12 +3,13 @@
 //! A thread of its own asks the broker, so that the keys work however long the answer takes. This is the loop that hears
 //! of keys, answers and signals; [`state`] is what they change, [`view`] how it is drawn.
 
+mod keys;
 mod state;
 mod view;
 
 use std::io::{self, IsTerminal, stdin, stdout};
 use std::mem::ManuallyDrop;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,17 +23,24 @@ use giostra_common::wake::{self, Alarm};
 use log::LevelFilter;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::cursor::Show;
-use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::execute;
+use zmq::PollItem;
 
 use super::args::{Args, Top};
 use super::table::colours;
 use super::watch;
+use keys::Keyboard;
 use state::{Act, State};
 use view::Look;
 
 /// How long nothing may change on the screen: times go on, and so may its size have changed.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long to wait for the rest of what a key sends.
+const REST: Duration = Duration::from_millis(50);
+
+/// How long a second signal waits for what the first one has begun: the terminal is to be given back.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Beyond the time between two questions, how late an answer may be before that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -132,33 +140,35 @@ impl Page<'_> {
         let mut state = State::new(endpoint);
         // Before the broker has answered there is nothing to show: if it does not, that is said as by any other command.
         while !state.has_status() {
-            self.sleep(&[])?;
+            self.sleep(TICK, None)?;
             self.hear(&mut state)?;
         }
         let look = Look { colours: colours() };
         let level = log::max_level();
         // Lines of the log would be written across the screen.
         log::set_max_level(LevelFilter::Off);
+        self.shutdown.set_grace(GRACE);
         let mut screen = Screen::open().context("the terminal can't be drawn on")?;
         let ended = self.go_on(&mut screen, &mut state, look);
         drop(screen);
+        self.shutdown.set_grace(Duration::ZERO);
         log::set_max_level(level);
         ended
     }
 
     fn go_on(&mut self, screen: &mut Screen, state: &mut State, look: Look) -> anyhow::Result<()> {
-        let keyboard = stdin().as_raw_fd();
+        let (terminal, mut keyboard) = (stdin().as_raw_fd(), Keyboard::default());
         let mut heard = Instant::now();
         loop {
             let silence = heard.elapsed();
             state.silence = (silence > self.interval + PATIENCE).then_some(silence);
             screen.0.draw(|frame| view::draw(frame, state, look))?;
-            self.sleep(&[keyboard])?;
+            let pressed = self.sleep(if keyboard.is_waiting() { REST } else { TICK }, Some(terminal))?;
             if self.hear(state)? {
                 heard = Instant::now();
             }
-            while event::poll(Duration::ZERO)? {
-                let Event::Key(key) = event::read()? else { continue };
+            let keys = if pressed { keyboard.read().context("the terminal is gone")? } else { keyboard.give_up() };
+            for key in keys {
                 match state.handle_key(key) {
                     Some(Act::Quit) => return Ok(()),
                     Some(Act::Drain(worker)) => self.orders.send(worker)?,
@@ -168,11 +178,15 @@ impl Page<'_> {
         }
     }
 
-    /// Sleeps until there is something to do or the time has come to draw again. An error if a signal came.
-    fn sleep(&mut self, keyboard: &[i32]) -> anyhow::Result<()> {
-        let descriptors = [&[self.shutdown.fd(), self.alarm.fd()], keyboard].concat();
-        socket::sleep(&[], &descriptors, Some(TICK))?;
-        if self.shutdown.requested() { Err(Error::Interrupted.into()) } else { Ok(()) }
+    /// Sleeps until there is something to do or the time has passed. Whether a key was pressed. An error if a signal came.
+    fn sleep(&mut self, time: Duration, terminal: Option<RawFd>) -> anyhow::Result<bool> {
+        let descriptors = [self.shutdown.fd(), self.alarm.fd()].into_iter().chain(terminal);
+        let mut items: Vec<_> = descriptors.map(|descriptor| PollItem::from_fd(descriptor, zmq::POLLIN)).collect();
+        socket::poll(&mut items, Some(time))?;
+        if self.shutdown.requested() {
+            return Err(Error::Interrupted.into());
+        }
+        Ok(items.get(2).is_some_and(|terminal| !terminal.get_revents().is_empty()))
     }
 
     /// Takes in the news. Whether the broker has said something.

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use giostra_common::protocol::{PoolStatus, Status, WorkerStatus};
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::keys::Key;
 
 /// In what order workers are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,12 +172,8 @@ impl State {
     }
 
     /// A key was pressed.
-    pub fn handle_key(&mut self, key: KeyEvent) -> Option<Act> {
-        if key.kind == KeyEventKind::Release {
-            return None;
-        }
-        let control = key.modifiers.contains(KeyModifiers::CONTROL);
-        if control && key.code == KeyCode::Char('c') {
+    pub fn handle_key(&mut self, key: Key) -> Option<Act> {
+        if key == Key::Interrupt {
             return Some(Act::Quit);
         }
         self.notice = None;
@@ -184,21 +181,21 @@ impl State {
             return None;
         }
         if let Some(number) = self.question.take() {
-            let worker = self.worker(number).filter(|_| matches!(key.code, KeyCode::Char('y' | 'Y')));
+            let worker = self.worker(number).filter(|_| matches!(key, Key::Char('y' | 'Y')));
             return worker.map(|worker| Act::Drain(worker.name.clone()));
         }
-        match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => return Some(Act::Quit),
-            KeyCode::Up | KeyCode::Char('k') => self.select(self.place().unwrap_or(0).saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.select(self.place().map_or(0, |place| place + 1)),
-            KeyCode::Home => self.select(0),
-            KeyCode::End => self.select(usize::MAX),
-            KeyCode::Char('s') => self.sort = self.sort.next(),
-            KeyCode::Char('p') => self.pause(),
-            KeyCode::Char('d') => self.ask_to_drain(),
-            KeyCode::Char('?' | 'h') => self.help = true,
-            KeyCode::Tab | KeyCode::Right => self.pick_pool(1),
-            KeyCode::BackTab | KeyCode::Left => self.pick_pool(-1),
+        match key {
+            Key::Char('q') | Key::Escape => return Some(Act::Quit),
+            Key::Up | Key::Char('k') => self.select(self.place().unwrap_or(0).saturating_sub(1)),
+            Key::Down | Key::Char('j') => self.select(self.place().map_or(0, |place| place + 1)),
+            Key::Home => self.select(0),
+            Key::End => self.select(usize::MAX),
+            Key::Char('s') => self.sort = self.sort.next(),
+            Key::Char('p') => self.pause(),
+            Key::Char('d') => self.ask_to_drain(),
+            Key::Char('?' | 'h') => self.help = true,
+            Key::Tab | Key::Right => self.pick_pool(1),
+            Key::BackTab | Key::Left => self.pick_pool(-1),
             _ => {}
         }
         None
@@ -268,12 +265,12 @@ mod tests {
     }
 
     fn press(state: &mut State, keys: &str) -> Vec<Act> {
-        let code = |key| match key {
-            '\t' => KeyCode::Tab,
-            '\x1b' => KeyCode::Esc,
-            key => KeyCode::Char(key),
+        let key = |letter| match letter {
+            '\t' => Key::Tab,
+            '\x1b' => Key::Escape,
+            letter => Key::Char(letter),
         };
-        keys.chars().filter_map(|key| state.handle_key(code(key).into())).collect()
+        keys.chars().filter_map(|letter| state.handle_key(key(letter))).collect()
     }
 
     fn listed(state: &State) -> Vec<u64> {
@@ -361,7 +358,7 @@ mod tests {
         assert_eq!((state.pool.as_deref(), listed(&state), state.selected), (Some("gpu"), vec![2], Some(2)));
         press(&mut state, "\t");
         assert_eq!((state.pool.as_deref(), listed(&state)), (None, vec![1, 2]));
-        state.handle_key(KeyCode::Left.into());
+        state.handle_key(Key::Left);
         assert_eq!(state.pool.as_deref(), Some("gpu"));
         // A pool that is no more can't be the picked one.
         state.handle_status(status(vec![worker(1, 0)]));
@@ -370,8 +367,7 @@ mod tests {
 
     #[test]
     fn keys_quit() {
-        let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        for key in [KeyCode::Char('q').into(), KeyCode::Esc.into(), control_c] {
+        for key in [Key::Char('q'), Key::Escape, Key::Interrupt] {
             assert_eq!(state().handle_key(key), Some(Act::Quit), "{key:?}");
         }
         // Of what lies above the view, only Ctrl-C leaves everything.
@@ -379,6 +375,6 @@ mod tests {
         assert_eq!(press(&mut state, "?q"), []);
         assert_eq!(press(&mut state, "dq"), []);
         press(&mut state, "d");
-        assert_eq!(state.handle_key(control_c), Some(Act::Quit));
+        assert_eq!(state.handle_key(Key::Interrupt), Some(Act::Quit));
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use giostra_common::protocol::{History, Percentiles, Status, Totals, WorkerStatus};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::KeyCode;
 
 use super::*;
+use crate::cli::top::keys::Key;
 
 fn worker(number: u64, state: &str, in_flight: u64) -> WorkerStatus {
     WorkerStatus {
@@ -131,9 +131,9 @@ fn a_large_terminal_has_more_of_each() {
 #[test]
 fn no_size_is_too_small_or_too_large() {
     let mut asking = state();
-    asking.handle_key(KeyCode::Char('d').into());
+    asking.handle_key(Key::Char('d'));
     let mut helping = state();
-    helping.handle_key(KeyCode::Char('?').into());
+    helping.handle_key(Key::Char('?'));
     let mut gone = state();
     gone.handle_gone("no broker at tcp://127.0.0.1:5555, trying again".into());
     gone.silence = Some(Duration::from_secs(3));
@@ -198,11 +198,11 @@ fn a_broker_that_is_gone_is_said_where_it_is_seen() {
 #[test]
 fn a_drain_is_asked_for_and_answered_at_the_bottom() {
     let mut state = state();
-    state.handle_key(KeyCode::Down.into());
-    state.handle_key(KeyCode::Char('d').into());
+    state.handle_key(Key::Down);
+    state.handle_key(Key::Char('d'));
     shows(&screen(&state, 80, 24), &[" drain worker-2 (w2)? y/n   it finishes its 13 and gets no more"]);
     shows(&screen(&state, 40, 10), &[" drain worker-2 (w2)? y/n"]);
-    state.handle_key(KeyCode::Char('n').into());
+    state.handle_key(Key::Char('n'));
     state.notice = Some("the broker refused: no role 'admin'".into());
     shows(&screen(&state, 80, 24), &["the broker refused: no role 'admin'", "q quit"]);
 }
@@ -217,7 +217,7 @@ fn several_pools_are_shown_and_one_can_be_picked() {
     state.handle_status(two);
     let all = screen(&state, 80, 24);
     shows(&all, &["pools: 2, all picked", "gpu   0 pending", "▸worker-3", "POOL", "Tab pool"]);
-    state.handle_key(KeyCode::BackTab.into());
+    state.handle_key(Key::BackTab);
     let one = screen(&state, 80, 24);
     shows(&one, &["pools: 2, gpu picked", "workers of pool gpu: 1"]);
     assert!(!one.contains("worker-1  busy"), "{one}");
@@ -226,9 +226,9 @@ fn several_pools_are_shown_and_one_can_be_picked() {
 #[test]
 fn help_and_pause_are_seen() {
     let mut state = state();
-    state.handle_key(KeyCode::Char('p').into());
+    state.handle_key(Key::Char('p'));
     shows(&screen(&state, 80, 24), &["giostra 0.1.0  PAUSED", "p go on"]);
-    state.handle_key(KeyCode::Char('?').into());
+    state.handle_key(Key::Char('?'));
     shows(&screen(&state, 80, 24), &["select a worker", "whose turn it is"]);
     shows(&screen(&state, 40, 10), &["q Esc Ctrl-C"]);
 }
