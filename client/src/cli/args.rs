@@ -28,7 +28,8 @@ Examples:
   giostra audit log                       what the broker's log proves
   giostra                                 the prompt
 
-Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C.";
+Exit status: 0 if every request was answered and no result was wrong, 1 if not, 2 for a wrong command line, 130 after Ctrl-C;
+but 0 if Ctrl-C ended status --watch or top.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -61,11 +62,11 @@ Examples:
   giostra status --watch 5s >> status.txt
   giostra status --watch --json | jq --unbuffered .pending
 
-On a terminal, what does not fit is left out or shortened; elsewhere everything is shown. States have colours, unless
-NO_COLOR is set. A broker that goes away while it is watched is waited for.
+On a terminal, what does not fit is left out or shortened, and states have colours unless NO_COLOR is
+set; elsewhere everything is shown. A broker that goes away while it is watched is waited for.
 
-Exit status: 0 if the broker answered, also when Ctrl-C ended the watching; 1 if not, 2 for a wrong command line, 130 after
-Ctrl-C before the first answer.";
+Exit status: 0 if the broker answered, also when Ctrl-C ended the watching; 1 if not, 2 for a wrong
+command line, 130 after Ctrl-C before the first answer.";
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -79,14 +80,15 @@ Keys:
   Up Down j k    select a worker
   s              sort by seat, rate, in flight, p99, name
   Tab Left Right all pools, or one
-  d              drain the selected worker, after a question (with keys, the role admin is needed)
+  d              drain the selected worker, after a question
   p              pause
   ?              explain what is shown
 
-It needs a terminal, of any size; giostra status --watch needs none. A broker that goes away is waited for.
+It needs a terminal, of any size; giostra status --watch needs none. With keys, it needs the role
+admin. A broker that goes away is waited for.
 
-Exit status: 0 after it was quit, 1 if no broker answered at first or this is no terminal, 2 for a wrong command line, 130
-after a signal.";
+Exit status: 0 after it was quit, 1 if no broker answered at first or this is no terminal, 2 for a
+wrong command line, 130 after a signal.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -330,7 +332,7 @@ fn size(text: &str) -> Result<usize, String> {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub struct Status {
-    /// Show it again and again, so far apart, until Ctrl-C
+    /// Show it again and again, so far apart [default: 1s], until Ctrl-C; with --json an object a line
     #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
     pub watch: Option<Duration>,
 }

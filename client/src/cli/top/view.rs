@@ -162,8 +162,9 @@ fn draw_pools(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     };
     let area = titled(frame, area, &title, area.height > 1 && frame.area().height >= 16, look);
     let place = pools.iter().position(|pool| Some(&*pool.name) == picked).unwrap_or(0);
-    let lines = (0..pools.len()).map(|row| pool_line(&pools[row], state, area.width.into(), look));
-    let mut lines: Vec<_> = lines.skip(first_shown(place, pools.len(), area.height.into())).collect();
+    let height = usize::from(area.height);
+    let shown = pools.iter().skip(first_shown(place, pools.len(), height)).take(height);
+    let mut lines: Vec<_> = shown.map(|pool| pool_line(pool, state, area.width.into(), look)).collect();
     if pools.is_empty() {
         lines.push(Line::raw(shortened(" no pool has workers or requests", area.width.into())));
     }
@@ -179,8 +180,8 @@ fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -
     };
     let rate = format!("{}/s", pool.rate);
     let facts = [vec![Span::raw(" "), name], vec![Span::raw(pending)], vec![Span::raw(rate)]];
-    // The ring is what the line is for.
-    let whole: usize = pool.ring.iter().map(|&number| width(&name_of(number, state)) + 2).sum();
+    // The ring is what the line is for. Of a long one it is enough to know that it does not fit.
+    let whole: usize = pool.ring.iter().take(room).map(|&number| width(&name_of(number, state)) + 2).sum();
     let mut spans = fitting(facts, room.saturating_sub(whole + 4).max(room / 3));
     spans.push("  ".into());
     let taken: usize = spans.iter().map(|span| width(&span.content)).sum();
