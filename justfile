@@ -110,9 +110,13 @@ random count *args: (_giostra "random" count args)
 [no-exit-message]
 prompt: (_giostra "prompt")
 
-# Show the workers, their state and their share
+# Show the workers, their state and their share (--watch: again and again, --json)
 [no-exit-message]
 status *args: (_giostra "status" args)
+
+# Watch the broker and its workers live, on the whole screen
+[no-exit-message]
+top *args: (_giostra "top" args)
 
 # Follow the broker's log, every dispatch included
 [no-exit-message]

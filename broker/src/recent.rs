@@ -9,8 +9,8 @@ use crate::event::Event;
 /// Events that are kept.
 const MOST: usize = 100;
 
-/// The most characters of an event's text.
-const TEXT: usize = 200;
+/// The most characters of an event's text from its beginning, and from its end: there a reason is given.
+const TEXT: [usize; 2] = [140, 60];
 
 /// The last events.
 #[derive(Debug, Default)]
@@ -31,16 +31,23 @@ impl Recent {
         self.last += 1;
         let (text, (worker, count)) = (event.summary(), event.about());
         let kind = text.split(' ').next().unwrap_or_default().to_string();
-        let text = match text.char_indices().nth(TEXT) {
-            Some((end, _)) => format!("{} ..", &text[..end]),
-            None => text,
-        };
-        self.events.push_back(EventStatus { sequence: self.last, at_ms, kind, text, worker, count });
+        self.events.push_back(EventStatus { sequence: self.last, at_ms, kind, text: shortened(text), worker, count });
     }
 
     /// The newest last.
     pub fn events(&self) -> impl Iterator<Item = &EventStatus> {
         self.events.iter()
+    }
+}
+
+/// Without its middle if it is too long: the requests that an event is about may be many.
+fn shortened(text: String) -> String {
+    let [head, tail] = TEXT;
+    let place = |nth: usize| text.char_indices().nth(nth).map(|(place, _)| place);
+    let letters = text.chars().count();
+    match (place(head), place(letters.saturating_sub(tail))) {
+        (Some(end), Some(start)) if letters > head + tail => format!("{} .. {}", &text[..end], &text[start..]),
+        _ => text,
     }
 }
 
@@ -67,6 +74,7 @@ mod tests {
         }
         assert_eq!(recent.events().count(), MOST);
         let last = recent.events().last().unwrap();
-        assert!(last.sequence == 151 && last.text.len() == TEXT + 3, "{last:?}");
+        assert!(last.sequence == 151 && last.text.len() == TEXT[0] + TEXT[1] + 4, "{last:?}");
+        assert!(last.text.starts_with("client-joined c149 x") && last.text.contains("x .. x"), "{last:?}");
     }
 }

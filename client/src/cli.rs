@@ -14,11 +14,17 @@ mod random;
 mod send;
 mod status;
 mod summary;
+mod table;
+mod top;
+mod watch;
+mod written;
 
 use std::io::{IsTerminal, stdin};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use giostra_client::{Client, Options};
 use giostra_common::args::{USAGE, parse};
 use giostra_common::log::Log;
@@ -60,6 +66,13 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // It has connections of its own.
         return Ok(exit_code(bench::run(options, args, &shutdown)?));
     }
+    if let Command::Top(options) = command {
+        if args.json {
+            Args::command().error(ErrorKind::ArgumentConflict, top::NO_JSON).exit();
+        }
+        // It asks from a thread of its own.
+        return Ok(exit_code(top::run(options, args, &shutdown)?));
+    }
     let mut client = Client::connect(Options {
         broker: args.broker.clone(),
         name: format!("giostra-{}-{}", command.name(), std::process::id()),
@@ -72,11 +85,11 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Send(options) => send::run(&mut client, options, args)?,
         Command::Random(options) => random::run(&mut client, options, args)?,
         Command::Prompt => prompt::run(&mut client, args, &shutdown)?,
-        Command::Status => status::run(&mut client, args)?,
+        Command::Status(options) => status::run(&mut client, options, args)?,
         Command::Drain(options) => drain::run(&mut client, options, args)?,
-        Command::Bench(options) => bench::run(options, args, &shutdown)?,
+        Command::Bench(_) | Command::Top(_) => unreachable!("they have connections of their own, and are done"),
         Command::Audit(_) | Command::Keys(_) | Command::Completions(_) | Command::Man(_) => {
-            unreachable!("they need no client, and are done")
+            unreachable!("they need no broker, and are done")
         }
     };
     Ok(exit_code(well))

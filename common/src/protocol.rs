@@ -435,7 +435,7 @@ pub struct EventStatus {
     pub at_ms: u64,
     /// The verb of its line in the log: `joined`, `dropped`, `redispatch` ..
     pub kind: String,
-    /// The line, without its time; shortened.
+    /// The line, without its time; a long one without its middle.
     pub text: String,
     /// The number of the worker that it is about, if it is about one.
     pub worker: Option<u64>,

@@ -3,8 +3,9 @@
 use std::io::{self, Read as _};
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGTERM};
@@ -19,6 +20,8 @@ const EXIT_AT_ONCE: i32 = 130;
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     requested: Arc<AtomicBool>,
+    /// How many milliseconds a second signal waits.
+    grace: Arc<AtomicU64>,
     waker: Waker,
     alarm: Arc<Alarm>,
 }
@@ -27,7 +30,7 @@ impl Shutdown {
     /// One that nobody has asked for yet. An error if the system gives no pipe.
     pub fn new() -> io::Result<Self> {
         let (waker, alarm) = wake::alarm()?;
-        Ok(Self { requested: Arc::default(), waker, alarm: Arc::new(alarm) })
+        Ok(Self { requested: Arc::default(), grace: Arc::default(), waker, alarm: Arc::new(alarm) })
     }
 
     /// One that the signals ask for, also if whoever started the process had them ignored. Once a process, in its first thread.
@@ -53,9 +56,16 @@ impl Shutdown {
 
     fn request_or_exit(&self) {
         if self.requested() {
+            thread::sleep(Duration::from_millis(self.grace.load(Ordering::Acquire)));
             std::process::exit(EXIT_AT_ONCE);
         }
         self.request();
+    }
+
+    /// Has a second signal wait for so long before it ends the process: whoever ends a session sends two at once, and a terminal is to be
+    /// given back as it was.
+    pub fn set_grace(&self, grace: Duration) {
+        self.grace.store(grace.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Asks the process to finish.

@@ -6,8 +6,10 @@ pub mod performance;
 pub mod process;
 pub mod python;
 pub mod system;
+pub mod terminal;
 pub mod trials;
 
 pub use network::Network;
 pub use process::Process;
 pub use system::{Batch, Setup, System};
+pub use terminal::Terminal;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::network::Network;
 use crate::process::{Process, wait_for};
+use crate::terminal::Terminal;
 
 /// What a system is to be like.
 #[derive(Clone, Debug, Default)]
@@ -359,6 +360,13 @@ impl System {
         let args: Vec<_> =
             ["--broker", self.frontend()].iter().chain(keys).chain(args).map(ToString::to_string).collect();
         Ok(Batch { process: self.process(&name, "giostra", &args)? })
+    }
+
+    /// Starts a `giostra` command on a terminal, with the system's own client's keys if there are any.
+    pub fn begin_on_terminal(&self, columns: u16, rows: u16, args: &[&str]) -> Result<Terminal> {
+        let own = ["--broker".into(), self.frontend().into()].into_iter().chain(self.key_args(CLIENT));
+        let args: Vec<_> = own.chain(args.iter().map(ToString::to_string)).collect();
+        Terminal::start(columns, rows, "giostra", &args)
     }
 
     /// Runs a `giostra` command to its end.

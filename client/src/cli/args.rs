@@ -72,8 +72,9 @@ pub enum Command {
     #[command(after_help = help::PROMPT)]
     Prompt,
     /// Show the workers, their state and their share
-    #[command(after_help = help::STATUS)]
-    Status,
+    Status(Status),
+    /// Show live what the broker and its workers are doing, on the whole screen
+    Top(Top),
     /// Let a worker finish what it has, and give it no more
     Drain(Drain),
     /// Prove or refute from the broker's log that its promises were kept. Needs no broker
@@ -94,7 +95,8 @@ impl Command {
             Self::Random(_) => "random",
             Self::Bench(_) => "bench",
             Self::Prompt => "prompt",
-            Self::Status => "status",
+            Self::Status(_) => "status",
+            Self::Top(_) => "top",
             Self::Drain(_) => "drain",
             Self::Audit(_) => "audit",
             Self::Keys(_) => "keys",
@@ -248,6 +250,35 @@ fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How the status is shown.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::STATUS)]
+pub struct Status {
+    /// Show it again and again, so far apart [default: 1s], until Ctrl-C; with --json an object a line
+    #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
+    pub watch: Option<Duration>,
+}
+
+/// A live view.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::TOP)]
+pub struct Top {
+    /// How far apart to ask the broker
+    #[arg(long, default_value = "500ms", value_parser = interval, value_name = "DURATION")]
+    pub interval: Duration,
+}
+
+/// The shortest time between two questions for the status: the broker has requests to deal, too.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The time between two questions.
+fn interval(text: &str) -> Result<Duration, String> {
+    match positive_duration(text)? {
+        short if short < SHORTEST_INTERVAL => Err(format!("it must be at least {SHORTEST_INTERVAL:?}")),
+        interval => Ok(interval),
+    }
+}
+
 /// A worker that is to leave.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::DRAIN)]
@@ -343,6 +374,19 @@ mod tests {
         assert_eq!(send.arguments, [Value::Int(-1), Value::Float(-2500.0)]);
         assert_eq!(args.timeout, Some(Duration::from_secs(1)));
     }
+
+    #[test]
+    fn watching_takes_a_time_or_none() {
+        let watch = |line: &str| match Args::try_parse_from(line.split(' ')).map(|args| (args.command, args.json)) {
+            Ok((Some(Command::Status(status)), json)) => Some((status.watch, json)),
+            _ => None,
+        };
+        assert_eq!(watch("giostra status"), Some((None, false)));
+        assert_eq!(watch("giostra status --watch --json"), Some((Some(Duration::from_secs(1)), true)));
+        assert_eq!(watch("giostra status --watch 200ms"), Some((Some(Duration::from_millis(200)), false)));
+        assert_eq!(watch("giostra status --watch 1ms"), None);
+    }
+
     #[test]
     fn a_request_is_named_as_in_the_log() {
         let args = Args::parse_from(["giostra", "audit", "log", "--request", "c1#17", "--json"]);

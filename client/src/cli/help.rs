@@ -10,7 +10,8 @@ Examples:
   giostra random 3000 --seed 1
   giostra random 1000000 --json | jq .rate
   giostra bench                  requests a second, and how long each takes
-  giostra status
+  giostra status --watch         again and again, until Ctrl-C
+  giostra top                    live, with keys to sort and to drain
   giostra drain worker-2         returns when it has finished what it has
   giostra audit log              what the broker's log proves
   giostra keys new broker        keys, for other hosts
@@ -24,7 +25,7 @@ Environment: An option that names a variable takes its value from there if it is
 on; 0, false, no, off or empty. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
 
 Exit status: 0 if every request was answered and no result was wrong; 1 if not, if the command failed or its output could not be \
-written; 2 for a wrong command line; 130 after Ctrl-C.";
+written; 2 for a wrong command line; 130 after Ctrl-C, but 0 if that ended status --watch or top.";
 
 /// Of `giostra send`.
 pub const SEND: &str = "\
@@ -89,10 +90,40 @@ pub const STATUS: &str = "\
 Examples:
   giostra status
   giostra status --json | jq -r '.workers[] | [.name, .state, .rate] | @tsv'
-  giostra status --json | jq .pending
+  giostra status --watch                   every second, in place, until Ctrl-C
+  giostra status --watch 5s >> status.txt
+  giostra status --watch --json | jq --unbuffered .pending
+
+On a terminal, what does not fit is left out or shortened, and states have colours unless NO_COLOR is set; elsewhere everything is shown. \
+A broker that goes away while it is watched is waited for.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
-in_flight, window, answered, ..), clients, pools, latency_us, history, events, pool_totals, bounds_us.";
+in_flight, window, answered, ..), clients, pools, latency_us, history, events, pool_totals, bounds_us, lost. With --watch an object a line.
+
+Exit status: 0 if the broker answered, also when Ctrl-C ended the watching; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
+the first answer.";
+
+/// Of `giostra top`.
+pub const TOP: &str = "\
+Examples:
+  giostra top
+  giostra top --interval 2s                over a slow connection
+  giostra --broker tcp://192.0.2.1:5555 top
+  NO_COLOR=1 giostra top
+
+Keys:
+  q Esc Ctrl-C     quit
+  Up Down j k      select a worker
+  s                sort by seat, rate, in flight, p99, name
+  Tab Left Right   all pools, or one
+  d                drain the selected worker, after a question
+  p                pause
+  ?                explain what is shown
+
+It needs a terminal, of any size; giostra status --watch needs none. With keys, it needs the role admin. A broker that goes away is waited \
+for.
+
+Exit status: 0 after it was quit; 1 if no broker answered at first or this is no terminal; 2 for a wrong command line; 130 after a signal.";
 
 /// Of `giostra drain`.
 pub const DRAIN: &str = "\

@@ -18,15 +18,16 @@ use rustyline::{Context, Editor, Helper};
 use serde_json::json;
 
 use super::args::{Args, Command, Random, Send};
-use super::{audit, bench, drain, failure, keys, man, operations, random, send, status};
+use super::{audit, bench, drain, failure, keys, man, operations, random, send, status, top};
 
-const COMMANDS: [&str; 7] = ["random", "send", "bench", "status", "drain", "help", "exit"];
+const COMMANDS: [&str; 8] = ["random", "send", "bench", "status", "top", "drain", "help", "exit"];
 
 const HELP: &str = "\
   random [COUNT]       random additions, subtractions, multiplications and divisions, checked
   OP NUMBER..          add sub mul div pow gcd take two numbers, sqrt is_prime primes fib sleep one
   bench [REQUESTS]     requests a second, and how long each takes
   status               the workers, their state and their share
+  top                  the same live, on the whole screen
   drain WORKER         let it finish what it has, and give it no more
   help                 this
   exit                 leave (or Ctrl-D)
@@ -113,7 +114,11 @@ fn obey(
         Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
         Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
         Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, args, shutdown),
-        Ok(Asked { command: Command::Status }) => status::run(client, args),
+        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, args),
+        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(args) {
+            Some(obstacle) => writeln!(stdout(), "{obstacle}").map(|()| true).map_err(Into::into),
+            None => top::run(&options, args, shutdown),
+        },
         Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
         Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json),
         Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, args.json).map(|()| true),
@@ -133,7 +138,8 @@ fn obey(
         }
     };
     match done {
-        Ok(_) => Ok(true),
+        // Ctrl-C ends what is watched, and the prompt with it.
+        Ok(_) => Ok(!shutdown.requested()),
         Err(error) if is_the_end(&error) => Err(error),
         // The next command may find a broker, or a file.
         Err(error) if args.json => failure::print_object(&error).map(|()| true).map_err(Into::into),

@@ -1,85 +1,104 @@
 //! `giostra status`: the workers, their state and their share.
 
-use std::io::{self, Write, stdout};
-use std::time::Duration;
+use std::io::{Write, stdout};
 
 use giostra_client::Client;
-use giostra_common::protocol::{PoolStatus, Status, WorkerStatus};
+use giostra_common::protocol::{ClientStatus, PoolStatus, Status, WorkerStatus};
 
-use super::args::Args;
+use super::args::{self, Args};
+use super::table::{Cell, Room, Table, of_state};
+use super::watch;
+use super::written::{micros, millis, wrapped};
 
 /// Always well, if the broker answers.
-pub fn run(client: &mut Client, args: &Args) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, options: &args::Status, args: &Args) -> anyhow::Result<bool> {
+    if let Some(interval) = options.watch {
+        return watch::run(client, interval, args);
+    }
     let status = client.status()?;
     if args.json {
         writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
     } else {
-        show(&status, &mut stdout().lock())?;
+        let mut out = stdout().lock();
+        lines(&status, Room::of_stdout()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
     Ok(true)
 }
 
-/// Shows it to a person.
-fn show(status: &Status, out: &mut impl Write) -> io::Result<()> {
+/// What a person is shown, in lines that fit.
+pub fn lines(status: &Status, room: Room) -> Vec<String> {
+    let mut lines: Vec<_> = summary(status).iter().flat_map(|line| wrapped(line, room.width())).collect();
+    for pool in &status.pools {
+        let said = [describe(pool, &status.workers), offers(pool, &status.workers)];
+        lines.extend(said.iter().flatten().flat_map(|line| wrapped(line, room.width())));
+    }
+    lines.push(String::new());
+    if status.workers.is_empty() {
+        let advice = "no workers: requests wait until one registers (just worker 1, or giostra-worker)";
+        lines.extend(wrapped(advice, room.width()));
+    } else {
+        lines.extend(workers(&status.workers).lines(room));
+    }
+    lines.push(String::new());
+    lines.extend(clients(&status.clients).lines(room));
+    lines
+}
+
+fn summary(status: &Status) -> Vec<String> {
     let totals = &status.totals;
-    writeln!(
-        out,
-        "broker {} up {}, {} rotation: {} pending, {} in flight",
-        status.version,
-        written(status.uptime_ms),
-        status.rotation,
-        status.pending,
-        status.in_flight
-    )?;
-    writeln!(
-        out,
-        "since then: {} accepted, {} answered, {} expired, {} poisoned, {} cancelled, {} re-dispatched, {} late or unwanted",
-        totals.accepted,
-        totals.answered,
-        totals.expired,
-        totals.poisoned,
-        totals.cancelled,
-        totals.redispatched,
-        totals.discarded
-    )?;
+    let mut lines = vec![
+        format!(
+            "broker {} up {}, {} rotation: {} pending, {} in flight",
+            status.version,
+            millis(status.uptime_ms),
+            status.rotation,
+            status.pending,
+            status.in_flight
+        ),
+        format!(
+            "since then: {} accepted, {} answered, {} expired, {} poisoned, {} cancelled, {} re-dispatched, {} late or unwanted",
+            totals.accepted,
+            totals.answered,
+            totals.expired,
+            totals.poisoned,
+            totals.cancelled,
+            totals.redispatched,
+            totals.discarded
+        ),
+    ];
     if totals.turned_away > 0 {
-        writeln!(out, "{} times a request was turned away for want of room and came again", totals.turned_away)?;
+        lines.push(format!("{} times a request was turned away for want of room and came again", totals.turned_away));
     }
     let latency = &status.latency_us;
     let rate = status.history.rate.last().copied().unwrap_or(0);
-    writeln!(
-        out,
-        "last second: {rate} answered, latency p50 {}  p90 {}  p99 {}",
-        micros(latency.p50),
-        micros(latency.p90),
-        micros(latency.p99)
-    )?;
-    for pool in &status.pools {
-        writeln!(
-            out,
-            "pool {}: {} seats, next {}, {} pending{}, {} dispatched in the last second",
-            pool.name,
-            pool.ring.len(),
-            next_of(pool, &status.workers),
-            pool.pending,
-            if pool.pending > 0 { format!(", the oldest for {}", written(pool.oldest_ms)) } else { String::new() },
-            pool.rate
-        )?;
-    }
-    writeln!(out)?;
-    if status.workers.is_empty() {
-        writeln!(out, "no workers: requests wait until one registers (just worker 1, or giostra-worker)")?;
-    } else {
-        table(out, &workers(&status.workers))?;
-    }
-    writeln!(out)?;
-    let clients = status.clients.iter().map(|client| {
-        [client.name.clone(), format!("c{}", client.number), client.unanswered.to_string(), client.answered.to_string()]
+    let [p50, p90, p99] = [latency.p50, latency.p90, latency.p99].map(micros);
+    lines.push(format!("last second: {rate} answered, latency p50 {p50}  p90 {p90}  p99 {p99}"));
+    lines
+}
+
+fn describe(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
+    Some(format!(
+        "pool {}: {} seats, next {}, {} pending{}, {} dispatched in the last second",
+        pool.name,
+        pool.ring.len(),
+        next_of(pool, workers),
+        pool.pending,
+        if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() },
+        pool.rate
+    ))
+}
+
+/// The operations that a pool's workers offer, if it has any, and of each how many do if it is not all of them.
+fn offers(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
+    let workers: Vec<_> = workers.iter().filter(|worker| worker.pool == pool.name).collect();
+    let mut operations: Vec<_> = workers.iter().flat_map(|worker| &worker.operations).collect();
+    operations.sort_unstable();
+    let offers = operations.chunk_by(|a, b| a == b).map(|same| match same.len() {
+        all if all >= workers.len() => same[0].clone(),
+        some => format!("{} ({some} of {})", same[0], workers.len()),
     });
-    table(
-        out,
-        &[["CLIENT", "NO", "UNANSWERED", "ANSWERED"].map(String::from)].into_iter().chain(clients).collect::<Vec<_>>(),
-    )
+    let offers: Vec<_> = offers.collect();
+    (!offers.is_empty()).then(|| format!("pool {} offers {}", pool.name, offers.join(", ")))
 }
 
 /// The name of the worker whose turn is next.
@@ -89,66 +108,85 @@ fn next_of(pool: &PoolStatus, workers: &[WorkerStatus]) -> String {
     worker.map_or_else(|| "nobody".into(), |worker| worker.name.clone())
 }
 
-fn workers(workers: &[WorkerStatus]) -> Vec<[String; 12]> {
+fn workers(workers: &[WorkerStatus]) -> Table {
     let all: u64 = workers.iter().map(|worker| worker.answered).sum();
-    let head = [
-        "WORKER",
-        "NO",
-        "ADDRESS",
-        "POOL",
-        "STATE",
-        "IN FLIGHT",
-        "COMPUTING",
-        "OLDEST",
-        "RATE",
-        "P99",
-        "ANSWERED",
-        "SHARE",
-    ];
-    let rows = workers.iter().map(|worker| {
-        [
-            worker.name.clone(),
-            format!("w{}", worker.number),
-            worker.address.clone(),
-            worker.pool.clone(),
-            worker.state.clone(),
-            format!("{}/{}", worker.in_flight, worker.window),
-            format!("{}/{}", worker.computing, worker.threads),
-            if worker.computing > 0 { written(worker.oldest_ms) } else { "-".into() },
-            format!("{}/s", worker.rate),
-            if worker.service_us.p99 > 0 { micros(worker.service_us.p99) } else { "-".into() },
-            worker.answered.to_string(),
-            format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64),
-        ]
-    });
-    [head.map(String::from)].into_iter().chain(rows).collect()
-}
-
-/// Prints rows, the columns as wide as their widest cell.
-fn table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in rows {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    let mut table = Table::new(&[
+        ("WORKER", 0),
+        ("NO", 6),
+        ("ADDRESS", 10),
+        ("POOL", 4),
+        ("STATE", 0),
+        ("IN FLIGHT", 0),
+        ("COMPUTING", 5),
+        ("OLDEST", 8),
+        ("RATE", 2),
+        ("P99", 7),
+        ("ANSWERED", 3),
+        ("SHARE", 9),
+    ]);
+    for worker in workers {
+        table.push([
+            worker.name.clone().into(),
+            format!("w{}", worker.number).into(),
+            worker.address.clone().into(),
+            worker.pool.clone().into(),
+            Cell { text: worker.state.clone(), tone: of_state(&worker.state) },
+            format!("{}/{}", worker.in_flight, worker.window).into(),
+            format!("{}/{}", worker.computing, worker.threads).into(),
+            if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into(),
+            format!("{}/s", worker.rate).into(),
+            if worker.service_us.p99 > 0 { micros(worker.service_us.p99) } else { "-".into() }.into(),
+            worker.answered.to_string().into(),
+            format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64).into(),
+        ]);
     }
-    Ok(())
+    table
 }
 
-/// A short time as people write it.
-fn micros(us: u64) -> String {
-    match us {
-        0..1000 => format!("{us} us"),
-        1000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
-        _ => written(us / 1000),
+fn clients(clients: &[ClientStatus]) -> Table {
+    let mut table = Table::new(&[("CLIENT", 0), ("NO", 2), ("ADDRESS", 3), ("UNANSWERED", 0), ("ANSWERED", 1)]);
+    for client in clients {
+        table.push([
+            client.name.clone().into(),
+            format!("c{}", client.number).into(),
+            client.address.clone().into(),
+            client.unanswered.to_string().into(),
+            client.answered.to_string().into(),
+        ]);
     }
+    table
 }
 
-/// A time as people write it, to a tenth of a second.
-fn written(ms: u64) -> String {
-    match Duration::from_millis(ms).as_secs() {
-        0..60 => format!("{:.1} s", ms as f64 / 1000.0),
-        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(name: &str, operations: &[&str]) -> WorkerStatus {
+        let operations = operations.iter().map(ToString::to_string).collect();
+        WorkerStatus { name: name.into(), pool: "compute".into(), operations, ..WorkerStatus::default() }
+    }
+
+    fn status() -> Status {
+        let pool = PoolStatus { name: "compute".into(), ..PoolStatus::default() };
+        let client =
+            ClientStatus { name: "ada".into(), number: 7, address: "192.0.2.1:4242".into(), ..ClientStatus::default() };
+        let workers = vec![worker("one", &["mul", "add"]), worker("two", &["add"])];
+        Status { workers, pools: vec![pool], clients: vec![client], ..Status::default() }
+    }
+
+    #[test]
+    fn it_tells_what_a_pool_offers_and_where_clients_are() {
+        let text = lines(&status(), Room::default()).join("\n");
+        assert!(text.contains("\npool compute offers add, mul (1 of 2)\n"), "{text}");
+        assert!(text.contains("\nada     c7  192.0.2.1:4242  0           0"), "{text}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for width in 24..160 {
+            let lines = lines(&status(), Room { size: Some((width, 24)), colours: false });
+            assert!(lines.iter().all(|line| super::super::written::width(line) <= width), "{width}: {lines:#?}");
+            assert!(lines.iter().any(|line| line.starts_with("WORKER") && line.contains("IN FLIGHT")), "{lines:#?}");
+        }
     }
 }

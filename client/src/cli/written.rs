@@ -1,0 +1,95 @@
+//! Times and texts as people read them, in as little room as there is.
+
+use std::time::Duration;
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// What stands for the rest of a text.
+const REST: char = '…';
+
+/// A short time, of which so many microseconds are given.
+pub fn micros(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us} us"),
+        1000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => millis(us / 1000),
+    }
+}
+
+/// A time to a tenth of a second.
+pub fn millis(ms: u64) -> String {
+    match Duration::from_millis(ms).as_secs() {
+        0..60 => format!("{:.1} s", ms as f64 / 1000.0),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// The columns of a terminal that a text takes.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The text, or as much of it as fits, and a `…`.
+pub fn shortened(text: &str, room: usize) -> String {
+    if width(text) <= room {
+        return text.into();
+    }
+    let mut left = room.saturating_sub(1);
+    let fitting = text.chars().take_while(|c| {
+        let taken = c.width().unwrap_or(0);
+        let fits = taken <= left;
+        left = left.saturating_sub(taken);
+        fits
+    });
+    fitting.chain((room > 0).then_some(REST)).collect()
+}
+
+/// The text with spaces behind it up to this width.
+pub fn padded(text: &str, room: usize) -> String {
+    format!("{text}{}", " ".repeat(room.saturating_sub(width(text))))
+}
+
+/// The text in lines that are broken between words, those after the first indented. A word that is too long is shortened.
+pub fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let Some(room) = room else { return vec![text.into()] };
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is a first line");
+        let blank = last.trim().is_empty();
+        let between = if blank { "" } else { " " };
+        if blank || width(last) + between.len() + width(word) <= room {
+            *last = format!("{last}{between}{word}");
+        } else {
+            lines.push(format!("{INDENT}{word}"));
+        }
+    }
+    lines.iter().map(|line| shortened(line, room)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_long_as_they_are() {
+        let written = [999, 1000, 1_234_567, 61_000_000].map(micros);
+        assert_eq!(written, ["999 us", "1.0 ms", "1.2 s", "1 min 1 s"]);
+        assert_eq!(millis(3_725_000), "1 h 2 min");
+    }
+
+    #[test]
+    fn what_is_too_long_ends_in_an_ellipsis_and_wide_letters_count_double() {
+        assert_eq!([8, 7, 1, 0].map(|room| shortened("worker-1", room)), ["worker-1", "worker…", "…", ""]);
+        assert_eq!([6, 5, 4].map(|room| shortened("回转木", room)), ["回转木", "回转…", "回…"]);
+        assert_eq!(padded("回", 4), "回  ");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("one two three", None), ["one two three"]);
+        assert_eq!(wrapped("one two three", Some(8)), ["one two", "  three"]);
+        assert_eq!(wrapped("one incomprehensible", Some(8)), ["one", "  incom…"]);
+    }
+}
