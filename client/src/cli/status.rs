@@ -3,12 +3,15 @@
 use std::io::{Write, stdout};
 
 use giostra_client::Client;
-use giostra_common::protocol::{ClientStatus, PoolStatus, Status, WorkerStatus};
+use giostra_common::protocol::{ClientStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
 use super::args::{self, Args};
 use super::table::{Cell, Room, Table, of_state};
 use super::watch;
 use super::written::{micros, millis, wrapped};
+
+/// The most lost workers that are named.
+const MOST_LOST: usize = 5;
 
 /// Always well, if the broker answers.
 pub fn run(client: &mut Client, options: &args::Status, args: &Args) -> anyhow::Result<bool> {
@@ -39,6 +42,7 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     } else {
         lines.extend(workers(&status.workers).lines(room));
     }
+    lines.extend(lost(status).iter().flat_map(|line| wrapped(line, room.width())));
     lines.push(String::new());
     lines.extend(clients(&status.clients).lines(room));
     lines
@@ -143,6 +147,17 @@ fn workers(workers: &[WorkerStatus]) -> Table {
     table
 }
 
+/// The workers that were dropped and have not come back, the latest first.
+fn lost(status: &Status) -> Vec<String> {
+    let latest = status.lost.iter().rev().take(MOST_LOST).map(|lost| {
+        let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), lost.returned);
+        let LostStatus { name, number, pool, reason, .. } = lost;
+        format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} requests handed on")
+    });
+    let more = status.lost.len().saturating_sub(MOST_LOST);
+    latest.chain((more > 0).then(|| format!("lost before: {more} more"))).collect()
+}
+
 fn clients(clients: &[ClientStatus]) -> Table {
     let mut table = Table::new(&[("CLIENT", 0), ("NO", 2), ("ADDRESS", 3), ("UNANSWERED", 0), ("ANSWERED", 1)]);
     for client in clients {
@@ -179,6 +194,29 @@ mod tests {
         let text = lines(&status(), Room::default()).join("\n");
         assert!(text.contains("\npool compute offers add, mul (1 of 2)\n"), "{text}");
         assert!(text.contains("\nada     c7  192.0.2.1:4242  0           0"), "{text}");
+    }
+
+    #[test]
+    fn it_names_the_lost_but_not_too_many() {
+        let lost = |number| LostStatus {
+            name: "gone".into(),
+            number,
+            pool: "compute".into(),
+            at_ms: 1000,
+            reason: "connection broke".into(),
+            returned: 3,
+            ..LostStatus::default()
+        };
+        let status = Status { uptime_ms: 3500, lost: (1..=7).map(lost).collect(), ..status() };
+        let text = lines(&status, Room::default()).join("\n");
+        assert!(
+            text.contains("\nlost 2.5 s ago: gone w7 of pool compute, connection broke; 3 requests handed on\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("w3 of") && !text.contains("w2 of") && text.contains("\nlost before: 2 more\n"),
+            "{text}"
+        );
     }
 
     #[test]
