@@ -198,10 +198,13 @@ impl<'a> Server<'a> {
         if self.turns_without_doors >= TURNS_WITHOUT_DOORS {
             self.turns_without_doors = 0;
             some |= self.look_after_the_doors(now)?;
-            self.show(now);
         }
         self.retry(now)?;
         self.act(now)?;
+        // Not before: what has just been heard would look as if it waited.
+        if self.turns_without_doors == 0 {
+            self.show(now);
+        }
         Ok(some)
     }
 
