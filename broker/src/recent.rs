@@ -79,11 +79,8 @@ mod tests {
     fn a_loss_is_not_crowded_out_by_its_redispatches() {
         let mut recent = Recent::default();
         let worker = |number| WorkerLabel { name: Label::from("worker"), number: WorkerNumber(number) };
-        let dropped = Event::WorkerDropped {
-            worker: worker(1),
-            reason: Dropped::ConnectionBroke,
-            returned: Runs::default(),
-        };
+        let dropped =
+            Event::WorkerDropped { worker: worker(1), reason: Dropped::ConnectionBroke, returned: Runs::default() };
         recent.note(&dropped, 1);
         for _ in 0..1000 {
             let (tickets, requests) = (Runs::default(), Runs::default());

@@ -27,8 +27,7 @@ const MARGIN: u64 = 32 << 20;
 fn only_who_means_this_host_is_served() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let port = system.http().rsplit(':').next().context("a port")?.to_string();
-    let asked =
-        |headers: &str| ask(&system, &format!("GET /healthz HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"));
+    let asked = |headers: &str| ask(&system, &format!("GET /healthz HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"));
     for ours in ["127.0.0.1", "localhost", "LOCALHOST.", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1:80", "localhost:1"] {
         assert_eq!(status(&asked(&format!("Host: {ours}\r\n"))?), 200, "{ours}");
     }

@@ -256,6 +256,9 @@ fn who_wants_no_motion_or_a_dark_page_gets_it() -> Result<()> {
         let worth = "document.querySelector('#totals dd').innerText";
         let before = browser.value(worth)?;
         browser.wait_until(&format!("{worth} !== {before}"))?;
+        let cut = "[...document.querySelectorAll('.plot text')].filter((text) =>
+             text.getBoundingClientRect().left < text.closest('svg').getBoundingClientRect().left - 1).map((text) => text.textContent)";
+        assert_eq!(browser.value(cut)?, json!([]));
     }
     is_clean(&browser, &system)
 }
