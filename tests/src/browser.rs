@@ -61,7 +61,7 @@ impl Browser {
     pub fn start(width: u32, height: u32) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("giostra-browser-").tempdir()?;
         let mut command = Command::new(trials::program(DRIVER)?);
-        command.arg("--port=0").env("HOME", folder.path()).process_group(0);
+        command.arg("--port=0").env("HOME", folder.path()).env("TMPDIR", folder.path()).process_group(0);
         let driver = Process::spawn(folder.path(), DRIVER, command)?;
         let port: u16 = wait_for("chromedriver listens", || {
             driver.stdout().split_once("started successfully on port ")?.1.split_once(".\n")?.0.parse().ok()

@@ -120,6 +120,9 @@ fn a_killed_worker_is_down_until_it_is_back_and_no_count_goes_down() -> Result<(
     system.launch_worker(2)?;
     wait_for("it is up", || (look(&system).expect("counts go up") == 1.0).then_some(()))?;
     batch.finish()?.all_well()?;
+    // What is served may be a quarter of a second old.
+    let ended = |series: &BTreeMap<String, f64>| sum(series, "giostra_requests_total") == 300_000.0;
+    wait_for("all are counted", || ended(&series(&system).ok()?).then_some(()))?;
     look(&system)?;
     assert_eq!(sum(&before, "giostra_requests_total"), 300_000.0);
     assert_eq!(sum(&before, "giostra_redispatches_total"), sum(&before, "giostra_worker_redispatched_total"));
