@@ -176,7 +176,7 @@ demo *args: build
     @"{{ bin }}/demo" {{ args }}
 
 # Run all tests
-test: _python
+test: _python _browser
     cargo build --workspace
     cargo test --workspace
 
@@ -213,6 +213,11 @@ bench *args: build
     @ulimit -n "$(ulimit -Hn)" && cargo bench -p giostra-tests --bench performance -- {{ args }}
     cargo bench -p giostra-tests --bench memory
     cargo bench -p giostra-broker --bench core
+
+# Take the docs' pictures of the live page anew (docs/page.png, docs/page-dark.png)
+[no-exit-message]
+screenshots: build _browser
+    @"{{ bin }}/screenshots"
 
 # Check formatting, and clippy without warnings
 lint:
@@ -253,6 +258,25 @@ _python:
         chmod +x "$folder/bin/python"
     fi
     cp "$wanted" "$folder/installed"
+
+# Have a browser and Prometheus for the tests of the live page and of the metrics; without them these are ignored
+_browser:
+    #!/usr/bin/env bash
+    set -uo pipefail
+    missing=()
+    command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
+    command -v promtool >/dev/null || missing+=(prometheus)
+    if [ ${#missing[@]} = 0 ]; then exit 0; fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "no ${missing[*]}: goes on without" >&2; exit 0; fi
+    # Debian starts a server where it installs one, unless this says no.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod +x "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    (apt-get update && apt-get install -y --no-install-recommends "${missing[@]}") >/dev/null || echo "no ${missing[*]}: goes on without" >&2
 
 # Start a process of its own process group, its output in .run
 _start name program *args:

@@ -12,6 +12,9 @@ const MOST: usize = 100;
 /// The most characters of an event's text from its beginning, and from its end: there a reason is given.
 const TEXT: [usize; 2] = [140, 60];
 
+/// The kind that goes first when there is no room.
+const REDISPATCH: &str = "redispatch";
+
 /// The last events.
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -26,7 +29,9 @@ impl Recent {
             return;
         }
         if self.events.len() == MOST {
-            self.events.pop_front();
+            // The requests of one lost worker may go out in a thousand handfuls: its loss is not to be crowded out by them.
+            let oldest = self.events.iter().position(|event| event.kind == REDISPATCH).unwrap_or(0);
+            self.events.remove(oldest);
         }
         self.last += 1;
         let (text, (worker, count)) = (event.summary(), event.about());
@@ -57,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::broker::{ClientNumber, WorkerNumber};
-    use crate::event::WorkerLabel;
+    use crate::event::{Dropped, WorkerLabel};
     use crate::runs::Runs;
 
     #[test]
@@ -76,5 +81,22 @@ mod tests {
         let last = recent.events().last().unwrap();
         assert!(last.sequence == 151 && last.text.len() == TEXT[0] + TEXT[1] + 4, "{last:?}");
         assert!(last.text.starts_with("client-joined c149 x") && last.text.contains("x .. x"), "{last:?}");
+    }
+
+    #[test]
+    fn a_loss_is_not_crowded_out_by_its_redispatches() {
+        let mut recent = Recent::default();
+        let worker = |number| WorkerLabel { name: Label::from("worker"), number: WorkerNumber(number) };
+        let dropped =
+            Event::WorkerDropped { worker: worker(1), reason: Dropped::ConnectionBroke, returned: Runs::default() };
+        recent.note(&dropped, 1);
+        for _ in 0..1000 {
+            let (tickets, requests) = (Runs::default(), Runs::default());
+            recent.note(&Event::Dispatched { worker: worker(2), again: true, silent: false, tickets, requests }, 2);
+        }
+        recent.note(&Event::WorkerLeft(worker(2)), 3);
+        let kinds: Vec<_> = recent.events().map(|event| &*event.kind).collect();
+        assert_eq!((kinds.len(), kinds[0], kinds[MOST - 1]), (MOST, "dropped", "left"));
+        assert_eq!(recent.events().last().unwrap().sequence, 1002);
     }
 }

@@ -1,5 +1,6 @@
 //! What the end-to-end tests, the demo and the benches share: real processes on ports that the system picks.
 
+pub mod browser;
 pub mod chaos;
 pub mod network;
 pub mod performance;
@@ -9,6 +10,7 @@ pub mod system;
 pub mod terminal;
 pub mod trials;
 
+pub use browser::Browser;
 pub use network::Network;
 pub use process::Process;
 pub use system::{Batch, Setup, System};

@@ -73,10 +73,11 @@ impl Process {
     /// The same for a program of somebody else.
     pub fn spawn(folder: &Path, name: &str, mut command: Command) -> Result<Self> {
         let [stdout, stderr] = ["out", "err"].map(|ending| folder.join(format!("{name}.{ending}")));
+        // What the tests' caller has set is not meant for the tests.
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"GIOSTRA_")) {
+            command.env_remove(key);
+        }
         let child = command
-            // What the tests' caller has set is not meant for the tests.
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(key, _)| !key.as_encoded_bytes().starts_with(b"GIOSTRA_")))
             .stdin(Stdio::null())
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?)

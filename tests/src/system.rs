@@ -30,6 +30,8 @@ pub struct Setup {
     log_dir: Option<PathBuf>,
     /// What makes the keys of all, if they have any: of a name, in a folder.
     keys: Option<fn(&Path, &str) -> Result<()>>,
+    /// Whether it can be watched.
+    watched: bool,
 }
 
 impl Setup {
@@ -68,6 +70,13 @@ impl Setup {
         self
     }
 
+    /// Has the broker serve its page, and the like, by HTTP.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
+    }
+
     /// Gives keys to the broker, to each worker, and to the client as which [`System`] itself runs commands; that one is an admin, too.
     #[must_use]
     pub fn secured(self) -> Self {
@@ -100,7 +109,16 @@ impl Setup {
         if let Some(log_dir) = &self.log_dir {
             symlink(log_dir, folder.path().join("log"))?;
         }
-        let mut system = System { setup: self, folder, endpoints: None, broker: None, workers: Vec::new(), clients: 0 };
+        let mut system = System {
+            setup: self,
+            folder,
+            endpoints: None,
+            http: None,
+            broker: None,
+            workers: Vec::new(),
+            others: 0,
+            clients: 0,
+        };
         if system.setup.keys.is_some() {
             system.make_keys(BROKER)?;
             system.make_keys(CLIENT)?;
@@ -133,9 +151,13 @@ pub struct System {
     folder: TempDir,
     /// Of the frontend and the backend, known once the broker has been started.
     endpoints: Option<[String; 2]>,
+    /// Where it is watched, known by then, too.
+    http: Option<String>,
     broker: Option<Process>,
     /// Worker 1 first.
     workers: Vec<Option<Process>>,
+    /// Workers beside these.
+    others: usize,
     clients: usize,
 }
 
@@ -158,6 +180,10 @@ impl System {
         if self.setup.keys.is_some() {
             args.extend(["--keys", &keys, "--allow", &allow]);
         }
+        let http = self.http.clone().unwrap_or_else(|| "127.0.0.1:0".into());
+        if self.setup.watched {
+            args.extend(["--http", &http]);
+        }
         let before = fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default().len();
         let mut broker = self.process("broker", "giostra-broker", &args)?;
         let listening = wait_for("the broker listens", || {
@@ -173,6 +199,13 @@ impl System {
             value.map(String::from).with_context(|| format!("{key} in {listening}"))
         };
         self.endpoints = Some([endpoint("frontend=")?, endpoint("backend=")?]);
+        if self.setup.watched {
+            self.http = Some(wait_for("the broker can be watched", || {
+                let said = broker.stderr();
+                let line = said[before..].lines().find_map(|line| line.split_once(" watch http://"))?.1;
+                Some(line.trim_end_matches('/').to_string())
+            })?);
+        }
         self.broker = Some(broker);
         Ok(())
     }
@@ -197,6 +230,17 @@ impl System {
         }
         self.workers[number - 1] = Some(process);
         Ok(())
+    }
+
+    /// Starts a worker of any name and pool beside those that have numbers, and waits until it is registered.
+    pub fn other_worker(&mut self, name: &str, pool: &str) -> Result<Process> {
+        self.others += 1;
+        let joined = format!(" joined {name} ");
+        let before = self.log().matches(&joined).count();
+        let args = ["--broker", self.backend(), "--name", name, "--pool", pool];
+        let process = self.process(&format!("other-worker-{}", self.others), "giostra-worker", &args)?;
+        wait_for(&format!("{name} registers"), || (self.log().matches(&joined).count() > before).then_some(()))?;
+        Ok(process)
     }
 
     /// Makes keys of this name, which are allowed nothing yet.
@@ -312,6 +356,22 @@ impl System {
     /// Where workers connect.
     pub fn backend(&self) -> &str {
         &self.endpoints.as_ref().expect("the broker was started")[1]
+    }
+
+    /// Where the broker is watched, as `127.0.0.1:8080`.
+    pub fn http(&self) -> &str {
+        self.http.as_deref().expect("the broker can be watched")
+    }
+
+    /// What it serves there at this path.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.http());
+        Ok(ureq::get(&url).call().with_context(|| url.clone())?.body_mut().read_to_string()?)
+    }
+
+    /// Its `/status.json`.
+    pub fn snapshot(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.get("/status.json")?)?)
     }
 
     /// The folder of all their files.

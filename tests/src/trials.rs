@@ -3,6 +3,7 @@
 //! cargo's own harness knows only `#[ignore]`, decided when the test is compiled. With this one a test whose machine lacks
 //! something counts as ignored, never as passed, and a line on stderr says why.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -24,6 +25,13 @@ pub fn root() -> Result<()> {
     geteuid().is_root().then_some(()).context("only root may do that")
 }
 
+/// Needs a program that is found on the path.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("there is no {name}"))
+}
+
 /// Needs nothing.
 pub fn anywhere() -> Result<()> {
     Ok(())
@@ -39,8 +47,13 @@ macro_rules! test {
 
 /// The `main` of a file of tests: all of them at once, unless told otherwise by the usual arguments: they mostly wait.
 pub fn run(tests: &[Test]) -> ExitCode {
+    run_at_once(tests.len(), tests)
+}
+
+/// The same, so many at once.
+pub fn run_at_once(threads: usize, tests: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(tests.len());
+    arguments.test_threads.get_or_insert(threads);
     let trials = tests.iter().map(|&Test { name, needs, run }| {
         let obstacle = needs().err();
         if let Some(obstacle) = &obstacle {

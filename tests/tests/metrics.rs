@@ -1,0 +1,263 @@
+//! Metrics as Prometheus reads them: well-formed, named by its conventions, and in agreement with what has happened.
+//!
+//! Where the machine has no Prometheus, the tests that need its programs count as ignored.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Process, Setup, System, test, trials};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    trials::run(&[
+        test!(promtool_has_nothing_to_complain_about needs promtool),
+        test!(a_prometheus_reads_them_and_sees_a_worker_go needs prometheus),
+        test!(they_agree_with_what_a_batch_did needs trials::anywhere),
+        test!(a_killed_worker_is_down_until_it_is_back_and_no_count_goes_down needs trials::anywhere),
+        test!(a_pool_that_empties_keeps_its_counts needs trials::anywhere),
+        test!(whatever_the_dashboard_asks_for_is_there needs trials::anywhere),
+    ])
+}
+
+fn promtool() -> Result<()> {
+    trials::program("promtool").context("Debian has it in prometheus").map(drop)
+}
+
+fn prometheus() -> Result<()> {
+    trials::program("prometheus").map(drop)
+}
+
+fn promtool_has_nothing_to_complain_about() -> Result<()> {
+    let mut system = Setup::workers(3).watched().start()?;
+    check(&system.get("/metrics")?)?;
+    let mut odd = Vec::new();
+    for name in ["\"quoted\"", "back\\slash\\", "ünïcödé-工-🎠", "{a=\"b\"}", "\\n#"] {
+        odd.push(system.other_worker(name, "compute")?);
+        odd.push(system.other_worker("twin", name)?);
+    }
+    odd.push(system.other_worker("twin", "compute")?);
+    odd.push(system.other_worker("twin", "compute")?);
+    system.random(&["5000"])?;
+    system.random(&["500", "--pool", "{a=\"b\"}"])?;
+    system.kill_worker(3)?;
+    odd.truncate(5);
+    wait_for("they are lost", || (system.snapshot().ok()?["lost"].as_array()?.len() >= 4).then_some(()))?;
+    let text = system.get("/metrics")?;
+    ensure!(text.contains("worker=\"back\\\\slash\\\\\"") && text.contains("worker=\"\\\"quoted\\\"\""), "{text}");
+    check(&text)
+}
+
+fn a_prometheus_reads_them_and_sees_a_worker_go() -> Result<()> {
+    let mut system = Setup::workers(2).watched().start()?;
+    system.random(&["1000"])?;
+    let prometheus = Prometheus::start(&system)?;
+    let up = r#"giostra_worker_up{worker="worker-2"}"#;
+    prometheus.wait_for(up, "1")?;
+    prometheus.wait_for(r#"sum(giostra_requests_total{outcome="succeeded"})"#, "1000")?;
+    prometheus.wait_for("sum by (pool) (giostra_request_seconds_count)", "1000")?;
+    system.kill_worker(2)?;
+    prometheus.wait_for(up, "0")?;
+    system.start_worker(2)?;
+    prometheus.wait_for(up, "1")
+}
+
+fn they_agree_with_what_a_batch_did() -> Result<()> {
+    let mut system = Setup::workers(3).watched().start()?;
+    system.random(&["1000"])?;
+    for _ in 0..7 {
+        let failed = system.run(&["send", "div", "1", "0"])?;
+        ensure!(failed.code == Some(1), "{failed:?}");
+    }
+    let expired = system.run(&["send", "add", "1", "2", "--pool", "nobody", "--timeout", "100ms"])?;
+    ensure!(expired.code == Some(1), "{expired:?}");
+    let series = series(&system)?;
+    let of = |name: &str| series.get(name).copied();
+    for (outcome, count) in
+        [("succeeded", 1000.0), ("failed", 7.0), ("expired", 0.0), ("poisoned", 0.0), ("cancelled", 0.0)]
+    {
+        assert_eq!(
+            of(&format!("giostra_requests_total{{pool=\"compute\",outcome=\"{outcome}\"}}")),
+            Some(count),
+            "{outcome}"
+        );
+    }
+    assert_eq!(of(r#"giostra_requests_total{pool="nobody",outcome="expired"}"#), Some(1.0));
+    for name in ["giostra_requests_accepted_total", "giostra_dispatches_total", "giostra_request_seconds_count"] {
+        assert_eq!(of(&format!("{name}{{pool=\"compute\"}}")), Some(1007.0), "{name}");
+    }
+    assert_eq!(of(r#"giostra_request_seconds_bucket{pool="compute",le="+Inf"}"#), Some(1007.0));
+    assert_eq!(of(r#"giostra_request_seconds_count{pool="nobody"}"#), Some(0.0));
+    assert_eq!(sum(&series, "giostra_worker_answered_total"), 1007.0);
+    assert_eq!(of(r#"giostra_workers{pool="compute",state="idle"}"#), Some(3.0));
+    Ok(())
+}
+
+fn a_killed_worker_is_down_until_it_is_back_and_no_count_goes_down() -> Result<()> {
+    let mut system = Setup::workers(3).watched().start()?;
+    let batch = system.begin(&["random", "300000", "--json"])?;
+    let up = r#"giostra_worker_up{pool="compute",worker="worker-2"}"#;
+    wait_for("it is under way", || (sum(&series(&system).ok()?, "giostra_requests_total") > 1000.0).then_some(()))?;
+    system.worker(2).signal(Signal::SIGSTOP)?;
+    let mut before = series(&system)?;
+    assert_eq!(before.get(up), Some(&1.0));
+    let mut look = |system: &System| -> Result<f64> {
+        let now = series(system)?;
+        for (name, value) in before.iter().filter(|(name, _)| counts(name)) {
+            let now = now.get(name).with_context(|| format!("{name} is gone"))?;
+            ensure!(now >= value, "{name} was {value} and is {now}");
+        }
+        before = now;
+        Ok(before[up])
+    };
+    system.kill_worker(2)?;
+    wait_for("it is down", || (look(&system).expect("counts go up") == 0.0).then_some(()))?;
+    system.launch_worker(2)?;
+    wait_for("it is up", || (look(&system).expect("counts go up") == 1.0).then_some(()))?;
+    batch.finish()?.all_well()?;
+    // What is served may be a quarter of a second old.
+    let ended = |series: &BTreeMap<String, f64>| sum(series, "giostra_requests_total") == 300_000.0;
+    wait_for("all are counted", || ended(&series(&system).ok()?).then_some(()))?;
+    look(&system)?;
+    assert_eq!(sum(&before, "giostra_requests_total"), 300_000.0);
+    assert_eq!(sum(&before, "giostra_redispatches_total"), sum(&before, "giostra_worker_redispatched_total"));
+    Ok(())
+}
+
+fn a_pool_that_empties_keeps_its_counts() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let mut only = system.other_worker("only", "nightly")?;
+    system.random(&["100", "--pool", "nightly"])?;
+    only.signal(Signal::SIGTERM)?;
+    only.wait()?;
+    wait_for("the pool is gone", || (system.snapshot().ok()?["pools"].as_array()?.len() == 1).then_some(()))?;
+    let series = series(&system)?;
+    assert_eq!(series.get(r#"giostra_requests_total{pool="nightly",outcome="succeeded"}"#), Some(&100.0));
+    assert_eq!(series.get(r#"giostra_request_seconds_count{pool="nightly"}"#), Some(&100.0));
+    assert_eq!(series.get(r#"giostra_worker_up{pool="nightly",worker="only"}"#), None, "it left, and was not lost");
+    Ok(())
+}
+
+fn whatever_the_dashboard_asks_for_is_there() -> Result<()> {
+    let mut system = Setup::workers(2).watched().start()?;
+    system.random(&["100"])?;
+    system.kill_worker(2)?;
+    wait_for("it is lost", || (system.snapshot().ok()?["lost"].as_array()?.len() == 1).then_some(()))?;
+    let text = system.get("/metrics")?;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grafana.json");
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    let queries: Vec<_> = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .filter_map(|target| target["expr"].as_str())
+        .chain(
+            dashboard["templating"]["list"].as_array().into_iter().flatten().filter_map(|it| it["definition"].as_str()),
+        )
+        .collect();
+    ensure!(queries.len() > 10, "{queries:?}");
+    let mut names = Vec::new();
+    for query in queries {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let own: Vec<_> = words.filter(|word| word.starts_with("giostra_")).collect();
+        ensure!(!own.is_empty(), "{query}");
+        names.extend(own);
+    }
+    for name in names {
+        let is_there =
+            text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        ensure!(is_there, "the dashboard asks for {name}, which is not in {text}");
+    }
+    Ok(())
+}
+
+/// A Prometheus that reads the broker's metrics four times a second. It ends when this is dropped.
+struct Prometheus {
+    process: Process,
+    address: String,
+}
+
+impl Prometheus {
+    fn start(system: &System) -> Result<Self> {
+        let settings = json!({
+            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
+            "scrape_configs": [{"job_name": "giostra", "static_configs": [{"targets": [system.http()]}]}],
+        });
+        let file = system.folder().join("prometheus.yml");
+        // YAML takes JSON.
+        fs::write(&file, settings.to_string())?;
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", system.folder().join("prometheus").display()))
+            .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]);
+        let mut process = Process::spawn(system.folder(), "prometheus", command)?;
+        let address = wait_for("prometheus listens", || {
+            assert!(process.is_running(), "{}", process.stderr());
+            let said = process.stderr();
+            let line = said.lines().find(|line| line.contains("Listening on"))?;
+            let said: Value = serde_json::from_str(line).ok()?;
+            said["address"].as_str().filter(|address| !address.ends_with(":0")).map(String::from)
+        })?;
+        Ok(Self { process, address })
+    }
+
+    /// Waits until a query has one result, with this value.
+    fn wait_for(&self, query: &str, value: &str) -> Result<()> {
+        let url = format!("http://{}/api/v1/query", self.address);
+        let mut last = Value::Null;
+        let waited = wait_for(query, || {
+            let mut response = ureq::get(&url).query("query", query).call().ok()?;
+            last = serde_json::from_str(&response.body_mut().read_to_string().ok()?).ok()?;
+            let result = &last["data"]["result"];
+            (result.as_array()?.len() == 1 && result[0]["value"][1] == value).then_some(())
+        });
+        waited.with_context(|| format!("{last}; {}", self.process.stderr()))
+    }
+}
+
+/// Has promtool check them.
+fn check(text: &str) -> Result<()> {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (mut stdin, text_) = (promtool.stdin.take().context("its stdin")?, text.to_string());
+    let writer = thread::spawn(move || stdin.write_all(text_.as_bytes()));
+    let output = promtool.wait_with_output()?;
+    writer.join().expect("it does not panic")?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+/// Each series with its value.
+fn series(system: &System) -> Result<BTreeMap<String, f64>> {
+    let text = system.get("/metrics")?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').context("a value")?;
+            Ok((name.to_string(), value.parse().with_context(|| line.to_string())?))
+        })
+        .collect()
+}
+
+/// Of all series of a name.
+fn sum(series: &BTreeMap<String, f64>, name: &str) -> f64 {
+    series.iter().filter(|(series, _)| series.split('{').next() == Some(name)).map(|(_, value)| value).sum()
+}
+
+/// Whether a series never goes down: all counts, except those of one worker's registration, which go with it.
+fn counts(series: &str) -> bool {
+    let name = series.split('{').next().unwrap_or_default();
+    let of_a_worker = name.starts_with("giostra_worker_");
+    ["_total", "_bucket", "_count", "_sum"].iter().any(|end| name.ends_with(end)) && !of_a_worker
+}
