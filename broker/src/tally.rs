@@ -46,6 +46,7 @@ pub struct Tally {
     pub cancelled: u64,
     pub dispatched: u64,
     pub redispatched: u64,
+    pub workers_lost: u64,
     took: [u64; BOUNDS_US.len() + 1],
     took_us: u64,
 }
@@ -59,21 +60,19 @@ impl Tally {
 
     /// For whoever asks.
     pub fn told(&self, name: &str) -> PoolTotals {
-        let Self { accepted, succeeded, failed, expired, poisoned, cancelled, dispatched, redispatched, took, took_us } =
-            *self;
-        let (name, took) = (name.to_string(), took.to_vec());
         PoolTotals {
-            name,
-            accepted,
-            succeeded,
-            failed,
-            expired,
-            poisoned,
-            cancelled,
-            dispatched,
-            redispatched,
-            took,
-            took_us,
+            name: name.into(),
+            accepted: self.accepted,
+            succeeded: self.succeeded,
+            failed: self.failed,
+            expired: self.expired,
+            poisoned: self.poisoned,
+            cancelled: self.cancelled,
+            dispatched: self.dispatched,
+            redispatched: self.redispatched,
+            took: self.took.to_vec(),
+            took_us: self.took_us,
+            workers_lost: self.workers_lost,
         }
     }
 
@@ -86,6 +85,7 @@ impl Tally {
         self.cancelled += other.cancelled;
         self.dispatched += other.dispatched;
         self.redispatched += other.redispatched;
+        self.workers_lost += other.workers_lost;
         self.took_us = self.took_us.saturating_add(other.took_us);
         for (count, other) in self.took.iter_mut().zip(other.took) {
             *count += other;

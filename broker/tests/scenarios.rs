@@ -1009,6 +1009,7 @@ fn the_status_tells_whose_turn_it_is_how_long_things_took_and_what_happened_last
     let [pool] = &status.pool_totals[..] else { panic!("{:?}", status.pool_totals) };
     assert!(status.pools.is_empty() && status.bounds_us.len() + 1 == pool.took.len());
     assert_eq!((&*pool.name, pool.accepted, pool.succeeded, pool.dispatched, pool.redispatched), ("p", 8, 8, 10, 2));
+    assert_eq!(pool.workers_lost, 4);
     let took = status.bounds_us.partition_point(|&bound| bound < 30_000);
     assert_eq!((pool.took[took], pool.took.iter().sum::<u64>(), pool.took_us / 8 / 1000), (8, 8, 30));
     world.join("1");

@@ -379,6 +379,8 @@ pub struct PoolTotals {
     pub took: Vec<u64>,
     /// How long all of them took together, in microseconds.
     pub took_us: u64,
+    /// Workers of the pool that were lost.
+    pub workers_lost: u64,
 }
 
 /// A pool, as the broker sees it.

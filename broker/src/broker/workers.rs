@@ -334,6 +334,7 @@ impl Broker {
         {
             *self.returned_by.entry(worker.name.clone()).or_default() += returned.len();
         }
+        self.pools[worker.pool.0].tally.workers_lost += 1;
         if self.lost.len() == MOST_LOST {
             self.lost.pop_front();
         }

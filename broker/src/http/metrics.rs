@@ -62,6 +62,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
             "Requests handed on after a worker was lost.",
             by_pool(|pool| pool.redispatched),
         ),
+        counter("giostra_workers_lost_total", "Workers dropped.", by_pool(|pool| pool.workers_lost)),
         gauge("giostra_pending_requests", "Requests waiting for a worker.", pending),
         gauge("giostra_pending_oldest_seconds", "For how long the oldest of them has been waiting.", oldest),
         gauge("giostra_workers", "Workers, by their state.", workers.states()),
