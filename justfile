@@ -276,7 +276,7 @@ _browser:
         printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod +x "$policy"
     fi
     export DEBIAN_FRONTEND=noninteractive
-    (apt-get update && apt-get install -y --no-install-recommends "${missing[@]}") >/dev/null || echo "no ${missing[*]}: goes on without" >&2
+    (timeout 300 apt-get update && timeout 900 apt-get install -y --no-install-recommends "${missing[@]}") >/dev/null || echo "no ${missing[*]}: goes on without" >&2
 
 # Start a process of its own process group, its output in .run
 _start name program *args:
