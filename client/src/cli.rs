@@ -8,6 +8,7 @@ mod failure;
 mod help;
 mod keys;
 mod man;
+mod map;
 mod operations;
 mod prompt;
 mod random;
@@ -36,7 +37,7 @@ use args::{Args, Command};
 /// Runs the command; its exit status.
 pub fn main() -> ExitCode {
     let args: Args = parse();
-    run(&args).unwrap_or_else(|error| failure::end(&error, args.json))
+    run(&args).unwrap_or_else(|error| failure::end(&error, args.fails_in_json()))
 }
 
 /// The exit status, unless there is an error to explain.
@@ -77,6 +78,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let well = match command {
         Command::Send(options) => send::run(&mut client, options, args)?,
         Command::Random(options) => random::run(&mut client, options, args)?,
+        Command::Map(options) => map::run(&mut client, options, args, &shutdown)?,
         Command::Prompt => prompt::run(&mut client, args, &shutdown)?,
         Command::Status(options) => status::run(&mut client, options, args)?,
         Command::Drain(options) => drain::run(&mut client, options, args)?,

@@ -17,6 +17,7 @@ use giostra_common::keys::{Credentials, KeyError, Role};
 use super::bench::MIN_SIZE;
 use super::help;
 use super::keys::file_name;
+use super::map::Map;
 use super::operations::Operation;
 
 /// Submits compute requests to a Giostra broker.
@@ -57,7 +58,7 @@ pub struct Args {
     #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
     pub broker_key: Option<String>,
 
-    /// Print one JSON object, on the last line of stdout
+    /// Print one JSON object, on the last line of stdout; map reads and prints a line of JSON for each request instead
     #[arg(long, global = true, env = "GIOSTRA_JSON", value_parser = switch)]
     pub json: bool,
 
@@ -70,6 +71,8 @@ pub struct Args {
 pub enum Command {
     /// Send one request and print its result
     Send(Send),
+    /// Send a request for each line of stdin, and print the results in the order of the lines
+    Map(Map),
     /// Send random additions, subtractions, multiplications and divisions, and check the results
     Random(Random),
     /// Measure how many requests a second are answered, and how long each takes
@@ -98,6 +101,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Send(_) => "send",
+            Self::Map(_) => "map",
             Self::Random(_) => "random",
             Self::Bench(_) => "bench",
             Self::Prompt => "prompt",
@@ -113,6 +117,11 @@ impl Command {
 }
 
 impl Args {
+    /// Whether a failure of the command is told as an object on stdout, too.
+    pub fn fails_in_json(&self) -> bool {
+        self.json && !matches!(self.command, Some(Command::Map(_)))
+    }
+
     /// What a client needs to know. An error if the keys can't be read, or one of the two is missing.
     pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
         Ok(Options {

@@ -7,6 +7,7 @@ pub const GIOSTRA: &str = "\
 Examples:
   giostra                        the prompt
   giostra send add 1 2
+  seq 1 1000000 | giostra map is_prime > primes.txt
   giostra random 3000 --seed 1
   giostra random 1000000 --json | jq .rate
   giostra bench                  requests a second, and how long each takes
@@ -40,6 +41,33 @@ JSON: result; or error, with its code and message. And trace: worker, attempts (
 then) and took_us (from then on).
 
 Exit status: 0 if there was a result; 1 if there was an error instead; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra map`.
+pub const MAP: &str = "\
+Examples:
+  seq 1 1000000 | giostra map is_prime > primes.txt
+  paste numbers <(giostra map fib < numbers)
+  giostra map div --failed again --retry 2 < pairs > quotients
+  giostra map pow --unordered --number < pairs | sort -n
+  echo '[[12, 18]]' | jq -c '.[]' | giostra map gcd --json
+  giostra map primes --journal done < limits >> lists
+                                           after Ctrl-C, or anything worse: the
+                                           same again, and it goes on
+
+Lines: A line is a request: words between white space, of which those that are numbers become numbers. With --json it is a JSON value: an \
+array is the list of arguments, anything else the only one. An empty line is a request without arguments.
+
+Output: A line in, a line out, in the same order. In the place of a line that failed there is an empty one, or with --json an object with \
+error, its code and message; stderr tells which line it was, and why. A line break within a result is written \\n. With --unordered results come as they \
+are there. Lines that wait behind a slow one are held in memory, --window of them at most.
+
+Journal: The journal holds every answer, and the output is made from it: run again with the same journal, command and input, what was \
+answered is not computed again. Into a file the output is complete, and nothing twice in it, whether it is redirected with > or >> when it goes on; \
+anything else gets all of it again from its beginning. Lines that failed are not asked again: that is what --failed and --retry are for. Input may be \
+appended in between, but not changed.
+
+Exit status: 0 if every line has a result; 1 if some failed, there was no broker any more, or something could not be read or written; 2 for a wrong command \
+line; 130 after Ctrl-C.";
 
 /// Of `giostra random`.
 pub const RANDOM: &str = "\

@@ -124,6 +124,10 @@ fn obey(
         Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, args.json).map(|()| true),
         Ok(Asked { command: Command::Completions(options) }) => man::completions(&options).map(|()| true),
         Ok(Asked { command: Command::Man(options) }) => man::run(&options, args.json).map(|()| true),
+        Ok(Asked { command: Command::Map(_) }) => {
+            let why = "map reads stdin, which is the prompt's: use it in a shell";
+            return writeln!(stdout(), "{why}").map(|()| true).map_err(Into::into);
+        }
         Ok(Asked { command: Command::Prompt }) => Ok(true),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.

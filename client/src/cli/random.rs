@@ -123,7 +123,7 @@ impl Drop for Bar {
 }
 
 /// Waits until `count` workers are registered, for as long as there is a broker.
-fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
+pub fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
     if count == 0 {
         return Ok(());
     }

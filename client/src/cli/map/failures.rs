@@ -1,0 +1,99 @@
+//! Lines that failed: told on stderr, not too many of them, and kept in a file.
+
+use std::fs::File;
+use std::io::{BufWriter, Write, stdin};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+/// How many are told one by one.
+const TOLD: u64 = 10;
+
+/// Where failures go.
+pub struct Failures {
+    count: u64,
+    file: Option<(BufWriter<File>, PathBuf)>,
+}
+
+impl Failures {
+    /// None yet; the file is empty from now on. An error if it can't be written, or is stdin.
+    pub fn new(path: Option<&Path>) -> anyhow::Result<Self> {
+        let file = path.map(|path| Ok::<_, anyhow::Error>((create(path)?, path.into()))).transpose()?;
+        Ok(Self { count: 0, file })
+    }
+
+    /// A line has failed. What is to be told of it, if anything is.
+    pub fn add(&mut self, number: u64, why: impl std::fmt::Display) -> Option<String> {
+        self.count += 1;
+        match self.count {
+            ..=TOLD => Some(format!("line {number}: {why}")),
+            count if count == TOLD + 1 => Some("more lines failed; how many is told at the end".into()),
+            _ => None,
+        }
+    }
+
+    /// Keeps a line that failed.
+    pub fn keep(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        self.with_file(|file| {
+            file.write_all(line)?;
+            file.write_all(b"\n")
+        })
+    }
+
+    /// Whether lines are kept.
+    pub fn are_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Writes what is kept and not written yet.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        self.with_file(BufWriter::flush)
+    }
+
+    fn with_file(&mut self, act: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> anyhow::Result<()> {
+        match &mut self.file {
+            Some((file, path)) => act(file).with_context(|| format!("can't write {}", path.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
+    let at = || format!("can't write {}", path.display());
+    let file = File::options().write(true).create(true).truncate(false).open(path).with_context(at)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        let input = File::from(stdin().as_fd().try_clone_to_owned()?).metadata()?;
+        let same = (input.dev(), input.ino()) == (metadata.dev(), metadata.ino());
+        ensure!(!same, "{} is what stdin reads; the lines that fail again need another file", path.display());
+        file.set_len(0).with_context(at)?;
+    }
+    Ok(BufWriter::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_failures_are_told_and_that_there_are_more() {
+        let mut failures = Failures::new(None).unwrap();
+        let told: Vec<_> = (1..=1000).filter_map(|number| failures.add(number, "failed: why")).collect();
+        assert_eq!((told.len(), &*told[9]), (11, "line 10: failed: why"));
+        assert!(told[10].contains("more lines failed"));
+    }
+
+    #[test]
+    fn lines_that_failed_are_kept_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("failed");
+        std::fs::write(&path, "of an earlier run\n").unwrap();
+        let mut failures = Failures::new(Some(&path)).unwrap();
+        failures.keep(b" 1  0\r").unwrap();
+        failures.keep(b"\xff").unwrap();
+        failures.flush().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b" 1  0\r\n\xff\n");
+    }
+}

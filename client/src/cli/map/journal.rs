@@ -1,0 +1,273 @@
+//! The journal: what was answered, so that another run need not ask for it again.
+//!
+//! A text file that only grows. Its first line says of what run it is; then there is a line for each answer, in the order in which
+//! they came, with a hash of the line of input that it answers:
+//!
+//! ```text
+//! {"giostra map":1,"json":false,"number":false,"operation":"div","pool":"compute","unordered":false}
+//! > 2049 131 0                          stdout is the file 131 of device 2049, and the output begins at its byte 0
+//! = 2 5c20cd1d 2                        line 2 has the result 2
+//! ! 1 0c20cd1d failed division by zero  line 1 failed
+//! ```
+//!
+//! Answers are written here before they are printed. So what stands in an output file is always the beginning of what follows from the journal,
+//! however the run was ended, and the next one goes on behind it. A last line without its line break was being written
+//! then, and does not count.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use giostra_common::protocol::Failure;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value as Json;
+
+use super::line::Ended;
+use super::output::Start;
+
+/// What has to be the same in each run with one journal.
+pub type Run = BTreeMap<&'static str, Json>;
+
+/// A line's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The number of the line, counted from 1.
+    pub number: u64,
+    /// [`hash`] of the line.
+    pub hash: u32,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// The open file, which is locked.
+pub struct Journal {
+    path: PathBuf,
+    file: Flock<File>,
+    /// What is to be written next.
+    new: Vec<u8>,
+}
+
+/// The records of an earlier run.
+pub struct Records {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Bytes that were read, all of them whole lines.
+    read: u64,
+    line: Vec<u8>,
+    /// The last that a line said.
+    pub start: Option<Start>,
+}
+
+impl Journal {
+    /// Opens the journal of this run, which may be its beginning; what is no whole line is cut off. An error if it is of another run, or
+    /// if one is still running.
+    pub fn open(path: &Path, run: &Run) -> anyhow::Result<(Self, Records)> {
+        let file = File::options().read(true).append(true).create(true).open(path).with_context(|| named(path))?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, error)| anyhow!("{}: {error}; is another run using it?", path.display()))?;
+        let mut journal = Self { path: path.into(), file, new: Vec::new() };
+        let mut records = Records::open(path)?;
+        if records.next_line()? {
+            same(run, serde_json::from_slice(&records.line).ok()).with_context(|| named(path))?;
+        } else {
+            journal.file.set_len(0)?;
+            serde_json::to_writer(&mut journal.new, run)?;
+            journal.new.push(b'\n');
+            journal.flush()?;
+        }
+        // Where the output began last is to be known before the first record is printed.
+        let mut all = Records::open(path)?;
+        while all.next_line()? {
+            if all.line.starts_with(b">") {
+                all.parsed()?;
+            }
+        }
+        journal.file.set_len(all.read).with_context(|| named(path))?;
+        let mut records = Records { start: all.start, ..Records::open(path)? };
+        records.next_line()?;
+        Ok((journal, records))
+    }
+
+    /// Notes where the output begins.
+    pub fn note_start(&mut self, Start { file: (device, inode), offset }: Start) {
+        self.write(format_args!("> {device} {inode} {offset}\n"));
+    }
+
+    /// Notes how a line ended.
+    pub fn note(&mut self, number: u64, hash: u32, ended: &Ended) {
+        match ended {
+            Ended::Result(text) => self.write(format_args!("= {number} {hash:08x} {text}\n")),
+            Ended::Failed(Failure { code, message }) => {
+                let code = code.replace(' ', "-");
+                self.write(format_args!("! {number} {hash:08x} {code} {message}\n"));
+            }
+        }
+    }
+
+    /// Writes what was noted.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        let written = self.file.write_all(&self.new).with_context(|| named(&self.path));
+        self.new.clear();
+        written
+    }
+
+    fn write(&mut self, what: std::fmt::Arguments<'_>) {
+        self.new.write_fmt(what).expect("a Vec takes any number of bytes");
+    }
+}
+
+impl Records {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| named(path))?;
+        Ok(Self { path: path.into(), file: BufReader::new(file), read: 0, line: Vec::new(), start: None })
+    }
+
+    /// The next record; `None` after the last whole one.
+    pub fn next(&mut self) -> anyhow::Result<Option<Record>> {
+        while self.next_line()? {
+            if let Some(record) = self.parsed()? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record in the line, unless it says where the output begins.
+    fn parsed(&mut self) -> anyhow::Result<Option<Record>> {
+        let text = str::from_utf8(&self.line).ok().map(|line| line.trim_end_matches('\n'));
+        match text.and_then(parsed) {
+            Some(Line::Answer(record)) => return Ok(Some(record)),
+            Some(Line::Start(start)) => self.start = Some(start),
+            None => bail!("{}: the line that ends at byte {} is not of a journal", self.path.display(), self.read),
+        }
+        Ok(None)
+    }
+
+    /// Reads a whole line, if there is one.
+    fn next_line(&mut self) -> anyhow::Result<bool> {
+        self.line.clear();
+        self.file.read_until(b'\n', &mut self.line).with_context(|| named(&self.path))?;
+        let whole = self.line.ends_with(b"\n");
+        self.read += if whole { self.line.len() as u64 } else { 0 };
+        Ok(whole)
+    }
+}
+
+enum Line {
+    Answer(Record),
+    Start(Start),
+}
+
+fn parsed(line: &str) -> Option<Line> {
+    let mut parts = line.splitn(4, ' ');
+    let (kind, number, third) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    let rest = parts.next()?;
+    if kind == ">" {
+        return Some(Line::Start(Start { file: (number, third.parse().ok()?), offset: rest.parse().ok()? }));
+    }
+    let ended = match kind {
+        "=" => Ended::Result(rest.into()),
+        "!" => rest.split_once(' ').map(|(code, message)| Ended::Failed(Failure::new(code, message)))?,
+        _ => return None,
+    };
+    Some(Line::Answer(Record { number, hash: u32::from_str_radix(third, 16).ok()?, ended }))
+}
+
+/// An error if the journal is of another run.
+fn same(run: &Run, header: Option<serde_json::Map<String, Json>>) -> anyhow::Result<()> {
+    let header = header.filter(|header| header.contains_key("giostra map")).context("is no journal of giostra map")?;
+    for (&key, now) in run {
+        let then = header.get(key).unwrap_or(&Json::Null);
+        ensure!(then == now, "the journal is of another run: its {key} was {then}, and is now {now}");
+    }
+    Ok(())
+}
+
+fn named(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Tells one line from another: FNV-1a of 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), folded to 32.
+pub fn hash(line: &[u8]) -> u32 {
+    let hash = line
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(operation: &str) -> Run {
+        Run::from([("giostra map", json!(1)), ("operation", json!(operation))])
+    }
+
+    fn all(records: &mut Records) -> anyhow::Result<Vec<Record>> {
+        std::iter::from_fn(|| records.next().transpose()).collect()
+    }
+
+    fn some() -> Vec<Record> {
+        let ended = [
+            Ended::Result("two words".into()),
+            Ended::Failed(Failure::from("division by zero")),
+            Ended::Result(String::new()),
+        ];
+        ended.into_iter().zip([2, 1, 3]).map(|(ended, number)| Record { number, hash: 7, ended }).collect()
+    }
+
+    #[test]
+    fn what_was_noted_is_read_again_without_what_was_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let start = Start { file: (1, 2), offset: 3 };
+        let (mut journal, mut records) = Journal::open(&path, &run("div")).unwrap();
+        assert!(all(&mut records).unwrap().is_empty());
+        journal.note_start(start);
+        some().iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.flush().unwrap();
+        drop(journal);
+        let whole = fs::read(&path).unwrap();
+        // Wherever it is cut, the whole lines before count, and it can be gone on with.
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let (mut journal, mut records) = Journal::open(&path, &run("div")).unwrap();
+            let mut known = all(&mut records).unwrap();
+            let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            assert_eq!(known, some()[..lines.saturating_sub(2)], "cut at {cut}");
+            assert_eq!(records.start, (lines > 1).then_some(start));
+            journal.note(9, 9, &Ended::Result("9".into()));
+            journal.flush().unwrap();
+            drop(journal);
+            let (_journal, mut records) = Journal::open(&path, &run("div")).unwrap();
+            known.push(Record { number: 9, hash: 9, ended: Ended::Result("9".into()) });
+            assert_eq!(all(&mut records).unwrap(), known, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_journal_of_another_run_and_a_file_that_is_none_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (journal, _) = Journal::open(&path, &run("div")).unwrap();
+        let refused = |operation| format!("{:#}", Journal::open(&path, &run(operation)).err().expect("an error"));
+        assert!(refused("div").contains("is another run using it?"), "{}", refused("div"));
+        drop(journal);
+        assert!(refused("mul").contains(r#"its operation was "div", and is now "mul""#), "{}", refused("mul"));
+        fs::write(&path, "some other file\n").unwrap();
+        assert!(refused("div").contains("is no journal"), "{}", refused("div"));
+    }
+
+    #[test]
+    fn lines_are_told_apart_by_their_hashes() {
+        let hashes: std::collections::BTreeSet<_> = (0..100_000).map(|n: u32| hash(n.to_string().as_bytes())).collect();
+        // Two of so many are the same by chance once or so.
+        assert!(hashes.len() > 99_990);
+    }
+}

@@ -1,0 +1,173 @@
+//! A line as a request, and its answer as a line.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use giostra_common::Bytes;
+use giostra_common::protocol::{Failure, Reply, code};
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
+
+use crate::cli::failure::object;
+use crate::cli::send::value;
+
+/// The request that a line is: words between white space, numbers where they are some; or JSON, an array of arguments or a
+/// single one.
+pub fn body(operation: &str, line: &[u8], json: bool) -> Result<Bytes, Failure> {
+    let invalid = |error: String| Failure::new(code::INVALID, error);
+    let mut body = Vec::with_capacity(operation.len() + line.len() + 16);
+    let written = if json {
+        match serde_json::from_slice(line).map_err(|error| invalid(format!("not JSON: {error}")))? {
+            arguments @ Json::Array(_) => rmp_serde::encode::write(&mut body, &(operation, arguments)),
+            argument => rmp_serde::encode::write(&mut body, &(operation, [argument])),
+        }
+    } else {
+        let text = str::from_utf8(line).map_err(|error| invalid(format!("not UTF-8: {error}")))?;
+        rmp_serde::encode::write(&mut body, &(operation, Words(text)))
+    };
+    written.map_err(|error| invalid(error.to_string()))?;
+    Ok(body.into())
+}
+
+/// The words of a line, as a list.
+struct Words<'a>(&'a str);
+
+/// A number if it is one, else a text.
+struct Word<'a>(&'a str);
+
+impl Serialize for Words<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.split_whitespace().count()))?;
+        self.0.split_whitespace().try_for_each(|word| list.serialize_element(&Word(word)))?;
+        list.end()
+    }
+}
+
+impl Serialize for Word<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = self.0.bytes().any(|byte| byte.is_ascii_digit());
+        if let Ok(int) = self.0.parse::<i64>() {
+            return serializer.serialize_i64(int);
+        }
+        match self.0.parse::<f64>() {
+            // `nan` and `infinity` are words.
+            Ok(float) if digits => serializer.serialize_f64(float),
+            _ => serializer.serialize_str(self.0),
+        }
+    }
+}
+
+/// How a line ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// When it has a result, written in one line.
+    Result(String),
+    /// When it has none.
+    Failed(Failure),
+}
+
+impl Ended {
+    /// What a reply says.
+    pub fn of(reply: &Reply, json: bool) -> Self {
+        let text = value(reply).and_then(|value| match json {
+            true => serde_json::to_string(&value).map_err(|error| Failure::from(error.to_string())),
+            false => Ok(value.to_string()),
+        });
+        match text {
+            Ok(text) if text.contains('\n') => Self::Result(text.replace('\n', "\\n")),
+            Ok(text) => Self::Result(text),
+            Err(failure) => Self::Failed(Failure::new(&one_line(&failure.code), one_line(&failure.message))),
+        }
+    }
+
+    /// Bytes of its result.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Result(text) => text.len(),
+            Self::Failed(_) => 0,
+        }
+    }
+}
+
+/// The text without line breaks.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ").into() } else { text.into() }
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// As JSON.
+    pub json: bool,
+    /// With the number of the line.
+    pub number: bool,
+    /// Whether the place in the output says which line is meant.
+    pub ordered: bool,
+}
+
+impl Format {
+    /// Writes the line for an answer. A failure in order is an empty one, so that output and input go side by side, but out of order
+    /// it is none; in JSON it is an object.
+    pub fn write(self, out: &mut Vec<u8>, number: u64, ended: &Ended) {
+        let written = match (ended, self.number) {
+            (Ended::Result(text), false) => writeln!(out, "{text}"),
+            (Ended::Result(text), true) if self.json => writeln!(out, r#"{{"line":{number},"result":{text}}}"#),
+            (Ended::Result(text), true) => writeln!(out, "{number}\t{text}"),
+            (Ended::Failed(Failure { code, message }), numbered) if self.json => {
+                let error = object(code, message);
+                let object = if numbered { json!({"line": number, "error": error}) } else { json!({"error": error}) };
+                writeln!(out, "{object}")
+            }
+            (Ended::Failed(_), _) if !self.ordered => Ok(()),
+            (Ended::Failed(_), true) => writeln!(out, "{number}\t"),
+            (Ended::Failed(_), false) => writeln!(out),
+        };
+        written.expect("a Vec takes any number of bytes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str, json: bool) -> Json {
+        rmp_serde::from_slice(&body("op", line.as_bytes(), json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn words_that_are_numbers_become_numbers() {
+        let words = " 1 -2\t2.5 1e3 two nan inf 9223372036854775808\r";
+        assert_eq!(read(words, false), json!(["op", [1, -2, 2.5, 1000.0, "two", "nan", "inf", 9223372036854775808.0]]));
+        assert_eq!(read("  ", false), json!(["op", []]));
+    }
+
+    #[test]
+    fn a_line_of_json_is_the_list_of_arguments_or_the_only_one() {
+        assert_eq!(read(r#"[1, "a b", null]"#, true), json!(["op", [1, "a b", null]]));
+        assert_eq!(read(r#"{"a": [2.5]}"#, true), json!(["op", [{"a": [2.5]}]]));
+        assert_eq!(body("op", b"", true).unwrap_err().code, code::INVALID);
+        assert_eq!(body("op", b"1 2", true).unwrap_err().code, code::INVALID);
+        assert!(body("op", b"a\xff", false).unwrap_err().message.starts_with("not UTF-8"));
+    }
+
+    #[test]
+    fn an_answer_is_one_line_or_none() {
+        let (result, failed) = (Ended::Result("[2]".into()), Ended::Failed(Failure::from("why")));
+        let written = |json, number, ordered| {
+            let mut out = Vec::new();
+            let format = Format { json, number, ordered };
+            format.write(&mut out, 7, &result);
+            format.write(&mut out, 8, &failed);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(false, false, true), "[2]\n\n");
+        assert_eq!(written(false, false, false), "[2]\n");
+        assert_eq!(written(false, true, true), "7\t[2]\n8\t\n");
+        assert_eq!(written(true, false, false), "[2]\n{\"error\":{\"code\":\"failed\",\"message\":\"why\"}}\n");
+        let numbered = written(true, true, true);
+        let lines: Vec<Json> = numbered.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0], json!({"line": 7, "result": [2]}));
+        assert_eq!(lines[1], json!({"line": 8, "error": {"code": "failed", "message": "why"}}));
+    }
+}
