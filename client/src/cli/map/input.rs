@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, RawFd};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::{fs::File, thread};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use giostra_common::Bytes;
 use giostra_common::protocol::MAX_MESSAGE_BYTES;
 use giostra_common::wake::{self, Alarm, Waker};
@@ -61,8 +61,8 @@ impl Input {
             self.alarm.clear();
             match self.blocks.try_recv() {
                 Ok(block) => {
-                    let at = || anyhow!("can't read stdin after line {}", self.taken);
-                    self.block = block.map_err(|error| at().context(error.to_string()))?.into();
+                    let block = block.with_context(|| format!("can't read stdin after line {}", self.taken));
+                    self.block = block?.into();
                 }
                 Err(TryRecvError::Empty) => return Ok(Next::Later),
                 Err(TryRecvError::Disconnected) => return Ok(Next::End),

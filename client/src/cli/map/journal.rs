@@ -65,6 +65,7 @@ impl Journal {
     /// if one is still running.
     pub fn open(path: &Path, run: &Run) -> anyhow::Result<(Self, Records)> {
         let file = File::options().read(true).append(true).create(true).open(path).with_context(|| named(path))?;
+        ensure!(file.metadata()?.is_file(), "{} is no file, so it can't be a journal", path.display());
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, error)| anyhow!("{}: {error}; is another run using it?", path.display()))?;
         let mut journal = Self { path: path.into(), file, new: Vec::new() };

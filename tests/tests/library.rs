@@ -1,0 +1,264 @@
+//! The client library as programs use it: typed calls, an iterator over many, a client for threads and tasks.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use giostra_client::{CallError, Client, Error, Options, SharedClient, body};
+use giostra_common::protocol::{Outcome, code};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System};
+use serde_json::Value;
+
+fn options(system: &System) -> Options {
+    Options { broker: system.frontend().into(), ..Options::default() }
+}
+
+fn client(system: &System) -> Result<Client> {
+    Ok(Client::connect(options(system))?)
+}
+
+fn code_of<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
+    match result {
+        Err(CallError::Failure(failure)) => failure.code,
+        other => format!("{other:?}"),
+    }
+}
+
+/// What the broker counted as cancelled, at least so many.
+fn wait_for_cancelled(system: &mut System, at_least: u64) -> Result<()> {
+    wait_for("they are cancelled", || {
+        let totals = system.status().ok()?["totals"].clone();
+        let gone = |key: &str| totals.get(key).and_then(Value::as_u64).unwrap_or(0);
+        (gone("cancelled") >= at_least).then_some(())
+    })
+}
+
+#[test]
+fn a_typed_call_has_a_result_of_its_type_or_says_why_not() -> Result<()> {
+    let system = Setup::workers(2).start()?;
+    let mut client = client(&system)?;
+    assert_eq!(client.compute::<i64>("add", &(1, 2))?, 3);
+    assert_eq!(client.compute::<Vec<u32>>("primes", &[10])?, [2, 3, 5, 7]);
+    assert_eq!(code_of(client.compute::<f64>("div", &(1, 0))), code::FAILED);
+    assert_eq!(code_of(client.compute::<f64>("div", &[1])), code::INVALID);
+    assert!(matches!(client.compute::<bool>("add", &(1, 2)), Err(CallError::Result(_))));
+    let slow = client.compute_within::<f64>("sleep", &[30], Duration::from_millis(200));
+    assert_eq!(code_of(slow), code::EXPIRED);
+    Ok(())
+}
+
+#[test]
+fn a_map_gives_the_results_in_order_each_failure_in_its_place() -> Result<()> {
+    let system = Setup::workers(3).start()?;
+    let mut client = client(&system)?;
+    let before = client.submit(body("add", &(40, 2))?)?;
+    let pairs = (0..20_000_i64).map(|n| (n, n % 100));
+    let mut failed = 0;
+    for (n, quotient) in (0..20_000_i64).zip(client.map::<f64, _>("div", pairs).window(300)) {
+        match quotient {
+            Ok(quotient) => assert_eq!(quotient, n as f64 / (n % 100) as f64),
+            failure => {
+                assert_eq!((code_of(failure), n % 100), (code::FAILED.into(), 0));
+                failed += 1;
+            }
+        }
+    }
+    assert_eq!(failed, 200);
+    // A reply to what was asked before is left for later.
+    let reply = client.next_reply(None)?.context("a reply")?;
+    assert_eq!((reply.id, client.unanswered()), (before, 0));
+    Ok(())
+}
+
+#[test]
+fn unordered_each_result_comes_once_with_its_place() -> Result<()> {
+    let system = Setup::workers(2).start()?;
+    let mut client = client(&system)?;
+    let mut places: Vec<_> = client
+        .map::<i64, _>("add", (0..10_000).map(|n| (n, 1)))
+        .unordered()
+        .map(|(place, sum)| sum.map(|sum| (place, sum)))
+        .collect::<Result<_, _>>()?;
+    places.sort_unstable();
+    assert!(places.into_iter().eq((0..10_000).map(|n| (n, n as i64 + 1))));
+    Ok(())
+}
+
+#[test]
+fn a_map_asks_for_no_more_than_its_window_and_bytes_allow() -> Result<()> {
+    let system = Setup::workers(2).worker(&["--threads", "4"]).start()?;
+    let mut client = client(&system)?;
+    let asked = AtomicU64::new(0);
+    // The first takes a second: what comes after it must not pile up.
+    let times = (0..5000).map(|n| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        [if n == 0 { 1.0 } else { 0.0 }]
+    });
+    let mut map = client.map::<f64, _>("sleep", times).window(50);
+    assert_eq!(map.next().context("the first")??, 1.0);
+    assert!(asked.load(Ordering::Relaxed) <= 51, "{asked:?}");
+    assert_eq!(map.count(), 4999);
+    // A hundred results of 80 kB each, of which four fit.
+    asked.store(0, Ordering::Relaxed);
+    let limits = (0..100).map(|_| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        [200_000]
+    });
+    let mut map = client.map::<Vec<u32>, _>("primes", limits).window(2).bytes(300_000);
+    for taken in 1..=100 {
+        assert_eq!(map.next().context("a result")??.len(), 17_984);
+        assert!(asked.load(Ordering::Relaxed) <= taken + 2, "{asked:?} after {taken}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dropped_map_cancels_what_is_unanswered() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let mut client = client(&system)?;
+    let mut map = client.map::<f64, _>("sleep", (0..1000).map(|n| [if n == 0 { 0.0 } else { 30.0 }]));
+    assert_eq!(map.next().context("the first")??, 0.0);
+    drop(map);
+    assert_eq!(client.unanswered(), 0);
+    // One of them is being computed, and is discarded later.
+    wait_for_cancelled(&mut system, 990)?;
+    let began = Instant::now();
+    assert_eq!(client.map::<i64, _>("add", [(1, 2)]).next().context("one")??, 3);
+    assert!(began.elapsed() < Duration::from_secs(20));
+    Ok(())
+}
+
+#[test]
+fn a_map_ends_with_the_error_after_which_the_client_cannot_go_on() -> Result<()> {
+    let mut client = Client::connect(Options { broker: "tcp://127.0.0.1:1".into(), ..Options::default() })?;
+    let map = client.map::<i64, _>("add", (0..10).map(|n| (n, n))).timeout(Duration::from_millis(100));
+    let codes: Vec<_> = map.map(code_of).collect();
+    assert_eq!(codes, [code::NO_BROKER; 10]);
+    let shutdown = giostra_common::shutdown::Shutdown::new()?;
+    shutdown.request();
+    let options = Options { shutdown: Some(shutdown), ..Options::default() };
+    let mut client = Client::connect(options)?;
+    let results: Vec<_> = client.map::<i64, _>("add", (0..10).map(|n| (n, n))).collect();
+    assert!(matches!(&results[..], [Err(CallError::Client(Error::Interrupted))]), "{results:?}");
+    Ok(())
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The least there can be of a runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn answers_can_be_awaited_without_a_runtime_and_in_tokio() -> Result<()> {
+    let system = Setup::workers(2).start()?;
+    let shared = SharedClient::connect(options(&system))?;
+    let sums = async {
+        let asked: Vec<_> = (0..500).map(|n| shared.compute::<i64>("add", &(n, n))).collect();
+        let mut sums = Vec::new();
+        for sum in asked {
+            sums.push(sum.await?);
+        }
+        Ok::<_, CallError>(sums)
+    };
+    assert!(block_on(sums)?.into_iter().eq((0..500).map(|n| 2 * n)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let tasks: Vec<_> = (0..500_i64)
+        .map(|n| {
+            let shared = shared.clone();
+            runtime.spawn(async move { shared.compute::<i64>("mul", &(n, n)).await })
+        })
+        .collect();
+    for (n, task) in (0..).zip(tasks) {
+        assert_eq!(runtime.block_on(task)??, n * n);
+    }
+    Ok(())
+}
+
+#[test]
+fn many_threads_share_one_connection() -> Result<()> {
+    let mut system = Setup::workers(3).start()?;
+    let shared = SharedClient::connect(options(&system))?;
+    thread::scope(|scope| {
+        for thread in 0..8_i64 {
+            let shared = &shared;
+            scope.spawn(move || {
+                for n in 0..200 {
+                    assert_eq!(shared.compute::<i64>("add", &(thread, n)).wait().expect("a sum"), thread + n);
+                }
+            });
+        }
+    });
+    let status = system.status()?;
+    let clients = status["clients"].as_array().context("clients")?;
+    assert!(clients.iter().any(|client| client["answered"] == 1600), "{status}");
+    Ok(())
+}
+
+#[test]
+fn a_dropped_answer_cancels_its_request_and_the_limit_holds() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let shared = SharedClient::limited(options(&system), 10)?;
+    let mut slow: Vec<_> = (0..10).map(|_| shared.compute::<f64>("sleep", &[30])).collect();
+    let full = shared.compute::<i64>("add", &(1, 2)).wait();
+    assert!(matches!(full, Err(CallError::Client(Error::Full(10)))), "{full:?}");
+    let expired = slow.pop().map(drop).and_then(|()| {
+        let took = wait_for("there is room again", || {
+            let answer = shared.compute_within::<f64>("sleep", &[0], Duration::from_millis(100)).wait();
+            (!matches!(answer, Err(CallError::Client(Error::Full(_))))).then_some(answer)
+        });
+        took.ok()
+    });
+    assert_eq!(code_of(expired.context("an answer")?), code::EXPIRED);
+    drop(slow);
+    wait_for_cancelled(&mut system, 9)?;
+    Ok(())
+}
+
+#[test]
+fn when_the_last_answer_and_client_are_gone_so_is_the_connection() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let shared = SharedClient::connect(options(&system))?;
+    let answer = shared.call(body("add", &(1, 2))?, None);
+    drop(shared);
+    // The answer keeps it.
+    assert!(matches!(answer.wait()?.outcome, Outcome::Ok(_)));
+    wait_for("it has left", || system.log().contains(" client-left ").then_some(()))
+}
+
+#[test]
+fn a_shared_client_that_cannot_go_on_tells_everybody_why() -> Result<()> {
+    let shutdown = giostra_common::shutdown::Shutdown::new()?;
+    let options = Options { shutdown: Some(shutdown.clone()), ..Options::default() };
+    let shared = SharedClient::connect(Options { broker: "tcp://127.0.0.1:1".into(), ..options })?;
+    let waiting: Vec<_> = (0..3).map(|n| shared.compute::<i64>("add", &(n, n))).collect();
+    sleep(Duration::from_millis(50));
+    shutdown.request();
+    for answer in waiting.into_iter().chain([shared.compute("add", &(1, 2))]) {
+        let ended = answer.wait();
+        assert!(matches!(&ended, Err(CallError::Client(Error::Ended(_)))), "{ended:?}");
+        assert_eq!(ended.unwrap_err().to_string(), "interrupted");
+    }
+    Ok(())
+}
