@@ -1,6 +1,7 @@
 //! The socket and the clock of a client: see the crate's page.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_common::dialer::{self, Call, Dialer};
@@ -81,6 +82,12 @@ pub enum Error {
     /// When libzmq fails.
     #[error("libzmq: {0}")]
     Zmq(#[from] zmq::Error),
+    /// When so many requests of a [`SharedClient`](crate::SharedClient) are unanswered that it takes no more.
+    #[error("{0} requests are unanswered, and no more are taken until one is answered")]
+    Full(usize),
+    /// When the [`SharedClient`](crate::SharedClient) could not go on: why.
+    #[error(transparent)]
+    Ended(Arc<Self>),
 }
 
 /// A connection to a broker, and the requests that it has not answered.
@@ -149,6 +156,15 @@ impl Client {
         self.wait_for(until, Session::take_reply)
     }
 
+    /// Waits for the next reply to this request or to one that was submitted after it. Replies to those before it are left for later.
+    pub(crate) fn next_reply_since(&mut self, first: RequestId) -> Result<Reply, Error> {
+        if let Some(reply) = self.session.take_reply_since(first) {
+            return Ok(reply);
+        }
+        let reply = self.wait_for(None, |session| session.take_reply_since(first))?;
+        Ok(reply.expect("without a limit there is a reply"))
+    }
+
     /// A reply that is here already.
     pub fn take_reply(&mut self) -> Option<Reply> {
         self.session.take_reply()
@@ -171,6 +187,21 @@ impl Client {
         }
         self.check()?;
         self.wake(now)
+    }
+
+    /// The same, and if no reply is here, waits: until something came, one of these descriptors is readable, or it is `until`. For whoever
+    /// waits for other things besides.
+    pub fn wait(&mut self, descriptors: &[RawFd], until: Option<Instant>) -> Result<(), Error> {
+        let wake = self.turn()?;
+        if self.session.has_replies() {
+            return Ok(());
+        }
+        let shutdown = self.options.shutdown.as_ref().map(Shutdown::fd);
+        let descriptors: Vec<_> = descriptors.iter().copied().chain(shutdown).collect();
+        let wake = [until, wake].into_iter().flatten().min();
+        let timeout = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
+        socket::sleep(&self.broker.sockets(), &descriptors, timeout)?;
+        self.turn().map(drop)
     }
 
     /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be another one after each turn.

@@ -183,6 +183,18 @@ impl Session {
         self.replies.pop_front()
     }
 
+    /// Whether a reply is here.
+    pub fn has_replies(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// The next reply to this request or a later one.
+    pub fn take_reply_since(&mut self, first: RequestId) -> Option<Reply> {
+        // The very first, but for replies that were left for later.
+        let place = self.replies.iter().position(|reply| reply.id >= first)?;
+        self.replies.remove(place)
+    }
+
     /// The reply to this request, if it is here.
     pub fn take_reply_to(&mut self, id: RequestId) -> Option<Reply> {
         let place = self.replies.iter().position(|reply| reply.id == id)?;
