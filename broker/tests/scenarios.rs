@@ -9,7 +9,8 @@ use giostra_broker::broker::{Broker, Output, Rights, Settings};
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
 use giostra_common::protocol::{
-    Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
+    Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, Reply, RequestId, Ticket, ToClient, ToWorker,
+    VERSION, code,
 };
 use giostra_common::socket::Identity;
 
@@ -1023,4 +1024,83 @@ fn the_status_tells_whose_turn_it_is_how_long_things_took_and_what_happened_last
     world.worker_says("1", pong(1));
     let worker = &world.broker.status(world.now).workers[0];
     assert_eq!((worker.round_trip_us, worker.pong_age_ms), (7000, 0));
+}
+
+#[test]
+fn a_worker_is_told_what_nobody_waits_for_and_keeps_its_place_in_the_window_until_it_replies() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.client("c");
+    world.join("1");
+    world.submit("c", 1..=4);
+    world.take_sent();
+    // One that is in flight, and one that is pending: of this the worker knows nothing.
+    world.client_says("c", FromClient::Cancel([1, 4].map(RequestId).into()));
+    assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1001)])"]);
+    assert_eq!(world.holding("1"), [1, 2]);
+    world.worker_says("1", FromWorker::Replies(vec![(Ticket(1001), Outcome::Error("cancelled".into()))]));
+    assert_eq!(world.logged("discard"), ["discard worker-1 w1 late=0 c1#1"]);
+    world.held.remove(0);
+    assert_eq!(world.holding("1"), [2, 3]);
+    // The others are told when their client leaves.
+    world.client_says("c", FromClient::Disconnected);
+    assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1002), Ticket(1003)])"]);
+}
+
+#[test]
+fn a_worker_is_told_that_a_time_limit_has_passed() {
+    let mut world = World::with_workers(2);
+    world.submit_within("c", 1..=2, 100);
+    world.take_sent();
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1001)])", "2 Cancel([Ticket(1002)])"]);
+    assert_eq!(world.answered(), [1, 2]);
+    // One that is lost is told nothing.
+    world.submit_within("c", 3..=3, 100);
+    world.client_says("c", FromClient::Cancel(vec![RequestId(3)]));
+    assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1003)])"]);
+}
+
+#[test]
+fn progress_goes_to_those_who_wait_and_to_nobody_else() {
+    let mut world = World::with_workers(2);
+    world.client("d");
+    world.submit("c", 1..=2);
+    world.submit("d", 7..=7);
+    world.client_says("c", FromClient::Cancel(vec![RequestId(1)]));
+    world.take_sent();
+    let progress = |tickets: &[u64]| {
+        FromWorker::Progress(tickets.iter().map(|&it| (Ticket(it), Progress { done: it, total: 2000 })).collect())
+    };
+    // The first is cancelled, the second another worker's, the last nobody's.
+    world.worker_says("1", progress(&[1001, 1002, 1003, 1004]));
+    assert_eq!(world.take_sent(), ["d Progress([(RequestId(7), Progress { done: 1003, total: 2000 })])"]);
+    world.worker_says("2", progress(&[1002]));
+    assert_eq!(world.take_sent(), ["c Progress([(RequestId(2), Progress { done: 1002, total: 2000 })])"]);
+    world.worker_says("stranger", progress(&[1002]));
+    assert!(world.take_sent().is_empty());
+}
+
+#[test]
+fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
+    let mut world = World::with_workers(2);
+    let submit = |world: &mut World, pool: &str, ids: &[u64]| {
+        let requests = ids.iter().map(|&id| (RequestId(id), body(id))).collect();
+        let session = world.sessions["c"];
+        let submit = FromClient::Submit { session, pool: pool.into(), timeout_ms: 0, wait: false, requests };
+        world.client_says("c", submit);
+    };
+    submit(&mut world, "nobody", &[1, 2]);
+    let told = r#"c Nobody { pool: "nobody", pools: ["p"], requests: [RequestId(1), RequestId(2)] }"#;
+    assert_eq!(world.take_sent(), [told]);
+    assert_eq!(world.logged("nobody"), ["nobody c1 count=2"]);
+    submit(&mut world, "p", &[1]);
+    assert_eq!(world.holding("1"), [1]);
+    // A worker that leaves takes nothing more; what was accepted is not turned away when it comes again.
+    world.worker_says("2", FromWorker::Leave);
+    world.worker_says("1", FromWorker::Leave);
+    world.take_sent();
+    submit(&mut world, "p", &[1, 3]);
+    assert_eq!(world.take_sent(), [r#"c Nobody { pool: "p", pools: [], requests: [RequestId(3)] }"#]);
+    world.reply("1");
+    assert_eq!(world.answered(), [1]);
 }

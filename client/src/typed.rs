@@ -74,7 +74,8 @@ mod tests {
         let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Float(2.5)] };
         assert_eq!(body("add", &(1, 2.5)).unwrap(), call.to_body());
         assert_eq!(result::<i64>(Outcome::Ok(Value::Int(3).to_body())).unwrap(), 3);
-        assert_eq!(result::<Vec<i64>>(Outcome::Ok(Value::Ints(vec![2, 3]).to_body())).unwrap(), [2, 3]);
+        let list = Value::List(vec![Value::Int(2), Value::Int(3)]);
+        assert_eq!(result::<Vec<i64>>(Outcome::Ok(list.to_body())).unwrap(), [2, 3]);
     }
 
     #[test]

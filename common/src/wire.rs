@@ -399,7 +399,7 @@ mod tests {
         let parts = |members: Vec<Bytes>| -> Vec<_> {
             portions(members, MAX_MESSAGE_BYTES, packed_len).map(|part| part.len()).collect()
         };
-        assert_eq!(parts(vec![]), []);
+        assert!(parts(vec![]).is_empty());
         assert_eq!(parts(vec![Bytes::new(); 2 * MAX_BATCH + 1]), [MAX_BATCH, MAX_BATCH, 1]);
         let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
         assert_eq!(parts(vec![large; 1000]), [1000]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use giostra_common::args::duration;
+use giostra_common::args::{duration, parse};
 use giostra_common::keys::{Credentials, KeyError};
 use giostra_common::manual::Manual;
 use giostra_common::name;
@@ -78,6 +78,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// That of this process. Ends it after `--help` and `--version`, and if the command line is wrong.
+    pub fn of_process() -> Self {
+        parse()
+    }
+
     /// What the worker needs to know. An error if the keys can't be read.
     pub fn options(&self) -> Result<Options, KeyError> {
         let defaults = Options::default();

@@ -106,7 +106,7 @@ fn primes(arguments: &[Value]) -> Result<Value, Failure> {
             (candidate * candidate..=n).step_by(candidate).for_each(|multiple| composite[multiple] = true);
         }
     }
-    Ok(Value::Ints(primes))
+    Ok(Value::List(primes.into_iter().map(Value::Int).collect()))
 }
 
 /// The textbook's double recursion: slow on purpose.
@@ -229,7 +229,7 @@ mod tests {
             ("gcd -9223372036854775808 0", "failed: the greatest common divisor does not fit into 64 bits"),
             ("primes 10000001", "invalid: primes: up to 10000000, not 10000001"),
             ("fib -1", "invalid: fib: from 0 to 55, not -1"),
-            ("sleep NaN", "invalid: sleep: from 0 to 3600 seconds, not NaN"),
+            ("sleep NaN", "invalid: sleep: NaN is not a number"),
             ("sleep 1e9", "invalid: sleep: from 0 to 3600 seconds, not 1000000000"),
         ] {
             assert_eq!(compute(line), error, "{line}");

@@ -3,26 +3,28 @@
 //! One's own operations are a few lines:
 //!
 //! ```no_run
-//! use giostra_common::shutdown::Shutdown;
-//! use giostra_worker::{Operations, Options, serve};
+//! use giostra_worker::Worker;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let operations = Operations::new()
-//!         .with("shout", |(text,): (String,)| Ok(text.to_uppercase()))
-//!         .with("mean", |numbers: Vec<f64>| match numbers.len() {
-//!             0 => Err("the mean of nothing".into()),
+//!     Worker::new("tcp://127.0.0.1:5556")
+//!         .pool("text")
+//!         .operation("shout", |text: String| -> Result<_, String> { Ok(text.to_uppercase()) })
+//!         .operation("mean", |numbers: Vec<f64>| match numbers.len() {
+//!             0 => Err("the mean of nothing"),
 //!             n => Ok(numbers.iter().sum::<f64>() / n as f64),
-//!         });
-//!     let options = Options { pool: "text".into(), ..Options::default() };
-//!     serve(&options, operations, &Shutdown::on_signals()?)?;
+//!         })
+//!         .run()?;
 //!     Ok(())
 //! }
 //! ```
 //!
-//! A request's body is `[operation, arguments]` in MessagePack, its result any value: whatever `serde` can read and write.
-//! Who wants other bodies implements [`Service`].
+//! A request's body is `[operation, arguments]` in MessagePack, its result any value: whatever `serde` can read and write. An
+//! error, and a panic, becomes an error reply; the worker lives on. Who wants other bodies implements [`Service`].
 //!
-//! However long a request is computed, pings are answered meanwhile: a long computation never looks like death.
+//! However long a request is computed, pings are answered meanwhile: a long computation never looks like death. It can tell how far it is,
+//! and learn that nobody waits for it any more: see [`Worker::long_operation`] and [`Job`].
+//!
+//! An operation may be computed twice, when a worker is lost and another gets what it had; its reply is given once.
 
 pub mod args;
 mod board;
@@ -32,7 +34,12 @@ mod hand;
 mod job;
 mod operations;
 mod session;
+mod worker;
 
+pub use giostra_common::keys::Credentials;
+pub use giostra_common::protocol::Failure;
+pub use giostra_common::shutdown::Shutdown;
 pub use job::Job;
 pub use operations::{Operations, Service};
 pub use session::{Error, Options, serve};
+pub use worker::Worker;

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use giostra_common::args::{complain, parse};
+use giostra_common::args::complain;
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
 use giostra_worker::args::Args;
 use giostra_worker::{compute, serve};
 
 fn main() -> ExitCode {
-    let args: Args = parse();
+    let args = Args::of_process();
     if let Some(status) = args.manual.print(Args::command()) {
         return status;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use giostra_common::compute::read;
 use giostra_common::protocol::{Failure, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,8 +85,9 @@ impl Operations {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let named = name.to_string();
-        let operation = move |arguments: &[u8], job: &Job<'_>| {
-            let arguments = read(arguments).map_err(|error| invalid(format!("{named}: wrong arguments: {error}")))?;
+        let operation = move |encoded: &[u8], job: &Job<'_>| {
+            let arguments =
+                arguments(encoded).map_err(|error| invalid(format!("{named}: wrong arguments: {error}")))?;
             encode(&f(arguments, job).map_err(failure)?)
                 .map_err(|error| Failure::new(code::FAILED, format!("{named}: the result can't be encoded: {error}")))
         };
@@ -145,12 +147,12 @@ fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
     })
 }
 
-fn read<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::decode::Error> {
-    rmp_serde::from_slice(arguments).or_else(|error| {
+fn arguments<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::decode::Error> {
+    read(arguments).or_else(|error| {
         let other = match arguments {
             // Nothing, from an empty list.
-            [0x90] => rmp_serde::from_slice(&[0xc0]),
-            [0x91, one @ ..] => rmp_serde::from_slice(one),
+            [0x90] => read(&[0xc0]),
+            [0x91, one @ ..] => read(one),
             _ => return Err(error),
         };
         other.map_err(|_| error)

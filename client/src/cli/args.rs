@@ -190,12 +190,12 @@ pub struct KeysAllow {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::SEND)]
 pub struct Send {
-    /// add sub mul div pow gcd sqrt is_prime primes fib sleep, or in Italian: somma sottrazione moltiplicazione divisione
+    /// add sub mul div pow gcd sqrt is_prime primes fib sleep echo, or what the pool's workers offer; status lists it
     #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
     pub operation: String,
 
-    /// Numbers
-    #[arg(value_name = "NUMBER", allow_negative_numbers = true)]
+    /// Numbers, or texts; what begins with a dash and is no number goes behind --
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
     pub arguments: Vec<Value>,
 }
 

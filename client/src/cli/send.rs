@@ -22,14 +22,17 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
             "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
         });
         match &result {
-            Ok(value) => writeln!(stdout(), "{}", json!({"result": value, "trace": trace}))?,
+            Ok(value) => writeln!(stdout(), "{}", json!({"result": value.to_json(), "trace": trace}))?,
             Err(Failure { code, message }) => {
                 writeln!(stdout(), "{}", json!({"error": object(code, message), "trace": trace}))?;
             }
         }
     }
     match &result {
-        Ok(value) if !args.json => writeln!(stdout(), "{value}")?,
+        Ok(value) if !args.json => {
+            value.write_to(&mut stdout())?;
+            writeln!(stdout())?;
+        }
         Ok(_) => {}
         Err(failure) => complain(explain(failure, args)),
     }

@@ -212,5 +212,5 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
     let frames = |envelope| Frames { envelope, attachments: Vec::new() };
     let call = Call { operation: text(), arguments: vec![Value::Int(0); 1 << 20] };
     check::<Call>("Call", &frames(call.to_body()));
-    check::<Value>("Value", &frames(Value::Ints(vec![0; 1 << 20]).to_body()));
+    check::<Value>("Value", &frames(Value::List(vec![Value::Int(0); 1 << 20]).to_body()));
 }

@@ -137,11 +137,16 @@ impl Valid for Value {
 }
 
 fn value(random: &mut Random) -> Value {
-    match random.random_range(0..4) {
+    match random.random_range(0..9) {
         0 => Value::Bool(random.random()),
         1 => Value::Int(number(random) as i64),
         2 => Value::Float([0.0, -0.0, f64::NAN, f64::INFINITY, 0.1, f64::MIN_POSITIVE][random.random_range(0..6)]),
-        _ => Value::Ints(list(random, |random| number(random) as i64)),
+        3 => Value::Nil,
+        4 => Value::Text(text(random)),
+        5 => Value::Bytes(list(random, |random| number(random) as u8)),
+        6 => Value::Map(list(random, |random| (Value::Text(text(random)), Value::Bool(random.random())))),
+        7 => Value::List(vec![value(random)]),
+        _ => Value::List(list(random, |random| Value::Int(number(random) as i64))),
     }
 }
 

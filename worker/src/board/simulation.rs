@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, Ticket};
+use giostra_common::protocol::{Outcome, Progress, Ticket};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -44,6 +44,7 @@ enum At {
 
 enum Message {
     Dispatch(Vec<Ticket>),
+    Cancel(Vec<Ticket>),
     Ping,
     RegisterAgain,
 }
@@ -72,6 +73,8 @@ struct World {
     socket: VecDeque<(Instant, Message)>,
     /// Whether a request is a long one, and what has become of it.
     fates: BTreeMap<Ticket, (bool, Fate)>,
+    /// Since when there has been news that is not sent.
+    news_since: Option<Instant>,
     /// Since when requests have waited while a thread computed nothing.
     idle_since: Option<Instant>,
 }
@@ -87,6 +90,7 @@ impl World {
             plan.push(match random.random_range(0..20) {
                 0..3 => Message::Ping,
                 3 => Message::RegisterAgain,
+                4..6 => Message::Cancel(fates.keys().copied().filter(|_| random.random_bool(0.2)).collect()),
                 _ => {
                     let first = fates.len() as u64;
                     let tickets: Vec<_> = (first..first + random.random_range(1..40)).map(Ticket).collect();
@@ -112,6 +116,7 @@ impl World {
             plan,
             socket: VecDeque::new(),
             fates,
+            news_since: None,
             idle_since: None,
         }
     }
@@ -119,6 +124,9 @@ impl World {
     fn run(mut self) {
         loop {
             self.check();
+            if self.random.random_bool(0.02) {
+                self.report();
+            }
             let able: Vec<_> =
                 (0..self.all.len()).filter(|&who| self.due(who).is_some_and(|at| at <= self.now)).collect();
             // The broker speaks in between, or when nothing else happens any more.
@@ -195,6 +203,7 @@ impl World {
                     assert!(matches!(fate, Fate::Computed(_)), "seed {}: {ticket:?} was {fate:?}", self.seed);
                     *fate = Fate::Sent;
                 }
+                self.news_since = None;
                 At::Poll(visit.stay, self.now)
             }
             At::Poll(stay, _) => {
@@ -250,9 +259,20 @@ impl World {
                 let calls = self.board.assign(tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect());
                 self.make(calls);
             }
+            Message::Cancel(tickets) => {
+                self.board.cancel(&tickets, &self.hands, self.now);
+                for ticket in tickets {
+                    let begun = |at: &At| matches!(at, At::Computing(Some((begun, _))) if *begun == ticket);
+                    let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
+                    if *fate == Fate::Waiting && !self.all.iter().any(begun) {
+                        *fate = Fate::Computed(self.now);
+                    }
+                }
+            }
             Message::Ping => {}
             Message::RegisterAgain => {
                 self.board.discard(&self.hands);
+                self.news_since = None;
                 let told: Vec<_> = self.plan.iter().chain(self.socket.iter().map(|(_, message)| message)).collect();
                 let to_come: Vec<_> = told
                     .iter()
@@ -266,6 +286,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Somebody who computes says how far he is, if somebody does.
+    fn report(&mut self) {
+        let computing = |at: &At| matches!(at, At::Computing(Some(_)));
+        let Some(who) = self.all.iter().position(computing) else { return };
+        let Some(ticket) = self.hands.lock(who).has_news(self.now) else { return };
+        let calls = self.board.report((ticket, Progress::default()));
+        self.make(calls);
+        self.news_since.get_or_insert(self.now);
     }
 
     fn make(&mut self, calls: Calls) {
@@ -292,6 +322,7 @@ impl World {
             let kept = matches!(fate, Fate::Computed(since) if late(*since));
             assert!(!kept, "seed {}: the result of {ticket:?} is not sent: {:?}", self.seed, self.all);
         }
+        assert!(!self.news_since.is_some_and(late), "seed {}: news is not sent: {:?}", self.seed, self.all);
         let waits = !self.board.queue.is_empty() || self.hands.each().any(|hand| hand.waiting() > 0);
         let threads = &self.all[..self.all.len() - 1];
         let idle = waits && threads.iter().any(|at| matches!(at, At::Asleep | At::Poll(..)));

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use giostra_common::Bytes;
+use giostra_common::compute::Value;
 use giostra_common::protocol::{Failure, Reply, code};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
@@ -33,28 +34,14 @@ pub fn body(operation: &str, line: &[u8], json: bool) -> Result<Bytes, Failure> 
 /// The words of a line, as a list.
 struct Words<'a>(&'a str);
 
-/// A number if it is one, else a text.
-struct Word<'a>(&'a str);
-
 impl Serialize for Words<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.split_whitespace().count()))?;
-        self.0.split_whitespace().try_for_each(|word| list.serialize_element(&Word(word)))?;
+        for word in self.0.split_whitespace() {
+            let Ok(word) = word.parse::<Value>();
+            list.serialize_element(&word)?;
+        }
         list.end()
-    }
-}
-
-impl Serialize for Word<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let digits = self.0.bytes().any(|byte| byte.is_ascii_digit());
-        if let Ok(int) = self.0.parse::<i64>() {
-            return serializer.serialize_i64(int);
-        }
-        match self.0.parse::<f64>() {
-            // `nan` and `infinity` are words.
-            Ok(float) if digits => serializer.serialize_f64(float),
-            _ => serializer.serialize_str(self.0),
-        }
     }
 }
 
@@ -70,10 +57,7 @@ pub enum Ended {
 impl Ended {
     /// What a reply says.
     pub fn of(reply: &Reply, json: bool) -> Self {
-        let text = value(reply).and_then(|value| match json {
-            true => serde_json::to_string(&value).map_err(|error| Failure::from(error.to_string())),
-            false => Ok(value.to_string()),
-        });
+        let text = value(reply).map(|value| if json { value.to_json().to_string() } else { value.to_string() });
         match text {
             Ok(text) if text.contains('\n') => Self::Result(text.replace('\n', "\\n")),
             Ok(text) => Self::Result(text),

@@ -1,0 +1,265 @@
+//! Any value that MessagePack and JSON have, for programs that pass on what they are given. Operations of one's own have types of their own.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value as Json;
+
+/// An argument or a result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// When there is none.
+    Nil,
+    /// When it is true or false.
+    Bool(bool),
+    /// When it is a whole number.
+    Int(i64),
+    /// When it is a whole number beyond those: 2^63 or more.
+    Large(u64),
+    /// When it is any other number.
+    Float(f64),
+    /// When it is a text.
+    Text(String),
+    /// When it is bytes.
+    Bytes(Vec<u8>),
+    /// When it is several values.
+    List(Vec<Value>),
+    /// When it is values by key, in their order.
+    Map(Vec<(Value, Value)>),
+}
+
+impl Value {
+    /// The number as floating point, if it is a number.
+    pub fn as_f64(&self) -> Option<f64> {
+        match *self {
+            Self::Int(int) => Some(int as f64),
+            Self::Large(large) => Some(large as f64),
+            Self::Float(float) => Some(float),
+            _ => None,
+        }
+    }
+
+    /// The value as JSON has it. Bytes become a text if they are one, else a list of numbers; what is no finite number, null.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Nil => Json::Null,
+            Self::Bool(truth) => (*truth).into(),
+            Self::Int(int) => (*int).into(),
+            Self::Large(large) => (*large).into(),
+            Self::Float(float) => (*float).into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::Bytes(bytes) => str::from_utf8(bytes).map_or_else(|_| bytes.as_slice().into(), Into::into),
+            Self::List(values) => values.iter().map(Self::to_json).collect(),
+            Self::Map(entries) => entries.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect(),
+        }
+    }
+
+    /// Writes it as it is printed; bytes as they are.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => out.write_all(bytes),
+            other => write!(out, "{other}"),
+        }
+    }
+
+    fn is_nested(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Map(_))
+    }
+}
+
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Null => Self::Nil,
+            Json::Bool(truth) => Self::Bool(truth),
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(int), _) => Self::Int(int),
+                (None, Some(large)) => Self::Large(large),
+                // All others are floating point: how many digits there are, JSON does not bound.
+                (None, None) => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Self::Text(text),
+            Json::Array(values) => Self::List(values.into_iter().map(Into::into).collect()),
+            Json::Object(entries) => {
+                Self::Map(entries.into_iter().map(|(key, value)| (Self::Text(key), value.into())).collect())
+            }
+        }
+    }
+}
+
+/// A word of a command line: a whole number if it is one of 64 bits, else any other number, else a text.
+impl FromStr for Value {
+    type Err = Infallible;
+
+    fn from_str(word: &str) -> Result<Self, Infallible> {
+        // Words like `nan` and `infinity`, which Rust takes for numbers, are texts.
+        let numeric = word.bytes().any(|byte| byte.is_ascii_digit());
+        Ok(match (word.parse(), word.parse()) {
+            (Ok(int), _) => Self::Int(int),
+            (_, Ok(float)) if numeric => Self::Float(float),
+            _ => Self::Text(word.into()),
+        })
+    }
+}
+
+/// As people write it: texts without quotes, of a list its members with spaces between. What is nested deeper is JSON.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nil => Ok(()),
+            Self::Bool(truth) => truth.fmt(f),
+            Self::Int(int) => int.fmt(f),
+            Self::Large(large) => large.fmt(f),
+            Self::Float(float) => float.fmt(f),
+            Self::Text(text) => text.fmt(f),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).fmt(f),
+            Self::List(values) if !values.iter().any(Self::is_nested) => {
+                for (i, value) in values.iter().enumerate() {
+                    write!(f, "{}{value}", if i == 0 { "" } else { " " })?;
+                }
+                Ok(())
+            }
+            Self::List(_) | Self::Map(_) => self.to_json().fmt(f),
+        }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Nil => serializer.serialize_unit(),
+            Self::Bool(truth) => serializer.serialize_bool(*truth),
+            Self::Int(int) => serializer.serialize_i64(*int),
+            Self::Large(large) => serializer.serialize_u64(*large),
+            Self::Float(float) => serializer.serialize_f64(*float),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            Self::List(values) => {
+                let mut list = serializer.serialize_seq(Some(values.len()))?;
+                values.iter().try_for_each(|value| list.serialize_element(value))?;
+                list.end()
+            }
+            Self::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                entries.iter().try_for_each(|(key, value)| map.serialize_entry(key, value))?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+/// What a list is given room for before its members are there.
+const CLAIMED: usize = 64;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Nil)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Nil)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    fn visit_i64<E>(self, int: i64) -> Result<Value, E> {
+        Ok(Value::Int(int))
+    }
+
+    fn visit_u64<E>(self, large: u64) -> Result<Value, E> {
+        Ok(i64::try_from(large).map_or(Value::Large(large), Value::Int))
+    }
+
+    fn visit_f64<E>(self, float: f64) -> Result<Value, E> {
+        Ok(Value::Float(float))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.into()))
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
+        Ok(Value::Bytes(bytes.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut values = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(CLAIMED));
+        while let Some(value) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::List(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::with_capacity(map.size_hint().unwrap_or(0).min(CLAIMED));
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_are_numbers_or_texts() {
+        let value = |word: &str| word.parse::<Value>().unwrap();
+        assert_eq!(value("7"), Value::Int(7));
+        assert_eq!(value("-2.5"), Value::Float(-2.5));
+        assert_eq!(value("1e3"), Value::Float(1000.0));
+        assert_eq!(value("9223372036854775808"), Value::Float(9_223_372_036_854_775_808.0));
+        for word in ["two", "nan", "-inf", "infinity", "1.2.3", "", "0x10"] {
+            assert_eq!(value(word), Value::Text(word.into()));
+        }
+    }
+
+    #[test]
+    fn values_print_as_people_write_them() {
+        let ints = |ints: &[i64]| Value::List(ints.iter().map(|&int| Value::Int(int)).collect());
+        assert_eq!(Value::Float(2.0).to_string(), "2");
+        assert_eq!(ints(&[2, 3, 5]).to_string(), "2 3 5");
+        assert_eq!(Value::List(vec![ints(&[1]), "x".parse().unwrap()]).to_string(), r#"[[1],"x"]"#);
+        assert_eq!(Value::Map(vec![(Value::Int(1), Value::Nil)]).to_string(), r#"{"1":null}"#);
+        let mut out = Vec::new();
+        Value::Bytes(vec![0xff, 0]).write_to(&mut out).unwrap();
+        assert_eq!(out, [0xff, 0]);
+    }
+
+    #[test]
+    fn json_comes_and_goes_as_it_is() {
+        let json = json!([null, true, -1, u64::MAX, 2.5, "text", [1, []], {"a": {"b": 1}}]);
+        assert_eq!(Value::from(json.clone()).to_json(), json);
+        assert_eq!(Value::Bytes(b"abc".to_vec()).to_json(), json!("abc"));
+        assert_eq!(Value::Bytes(vec![0xff]).to_json(), json!([255]));
+        assert_eq!(Value::Float(f64::NAN).to_json(), json!(null));
+    }
+}
