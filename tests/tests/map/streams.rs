@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
-use super::{Ran, feed, map, primes, run, seq, signal};
+use super::{Ran, feed, file, map, primes, run, seq, signal};
 
 /// A line of `/proc/PID/status`, in bytes.
 fn memory(child: &Child, key: &str) -> Result<u64> {
@@ -101,6 +102,41 @@ fn ctrl_c_ends_it_also_when_nobody_reads() -> Result<()> {
     signal(&child, Signal::SIGINT)?;
     assert_eq!(child.wait()?.code(), Some(130));
     writer.join().expect("no panic");
+    Ok(())
+}
+
+#[test]
+fn a_bar_shows_how_much_is_done_and_how_long_the_rest_takes() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let terminal = openpty(None, None)?;
+    let mut command = map(&system, &["sleep"])?;
+    command.env("TERM", "xterm").stdin(file(&system, "in", &"0.05\n".repeat(30))?).stderr(terminal.slave);
+    let mut child = command.spawn()?;
+    // Ours too is to be closed, or reading would never end.
+    drop(command);
+    let (mut shown, mut part, mut master) = (Vec::new(), [0; 4096], File::from(terminal.master));
+    // The other end's last close is an error here, EIO.
+    while let Ok(bytes @ 1..) = master.read(&mut part) {
+        shown.extend_from_slice(&part[..bytes]);
+    }
+    let shown = String::from_utf8_lossy(&shown);
+    for part in ["%  ", " lines  ", "/s  ", " left", "30 lines in "] {
+        assert!(shown.contains(part), "no {part:?} in {shown:?}");
+    }
+    assert!(child.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn on_a_terminal_a_typed_line_is_answered_at_once() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let mut terminal = system.begin_on_terminal(80, 10, &["map", "fib", "--quiet"])?;
+    for (typed, seen) in [("20\n", "6765"), ("30\n", "832040")] {
+        terminal.press(typed)?;
+        terminal.wait_to_see(seen)?;
+    }
+    terminal.press("\x04")?;
+    assert!(terminal.wait()?.success());
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! How a run goes: counted, shown while it runs, and told at its end.
 
 use std::fmt;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use giostra_client::Client;
@@ -39,8 +39,9 @@ pub struct Course {
 impl Course {
     /// One that begins now. `length`: of the input, in bytes, if that is known.
     pub fn new(length: Option<u64>, shown: bool) -> Self {
-        let bar =
-            if shown && stderr().is_terminal() { ProgressBar::new(length.unwrap_or(0)) } else { ProgressBar::hidden() };
+        // A terminal that shows the results has no place for it.
+        let shown = shown && stderr().is_terminal() && !stdout().is_terminal();
+        let bar = if shown { ProgressBar::new(length.unwrap_or(0)) } else { ProgressBar::hidden() };
         let template = if length.is_some() { "{bar:30} {percent:>3}%  {msg}" } else { "{spinner} {msg}" };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let now = Instant::now();
