@@ -53,7 +53,10 @@ impl SharedClient {
     pub fn limited(options: Options, most: usize) -> Result<Self, Error> {
         let client = Client::connect(options)?;
         let (desk, service) = desk::open(client, most)?;
-        thread::Builder::new().name("giostra-client".into()).spawn(|| service.run()).map_err(desk::no_thread)?;
+        thread::Builder::new()
+            .name("giostra-client".into())
+            .spawn(|| service.run())
+            .map_err(|error| desk::no_thread(&error))?;
         Ok(Self { desk: Arc::new(Open(desk)) })
     }
 

@@ -12,6 +12,8 @@ mod journal;
 mod line;
 mod output;
 mod sequence;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::HashMap;
 
@@ -97,10 +99,17 @@ struct Line {
     hash: u32,
 }
 
+impl Line {
+    /// Bytes of what is kept of it.
+    fn kept(&self) -> usize {
+        self.text.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// A line that is unanswered.
 struct Asked {
     line: Line,
-    /// Bytes of the request.
+    /// Bytes of the request, and of what is kept of the line.
     bytes: usize,
     /// The request, if it may be asked again, and how often.
     body: Option<Bytes>,
@@ -113,7 +122,7 @@ struct Done {
     failed: bool,
     /// `None` if it was printed.
     ended: Option<Ended>,
-    /// Bytes of the answer, as far as there has to be room for them.
+    /// Bytes of the answer, and of what is kept of the line, as far as there has to be room for them.
     held: usize,
 }
 
@@ -189,7 +198,7 @@ impl<'a> Batch<'a> {
             self.known.insert(number, Known { hash, failed, ended });
             while self.known.contains_key(&(self.input.taken() + 1)) {
                 match self.input.next()? {
-                    Next::Line(text) => self.take(text)?,
+                    Next::Line(text) => self.take(&text)?,
                     Next::Later => {
                         self.flush()?;
                         self.client.wait(&[self.input.fd()], None)?;
@@ -208,7 +217,7 @@ impl<'a> Batch<'a> {
     fn ask(&mut self) -> anyhow::Result<()> {
         while self.wants_lines() {
             match self.input.next()? {
-                Next::Line(text) => self.take(text)?,
+                Next::Line(text) => self.take(&text)?,
                 Next::Later => return Ok(()),
                 Next::End => self.read = true,
             }
@@ -224,22 +233,22 @@ impl<'a> Batch<'a> {
     }
 
     /// Asks for a line, unless the journal knows its answer or it makes no request.
-    fn take(&mut self, text: Bytes) -> anyhow::Result<()> {
+    fn take(&mut self, text: &Bytes) -> anyhow::Result<()> {
         let line = Line {
             number: self.input.taken(),
             length: text.len() + 1,
             // A copy: the text keeps its neighbours in memory.
-            text: self.failures.are_kept().then(|| Bytes::copy_from_slice(&text)),
-            hash: if self.journal.is_some() { hash(&text) } else { 0 },
+            text: self.failures.are_kept().then(|| Bytes::copy_from_slice(text)),
+            hash: if self.journal.is_some() { hash(text) } else { 0 },
         };
         if let Some(known) = self.known.remove(&line.number) {
             return self.recognise(line, known);
         }
-        let body = match body(self.operation, &text, self.format.json) {
+        let body = match body(self.operation, text, self.format.json) {
             Ok(body) => body,
             Err(failure) => return self.end(line, Ended::Failed(failure), 0),
         };
-        let bytes = body.len();
+        let bytes = body.len() + line.kept();
         let again = (self.map.retry > 0).then(|| body.clone());
         match self.client.submit_within(body, self.args.timeout) {
             Ok(id) => {
@@ -280,7 +289,7 @@ impl<'a> Batch<'a> {
             }
         }
         let ended = Ended::of(reply, self.format.json);
-        let held = ended.bytes();
+        let held = ended.bytes() + asked.line.kept();
         self.room.answer(asked.bytes, held);
         self.end(asked.line, ended, held)
     }

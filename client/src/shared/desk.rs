@@ -74,7 +74,7 @@ pub struct Service {
 
 /// A desk, and who serves it.
 pub fn open(client: Client, most: usize) -> Result<(Arc<Desk>, Service), Error> {
-    let (bell, alarm) = wake::alarm().map_err(no_thread)?;
+    let (bell, alarm) = wake::alarm().map_err(|error| no_thread(&error))?;
     let waiting = Waiting {
         calls: NumberedQueue::default(),
         given_up: Vec::new(),
@@ -91,7 +91,7 @@ pub fn open(client: Client, most: usize) -> Result<(Arc<Desk>, Service), Error> 
 }
 
 /// The system gives no thread, or no pipe: it has a number for that, as libzmq's errors have.
-pub fn no_thread(error: std::io::Error) -> Error {
+pub fn no_thread(error: &std::io::Error) -> Error {
     zmq::Error::from_raw(error.raw_os_error().unwrap_or_default()).into()
 }
 

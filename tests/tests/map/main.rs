@@ -59,7 +59,7 @@ fn seq(last: u64) -> String {
 
 /// What a loop prints that asks of each of these numbers whether it is prime.
 fn primes(last: u64) -> String {
-    let is_prime = |n: u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let is_prime = |n: u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     (1..=last).map(|n| format!("{}\n", is_prime(n))).collect()
 }
 

@@ -7,12 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use giostra_common::protocol::Failure;
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
+use giostra_worker::{Job, Operations};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
-use super::{Ran, feed, file, map, primes, run, seq, signal};
+use super::{OwnWorker, Ran, feed, file, map, primes, run, seq, signal};
 
 /// A line of `/proc/PID/status`, in bytes.
 fn memory(child: &Child, key: &str) -> Result<u64> {
@@ -106,11 +108,20 @@ fn ctrl_c_ends_it_also_when_nobody_reads() -> Result<()> {
 }
 
 #[test]
-fn a_bar_shows_how_much_is_done_and_how_long_the_rest_takes() -> Result<()> {
-    let system = Setup::workers(1).start()?;
+fn a_bar_shows_how_much_is_done_of_a_long_operation_too_and_how_long_the_rest_takes() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let long = |lines: u64, job: &Job<'_>| {
+        for step in 1..=20 {
+            job.progress(step, 20);
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok::<_, Failure>(lines)
+    };
+    let _worker = OwnWorker::start(&system, Operations::new().with_job("long", long))?;
     let terminal = openpty(None, None)?;
-    let mut command = map(&system, &["sleep"])?;
-    command.env("TERM", "xterm").stdin(file(&system, "in", &"0.05\n".repeat(30))?).stderr(terminal.slave);
+    let mut command = map(&system, &["long"])?;
+    // Four at a time: after a second half of it is done.
+    command.env("TERM", "xterm").stdin(file(&system, "in", &"1\n".repeat(8))?).stderr(terminal.slave);
     let mut child = command.spawn()?;
     // Ours too is to be closed, or reading would never end.
     drop(command);
@@ -120,9 +131,12 @@ fn a_bar_shows_how_much_is_done_and_how_long_the_rest_takes() -> Result<()> {
         shown.extend_from_slice(&part[..bytes]);
     }
     let shown = String::from_utf8_lossy(&shown);
-    for part in ["%  ", " lines  ", "/s  ", " left", "30 lines in "] {
+    for part in ["%  ", "4 lines  ", "/s  ", " left", "8 lines in "] {
         assert!(shown.contains(part), "no {part:?} in {shown:?}");
     }
+    let mut percents =
+        shown.match_indices("%  0 lines").filter_map(|(at, _)| shown[..at].rsplit(' ').next()?.parse().ok());
+    assert!(percents.any(|percent: u32| (10..50).contains(&percent)), "{shown:?}");
     assert!(child.wait()?.success());
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The lines of stdin, read in a thread of their own: neither a slow writer nor a terminal keeps anybody from the socket.
 
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, stdin};
 use std::os::fd::{AsFd, RawFd};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::{fs::File, thread};
+use std::thread;
 
 use anyhow::Context;
 use giostra_common::Bytes;
@@ -14,7 +15,7 @@ use giostra_common::wake::{self, Alarm, Waker};
 const BLOCK: usize = 64 << 10;
 
 /// Blocks that may wait to be taken.
-const BLOCKS: usize = 4;
+const BLOCKS: usize = 2;
 
 /// Lines, as they come.
 pub struct Input {
@@ -96,7 +97,7 @@ impl Input {
 fn left_in(input: &impl AsFd) -> Option<u64> {
     // The position is the same for both descriptors.
     let mut file = File::from(input.as_fd().try_clone_to_owned().ok()?);
-    let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
+    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
     Some(metadata.len().saturating_sub(file.stream_position().ok()?))
 }
 

@@ -67,7 +67,10 @@ mod tests {
     fn printed(ordered: bool, numbers: &[u64]) -> (Vec<u64>, Sequence<u64>) {
         let (mut out, mut sequence) = (Vec::new(), Sequence::new(ordered, 4));
         for &number in numbers {
-            let print = |number| Ok::<_, Infallible>(out.push(number));
+            let print = |number| {
+                out.push(number);
+                Ok::<_, Infallible>(())
+            };
             let Ok(()) = sequence.end(number, number, print);
         }
         (out, sequence)
