@@ -156,7 +156,9 @@ fn follow(project: &Path, page: &Path, steps: &[Step]) -> Result<Vec<String>> {
         let came: Vec<_> = part.lines().map(normal).filter(|line| !line.is_empty()).collect();
         if status != "0" || !is_like(&came, expected) {
             let expected = expected.join("\n    ");
-            faults.push(format!("  line {line}: {command}\n  status {status}, and\n    {part}\n  instead of\n    {expected}"));
+            faults.push(format!(
+                "  line {line}: {command}\n  status {status}, and\n    {part}\n  instead of\n    {expected}"
+            ));
         }
     }
     Ok(faults)
