@@ -3,7 +3,7 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # What `up` starts keeps its process ids and its output here; the broker's log is in .run/log.
-run := justfile_directory() / ".run"
+run := env("GIOSTRA_RUN_DIR", justfile_directory() / ".run")
 bin := justfile_directory() / "target" / "release"
 just := just_executable()
 
@@ -174,6 +174,11 @@ worker n:
 [no-exit-message]
 demo *args: build
     @"{{ bin }}/demo" {{ args }}
+
+# Do what the README and the pages in docs/ say, and compare what comes out with what they show
+[no-exit-message]
+docs *pages: build
+    @"{{ bin }}/docs" --project "{{ justfile_directory() }}" {{ pages }}
 
 # Run all tests
 test: _python _browser

@@ -342,10 +342,11 @@ impl<'a> Server<'a> {
     }
 
     fn send(&mut self, send: Output, now: Instant) -> anyhow::Result<()> {
-        let (mut to_client, mut last_word) = (false, false);
+        let (mut to_client, mut last_word, mut news) = (false, false, false);
         let to = match send {
             Output::ToClient(to, message) => {
                 (to_client, last_word) = (true, message == ToClient::HelloAgain);
+                news = matches!(message, ToClient::Progress(_));
                 message.encode_into(&mut self.envelope, &mut self.attachments);
                 to
             }
@@ -365,6 +366,8 @@ impl<'a> Server<'a> {
         };
         match sent {
             Sent::Taken => {}
+            // Nobody is cut off for the sake of news that will be old when he reads it.
+            Sent::Full if news => {}
             Sent::Full => {
                 let envelope = Bytes::copy_from_slice(&self.envelope);
                 let message = Frames { envelope, attachments: std::mem::take(&mut self.attachments) };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -15,14 +15,19 @@ use nix::unistd::Pid;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks again and again until `found` finds something. An error that says `what` if that takes longer than [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn wait_for<T>(what: &str, found: impl FnMut() -> Option<T>) -> Result<T> {
+    wait_within(PATIENCE, found).with_context(|| format!("{what}: not within {PATIENCE:?}"))
+}
+
+/// The same for so long.
+pub fn wait_within<T>(patience: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
         if let Some(found) = found() {
-            return Ok(found);
+            return Some(found);
         }
-        if began.elapsed() > PATIENCE {
-            bail!("{what}: not within {PATIENCE:?}");
+        if began.elapsed() > patience {
+            return None;
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use giostra_client::{Client, Options};
 use giostra_common::Bytes;
 use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{FromClient, FromWorker, Outcome, RequestId, ToClient, ToWorker, VERSION};
+use giostra_common::protocol::{FromClient, FromWorker, Outcome, Progress, RequestId, ToClient, ToWorker, VERSION};
 use giostra_common::wire::{Frames, Message};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
@@ -123,9 +123,9 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
                 ToWorker::Ping { sequence } => {
                     worker.say(FromWorker::Pong { sequence, computing: 0, waiting: 0, oldest_ms: 0 })?;
                 }
-                ToWorker::Welcome { .. } => {}
+                ToWorker::Welcome { .. } | ToWorker::Cancel(_) => {}
                 ToWorker::Closing => return Ok(()),
-                other => anyhow::bail!("{other:?}"),
+                other => bail!("{other:?}"),
             }
         }
     });
@@ -133,7 +133,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     let client = Raw::connect(&context, system.frontend())?;
     let hello = || FromClient::Hello { version: VERSION, name: "lazy".into() };
     client.say(hello())?;
-    let ToClient::Welcome { session, .. } = client.hear()? else { anyhow::bail!("no welcome") };
+    let ToClient::Welcome { session, .. } = client.hear()? else { bail!("no welcome") };
     let submit = |session, ids: &mut dyn Iterator<Item = u64>| {
         let requests = ids.map(|id| (RequestId(id), Bytes::new())).collect();
         client.say(FromClient::Submit { session, pool: "large".into(), timeout_ms: 0, wait: true, requests })
@@ -164,7 +164,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
                 client.say(hello())?;
             }
             ToClient::Welcome { session, .. } => submit(session, &mut unanswered.iter().copied())?,
-            other => anyhow::bail!("{other:?}"),
+            other => bail!("{other:?}"),
         }
     }
     assert!(cut_off >= 1);
@@ -183,5 +183,38 @@ fn a_frozen_client_holds_nobody_up_and_goes_on_when_it_thaws() -> Result<()> {
     assert_eq!(other["answered"], 20000);
     frozen.process().signal(Signal::SIGCONT)?;
     frozen.finish()?.all_well()?;
+    Ok(())
+}
+
+#[test]
+fn news_of_progress_never_cuts_off_a_client_that_does_not_read() -> Result<()> {
+    let system = Setup::workers(0).broker(&["--max-backlog", "1MiB"]).start()?;
+    let context = zmq::Context::new();
+    let worker = Raw::connect(&context, system.backend())?;
+    let (name, pool) = ("chatty".to_string(), "chatty".to_string());
+    worker.say(FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window: 50 })?;
+    let ToWorker::Welcome { .. } = worker.hear()? else { bail!("no welcome") };
+
+    let client = Raw::connect(&context, system.frontend())?;
+    client.say(FromClient::Hello { version: VERSION, name: "busy".into() })?;
+    let ToClient::Welcome { session, .. } = client.hear()? else { bail!("no welcome") };
+    let requests = (1..=50).map(|id| (RequestId(id), Bytes::new())).collect();
+    client.say(FromClient::Submit { session, pool: "chatty".into(), timeout_ms: 0, wait: true, requests })?;
+    let ToWorker::Dispatch(requests) = worker.hear()? else { bail!("no requests") };
+
+    // More than fits into the sockets and the backlog together, many times over.
+    let progress = |done| requests.iter().map(|&(ticket, _)| (ticket, Progress { done, total: u64::MAX })).collect();
+    for done in 0..50_000 {
+        worker.say(FromWorker::Progress(progress(done)))?;
+    }
+    let result = |ticket| (ticket, Outcome::Ok(Bytes::new()));
+    worker.say(FromWorker::Replies(requests.iter().map(|&(ticket, _)| result(ticket)).collect()))?;
+    loop {
+        match client.hear()? {
+            ToClient::Progress(_) => {}
+            ToClient::Replies(replies) => break assert_eq!(replies.len(), requests.len()),
+            other => bail!("{other:?}"),
+        }
+    }
     Ok(())
 }
