@@ -1,20 +1,16 @@
 //! The socket and the clock of a client: see the crate's page.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_common::dialer::{self, Call, Dialer};
-use giostra_common::keys::Credentials;
-use giostra_common::protocol::{
-    DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION,
-};
+use giostra_common::dialer::{Call, Dialer};
+use giostra_common::protocol::{FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::wire::Message;
 use giostra_common::{Bytes, socket};
-use thiserror::Error;
 use zmq::Context;
 
+use crate::options::{Error, Options};
 use crate::session::{BATCH, Link, Session};
 
 /// After how long without a broker that is said.
@@ -22,73 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most messages taken in before anything else is looked after.
 const MESSAGES_A_TURN: usize = 256;
-
-/// What a client is told.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The broker's frontend.
-    pub broker: String,
-    /// A label, one word, for the broker's log and status.
-    pub name: String,
-    /// The pool whose workers are to compute the requests.
-    pub pool: String,
-    /// Whether requests wait for a worker if there is none in the pool when they come to the broker. If not they end in `no-worker`.
-    pub wait: bool,
-    /// How long to go without a broker, at the start or after it was lost, before requests end in `no-broker`.
-    pub broker_timeout: Duration,
-    /// Its keys and the broker's, if the broker demands keys.
-    pub credentials: Option<Credentials>,
-    /// If given: its request ends every waiting with [`Error::Interrupted`].
-    pub shutdown: Option<Shutdown>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            broker: "tcp://127.0.0.1:5555".into(),
-            name: format!("client-{}", std::process::id()),
-            pool: DEFAULT_POOL.into(),
-            wait: true,
-            broker_timeout: Duration::from_secs(10),
-            credentials: None,
-            shutdown: None,
-        }
-    }
-}
-
-/// Why a client can't go on.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// When the endpoint makes no sense, or no handshake succeeds with what is there.
-    #[error(transparent)]
-    Dial(#[from] dialer::Error),
-    /// When no broker answered in time.
-    #[error("no broker at {endpoint} within {waited:?}; is one running? (just up, or giostra-broker)")]
-    NoBroker {
-        /// The endpoint.
-        endpoint: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// When the broker does not accept what this client says.
-    #[error("the broker refused: {0}")]
-    Refused(String),
-    /// When a body is too large to be sent.
-    #[error("the request has {0} bytes, and {MAX_MESSAGE_BYTES} are the most that can be sent")]
-    TooLarge(usize),
-    /// When the process was asked to finish.
-    #[error("interrupted")]
-    Interrupted,
-    /// When libzmq fails.
-    #[error("libzmq: {0}")]
-    Zmq(#[from] zmq::Error),
-    /// When so many requests of a [`SharedClient`](crate::SharedClient) are unanswered that it takes no more.
-    #[error("{0} requests are unanswered, and no more are taken until one is answered")]
-    Full(usize),
-    /// When the [`SharedClient`](crate::SharedClient) could not go on: why.
-    #[error(transparent)]
-    Ended(Arc<Self>),
-}
 
 /// A connection to a broker, and the requests that it has not answered.
 pub struct Client {

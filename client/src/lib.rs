@@ -62,13 +62,15 @@
 pub mod audit;
 mod client;
 mod map;
+mod options;
 pub mod order;
 pub mod room;
 mod session;
 mod shared;
 mod typed;
 
-pub use client::{Client, Error, Options};
+pub use client::Client;
 pub use map::{Map, Unordered};
+pub use options::{Error, Options};
 pub use shared::{Answer, Computed, SharedClient};
 pub use typed::{CallError, body, result};

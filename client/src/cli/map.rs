@@ -206,9 +206,7 @@ impl<'a> Batch<'a> {
                     Next::End => return self.finish(),
                 }
             }
-            if self.output.is_full() {
-                self.flush()?;
-            }
+            self.flush_if_full()?;
         }
         self.flush()
     }
@@ -221,9 +219,7 @@ impl<'a> Batch<'a> {
                 Next::Later => return Ok(()),
                 Next::End => self.read = true,
             }
-            if self.output.is_full() {
-                self.flush()?;
-            }
+            self.flush_if_full()?;
         }
         Ok(())
     }
@@ -346,6 +342,15 @@ impl<'a> Batch<'a> {
         self.failures.flush()
     }
 
+    fn flush_if_full(&mut self) -> anyhow::Result<()> {
+        if self.output.is_full() {
+            self.flush()?;
+            // Ctrl-C is heard also where nothing is asked for.
+            self.client.turn()?;
+        }
+        Ok(())
+    }
+
     fn wait(&mut self) -> anyhow::Result<()> {
         let asked = &self.asked;
         let bytes_of = |id| asked.get(&id).map_or(0, |asked: &Asked| asked.line.length);
@@ -365,6 +370,9 @@ impl<'a> Batch<'a> {
     /// The summary, and how to go on, unless nobody listens any more.
     fn tell(&self, ended: &anyhow::Result<()>) {
         let broken = ended.as_ref().err();
+        if let Some(what) = self.failures.rest().filter(|_| self.map.quiet) {
+            complain(what);
+        }
         if self.map.quiet || broken.is_some_and(|error| output_error(error).is_some()) {
             return;
         }

@@ -34,6 +34,11 @@ impl Failures {
         }
     }
 
+    /// What is to be told at the end, if not all were told one by one.
+    pub fn rest(&self) -> Option<String> {
+        (self.count > TOLD).then(|| format!("{} lines failed in all", self.count))
+    }
+
     /// Keeps a line that failed.
     pub fn keep(&mut self, line: &[u8]) -> anyhow::Result<()> {
         self.with_file(|file| {
@@ -83,6 +88,7 @@ mod tests {
         let told: Vec<_> = (1..=1000).filter_map(|number| failures.add(number, "failed: why")).collect();
         assert_eq!((told.len(), &*told[9]), (11, "line 10: failed: why"));
         assert!(told[10].contains("more lines failed"));
+        assert_eq!(failures.rest(), Some("1000 lines failed in all".into()));
     }
 
     #[test]
