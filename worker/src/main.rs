@@ -7,9 +7,13 @@ use giostra_common::args::{complain, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
 use giostra_worker::args::Args;
+use giostra_worker::exec::guard;
 use giostra_worker::{compute, serve};
 
 fn main() -> ExitCode {
+    if guard::is_meant() {
+        return if guard::watch().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let args: Args = parse();
     if let Some(status) = args.manual.print(Args::command()) {
         return status;
@@ -27,6 +31,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let options = args.options()?;
     let _log = Log::to_stderr(args.log_level())?;
     let shutdown = Shutdown::on_signals()?;
-    serve(&options, compute::operations(), &shutdown)?;
-    Ok(())
+    let Some(exec) = args.exec.service(&options)? else {
+        return Ok(serve(&options, compute::operations(), &shutdown)?);
+    };
+    let end = serve(&options, exec.clone(), &shutdown);
+    exec.close();
+    Ok(end?)
 }
