@@ -353,28 +353,41 @@ fn guard_of(worker: u32) -> Option<i32> {
 }
 
 #[test]
-fn a_program_gets_no_signal_mask_and_no_descriptor_of_the_worker() -> Result<()> {
-    let mut bench = Bench::start(&["--exec", r#"sh -c 'grep ^Sig /proc/self/status; eval "$1"' sh"#])?;
-    let said = bench.result(&json!(["ls -l /proc/$$/fd; echo $GIOSTRA_OPERATION $GIOSTRA_WORKER $GIOSTRA_THREAD"]))?;
+fn a_program_hears_all_signals_as_if_it_were_started_by_hand() -> Result<()> {
+    // No shell in between: some clear the mask themselves.
+    let mut bench = Bench::start(&["--exec", "grep ^Sig /proc/self/status"])?;
+    let said = bench.result(&json!([]))?;
     let said = said.as_str().context("a text")?;
-    let lines = |start: &str| said.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
-    assert_eq!(lines("SigBlk"), ["SigBlk:\t0000000000000000"], "{said}");
-    // As it was for whoever started the worker, but for SIGPIPE, which programs in Rust ignore; and glibc uses two beyond the 31st itself.
+    let mask = |text: &str, name: &str| -> Result<u64> {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in {text}"))?;
+        // glibc uses some beyond the 31st itself.
+        Ok(u64::from_str_radix(line.trim(), 16)? & 0x7fff_ffff)
+    };
+    assert_eq!(mask(said, "SigBlk:")?, 0, "{said}");
+    // As it was for whoever started the worker, but for SIGPIPE, which programs in Rust ignore.
     let own = fs::read_to_string("/proc/self/status")?;
-    let ignored =
-        |line: &str| u64::from_str_radix(line.trim_start_matches("SigIgn:").trim(), 16).map(|mask| mask & 0x7fff_ffff);
-    let own = own.lines().find(|line| line.starts_with("SigIgn")).map(ignored).context("no line")??;
-    assert_eq!(lines("SigIgn").into_iter().map(ignored).collect::<Vec<_>>(), [Ok(own & !(1 << 12))], "{said}");
+    assert_eq!(mask(said, "SigIgn:")?, mask(&own, "SigIgn:")? & !(1 << 12), "{said}");
+    // So there is no waiting for SIGKILL.
+    let mut bench = Bench::start(&["--exec", "sleep", "--time-limit", "200ms", "--kill-after", "1h"])?;
+    let failure = bench.failure(&json!([1000]))?.to_string();
+    assert_eq!(failure, "failed: sleep took longer than 200ms (--time-limit) and was ended");
+    Ok(())
+}
+
+#[test]
+fn a_program_gets_no_descriptor_of_the_worker() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", r#"sh -c 'ls -l /proc/$$/fd; eval "$1"' sh"#])?;
+    let said = bench.result(&json!(["echo $GIOSTRA_OPERATION $GIOSTRA_WORKER $GIOSTRA_THREAD"]))?;
+    let said = said.as_str().context("a text")?;
     let mut descriptors: Vec<_> = said.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
     // What this process was given by whoever started it, its own programs have, too.
     let given = std::process::Command::new("sh").args(["-c", "ls -l /proc/$$/fd"]).stdout(Stdio::piped()).output()?;
     let given = String::from_utf8(given.stdout)?;
     descriptors.retain(|to| *to == "/dev/null" || !given.contains(&format!(" -> {to}\n")));
-    assert!(
-        descriptors.len() >= 3 && descriptors.iter().all(|to| *to == "/dev/null" || to.starts_with("pipe:")),
-        "{said}"
-    );
-    assert_eq!(descriptors.iter().filter(|to| to.starts_with("pipe:")).count(), 2, "{said}");
+    let is_pipe = |to: &&&str| to.starts_with("pipe:");
+    assert!(descriptors.len() >= 3 && descriptors.iter().all(|to| *to == "/dev/null" || is_pipe(&to)), "{said}");
+    assert_eq!(descriptors.iter().filter(is_pipe).count(), 2, "{said}");
     assert!(said.ends_with("sh worker-1 0"), "{said}");
     Ok(())
 }
@@ -546,6 +559,28 @@ fn idle_processes_end_with_their_worker() -> Result<()> {
         bench.system.worker(1).signal(signal)?;
         bench.system.worker(1).wait()?;
         all_end(&[id])?;
+    }
+    Ok(())
+}
+
+/// `cargo test --release -p giostra-tests --test exec -- --ignored --nocapture`: what docs/exec.md says.
+#[test]
+#[ignore = "it proves nothing, it measures"]
+fn requests_a_second() -> Result<()> {
+    for (args, requests) in [(["--exec", "true"], 4_000), (["--exec-lines", "cat"], 100_000)] {
+        for threads in ["1", "2"] {
+            let mut bench = Bench::start(&[args[0], args[1], "--threads", threads])?;
+            bench.result(&json!(["x"]))?;
+            let began = Instant::now();
+            for _ in 0..requests {
+                bench.client.submit(bench.body(&json!(["x"])))?;
+            }
+            for _ in 0..requests {
+                bench.client.next_reply(Some(PATIENCE))?.context("no reply came")?;
+            }
+            let rate = f64::from(requests) / began.elapsed().as_secs_f64();
+            println!("{} {}, --threads {threads}: {rate:.0} requests a second", args[0], args[1]);
+        }
     }
     Ok(())
 }

@@ -23,11 +23,10 @@ Examples:
   giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
   giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret \\
       --broker-key broker.key
-  giostra-worker --exec factor             any program as an operation: a process
-                                           for each request
+  giostra-worker --exec factor             any program as an operation: a
+                                           process for each request
   giostra-worker --exec 'convert - -resize {1} png:-' --operation thumbnail \\
-      --threads 4 --time-limit 30s         its words in their places; bytes go to
-                                           stdin
+      --threads 4 --time-limit 30s         words in their places, bytes to stdin
   giostra-worker --exec 'python3 score.py' --json
                                            a JSON list on stdin, JSON on stdout
   giostra-worker --exec-lines 'python3 -u model.py' --json

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -55,7 +55,7 @@ pub struct Child {
 impl Child {
     /// Starts a program in a process group of its own. What is to be piped is the command's business.
     pub fn start(command: &mut Command, guard: &Arc<Guard>) -> io::Result<Self> {
-        let mut process = command.process_group(0).spawn()?;
+        let mut process = unmasked(|| command.process_group(0).spawn())?;
         guard.add(pid(&process));
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         let pipes =
@@ -216,6 +216,16 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.reap();
     }
+}
+
+/// Does this with no signal blocked: a program inherits what is, and would not hear SIGTERM, which none but the thread for signals hears
+/// (`giostra_common::shutdown`). One that comes just now is heard here, and only handed on.
+fn unmasked<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = SigSet::thread_get_mask()?;
+    SigSet::empty().thread_set_mask()?;
+    let started = start();
+    before.thread_set_mask()?;
+    started
 }
 
 fn pid(process: &process::Child) -> Pid {

@@ -87,7 +87,7 @@ impl Template {
     /// The same of one that has no places for arguments.
     pub fn parse_plain(command: &str) -> Result<Self, BadCommand> {
         let template = Self::parse(command)?;
-        if template.words.iter().any(|word| has_place(word)) { Err(BadCommand::NoPlaces) } else { Ok(template) }
+        if template.words.iter().any(has_place) { Err(BadCommand::NoPlaces) } else { Ok(template) }
     }
 
     /// Where the program is.
