@@ -71,6 +71,7 @@ impl Exec {
         if !program.guard.wait(grace + Duration::from_secs(1)) {
             log::warn!("not all processes of {} have ended", program.name());
         }
+        program.guard.dismiss();
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! The guard is a process of its own, another `giostra-worker`. The worker tells it of each process group that it starts and of each that
 //! is over, through a pipe; when the pipe ends, so has the worker, and the guard ends what is left. To have the system do that
-//! (`PR_SET_PDEATHSIG`) takes unsafe code between fork and exec, slows each start down, and forgets the children's children.
+//! (`PR_SET_PDEATHSIG`) takes unsafe code between fork and exec, keeps `std` from starting programs by `posix_spawn`, and forgets the
+//! children's children.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt as _;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ pub struct Guard {
 
 #[derive(Debug)]
 struct Told {
+    process: Option<Child>,
     pipe: Option<ChildStdin>,
     groups: BTreeSet<i32>,
 }
@@ -49,16 +51,19 @@ impl Guard {
             // Ctrl-C is for those before it.
             .process_group(0)
             .spawn()?;
-        Ok(Self::telling(guard.stdin.take()))
+        let pipe = guard.stdin.take();
+        let told = Told { process: Some(guard), pipe, groups: BTreeSet::new() };
+        Ok(Self { told: Mutex::new(told), over: Condvar::new() })
     }
 
-    /// One that only keeps count: what it is told of may outlive this process.
-    pub fn none() -> Self {
-        Self::telling(None)
-    }
-
-    fn telling(pipe: Option<ChildStdin>) -> Self {
-        Self { told: Mutex::new(Told { pipe, groups: BTreeSet::new() }), over: Condvar::new() }
+    /// Has it end what is left, and waits for that.
+    pub fn dismiss(&self) {
+        let mut told = self.lock();
+        told.pipe = None;
+        if let Some(mut guard) = told.process.take() {
+            // That it is gone already is just as well.
+            let _ = guard.wait();
+        }
     }
 
     /// A group was started.
