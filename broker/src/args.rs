@@ -129,6 +129,10 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
 
+    /// How much work to hand a worker ahead; its window follows how fast it computes. 0: --window, whatever it computes
+    #[arg(long, env = "GIOSTRA_HOLD", default_value = "50ms", value_parser = duration, value_name = "DURATION")]
+    hold: Duration,
+
     /// At a worker whose window is full: strict waits for it, available goes on to the next with room
     #[arg(long, env = "GIOSTRA_ROTATION", default_value_t = Rotation::Strict, value_name = "strict|available")]
     rotation: Rotation,
@@ -235,6 +239,7 @@ impl Args {
                 max_batch: self.max_batch as usize,
                 max_message_bytes: bytes(self.max_message),
                 window: self.window as usize,
+                hold: self.hold,
                 rotation: self.rotation,
                 first_ticket: rand::random(),
             },

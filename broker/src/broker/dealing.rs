@@ -128,6 +128,7 @@ impl Broker {
 
             if worker.batch.is_empty() {
                 batched.push(number);
+                worker.window.handed(moment.0);
             }
             worker.in_flight.push(ticket, Flight::Wanted(key));
             worker.alone = alone;

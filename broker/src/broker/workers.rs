@@ -14,6 +14,7 @@ use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
 use crate::pending::Place;
 use crate::runs::Runs;
+use crate::window::Window;
 
 impl Broker {
     /// A message came from a worker.
@@ -172,7 +173,7 @@ impl Broker {
             pool: pool_key,
             operations,
             threads,
-            window,
+            window: Window::new(threads as usize, window, self.settings.hold),
             leaving: false,
             alone: false,
             in_flight: NumberedQueue::default(),
@@ -255,6 +256,9 @@ impl Broker {
         worker.rate.add(answered, now.second());
         worker.answered += answered;
         worker.alone &= !worker.in_flight.is_empty();
+        let round_trip = worker.liveness.pong().map_or(Duration::ZERO, |(_, took)| took);
+        let has_more = !worker.in_flight.is_empty();
+        worker.window.replied(answered + unwanted.len(), has_more, round_trip, now.0);
         let finished = worker.leaving && worker.in_flight.is_empty();
         for (errors, requests) in [(false, results), (true, errors)] {
             if !requests.is_empty() {

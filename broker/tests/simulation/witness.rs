@@ -70,6 +70,7 @@ struct Worker {
     name: String,
     pool: String,
     window: usize,
+    window_now: usize,
     leaving: bool,
     /// Whether it is to hold one request only.
     alone: bool,
@@ -237,6 +238,17 @@ impl Witness {
         }
     }
 
+    /// How large the windows are, since requests were dealt by that. How they are reckoned is not looked at here.
+    pub fn hears_of_windows(&mut self, status: &Status) {
+        for told in &status.workers {
+            let known = self.workers.get_mut(&told.number).expect("a worker that is told of has joined");
+            let (now, most) = (told.window as usize, known.window);
+            let fixed = self.settings.hold.is_zero();
+            assert!(now <= most && now >= if fixed { most } else { most.min(2) }, "w{} has {now}", told.number);
+            known.window_now = now;
+        }
+    }
+
     fn welcomed(&mut self, conn: Conn) {
         let place = self.welcomes.iter().position(|&owed| owed == conn);
         self.welcomes.swap_remove(place.unwrap_or_else(|| panic!("{conn} is welcomed, but was not introduced")));
@@ -373,7 +385,7 @@ impl Witness {
         assert_eq!(status.workers.len(), workers.len(), "workers");
         for (told, (number, known)) in status.workers.iter().zip(workers) {
             assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
-            assert_eq!((told.in_flight, told.window), (known.in_flight.len() as u64, known.window as u64), "w{number}");
+            assert_eq!((told.in_flight, told.window_most), (known.in_flight.len() as u64, known.window as u64), "w{number}");
             assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
             let state = match known {
                 _ if known.pings_out > 1 => "silent",

@@ -134,7 +134,7 @@ impl Witness {
         pool.seats.upcoming().into_iter().take(asked).find(|seat| {
             let worker = &self.workers[seat];
             let alone_there = worker.alone && !worker.in_flight.is_empty();
-            worker.in_flight.len() < if alone { 1 } else { worker.window } && !alone_there
+            worker.in_flight.len() < if alone { 1 } else { worker.window_now } && !alone_there
         })
     }
 

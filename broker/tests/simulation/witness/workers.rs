@@ -56,6 +56,7 @@ impl Witness {
             name: label.name.to_string(),
             pool: pool.into(),
             window,
+            window_now: window,
             leaving: false,
             alone: false,
             in_flight: Default::default(),
