@@ -136,7 +136,8 @@ impl World {
                 (RequestId(self.last_id), message.slice(place * BODY..(place + 1) * BODY))
             });
             let requests = requests.collect();
-            let submit = FromClient::Submit { session: self.session, pool: "p".into(), timeout_ms: 0, requests };
+            let submit =
+                FromClient::Submit { session: self.session, pool: "p".into(), timeout_ms: 0, wait: true, requests };
             self.core.handle_client(&self.client, Rights::ALL, submit, self.now);
             count -= batch;
         }

@@ -229,6 +229,8 @@ pub struct Broker {
     /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`] looks at.
     touched_pools: Vec<PoolKey>,
     touched_clients: Vec<ClientNumber>,
+    /// Workers that hold requests which are no longer wanted, and have not been told.
+    touched_workers: Vec<WorkerNumber>,
 }
 
 struct Client {
@@ -274,6 +276,8 @@ struct Worker {
     load: Load,
     /// Requests that go to it with the next message.
     batch: Vec<(Ticket, Bytes)>,
+    /// What it is to be told of with the next message: nobody waits for them any more.
+    cancelled: Vec<Ticket>,
 }
 
 /// What a worker said of itself in its last pong.
@@ -407,6 +411,7 @@ impl Broker {
             outputs: VecDeque::new(),
             touched_pools: Vec::new(),
             touched_clients: Vec::new(),
+            touched_workers: Vec::new(),
         }
     }
 
@@ -560,9 +565,13 @@ impl Broker {
                 self.touch_pool(pool);
             }
             State::InFlight { worker, ticket, .. } => {
-                let flight = self.workers.get_mut(&worker).and_then(|worker| worker.in_flight.get_mut(ticket));
-                if let Some(flight) = flight {
+                let Some(holder) = self.workers.get_mut(&worker) else { return };
+                if let Some(flight) = holder.in_flight.get_mut(ticket) {
                     *flight = Flight::Unwanted(client, id);
+                    if holder.cancelled.is_empty() {
+                        self.touched_workers.push(worker);
+                    }
+                    holder.cancelled.push(Ticket(self.settings.first_ticket.wrapping_add(ticket)));
                 }
             }
         }

@@ -167,6 +167,8 @@ pub enum Event {
     },
     /// When so many requests of a client were turned away for want of room, and it had not been told before.
     Busy(ClientNumber, u64),
+    /// When so many requests of a client were not to wait for a worker, and there was none.
+    Nobody(ClientNumber, u64),
     /// When the broker was asked to finish: so many requests are in flight.
     Closing(u64),
 }
@@ -186,7 +188,9 @@ impl Event {
     pub fn is_worth_watching(&self) -> bool {
         match self {
             Self::Dispatched { again, .. } => *again,
-            Self::Accepted { .. } | Self::Replied { .. } | Self::Stale(..) | Self::Cancelled(_) => false,
+            Self::Accepted { .. } | Self::Replied { .. } | Self::Stale(..) | Self::Cancelled(_) | Self::Nobody(..) => {
+                false
+            }
             _ => true,
         }
     }
@@ -223,7 +227,9 @@ impl Event {
             | Self::Cancelled(requests)
             | Self::Poisoned { request: requests, .. } => (None, Some(requests.len())),
             Self::ClientLeft { cancelled, unwanted, .. } => (None, Some(cancelled + unwanted)),
-            Self::Stale(_, count) | Self::Busy(_, count) | Self::Closing(count) => (None, Some(*count)),
+            Self::Stale(_, count) | Self::Busy(_, count) | Self::Nobody(_, count) | Self::Closing(count) => {
+                (None, Some(*count))
+            }
             Self::ClientJoined(..) | Self::Refused { .. } => (None, None),
         }
     }
@@ -271,6 +277,7 @@ impl fmt::Display for Event {
             Self::Refused { from, reason, unsaid: 0 } => write!(f, "refuse {from} reason={reason}"),
             Self::Refused { from, reason, unsaid } => write!(f, "refuse {from} unsaid={unsaid} reason={reason}"),
             Self::Busy(client, count) => write!(f, "busy {client} count={count}"),
+            Self::Nobody(client, count) => write!(f, "nobody {client} count={count}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
         }
     }

@@ -53,7 +53,7 @@ fn pong(sequence: u64) -> FromWorker {
 }
 
 fn submit(session: u64, requests: Vec<(RequestId, Bytes)>) -> FromClient {
-    FromClient::Submit { session, pool: "p".into(), timeout_ms: 0, requests }
+    FromClient::Submit { session, pool: "p".into(), timeout_ms: 0, wait: true, requests }
 }
 
 impl World {
@@ -126,7 +126,7 @@ impl World {
 
     fn submit_to(&mut self, pool: &str, client: &str, requests: Vec<(RequestId, Bytes)>, timeout_ms: u64) {
         let session = self.sessions.get(client).copied().unwrap_or_default();
-        self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, requests });
+        self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, wait: true, requests });
     }
 
     /// A client as the lines of acceptance name it.
@@ -461,6 +461,7 @@ fn requests_from_before_a_reconnect_are_left_to_their_client_to_send_again() {
         session: before,
         pool: "p".into(),
         timeout_ms: 0,
+        wait: true,
         requests: vec![(RequestId(1), body(1))],
     };
     world.client_says("c-again", stale);
@@ -788,7 +789,7 @@ fn a_client_that_does_not_read_is_cut_off_and_told_so_once() {
     // What it said before it knew is lost on the broker.
     world.submit("c", 3..=3);
     world.client_says("c", FromClient::Cancel(vec![RequestId(1)]));
-    assert_eq!(world.take_sent(), ["c HelloAgain"]);
+    assert_eq!(world.take_sent(), ["c HelloAgain", "1 Cancel([Ticket(1001)])"]);
     world.client("c");
     world.submit("c", 1..=3);
     world.reply("1");

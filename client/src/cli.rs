@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use giostra_client::{Client, Options};
+use giostra_client::Client;
 use giostra_common::args::{USAGE, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
@@ -73,14 +73,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // It asks from a thread of its own.
         return Ok(exit_code(top::run(options, args, &shutdown)?));
     }
-    let mut client = Client::connect(Options {
-        broker: args.broker.clone(),
-        name: format!("giostra-{}-{}", command.name(), std::process::id()),
-        pool: args.pool.clone(),
-        broker_timeout: args.broker_timeout,
-        credentials: args.credentials()?,
-        shutdown: Some(shutdown.clone()),
-    })?;
+    let mut client = Client::connect(args.options(command.name(), &shutdown)?)?;
     let well = match command {
         Command::Send(options) => send::run(&mut client, options, args)?,
         Command::Random(options) => random::run(&mut client, options, args)?,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use giostra_common::dialer::{self, Call, Dialer};
 use giostra_common::keys::Credentials;
 use giostra_common::protocol::{
-    DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Reply, RequestId, Status, ToClient, VERSION,
+    DEFAULT_POOL, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION,
 };
 use giostra_common::shutdown::Shutdown;
 use giostra_common::wire::Message;
@@ -31,6 +31,8 @@ pub struct Options {
     pub name: String,
     /// The pool whose workers are to compute the requests.
     pub pool: String,
+    /// Whether requests wait for a worker if there is none in the pool when they come to the broker. If not they end in `no-worker`.
+    pub wait: bool,
     /// How long to go without a broker, at the start or after it was lost, before requests end in `no-broker`.
     pub broker_timeout: Duration,
     /// Its keys and the broker's, if the broker demands keys.
@@ -45,6 +47,7 @@ impl Default for Options {
             broker: "tcp://127.0.0.1:5555".into(),
             name: format!("client-{}", std::process::id()),
             pool: DEFAULT_POOL.into(),
+            wait: true,
             broker_timeout: Duration::from_secs(10),
             credentials: None,
             shutdown: None,
@@ -110,7 +113,7 @@ impl Client {
             credentials: options.credentials.clone(),
         };
         let broker = Dialer::new(context, call, now)?;
-        let session = Session::new(&options.pool, options.broker_timeout, now);
+        let session = Session::new(&options.pool, options.wait, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
         Ok(Self { options, broker, session, said: false, puzzled: false, envelope, attachments })
     }
@@ -199,6 +202,16 @@ impl Client {
     /// Gives up all that is unanswered.
     pub fn cancel_all(&mut self) -> Result<(), Error> {
         self.session.cancel_all().into_iter().try_for_each(|message| self.say(message))
+    }
+
+    /// Gives up these requests: no reply to them is to be had any more, and what has not been computed never will be.
+    pub fn cancel(&mut self, ids: impl IntoIterator<Item = RequestId>) -> Result<(), Error> {
+        self.session.cancel(ids.into_iter().collect()).into_iter().try_for_each(|message| self.say(message))
+    }
+
+    /// How far requests are that are being computed, as far as their workers have said so.
+    pub fn progress(&self) -> impl Iterator<Item = (RequestId, Progress)> {
+        self.session.progress().iter().map(|(&id, &progress)| (id, progress))
     }
 
     /// Requests whose reply has not been taken.

@@ -4,13 +4,13 @@
 //! here: after the connection broke, all of it is sent again, in its order. The broker answers each request once over
 //! each connection; a reply to a request that is no longer unanswered is counted and thrown away.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
-    Failure, FromClient, MAX_BATCH, Outcome, Reply, RequestId, Status, ToClient, Trace, code,
+    Failure, FromClient, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
 };
 use rustc_hash::FxHashSet;
 
@@ -19,6 +19,9 @@ pub const BATCH: usize = 512;
 
 /// The same in bytes of their bodies, but for the last one's: what is large gains nothing by waiting for others.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// The most requests given up of which it is remembered: a reply to one of them is no second one.
+const MOST_GIVEN_UP: usize = 1 << 20;
 
 /// How long after a request's time limit to wait for the broker to say so, before it is said here.
 const SLACK: Duration = Duration::from_secs(1);
@@ -38,6 +41,8 @@ pub enum Link {
 #[derive(Debug)]
 pub struct Session {
     pool: String,
+    /// Whether requests wait for a worker if there is none.
+    wait: bool,
     broker_timeout: Duration,
     link: Link,
     /// Of the last welcome.
@@ -55,6 +60,8 @@ pub struct Session {
     /// When requests with a time limit are over, by id within an instant.
     deadlines: BTreeSet<(Instant, RequestId)>,
     replies: VecDeque<Reply>,
+    /// Of what is unanswered, as far as something was heard.
+    progress: BTreeMap<RequestId, Progress>,
     status: Option<Status>,
     draining: Option<String>,
     refused: Option<String>,
@@ -79,9 +86,10 @@ struct Request {
 
 impl Session {
     /// One that has no broker yet, since `now`.
-    pub fn new(pool: &str, broker_timeout: Duration, now: Instant) -> Self {
+    pub fn new(pool: &str, wait: bool, broker_timeout: Duration, now: Instant) -> Self {
         Self {
             pool: pool.into(),
+            wait,
             broker_timeout,
             link: Link::Down(now),
             session: 0,
@@ -93,6 +101,7 @@ impl Session {
             limits: Limits { bytes: u64::MAX, requests: BATCH },
             deadlines: BTreeSet::new(),
             replies: VecDeque::new(),
+            progress: BTreeMap::new(),
             status: None,
             draining: None,
             refused: None,
@@ -117,10 +126,26 @@ impl Session {
     /// Gives up all that is unanswered. The messages that tell the broker, if it knows of it.
     pub fn cancel_all(&mut self) -> Vec<FromClient> {
         let ids: Vec<_> = self.ids();
-        self.unanswered = NumberedQueue::default();
-        self.unsent.clear();
-        self.turned_away.clear();
-        self.deadlines.clear();
+        self.cancel(ids)
+    }
+
+    /// Gives up these requests, and the replies to them that have not been taken. The messages that tell the broker, if it knows of them.
+    pub fn cancel(&mut self, mut ids: Vec<RequestId>) -> Vec<FromClient> {
+        if !self.replies.is_empty() {
+            let ids: FxHashSet<_> = ids.iter().collect();
+            self.replies.retain(|reply| !ids.contains(&reply.id));
+        }
+        ids.retain(|&id| match self.unanswered.take(id.0) {
+            Some(request) => {
+                self.forget(id, &request);
+                true
+            }
+            None => false,
+        });
+        // Of so many cancellations over one connection the first are long past.
+        if self.given_up.len() > MOST_GIVEN_UP {
+            self.given_up.clear();
+        }
         self.given_up.extend(&ids);
         if self.link != Link::Up {
             return Vec::new();
@@ -162,6 +187,11 @@ impl Session {
     pub fn take_reply_to(&mut self, id: RequestId) -> Option<Reply> {
         let place = self.replies.iter().position(|reply| reply.id == id)?;
         self.replies.remove(place)
+    }
+
+    /// How far those are that are being computed, as far as their workers say it.
+    pub fn progress(&self) -> &BTreeMap<RequestId, Progress> {
+        &self.progress
     }
 
     /// The status that was asked for, if it has come.
@@ -217,8 +247,8 @@ impl Session {
             *room -= requests.len() as u64;
         }
         let timeout_ms = limit.map_or(0, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(0).max(1));
-        let (session, pool) = (self.session, self.pool.clone());
-        (!requests.is_empty()).then_some(FromClient::Submit { session, pool, timeout_ms, requests })
+        let (session, pool, wait) = (self.session, self.pool.clone(), self.wait);
+        (!requests.is_empty()).then_some(FromClient::Submit { session, pool, timeout_ms, wait, requests })
     }
 
     /// A message came from the broker.
@@ -250,12 +280,26 @@ impl Session {
                 for reply in replies {
                     match self.unanswered.take(reply.id.0) {
                         Some(request) => {
-                            self.forget_deadline(reply.id, &request);
+                            self.forget(reply.id, &request);
                             self.replies.push_back(reply);
                         }
                         None if self.given_up.remove(&reply.id) => {}
                         None => self.duplicated += 1,
                     }
+                }
+            }
+            ToClient::Progress(progress) => {
+                let known = progress.into_iter().filter(|(id, _)| self.unanswered.get(id.0).is_some());
+                self.progress.extend(known);
+            }
+            ToClient::Nobody { pool, pools, requests } => {
+                let others = match pools.is_empty() {
+                    true => "no pool has any".into(),
+                    false => format!("there are workers in {}", pools.join(", ")),
+                };
+                let failure = Failure::new(code::NO_WORKER, format!("pool '{pool}' has no worker; {others}"));
+                for id in requests {
+                    self.end(id, failure.clone());
                 }
             }
             ToClient::Status(status) => self.status = Some(*status),
@@ -331,7 +375,7 @@ impl Session {
     /// Ends an unanswered request here.
     fn end(&mut self, id: RequestId, failure: Failure) {
         let Some(request) = self.unanswered.take(id.0) else { return };
-        self.forget_deadline(id, &request);
+        self.forget(id, &request);
         self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
     }
 
@@ -340,7 +384,10 @@ impl Session {
         self.unanswered.numbers().map(RequestId).collect()
     }
 
-    fn forget_deadline(&mut self, id: RequestId, request: &Request) {
+    fn forget(&mut self, id: RequestId, request: &Request) {
+        if !self.progress.is_empty() {
+            self.progress.remove(&id);
+        }
         if let Some(deadline) = request.deadline {
             self.deadlines.remove(&(deadline, id));
         }
@@ -363,7 +410,7 @@ mod tests {
 
     fn session() -> (Session, Instant) {
         let now = Instant::now();
-        (Session::new("p", TIMEOUT, now), now)
+        (Session::new("p", true, TIMEOUT, now), now)
     }
 
     fn body() -> Bytes {

@@ -1,11 +1,12 @@
 //! What the command lines have in common: how they end, and durations and switches as people write them.
 
+use std::env::var_os;
 use std::fmt::Display;
 use std::io::{self, Write, stderr};
 use std::process::exit;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 use humantime::DurationError;
 
 /// The exit status of a command line that can't be followed.
@@ -13,7 +14,7 @@ pub const USAGE: u8 = 2;
 
 /// The process's command line. Ends the process after `--help` and `--version`, and if the command line is wrong.
 pub fn parse<A: Parser>() -> A {
-    let wrong = match A::try_parse() {
+    let wrong = match try_parse() {
         Ok(args) => return args,
         Err(wrong) => wrong,
     };
@@ -24,6 +25,18 @@ pub fn parse<A: Parser>() -> A {
         }
         _ => exit(wrong.exit_code()),
     }
+}
+
+/// As [`Parser::try_parse`], but a dumb terminal is shown no colours even where `CI` is set, which is enough for `clap` to think
+/// that escapes are understood.
+fn try_parse<A: Parser>() -> Result<A, clap::Error> {
+    let mut command = A::command();
+    let set = |key| var_os(key).is_some_and(|value| !value.is_empty() && value != "0");
+    if var_os("TERM").is_some_and(|term| term == "dumb") && !set("CLICOLOR_FORCE") && !set("CLICOLOR") {
+        command = command.color(ColorChoice::Never);
+    }
+    let mut matches = command.clone().try_get_matches()?;
+    A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 /// Says that stdout can't be written, unless whoever reads it has read enough, as `head` does.

@@ -76,6 +76,8 @@ impl Failure {
     }
 }
 
+impl std::error::Error for Failure {}
+
 /// An operation's own failure, told in a sentence.
 impl<S: Into<String>> From<S> for Failure {
     fn from(message: S) -> Self {
@@ -100,8 +102,21 @@ pub mod code {
     pub const EXPIRED: &str = "expired";
     /// Too many workers were lost while they held the request.
     pub const POISON: &str = "poison";
+    /// The request was not to wait for a worker, and there was none in its pool.
+    pub const NO_WORKER: &str = "no-worker";
+    /// The request was cancelled: said by a worker to its broker, which nobody waits for then.
+    pub const CANCELLED: &str = "cancelled";
     /// There was no broker to ask: said by the client's own side.
     pub const NO_BROKER: &str = "no-broker";
+}
+
+/// How far a request is that is being computed, in units of its operation's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is done.
+    pub done: u64,
+    /// What there is to do; 0: that is not known.
+    pub total: u64,
 }
 
 /// The way a request went, told with its reply.
@@ -148,6 +163,8 @@ pub enum FromClient<B = Bytes> {
         pool: String,
         /// Milliseconds until they expire, counted from their arrival at the broker; 0: they wait for ever.
         timeout_ms: u64,
+        /// Whether they wait for a worker if their pool has none when they arrive. If not they end in `no-worker` at once.
+        wait: bool,
         /// The requests. An id that the broker holds already, from the same connection, is ignored.
         #[serde(deserialize_with = "wire::batch")]
         requests: Vec<(RequestId, B)>,
@@ -184,6 +201,8 @@ pub enum ToClient<B = Bytes> {
     },
     /// When requests ended.
     Replies(#[serde(deserialize_with = "wire::batch")] Vec<Reply<B>>),
+    /// When there is news of requests that are being computed. Some of it may be left out.
+    Progress(#[serde(deserialize_with = "wire::batch")] Vec<(RequestId, Progress)>),
     /// When the client asked to inspect.
     Status(Box<Status>),
     /// When a drain was begun.
@@ -198,6 +217,17 @@ pub enum ToClient<B = Bytes> {
     },
     /// When there was no room for these requests: they were not accepted. They are to be sent again when there is `Room`.
     Busy(#[serde(deserialize_with = "wire::batch")] Vec<RequestId>),
+    /// When these requests were not to wait for a worker, and there was none: they were not accepted.
+    Nobody {
+        /// The pool in which there is none.
+        pool: String,
+        /// Those in which there are some, by name: a hundred at most.
+        #[serde(deserialize_with = "wire::batch")]
+        pools: Vec<String>,
+        /// Which.
+        #[serde(deserialize_with = "wire::batch")]
+        requests: Vec<RequestId>,
+    },
     /// When a client that was told `Busy` may go on: with so many requests, until it is told of more.
     Room {
         /// The requests that it may submit. Those sent before are not counted.
@@ -234,6 +264,8 @@ pub enum FromWorker<B = Bytes> {
     },
     /// When requests are computed.
     Replies(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, Outcome<B>)>),
+    /// When there is news of requests that are being computed. Not more often than is of use to people.
+    Progress(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, Progress)>),
     /// When a ping came.
     Pong {
         /// The ping's.
@@ -270,6 +302,9 @@ pub enum ToWorker<B = Bytes> {
     },
     /// When there are requests to compute.
     Dispatch(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, B)>),
+    /// When nobody waits for these results any more. The worker replies all the same, as soon as it can: with an error for what it need
+    /// not compute now. Tickets that it does not have it leaves alone.
+    Cancel(#[serde(deserialize_with = "wire::batch")] Vec<Ticket>),
     /// When the broker wants to know whether the worker is alive.
     Ping {
         /// Counts up.

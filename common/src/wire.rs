@@ -238,8 +238,8 @@ impl<B> FromClient<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromClient<C>, E> {
         Ok(match self {
             Self::Hello { version, name } => FromClient::Hello { version, name },
-            Self::Submit { session, pool, timeout_ms, requests } => {
-                FromClient::Submit { session, pool, timeout_ms, requests: try_map_batch(requests, f)? }
+            Self::Submit { session, pool, timeout_ms, wait, requests } => {
+                FromClient::Submit { session, pool, timeout_ms, wait, requests: try_map_batch(requests, f)? }
             }
             Self::Cancel(ids) => FromClient::Cancel(ids),
             Self::Inspect => FromClient::Inspect,
@@ -261,10 +261,12 @@ impl<B> ToClient<B> {
                     .map(|Reply { id, outcome, trace }| Ok(Reply { id, outcome: outcome.try_map(f)?, trace }))
                     .collect::<Result<_, E>>()?,
             ),
+            Self::Progress(progress) => ToClient::Progress(progress),
             Self::Status(status) => ToClient::Status(status),
             Self::Draining { worker } => ToClient::Draining { worker },
             Self::Refused { reason } => ToClient::Refused { reason },
             Self::Busy(ids) => ToClient::Busy(ids),
+            Self::Nobody { pool, pools, requests } => ToClient::Nobody { pool, pools, requests },
             Self::Room { requests } => ToClient::Room { requests },
             Self::HelloAgain => ToClient::HelloAgain,
             Self::Closing => ToClient::Closing,
@@ -282,6 +284,7 @@ impl<B> FromWorker<B> {
             Self::Replies(replies) => {
                 FromWorker::Replies(try_map_batch(replies, &mut |outcome: Outcome<B>| outcome.try_map(f))?)
             }
+            Self::Progress(progress) => FromWorker::Progress(progress),
             Self::Pong { sequence, computing, waiting, oldest_ms } => {
                 FromWorker::Pong { sequence, computing, waiting, oldest_ms }
             }
@@ -298,6 +301,7 @@ impl<B> ToWorker<B> {
                 ToWorker::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes }
             }
             Self::Dispatch(requests) => ToWorker::Dispatch(try_map_batch(requests, f)?),
+            Self::Cancel(tickets) => ToWorker::Cancel(tickets),
             Self::Ping { sequence } => ToWorker::Ping { sequence },
             Self::RegisterAgain => ToWorker::RegisterAgain,
             Self::Goodbye => ToWorker::Goodbye,
@@ -349,9 +353,10 @@ mod tests {
             session: 5,
             pool: "p".into(),
             timeout_ms: 0,
+            wait: true,
             requests: vec![(RequestId(7), Bytes::from_static(b"ab"))],
         });
-        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\xc4\x02ab");
+        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x91\x92\x07\xc4\x02ab");
         assert_eq!(&round_trip(FromClient::Inspect).envelope[..], b"\xa7Inspect");
     }
 
@@ -412,6 +417,7 @@ mod tests {
             session: 5,
             pool: "p".into(),
             timeout_ms: 0,
+            wait: true,
             requests: vec![(RequestId(1), Bytes::from(vec![9; 100]))],
         }
         .encode();
@@ -427,10 +433,10 @@ mod tests {
         };
         assert!(matches!(bad(b""), Malformed::NotAMessage(_)));
         assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
-        let refers_to_nothing = b"\x81\xa6Submit\x94\x05\xa1p\x00\x91\x92\x07\x03";
+        let refers_to_nothing = b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x91\x92\x07\x03";
         assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
         let shared = Frames {
-            envelope: Bytes::from_static(b"\x81\xa6Submit\x94\x05\xa1p\x00\x92\x92\x07\x00\x92\x08\x00"),
+            envelope: Bytes::from_static(b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x92\x92\x07\x00\x92\x08\x00"),
             attachments: vec![Bytes::new()],
         };
         assert!(matches!(FromClient::decode(&shared), Err(Malformed::SharedAttachment { index: 0 })));

@@ -67,7 +67,7 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
             requests, attachments = pack(unsent, min(room, max_batch, AT_ONCE))
             room -= len(requests)
             timeout_ms = max(1, int(left * 1000))  # 0 would be none
-            broker.send({"Submit": [session, options.pool, timeout_ms, requests]}, attachments)
+            broker.send({"Submit": [session, options.pool, timeout_ms, True, requests]}, attachments)
     return outcomes
 
 

@@ -136,7 +136,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     let ToClient::Welcome { session, .. } = client.hear()? else { anyhow::bail!("no welcome") };
     let submit = |session, ids: &mut dyn Iterator<Item = u64>| {
         let requests = ids.map(|id| (RequestId(id), Bytes::new())).collect();
-        client.say(FromClient::Submit { session, pool: "large".into(), timeout_ms: 0, requests })
+        client.say(FromClient::Submit { session, pool: "large".into(), timeout_ms: 0, wait: true, requests })
     };
     submit(session, &mut (1..=REQUESTS))?;
     let left = wait_for("it is cut off", || {

@@ -257,6 +257,7 @@ fn nobody_is_shown_colours_who_does_not_want_them() -> Result<()> {
                 ensure!(!plain.contains('\x1b'), "{program} {args} {unwanted:?}: {plain:?}");
             }
             // Empty is as if it were not there: https://no-color.org
+            ensure!(!shown(&[("TERM", "dumb"), ("CI", "true")])?.contains('\x1b'), "{program} {args}, in CI");
             ensure!(shown(&[("TERM", "xterm"), ("NO_COLOR", "")])? == coloured);
             ensure!(shown(&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")])? == coloured);
             let piped = Command::new(binary(program)?).arg(args).output()?;
@@ -414,7 +415,7 @@ fn command(program: &str, args: &[&str]) -> Result<Command> {
     command.args(args);
     for (key, _) in std::env::vars_os() {
         if key.as_encoded_bytes().starts_with(b"GIOSTRA_")
-            || ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"].iter().any(|&k| key == k)
+            || ["CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"].iter().any(|&k| key == k)
         {
             command.env_remove(key);
         }

@@ -92,7 +92,9 @@ fn on_a_terminal_the_status_changes_in_its_place_and_fits() -> Result<()> {
     let mut terminal = system.begin_on_terminal(60, 24, &["status", "--watch", "20ms"])?;
     terminal.wait_to_see("worker-2")?;
     system.kill_worker(2)?;
-    terminal.wait_until("worker-2 is gone", |screen| !screen.contains("worker-2"))?;
+    terminal.wait_until("worker-2 is gone, and named as lost", |screen| {
+        !screen.lines().any(|line| line.starts_with("worker-2")) && screen.contains(": worker-2 w")
+    })?;
     let screen = terminal.screen();
     assert_eq!((screen.matches("WORKER").count(), screen.contains("ADDRESS")), (1, false), "{screen}");
     assert!(screen.contains("IN FLIGHT") && screen.lines().all(|line| line.chars().count() <= 60), "{screen}");

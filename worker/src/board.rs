@@ -40,12 +40,14 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use patrol::{Duty, TICK, Watch};
 
-use crate::hand::{Hand, Hands, LONG, Reply, Request, SHORT};
+use giostra_common::protocol::Ticket;
+
+use crate::hand::{self, Hand, Hands, LONG, News, Reply, Request, SHORT};
 
 /// The board, and on it the desk, if nobody sits there.
 pub struct Board<D> {
@@ -60,6 +62,8 @@ pub struct Board<D> {
     done: Vec<Reply>,
     /// Since when the oldest of `done` may have been there, if there is any.
     done_since: Option<Instant>,
+    /// How far requests are that are being computed: to be sent with the next results, or alone.
+    news: Vec<News>,
     threads: usize,
     /// Threads that sleep and have not been called.
     idle: usize,
@@ -91,6 +95,8 @@ pub struct Visit<D> {
     pub desk: D,
     /// To be sent first.
     pub done: Vec<Reply>,
+    /// The same.
+    pub news: Vec<News>,
     /// How long to sleep there until something comes.
     pub stay: Stay,
 }
@@ -139,6 +145,7 @@ impl<D> Board<D> {
             chunks: 0,
             done: Vec::new(),
             done_since: None,
+            news: Vec::new(),
             threads,
             idle: 0,
             called: 0,
@@ -156,7 +163,7 @@ impl<D> Board<D> {
             self.pace = pace;
         }
         let overdue = self.done_since.is_some_and(|since| now.saturating_duration_since(since) > LONG);
-        let send = !self.done.is_empty() && (overdue || self.queue.is_empty());
+        let send = !self.is_quiet() && (overdue || self.queue.is_empty());
         if send || self.queue.is_empty() {
             let stay = if self.queue.is_empty() { Stay::UntilCalled } else { Stay::Glance };
             match self.sit(stay) {
@@ -213,11 +220,32 @@ impl<D> Board<D> {
         Calls { thread, ..Calls::default() }
     }
 
+    /// A request that is being computed says how far it is.
+    pub fn report(&mut self, news: News) -> Calls {
+        self.news.push(news);
+        Calls { alarm: self.desk.is_none(), ..Calls::default() }
+    }
+
+    /// Nobody waits any more for the results of these tickets. For whoever sits at the desk.
+    pub fn cancel(&mut self, tickets: &[Ticket], hands: &Hands, now: Instant) {
+        let tickets: BTreeSet<_> = tickets.iter().collect();
+        let wanted = |ticket: &Ticket| !tickets.contains(ticket);
+        if hand::cancel(&mut self.queue, &mut self.done, &wanted) {
+            self.done_since.get_or_insert(now);
+        }
+        for mut hand in hands.each() {
+            if hand.cancel(&wanted) {
+                self.collect(&mut hand);
+            }
+        }
+    }
+
     /// Forgets all requests and results.
     pub fn discard(&mut self, hands: &Hands) {
         self.queue.clear();
         self.done.clear();
         self.done_since = None;
+        self.news.clear();
         hands.each().for_each(|mut hand| hand.discard());
     }
 
@@ -239,7 +267,12 @@ impl<D> Board<D> {
         self.guarded = false;
         self.visits += 1;
         self.done_since = None;
-        Some(Visit { desk, done: std::mem::take(&mut self.done), stay })
+        Some(Visit { desk, done: std::mem::take(&mut self.done), news: std::mem::take(&mut self.news), stay })
+    }
+
+    /// Whether there is nothing to be sent.
+    fn is_quiet(&self) -> bool {
+        self.done.is_empty() && self.news.is_empty()
     }
 
     /// Whether what waits is no more than one thread does before another has woken up.

@@ -179,13 +179,13 @@ mod tests {
     use giostra_common::compute::Call;
 
     use super::*;
-    use crate::Service;
+    use crate::{Job, Service};
 
     fn compute(line: &str) -> String {
         let mut words = line.split(' ');
         let operation = words.next().unwrap().into();
         let arguments = words.map(|word| word.parse().unwrap()).collect();
-        match operations().compute(&Call { operation, arguments }.to_body()) {
+        match operations().compute(&Call { operation, arguments }.to_body(), &Job::alone()) {
             Ok(body) => Value::from_body(&body).unwrap().to_string(),
             Err(failure) => failure.to_string(),
         }
@@ -247,7 +247,7 @@ mod tests {
             let mut body = rmp_serde::to_vec(&("echo", 0)).unwrap();
             body.pop();
             body.extend_from_slice(arguments);
-            operations().compute(&Bytes::from(body))
+            operations().compute(&Bytes::from(body), &Job::alone())
         };
         let large: Vec<u8> = [&[0x91, 0xc6, 0, 16, 0, 0][..], &vec![7; 1 << 20]].concat();
         let result = call(&large).unwrap();

@@ -9,13 +9,13 @@ use std::time::Instant;
 use std::{io, thread};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome};
+use giostra_common::protocol::{Failure, Outcome, Progress, Ticket};
 use giostra_common::wake::Waker;
 
-use crate::Service;
 use crate::board::{Board, Calls, Duty, Load, Step, TICK, Visit, Watch};
 use crate::hand::{Hands, Request};
 use crate::session::{Error, Next, Session};
+use crate::{Job, Service};
 
 /// All threads of a worker. Those that compute end with it, each after what it is computing; nobody waits for them.
 pub struct Crew {
@@ -71,6 +71,25 @@ impl Crew {
         self.lock().discard(&self.hands);
     }
 
+    /// Nobody waits any more for the results of these tickets. For the session.
+    pub fn cancel(&self, tickets: &[Ticket]) {
+        self.lock().cancel(tickets, &self.hands, Instant::now());
+    }
+
+    /// Whether nobody waits any more for what this thread is computing.
+    pub fn is_unwanted(&self, thread: usize) -> bool {
+        self.hands.lock(thread).is_unwanted()
+    }
+
+    /// How far this thread is with what it is computing.
+    pub fn report(&self, thread: usize, progress: Progress) {
+        let ticket = self.hands.lock(thread).has_news(Instant::now());
+        if let Some(ticket) = ticket {
+            let calls = self.lock().report((ticket, progress));
+            self.make(calls);
+        }
+    }
+
     /// What the threads are doing.
     pub fn load(&self) -> Load {
         self.lock().load(&self.hands, Instant::now())
@@ -112,7 +131,7 @@ impl Crew {
         let mut hand = self.hands.lock(number);
         while let Some((ticket, body)) = hand.begin() {
             drop(hand);
-            let outcome = outcome(service, &body);
+            let outcome = outcome(service, &body, &Job::of(self, number));
             drop(body);
             hand = self.hands.lock(number);
             hand.finish(ticket, outcome);
@@ -150,8 +169,8 @@ impl Crew {
     }
 
     /// Does what is to be done at the desk, and puts it back.
-    fn attend(&self, Visit { mut desk, done, stay }: Visit<Box<Session>>) -> Seen<'_> {
-        let next = desk.turn(self, done, stay);
+    fn attend(&self, Visit { mut desk, done, news, stay }: Visit<Box<Session>>) -> Seen<'_> {
+        let next = desk.turn(self, done, news, stay);
         let mut board = self.lock();
         board.leave(desk);
         match next {
@@ -200,8 +219,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn outcome<S: Service>(service: &S, body: &Bytes) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| service.compute(body))) {
+fn outcome<S: Service>(service: &S, body: &Bytes, job: &Job<'_>) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| service.compute(body, job))) {
         Ok(Ok(result)) => Outcome::Ok(result),
         Ok(Err(failure)) => Outcome::Error(failure.shortened()),
         Err(panic) => {

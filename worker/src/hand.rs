@@ -8,13 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, Ticket};
+use giostra_common::protocol::{Failure, Outcome, Progress, Ticket, code};
 
 /// What is to be computed.
 pub type Request = (Ticket, Bytes);
 
 /// What has been computed.
 pub type Reply = (Ticket, Outcome);
+
+/// How far something is that is being computed.
+pub type News = (Ticket, Progress);
 
 /// The most requests that a thread takes at once. With so many, what is done once a chunk costs next to nothing a request.
 const MOST: usize = 64;
@@ -24,6 +27,9 @@ pub const SHORT: Duration = Duration::from_micros(50);
 
 /// What takes longer is not small work: results do not wait for so long on purpose, and so long nobody idle leaves the desk alone.
 pub const LONG: Duration = Duration::from_micros(200);
+
+/// What a request that is being computed says of itself is passed on no more often than this: people read it.
+const NEWS: Duration = Duration::from_millis(100);
 
 /// All hands, one a thread.
 pub struct Hands(Box<[Shared]>);
@@ -42,6 +48,9 @@ pub struct Hand {
     since: Option<Instant>,
     /// How many were begun since.
     begun: u32,
+    /// What is being computed, and when it last said how far it was. Mean nothing while nothing is.
+    ticket: Ticket,
+    news: Option<Instant>,
     /// The size of the next chunk.
     most: usize,
 }
@@ -50,8 +59,10 @@ pub struct Hand {
 enum Computing {
     Nothing,
     Wanted,
-    /// When nobody waits for the result any more.
-    Unwanted,
+    /// When nobody waits for the result any more; the broker for the reply, so that it knows that there is room.
+    Cancelled,
+    /// When nobody waits for a reply.
+    Forgotten,
 }
 
 impl Hands {
@@ -76,6 +87,19 @@ fn lock(hand: &Shared) -> MutexGuard<'_, Hand> {
     hand.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Ends the requests that are no longer wanted; whether there was one.
+pub fn cancel(queue: &mut VecDeque<Request>, done: &mut Vec<Reply>, wanted: &impl Fn(&Ticket) -> bool) -> bool {
+    let before = done.len();
+    queue.retain(|(ticket, _)| {
+        let keep = wanted(ticket);
+        if !keep {
+            done.push((*ticket, Outcome::Error(Failure::new(code::CANCELLED, "nobody waits for it any more"))));
+        }
+        keep
+    });
+    done.len() > before
+}
+
 impl Hand {
     fn new() -> Self {
         Self {
@@ -84,6 +108,8 @@ impl Hand {
             done: Vec::new(),
             since: None,
             begun: 0,
+            ticket: Ticket(0),
+            news: None,
             most: 1,
         }
     }
@@ -99,14 +125,16 @@ impl Hand {
     pub fn begin(&mut self) -> Option<Request> {
         let request = self.waiting.pop_front()?;
         self.computing = Computing::Wanted;
+        (self.ticket, self.news) = (request.0, None);
         self.begun += 1;
         Some(request)
     }
 
     /// What became of it.
     pub fn finish(&mut self, ticket: Ticket, outcome: Outcome) {
-        if std::mem::replace(&mut self.computing, Computing::Nothing) == Computing::Wanted {
-            self.done.push((ticket, outcome));
+        match std::mem::replace(&mut self.computing, Computing::Nothing) {
+            Computing::Wanted | Computing::Cancelled => self.done.push((ticket, outcome)),
+            Computing::Forgotten | Computing::Nothing => {}
         }
     }
 
@@ -143,9 +171,34 @@ impl Hand {
     pub fn discard(&mut self) {
         self.waiting.clear();
         self.done.clear();
-        if self.computing == Computing::Wanted {
-            self.computing = Computing::Unwanted;
+        if self.computing != Computing::Nothing {
+            self.computing = Computing::Forgotten;
         }
+    }
+
+    /// Nobody waits any more for the results of these tickets. Those that are not begun are done now, with an error; whether
+    /// there was one.
+    pub fn cancel(&mut self, wanted: &impl Fn(&Ticket) -> bool) -> bool {
+        if self.computing == Computing::Wanted && !wanted(&self.ticket) {
+            self.computing = Computing::Cancelled;
+        }
+        let Self { waiting, done, .. } = self;
+        cancel(waiting, done, wanted)
+    }
+
+    /// Whether nobody waits any more for what is being computed.
+    pub fn is_unwanted(&self) -> bool {
+        matches!(self.computing, Computing::Cancelled | Computing::Forgotten)
+    }
+
+    /// The ticket of what is being computed, if it is time for news of it.
+    pub fn has_news(&mut self, now: Instant) -> Option<Ticket> {
+        let due = self.news.is_none_or(|before| now.saturating_duration_since(before) >= NEWS);
+        if !due || self.computing != Computing::Wanted {
+            return None;
+        }
+        self.news = Some(now);
+        Some(self.ticket)
     }
 
     /// How many requests wait.

@@ -29,8 +29,10 @@ mod board;
 pub mod compute;
 mod crew;
 mod hand;
+mod job;
 mod operations;
 mod session;
 
+pub use job::Job;
 pub use operations::{Operations, Service};
 pub use session::{Error, Options, serve};

@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use giostra_common::protocol::{Failure, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::Job;
 
 /// What a worker computes.
 pub trait Service: Send + Sync + 'static {
@@ -14,7 +17,9 @@ pub trait Service: Send + Sync + 'static {
     fn operations(&self) -> Vec<String>;
 
     /// Computes the result of a request. May be called by several threads at once; a panic becomes an error reply.
-    fn compute(&self, body: &Bytes) -> Result<Bytes, Failure>;
+    ///
+    /// What takes longer than a second or so should look at the job from time to time.
+    fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure>;
 }
 
 /// How an operation wants its arguments.
@@ -25,7 +30,7 @@ enum Operation {
     Encoded(Function<Bytes>),
 }
 
-type Function<A> = Box<dyn Fn(&A) -> Result<Bytes, Failure> + Send + Sync>;
+type Function<A> = Box<dyn Fn(&A, &Job<'_>) -> Result<Bytes, Failure> + Send + Sync>;
 
 /// A [`Service`] of functions, called by name.
 pub struct Operations {
@@ -52,18 +57,36 @@ impl Operations {
         Self { max_bytes, ..self }
     }
 
-    /// Adds an operation. Arguments that can't be read as `A` are answered with an error.
+    /// Adds an operation. Its arguments are whatever `serde` can read: a tuple, a struct, a list. Those that can't be read as `A` are
+    /// answered with an error; of a list of one, that one may be meant, and of an empty list nothing, `()`.
+    ///
+    /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own.
     #[must_use]
-    pub fn with<A, R>(mut self, name: &str, f: impl Fn(A) -> Result<R, Failure> + Send + Sync + 'static) -> Self
+    pub fn with<A, R, E>(self, name: &str, f: impl Fn(A) -> Result<R, E> + Send + Sync + 'static) -> Self
     where
         A: DeserializeOwned,
         R: Serialize,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.with_job(name, move |arguments, _| f(arguments))
+    }
+
+    /// The same of an operation that takes long: it can tell how far it is, and learn that nobody waits for it any more.
+    #[must_use]
+    pub fn with_job<A, R, E>(
+        mut self,
+        name: &str,
+        f: impl Fn(A, &Job<'_>) -> Result<R, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         let named = name.to_string();
-        let operation = move |arguments: &[u8]| {
-            let arguments = rmp_serde::from_slice(arguments)
-                .map_err(|error| invalid(format!("{named}: wrong arguments: {error}")))?;
-            encode(&f(arguments)?)
+        let operation = move |arguments: &[u8], job: &Job<'_>| {
+            let arguments = read(arguments).map_err(|error| invalid(format!("{named}: wrong arguments: {error}")))?;
+            encode(&f(arguments, job).map_err(failure)?)
                 .map_err(|error| Failure::new(code::FAILED, format!("{named}: the result can't be encoded: {error}")))
         };
         self.table.insert(name.into(), Operation::Decoded(Box::new(operation)));
@@ -78,7 +101,7 @@ impl Operations {
         name: &str,
         f: impl Fn(&Bytes) -> Result<Bytes, Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.table.insert(name.into(), Operation::Encoded(Box::new(f)));
+        self.table.insert(name.into(), Operation::Encoded(Box::new(move |arguments, _| f(arguments))));
         self
     }
 }
@@ -88,17 +111,17 @@ impl Service for Operations {
         self.table.keys().cloned().collect()
     }
 
-    fn compute(&self, body: &Bytes) -> Result<Bytes, Failure> {
+    fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
         let call = split(body).map(|(name, arguments)| (name, arguments, self.table.get(name)));
         if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
-            return operation(&body.slice_ref(arguments));
+            return operation(&body.slice_ref(arguments), job);
         }
         if body.len() > self.max_bytes {
             let (bytes, most) = (body.len(), self.max_bytes);
             return Err(invalid(format!("the request has {bytes} bytes; this pool takes {most} at most")));
         }
         match call {
-            Some((_, arguments, Some(Operation::Decoded(operation)))) => operation(arguments),
+            Some((_, arguments, Some(Operation::Decoded(operation)))) => operation(arguments, job),
             Some((name, ..)) => {
                 let offered: Vec<_> = self.table.keys().map(String::as_str).collect();
                 Err(invalid(format!("unknown operation '{name}'; this pool offers {}", offered.join(", "))))
@@ -122,6 +145,31 @@ fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
     })
 }
 
+fn read<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(arguments).or_else(|error| {
+        let other = match arguments {
+            // Nothing, from an empty list.
+            [0x90] => rmp_serde::from_slice(&[0xc0]),
+            [0x91, one @ ..] => rmp_serde::from_slice(one),
+            _ => return Err(error),
+        };
+        other.map_err(|_| error)
+    })
+}
+
+/// With its causes, if it is not one already.
+fn failure(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    error.into().downcast().map_or_else(
+        |error| {
+            let mut message = error.to_string();
+            let causes = std::iter::successors(error.source(), |&error| error.source());
+            causes.for_each(|cause| message.push_str(&format!(": {cause}")));
+            Failure::new(code::FAILED, message)
+        },
+        |failure| *failure,
+    )
+}
+
 /// The name and the encoded arguments of `[name, arguments]`.
 fn split(mut body: &[u8]) -> Option<(&str, &[u8])> {
     if rmp::decode::read_array_len(&mut body).ok()? != 2 {
@@ -136,15 +184,17 @@ fn invalid(message: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context;
+
     use super::*;
 
     #[test]
     fn operations_are_called_by_name_and_errors_say_what_to_do() {
         let operations = Operations::new()
-            .with("shout", |(text,): (String,)| Ok(text.to_uppercase()))
-            .with("fail", |(): ()| Err::<(), _>("on purpose".into()))
+            .with("shout", |(text,): (String,)| Ok::<_, Failure>(text.to_uppercase()))
+            .with("fail", |(): ()| Err::<(), _>("on purpose"))
             .max_bytes(100);
-        let call = |body: &[u8]| operations.compute(&Bytes::copy_from_slice(body));
+        let call = |body: &[u8]| operations.compute(&Bytes::copy_from_slice(body), &Job::alone());
         let body = |name: &str, arguments: &[&str]| rmp_serde::to_vec(&(name, arguments)).unwrap();
 
         assert_eq!(call(&body("shout", &["ciao"])).unwrap(), rmp_serde::to_vec("CIAO").unwrap());
@@ -162,13 +212,38 @@ mod tests {
     }
 
     #[test]
+    fn arguments_and_errors_may_be_what_is_handy() {
+        let operations = Operations::new()
+            .with("twice", |n: u64| Ok::<_, Failure>(2 * n))
+            .with("now", |(): ()| Ok::<_, Failure>("now"))
+            .with("sum", |numbers: Vec<i64>| Ok::<_, Failure>(numbers.iter().sum::<i64>()))
+            .with("parse", |text: String| text.parse::<i64>())
+            .with("read", |path: String| std::fs::read_to_string(&path).with_context(|| format!("can't read {path}")))
+            .with("own", |(): ()| Err::<(), _>(Failure::new("no-luck", "try again")));
+        let compute = |body: Vec<u8>| operations.compute(&body.into(), &Job::alone());
+        let call = |name: &str, arguments: &[i64]| compute(rmp_serde::to_vec(&(name, arguments)).unwrap());
+        let say = |name: &str, text: &str| compute(rmp_serde::to_vec(&(name, [text])).unwrap());
+        assert_eq!(call("twice", &[21]).unwrap(), [42][..]);
+        assert_eq!(compute(rmp_serde::to_vec(&("twice", 21)).unwrap()).unwrap(), [42][..]);
+        assert_eq!(call("twice", &[1, 2]).unwrap_err().code, code::INVALID);
+        assert_eq!(call("twice", &[-1]).unwrap_err().code, code::INVALID);
+        assert_eq!(call("now", &[]).unwrap(), b"\xa3now"[..]);
+        assert_eq!(call("sum", &[3]).unwrap(), [3][..]);
+        assert_eq!(call("sum", &[]).unwrap(), [0][..]);
+        assert_eq!(say("parse", "x").unwrap_err().to_string(), "failed: invalid digit found in string");
+        let unread = say("read", "/nonexistent").unwrap_err().to_string();
+        assert!(unread.starts_with("failed: can't read /nonexistent: No such file"), "{unread}");
+        assert_eq!(call("own", &[]).unwrap_err().to_string(), "no-luck: try again");
+    }
+
+    #[test]
     fn what_is_not_decoded_is_not_copied_and_may_be_large() {
         let operations = Operations::new().with_encoded("same", |arguments| Ok(arguments.clone())).max_bytes(10);
         let body = Bytes::from(rmp_serde::to_vec(&("same", "x".repeat(1000))).unwrap());
-        let result = operations.compute(&body).unwrap();
+        let result = operations.compute(&body, &Job::alone()).unwrap();
         assert_eq!(result.as_ptr_range().end, body.as_ptr_range().end);
         assert_eq!(result, body.slice(6..));
         let other = Bytes::from(rmp_serde::to_vec(&("other", "x".repeat(1000))).unwrap());
-        assert!(operations.compute(&other).unwrap_err().to_string().contains("takes 10 at most"));
+        assert!(operations.compute(&other, &Job::alone()).unwrap_err().to_string().contains("takes 10 at most"));
     }
 }

@@ -21,7 +21,7 @@ use zmq::Context;
 use crate::Service;
 use crate::board::Stay;
 use crate::crew::{self, Crew};
-use crate::hand::Reply;
+use crate::hand::{News, Reply};
 
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -154,7 +154,10 @@ pub struct Session {
 
 impl Session {
     /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be computed goes to the crew.
-    pub fn turn(&mut self, crew: &Crew, done: Vec<Reply>, stay: Stay) -> Result<Next, Error> {
+    pub fn turn(&mut self, crew: &Crew, done: Vec<Reply>, news: Vec<News>, stay: Stay) -> Result<Next, Error> {
+        if !news.is_empty() {
+            self.send(FromWorker::Progress(news))?;
+        }
         let most = self.max_message_bytes;
         let done = done.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, most))).collect();
         portions(done, most, |(_, outcome)| outcome.packed_len())
@@ -228,6 +231,7 @@ impl Session {
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
             }
             ToWorker::Dispatch(requests) => crew.assign(requests),
+            ToWorker::Cancel(tickets) => crew.cancel(&tickets),
             ToWorker::Ping { sequence } => {
                 let load = crew.load();
                 self.send(FromWorker::Pong {

@@ -14,6 +14,9 @@ use crate::held::Held;
 use crate::pending::Place;
 use crate::runs::Runs;
 
+/// The most pools that a client is told of.
+const MOST_POOLS: usize = 100;
+
 impl Broker {
     /// A message came from a client that has these rights. They count from its Hello on, for as long as its connection lives.
     pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
@@ -34,8 +37,8 @@ impl Broker {
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
                 self.log(Event::Stale(client, requests.len() as u64));
             }
-            (FromClient::Submit { pool, timeout_ms, requests, .. }, Some(client)) => {
-                self.submit(client, &pool, timeout_ms, requests, now);
+            (FromClient::Submit { pool, timeout_ms, wait, requests, .. }, Some(client)) => {
+                self.submit(client, &pool, timeout_ms, wait, requests, now);
             }
             (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
             (FromClient::Inspect | FromClient::Drain { .. }, Some(client))
@@ -156,6 +159,7 @@ impl Broker {
         number: ClientNumber,
         pool: &str,
         timeout_ms: u64,
+        wait: bool,
         requests: Vec<(RequestId, Bytes)>,
         now: Instant,
     ) {
@@ -173,6 +177,9 @@ impl Broker {
         if let Err(bad) = name::check(pool) {
             let identity = self.clients[&number].identity.clone();
             return self.refuse_client(&identity, &format!("pool: {bad}"), now);
+        }
+        if !wait && !self.has_workers(pool) {
+            return self.nobody(number, pool, &requests);
         }
         // A limit that ends in centuries is none.
         let accepted_at = self.moment(now);
@@ -231,6 +238,27 @@ impl Broker {
             let size = bytes_away / turned_away.len();
             self.turn_away(number, turned_away, size);
         }
+    }
+
+    /// Turns away what is not to wait for a worker.
+    fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)]) {
+        let client = &self.clients[&number];
+        // What the broker holds already was accepted when there was a worker.
+        let requests: Vec<_> = requests.iter().map(|&(id, _)| id).filter(|&id| client.held.get(id).is_none()).collect();
+        if requests.is_empty() {
+            return;
+        }
+        let mut pools: Vec<_> =
+            self.pools.iter().filter(|(_, pool)| !pool.ring.seats().is_empty()).map(|(_, pool)| &*pool.name).collect();
+        pools.sort_unstable();
+        let (pool, to) = (pool.into(), client.identity.clone());
+        let pools = pools.into_iter().take(MOST_POOLS).map(Into::into).collect();
+        self.log(Event::Nobody(number, requests.len() as u64));
+        self.outputs.push_back(Output::ToClient(to, ToClient::Nobody { pool, pools, requests }));
+    }
+
+    fn has_workers(&self, pool: &str) -> bool {
+        self.pool_of.get(pool).is_some_and(|key| !self.pools[key.0].ring.seats().is_empty())
     }
 
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {

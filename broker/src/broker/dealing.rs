@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use giostra_common::protocol::{MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
+use giostra_common::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 use giostra_common::wire::{packed_len, portions};
 
 use super::{Broker, Flight, Output, PoolKey, State, WorkerNumber};
@@ -48,6 +48,14 @@ impl Broker {
             }
         }
         self.touched_pools = pools;
+        for number in std::mem::take(&mut self.touched_workers) {
+            // One that is lost has been told enough.
+            let Some(worker) = self.workers.get_mut(&number) else { continue };
+            for tickets in std::mem::take(&mut worker.cancelled).chunks(MAX_BATCH) {
+                let message = ToWorker::Cancel(tickets.to_vec());
+                self.outputs.push_back(Output::ToWorker(worker.identity.clone(), message));
+            }
+        }
         self.give_room(now);
         self.send_replies(Some(now));
     }

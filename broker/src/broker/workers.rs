@@ -1,14 +1,19 @@
 //! What workers say, and what their silence says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use giostra_common::name::{self, Label};
 use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Failure, FromWorker, LostStatus, Outcome, Ticket, ToClient, ToWorker, VERSION, code};
+use giostra_common::protocol::{
+    Failure, FromWorker, LostStatus, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
+};
 use giostra_common::socket::Identity;
 
-use super::{Broker, Flight, Load, Moment, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber};
+use super::{
+    Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber,
+};
 use crate::event::{Dropped, Event, join};
 use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
@@ -49,6 +54,9 @@ impl Broker {
                 }
                 self.ask_to_register(from);
             }
+            (FromWorker::Progress(progress), Some(number)) => self.progress(number, progress),
+            // It will be asked when it has more to say.
+            (FromWorker::Progress(_), None) => {}
             (FromWorker::Pong { sequence, computing, waiting, oldest_ms }, Some(number)) => {
                 let worker = self.worker(number);
                 worker.load = Load { computing, waiting, oldest_ms };
@@ -184,6 +192,7 @@ impl Broker {
             took: None,
             load: Load::default(),
             batch: Vec::new(),
+            cancelled: Vec::new(),
         };
         self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats });
         self.worker_of.insert(from.clone(), number);
@@ -271,6 +280,22 @@ impl Broker {
         self.touch_pool(pool);
         if finished {
             self.goodbye(number);
+        }
+    }
+
+    /// Passes on how far requests are, as far as somebody waits for them.
+    fn progress(&mut self, number: WorkerNumber, progress: Vec<(Ticket, Progress)>) {
+        let mut by_client: BTreeMap<ClientNumber, Vec<(RequestId, Progress)>> = BTreeMap::new();
+        for (ticket, progress) in progress {
+            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
+            if let Some(&mut Flight::Wanted(key)) = self.worker(number).in_flight.get_mut(ticket) {
+                let request = &self.requests[key.at()];
+                by_client.entry(request.client).or_default().push((request.id, progress));
+            }
+        }
+        for (client, progress) in by_client {
+            let to = self.clients[&client].identity.clone();
+            self.outputs.push_back(Output::ToClient(to, ToClient::Progress(progress)));
         }
     }
 

@@ -25,6 +25,8 @@ struct Request {
     task: Task,
     pool: String,
     deadline: Option<u64>,
+    /// Whether it waits for a worker.
+    wait: bool,
 }
 
 /// A client.
@@ -90,17 +92,17 @@ impl Client {
         while let Some(&id) = self.unsent.front().filter(|_| self.link == Link::Up && (requests.len() as u64) < most) {
             if let Some(request) = self.unanswered.get(&id) {
                 let first = first.get_or_insert_with(|| request.clone());
-                if (&first.pool, first.deadline) != (&request.pool, request.deadline) {
+                if (&first.pool, first.deadline, first.wait) != (&request.pool, request.deadline, request.wait) {
                     break;
                 }
                 requests.push((RequestId(id), request.task.body()));
             }
             self.unsent.pop_front();
         }
-        let Request { pool, deadline, .. } = first?;
+        let Request { pool, deadline, wait, .. } = first?;
         self.room = self.room.map(|room| room - requests.len() as u64);
         let timeout_ms = deadline.map_or(0, |deadline| deadline.saturating_sub(now).div_ceil(MS).max(1));
-        Some(FromClient::Submit { session: self.session, pool, timeout_ms, requests })
+        Some(FromClient::Submit { session: self.session, pool, timeout_ms, wait, requests })
     }
 
     /// A reply came. False: one too many, but this client has itself to blame, since it has sent the request twice.
@@ -169,6 +171,7 @@ impl World<'_> {
             let pool = format!("pool-{}", self.dice.index(self.plan.pools));
             let poison = self.plan.poison > 0 && self.dice.once_in(self.plan.poison);
             let fails = self.dice.once_in(20);
+            let wait = !self.dice.once_in(8);
             let client = &mut self.clients[number];
             client.last_id += 1;
             let (id, what) = (client.last_id, (number as u64) << 32 | client.last_id);
@@ -180,7 +183,7 @@ impl World<'_> {
                 Task::Compute
             }(what);
             client.tasks.insert(id, task);
-            client.unanswered.insert(id, Request { task, pool, deadline });
+            client.unanswered.insert(id, Request { task, pool, deadline, wait });
             client.unsent.push_back(id);
         }
         self.send_requests(number);
@@ -235,7 +238,13 @@ impl World<'_> {
                 let again = replies.iter().filter(|reply| !client.take(reply, now)).count();
                 self.tally.add("answered-resent", again as u64);
             }
-            ToClient::Status(_) | ToClient::Draining { .. } | ToClient::Refused { .. } => {}
+            ToClient::Nobody { requests, .. } => {
+                for id in requests {
+                    let request = client.unanswered.remove(&id.0);
+                    assert!(request.is_none_or(|request| !request.wait), "{id:?} was to wait");
+                }
+            }
+            ToClient::Progress(_) | ToClient::Status(_) | ToClient::Draining { .. } | ToClient::Refused { .. } => {}
         }
         self.send_requests(number);
     }

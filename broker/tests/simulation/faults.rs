@@ -221,7 +221,7 @@ impl World<'_> {
                 let (session, pool) = (self.clients[number].session(), "two words".into());
                 let message = match self.dice.once_in(2) {
                     true => Up::Malformed(Peer::Client(number)),
-                    false => Up::Client(FromClient::Submit { session, pool, timeout_ms: 0, requests }),
+                    false => Up::Client(FromClient::Submit { session, pool, timeout_ms: 0, wait: true, requests }),
                 };
                 self.send_up(Peer::Client(number), message);
             }
@@ -290,7 +290,7 @@ impl World<'_> {
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
             3 => Up::Worker(FromWorker::Replies(vec![(ticket, Outcome::Ok(Bytes::new()))])),
             4 => Up::Worker(FromWorker::Register { version: 99, name, pool, operations, threads: 1, window: 0 }),
-            5 => Up::Client(FromClient::Submit { session: 0, pool, timeout_ms: 0, requests }),
+            5 => Up::Client(FromClient::Submit { session: 0, pool, timeout_ms: 0, wait: true, requests }),
             6 => Up::Client(FromClient::Cancel(vec![id])),
             7 => Up::Client(FromClient::Inspect),
             8 => Up::Client(FromClient::Disconnected),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 62] = [
+const KINDS: [&str; 65] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -40,6 +40,7 @@ const KINDS: [&str; 62] = [
     // What the core made of it.
     "accepted",
     "cancelled",
+    "cancelled-in-flight",
     "client-joined",
     "client-left",
     "clock-waited-for-messages",
@@ -56,6 +57,8 @@ const KINDS: [&str; 62] = [
     "expired",
     "hello-again",
     "log-silent",
+    "nobody",
+    "progress",
     "room-given",
     "turned-away",
     "poisoned",

@@ -105,6 +105,7 @@ struct Submit {
     session: u64,
     pool: String,
     timeout_ms: u64,
+    wait: bool,
     bodies: BTreeMap<u64, Bytes>,
 }
 
@@ -130,6 +131,8 @@ pub struct Witness {
 
     // What is owed until all is settled the next time.
     goodbyes: Vec<Conn>,
+    /// What is no longer wanted: the worker, the ticket as it is sent.
+    cancels: BTreeSet<(u64, u64)>,
     closings: BTreeSet<Conn>,
     welcomes: Vec<Conn>,
     /// Those that spoke as only registered workers do.
@@ -177,6 +180,7 @@ impl Witness {
             registrations: BTreeMap::new(),
             silent: Vec::new(),
             goodbyes: Vec::new(),
+            cancels: BTreeSet::new(),
             closings: BTreeSet::new(),
             welcomes: Vec::new(),
             spoke: BTreeSet::new(),
@@ -199,7 +203,7 @@ impl Witness {
     pub fn sees(&mut self, output: &Output, now: u64, tally: &mut Tally) {
         match output {
             Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message, tally),
-            Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now),
+            Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now, tally),
             Output::Log(event) => self.sees_event(event, now, tally),
         }
     }
@@ -230,6 +234,14 @@ impl Witness {
                 tally.add("turned-away", ids.len() as u64);
                 self.turned_away(conn, ids);
             }
+            ToClient::Nobody { pool, pools, requests } => {
+                tally.add("nobody", requests.len() as u64);
+                self.nobody(conn, pool, pools, requests);
+            }
+            ToClient::Progress(progress) => {
+                tally.add("progress", progress.len() as u64);
+                self.progress(conn, progress.iter().map(|&(id, _)| id));
+            }
             ToClient::Room { requests } => {
                 tally.count("room-given");
                 self.rooms.push((self.client_of[&conn], *requests));
@@ -257,7 +269,7 @@ impl Witness {
         }
     }
 
-    fn sees_to_worker(&mut self, conn: Conn, message: &ToWorker, now: u64) {
+    fn sees_to_worker(&mut self, conn: Conn, message: &ToWorker, now: u64, tally: &mut Tally) {
         match message {
             ToWorker::Welcome { worker, .. } => {
                 self.asked_to_register.remove(&conn);
@@ -270,6 +282,13 @@ impl Witness {
                 assert_eq!(self.worker_of.insert(conn, *worker), None, "the identity was another worker's");
             }
             ToWorker::Dispatch(requests) => self.dispatches.push((conn, requests.clone())),
+            ToWorker::Cancel(tickets) => {
+                tally.add("cancelled-in-flight", tickets.len() as u64);
+                let worker = self.worker_of[&conn];
+                for ticket in tickets {
+                    assert!(self.cancels.remove(&(worker, ticket.0)), "w{worker}'s {ticket:?} is wanted");
+                }
+            }
             ToWorker::Ping { sequence } => self.sees_ping(conn, *sequence, now),
             ToWorker::RegisterAgain => {
                 assert!(!self.worker_of.contains_key(&conn), "a registered worker is asked to register");
@@ -332,6 +351,8 @@ impl Witness {
                 tally.add("log-silent", *unsaid);
                 self.totals.refused += 1 + unsaid;
             }
+            // The message to its client, which follows, is looked at.
+            Event::Nobody(..) => {}
             Event::Busy(client, _) => assert!(!self.clients[&client.0].turned_away, "{client} was told before"),
             Event::Closing(in_flight) => {
                 self.closing = true;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, FromWorker, Outcome, Ticket, ToWorker, VERSION};
+use giostra_common::protocol::{Failure, FromWorker, Outcome, Progress, Ticket, ToWorker, VERSION};
 
 use crate::network::{Fate, Peer, Socket, Up};
 use crate::plan::MS;
@@ -230,7 +230,21 @@ impl World<'_> {
                 self.workers[number].waiting.extend(requests);
                 self.compute(number);
             }
-            ToWorker::Ping { sequence } => self.worker_says(number, self.workers[number].pong(sequence)),
+            ToWorker::Cancel(tickets) => {
+                let worker = &mut self.workers[number];
+                let wanted = |(ticket, _): &(Ticket, Bytes)| !tickets.contains(ticket);
+                let cancelled: Vec<_> = worker.waiting.iter().filter(|it| !wanted(it)).map(|&(it, _)| it).collect();
+                worker.waiting.retain(wanted);
+                cancelled.into_iter().for_each(|it| self.has_result(number, it, Outcome::Error("cancelled".into())));
+            }
+            ToWorker::Ping { sequence } => {
+                self.worker_says(number, self.workers[number].pong(sequence));
+                let of = self.workers[number].computing.iter().filter(|it| it.wanted);
+                let news: Vec<_> = of.map(|it| (it.ticket, Progress { done: sequence, total: 0 })).collect();
+                if !news.is_empty() {
+                    self.worker_says(number, FromWorker::Progress(news));
+                }
+            }
             ToWorker::RegisterAgain => self.start_over(number, true),
             ToWorker::Hiccup => self.start_over(number, false),
             ToWorker::Goodbye => self.end_worker(number, Fate::Exits, Some(0)),
@@ -298,16 +312,21 @@ impl World<'_> {
             return self.end_worker(number, Fate::Dies, notice);
         };
         if wanted {
-            let worker = &mut self.workers[number];
-            worker.results.push((ticket, outcome));
-            if !worker.flushing {
-                worker.flushing = true;
-                let process = worker.socket.process;
-                let after = if self.dice.once_in(4) { self.dice.range(100, 3 * MS) } else { 0 };
-                self.after(after, Step::Flush(number, process));
-            }
+            self.has_result(number, ticket, outcome);
         }
         self.compute(number);
+    }
+
+    /// It has something to send, and does so soon.
+    fn has_result(&mut self, number: usize, ticket: Ticket, outcome: Outcome) {
+        let worker = &mut self.workers[number];
+        worker.results.push((ticket, outcome));
+        if !worker.flushing {
+            worker.flushing = true;
+            let process = worker.socket.process;
+            let after = if self.dice.once_in(4) { self.dice.range(100, 3 * MS) } else { 0 };
+            self.after(after, Step::Flush(number, process));
+        }
     }
 
     /// It sends its results.

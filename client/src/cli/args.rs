@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use giostra_client::Options;
 use giostra_common::args::{positive_duration, switch};
 use giostra_common::compute::Value;
 use giostra_common::manual::Shell;
 use giostra_common::name;
 use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
+use giostra_common::shutdown::Shutdown;
 
 use giostra_common::keys::{Credentials, KeyError, Role};
 
@@ -38,6 +40,10 @@ pub struct Args {
     /// Time limit of a request; without one it waits for as long as there is a broker
     #[arg(long, global = true, env = "GIOSTRA_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
     pub timeout: Option<Duration>,
+
+    /// Don't wait: a request fails at once if its pool has no worker, drain returns at once
+    #[arg(long, global = true, env = "GIOSTRA_NO_WAIT", value_parser = switch)]
+    pub no_wait: bool,
 
     /// How long to go without a broker before giving up, at the start or when it was lost
     #[arg(long, global = true, env = "GIOSTRA_BROKER_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
@@ -107,9 +113,17 @@ impl Command {
 }
 
 impl Args {
-    /// The keys for a broker that demands them. An error if they can't be read, or one of the two is missing.
-    pub fn credentials(&self) -> Result<Option<Credentials>, KeyError> {
-        Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())
+    /// What a client needs to know. An error if the keys can't be read, or one of the two is missing.
+    pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
+        Ok(Options {
+            broker: self.broker.clone(),
+            name: format!("giostra-{command}-{}", std::process::id()),
+            pool: self.pool.clone(),
+            wait: !self.no_wait,
+            broker_timeout: self.broker_timeout,
+            credentials: Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())?,
+            shutdown: Some(shutdown.clone()),
+        })
     }
 }
 
@@ -286,10 +300,6 @@ pub struct Drain {
     /// Its name; all workers of that name
     #[arg(value_parser = name::parse)]
     pub worker: String,
-
-    /// Return at once instead of when it has left
-    #[arg(long)]
-    pub no_wait: bool,
 }
 
 /// What is to be read from the log.

@@ -16,7 +16,7 @@ pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bo
     let worker = &drain.worker;
     client.drain(worker)?;
     let mut in_flight = leaving(client, worker)?;
-    if !drain.no_wait {
+    if !args.no_wait {
         while in_flight.is_some() {
             // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
             client.next_reply(Some(TICK))?;

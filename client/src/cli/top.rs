@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use giostra_client::{Client, Error, Options};
+use giostra_client::{Client, Error};
 use giostra_common::protocol::Status;
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket;
@@ -79,14 +79,7 @@ pub fn run(options: &Top, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
     }
     // Ends the asking whatever it waits for.
     let stop = Shutdown::new()?;
-    let client = Client::connect(Options {
-        broker: args.broker.clone(),
-        name: format!("giostra-top-{}", std::process::id()),
-        pool: args.pool.clone(),
-        broker_timeout: args.broker_timeout,
-        credentials: args.credentials()?,
-        shutdown: Some(stop.clone()),
-    })?;
+    let client = Client::connect(args.options("top", &stop)?)?;
     let (waker, alarm) = wake::alarm()?;
     let ((orders, ordered), (tell, news)) = (channel(), channel());
     let (endpoint, interval) = (args.broker.clone(), options.interval);

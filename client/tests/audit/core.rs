@@ -206,7 +206,7 @@ impl Core {
         let first = if self.dice.random_bool(0.1) { 1 } else { *used + 1 };
         *used = (*used).max(first + count - 1);
         let requests = (first..first + count).map(|id| (RequestId(id), Bytes::new())).collect();
-        let submit = FromClient::Submit { session: *session, pool: pool.into(), timeout_ms, requests };
+        let submit = FromClient::Submit { session: *session, pool: pool.into(), timeout_ms, wait: true, requests };
         self.client_says(client, submit);
     }
 

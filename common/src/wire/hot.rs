@@ -16,6 +16,9 @@ use crate::protocol::{
     Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Trace,
 };
 
+const FALSE: &[u8] = b"\xc2";
+const TRUE: &[u8] = b"\xc3";
+
 /// A message that may have a usual form.
 pub(super) trait Hot: Sized {
     /// The message, if it stands here in its usual form.
@@ -28,19 +31,21 @@ pub(super) trait Hot: Sized {
 impl Hot for FromClient {
     fn read(frames: &Frames) -> Option<Self> {
         let mut reader = Reader::new(frames)?;
-        reader.literal(b"\x81\xa6Submit\x94")?;
+        reader.literal(b"\x81\xa6Submit\x95")?;
         let (session, pool, timeout_ms) = (reader.uint()?, reader.text()?.into(), reader.uint()?);
+        let wait = reader.truth()?;
         let requests = reader.list(|reader| {
             reader.literal(b"\x92")?;
             Some((RequestId(reader.uint()?), reader.body()?))
         })?;
-        reader.end(Self::Submit { session, pool, timeout_ms, requests })
+        reader.end(Self::Submit { session, pool, timeout_ms, wait, requests })
     }
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
-        let Self::Submit { session, pool, timeout_ms, requests } = self else { return false };
+        let Self::Submit { session, pool, timeout_ms, wait, requests } = self else { return false };
         let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| body.len()) else { return false };
-        writer.literal(b"\x81\xa6Submit\x94").uint(*session).text(pool).uint(*timeout_ms).list(requests.len());
+        writer.literal(b"\x81\xa6Submit\x95").uint(*session).text(pool).uint(*timeout_ms);
+        writer.literal(if *wait { TRUE } else { FALSE }).list(requests.len());
         for (id, body) in requests {
             writer.literal(b"\x92").uint(id.0).body(body);
         }
@@ -157,6 +162,13 @@ impl<'a> Reader<'a> {
             list.push(member(self)?);
         }
         Some(list)
+    }
+
+    fn truth(&mut self) -> Option<bool> {
+        match self.literal(TRUE) {
+            Some(()) => Some(true),
+            None => self.literal(FALSE).map(|()| false),
+        }
     }
 
     fn uint(&mut self) -> Option<u64> {

@@ -195,7 +195,7 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
         assert!(peak <= bound(frames), "{what}: {peak} bytes allocated for {} bytes", frames.envelope.len());
     }
     let (text, body) = (String::new, || Bytes::from_static(b""));
-    let submit = |requests| FromClient::Submit { session: 0, pool: text(), timeout_ms: 0, requests };
+    let submit = |requests| FromClient::Submit { session: 0, pool: text(), timeout_ms: 0, wait: true, requests };
     check::<FromClient>("Submit", &submit(vec![(RequestId(0), body()); MAX_BATCH]).encode());
     check::<FromClient>("Cancel", &FromClient::Cancel(vec![RequestId(0); MAX_BATCH]).encode());
     let replies = vec![(Ticket(0), Outcome::Ok(body())); MAX_BATCH];

@@ -6,8 +6,8 @@ use giostra_common::Bytes;
 use giostra_common::compute::{Call, Value};
 use giostra_common::name::Label;
 use giostra_common::protocol::{
-    ClientStatus, EventStatus, Failure, FromClient, FromWorker, History, Outcome, PoolStatus, PoolTotals, Reply,
-    RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace, WorkerStatus,
+    ClientStatus, EventStatus, Failure, FromClient, FromWorker, History, Outcome, PoolStatus, PoolTotals, Progress,
+    Reply, RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace, WorkerStatus,
 };
 use giostra_common::wire::ATTACH_FROM;
 use rand::RngExt as _;
@@ -33,6 +33,7 @@ impl Valid for FromClient {
                 session: number(random),
                 pool: text(random),
                 timeout_ms: number(random),
+                wait: random.random_bool(0.5),
                 requests: list(random, |random| (RequestId(number(random)), body(random))),
             },
             4 => Self::Cancel(list(random, |random| RequestId(number(random)))),
@@ -45,7 +46,7 @@ impl Valid for FromClient {
 
 impl Valid for ToClient {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..10) {
+        match random.random_range(0..12) {
             0 => Self::Welcome {
                 version: number(random) as u32,
                 client: number(random),
@@ -62,6 +63,12 @@ impl Valid for ToClient {
             6 => Self::Draining { worker: text(random) },
             7 => Self::Refused { reason: text(random) },
             8 => Self::Closing,
+            9 => Self::Progress(list(random, |random| (RequestId(number(random)), progress(random)))),
+            10 => Self::Nobody {
+                pool: text(random),
+                pools: list(random, text),
+                requests: list(random, |random| RequestId(number(random))),
+            },
             _ => Self::Hiccup,
         }
     }
@@ -69,7 +76,7 @@ impl Valid for ToClient {
 
 impl Valid for FromWorker {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..9) {
+        match random.random_range(0..10) {
             0 | 1 => Self::Register {
                 version: number(random) as u32,
                 name: text(random),
@@ -86,6 +93,7 @@ impl Valid for FromWorker {
                 oldest_ms: number(random),
             },
             7 => Self::Leave,
+            8 => Self::Progress(list(random, |random| (Ticket(number(random)), progress(random)))),
             _ => Self::Disconnected,
         }
     }
@@ -93,7 +101,7 @@ impl Valid for FromWorker {
 
 impl Valid for ToWorker {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..11) {
+        match random.random_range(0..12) {
             0 | 1 => Self::Welcome {
                 version: number(random) as u32,
                 worker: number(random),
@@ -106,9 +114,14 @@ impl Valid for ToWorker {
             7 => Self::RegisterAgain,
             8 => Self::Goodbye,
             9 => Self::Refused { reason: text(random) },
+            10 => Self::Cancel(list(random, |random| Ticket(number(random)))),
             _ => [Self::Closing, Self::Hiccup][random.random_range(0..2)].clone(),
         }
     }
+}
+
+fn progress(random: &mut Random) -> Progress {
+    Progress { done: number(random), total: number(random) }
 }
 
 impl Valid for Call {

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let _log = Log::to_stderr(args.log_level())?;
     let operations = Operations::new()
-        .with("add", |(a, b): (i64, i64)| Ok(a + b))
+        .with("add", |(a, b): (i64, i64)| Ok::<_, Failure>(a + b))
         .with("die", |_: Vec<i64>| raise(Signal::SIGKILL).map_err(|error| Failure::from(error.to_string())));
     serve(&args.options()?, operations, &Shutdown::on_signals()?)?;
     Ok(())

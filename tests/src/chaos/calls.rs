@@ -3,7 +3,7 @@
 use giostra_common::Bytes;
 use giostra_common::compute::{Call, Value};
 use giostra_common::protocol::Outcome;
-use giostra_worker::{Operations, Service, compute};
+use giostra_worker::{Job, Operations, Service, compute};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -70,7 +70,7 @@ impl Oracle {
     pub fn is_right(&self, task: &Task, outcome: &Outcome) -> bool {
         let result = match &task.nap {
             Some(value) => Ok(value.to_body()),
-            None => self.0.compute(&task.body),
+            None => self.0.compute(&task.body, &Job::alone()),
         };
         *outcome == result.map_or_else(Outcome::Error, Outcome::Ok)
     }

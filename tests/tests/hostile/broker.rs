@@ -127,7 +127,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     wait_for_line(&system, &[" dropped stranger ", "reason=registered again"])?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
-    client.say(FromClient::Submit { session, pool: "a\nb".into(), timeout_ms: 0, requests })?;
+    client.say(FromClient::Submit { session, pool: "a\nb".into(), timeout_ms: 0, wait: true, requests })?;
     ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.starts_with("pool: ")));
     client.say(FromClient::<Bytes>::Drain { worker: long })?;
     ensure!(matches!(client.hear()?, ToClient::Refused { .. }));
@@ -174,6 +174,7 @@ fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<(
         session,
         pool: "compute".into(),
         timeout_ms: 0,
+        wait: true,
         requests: vec![(RequestId(1), Bytes::new()), (RequestId(2), Bytes::new())],
     };
     let (client, session) = Peer::client(system.frontend())?;
@@ -202,7 +203,7 @@ fn who_says_that_its_own_connection_broke_has_left() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
-    client.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, requests })?;
+    client.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, wait: true, requests })?;
     client.say(FromClient::<Bytes>::Disconnected)?;
     wait_for_line(&system, &[" client-left c1 cancelled=1 ", "connection broke"])?;
     client.say(FromClient::<Bytes>::Hello { version: VERSION, name: "again".into() })?;

@@ -56,7 +56,7 @@ fn a_hundred_thousand_bad_messages_of_each_kind_leave_the_broker_as_it_was() -> 
     check(&mut system)?;
     let before = resident(system.broker().id())?;
     let batch = system.begin(&["random", "200000", "--json"])?;
-    let garbage = [b"\x81\xa6Submit\x94".to_vec()];
+    let garbage = [b"\x81\xa6Submit\x95".to_vec()];
 
     let stranger = Peer::connect(system.frontend())?;
     flood(&mut system, &stranger, &garbage, true, "refused")?;

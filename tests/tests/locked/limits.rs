@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use giostra_client::{Client, Options};
 use giostra_common::Bytes;
 use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{FromClient, Outcome, RequestId, ToClient, code};
+use giostra_common::protocol::{Failure, FromClient, Outcome, RequestId, ToClient, code};
 use giostra_common::shutdown::Shutdown;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
@@ -134,7 +134,7 @@ fn who_sends_more_than_that_all_the_same_loses_its_connection_and_nobody_else_do
     let batch = system.begin(&["random", "100000", "--json"])?;
     let (stranger, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let requests = vec![(RequestId(1), Bytes::from(echo(2 * LIMIT)))];
-    stranger.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 0, requests })?;
+    stranger.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 0, wait: true, requests })?;
     wait_for_line(&system, &[" client-left c", "reason=connection broke"])?;
     batch.finish()?.all_well()?;
     check(&mut system)
@@ -153,7 +153,7 @@ fn a_result_over_the_limit_becomes_an_error_and_the_worker_stays() -> Result<()>
     };
     let shutdown = Shutdown::new()?;
     let asked = shutdown.clone();
-    let operations = Operations::new().with("zeros", |(count,): (usize,)| Ok(vec![0_u8; count]));
+    let operations = Operations::new().with("zeros", |(count,): (usize,)| Ok::<_, Failure>(vec![0_u8; count]));
     let worker = thread::spawn(move || giostra_worker::serve(&options, operations, &asked));
     let mut client = client(&system, &pool)?;
     let ask = |count: i64| Call { operation: "zeros".into(), arguments: vec![Value::Int(count)] }.to_body();
@@ -176,7 +176,7 @@ fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() ->
     let (peer, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let submit = |count| {
         let requests = (1..=count).map(|id| (RequestId(id), Bytes::new())).collect();
-        peer.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, requests })
+        peer.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, wait: true, requests })
     };
     submit(11)?;
     ensure!(

@@ -73,7 +73,7 @@ impl<D> Board<D> {
         }
         // Requests that came out of a hand wait for a thread which may be asleep at the desk.
         let wanted = self.idle + self.called == 0 && !self.queue.is_empty();
-        calls.alarm = self.desk.is_none() && (wanted || !self.done.is_empty());
+        calls.alarm = self.desk.is_none() && (wanted || !self.is_quiet());
         self.ticking = self.desk.is_some() || calls != Calls::default() || !quiet;
         (if self.ticking { Duty::Tick } else { Duty::Rest }, calls)
     }

@@ -44,7 +44,7 @@ impl Witness {
                 self.registrations.insert(conn, (name.clone(), *window as usize));
             }
             Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
-            Up::Client(FromClient::Submit { session, pool, timeout_ms, requests }) => {
+            Up::Client(FromClient::Submit { session, pool, timeout_ms, wait, requests }) => {
                 let mut bodies = BTreeMap::new();
                 for (id, body) in requests {
                     bodies.entry(id.0).or_insert_with(|| body.clone());
@@ -52,7 +52,8 @@ impl Witness {
                         self.submitted.push((conn, *session, id.0));
                     }
                 }
-                let submit = Submit { session: *session, pool: pool.clone(), timeout_ms: *timeout_ms, bodies };
+                let (session, timeout_ms, wait) = (*session, *timeout_ms, *wait);
+                let submit = Submit { session, pool: pool.clone(), timeout_ms, wait, bodies };
                 self.submits.entry(conn).or_default().push_back(submit);
             }
             _ => {}

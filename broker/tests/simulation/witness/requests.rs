@@ -37,6 +37,8 @@ impl Witness {
         let submit = self.submit_of(conn, session, &ids);
         self.taken.insert(conn, submit.bodies.keys().copied().collect());
         assert_eq!(submit.pool, pool);
+        let seats = self.pools.get(pool).map_or(0, |pool| pool.seats.len());
+        assert!(submit.wait || seats > 0, "{keys:?} wait for a worker");
         self.totals.accepted += keys.len() as u64;
         let mut taken = self.taken_room(client);
         for &key in keys {
@@ -85,6 +87,30 @@ impl Witness {
         may(self.settings.max_pending, taken.pending, taken.client_pending)
             && may(self.settings.max_pending_bytes, taken.bytes, taken.client_bytes)
             && taken.client_pending < self.settings.max_client_pending
+    }
+
+    pub(super) fn nobody(&mut self, conn: Conn, pool: &str, pools: &[String], ids: &[RequestId]) {
+        let number = self.client_of[&conn];
+        assert!(!self.closing && !ids.is_empty());
+        let with_workers = self.pools.iter().filter(|(_, pool)| pool.seats.len() > 0);
+        let names: Vec<_> = with_workers.map(|(name, _)| name).collect();
+        assert_eq!(pools.iter().collect::<Vec<_>>(), names, "the pools that have workers");
+        assert!(!pools.iter().any(|name| name == pool), "{pool} has workers");
+        let numbers: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let submit = self.submit_of(conn, self.clients[&number].session, &numbers);
+        assert!(!submit.wait && submit.pool == pool, "{ids:?} were to wait, or for others");
+        for id in numbers {
+            assert!(!self.requests.contains_key(&(number, id)), "{id} is turned away and held");
+            self.taken_up.insert((number, id));
+        }
+    }
+
+    /// How far requests are is told to their client, while they are with a worker.
+    pub(super) fn progress(&self, conn: Conn, ids: impl Iterator<Item = RequestId>) {
+        for id in ids {
+            let request = self.requests.get(&(self.client_of[&conn], id.0));
+            assert!(request.is_some_and(|request| request.held_by.is_some()), "progress of {id:?}, which is not held");
+        }
     }
 
     pub(super) fn turned_away(&mut self, conn: Conn, ids: &[RequestId]) {
@@ -225,8 +251,10 @@ impl Witness {
         let request = self.requests.get(&key).unwrap_or_else(|| panic!("{key:?} ends, but is not held"));
         match request.held_by {
             Some((worker, ticket)) => {
-                let worker = self.workers.get_mut(&worker).expect("a holder is registered");
-                worker.in_flight.insert(ticket, (key, false));
+                let known = self.workers.get_mut(&worker).expect("a holder is registered");
+                known.in_flight.insert(ticket, (key, false));
+                let ticket = self.settings.first_ticket.wrapping_add(ticket);
+                self.cancels.insert((worker, ticket));
             }
             None => self.pools.get_mut(&request.pool).expect("it was accepted").queues.remove(key),
         }

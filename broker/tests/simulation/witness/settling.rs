@@ -66,6 +66,7 @@ impl Witness {
 
     fn all_were_told(&mut self) {
         assert!(self.goodbyes.is_empty(), "a worker has left and was not told");
+        assert!(self.cancels.is_empty(), "workers were not told of what is not wanted: {:?}", self.cancels);
         assert!(self.welcomes.is_empty(), "not welcomed: {:?}", self.welcomes);
         assert!(self.closings.is_empty(), "not told of the closing: {:?}", self.closings);
         for conn in std::mem::take(&mut self.spoke) {

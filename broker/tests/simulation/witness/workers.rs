@@ -78,6 +78,7 @@ impl Witness {
     fn removed(&mut self, number: u64) -> Worker {
         let worker = self.workers.remove(&number).unwrap_or_else(|| panic!("w{number} goes, but was not here"));
         self.worker_of.remove(&worker.conn.expect("it was welcomed"));
+        self.cancels.retain(|&(of, _)| of != number);
         if !worker.leaving {
             self.pools.get_mut(&worker.pool).expect("it has a seat there").seats.leave(number);
         }

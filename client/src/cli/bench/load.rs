@@ -47,18 +47,10 @@ impl Load {
     /// Connects all clients, and waits until the broker has welcomed each.
     pub fn connect(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let context = Context::new();
-        let process = std::process::id();
-        let credentials = args.credentials()?;
+        let common = args.options("bench", shutdown)?;
         let mut loaders = Vec::new();
         for number in 1..=bench.clients {
-            let options = Options {
-                broker: args.broker.clone(),
-                name: format!("giostra-bench-{process}-{number}"),
-                pool: args.pool.clone(),
-                broker_timeout: args.broker_timeout,
-                credentials: credentials.clone(),
-                shutdown: Some(shutdown.clone()),
-            };
+            let options = Options { name: format!("{}-{number}", common.name), ..common.clone() };
             let mut client = Client::connect_in(&context, options)?;
             // One after the other: until it is welcomed a client needs several of the context's sockets.
             client.await_broker()?;

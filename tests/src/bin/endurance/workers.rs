@@ -117,6 +117,8 @@ impl Worker {
                     count(&tally.leaves);
                     return Ok(Next::Go);
                 }
+                // All that it has is answered.
+                ToWorker::Cancel(_) => {}
                 // libzmq registers again by itself.
                 ToWorker::Hiccup | ToWorker::Closing => results.clear(),
                 ToWorker::Refused { reason } => bail!("a worker was refused: {reason}"),
