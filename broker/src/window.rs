@@ -6,38 +6,44 @@
 //! W = r x (hold + 2 x round trip),  never below its threads and one more, never above its bound
 //! ```
 //!
-//! gives it `hold` of work and covers the way there and back: requests of ten seconds are not hoarded by one worker while others have none,
-//! and those of a microsecond still stream. `r` is that of the time in which it has work; the round trip that of its pings. Is the window itself what slows the
-//! worker down (`r = W / round trip`), then each reckoning at least doubles it.
+//! gives it `hold` of work and covers the way there and back: of requests of ten seconds it has the next one at hand, so that others have the
+//! rest, and those of a microsecond stream. The round trip is that of its pings. `r` is that of the latest work: the window is
+//! as many requests as it has answered in its last `hold + 2 x round trip` of having any, older ones fading. So long requests shrink it with
+//! the first reply, and short ones let it grow within milliseconds. Time without work does not count.
+//!
+//! It is no trap: if the window itself is what slows the worker down, because each request goes there and back and nothing is computed meanwhile,
+//! then `r = W / round trip`, and what follows is at least twice `W`.
+//!
+//! Who has rested begins anew with the smallest window: what comes after a pause may be of another kind, and to be too careful costs one round trip.
 
 use std::time::Duration;
 
-/// The share of a new measurement in the estimate.
-const GAIN: f64 = 0.25;
+/// Requests that a worker holds besides those that its threads compute, at least: the next one is there when a thread is done.
+const SPARE: usize = 1;
 
-/// Measurements shorter than this are put together: replies that come in one turn seem to take no time.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// After so many nanoseconds without work a worker has rested.
+const REST: u64 = 1_000_000_000;
 
-/// A worker's window.
+/// A worker's window. Times are nanoseconds of one clock.
 #[derive(Clone, Debug)]
 pub struct Window {
     least: usize,
     most: usize,
     now: usize,
-    /// How much work to hold; zero: the window is always `most`.
     hold: Duration,
-    /// Seconds from one reply to the next while there is work.
-    pace: Option<f64>,
-    /// Since when it has had work that is not in the estimate yet, in nanoseconds, and the replies since.
-    since: Option<u64>,
-    replies: u64,
+    /// Of the latest work: how long it took, and how many replies came of it.
+    time: f64,
+    replies: f64,
+    /// Up to when that is reckoned, and whether it has had work since.
+    until: u64,
+    busy: bool,
 }
 
 impl Window {
-    /// Of a worker with so many threads.
+    /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold` it always may.
     pub fn new(threads: usize, most: usize, hold: Duration) -> Self {
-        let least = if hold.is_zero() { most } else { threads.saturating_add(1).min(most) };
-        Self { least, most, now: least, hold, pace: None, since: None, replies: 0 }
+        let least = if hold.is_zero() { most } else { threads.saturating_add(SPARE).min(most) };
+        Self { least, most, now: least, hold, time: 0.0, replies: 0.0, until: 0, busy: false }
     }
 
     /// The most requests that the worker is handed at once, now.
@@ -50,100 +56,181 @@ impl Window {
         self.most
     }
 
-    /// It has been handed requests, after it had none or not.
+    /// It is handed requests.
     pub fn handed(&mut self, now: u64) {
-        self.since.get_or_insert(now);
+        if self.busy {
+            return;
+        }
+        if now.saturating_sub(self.until) > REST {
+            (self.time, self.replies, self.now) = (0.0, 0.0, self.least);
+        }
+        (self.until, self.busy) = (now, true);
     }
 
-    /// It has replied to so many, and has still some or not. Its last ping took so long.
-    pub fn replied(&mut self, replies: u64, has_more: bool, round_trip: Duration, now: u64) {
-        let Some(since) = self.since else { return };
-        self.replies += replies;
-        let time = Duration::from_nanos(now.saturating_sub(since));
-        if self.replies > 0 && (time >= SHORTEST || !has_more) {
-            let measured = time.as_secs_f64() / self.replies as f64;
-            let pace = self.pace.map_or(measured, |pace| pace + GAIN * (measured - pace));
-            (self.pace, self.replies) = (Some(pace), 0);
-            self.since = Some(now);
-            self.now = self.reckon(pace, round_trip);
+    /// It has replied to so many that it computed, and holds more or not. Its last ping took so long.
+    pub fn replied(&mut self, computed: u64, holds_more: bool, round_trip: Duration, now: u64) {
+        self.time += now.saturating_sub(self.until) as f64;
+        self.replies += computed as f64;
+        (self.until, self.busy) = (now, holds_more);
+        let horizon = self.hold.as_nanos() as f64 + 2.0 * round_trip.as_nanos() as f64;
+        if self.time > horizon {
+            self.replies *= horizon / self.time;
+            self.time = horizon;
         }
-        if !has_more {
-            (self.since, self.replies) = (None, 0);
-        }
-    }
-
-    fn reckon(&self, pace: f64, round_trip: Duration) -> usize {
-        let time = self.hold.as_secs_f64() + 2.0 * round_trip.as_secs_f64();
-        // Division by zero gives infinity, and the cast the largest number.
-        ((time / pace).ceil() as usize).clamp(self.least, self.most)
+        // No time at all makes it infinite, and the cast the largest number; or the smallest, if there was no reply either.
+        self.now = ((self.replies / self.time * horizon).ceil() as usize).clamp(self.least, self.most);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
     use super::*;
 
     const HOLD: Duration = Duration::from_millis(50);
-    const MILLI: u64 = 1_000_000;
+    const MICRO: u64 = 1000;
+    const MILLI: u64 = 1000 * MICRO;
+    const SECOND: u64 = 1000 * MILLI;
+    const MOST: usize = 1024;
 
-    /// Lets a worker with so many threads compute requests of so many nanoseconds that take half of `way` to it and half back, always with
-    /// as many in flight as its window allows. The window after so many requests.
-    fn after(requests: usize, threads: u64, each: u64, way: u64) -> usize {
-        let mut window = Window::new(threads as usize, 1024, HOLD);
-        let (mut now, mut free, mut back) = (0, vec![0; threads as usize], std::collections::BinaryHeap::new());
-        let (mut in_flight, mut answered) = (0, 0);
-        while answered < requests {
-            while in_flight < window.now() {
-                window.handed(now);
-                free.sort_unstable();
-                let start = free[0].max(now + way / 2);
-                free[0] = start + each;
-                back.push(std::cmp::Reverse(start + each + way / 2));
-                in_flight += 1;
+    /// A worker that has always as many requests in flight as its window allows.
+    struct Worker {
+        window: Window,
+        now: u64,
+        /// From the broker to the worker and back.
+        way: u64,
+        /// When each of its threads is free.
+        free: BinaryHeap<Reverse<u64>>,
+        /// When the replies to what is in flight are there.
+        back: BinaryHeap<Reverse<u64>>,
+        /// Replies travel together that are ready within so long.
+        together: u64,
+    }
+
+    impl Worker {
+        fn new(threads: usize, way: u64) -> Self {
+            let free = (0..threads).map(|_| Reverse(0)).collect();
+            Self { window: Window::new(threads, MOST, HOLD), now: 0, way, free, back: BinaryHeap::new(), together: 0 }
+        }
+
+        /// The window after so many nanoseconds more, in which each request takes as long as `each` says.
+        fn after(&mut self, time: u64, mut each: impl FnMut() -> u64) -> usize {
+            let end = self.now + time;
+            while self.now < end {
+                while self.back.len() < self.window.now() {
+                    self.window.handed(self.now);
+                    let Reverse(free) = self.free.pop().unwrap();
+                    let done = free.max(self.now + self.way / 2) + each();
+                    self.free.push(Reverse(done));
+                    self.back.push(Reverse(done + self.way / 2));
+                }
+                self.now = self.back.peek().unwrap().0 + self.together;
+                let mut replies = 0;
+                while self.back.peek().is_some_and(|&Reverse(at)| at <= self.now) {
+                    self.back.pop();
+                    replies += 1;
+                }
+                self.window.replied(replies, !self.back.is_empty(), Duration::from_nanos(self.way), self.now);
             }
-            let std::cmp::Reverse(at) = back.pop().unwrap();
-            (now, in_flight, answered) = (at, in_flight - 1, answered + 1);
-            window.replied(1, in_flight > 0, Duration::from_nanos(way), now);
+            self.window.now()
         }
-        window.now()
     }
 
     #[test]
-    fn long_requests_are_not_hoarded_and_short_ones_stream() {
-        assert_eq!(after(30, 1, 10_000 * MILLI, MILLI / 5), 2);
-        assert_eq!(after(100, 8, 10_000 * MILLI, MILLI / 5), 9);
-        assert_eq!(after(300, 1, 200 * MILLI, MILLI / 5), 2);
-        assert!((45..=55).contains(&after(300, 1, MILLI, MILLI / 5)), "{}", after(300, 1, MILLI, MILLI / 5));
-        assert_eq!(after(3000, 1, MILLI / 1000, MILLI / 5), 1024);
+    fn of_long_requests_a_worker_holds_one_more_than_it_computes() {
+        assert_eq!(Worker::new(1, 200 * MICRO).after(100 * SECOND, || 10 * SECOND), 2);
+        assert_eq!(Worker::new(1, 200 * MICRO).after(10 * SECOND, || 200 * MILLI), 2);
+        // All threads are done at the same time.
+        assert_eq!(Worker::new(8, 200 * MICRO).after(100 * SECOND, || 10 * SECOND), 9);
+        assert_eq!(Worker::new(64, 200 * MICRO).after(10 * SECOND, || 200 * MILLI), 65);
     }
 
     #[test]
-    fn a_long_way_does_not_starve_the_worker() {
-        // 100 requests are on the way at any time.
-        let window = after(3000, 1, MILLI, 100 * MILLI);
-        assert!((100..=300).contains(&window), "{window}");
-    }
-
-    #[test]
-    fn without_a_time_to_hold_it_is_fixed_and_the_bound_holds() {
-        let mut window = Window::new(4, 10, Duration::ZERO);
-        window.handed(0);
-        window.replied(1, true, Duration::ZERO, 10_000 * MILLI);
-        assert_eq!((window.now(), window.most()), (10, 10));
-        let mut window = Window::new(64, 3, HOLD);
-        assert_eq!(window.now(), 3);
-        window.handed(5);
-        window.replied(u64::MAX, false, Duration::MAX, 5);
-        assert_eq!(window.now(), 3);
-    }
-
-    #[test]
-    fn idle_time_counts_for_nothing() {
-        let mut window = Window::new(1, 1024, HOLD);
-        for second in 1..100 {
-            window.handed(second * 1000 * MILLI);
-            window.replied(1, false, Duration::ZERO, second * 1000 * MILLI + 5 * MILLI);
+    fn short_requests_fill_the_time_to_hold() {
+        for (threads, each, expected) in [(1, MILLI, 50), (1, 10 * MILLI, 5), (8, 10 * MILLI, 40)] {
+            let window = Worker::new(threads, 100 * MICRO).after(2 * SECOND, || each);
+            assert!((expected..=expected + expected / 4 + 1).contains(&window), "{each} ns: {window}");
         }
-        assert_eq!(window.now(), 10);
+    }
+
+    #[test]
+    fn a_new_worker_streams_within_a_millisecond() {
+        assert_eq!(Worker::new(1, 200 * MICRO).after(MILLI, || MICRO), MOST);
+    }
+
+    #[test]
+    fn replies_that_come_many_at_a_time_make_no_difference() {
+        let mut worker = Worker::new(1, 200 * MICRO);
+        worker.together = 5 * MILLI;
+        let windows: Vec<_> = (0..100).map(|_| worker.after(20 * MILLI, || 500 * MICRO)).collect();
+        assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
+        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does not settle at that.
+        assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
+    }
+
+    #[test]
+    fn a_long_way_starves_nobody() {
+        // At least a hundred are on the way at any time, if none is to wait for work. What the pings say covers it twice.
+        let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
+        assert!((200..=300).contains(&window), "{window}");
+        assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MOST);
+    }
+
+    #[test]
+    fn work_that_changes_is_followed_at_once() {
+        let mut worker = Worker::new(1, 200 * MICRO);
+        for _ in 0..3 {
+            assert_eq!(worker.after(100 * MILLI, || MICRO), MOST);
+            // Those that it held come to an end; then it holds no more than two.
+            worker.after(1100 * 10 * SECOND, || 10 * SECOND);
+            assert_eq!((worker.window.now(), worker.back.len()), (2, 1));
+            worker.after(20 * SECOND, || MICRO);
+            worker.after(5 * MILLI, || MICRO);
+            assert_eq!(worker.window.now(), MOST);
+        }
+    }
+
+    #[test]
+    fn of_requests_of_very_different_length_it_holds_a_few_long_ones_at_most() {
+        let mut worker = Worker::new(1, 200 * MICRO);
+        let mut number = 0;
+        let mut each = || {
+            number += 1;
+            if number % 100 == 0 { SECOND } else { 10 * MICRO }
+        };
+        let windows: Vec<_> = (0..200).map(|_| worker.after(SECOND, &mut each)).collect();
+        assert!(windows[100..].iter().all(|&window| window <= 200), "{windows:?}");
+    }
+
+    #[test]
+    fn idle_time_counts_for_nothing_and_a_rest_begins_anew() {
+        let mut window = Window::new(1, MOST, HOLD);
+        for start in (0..100).map(|number| number * REST) {
+            window.handed(start);
+            assert_eq!(window.now(), if start == 0 { 2 } else { 10 });
+            window.replied(1, false, Duration::ZERO, start + 5 * MILLI);
+        }
+        window.handed(101 * REST);
+        assert_eq!(window.now(), 2);
+    }
+
+    #[test]
+    fn without_a_time_to_hold_it_is_fixed_and_the_bound_holds_whatever_comes() {
+        let mut fixed = Window::new(4, 10, Duration::ZERO);
+        let mut narrow = Window::new(64, 3, HOLD);
+        let mut idle = Window::new(0, MOST, HOLD);
+        for window in [&mut fixed, &mut narrow, &mut idle] {
+            window.replied(0, false, Duration::ZERO, 0);
+        }
+        assert_eq!((fixed.now(), narrow.now(), idle.now()), (10, 3, 1));
+        for (replies, round_trip, now) in [(u64::MAX, Duration::MAX, 5), (1, Duration::ZERO, u64::MAX), (0, HOLD, 0)] {
+            for window in [&mut fixed, &mut narrow] {
+                window.handed(now);
+                window.replied(replies, false, round_trip, now);
+            }
+            assert_eq!((fixed.now(), narrow.now()), (10, 3));
+        }
     }
 }

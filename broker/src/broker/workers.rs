@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use giostra_common::name::{self, Label};
 use giostra_common::numbered::NumberedQueue;
