@@ -263,6 +263,8 @@ struct Worker {
     operations: Vec<String>,
     threads: u32,
     window: Window,
+    /// How large the log says that it is.
+    window_told: usize,
     leaving: bool,
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,

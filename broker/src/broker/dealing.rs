@@ -164,8 +164,24 @@ impl Broker {
             self.totals.redispatched += dealt as u64;
             pool.tally.redispatched += dealt as u64;
         }
+        if rotation == Rotation::Available && dealt > 0 {
+            self.tell_windows(pool_key);
+        }
         let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
         self.log_hands(hands, begun_lap, again);
+    }
+
+    /// Logs how large the windows are by which seats may just have been passed over, or that are fuller than was known: before the lines of
+    /// that pass, so that these prove themselves. Whoever was passed over is full at its end.
+    fn tell_windows(&mut self, pool: PoolKey) {
+        for seat in self.pools[pool.0].ring.seats() {
+            let worker = self.workers.get_mut(seat).expect("a seated worker is here");
+            let (size, held) = (worker.window.now(), worker.in_flight.len());
+            if size != worker.window_told && (held >= size || held > worker.window_told) {
+                worker.window_told = size;
+                self.outputs.push_back(Output::Log(Event::Window { worker: worker.label(*seat), size }));
+            }
+        }
     }
 
     /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so the lines, too, go

@@ -347,7 +347,7 @@ impl<'a> World<'a> {
                 }
             }
             let status = life.core.status(now);
-            life.witness.hears_of_windows(&status);
+            life.witness.hears_of_windows(&status, self.tally);
             life.witness.settles(self.now, self.tally);
             life.witness.compare(&status);
             life.witness.all_replies_count(&status);
