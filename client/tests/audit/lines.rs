@@ -146,7 +146,8 @@ fn a_seat_may_be_passed_over_by_the_window_that_the_log_told_last() {
     let lines = |window: &[&'static str]| {
         let begin = ["joined a w1 pool=p threads=1 window=3 seats=1", "joined b w2 pool=p threads=1 window=9 seats=2"];
         let asked = ["client-joined c1 n", "accept c1#1..6 pool=p"];
-        let dealt = ["dispatch a w1 t1 c1#1", "dispatch b w2 t2..4 c1#2..4", "dispatch a w1 t5..6 c1#5..6"];
+        let dealt =
+            ["dispatch a w1 t1 c1#1", "dispatch b w2 t2..4 c1#2..4", "dispatch a w1 t5 c1#5", "dispatch b w2 t6 c1#6"];
         let listening = [LISTENING.replace("strict", "available").leak() as &str];
         [&listening, &begin[..], &asked, window, &dealt[..2], &["window a w1 size=3"][..window.len()], &dealt[2..]]
             .concat()
