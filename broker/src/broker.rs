@@ -134,7 +134,7 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// The most requests in flight to one worker. At least 1.
     pub window: usize,
-    /// How much work to hand a worker ahead: its window is as large as that takes, and no larger than `window`. Zero: always as large.
+    /// How much work a worker has at hand: its window is as large as that takes, and no larger than `window`. Zero: always `window`.
     pub hold: Duration,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,

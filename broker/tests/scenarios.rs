@@ -600,6 +600,24 @@ fn long_requests_are_not_hoarded_so_that_one_who_joins_has_work_at_once() {
 }
 
 #[test]
+fn the_seat_that_is_waited_for_gets_a_few_more_while_another_has_nothing_to_do() {
+    for (rotation, most) in [(Rotation::Strict, 8), (Rotation::Available, 2)] {
+        let mut world = holding(rotation);
+        world.join("2");
+        world.submit("c", 1..=100);
+        assert_eq!((world.holding("1").len(), world.holding("2").len()), (2, 2));
+        world.now += Duration::from_secs(1);
+        world.reply("2");
+        assert_eq!(world.holding("1").len(), 2, "{rotation}: the other has one to compute");
+        while !world.holding("2").is_empty() && world.replies.len() < 40 {
+            world.now += Duration::from_secs(1);
+            world.reply("2");
+        }
+        assert_eq!(world.holding("1").len(), most, "{rotation}");
+    }
+}
+
+#[test]
 fn short_requests_stream_and_what_comes_after_a_rest_is_looked_at_anew() {
     let mut world = holding(Rotation::Strict);
     world.submit("c", 1..=5000);
