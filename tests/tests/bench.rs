@@ -4,6 +4,7 @@ use std::thread;
 
 use anyhow::Result;
 use giostra_common::compute::Value;
+use giostra_common::protocol::Failure;
 use giostra_common::shutdown::Shutdown;
 use giostra_tests::Setup;
 use giostra_tests::process::{Process, wait_for};
@@ -101,7 +102,7 @@ fn a_wrong_result_is_seen() -> Result<()> {
     let stop = Shutdown::new()?;
     let options = Options { broker: system.backend().into(), ..Options::default() };
     let off_by_one = |numbers: Vec<Value>| match numbers[..] {
-        [Value::Int(a), Value::Int(b)] => Ok(Value::Int(a + b + 1)),
+        [Value::Int(a), Value::Int(b)] => Ok::<_, Failure>(Value::Int(a + b + 1)),
         _ => Err("not two whole numbers".into()),
     };
     let worker = thread::spawn({

@@ -94,7 +94,7 @@ mod tests {
         let tasks: Vec<_> = (0..500).map(|_| Task::draw(&mut random)).collect();
         let answer = |task: &Task| match &task.nap {
             Some(value) => Outcome::Ok(value.to_body()),
-            None => oracle.0.compute(&task.body).map_or_else(Outcome::Error, Outcome::Ok),
+            None => oracle.0.compute(&task.body, &Job::alone()).map_or_else(Outcome::Error, Outcome::Ok),
         };
         assert!(tasks.iter().all(|task| oracle.is_right(task, &answer(task))));
         let told_apart = tasks.windows(2).filter(|pair| !oracle.is_right(&pair[0], &answer(&pair[1]))).count();
