@@ -123,7 +123,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
                 ToWorker::Ping { sequence } => {
                     worker.say(FromWorker::Pong { sequence, computing: 0, waiting: 0, oldest_ms: 0 })?;
                 }
-                ToWorker::Welcome { .. } => {}
+                ToWorker::Welcome { .. } | ToWorker::Cancel(_) => {}
                 ToWorker::Closing => return Ok(()),
                 other => anyhow::bail!("{other:?}"),
             }
