@@ -56,9 +56,15 @@ pub struct Window {
 impl Window {
     /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold` it always may.
     pub fn new(threads: usize, most: usize, hold: Duration) -> Self {
-        let spare = if hold.is_zero() { most } else { SPARE };
-        let now = threads.saturating_add(spare).min(most);
-        Self { threads, spare, calm: 0, most, now, hold, time: 0.0, replies: 0.0, until: 0, busy: false }
+        let mut window =
+            Self { threads, spare: 0, calm: 0, most, now: 0, hold, time: 0.0, replies: 0.0, until: 0, busy: false };
+        window.spare = window.spare_at_first();
+        window.now = window.least();
+        window
+    }
+
+    fn spare_at_first(&self) -> usize {
+        if self.hold.is_zero() { self.most } else { SPARE }
     }
 
     /// The least that it is ever handed at once, as things are.
@@ -82,6 +88,7 @@ impl Window {
             return;
         }
         if now.saturating_sub(self.until) > REST {
+            self.spare = self.spare_at_first();
             (self.time, self.replies, self.now) = (0.0, 0.0, self.least());
         }
         (self.until, self.busy) = (now, true);
@@ -104,8 +111,8 @@ impl Window {
         self.replies += computed as f64;
         (self.until, self.busy) = (now, holds_more);
         self.calm = self.calm.saturating_add(computed);
-        if self.calm > CALM * self.threads as u64 && !self.hold.is_zero() {
-            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(SPARE));
+        if self.calm > CALM * self.threads as u64 {
+            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(self.spare_at_first()));
         }
         let horizon = self.hold.as_nanos() as f64 + 2.0 * round_trip.as_nanos() as f64;
         if self.time > horizon {
