@@ -29,8 +29,8 @@ Examples:
                                            Prometheus
   giostra-broker --ping-interval 200ms     notice a frozen worker within 0.8 s
                                            instead of 4 s
-  giostra-broker --window 2 --rotation available
-                                           long computations on unequal machines
+  giostra-broker --rotation available      long computations of unequal length, or
+                                           on unequal machines
   giostra-broker --frontend 'tcp://127.0.0.1:*'
                                            a port that the system picks; the
                                            first log line names it
@@ -125,9 +125,13 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
     max_pending_bytes: ByteSize,
 
-    /// The most requests in flight to one worker; a worker may ask for fewer (giostra-worker --window)
+    /// The most requests in flight to one worker, however short they are; a worker may ask for fewer (giostra-worker --window)
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
+
+    /// How much work a worker has at hand: as many requests as it computes in so long, at least one more than it has threads. 0: as many as --window, always
+    #[arg(long, env = "GIOSTRA_HOLD", default_value = "50ms", value_parser = duration, value_name = "DURATION")]
+    hold: Duration,
 
     /// At a worker whose window is full: strict waits for it, available goes on to the next with room
     #[arg(long, env = "GIOSTRA_ROTATION", default_value_t = Rotation::Strict, value_name = "strict|available")]
@@ -235,6 +239,7 @@ impl Args {
                 max_batch: self.max_batch as usize,
                 max_message_bytes: bytes(self.max_message),
                 window: self.window as usize,
+                hold: self.hold,
                 rotation: self.rotation,
                 first_ticket: rand::random(),
             },

@@ -38,6 +38,7 @@ use crate::recent::Recent;
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
 use crate::tally::{Former, Tally};
+use crate::window::Window;
 
 use admission::Waiting;
 
@@ -133,6 +134,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// The most requests in flight to one worker. At least 1.
     pub window: usize,
+    /// How much work a worker has at hand: its window is as large as that takes, and no larger than `window`. Zero: always `window`.
+    pub hold: Duration,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
     /// How long replies may wait for others to the same client, until nearly all of its requests that are in flight have one.
@@ -155,6 +158,7 @@ impl Default for Settings {
             max_batch: MAX_BATCH,
             max_message_bytes: MAX_MESSAGE_BYTES,
             window: 1024,
+            hold: Duration::ZERO,
             rotation: Rotation::Strict,
             coalesce: Duration::ZERO,
             first_ticket: 0,
@@ -258,7 +262,9 @@ struct Worker {
     pool: PoolKey,
     operations: Vec<String>,
     threads: u32,
-    window: usize,
+    window: Window,
+    /// How large the log says that it is.
+    window_told: usize,
     leaving: bool,
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,
@@ -361,7 +367,7 @@ impl Request {
 impl Worker {
     /// Whether it may be handed one more request; or one that is to be with it alone.
     fn has_room(&self, alone: bool) -> bool {
-        if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window && !self.alone }
+        if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window.now() && !self.alone }
     }
 
     fn label(&self, number: WorkerNumber) -> WorkerLabel {

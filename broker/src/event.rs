@@ -80,10 +80,17 @@ pub enum Event {
         pool: Arc<str>,
         /// How many requests it computes at once.
         threads: u32,
-        /// The most requests it is handed at once.
+        /// The most requests that it is ever handed at once.
         window: usize,
         /// The seats in its ring, its own included.
         seats: usize,
+    },
+    /// When a seat's window is full and another size than was last said, where that decides who is dealt to.
+    Window {
+        /// Whose.
+        worker: WorkerLabel,
+        /// The most requests that it is handed at once, now.
+        size: usize,
     },
     /// When a worker gave up its seat to finish what it has.
     WorkerLeaving {
@@ -179,7 +186,9 @@ impl Event {
         match self {
             Self::WorkerDropped { .. } | Self::Poisoned { .. } | Self::Refused { .. } | Self::Busy(..) => Level::Warn,
             Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
-            Self::Accepted { .. } | Self::Dispatched { .. } | Self::Replied { .. } => Level::Debug,
+            Self::Accepted { .. } | Self::Window { .. } | Self::Dispatched { .. } | Self::Replied { .. } => {
+                Level::Debug
+            }
             _ => Level::Info,
         }
     }
@@ -188,9 +197,12 @@ impl Event {
     pub fn is_worth_watching(&self) -> bool {
         match self {
             Self::Dispatched { again, .. } => *again,
-            Self::Accepted { .. } | Self::Replied { .. } | Self::Stale(..) | Self::Cancelled(_) | Self::Nobody(..) => {
-                false
-            }
+            Self::Accepted { .. }
+            | Self::Window { .. }
+            | Self::Replied { .. }
+            | Self::Stale(..)
+            | Self::Cancelled(_)
+            | Self::Nobody(..) => false,
             _ => true,
         }
     }
@@ -213,7 +225,9 @@ impl Event {
     /// The number of the worker that it is about, and how many requests, if it is about any.
     pub fn about(&self) -> (Option<u64>, Option<u64>) {
         match self {
-            Self::WorkerJoined { worker, .. } | Self::WorkerLeft(worker) => (Some(worker.number.0), None),
+            Self::WorkerJoined { worker, .. } | Self::Window { worker, .. } | Self::WorkerLeft(worker) => {
+                (Some(worker.number.0), None)
+            }
             Self::WorkerLeaving { worker, in_flight, .. } => (Some(worker.number.0), Some(*in_flight as u64)),
             Self::WorkerDropped { worker, returned, .. } => (Some(worker.number.0), Some(returned.len())),
             Self::Dispatched { worker, requests, .. } | Self::Replied { worker, requests, .. } => {
@@ -245,6 +259,7 @@ impl fmt::Display for Event {
             Self::WorkerJoined { worker, pool, threads, window, seats } => {
                 write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")
             }
+            Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
             Self::WorkerLeaving { worker, drained, in_flight } => {
                 let by = if *drained { "drain" } else { "worker" };
                 write!(f, "leaving {worker} in-flight={in_flight} by={by}")

@@ -18,3 +18,4 @@ pub mod rotation;
 mod runs;
 pub mod server;
 mod tally;
+mod window;

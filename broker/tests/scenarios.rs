@@ -560,6 +560,115 @@ fn strict_rotation_waits_for_a_full_seat_and_the_other_passes_it_over() {
     }
 }
 
+/// Windows that follow the work.
+fn holding(rotation: Rotation) -> World {
+    let mut world = World::new(Settings { hold: Duration::from_millis(50), rotation, ..settings() });
+    world.client("c");
+    world.join("1");
+    world
+}
+
+/// The worker replies to all that it holds, each of which took it so long.
+fn reply_to_all(world: &mut World, worker: &str, each: Duration) {
+    let count = world.holding(worker).len();
+    let (its, held) = std::mem::take(&mut world.held).into_iter().partition(|(holder, ..)| holder == worker);
+    let its: Vec<(String, Ticket, u64)> = its;
+    world.held = held;
+    world.now += each * count as u32;
+    let replies = its.into_iter().map(|(_, ticket, id)| (ticket, Outcome::Ok(body(id)))).collect();
+    world.worker_says(worker, FromWorker::Replies(replies));
+}
+
+#[test]
+fn long_requests_are_not_hoarded_so_that_one_who_joins_has_work_at_once() {
+    let mut world = holding(Rotation::Strict);
+    world.submit("c", 1..=100);
+    assert_eq!(world.holding("1"), [1, 2], "how long they take is not known yet");
+    for first in 2..5 {
+        world.now += Duration::from_secs(10);
+        world.reply("1");
+        assert_eq!(world.holding("1"), [first, first + 1]);
+    }
+    world.join("2");
+    assert_eq!((world.holding("1"), world.holding("2")), (vec![4, 5], vec![6]), "the turn waits for the first seat");
+    for _ in 0..3 {
+        world.now += Duration::from_secs(10);
+        world.reply("1");
+        world.reply("2");
+    }
+    assert_eq!(world.replies.len(), 9);
+    assert_eq!(world.broker.status(world.now).workers.iter().map(|worker| worker.window).collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
+fn the_seat_that_is_waited_for_gets_a_few_more_while_another_has_nothing_to_do() {
+    for (rotation, most) in [(Rotation::Strict, 8), (Rotation::Available, 2)] {
+        let mut world = holding(rotation);
+        world.join("2");
+        world.submit("c", 1..=100);
+        assert_eq!((world.holding("1").len(), world.holding("2").len()), (2, 2));
+        world.now += Duration::from_secs(1);
+        world.reply("2");
+        assert_eq!(world.holding("1").len(), 2, "{rotation}: the other has one to compute");
+        while !world.holding("2").is_empty() && world.replies.len() < 40 {
+            world.now += Duration::from_secs(1);
+            world.reply("2");
+        }
+        assert_eq!(world.holding("1").len(), most, "{rotation}");
+    }
+}
+
+#[test]
+fn short_requests_stream_and_what_comes_after_a_rest_is_looked_at_anew() {
+    let mut world = holding(Rotation::Strict);
+    world.submit("c", 1..=5000);
+    reply_to_all(&mut world, "1", Duration::from_micros(10));
+    assert_eq!(world.holding("1").len(), 1024, "after one reply");
+    while !world.held.is_empty() {
+        reply_to_all(&mut world, "1", Duration::from_micros(10));
+    }
+    world.submit("c", 5001..=5100);
+    assert_eq!(world.holding("1").len(), 100, "they come at once, and are thought to be alike");
+    reply_to_all(&mut world, "1", Duration::from_micros(10));
+    world.pass(Duration::from_secs(2));
+    world.submit("c", 5101..=5200);
+    assert_eq!(world.holding("1").len(), 2);
+}
+
+#[test]
+fn what_a_worker_skips_because_nobody_wants_it_does_not_make_it_fast() {
+    let mut world = holding(Rotation::Strict);
+    world.submit("c", 1..=200);
+    for first in (1..=180).step_by(2) {
+        world.now += Duration::from_secs(1);
+        world.client_says("c", FromClient::Cancel(vec![RequestId(first), RequestId(first + 1)]));
+        for (_, ticket, _) in std::mem::take(&mut world.held) {
+            let skipped = Outcome::Error(Failure::new(code::CANCELLED, String::new()));
+            world.worker_says("1", FromWorker::Replies(vec![(ticket, skipped)]));
+        }
+    }
+    assert_eq!(world.holding("1"), [181, 182]);
+}
+
+#[test]
+fn the_log_tells_the_windows_by_which_seats_are_passed_over() {
+    let mut world = holding(Rotation::Available);
+    world.join("2");
+    world.submit("c", 1..=2);
+    assert!(world.logged("window").is_empty(), "nobody was passed over");
+    world.submit("c", 3..=10);
+    assert_eq!((world.holding("1"), world.holding("2")), (vec![1, 3], vec![2, 4]));
+    let told = ["window worker-1 w1 size=2", "window worker-2 w2 size=2"];
+    assert_eq!(world.logged("window"), told);
+    let place = |start: &str| world.log.iter().rposition(|line| line.starts_with(start)).unwrap();
+    assert!(place("window") < place("dispatch worker-1"), "{:?}", world.log);
+    reply_to_all(&mut world, "1", Duration::from_micros(10));
+    assert_eq!(world.holding("1"), [5, 6, 7, 8, 9, 10], "its window is wide, and the other's still full");
+    assert_eq!(world.logged("window")[2..], ["window worker-1 w1 size=1024"]);
+    world.submit("c", 11..=20);
+    assert_eq!(world.logged("window").len(), 3, "all is as it was");
+}
+
 #[test]
 fn a_client_with_few_requests_is_not_starved_by_one_with_many() {
     let mut world = World::new(Settings { window: 1, ..settings() });

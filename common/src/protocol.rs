@@ -520,7 +520,7 @@ pub struct WorkerStatus {
     pub leaving: bool,
     /// Requests handed to it and not yet answered.
     pub in_flight: u64,
-    /// The most it is handed at once.
+    /// The most it is handed at once, as it computes now.
     pub window: u64,
     /// Requests it replied to.
     pub answered: u64,
@@ -553,6 +553,8 @@ pub struct WorkerStatus {
     pub rate: u64,
     /// Microseconds from dispatch to reply, over the last 10 to 20 seconds; waiting within the worker's window included.
     pub service_us: Percentiles,
+    /// The most that [`Self::window`] may grow to.
+    pub window_most: u64,
 }
 
 /// A client, as the broker sees it.

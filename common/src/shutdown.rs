@@ -86,7 +86,7 @@ impl Shutdown {
 }
 
 /// Has these signals come to none but the threads that listen, which have been started before: not to this one, nor to those that it starts.
-/// Its calls into libzmq would otherwise be broken off. Programs that are started from here get them as ever: `std` sees to that.
+/// Its calls into libzmq would otherwise be broken off. Programs that are started from here inherit that, unless whoever starts them sees to it.
 fn keep_away() -> io::Result<()> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     Ok(signals.thread_block()?)

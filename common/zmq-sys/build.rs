@@ -4,13 +4,15 @@
 use std::env;
 
 /// What libzmq's own build finds on every Linux of today, and `zeromq-src` does not look for. Without the first, threads wake each
-/// other through a pair of sockets, which costs several times as much; without the last, keepalive options do nothing.
-const LINUX: [&str; 9] = [
+/// other through a pair of sockets, which costs several times as much; without the last four, keepalive options do nothing. Those that end
+/// in `CLOEXEC` keep descriptors from the programs that a worker runs.
+const LINUX: [&str; 10] = [
     "ZMQ_HAVE_EVENTFD",
     "ZMQ_HAVE_EVENTFD_CLOEXEC",
     "ZMQ_HAVE_SOCK_CLOEXEC",
     "HAVE_ACCEPT4",
     "ZMQ_HAVE_O_CLOEXEC",
+    "ZMQ_IOTHREAD_POLLER_USE_EPOLL_CLOEXEC",
     "ZMQ_HAVE_SO_KEEPALIVE",
     "ZMQ_HAVE_TCP_KEEPCNT",
     "ZMQ_HAVE_TCP_KEEPIDLE",

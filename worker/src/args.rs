@@ -1,4 +1,4 @@
-//! The command line of `giostra-worker`.
+//! The command line of a worker: that of `giostra-worker`, but for what it computes; for workers of one's own, too.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,35 +6,14 @@ use std::time::Duration;
 use clap::Parser;
 use giostra_common::args::{duration, parse};
 use giostra_common::keys::{Credentials, KeyError};
-use giostra_common::manual::Manual;
 use giostra_common::name;
 use giostra_common::protocol::DEFAULT_POOL;
 use log::LevelFilter;
 
 use crate::Options;
 
-const EXAMPLES: &str = "\
-Examples:
-  giostra-worker                           one thread, for the broker on this host
-  giostra-worker --name worker-4 --threads 8
-  giostra-worker --threads 8 --window 8    long computations: hold only what is
-                                           being computed
-  giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
-  giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret \\
-      --broker-key broker.key
-  source <(giostra-worker --completions bash)
-                                           see giostra completions --help
-
-Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). One's own operations: see the \
-library giostra-worker.
-
-Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.
-
-Exit status: 0 after leaving; 1 if the broker refused the worker or its key; 2 for a wrong command line.";
-
 /// Computes what the broker hands out. Registers by itself, also after the broker's restart.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "giostra-worker", version, after_help = EXAMPLES)]
 pub struct Args {
     /// The broker's backend
     #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_name = "ENDPOINT")]
@@ -71,10 +50,6 @@ pub struct Args {
     /// What is logged, to stderr
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
-
-    /// What is printed instead.
-    #[command(flatten)]
-    pub manual: Manual,
 }
 
 impl Args {

@@ -25,6 +25,11 @@ impl<'a> Job<'a> {
         self.0.is_some_and(|(crew, thread)| crew.is_unwanted(thread))
     }
 
+    /// Which of the worker's threads computes it, from 0: each computes one request at a time.
+    pub fn thread(&self) -> usize {
+        self.0.map_or(0, |(_, thread)| thread)
+    }
+
     /// Tells the client that `done` of `total` is done, in units of one's own; a `total` of 0: it is not known. Costs little: ten times a second it is
     /// sent, the rest is dropped.
     pub fn progress(&self, done: u64, total: u64) {

@@ -30,6 +30,7 @@ pub mod args;
 mod board;
 pub mod compute;
 mod crew;
+pub mod exec;
 mod hand;
 mod job;
 mod operations;

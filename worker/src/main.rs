@@ -1,20 +1,27 @@
 //! `giostra-worker`: see `--help`.
 
+mod cli;
+
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use giostra_common::args::complain;
+use giostra_common::args::{complain, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
-use giostra_worker::args::Args;
+use giostra_worker::exec::guard;
 use giostra_worker::{compute, serve};
 
+use cli::Cli;
+
 fn main() -> ExitCode {
-    let args = Args::of_process();
-    if let Some(status) = args.manual.print(Args::command()) {
+    if guard::is_meant() {
+        return if guard::watch().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let cli: Cli = parse();
+    if let Some(status) = cli.manual.print(Cli::command()) {
         return status;
     }
-    match run(&args) {
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain("giostra-worker", format_args!("{error:#}"));
@@ -23,10 +30,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(Cli { args, exec, .. }: &Cli) -> anyhow::Result<()> {
     let options = args.options()?;
     let _log = Log::to_stderr(args.log_level())?;
     let shutdown = Shutdown::on_signals()?;
-    serve(&options, compute::operations(), &shutdown)?;
-    Ok(())
+    let Some(exec) = exec.service(&options)? else {
+        return Ok(serve(&options, compute::operations(), &shutdown)?);
+    };
+    let end = serve(&options, exec.clone(), &shutdown);
+    exec.close();
+    Ok(end?)
 }

@@ -173,7 +173,7 @@ fn failure(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
 }
 
 /// The name and the encoded arguments of `[name, arguments]`.
-fn split(mut body: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split(mut body: &[u8]) -> Option<(&str, &[u8])> {
     if rmp::decode::read_array_len(&mut body).ok()? != 2 {
         return None;
     }

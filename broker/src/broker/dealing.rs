@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use giostra_common::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 use giostra_common::wire::{packed_len, portions};
+use rustc_hash::FxHashMap;
 
-use super::{Broker, Flight, Output, PoolKey, State, WorkerNumber};
+use super::{Broker, Flight, Output, PoolKey, State, Worker, WorkerNumber};
 use crate::event::Event;
 use crate::pending::Place;
-use crate::rotation::Rotation;
+use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
 
 /// Where a message was sent, the next is expected to be as long; but no room is kept for more than so many members.
@@ -114,7 +115,12 @@ impl Broker {
             let first = pool.pending.first_returned();
             let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
             let workers = &self.workers;
-            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else { break };
+            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else {
+                if rotation == Rotation::Strict && !alone && widen(&pool.ring, &mut self.workers) {
+                    continue;
+                }
+                break;
+            };
             let key = pool.pending.pop().expect("it is not empty");
             self.pending -= 1;
             self.last_ticket += 1;
@@ -136,6 +142,7 @@ impl Broker {
 
             if worker.batch.is_empty() {
                 batched.push(number);
+                worker.window.handed(moment.0);
             }
             worker.in_flight.push(ticket, Flight::Wanted(key));
             worker.alone = alone;
@@ -163,8 +170,24 @@ impl Broker {
             self.totals.redispatched += dealt as u64;
             pool.tally.redispatched += dealt as u64;
         }
+        if rotation == Rotation::Available && dealt > 0 {
+            self.tell_windows(pool_key);
+        }
         let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
         self.log_hands(hands, begun_lap, again);
+    }
+
+    /// Logs how large the windows are by which seats may just have been passed over, or that are fuller than was known: before the lines of
+    /// that pass, so that these prove themselves. Whoever was passed over is full at its end.
+    fn tell_windows(&mut self, pool: PoolKey) {
+        for seat in self.pools[pool.0].ring.seats() {
+            let worker = self.workers.get_mut(seat).expect("a seated worker is here");
+            let (size, held) = (worker.window.now(), worker.in_flight.len());
+            if size != worker.window_told && (held >= size || held > worker.window_told) {
+                worker.window_told = size;
+                self.outputs.push_back(Output::Log(Event::Window { worker: worker.label(*seat), size }));
+            }
+        }
     }
 
     /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so the lines, too, go
@@ -181,4 +204,19 @@ impl Broker {
             self.log(Event::Dispatched { worker, again, silent, tickets, requests });
         }
     }
+}
+
+/// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do; whether it may.
+fn widen(ring: &Ring<WorkerNumber>, workers: &mut FxHashMap<WorkerNumber, Worker>) -> bool {
+    let Some(full) = ring.seats().get(ring.next()) else { return false };
+    let held = workers[full].in_flight.len();
+    if workers[full].alone || !workers[full].window.may_widen(held) {
+        return false;
+    }
+    let idles = |worker: &Worker| worker.in_flight.len() < worker.threads as usize && !worker.alone;
+    let needed = ring.seats().iter().any(|seat| idles(&workers[seat]));
+    if needed {
+        workers.get_mut(full).expect("it was just looked at").window.widen(held);
+    }
+    needed
 }

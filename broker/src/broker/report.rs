@@ -106,7 +106,7 @@ impl Broker {
             state: state.into(),
             leaving: worker.leaving,
             in_flight: worker.in_flight.len() as u64,
-            window: worker.window as u64,
+            window: worker.window.now() as u64,
             answered: worker.answered,
             computing: worker.load.computing,
             waiting: worker.load.waiting,
@@ -123,6 +123,7 @@ impl Broker {
             ),
             round_trip_us: worker.liveness.pong().map_or(0, |(_, took)| took.as_micros() as u64),
             rate: worker.rate.before(second),
+            window_most: worker.window.most() as u64,
             service_us: worker.took.as_ref().map(|took| took.percentiles()).unwrap_or_default(),
         }
     }
@@ -135,7 +136,7 @@ impl Broker {
         for (number, worker) in &self.workers {
             assert_eq!(self.worker_of.get(&worker.identity), Some(number));
             assert!(self.pings.contains(&(worker.liveness.due(), *number)), "{number} is never pinged");
-            assert!(worker.in_flight.len() <= worker.window, "{number} has more than its window");
+            assert!(worker.in_flight.len() <= worker.window.most(), "{number} has more than its window");
             assert!(!worker.alone || worker.in_flight.len() == 1, "{number} has {} alone", worker.in_flight.len());
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
             let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&seat| seat == number).count();

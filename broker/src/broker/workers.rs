@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use giostra_common::name::{self, Label};
 use giostra_common::numbered::NumberedQueue;
@@ -19,6 +19,7 @@ use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
 use crate::pending::Place;
 use crate::runs::Runs;
+use crate::window::Window;
 
 impl Broker {
     /// A message came from a worker.
@@ -180,7 +181,8 @@ impl Broker {
             pool: pool_key,
             operations,
             threads,
-            window,
+            window: Window::new(threads as usize, window, self.settings.hold),
+            window_told: window,
             leaving: false,
             alone: false,
             in_flight: NumberedQueue::default(),
@@ -211,6 +213,8 @@ impl Broker {
 
     fn replies(&mut self, number: WorkerNumber, replies: Vec<(Ticket, Outcome)>, now: Instant) {
         let (mut results, mut errors, mut unwanted, mut late) = (Runs::default(), Runs::default(), Runs::default(), 0);
+        // What was not computed at all, for nobody waited any more.
+        let mut skipped = 0;
         let now = self.moment(now);
         let worker = self.worker(number);
         let (label, pool) = (worker.label(number), worker.pool);
@@ -224,6 +228,8 @@ impl Broker {
                 Some(Flight::Wanted(key)) => key,
                 Some(Flight::Unwanted(client, id)) => {
                     unwanted.request(client, id);
+                    skipped +=
+                        u64::from(matches!(&outcome, Outcome::Error(failure) if failure.code == code::CANCELLED));
                     continue;
                 }
                 None => {
@@ -263,8 +269,11 @@ impl Broker {
         worker.took = Some(durations);
         worker.rate.add(answered, now.second());
         worker.answered += answered;
-        worker.alone &= !worker.in_flight.is_empty();
-        let finished = worker.leaving && worker.in_flight.is_empty();
+        let holds_more = !worker.in_flight.is_empty();
+        worker.alone &= holds_more;
+        let round_trip = worker.liveness.pong().map_or(Duration::ZERO, |(_, took)| took);
+        worker.window.replied(answered + unwanted.len() - skipped, holds_more, round_trip, now.0);
+        let finished = worker.leaving && !holds_more;
         for (errors, requests) in [(false, results), (true, errors)] {
             if !requests.is_empty() {
                 self.log(Event::Replied { worker: label.clone(), errors, requests });

@@ -78,7 +78,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         gauge(
             "giostra_worker_window_requests",
-            "The most a worker is handed at once.",
+            "The most a worker is handed at once, as it computes now.",
             workers.sum(|worker| worker.window as f64),
         ),
         gauge(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 65] = [
+const KINDS: [&str; 67] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -68,6 +68,8 @@ const KINDS: [&str; 65] = [
     "replied-error",
     "stale",
     "turn-of-a-full-seat",
+    "window-changes",
+    "window-told",
     "worker-joined",
     "worker-leaving",
     "worker-left",

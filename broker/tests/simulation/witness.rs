@@ -69,7 +69,12 @@ struct Worker {
     conn: Option<Conn>,
     name: String,
     pool: String,
+    /// The most that it is ever handed at once, and how many it computes at once.
     window: usize,
+    threads: usize,
+    /// The most that it is handed at once now; and as the log says, which tells what seats are passed over by.
+    window_now: usize,
+    window_told: usize,
     leaving: bool,
     /// Whether it is to hold one request only.
     alone: bool,
@@ -249,6 +254,18 @@ impl Witness {
         }
     }
 
+    /// How large the windows are, since requests were dealt by that. How they are reckoned is not looked at here.
+    pub fn hears_of_windows(&mut self, status: &Status, tally: &mut Tally) {
+        for told in &status.workers {
+            let known = self.workers.get_mut(&told.number).expect("a worker that is told of has joined");
+            let (now, most) = (told.window as usize, known.window);
+            let least = if self.settings.hold.is_zero() { most } else { most.min(known.threads + 1) };
+            assert!((least..=most).contains(&now), "w{} has a window of {now}, not {least} to {most}", told.number);
+            tally.add("window-changes", u64::from(now != known.window_now));
+            known.window_now = now;
+        }
+    }
+
     fn welcomed(&mut self, conn: Conn) {
         let place = self.welcomes.iter().position(|&owed| owed == conn);
         self.welcomes.swap_remove(place.unwrap_or_else(|| panic!("{conn} is welcomed, but was not introduced")));
@@ -394,7 +411,11 @@ impl Witness {
         assert_eq!(status.workers.len(), workers.len(), "workers");
         for (told, (number, known)) in status.workers.iter().zip(workers) {
             assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
-            assert_eq!((told.in_flight, told.window), (known.in_flight.len() as u64, known.window as u64), "w{number}");
+            assert_eq!(
+                (told.in_flight, told.window_most),
+                (known.in_flight.len() as u64, known.window as u64),
+                "w{number}"
+            );
             assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
             let state = match known {
                 _ if known.pings_out > 1 => "silent",

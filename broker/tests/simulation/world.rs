@@ -346,8 +346,9 @@ impl<'a> World<'a> {
                     sends.push(output);
                 }
             }
-            life.witness.settles(self.now, self.tally);
             let status = life.core.status(now);
+            life.witness.hears_of_windows(&status, self.tally);
+            life.witness.settles(self.now, self.tally);
             life.witness.compare(&status);
             life.witness.all_replies_count(&status);
             life.core.check();

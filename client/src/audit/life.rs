@@ -27,8 +27,9 @@ pub(super) struct Client {
 pub(super) struct Worker {
     pub name: Rc<str>,
     pub pool: usize,
-    /// Not known of one whose registration is not in the log.
+    /// The most that it may be handed at once, and that it ever may. Not known of one whose registration is not in the log.
     pub window: Option<u64>,
+    widest: Option<u64>,
     pub leaving: bool,
     /// By ticket: what somebody waits for.
     pub in_flight: BTreeMap<u64, Key>,
@@ -130,6 +131,7 @@ impl Life {
                 self.client_left(client, cancelled, unwanted, spot);
             }
             Event::Joined { worker, pool, window, seats } => self.joined(worker, pool, window, seats, spot),
+            Event::Window { worker, size } => self.window(worker, size, spot),
             Event::Leaving { worker, in_flight } => self.leaving(worker, in_flight, spot),
             Event::Left { worker } => self.left(worker, spot),
             Event::Dropped { worker, returned, requests, .. } => self.dropped(worker, returned, &requests, spot),
@@ -257,6 +259,20 @@ impl Life {
         }
     }
 
+    fn window(&mut self, named: line::Worker<'_>, size: u64, spot: &mut Spot<'_>) {
+        if !self.knows(named, spot) {
+            return;
+        }
+        let worker = self.workers.get_mut(&named.number).expect("it is known");
+        worker.window = Some(size);
+        if let Some(widest) = worker.widest.filter(|&widest| size > widest) {
+            let number = named.number;
+            self.findings.add(spot, Promise::Rotation, || {
+                format!("w{number} has a window of {size}, where {widest} is the most that it may be handed")
+            });
+        }
+    }
+
     fn leaving(&mut self, named: line::Worker<'_>, in_flight: u64, spot: &mut Spot<'_>) {
         if !self.knows(named, spot) {
             return;
@@ -321,6 +337,7 @@ fn new_worker(name: &str, pool: usize, window: Option<u64>) -> Worker {
         name: name.into(),
         pool,
         window,
+        widest: window,
         leaving: false,
         alone: false,
         in_flight: BTreeMap::new(),

@@ -39,6 +39,8 @@ pub enum Event<'a> {
     ClientLeft { client: u64, cancelled: u64, unwanted: u64, reason: &'a str },
     /// When a worker registered.
     Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64 },
+    /// When a seat's window is full and has another size than before.
+    Window { worker: Worker<'a>, size: u64 },
     /// When a worker gave up its seat.
     Leaving { worker: Worker<'a>, in_flight: u64 },
     /// When a leaving worker owed nothing more.
@@ -145,7 +147,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             Event::Poison { request: Runs::requests(request).filter(|one| one.count() == 1)?, workers }
         }
         "client-joined" | "client-left" => of_a_client(verb, rest)?,
-        "joined" | "leaving" | "left" | "dropped" => of_a_worker(verb, rest)?,
+        "joined" | "window" | "leaving" | "left" | "dropped" => of_a_worker(verb, rest)?,
         "listening" => Event::Listening {
             strict: match value(rest, "rotation=")? {
                 "strict" => true,
@@ -182,6 +184,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
             let (window, seats) = (counted(rest, "window=")?, counted(rest, "seats=")?);
             Event::Joined { worker, pool: value(rest, "pool=")?, window, seats }
         }
+        "window" => Event::Window { worker, size: counted(rest, "size=")? },
         "leaving" => Event::Leaving { worker, in_flight: counted(rest, "in-flight=")? },
         "dropped" => {
             let (given_back, reason) = rest.split_once("reason=")?;
@@ -265,6 +268,7 @@ mod tests {
                 "client-left c1 cancelled=2 unwanted=3 reason=connection broke",
                 Event::ClientLeft { client: 1, cancelled: 2, unwanted: 3, reason: "connection broke" },
             ),
+            ("window a w1 size=3", Event::Window { worker, size: 3 }),
             ("joined a w1 pool=p threads=1 window=9 seats=2", Event::Joined { worker, pool: "p", window: 9, seats: 2 }),
             ("leaving a w1 in-flight=4 by=drain", Event::Leaving { worker, in_flight: 4 }),
             ("left a w1", Event::Left { worker }),

@@ -38,6 +38,8 @@ pub fn log_of(seed: u64, rotation: Rotation, steps: u32) -> Vec<String> {
         max_attempts: 2,
         ping_interval: Duration::from_secs(1 << 20),
         first_ticket: seed,
+        // In some lives the windows follow the work.
+        hold: Duration::from_millis(200 * (seed / 2 % 2)),
         ..Settings::default()
     };
     let mut core = Core {

@@ -142,6 +142,24 @@ fn a_full_seat_may_be_passed_over_only_where_that_was_asked_for() {
 }
 
 #[test]
+fn a_seat_may_be_passed_over_by_the_window_that_the_log_told_last() {
+    let lines = |window: &[&'static str]| {
+        let begin = ["joined a w1 pool=p threads=1 window=3 seats=1", "joined b w2 pool=p threads=1 window=9 seats=2"];
+        let asked = ["client-joined c1 n", "accept c1#1..6 pool=p"];
+        let dealt =
+            ["dispatch a w1 t1 c1#1", "dispatch b w2 t2..4 c1#2..4", "dispatch a w1 t5 c1#5", "dispatch b w2 t6 c1#6"];
+        let listening = [LISTENING.replace("strict", "available").leak() as &str];
+        [&listening, &begin[..], &asked, window, &dealt[..2], &["window a w1 size=3"][..window.len()], &dealt[2..]]
+            .concat()
+    };
+    expect_refuted(&audit_lines(&lines(&[])), Promise::Rotation, "t3 goes to w2, but it is the turn of w1");
+    expect_refuted(&audit_lines(&lines(&["window a w1 size=2"])), Promise::Rotation, "but it is the turn of w1");
+    expect_refuted(&audit_lines(&lines(&["window a w1 size=4"])), Promise::Rotation, "where 3 is the most");
+    expect_refuted(&audit_lines(&lines(&["window b w1 size=1"])), Promise::Rotation, "w1 is not b");
+    expect_proved(&audit_lines(&lines(&["window a w1 size=1"])));
+}
+
+#[test]
 fn a_request_is_accepted_once_and_ends_once() {
     expect_refuted(&without("accept c1#1..7"), Promise::Requests, "c1#1 is dispatched, but is not open");
     let report = with("accept c1#8", &["accept c1#7..9 pool=p"]);

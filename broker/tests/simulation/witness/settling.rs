@@ -104,6 +104,7 @@ impl Witness {
             assert_eq!(turn, Some(worker), "{name}: t{ticket} goes to w{worker} out of turn");
             let next = pool.queues.next();
             assert_eq!(next, Some((key, again)), "{name}: the request dispatched as t{ticket} is not the next");
+            self.windows_were_told(pool, worker);
             pool.seats.turn(worker);
 
             let request = self.requests.get_mut(&key).expect("what is pending is held");
@@ -117,9 +118,21 @@ impl Witness {
             let holder = self.workers.get_mut(&worker).expect("its turn was next");
             holder.in_flight.insert(ticket, (key, true));
             holder.alone = alone;
+            let (held, told) = (holder.in_flight.len(), holder.window_told);
+            assert!(held <= told, "w{worker} holds {held}, and the log says that its window is {told}");
             all_tickets.push(ticket);
             self.totals.dispatched += 1;
             self.totals.redispatched += u64::from(again);
+        }
+    }
+
+    /// Who is passed over because the window is full: the log says how large that is.
+    fn windows_were_told(&self, pool: &Pool, worker: u64) {
+        for seat in pool.seats.upcoming().into_iter().take_while(|&seat| seat != worker) {
+            let passed = &self.workers[&seat];
+            let (now, told) = (passed.window_now, passed.window_told);
+            let full = passed.in_flight.len() >= now;
+            assert!(!full || now == told, "w{seat} is passed over for a window of {now}, and the log says {told}");
         }
     }
 
@@ -135,7 +148,7 @@ impl Witness {
         pool.seats.upcoming().into_iter().take(asked).find(|seat| {
             let worker = &self.workers[seat];
             let alone_there = worker.alone && !worker.in_flight.is_empty();
-            worker.in_flight.len() < if alone { 1 } else { worker.window } && !alone_there
+            worker.in_flight.len() < if alone { 1 } else { worker.window_now } && !alone_there
         })
     }
 

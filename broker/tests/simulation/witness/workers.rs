@@ -10,9 +10,15 @@ use crate::tally::Tally;
 impl Witness {
     pub(super) fn sees_event_of_a_worker(&mut self, event: &Event, now: u64, tally: &mut Tally) {
         match event {
-            Event::WorkerJoined { worker, pool, window, seats, .. } => {
+            Event::WorkerJoined { worker, pool, threads, window, seats } => {
                 tally.count("worker-joined");
-                self.joined(worker, pool, *window, *seats, now);
+                self.joined(worker, pool, (*threads as usize, *window), *seats, now);
+            }
+            Event::Window { worker, size } => {
+                tally.count("window-told");
+                let known = self.workers.get_mut(&worker.number.0).expect("it is registered");
+                assert_ne!(known.window_told, *size, "{worker}'s window is told again");
+                known.window_told = *size;
             }
             Event::WorkerLeaving { worker, in_flight, .. } => {
                 tally.count("worker-leaving");
@@ -45,7 +51,7 @@ impl Witness {
         }
     }
 
-    fn joined(&mut self, label: &WorkerLabel, pool: &str, window: usize, seats: usize, now: u64) {
+    fn joined(&mut self, label: &WorkerLabel, pool: &str, (threads, window): (usize, usize), seats: usize, now: u64) {
         let number = label.number.0;
         let ring = &mut self.pools.entry(pool.into()).or_default().seats;
         ring.join(number);
@@ -56,6 +62,9 @@ impl Witness {
             name: label.name.to_string(),
             pool: pool.into(),
             window,
+            threads,
+            window_now: window,
+            window_told: window,
             leaving: false,
             alone: false,
             in_flight: Default::default(),

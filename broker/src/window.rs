@@ -1,0 +1,295 @@
+//! How many requests a worker is handed at once: so many that it always has work, and no more.
+//!
+//! By Little's law, a worker that answers `r` requests a second and holds `W` of them keeps each for `W / r`. A window of
+//!
+//! ```text
+//! W = r x (hold + 2 x round trip),  never below its threads and one more, never above its bound
+//! ```
+//!
+//! gives it `hold` of work and covers the way there and back: of requests of ten seconds it has the next one at hand, so that others have the
+//! rest, and those of a microsecond stream. The round trip is that of its pings. `r` is that of the latest work: the window is
+//! as many requests as it has answered in its last `hold + 2 x round trip` of having any, older ones fading. So long requests shrink it with
+//! the first reply, and short ones let it grow within milliseconds. Time without work does not count.
+//!
+//! Where long requests differ in length, one spare is too few: strict rotation waits for the seat with the longest, and the others run dry. So while one of
+//! them has nothing to do, the seat that is waited for gets more spare ones ([`Window::widen`]), and loses them again when that has not been
+//! needed for a while. Where all take as long, or the rotation passes full seats over, it stays at one.
+//!
+//! It is no trap: if the window itself is what slows the worker down, because each request goes there and back and nothing is computed meanwhile,
+//! then `r = W / round trip`, and what follows is at least twice `W`.
+//!
+//! Who has rested begins anew with the smallest window: what comes after a pause may be of another kind, and to be too careful costs one round trip.
+
+use std::time::Duration;
+
+/// Requests that a worker may hold besides those that its threads compute: the next one is there when a thread is done.
+const SPARE: usize = 1;
+
+/// The most that there are of them for the sake of others. With seven, three workers whose requests take exponentially distributed times
+/// are busy for 93 % of the time, with one for 76 %, and with any number for 97 % (3,000 requests, simulated).
+const MOST_SPARE: usize = 7;
+
+/// After so many replies a thread, in which no more spare ones were needed, one is taken back.
+const CALM: u64 = 16;
+
+/// After so many nanoseconds without work a worker has rested.
+const REST: u64 = 1_000_000_000;
+
+/// A worker's window. Times are nanoseconds of one clock.
+#[derive(Clone, Debug)]
+pub struct Window {
+    threads: usize,
+    /// Requests besides those that the threads compute, at least; and the replies since it was found to be too few.
+    spare: usize,
+    calm: u64,
+    most: usize,
+    now: usize,
+    hold: Duration,
+    /// Of the latest work: how long it took, and how many replies came of it.
+    time: f64,
+    replies: f64,
+    /// Up to when that is reckoned, and whether it has had work since.
+    until: u64,
+    busy: bool,
+}
+
+impl Window {
+    /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold` it always may.
+    pub fn new(threads: usize, most: usize, hold: Duration) -> Self {
+        let mut window =
+            Self { threads, spare: 0, calm: 0, most, now: 0, hold, time: 0.0, replies: 0.0, until: 0, busy: false };
+        window.spare = window.spare_at_first();
+        window.now = window.least();
+        window
+    }
+
+    fn spare_at_first(&self) -> usize {
+        if self.hold.is_zero() { self.most } else { SPARE }
+    }
+
+    /// The least that it is ever handed at once, as things are.
+    fn least(&self) -> usize {
+        self.threads.saturating_add(self.spare).min(self.most)
+    }
+
+    /// The most requests that the worker is handed at once, now.
+    pub fn now(&self) -> usize {
+        self.now
+    }
+
+    /// The most that it is ever handed at once.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// It is handed requests.
+    pub fn handed(&mut self, now: u64) {
+        if self.busy {
+            return;
+        }
+        if now.saturating_sub(self.until) > REST {
+            self.spare = self.spare_at_first();
+            (self.time, self.replies, self.now) = (0.0, 0.0, self.least());
+        }
+        (self.until, self.busy) = (now, true);
+    }
+
+    /// Whether the worker, which holds so many and has no room, may hold one more if others have nothing to do.
+    pub fn may_widen(&self, held: usize) -> bool {
+        held < self.threads.saturating_add(MOST_SPARE).min(self.most)
+    }
+
+    /// It is to hold one more: others have nothing to do.
+    pub fn widen(&mut self, held: usize) {
+        self.spare = (held + 1).saturating_sub(self.threads).max(self.spare);
+        (self.calm, self.now) = (0, self.least().max(self.now));
+    }
+
+    /// It has replied to so many that it computed, and holds more or not. Its last ping took so long.
+    pub fn replied(&mut self, computed: u64, holds_more: bool, round_trip: Duration, now: u64) {
+        self.time += now.saturating_sub(self.until) as f64;
+        self.replies += computed as f64;
+        (self.until, self.busy) = (now, holds_more);
+        self.calm = self.calm.saturating_add(computed);
+        if self.calm > CALM * self.threads as u64 {
+            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(self.spare_at_first()));
+        }
+        let horizon = self.hold.as_nanos() as f64 + 2.0 * round_trip.as_nanos() as f64;
+        if self.time > horizon {
+            self.replies *= horizon / self.time;
+            self.time = horizon;
+        }
+        // No time at all makes it infinite, and the cast the largest number; or the smallest, if there was no reply either.
+        self.now = ((self.replies / self.time * horizon).ceil() as usize).clamp(self.least(), self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use super::*;
+
+    const HOLD: Duration = Duration::from_millis(50);
+    const MICRO: u64 = 1000;
+    const MILLI: u64 = 1000 * MICRO;
+    const SECOND: u64 = 1000 * MILLI;
+    const MOST: usize = 1024;
+
+    /// A worker that has always as many requests in flight as its window allows.
+    struct Worker {
+        window: Window,
+        now: u64,
+        /// From the broker to the worker and back.
+        way: u64,
+        /// When each of its threads is free.
+        free: BinaryHeap<Reverse<u64>>,
+        /// When the replies to what is in flight are there.
+        back: BinaryHeap<Reverse<u64>>,
+        /// Replies travel together that are ready within so long.
+        together: u64,
+    }
+
+    impl Worker {
+        fn new(threads: usize, way: u64) -> Self {
+            let free = (0..threads).map(|_| Reverse(0)).collect();
+            Self { window: Window::new(threads, MOST, HOLD), now: 0, way, free, back: BinaryHeap::new(), together: 0 }
+        }
+
+        /// The window after so many nanoseconds more, in which each request takes as long as `each` says.
+        fn after(&mut self, time: u64, mut each: impl FnMut() -> u64) -> usize {
+            let end = self.now + time;
+            while self.now < end {
+                while self.back.len() < self.window.now() {
+                    self.window.handed(self.now);
+                    let Reverse(free) = self.free.pop().unwrap();
+                    let done = free.max(self.now + self.way / 2) + each();
+                    self.free.push(Reverse(done));
+                    self.back.push(Reverse(done + self.way / 2));
+                }
+                self.now = self.back.peek().unwrap().0 + self.together;
+                let mut replies = 0;
+                while self.back.peek().is_some_and(|&Reverse(at)| at <= self.now) {
+                    self.back.pop();
+                    replies += 1;
+                }
+                self.window.replied(replies, !self.back.is_empty(), Duration::from_nanos(self.way), self.now);
+            }
+            self.window.now()
+        }
+    }
+
+    #[test]
+    fn of_long_requests_a_worker_holds_one_more_than_it_computes() {
+        assert_eq!(Worker::new(1, 200 * MICRO).after(100 * SECOND, || 10 * SECOND), 2);
+        assert_eq!(Worker::new(1, 200 * MICRO).after(10 * SECOND, || 200 * MILLI), 2);
+        // All threads are done at the same time.
+        assert_eq!(Worker::new(8, 200 * MICRO).after(100 * SECOND, || 10 * SECOND), 9);
+        assert_eq!(Worker::new(64, 200 * MICRO).after(10 * SECOND, || 200 * MILLI), 65);
+    }
+
+    #[test]
+    fn while_others_have_nothing_to_do_it_may_hold_a_few_more() {
+        let mut worker = Worker::new(4, 200 * MICRO);
+        assert_eq!(worker.after(10 * SECOND, || SECOND), 5);
+        for held in 5..11 {
+            assert!(worker.window.may_widen(held));
+            worker.window.widen(held);
+            assert_eq!(worker.window.now(), held + 1);
+        }
+        assert!(!worker.window.may_widen(11));
+        assert_eq!(worker.after(10 * SECOND, || SECOND), 11);
+        assert_eq!(worker.after(200 * SECOND, || SECOND), 5, "it was not needed for a while");
+        // Of a bound, or a fixed size, there is nothing more.
+        assert!(!Window::new(1, 2, HOLD).may_widen(2));
+        assert!(!Window::new(1, 3, Duration::ZERO).may_widen(3));
+    }
+
+    #[test]
+    fn short_requests_fill_the_time_to_hold() {
+        for (threads, each, expected) in [(1, MILLI, 50), (1, 10 * MILLI, 5), (8, 10 * MILLI, 40)] {
+            let window = Worker::new(threads, 100 * MICRO).after(2 * SECOND, || each);
+            assert!((expected..=expected + expected / 4 + 1).contains(&window), "{each} ns: {window}");
+        }
+    }
+
+    #[test]
+    fn a_new_worker_streams_within_a_millisecond() {
+        assert_eq!(Worker::new(1, 200 * MICRO).after(MILLI, || MICRO), MOST);
+    }
+
+    #[test]
+    fn replies_that_come_many_at_a_time_make_no_difference() {
+        let mut worker = Worker::new(1, 200 * MICRO);
+        worker.together = 5 * MILLI;
+        let windows: Vec<_> = (0..100).map(|_| worker.after(20 * MILLI, || 500 * MICRO)).collect();
+        assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
+        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does not settle at that.
+        assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
+    }
+
+    #[test]
+    fn a_long_way_starves_nobody() {
+        // At least a hundred are on the way at any time, if none is to wait for work. What the pings say covers it twice.
+        let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
+        assert!((200..=300).contains(&window), "{window}");
+        assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MOST);
+    }
+
+    #[test]
+    fn work_that_changes_is_followed_at_once() {
+        let mut worker = Worker::new(1, 200 * MICRO);
+        for _ in 0..3 {
+            assert_eq!(worker.after(100 * MILLI, || MICRO), MOST);
+            // Those that it held come to an end; then it holds no more than two.
+            worker.after(1100 * 10 * SECOND, || 10 * SECOND);
+            assert_eq!((worker.window.now(), worker.back.len()), (2, 1));
+            worker.after(20 * SECOND, || MICRO);
+            worker.after(5 * MILLI, || MICRO);
+            assert_eq!(worker.window.now(), MOST);
+        }
+    }
+
+    #[test]
+    fn of_requests_of_very_different_length_it_holds_a_few_long_ones_at_most() {
+        let mut worker = Worker::new(1, 200 * MICRO);
+        let mut number = 0;
+        let mut each = || {
+            number += 1;
+            if number % 100 == 0 { SECOND } else { 10 * MICRO }
+        };
+        let windows: Vec<_> = (0..200).map(|_| worker.after(SECOND, &mut each)).collect();
+        assert!(windows[100..].iter().all(|&window| window <= 200), "{windows:?}");
+    }
+
+    #[test]
+    fn idle_time_counts_for_nothing_and_a_rest_begins_anew() {
+        let mut window = Window::new(1, MOST, HOLD);
+        for start in (0..100).map(|number| number * REST) {
+            window.handed(start);
+            assert_eq!(window.now(), if start == 0 { 2 } else { 10 });
+            window.replied(1, false, Duration::ZERO, start + 5 * MILLI);
+        }
+        window.handed(101 * REST);
+        assert_eq!(window.now(), 2);
+    }
+
+    #[test]
+    fn without_a_time_to_hold_it_is_fixed_and_the_bound_holds_whatever_comes() {
+        let mut fixed = Window::new(4, 10, Duration::ZERO);
+        let mut narrow = Window::new(64, 3, HOLD);
+        let mut idle = Window::new(0, MOST, HOLD);
+        for window in [&mut fixed, &mut narrow, &mut idle] {
+            window.replied(0, false, Duration::ZERO, 0);
+        }
+        assert_eq!((fixed.now(), narrow.now(), idle.now()), (10, 3, 1));
+        for (replies, round_trip, now) in [(u64::MAX, Duration::MAX, 5), (1, Duration::ZERO, u64::MAX), (0, HOLD, 0)] {
+            for window in [&mut fixed, &mut narrow] {
+                window.handed(now);
+                window.replied(replies, false, round_trip, now);
+            }
+            assert_eq!((fixed.now(), narrow.now()), (10, 3));
+        }
+    }
+}

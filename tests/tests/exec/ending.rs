@@ -1,0 +1,181 @@
+//! Programs that hang, flood, escape or are not wanted any more: they end, and nothing is left of them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use giostra_client::{Client, Options};
+use giostra_common::Bytes;
+use giostra_common::protocol::{Outcome, code};
+use giostra_tests::System;
+use giostra_tests::process::{PATIENCE, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::bench::{Bench, all_end, runs, written};
+
+/// A process and a child of it, both deaf to SIGTERM; their ids go into the file that is its argument.
+const DEAF: &str =
+    r#"sh -c 'trap "" TERM; sh -c "while :; do sleep 100; done" & echo $! $$ >> "$1"; while :; do sleep 100; done' sh"#;
+
+/// The same, but they hear it.
+const LONG: &str = r#"sh -c 'sleep 1000 & echo $! $$ >> "$1"; wait' sh"#;
+
+#[test]
+fn a_program_that_hangs_is_ended_with_its_children_though_they_ignore_sigterm() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", DEAF, "--time-limit", "300ms", "--kill-after", "200ms"])?;
+    let file = bench.file("ids");
+    let failure = bench.failure(&json!([file]))?.to_string();
+    assert_eq!(failure, "failed: sh took longer than 300ms (--time-limit) and was ended");
+    all_end(&written(&file, 2)?)?;
+    bench.no_child_is_left()
+}
+
+#[test]
+fn a_program_that_floods_stdout_is_ended() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "yes", "--max-output", "1MiB"])?;
+    for _ in 0..5 {
+        let failure = bench.failure(&json!([]))?.to_string();
+        assert_eq!(failure, "failed: yes printed more than 1.0 MiB (--max-output) and was ended");
+    }
+    bench.no_child_is_left()?;
+    assert!(bench.system.worker(1).rss()? < 50_000_000);
+    Ok(())
+}
+
+#[test]
+fn children_that_hold_the_pipes_do_not_hold_the_worker_and_end_with_their_request() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "sh -c 'sleep 1000 & echo $!'"])?;
+    let began = Instant::now();
+    let id = bench.result(&json!([]))?.as_str().context("a text")?.parse()?;
+    assert!(began.elapsed() < Duration::from_secs(30));
+    all_end(&[id])?;
+    // Nor do those that hold nothing live on.
+    let mut bench = Bench::start(&["--exec", "sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'"])?;
+    all_end(&[bench.result(&json!([]))?.as_str().context("a text")?.parse()?])
+}
+
+#[test]
+fn a_program_that_closes_its_pipes_and_lives_on_is_waited_for() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "sh -c 'echo first; exec >&- 2>&-; sleep 0.5; exit 4'"])?;
+    assert_eq!(bench.failure(&json!([]))?.to_string(), "failed: sh exited with status 4");
+    Ok(())
+}
+
+#[test]
+fn one_that_escapes_into_a_session_of_its_own_does_not_hold_the_worker() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "sh -c 'setsid sleep 1000 & echo $!; sleep 0.2'"])?;
+    let id = bench.result(&json!([]))?.as_str().context("a text")?.parse()?;
+    // This is what docs/exec.md says of it.
+    assert!(runs(id));
+    Ok(kill(Pid::from_raw(id), Signal::SIGKILL)?)
+}
+
+#[test]
+fn a_program_ends_when_its_client_cancels_or_leaves() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", LONG, "--threads", "2"])?;
+    let [first, second] = ["first", "second"].map(|name| bench.file(name));
+    // Its time limit passes: the broker has it cancelled.
+    let reply = bench.client.call(bench.body(&json!([first])), Some(Duration::from_millis(500)))?;
+    assert!(matches!(reply.outcome, Outcome::Error(failure) if failure.code == code::EXPIRED));
+    all_end(&written(&first, 2)?)?;
+
+    bench.submit(&json!([second]))?;
+    let ids = written(&second, 2)?;
+    assert!(ids.iter().all(|&id| runs(id)));
+    let other = Client::connect(Options { broker: bench.system.frontend().into(), ..Options::default() })?;
+    drop(std::mem::replace(&mut bench.client, other));
+    all_end(&ids)?;
+    bench.no_child_is_left()
+}
+
+#[test]
+fn programs_end_when_the_broker_does() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", LONG])?;
+    let file = bench.file("ids");
+    bench.submit(&json!([file]))?;
+    let ids = written(&file, 2)?;
+    bench.system.kill_broker()?;
+    all_end(&ids)?;
+    assert!(bench.system.worker(1).is_running());
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_asked_to_finish_lets_its_program_finish() -> Result<()> {
+    let script = r#"sh -c 'echo $$ >> "$1"; while ! [ -e "$1.go" ]; do sleep 0.05; done; echo finished' sh"#;
+    let mut bench = Bench::start(&["--exec", script])?;
+    let file = bench.file("ids");
+    bench.submit(&json!([file]))?;
+    written(&file, 1)?;
+    bench.system.worker(1).signal(Signal::SIGTERM)?;
+    let worker = bench.system.worker(1);
+    wait_for("it has heard", || worker.stderr().contains("1 requests to finish first").then_some(()))?;
+    fs::write(format!("{file}.go"), "")?;
+    let reply = bench.client.next_reply(Some(PATIENCE))?.context("no reply came")?;
+    assert_eq!(reply.outcome, Outcome::Ok(Bytes::from_static(b"\xa8finished")));
+    assert_eq!(bench.system.worker(1).wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn no_program_is_left_when_its_worker_gives_up_is_interrupted_twice_or_is_killed() -> Result<()> {
+    type End = fn(&mut System) -> Result<()>;
+    let ends: [(&str, End); 3] = [
+        ("gives up", |system| {
+            system.worker(1).signal(Signal::SIGTERM)?;
+            // It waits for its programs.
+            system.worker(1).wait().map(drop)
+        }),
+        ("twice", |system| {
+            system.worker(1).signal(Signal::SIGINT)?;
+            let worker = system.worker(1);
+            wait_for("it has heard", || worker.stderr().contains("leaving").then_some(()))?;
+            system.worker(1).signal(Signal::SIGINT)?;
+            system.worker(1).wait().map(drop)
+        }),
+        ("killed", |system| system.kill_worker(1)),
+    ];
+    for (name, end) in ends {
+        let grace = if name == "gives up" { "100ms" } else { "1h" };
+        let args = ["--exec", DEAF, "--threads", "2", "--kill-after", "200ms", "--grace", grace];
+        let mut bench = Bench::start(&args)?;
+        let file = bench.file("ids");
+        bench.submit(&json!([file]))?;
+        bench.submit(&json!([file]))?;
+        let ids = written(&file, 4)?;
+        let guard = guard_of(bench.system.worker(1).id()).context("no guard")?;
+        end(&mut bench.system)?;
+        if name == "gives up" {
+            // Each has written its child's id before its own. The child is killed, and nobody can wait for it.
+            assert!(ids.chunks(2).all(|pair| !runs(pair[1])), "it did not wait for them");
+        }
+        all_end(&ids)?;
+        all_end(&[guard])?;
+    }
+    Ok(())
+}
+
+fn guard_of(worker: u32) -> Option<i32> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.find(|id| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.contains(&format!("\nPPid:\t{worker}\n")) && status.contains("Name:\tgiostra-guard\n")
+    })
+}
+
+#[test]
+fn idle_processes_end_with_their_worker() -> Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // It stays also when its stdin ends.
+        let script = r#"sh -c 'trap "" TERM; while read -r line; do echo $$; done; while :; do sleep 100; done'"#;
+        let mut bench = Bench::start(&["--exec-lines", script, "--kill-after", "100ms"])?;
+        let id: i32 = bench.result(&json!([]))?.as_str().context("a text")?.parse()?;
+        bench.system.worker(1).signal(signal)?;
+        bench.system.worker(1).wait()?;
+        all_end(&[id])?;
+    }
+    Ok(())
+}

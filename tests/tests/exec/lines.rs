@@ -1,0 +1,118 @@
+//! Long-lived programs, line by line.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use giostra_common::protocol::Outcome;
+use giostra_tests::process::{PATIENCE, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::bench::{Bench, all_end};
+
+#[test]
+fn a_process_a_thread_answers_line_by_line() -> Result<()> {
+    let script = "while read -r line; do echo \"$$ $line\"; done";
+    let mut bench = Bench::start(&["--exec-lines", &format!("sh -c '{script}'"), "--threads", "2"])?;
+    for i in 0..1000 {
+        bench.client.submit(bench.body(&json!(["a b", i])))?;
+    }
+    let (mut processes, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..1000 {
+        let reply = bench.client.next_reply(Some(PATIENCE))?.context("no reply came")?;
+        let Outcome::Ok(body) = &reply.outcome else { anyhow::bail!("{reply:?}") };
+        let words: Vec<String> = rmp_serde::from_slice::<String>(body)?.split(' ').map(Into::into).collect();
+        // The first request has the id 1 or so; what counts is that each answer belongs to its request.
+        numbers.insert((reply.id.0, words[3].parse::<u64>()?));
+        processes.insert(words[0].clone());
+    }
+    let offsets: BTreeSet<_> = numbers.iter().map(|(id, number)| id - number).collect();
+    assert_eq!((numbers.len(), offsets.len()), (1000, 1), "answers were exchanged");
+    assert!(processes.len() <= 2, "{processes:?}");
+    assert!(bench.failure(&json!(["a\nb"]))?.message.contains("newline"));
+    Ok(())
+}
+
+#[test]
+fn json_lines_go_in_and_come_out() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", "cat", "--json"])?;
+    for arguments in [json!(["a\nb", {"k": 1}]), json!([]), json!(["x".repeat(1_000_000)])] {
+        assert!(bench.result(&arguments)? == arguments);
+    }
+    Ok(())
+}
+
+/// A program that does what its lines say.
+const OBEDIENT: &str = r#"sh -c 'while read -r line; do eval "$line"; done'"#;
+
+#[test]
+fn a_process_that_dies_is_started_again_and_its_request_is_told() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", OBEDIENT])?;
+    let first = bench.result(&json!(["echo $$"]))?;
+    assert_eq!(bench.result(&json!(["echo $$"]))?, first);
+    let died = bench.failure(&json!(["echo oh no >&2; exit 7"]))?.to_string();
+    assert_eq!(died, "failed: there is no answer: sh exited with status 7: oh no");
+    let second = bench.result(&json!(["echo $$"]))?;
+    assert_ne!(second, first);
+    // While nobody asks it: nobody is told.
+    let id: i32 = second.as_str().context("a text")?.parse()?;
+    kill(Pid::from_raw(id), Signal::SIGKILL)?;
+    all_end(&[id])?;
+    assert_ne!(bench.result(&json!(["echo $$"]))?, second);
+    // After its answer.
+    assert_eq!(bench.result(&json!(["echo last; exit"]))?, json!("last"));
+    assert_eq!(bench.result(&json!(["echo first"]))?, json!("first"));
+    let closed = bench.failure(&json!(["exec >&-; sleep 1000"]))?.to_string();
+    assert_eq!(closed, "failed: sh closed its stdout without an answer and was ended");
+    assert!(bench.result(&json!(["echo well"]))? == json!("well") && bench.children().len() == 1);
+    Ok(())
+}
+
+#[test]
+fn a_program_that_can_not_live_is_started_ever_more_slowly() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", "sh -c 'echo no licence >&2; exit 1'"])?;
+    let began = Instant::now();
+    for i in 1..5 {
+        let failure = bench.failure(&json!(["x"]))?.to_string();
+        let times = if i > 1 { format!(" ({i} in a row)") } else { String::new() };
+        assert_eq!(failure, format!("failed: there is no answer: sh exited with status 1: no licence{times}"));
+    }
+    // 100, 200 and 400 ms.
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn lines_that_nobody_asked_for_do_not_become_the_answers_of_others() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", OBEDIENT])?;
+    let more = bench.failure(&json!([r"printf 'a\nb\n'"]))?.to_string();
+    assert_eq!(more, "failed: sh printed more than a line; nobody knows which is the answer");
+    let ready = bench.file("ready");
+    let late = format!("echo right; sleep 0.1; echo stray; echo x > {ready}");
+    assert_eq!(bench.result(&json!([late]))?, json!("right"));
+    wait_for("it has strayed", || Path::new(&ready).exists().then_some(()))?;
+    assert_eq!(bench.result(&json!(["echo next"]))?, json!("next"));
+    let said = bench.system.worker(1).stderr();
+    assert!(said.contains("sh printed something that nobody asked for; starting it again"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_line_that_takes_too_long_is_too_long_or_unwanted_costs_only_its_own_process() -> Result<()> {
+    let limits = ["--exec-lines", OBEDIENT, "--time-limit", "300ms", "--kill-after", "200ms", "--max-output", "1000B"];
+    let mut bench = Bench::start(&limits)?;
+    let id: i32 = bench.result(&json!(["echo $$"]))?.as_str().context("a text")?.parse()?;
+    let late = bench.failure(&json!(["trap '' TERM; sleep 1000"]))?.to_string();
+    assert_eq!(late, "failed: sh took longer than 300ms (--time-limit) and was ended");
+    all_end(&[id])?;
+    assert_eq!(bench.result(&json!(["printf '%0999d\\n' 0"]))?, json!("0".repeat(999)));
+    for long in ["printf '%01000d\\n' 0", "yes | tr -d '\\n'"] {
+        let failure = bench.failure(&json!([long]))?.to_string();
+        assert_eq!(failure, "failed: sh printed more than 1000 B (--max-output) and was ended");
+    }
+    assert_eq!(bench.result(&json!(["echo well"]))?, json!("well"));
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What goes into a program, what comes out, and how it is told that it failed.
+
+use std::fs;
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use giostra_common::Bytes;
+use giostra_common::protocol::{Outcome, code};
+use giostra_tests::process::binary;
+use serde_json::json;
+
+use crate::bench::Bench;
+
+#[test]
+fn arguments_become_words_and_stdout_the_result() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", r"printf '[%s]\n'"])?;
+    let result = bench.result(&json!(["a b", 1, 2.5, true, null, [1, "x"], {"k": 1}, "$(id)", "-v", "", "è"]))?;
+    assert_eq!(result, json!("[a b]\n[1]\n[2.5]\n[true]\n[null]\n[[1,\"x\"]]\n[{\"k\":1}]\n[$(id)]\n[-v]\n[]\n[è]"));
+    assert_eq!(bench.failure(&json!(["a\0b"]))?.code, code::INVALID);
+    let long = bench.failure(&json!(["x".repeat(200_000)]))?.to_string();
+    assert_eq!(long, "invalid: the arguments are too long for printf; bytes go to stdin");
+    let status = bench.system.status()?;
+    assert_eq!(status["workers"][0]["operations"], json!(["printf"]), "{status}");
+    bench.operation = "nosuch".into();
+    let unknown = bench.failure(&json!([]))?.to_string();
+    assert_eq!(unknown, "invalid: unknown operation 'nosuch'; this pool offers printf");
+    Ok(())
+}
+
+#[test]
+fn bytes_go_to_stdin_and_what_is_no_text_comes_back_as_bytes() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", r#"sh -c 'printf "%s." "$@"; cat' sh"#])?;
+    // ["sh", [bytes ff 00, "a"]]
+    let outcome = bench.ask_body(Bytes::from_static(b"\x92\xa2sh\x92\xc4\x02\xff\0\xa1a"))?;
+    assert_eq!(outcome, Outcome::Ok(Bytes::from_static(b"\xc4\x04a.\xff\0")));
+    let twice = bench.ask_body(Bytes::from_static(b"\x92\xa2sh\x92\xc4\0\xc4\0"))?;
+    assert!(matches!(twice, Outcome::Error(failure) if failure.message.contains("only one argument can")));
+    Ok(())
+}
+
+#[test]
+fn a_large_input_comes_through_also_if_the_output_is_as_large() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "cat", "--stdin"])?;
+    let large = "0123456789abcdef".repeat(1 << 20);
+    assert!(bench.result(&json!([large]))? == json!(large));
+    assert!(bench.failure(&json!([]))?.message.contains("takes an argument"));
+    Ok(())
+}
+
+#[test]
+fn a_program_need_not_read_its_stdin() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "sh -c 'head -c 3; echo $0' {1}", "--stdin"])?;
+    let large = "abcdef".repeat(1 << 20);
+    for _ in 0..3 {
+        assert_eq!(bench.result(&json!(["!", large]))?, json!("abc!"));
+    }
+    let mut bench = Bench::start(&["--exec", "true", "--stdin"])?;
+    assert_eq!(bench.result(&json!([large]))?, json!(""));
+    Ok(())
+}
+
+#[test]
+fn json_goes_in_and_comes_out() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "cat", "--json"])?;
+    let arguments = json!([1, -2.5, "a\nb", null, {"k": [true, 18446744073709551615u64]}]);
+    assert_eq!(bench.result(&arguments)?, arguments);
+    let mut bench = Bench::start(&["--exec", "echo '{\"a\": nonsense'", "--json"])?;
+    let failure = bench.failure(&json!([]))?.to_string();
+    assert!(
+        failure.starts_with("failed: what echo printed is not JSON: ") && failure.contains("nonsense"),
+        "{failure}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_failure_tells_the_exit_status_or_the_signal_and_the_end_of_stderr() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", r#"sh -c 'echo "no such thing" >&2; eval "$1"' sh"#])?;
+    assert_eq!(bench.failure(&json!(["exit 3"]))?.to_string(), "failed: sh exited with status 3: no such thing");
+    let signal = bench.failure(&json!(["kill -SEGV $$"]))?.to_string();
+    assert_eq!(signal, "failed: sh was ended by SIGSEGV: no such thing");
+    // Only the end of a flood is kept, and a program that succeeds may say what it wants.
+    let flood = bench.failure(&json!(["head -c 50000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 1"]))?;
+    assert!(flood.message.contains(": .. xxx") && flood.message.ends_with("xthe end"), "{flood}");
+    assert_eq!(bench.result(&json!(["head -c 50000000 /dev/zero >&2; echo well"]))?, json!("well"));
+    assert!(bench.system.worker(1).rss()? < 50_000_000);
+    Ok(())
+}
+
+#[test]
+fn stderr_may_be_the_workers_and_is_then_no_clients_business() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "sh -c 'echo secret >&2; exit 3'", "--stderr", "worker"])?;
+    assert_eq!(bench.failure(&json!([]))?.to_string(), "failed: sh exited with status 3");
+    assert!(bench.system.worker(1).stderr().contains("secret"));
+    Ok(())
+}
+
+#[test]
+fn a_program_hears_all_signals_as_if_it_were_started_by_hand() -> Result<()> {
+    // No shell in between: some clear the mask themselves.
+    let mut bench = Bench::start(&["--exec", "grep ^Sig /proc/self/status"])?;
+    let said = bench.result(&json!([]))?;
+    let said = said.as_str().context("a text")?;
+    let mask = |text: &str, name: &str| -> Result<u64> {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in {text}"))?;
+        // glibc uses some beyond the 31st itself.
+        Ok(u64::from_str_radix(line.trim(), 16)? & 0x7fff_ffff)
+    };
+    assert_eq!(mask(said, "SigBlk:")?, 0, "{said}");
+    // As it was for whoever started the worker, but for SIGPIPE, which programs in Rust ignore.
+    let own = fs::read_to_string("/proc/self/status")?;
+    assert_eq!(mask(said, "SigIgn:")?, mask(&own, "SigIgn:")? & !(1 << 12), "{said}");
+    // So there is no waiting for SIGKILL.
+    let mut bench = Bench::start(&["--exec", "sleep", "--time-limit", "200ms", "--kill-after", "1h"])?;
+    let failure = bench.failure(&json!([1000]))?.to_string();
+    assert_eq!(failure, "failed: sleep took longer than 200ms (--time-limit) and was ended");
+    Ok(())
+}
+
+#[test]
+fn a_program_gets_no_descriptor_of_the_worker() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", r#"sh -c 'ls -l /proc/$$/fd; eval "$1"' sh"#])?;
+    let said = bench.result(&json!(["echo $GIOSTRA_OPERATION $GIOSTRA_WORKER $GIOSTRA_THREAD"]))?;
+    let said = said.as_str().context("a text")?;
+    let mut descriptors: Vec<_> = said.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
+    // What this process was given by whoever started it, its own programs have, too.
+    let given = std::process::Command::new("sh").args(["-c", "ls -l /proc/$$/fd"]).stdout(Stdio::piped()).output()?;
+    let given = String::from_utf8(given.stdout)?;
+    descriptors.retain(|to| *to == "/dev/null" || !given.contains(&format!(" -> {to}\n")));
+    let is_pipe = |to: &&&str| to.starts_with("pipe:");
+    assert!(descriptors.len() >= 3 && descriptors.iter().all(|to| *to == "/dev/null" || is_pipe(&to)), "{said}");
+    assert_eq!(descriptors.iter().filter(is_pipe).count(), 2, "{said}");
+    assert!(said.ends_with("sh worker-1 0"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_worker_without_its_program_does_not_start() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("script"), "#!/bin/sh\n")?;
+    let script = folder.path().join("script").display().to_string();
+    let unsound = [
+        (vec!["--exec", "nosuch-program x"], "no program 'nosuch-program' on the PATH"),
+        (vec!["--exec-lines", &script], "can't execute"),
+        (vec!["--exec", "sh -c 'ls {}'"], "would let a request run any command"),
+        (vec!["--exec", "ls {}", "--json"], "there is no {} to fill in"),
+        (vec!["--exec", "cat 'x"], "a quote is not closed"),
+    ];
+    for (args, error) in unsound {
+        let output = std::process::Command::new(binary("giostra-worker")?).args(&args).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(error) && said.lines().count() == 1, "{args:?}: {said}");
+    }
+    let alone = std::process::Command::new(binary("giostra-worker")?).args(["--time-limit", "1s"]).output()?;
+    assert_eq!(alone.status.code(), Some(2));
+    Ok(())
+}

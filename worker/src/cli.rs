@@ -1,0 +1,65 @@
+//! The command line of `giostra-worker`.
+
+use clap::Parser;
+use giostra_common::manual::Manual;
+use giostra_worker::args::Args;
+use giostra_worker::exec::args::ExecArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  giostra-worker                           one thread, the broker on this host
+  giostra-worker --name worker-4 --threads 8
+  giostra-worker --threads 8 --window 8    long computations: hold only what is
+                                           being computed
+  giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
+  giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret \\
+      --broker-key broker.key
+  giostra-worker --exec factor             any program as an operation: a
+                                           process for each request
+  giostra-worker --exec 'convert - -resize {1} png:-' --operation thumbnail \\
+      --threads 4 --time-limit 30s         words in their places, bytes to stdin
+  giostra-worker --exec 'python3 score.py' --json
+                                           a JSON list on stdin, JSON on stdout
+  giostra-worker --exec-lines 'python3 -u model.py' --json
+                                           the same line by line, with a process
+                                           for each thread that stays
+  source <(giostra-worker --completions bash)
+                                           see giostra completions --help
+
+Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). One's own operations: see the \
+library giostra-worker. With --exec or --exec-lines there is one, COMMAND's, and no others.
+
+Programs: No shell reads COMMAND or what a request puts into it; who wants one says so: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a \
+process group of its own, and what is left of that ends with the request, the time limit, the client that leaves or the worker. An exit status \
+other than 0 makes an error reply. GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0) are in its environment. More: docs/exec.md.
+
+Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.
+
+Exit status: 0 after leaving; 1 if the broker refused the worker or its key, or COMMAND can't be run; 2 for a wrong command line.";
+
+/// Computes what the broker hands out. Registers by itself, also after the broker's restart.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "giostra-worker", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub args: Args,
+
+    #[command(flatten)]
+    pub manual: Manual,
+
+    // The last, since its heading goes on.
+    #[command(flatten)]
+    pub exec: ExecArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,116 @@
+//! The part of the command line that makes any program a worker.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use giostra_common::args::{duration, positive_duration, switch};
+use giostra_common::name;
+
+use super::guard::Guard;
+use super::{Exec, Format, Limits, Program, Template};
+use crate::Options;
+
+/// Any program as a worker.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Any program as a worker")]
+pub struct ExecArgs {
+    /// Run COMMAND for each request: its arguments are the last words, or stand where {}, {1}, {2} do; bytes go to stdin; the result is stdout
+    #[arg(long, env = "GIOSTRA_EXEC", group = "program", value_name = "COMMAND")]
+    exec: Option<String>,
+
+    /// Run COMMAND once a thread: each request is a line to its stdin, each result a line of its stdout
+    #[arg(long, env = "GIOSTRA_EXEC_LINES", group = "program", value_name = "COMMAND")]
+    exec_lines: Option<String>,
+
+    /// What clients call it [default: the program's file name]
+    #[arg(long, env = "GIOSTRA_EXEC_OPERATION", requires = "program", value_parser = name::parse, value_name = "NAME")]
+    operation: Option<String>,
+
+    /// The arguments as a JSON list on stdin, the result JSON on stdout
+    #[arg(long, env = "GIOSTRA_EXEC_JSON", requires = "program", value_parser = switch)]
+    json: bool,
+
+    /// The last argument to stdin, whatever it is
+    #[arg(long, env = "GIOSTRA_EXEC_STDIN", requires = "exec", conflicts_with = "json", value_parser = switch)]
+    stdin: bool,
+
+    /// How long a request may take it [default: for ever]
+    #[arg(long, env = "GIOSTRA_EXEC_TIME_LIMIT", requires = "program", value_parser = positive_duration, value_name = "DURATION")]
+    time_limit: Option<Duration>,
+
+    /// How long it has between SIGTERM and SIGKILL
+    #[arg(long, env = "GIOSTRA_EXEC_KILL_AFTER", requires = "program", default_value = "2s", value_parser = duration, value_name = "DURATION")]
+    kill_after: Duration,
+
+    /// How much it may print for a request
+    #[arg(long, env = "GIOSTRA_EXEC_MAX_OUTPUT", requires = "program", default_value = "60MiB", value_parser = output, value_name = "BYTES")]
+    max_output: ByteSize,
+
+    /// Where its stderr goes: its end into error replies, or all of it to the worker's
+    #[arg(
+        long,
+        env = "GIOSTRA_EXEC_STDERR",
+        requires = "program",
+        default_value = "reply",
+        hide_possible_values = true,
+        value_name = "reply|worker"
+    )]
+    stderr: Complaints,
+}
+
+/// Where a program's stderr goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Complaints {
+    /// When its end stands in error replies.
+    Reply,
+    /// When it is the worker's own.
+    Worker,
+}
+
+/// The most that `--max-output` can be: a message has to hold it.
+const MAX_OUTPUT: ByteSize = ByteSize::mib(63);
+
+impl ExecArgs {
+    /// The service, if there is to be one. An error if there is no such program.
+    pub fn service(&self, options: &Options) -> anyhow::Result<Option<Exec>> {
+        let (flag, command) = match (&self.exec, &self.exec_lines) {
+            (Some(command), _) => ("--exec", command),
+            (None, Some(command)) => ("--exec-lines", command),
+            (None, None) => return Ok(None),
+        };
+        let plain = self.json || self.exec.is_none();
+        let template = if plain { Template::parse_plain(command) } else { Template::parse(command) }.context(flag)?;
+        let operation = self.operation.clone().unwrap_or_else(|| template.name());
+        name::check(&operation).with_context(|| format!("'{operation}' can't be an operation: give --operation"))?;
+        let program = self.program(template, &operation, options)?;
+        Ok(Some(match (&self.exec, self.json) {
+            (None, json) => Exec::lines(operation, program, options.threads, json),
+            (Some(_), true) => Exec::each(operation, program, Format::Json),
+            (Some(_), false) => Exec::each(operation, program, Format::Plain { stdin: self.stdin }),
+        }))
+    }
+
+    fn program(&self, template: Template, operation: &str, options: &Options) -> anyhow::Result<Program> {
+        let output = usize::try_from(self.max_output.as_u64())?;
+        let environment = vec![("GIOSTRA_OPERATION", operation.into()), ("GIOSTRA_WORKER", options.name.clone())];
+        Ok(Program {
+            template,
+            limits: Limits { time: self.time_limit, output, grace: self.kill_after },
+            environment,
+            keeps_stderr: self.stderr == Complaints::Worker,
+            guard: Arc::new(Guard::start(self.kill_after).context("can't start the guard")?),
+            closing: AtomicBool::new(false),
+        })
+    }
+}
+
+fn output(text: &str) -> Result<ByteSize, String> {
+    match text.parse()? {
+        size if size <= MAX_OUTPUT => Ok(size),
+        _ => Err(format!("no message can hold more than {MAX_OUTPUT}")),
+    }
+}

@@ -1,0 +1,159 @@
+//! The program behind an operation: how it is started, how long and how much it may, and what is said of its end.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use giostra_common::protocol::{Failure, code};
+use nix::sys::signal::Signal;
+
+use super::body::invalid;
+use super::child::Child;
+use super::guard::Guard;
+use super::tail::Tail;
+use super::template::Template;
+use crate::Job;
+
+/// What a program may.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a request may take it.
+    pub time: Option<Duration>,
+    /// How much it may print for a request, in bytes.
+    pub output: usize,
+    /// How long it has between SIGTERM and SIGKILL.
+    pub grace: Duration,
+}
+
+/// A program, and what all its processes have in common.
+#[derive(Debug)]
+pub struct Program {
+    /// The command.
+    pub template: Template,
+    /// What it may.
+    pub limits: Limits,
+    /// What is set in its environment.
+    pub environment: Vec<(&'static str, String)>,
+    /// Whether its stderr is the worker's; if not, the end of it stands in error replies.
+    pub keeps_stderr: bool,
+    /// Whom its processes are told.
+    pub guard: Arc<Guard>,
+    /// Set when the worker ends.
+    pub closing: AtomicBool,
+}
+
+/// Why a program was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// When its time limit has passed.
+    Late,
+    /// When it has printed too much.
+    TooMuch,
+    /// When nobody waits for its result any more.
+    Unwanted,
+}
+
+/// A request that a program works on.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// The request.
+    pub job: &'a Job<'a>,
+    /// When the program began with it.
+    pub began: Instant,
+}
+
+impl Program {
+    /// What the operation is called unless it is told.
+    pub fn name(&self) -> String {
+        self.template.name()
+    }
+
+    /// Starts it with these words behind its name. `thread` is the worker's, from 0.
+    pub fn start(&self, words: &[OsString], thread: usize, stdin: Stdio) -> Result<Child, Failure> {
+        let mut command = Command::new(self.template.program());
+        command.arg0(self.template.first()).args(words).stdin(stdin).stdout(Stdio::piped());
+        command.stderr(if self.keeps_stderr { Stdio::inherit() } else { Stdio::piped() });
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env("GIOSTRA_THREAD", thread.to_string());
+        command.env_remove("GIOSTRA_WORKER_KEYS");
+        Child::start(&mut command, &self.guard).map_err(|error| self.not_started(&error))
+    }
+
+    /// Whether it is time to end a program, whatever it has printed.
+    pub fn stop(&self, task: &Task<'_>) -> Option<Stop> {
+        if self.closing.load(Ordering::Acquire) || task.job.is_cancelled() {
+            Some(Stop::Unwanted)
+        } else if self.limits.time.is_some_and(|limit| task.began.elapsed() >= limit) {
+            Some(Stop::Late)
+        } else {
+            None
+        }
+    }
+
+    /// How long it has left.
+    pub fn left(&self, task: &Task<'_>) -> Duration {
+        self.limits.time.map_or(Duration::MAX, |limit| limit.saturating_sub(task.began.elapsed()))
+    }
+
+    /// The reply after it was ended.
+    pub fn stopped(&self, stop: Stop, complaints: &Tail) -> Failure {
+        let name = self.name();
+        match stop {
+            Stop::Late => {
+                let limit = self.limits.time.unwrap_or_default();
+                format!("{name} took longer than {limit:?} (--time-limit) and was ended{complaints}").into()
+            }
+            Stop::TooMuch => {
+                let most = ByteSize(self.limits.output as u64);
+                format!("{name} printed more than {most} (--max-output) and was ended{complaints}").into()
+            }
+            Stop::Unwanted => Failure::new(code::CANCELLED, "nobody waits for it any more"),
+        }
+    }
+
+    /// The reply after it ended by itself too early, or in a way that says that it failed.
+    pub fn ended(&self, status: Option<ExitStatus>, complaints: &Tail) -> Failure {
+        format!("{} {}{complaints}", self.name(), how(status)).into()
+    }
+
+    fn not_started(&self, error: &io::Error) -> Failure {
+        let name = self.name();
+        match error.kind() {
+            ErrorKind::ArgumentListTooLong => {
+                invalid(format!("the arguments are too long for {name}; bytes go to stdin"))
+            }
+            ErrorKind::InvalidInput => invalid("an argument with a zero byte can't be a word of a command"),
+            _ => format!("can't start {}: {error}", self.template.program().display()).into(),
+        }
+    }
+}
+
+/// How it ended, as a part of a sentence.
+fn how(status: Option<ExitStatus>) -> String {
+    let Some(status) = status else { return "ended, nobody knows how: the worker ignores SIGCHLD".into() };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(signal) => format!("was ended by {signal}"),
+            Err(_) => format!("was ended by signal {signal}"),
+        },
+        (None, None) => "ended".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_program_ended_is_told_in_words() {
+        assert_eq!(how(Some(ExitStatus::from_raw(3 << 8))), "exited with status 3");
+        assert_eq!(how(Some(ExitStatus::from_raw(11))), "was ended by SIGSEGV");
+        assert_eq!(how(Some(ExitStatus::from_raw(40))), "was ended by signal 40");
+    }
+}

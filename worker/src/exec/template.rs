@@ -1,0 +1,260 @@
+//! The command that a worker runs: its words, the program they name, and where the arguments of a request go.
+//!
+//! The words are split once, as a shell would; no shell ever sees them, nor what a request puts in between.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use giostra_common::Bytes;
+use giostra_common::protocol::Failure;
+use nix::unistd::{AccessFlags, access};
+use thiserror::Error;
+
+use super::body::invalid;
+
+/// Programs that read their own arguments as programs, after `-c`.
+const SHELLS: [&str; 11] = ["sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "tcsh", "zsh"];
+
+/// A command with places for arguments.
+#[derive(Clone, Debug)]
+pub struct Template {
+    program: PathBuf,
+    /// What the program is called: as it was written.
+    first: String,
+    words: Vec<Word>,
+}
+
+/// Why something can't be a command.
+#[derive(Debug, Error)]
+pub enum BadCommand {
+    /// When there is no word in it.
+    #[error("the command is empty")]
+    Empty,
+    /// When a quote is left open, or nothing follows the last backslash.
+    #[error("a quote is not closed, or nothing follows the last backslash: {0}")]
+    Quote(String),
+    /// When no folder of the path has it.
+    #[error("there is no program '{0}' on the PATH")]
+    NotFound(String),
+    /// When the file is not there, is a folder, or may not be executed.
+    #[error("can't execute {0}: {1}")]
+    NotExecutable(PathBuf, io::Error),
+    /// When a request would name the program.
+    #[error("the program itself can't come from a request: {0}")]
+    Program(String),
+    /// When a request would be interpreted by a shell.
+    #[error(
+        "'{0}' in a shell's script would let a request run any command; give the script its arguments instead: \
+         sh -c 'echo \"$1\"' sh {0}"
+    )]
+    Script(String),
+    /// When the arguments have another way, and places of their own, too.
+    #[error("with --json and --exec-lines the arguments go to stdin; there is no {{}} to fill in")]
+    NoPlaces,
+}
+
+/// A word, in pieces.
+type Word = Vec<Piece>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    /// When it is as it was written.
+    Text(String),
+    /// When each argument comes here in turn: `{}`.
+    Each,
+    /// When one of them does, counted from 1: `{2}`.
+    One(usize),
+}
+
+impl Template {
+    /// Splits the command and looks for its program.
+    pub fn parse(command: &str) -> Result<Self, BadCommand> {
+        let all = shlex::split(command).ok_or_else(|| BadCommand::Quote(command.into()))?;
+        let words: Vec<_> = all.iter().map(|word| pieces(word)).collect();
+        if let Some(script) = script(&all, &words) {
+            return Err(BadCommand::Script(script));
+        }
+        let mut rest = words.into_iter();
+        let (first, word) = all.into_iter().next().zip(rest.next()).ok_or(BadCommand::Empty)?;
+        if has_place(&word) {
+            return Err(BadCommand::Program(first));
+        }
+        Ok(Self { program: find(&first)?, first, words: rest.collect() })
+    }
+
+    /// The same of one that has no places for arguments.
+    pub fn parse_plain(command: &str) -> Result<Self, BadCommand> {
+        let template = Self::parse(command)?;
+        if template.words.iter().any(has_place) { Err(BadCommand::NoPlaces) } else { Ok(template) }
+    }
+
+    /// Where the program is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Its first word as it was written.
+    pub fn first(&self) -> &str {
+        &self.first
+    }
+
+    /// The program's file name.
+    pub fn name(&self) -> String {
+        Path::new(&self.first).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The words after the program, these arguments among them or, without a place for them, behind them.
+    pub fn fill(&self, arguments: &[Bytes]) -> Result<Vec<OsString>, Failure> {
+        let pieces = || self.words.iter().flatten();
+        let most = pieces().filter_map(|piece| if let Piece::One(n) = piece { Some(*n) } else { None }).max();
+        let each = pieces().any(|piece| *piece == Piece::Each);
+        let count = arguments.len();
+        if let Some(most) = most.filter(|&most| count < most || count > most && !each) {
+            let s = if most == 1 { "" } else { "s" };
+            return Err(invalid(format!("{} takes {most} argument{s}, not {count}", self.name())));
+        }
+        let mut filled: Vec<_> = self.words.iter().flat_map(|word| fill(word, arguments)).collect();
+        if most.is_none() && !each {
+            filled.extend(arguments.iter().map(|argument| OsString::from_vec(argument.to_vec())));
+        }
+        Ok(filled)
+    }
+}
+
+fn pieces(word: &str) -> Word {
+    let mut pieces = Vec::new();
+    let (mut text, mut rest) = (String::new(), word);
+    while let Some(open) = rest.find('{') {
+        let place = rest[open + 1..].split_once('}').and_then(|(inner, after)| Some((place(inner)?, after)));
+        let Some((place, after)) = place else {
+            text.push_str(&rest[..=open]);
+            rest = &rest[open + 1..];
+            continue;
+        };
+        text.push_str(&rest[..open]);
+        pieces.extend([Piece::Text(std::mem::take(&mut text)), place]);
+        rest = after;
+    }
+    text.push_str(rest);
+    pieces.push(Piece::Text(text));
+    pieces
+}
+
+/// What stands between the braces, if it is a place for arguments.
+fn place(inner: &str) -> Option<Piece> {
+    match inner {
+        "" => Some(Piece::Each),
+        number => number.parse().ok().filter(|&n| n > 0 && n < 1000).map(Piece::One),
+    }
+}
+
+fn has_place(word: &Word) -> bool {
+    word.len() > 1
+}
+
+/// One word, or one an argument.
+fn fill(word: &Word, arguments: &[Bytes]) -> Vec<OsString> {
+    let with = |each: &[u8]| {
+        let bytes = word.iter().flat_map(|piece| match piece {
+            Piece::Text(text) => text.as_bytes(),
+            Piece::Each => each,
+            Piece::One(n) => &arguments[n - 1],
+        });
+        OsString::from_vec(bytes.copied().collect())
+    };
+    if word.contains(&Piece::Each) {
+        arguments.iter().map(|argument| with(argument)).collect()
+    } else {
+        vec![with(&[])]
+    }
+}
+
+/// A shell's script among the words that has a place for arguments.
+fn script(all: &[String], words: &[Word]) -> Option<String> {
+    let is_shell = |word: &String| SHELLS.iter().any(|shell| Path::new(word).file_name() == Some(OsStr::new(shell)));
+    let takes_script = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.contains('c');
+    let shell = all.iter().position(is_shell)?;
+    let option = shell + all[shell..].iter().position(takes_script)?;
+    let at = option + all[option..].iter().position(|word| !word.starts_with('-'))?;
+    has_place(&words[at]).then(|| if all[at].contains("{}") { "{}" } else { "{1}" }.into())
+}
+
+fn find(first: &str) -> Result<PathBuf, BadCommand> {
+    if first.contains('/') {
+        let path = std::path::absolute(first).map_err(|error| BadCommand::NotExecutable(first.into(), error))?;
+        return check(&path).map(|()| path.clone()).map_err(|error| BadCommand::NotExecutable(path, error));
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(first));
+    found.find(|path| check(path).is_ok()).ok_or_else(|| BadCommand::NotFound(first.into()))
+}
+
+fn check(path: &Path) -> io::Result<()> {
+    if path.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(access(OsStr::from_bytes(path.as_os_str().as_bytes()), AccessFlags::X_OK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(command: &str, arguments: &[&str]) -> Result<String, String> {
+        let arguments: Vec<_> = arguments.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+        let template = Template::parse(command).map_err(|error| error.to_string())?;
+        let words = template.fill(&arguments).map_err(|failure| failure.to_string())?;
+        Ok(words.iter().map(|word| format!("[{}]", word.display())).collect())
+    }
+
+    #[test]
+    fn arguments_come_last_or_where_the_command_has_a_place_for_them() {
+        for (command, arguments, words) in [
+            ("echo", &[][..], ""),
+            ("echo -n 'a b' \"c\"", &["d", "e f"], "[-n][a b][c][d][e f]"),
+            ("echo {} end", &["a", "b"], "[a][b][end]"),
+            ("echo {} end", &[], "[end]"),
+            ("echo --n={}.txt", &["a", "b"], "[--n=a.txt][--n=b.txt]"),
+            ("echo {2}-{1}", &["a", "b"], "[b-a]"),
+            ("echo {1} {}", &["a", "b"], "[a][a][b]"),
+            ("awk '{print $1}' {0} {x} '{' }", &["f"], "[{print $1}][{0}][{x}][{][}][f]"),
+            ("awk '{{}}'", &["f"], "[{f}]"),
+        ] {
+            assert_eq!(filled(command, arguments).as_deref(), Ok(words), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_as_many_arguments_as_the_command_has_places() {
+        let few = filled("echo {2}", &["a"]).unwrap_err();
+        assert_eq!(few, "invalid: echo takes 2 arguments, not 1");
+        let many = filled("echo {1}", &["a", "b"]).unwrap_err();
+        assert_eq!(many, "invalid: echo takes 1 argument, not 2");
+    }
+
+    #[test]
+    fn arguments_are_never_words_of_a_shell() {
+        assert_eq!(filled("echo", &["$(id); `id` | id", "-n"]).as_deref(), Ok("[$(id); `id` | id][-n]"));
+        for script in ["sh -c 'echo {}'", "env A=1 /bin/bash -o pipefail -ec 'echo {}'", "dash -c -e \"ls {}\""] {
+            assert!(filled(script, &["a"]).unwrap_err().contains("would let a request run any command"), "{script}");
+        }
+        assert_eq!(filled("sh -c 'echo \"$1\"' sh {}", &["$(id)"]).as_deref(), Ok("[-c][echo \"$1\"][sh][$(id)]"));
+        assert!(filled("grep -c {}", &["a"]).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_can_not_be_run_is_told_before_the_first_request() {
+        let wrong = |command| Template::parse(command).unwrap_err().to_string();
+        assert_eq!(wrong("nosuch-program 1"), "there is no program 'nosuch-program' on the PATH");
+        assert!(wrong("/nonexistent/program").contains("can't execute /nonexistent/program: No such file"));
+        assert!(wrong("/tmp").contains("can't execute /tmp: is a directory"));
+        assert!(wrong("/etc/passwd").contains("can't execute /etc/passwd: "));
+        assert_eq!(wrong("  "), "the command is empty");
+        assert!(wrong("echo 'a").contains("a quote is not closed"));
+        assert!(wrong("{} a").contains("can't come from a request"));
+        assert!(Template::parse_plain("cat {}").is_err());
+        assert!(Template::parse("cat").unwrap().program().is_absolute());
+    }
+}
