@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
 /// A part of the picture.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct Tile {
     /// The corner of the plane that its upper left pixel shows.
     left: f64,
@@ -47,7 +47,7 @@ fn render(tile: Tile, job: &Job<'_>) -> Result<ByteBuf, String> {
             break;
         }
         for column in 0..tile.width {
-            pixels.extend(pixel(&tile, column, row));
+            pixels.extend(pixel(tile, column, row));
         }
         job.progress(u64::from(row) + 1, tile.height.into());
     }
@@ -55,7 +55,7 @@ fn render(tile: Tile, job: &Job<'_>) -> Result<ByteBuf, String> {
 }
 
 /// The colours of some points within a pixel, mixed.
-fn pixel(tile: &Tile, column: u32, row: u32) -> [u8; 3] {
+fn pixel(tile: Tile, column: u32, row: u32) -> [u8; 3] {
     let mut sum = [0; 3];
     for sample in 0..SAMPLES * SAMPLES {
         let within = |i: u32| (f64::from(i) + 0.5) / f64::from(SAMPLES) - 0.5;
