@@ -118,10 +118,10 @@ status *args: (_giostra "status" args)
 [no-exit-message]
 top *args: (_giostra "top" args)
 
-# Follow the broker's log, every dispatch included
+# Show the broker's log, every dispatch included (-f: and follow it)
 [no-exit-message]
-logs:
-    @tail -n 50 -F "{{ run }}/log/broker.log"
+logs *flags:
+    @tail -n +1 {{ flags }} "{{ run }}/log/broker.log"
 
 # Prove or refute from the broker's log that its promises were kept (--json, --request c1#17)
 [no-exit-message]

@@ -12,7 +12,7 @@ folder=$(mktemp -d)
 cd "$folder"
 children=()
 trap 'kill "${children[@]}" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
-for line in $(seq "$jobs"); do echo 0.005; done > lines
+yes 0.005 | head -n "$jobs" > lines
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 gearman=$(free_port) front=$(free_port) back=$(free_port)

@@ -160,7 +160,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" if rest.is_empty() => Event::Stopped,
-        "refuse" | "stale" | "busy" | "nobody" => Event::NoBearing,
+        "refuse" | "stale" | "busy" | "nobody" | "watch" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
         _ => Event::Unknown { verb },
     })

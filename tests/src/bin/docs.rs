@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 /// How long a page may take.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Do what the documentation says, and compare
 #[derive(Debug, Parser)]
@@ -178,8 +178,10 @@ fn said(number: usize, step: &Step) -> String {
 
 /// With the system up, and down again at the end.
 fn just(project: &Path, script: &str) -> String {
-    let just = format!("just --justfile '{}/justfile'", project.display());
-    format!("{just} up --detach || exit\ntrap 'kill $(jobs -p) 2>/dev/null; wait; {just} down' EXIT\n{script}")
+    let just = format!("just() {{ command just --justfile '{}/justfile' \"$@\"; }}", project.display());
+    format!(
+        "{just}\nexport -f just\njust up --detach || exit\ntrap 'kill $(jobs -p) 2>/dev/null; wait; just down' EXIT\n{script}"
+    )
 }
 
 fn begin(number: usize) -> String {
@@ -203,6 +205,7 @@ fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<Stri
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GIOSTRA_")) {
         command.env_remove(key);
     }
+    command.env("LC_ALL", "C.UTF-8");
     command.env("GIOSTRA_FRONTEND", format!("tcp://127.0.0.1:{front}"));
     command.env("GIOSTRA_BACKEND", format!("tcp://127.0.0.1:{back}"));
     command.env("GIOSTRA_HTTP", "127.0.0.1:0").env("GIOSTRA_RUN_DIR", folder.join(".run"));
@@ -213,7 +216,7 @@ fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<Stri
     let _ = killpg(group, Signal::SIGKILL);
     match waited {
         Some(status) => drop(status?),
-        None => bail!("not done within {PATIENCE:?}: {}", fs::read_to_string(&output)?),
+        None => bail!("{home:?}: not done within {PATIENCE:?}: {}", fs::read_to_string(&output)?),
     }
     Ok(fs::read_to_string(&output)?)
 }
