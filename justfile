@@ -219,6 +219,11 @@ bench *args: build
     cargo bench -p giostra-tests --bench memory
     cargo bench -p giostra-broker --bench core
 
+# The same jobs with GNU parallel, gearman and Giostra, in turns (docs/comparison.md; JOBS ROUNDS)
+[no-exit-message]
+compare *args: build
+    @tests/compare.sh {{ args }}
+
 # Take the docs' pictures of the live page anew (docs/page.png, docs/page-dark.png)
 [no-exit-message]
 screenshots: build _browser
