@@ -33,13 +33,15 @@ impl Shutdown {
         Ok(Self { requested: Arc::default(), grace: Arc::default(), waker, alarm: Arc::new(alarm) })
     }
 
-    /// One that the signals ask for, also if whoever started the process had them ignored. Once a process, in its first thread.
+    /// One that the signals ask for, also if whoever started the process had them ignored or blocked. Once a process, in its first thread.
     pub fn on_signals() -> io::Result<Self> {
+        ours().thread_unblock()?;
         Self::on_signals_and(&[SIGTERM, SIGHUP])
     }
 
     /// One that SIGINT and SIGTERM ask for; what SIGHUP asks for is the caller's.
     pub fn on_signals_but_hangup() -> io::Result<(Self, Hangups)> {
+        ours().thread_unblock()?;
         let hangups = Hangups::new()?;
         Ok((Self::on_signals_and(&[SIGTERM])?, hangups))
     }
@@ -88,8 +90,11 @@ impl Shutdown {
 /// Has these signals come to none but the threads that listen, which have been started before: not to this one, nor to those that it starts.
 /// Its calls into libzmq would otherwise be broken off. Programs that are started from here inherit that, unless whoever starts them sees to it.
 fn keep_away() -> io::Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    Ok(signals.thread_block()?)
+    Ok(ours().thread_block()?)
+}
+
+fn ours() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
 }
 
 /// Does something at each of these signals, in a thread of its own.

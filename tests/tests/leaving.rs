@@ -3,7 +3,7 @@
 use anyhow::Result;
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 #[test]
 fn a_drained_worker_finishes_what_it_has_and_nothing_is_dispatched_twice() -> Result<()> {
@@ -61,5 +61,17 @@ fn ctrl_c_cancels_what_the_client_asked_for() -> Result<()> {
     let dispatched =
         system.log().lines().any(|line| line.contains(" dispatch ") && line.contains(&format!(" {client}#")));
     assert!(!dispatched, "a cancelled request was dispatched");
+    Ok(())
+}
+
+#[test]
+fn who_was_started_with_the_signals_blocked_hears_them_all_the_same() -> Result<()> {
+    // What is blocked here, the processes inherit, as from any supervisor that waits for signals of its own.
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_block()?;
+    let mut system = Setup::workers(1).start()?;
+    system.worker(1).signal(Signal::SIGTERM)?;
+    assert!(system.worker(1).wait()?.success());
+    system.broker().signal(Signal::SIGINT)?;
+    assert!(system.broker().wait()?.success());
     Ok(())
 }
