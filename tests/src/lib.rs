@@ -4,6 +4,7 @@ pub mod browser;
 pub mod chaos;
 pub mod network;
 pub mod performance;
+pub mod port;
 pub mod process;
 pub mod python;
 pub mod system;
@@ -12,6 +13,7 @@ pub mod trials;
 
 pub use browser::Browser;
 pub use network::Network;
+pub use port::Port;
 pub use process::Process;
 pub use system::{Batch, Setup, System};
 pub use terminal::Terminal;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::network::Network;
+use crate::port::Port;
 use crate::process::{Process, wait_for};
 use crate::terminal::Terminal;
 
@@ -112,6 +113,7 @@ impl Setup {
         let mut system = System {
             setup: self,
             folder,
+            ports: [Port::reserve()?, Port::reserve()?, Port::reserve()?],
             endpoints: None,
             http: None,
             broker: None,
@@ -149,6 +151,8 @@ const LATER_WORKER: &str = "later-worker";
 pub struct System {
     setup: Setup,
     folder: TempDir,
+    /// Of the frontend, the backend and the page, unless it is spread over a network: its own from one life of the broker to the next.
+    ports: [Port; 3],
     /// Of the frontend and the backend, known once the broker has been started.
     endpoints: Option<[String; 2]>,
     /// Where it is watched, known by then, too.
@@ -170,8 +174,12 @@ pub struct Batch {
 impl System {
     /// Starts the broker, on the ports that it had before if it had any, and waits until it listens.
     pub fn start_broker(&mut self) -> Result<()> {
-        let any = format!("tcp://{}:*", self.setup.address.as_deref().unwrap_or("127.0.0.1"));
-        let [frontend, backend] = self.endpoints.clone().unwrap_or_else(|| [any.clone(), any]);
+        let [front, back, page] = &self.ports;
+        let [frontend, backend] = match (&self.setup.address, &self.endpoints) {
+            (None, _) => [front.endpoint(), back.endpoint()],
+            (Some(_), Some(before)) => before.clone(),
+            (Some(address), None) => [format!("tcp://{address}:*"), format!("tcp://{address}:*")],
+        };
         let folder = self.folder.path().display().to_string();
         let log = format!("{folder}/log");
         let mut args = vec!["--frontend", &frontend, "--backend", &backend, "--log-dir", &log];
@@ -180,7 +188,7 @@ impl System {
         if self.setup.keys.is_some() {
             args.extend(["--keys", &keys, "--allow", &allow]);
         }
-        let http = self.http.clone().unwrap_or_else(|| "127.0.0.1:0".into());
+        let http = page.address();
         if self.setup.watched {
             args.extend(["--http", &http]);
         }

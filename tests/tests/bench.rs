@@ -6,8 +6,8 @@ use anyhow::Result;
 use giostra_common::compute::Value;
 use giostra_common::protocol::Failure;
 use giostra_common::shutdown::Shutdown;
-use giostra_tests::Setup;
 use giostra_tests::process::{Process, wait_for};
+use giostra_tests::{Port, Setup};
 use giostra_worker::{Operations, Options, serve};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -130,9 +130,8 @@ fn what_fails_is_counted_and_explained() -> Result<()> {
 #[test]
 fn without_a_broker_it_says_so() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    // A port on which nobody listens: one that was just free.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let broker = format!("tcp://127.0.0.1:{port}");
+    let nobody = Port::reserve()?;
+    let broker = nobody.endpoint();
     let args = ["bench", "10", "--clients", "2", "--broker", &broker, "--broker-timeout", "300ms"];
     let mut bench = Process::start(folder.path(), "bench", "giostra", &args)?;
     assert_eq!(bench.wait()?.code(), Some(1));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use giostra_client::audit::{Gap, Verdict};
 use giostra_tests::process::{Process, binary, wait_for};
-use giostra_tests::{Setup, System};
+use giostra_tests::{Port, Setup, System};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -95,9 +95,8 @@ fn without_a_worker_a_time_limit_ends_in_expired() -> Result<()> {
 #[test]
 fn without_a_broker_the_client_says_so_after_its_time_limit() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    // A port on which nobody listens: one that was just free.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let broker = format!("tcp://127.0.0.1:{port}");
+    let nobody = Port::reserve()?;
+    let broker = nobody.endpoint();
     for limit in ["--timeout", "--broker-timeout"] {
         let args = ["send", "add", "1", "2", "--broker", &broker, limit, "300ms"];
         let mut client = Process::start(folder.path(), limit, "giostra", &args)?;

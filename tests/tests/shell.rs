@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use giostra_tests::process::{binary, wait_for};
-use giostra_tests::{Setup, System, test, trials};
+use giostra_tests::{Port, Setup, System, test, trials};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -196,9 +196,8 @@ fn with_json_each_command_prints_its_object() -> Result<()> {
 
 fn with_json_a_failure_is_an_object_too() -> Result<()> {
     let system = Setup::workers(1).start()?;
-    // A port on which nobody listens: one that was just free.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let alone = format!("--broker tcp://127.0.0.1:{port} --broker-timeout 200ms");
+    let nobody = Port::reserve()?;
+    let alone = format!("--broker {} --broker-timeout 200ms", nobody.endpoint());
     for (line, status, code, part) in [
         ("send div 1 0".into(), 1, "failed", "division by zero"),
         ("send nosuch 1 2".into(), 1, "invalid", "unknown operation"),

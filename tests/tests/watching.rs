@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use giostra_tests::process::{Process, wait_for};
-use giostra_tests::{Batch, Setup};
+use giostra_tests::{Batch, Port, Setup};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -76,9 +76,8 @@ fn without_a_terminal_all_columns_are_shown_again_and_again() -> Result<()> {
 #[test]
 fn without_a_broker_watching_fails_as_status_does() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    // A port on which nobody listens: one that was just free.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let broker = format!("tcp://127.0.0.1:{port}");
+    let nobody = Port::reserve()?;
+    let broker = nobody.endpoint();
     let args = ["status", "--watch", "--broker", &broker, "--broker-timeout", "300ms"];
     let mut watching = Process::start(folder.path(), "watching", "giostra", &args)?;
     assert_eq!(watching.wait()?.code(), Some(1));

@@ -9,7 +9,6 @@
 //! Exits with 1 if anything is off.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use giostra_tests::Port;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -195,8 +195,9 @@ fn end(number: usize) -> String {
 /// What the script writes, to stdout and stderr together.
 fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<String> {
     let (file, output) = (folder.join(".script"), folder.join(".output"));
-    let [front, back] = [free_port()?, free_port()?];
-    fs::write(&file, script.replace(":5555", &format!(":{front}")).replace(":5556", &format!(":{back}")))?;
+    let [front, back] = [Port::reserve()?, Port::reserve()?];
+    let numbers = [format!(":{}", front.number), format!(":{}", back.number)];
+    fs::write(&file, script.replace(":5555", &numbers[0]).replace(":5556", &numbers[1]))?;
     let written = fs::File::create(&output)?;
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("bash");
@@ -206,8 +207,8 @@ fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<Stri
         command.env_remove(key);
     }
     command.env("LC_ALL", "C.UTF-8");
-    command.env("GIOSTRA_FRONTEND", format!("tcp://127.0.0.1:{front}"));
-    command.env("GIOSTRA_BACKEND", format!("tcp://127.0.0.1:{back}"));
+    command.env("GIOSTRA_FRONTEND", front.endpoint());
+    command.env("GIOSTRA_BACKEND", back.endpoint());
     command.env("GIOSTRA_HTTP", "127.0.0.1:0").env("GIOSTRA_RUN_DIR", folder.join(".run"));
     let mut child = command.stdin(Stdio::null()).stdout(written.try_clone()?).stderr(written).spawn()?;
     let group = Pid::from_raw(child.id() as i32);
@@ -219,10 +220,6 @@ fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<Stri
         None => bail!("{home:?}: not done within {PATIENCE:?}: {}", fs::read_to_string(&output)?),
     }
     Ok(fs::read_to_string(&output)?)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Whether these lines came, where `..` stands for any.

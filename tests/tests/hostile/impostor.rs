@@ -1,7 +1,6 @@
 //! A worker and a client whose broker is none.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 
 use anyhow::{Result, bail, ensure};
 use giostra_common::Bytes;
@@ -10,7 +9,7 @@ use giostra_common::protocol::{
     FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Trace,
     VERSION, code,
 };
-use giostra_tests::{Process, Setup};
+use giostra_tests::{Port, Process, Setup};
 use tempfile::TempDir;
 
 use crate::bad::{Bad, to_backend, to_frontend};
@@ -122,8 +121,8 @@ const NO_ZMTP: &[u8] =
 #[test]
 fn a_worker_finds_its_broker_after_something_else_has_listened_there() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let endpoint = format!("tcp://{}", listener.local_addr()?);
+    let port = Port::reserve()?;
+    let (listener, endpoint) = (port.listen()?, port.endpoint());
     let mut worker = Process::start(folder.path(), "w", "giostra-worker", &["--broker", &endpoint])?;
     // Not one that libzmq tries again by itself: see the worker's session.
     let (mut stream, _) = listener.accept()?;
@@ -147,8 +146,8 @@ fn a_worker_finds_its_broker_after_something_else_has_listened_there() -> Result
 #[test]
 fn a_client_finds_its_broker_after_something_else_has_listened_there_and_after_nonsense() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let endpoint = format!("tcp://{}", listener.local_addr()?);
+    let port = Port::reserve()?;
+    let (listener, endpoint) = (port.listen()?, port.endpoint());
     let args = ["--broker", &endpoint, "--broker-timeout", "60s", "send", "add", "1", "2"];
     let mut client = Process::start(folder.path(), "c", "giostra", &args)?;
     let (mut stream, _) = listener.accept()?;

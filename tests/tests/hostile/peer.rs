@@ -7,6 +7,7 @@ use giostra_common::Bytes;
 use giostra_common::protocol::{FromClient, FromWorker, ToClient, ToWorker, VERSION};
 use giostra_common::socket::{self, Identity};
 use giostra_common::wire::{Frames, Message};
+use giostra_tests::port::until_free;
 use giostra_tests::process::wait_for;
 use zmq::{Context, Socket, SocketType};
 
@@ -126,7 +127,7 @@ impl Impostor {
         let socket = Context::new().socket(SocketType::ROUTER)?;
         socket.set_linger(0)?;
         socket.set_sndhwm(0)?;
-        socket.bind(endpoint)?;
+        until_free(|| Ok(socket.bind(endpoint)?))?;
         let endpoint = socket::bound_endpoint(&socket)?;
         Ok(Self { socket, endpoint, peer: None })
     }
