@@ -35,6 +35,7 @@ use crate::liveness::Liveness;
 use crate::meter::{Durations, History, Rate};
 use crate::pending::{Pending, Place};
 use crate::recent::Recent;
+use crate::roster::{Number, Roster};
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
 use crate::tally::{Former, Tally};
@@ -49,6 +50,26 @@ pub struct ClientNumber(pub u64);
 /// A worker's registration, counted from 1 in each life of a broker. `w1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerNumber(pub u64);
+
+impl Number for ClientNumber {
+    fn number(self) -> u64 {
+        self.0
+    }
+
+    fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl Number for WorkerNumber {
+    fn number(self) -> u64 {
+        self.0
+    }
+
+    fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 impl fmt::Display for ClientNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,11 +204,11 @@ pub struct Broker {
     started: Instant,
     closing: bool,
 
-    clients: FxHashMap<ClientNumber, Client>,
+    clients: Roster<ClientNumber, Client>,
     client_of: FxHashMap<Identity, ClientNumber>,
     last_client: u64,
 
-    workers: FxHashMap<WorkerNumber, Worker>,
+    workers: Roster<WorkerNumber, Worker>,
     worker_of: FxHashMap<Identity, WorkerNumber>,
     last_worker: u64,
     /// Peers that are not registered and have been asked to.
@@ -382,10 +403,10 @@ impl Broker {
             settings,
             started: now,
             closing: false,
-            clients: FxHashMap::default(),
+            clients: Roster::default(),
             client_of: FxHashMap::default(),
             last_client: 0,
-            workers: FxHashMap::default(),
+            workers: Roster::default(),
             worker_of: FxHashMap::default(),
             last_worker: 0,
             asked_to_register: FxHashSet::default(),
@@ -489,12 +510,10 @@ impl Broker {
         self.closing = true;
         self.waiting = Waiting::default();
         self.log(Event::Closing(self.in_flight() as u64));
-        let mut workers: Vec<_> = self.workers.iter().collect();
-        workers.sort_unstable_by_key(|&(&number, _)| number);
-        let mut clients: Vec<_> = self.clients.iter().collect();
-        clients.sort_unstable_by_key(|&(&number, _)| number);
-        let to_workers = workers.iter().map(|(_, worker)| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
-        let to_clients = clients.iter().map(|(_, client)| Output::ToClient(client.identity.clone(), ToClient::Closing));
+        let to_workers =
+            self.workers.values().map(|worker| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
+        let to_clients =
+            self.clients.values().map(|client| Output::ToClient(client.identity.clone(), ToClient::Closing));
         self.outputs.extend(to_workers.chain(to_clients));
     }
 

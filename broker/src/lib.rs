@@ -14,6 +14,7 @@ mod meter;
 mod outbox;
 mod pending;
 mod recent;
+mod roster;
 pub mod rotation;
 mod runs;
 pub mod server;

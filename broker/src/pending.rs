@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use giostra_common::numbered::NumberedQueue;
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 use crate::broker::{ClientNumber, RequestKey};
 
@@ -23,10 +24,18 @@ pub enum Place {
 #[derive(Debug, Default)]
 pub struct Pending {
     returned: BTreeMap<u64, RequestKey>,
-    fresh: FxHashMap<ClientNumber, NumberedQueue<RequestKey>>,
-    /// The clients with fresh requests, the one whose turn is next first.
-    turns: VecDeque<ClientNumber>,
+    fresh: Slab<Fresh>,
+    fresh_of: FxHashMap<ClientNumber, usize>,
+    /// The clients with fresh requests, the one whose turn is next first: where they are kept.
+    turns: VecDeque<usize>,
     len: usize,
+}
+
+/// A client's requests that have never been dispatched; at least one.
+#[derive(Debug)]
+struct Fresh {
+    client: ClientNumber,
+    queue: NumberedQueue<RequestKey>,
 }
 
 impl Pending {
@@ -52,25 +61,31 @@ impl Pending {
 
     /// Among these is the oldest: those that were given back, and the first of each client's others.
     pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
-        let firsts = self.fresh.values().filter_map(|queue| queue.iter().next().copied());
+        let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
         self.returned.values().copied().chain(firsts)
     }
 
-    /// Adds a request.
-    pub fn push(&mut self, place: Place, client: ClientNumber, request: RequestKey) {
-        match place {
-            Place::Returned(order) => {
-                let before = self.returned.insert(order, request);
-                debug_assert!(before.is_none());
-            }
-            Place::Fresh(number) => {
-                let queue = self.fresh.entry(client).or_default();
-                if queue.is_empty() {
-                    self.turns.push_back(client);
-                }
-                queue.push(number, request);
-            }
+    /// Adds a client's requests that were just accepted, and numbered upwards from `first`.
+    pub fn accept(&mut self, client: ClientNumber, first: u64, requests: &[RequestKey]) {
+        if requests.is_empty() {
+            return;
         }
+        let place = *self.fresh_of.entry(client).or_insert_with(|| {
+            let place = self.fresh.insert(Fresh { client, queue: NumberedQueue::default() });
+            self.turns.push_back(place);
+            place
+        });
+        let queue = &mut self.fresh[place].queue;
+        for (number, &request) in (first..).zip(requests) {
+            queue.push(number, request);
+        }
+        self.len += requests.len();
+    }
+
+    /// Adds a request that a lost worker gave back. The number is that of its first dispatch.
+    pub fn give_back(&mut self, order: u64, request: RequestKey) {
+        let before = self.returned.insert(order, request);
+        debug_assert!(before.is_none());
         self.len += 1;
     }
 
@@ -95,11 +110,12 @@ impl Pending {
     }
 
     fn pop_fresh(&mut self) -> Option<RequestKey> {
-        let client = self.turns.front()?;
-        let queue = self.fresh.get_mut(client)?;
+        let &place = self.turns.front()?;
+        let Fresh { client, queue } = &mut self.fresh[place];
         let request = queue.pop();
         if queue.is_empty() {
-            self.fresh.remove(client);
+            self.fresh_of.remove(client);
+            self.fresh.remove(place);
             self.turns.pop_front();
         } else if self.turns.len() > 1 {
             self.turns.rotate_left(1);
@@ -108,11 +124,13 @@ impl Pending {
     }
 
     fn remove_fresh(&mut self, number: u64, client: ClientNumber) -> Option<RequestKey> {
-        let queue = self.fresh.get_mut(&client)?;
+        let &place = self.fresh_of.get(&client)?;
+        let queue = &mut self.fresh[place].queue;
         let request = queue.take(number);
         if queue.is_empty() {
-            self.fresh.remove(&client);
-            self.turns.retain(|&other| other != client);
+            self.fresh_of.remove(&client);
+            self.fresh.remove(place);
+            self.turns.retain(|&other| other != place);
         }
         request
     }
@@ -132,12 +150,10 @@ mod tests {
     #[test]
     fn clients_take_turns_and_returned_requests_go_first() {
         let mut pending = Pending::default();
-        for key in 0..4 {
-            pending.push(Place::Fresh(key), A, RequestKey(key as u32));
-        }
-        pending.push(Place::Fresh(4), B, RequestKey(100));
-        pending.push(Place::Returned(9), B, RequestKey(901));
-        pending.push(Place::Returned(7), A, RequestKey(900));
+        pending.accept(A, 0, &[0, 1, 2, 3].map(RequestKey));
+        pending.accept(B, 4, &[RequestKey(100)]);
+        pending.give_back(9, RequestKey(901));
+        pending.give_back(7, RequestKey(900));
         assert_eq!(pending.len(), 7);
         assert_eq!(drain(&mut pending), [900, 901, 0, 100, 1, 2, 3]);
         assert!(pending.is_empty());
@@ -146,10 +162,9 @@ mod tests {
     #[test]
     fn what_is_removed_is_not_dispatched_and_leaves_nothing_behind() {
         let mut pending = Pending::default();
-        pending.push(Place::Fresh(1), A, RequestKey(1));
-        pending.push(Place::Fresh(2), A, RequestKey(2));
-        pending.push(Place::Fresh(3), B, RequestKey(3));
-        pending.push(Place::Returned(1), B, RequestKey(4));
+        pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(B, 3, &[RequestKey(3)]);
+        pending.give_back(1, RequestKey(4));
         pending.remove(Place::Fresh(2), A);
         pending.remove(Place::Returned(1), B);
         pending.remove(Place::Fresh(3), B);

@@ -4,7 +4,7 @@
 
 mod value;
 
-use bytes::Bytes;
+use crate::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

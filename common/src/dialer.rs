@@ -7,7 +7,7 @@
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use crate::Bytes;
 use thiserror::Error;
 use zmq::{Context, Socket};
 

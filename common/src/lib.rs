@@ -3,6 +3,7 @@
 //! No policy: who gets which request, when somebody counts as dead, what is resent, is decided elsewhere.
 
 pub mod args;
+mod bytes;
 pub mod compute;
 pub mod dialer;
 pub mod handshake;
@@ -18,4 +19,4 @@ pub mod socket;
 pub mod wake;
 pub mod wire;
 
-pub use bytes::Bytes;
+pub use self::bytes::Bytes;

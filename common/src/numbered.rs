@@ -35,6 +35,7 @@ impl<T> NumberedQueue<T> {
     }
 
     /// Adds a thing at the end. Its number must be greater than all before it.
+    #[inline]
     pub fn push(&mut self, number: u64, thing: T) {
         debug_assert!(self.places.back().is_none_or(|&(last, _)| last < number));
         self.places.push_back((number, Some(thing)));
@@ -42,6 +43,7 @@ impl<T> NumberedQueue<T> {
     }
 
     /// Takes the thing at the front.
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
         // The front place is never empty: see `tidy`.
         let (_, thing) = self.places.pop_front()?;
@@ -51,6 +53,7 @@ impl<T> NumberedQueue<T> {
     }
 
     /// Takes the thing with this number, if it is there.
+    #[inline]
     pub fn take(&mut self, number: u64) -> Option<T> {
         if self.places.front()?.0 == number {
             return self.pop();
@@ -62,16 +65,19 @@ impl<T> NumberedQueue<T> {
     }
 
     /// The last number that was added, if that is still known: it is not once the queue is empty.
+    #[inline]
     pub fn last_number(&self) -> Option<u64> {
         self.places.back().map(|&(number, _)| number)
     }
 
     /// The thing with this number, if it is there.
+    #[inline]
     pub fn get(&self, number: u64) -> Option<&T> {
         self.places[self.position(number)?].1.as_ref()
     }
 
     /// The same, to change it.
+    #[inline]
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         self.find(number)?.as_mut()
     }
@@ -81,16 +87,23 @@ impl<T> NumberedQueue<T> {
         self.places.iter().filter_map(|(_, thing)| thing.as_ref())
     }
 
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().filter_map(|(_, thing)| thing.as_mut())
+    }
+
     /// Their numbers, in order.
     pub fn numbers(&self) -> impl Iterator<Item = u64> {
         self.places.iter().filter(|(_, thing)| thing.is_some()).map(|&(number, _)| number)
     }
 
+    #[inline]
     fn find(&mut self, number: u64) -> Option<&mut Option<T>> {
         let place = self.position(number)?;
         Some(&mut self.places[place].1)
     }
 
+    #[inline]
     fn position(&self, number: u64) -> Option<usize> {
         let first = self.places.front()?.0;
         let guess = usize::try_from(number.checked_sub(first)?).ok()?;
@@ -100,6 +113,7 @@ impl<T> NumberedQueue<T> {
         }
     }
 
+    #[inline]
     fn tidy(&mut self) {
         while let Some((_, None)) = self.places.front() {
             self.places.pop_front();

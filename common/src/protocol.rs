@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use crate::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::name::Label;

@@ -12,7 +12,7 @@ use std::ptr;
 use std::sync::Once;
 use std::time::Duration;
 
-use bytes::Bytes;
+use crate::Bytes;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
+use giostra_common::Bytes;
 use giostra_common::protocol::Failure;
 
 pub use process::Format;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use giostra_common::Bytes;
 use giostra_common::compute::read;
 use giostra_common::protocol::{Failure, code};
 use serde::Serialize;
@@ -133,17 +133,20 @@ impl Service for Operations {
     }
 }
 
+/// A result of fewer bytes is copied out of the buffer that it was encoded in, which serves the next one, too.
+const COPIED: usize = 4 << 10;
+
 thread_local! {
-    /// Where this thread's results are encoded, one behind the other: an allocation for hundreds of small ones.
-    static RESULTS: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(16 << 10));
+    /// Where this thread's results are encoded.
+    static RESULT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
-    RESULTS.with_borrow_mut(|results| {
+    RESULT.with_borrow_mut(|encoded| {
         // Left by one whose encoding failed or panicked.
-        results.clear();
-        rmp_serde::encode::write(&mut results.writer(), result)?;
-        Ok(results.split().freeze())
+        encoded.clear();
+        rmp_serde::encode::write(encoded, result)?;
+        Ok(if encoded.len() < COPIED { Bytes::copy_from_slice(encoded) } else { std::mem::take(encoded).into() })
     })
 }
 

@@ -153,9 +153,8 @@ impl Broker {
     pub(super) fn check_waiting(&self) {
         let mut waiting: Vec<_> = self.waiting.clients.iter().copied().collect();
         waiting.sort_unstable();
-        let mut without: Vec<_> =
-            self.clients.iter().filter(|(_, client)| client.room == Some(0)).map(|(&number, _)| number).collect();
-        without.sort_unstable();
+        let without: Vec<_> =
+            self.clients.iter().filter(|(_, client)| client.room == Some(0)).map(|(number, _)| number).collect();
         assert!(self.closing || waiting == without, "{waiting:?} wait for room, {without:?} have none");
     }
 }

@@ -187,6 +187,7 @@ impl Broker {
         let pool = self.pool(pool);
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
         let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
+        let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
         let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         for (id, body) in requests {
             if client.held.get(id).is_some() {
@@ -204,7 +205,6 @@ impl Broker {
             self.bytes += body.len();
             client.bytes += body.len();
             self.last_request += 1;
-            let place = Place::Fresh(self.last_request);
             let request = Request {
                 client: number,
                 id,
@@ -215,19 +215,20 @@ impl Broker {
                 dispatched: accepted_at,
                 attempts: 0,
                 lost: None,
-                state: State::Pending(place),
+                state: State::Pending(Place::Fresh(self.last_request)),
             };
             let deadline = request.deadline();
             let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
             client.held.insert(id, key);
             client.pending += 1;
             self.pending += 1;
-            self.pools[pool.0].pending.push(place, number, key);
+            fresh.push(key);
             if let Some(deadline) = deadline {
                 self.deadlines.insert((deadline, key));
             }
             accepted.request(number, id);
         }
+        self.pools[pool.0].pending.accept(number, first, &fresh);
         if !accepted.is_empty() {
             self.totals.accepted += accepted.len();
             self.pools[pool.0].tally.accepted += accepted.len();

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use giostra_common::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 use giostra_common::wire::{packed_len, portions};
-use rustc_hash::FxHashMap;
 
 use super::{Broker, Flight, Output, PoolKey, State, Worker, WorkerNumber};
 use crate::event::Event;
 use crate::pending::Place;
+use crate::roster::Roster;
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
 
@@ -207,7 +207,7 @@ impl Broker {
 }
 
 /// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do; whether it may.
-fn widen(ring: &Ring<WorkerNumber>, workers: &mut FxHashMap<WorkerNumber, Worker>) -> bool {
+fn widen(ring: &Ring<WorkerNumber>, workers: &mut Roster<WorkerNumber, Worker>) -> bool {
     let Some(full) = ring.seats().get(ring.next()) else { return false };
     let held = workers[full].in_flight.len();
     if workers[full].alone || !workers[full].window.may_widen(held) {

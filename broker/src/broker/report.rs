@@ -25,12 +25,10 @@ impl Broker {
             p50_us: seconds.iter().map(|second| second.took.p50).collect(),
             p99_us: seconds.iter().map(|second| second.took.p99).collect(),
         };
-        let mut workers: Vec<_> = self.workers.iter().map(|(&number, worker)| (number, worker)).collect();
+        let mut workers: Vec<_> = self.workers.iter().collect();
         workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
         let rings = self.pools.iter().map(|(_, pool)| pool.ring.seats());
         let seats: FxHashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
-        let mut clients: Vec<_> = self.clients.iter().collect();
-        clients.sort_unstable_by_key(|&(&number, _)| number);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: millis(now - self.started),
@@ -42,8 +40,9 @@ impl Broker {
                 .into_iter()
                 .map(|(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now))
                 .collect(),
-            clients: clients
-                .into_iter()
+            clients: self
+                .clients
+                .iter()
                 .map(|(number, client)| ClientStatus {
                     name: client.name.to_string(),
                     number: number.0,
@@ -133,18 +132,18 @@ impl Broker {
     /// To be called when [`Self::poll_output`] has nothing more.
     pub fn check(&self) {
         let mut in_flight = 0;
-        for (number, worker) in &self.workers {
-            assert_eq!(self.worker_of.get(&worker.identity), Some(number));
-            assert!(self.pings.contains(&(worker.liveness.due(), *number)), "{number} is never pinged");
+        for (number, worker) in self.workers.iter() {
+            assert_eq!(self.worker_of.get(&worker.identity), Some(&number));
+            assert!(self.pings.contains(&(worker.liveness.due(), number)), "{number} is never pinged");
             assert!(worker.in_flight.len() <= worker.window.most(), "{number} has more than its window");
             assert!(!worker.alone || worker.in_flight.len() == 1, "{number} has {} alone", worker.in_flight.len());
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
-            let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&seat| seat == number).count();
+            let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&&seat| seat == number).count();
             assert_eq!(seated, usize::from(!worker.leaving), "{number} has {seated} seats");
             for flight in worker.in_flight.iter() {
                 let &Flight::Wanted(key) = flight else { continue };
                 let state = self.requests[key.at()].state;
-                assert!(matches!(state, State::InFlight { worker, .. } if worker == *number), "{state:?}");
+                assert!(matches!(state, State::InFlight { worker, .. } if worker == number), "{state:?}");
                 in_flight += 1;
             }
         }
@@ -171,14 +170,14 @@ impl Broker {
         assert_eq!(accepted, answered + expired + poisoned + cancelled + self.requests.len() as u64);
 
         let mut held = 0;
-        for (number, client) in &self.clients {
-            assert_eq!(self.client_of.get(&client.identity), Some(number));
-            let held_back = client.hold_until.is_some() && self.touched_clients.contains(number);
+        for (number, client) in self.clients.iter() {
+            assert_eq!(self.client_of.get(&client.identity), Some(&number));
+            let held_back = client.hold_until.is_some() && self.touched_clients.contains(&number);
             assert!(client.replies.is_empty() || held_back, "{number} was not sent its replies");
             let (mut pending, mut bytes) = (0, 0);
             for key in client.held.keys() {
                 let request = &self.requests[key.at()];
-                assert_eq!((request.client, client.held.get(request.id)), (*number, Some(key)));
+                assert_eq!((request.client, client.held.get(request.id)), (number, Some(key)));
                 held += 1;
                 pending += usize::from(matches!(request.state, State::Pending(_)));
                 bytes += request.body.len();

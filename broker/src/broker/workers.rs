@@ -119,9 +119,8 @@ impl Broker {
         if let Err(bad) = name::check(name) {
             return self.refuse_client(from, &format!("worker: {bad}"), now);
         }
-        let mut numbers: Vec<_> =
-            self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(&number, _)| number).collect();
-        numbers.sort_unstable();
+        let numbers: Vec<_> =
+            self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number).collect();
         let answer = if numbers.is_empty() {
             ToClient::Refused { reason: format!("there is no worker '{name}'; status lists the workers") }
         } else {
@@ -354,14 +353,13 @@ impl Broker {
             if !silent {
                 request.lost.get_or_insert_default().push(worker.name.clone());
             }
-            let place = Place::Returned(order);
-            request.state = State::Pending(place);
+            request.state = State::Pending(Place::Returned(order));
             returned.request(request.client, request.id);
             let client = request.client;
             if !silent && request.lost().len() as u64 >= u64::from(self.settings.max_attempts) {
                 poisoned.push(key);
             }
-            self.pools[request.pool.0].pending.push(place, client, key);
+            self.pools[request.pool.0].pending.give_back(order, key);
             self.is_pending(client);
         }
         if !returned.is_empty() && (self.returned_by.len() < MOST_NAMES || self.returned_by.contains_key(&worker.name))

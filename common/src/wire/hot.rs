@@ -6,7 +6,7 @@
 //! malformed, so that there is one place which says what is accepted. That the two agree is tested with
 //! every message of the mutation tests.
 
-use bytes::Bytes;
+use crate::Bytes;
 use rmp::decode::{read_array_len, read_bin_len, read_str_from_slice};
 use rmp::encode::{write_array_len, write_bin, write_str};
 
@@ -101,11 +101,12 @@ impl Hot for ToClient {
     fn read(frames: &Frames) -> Option<Self> {
         let mut reader = Reader::new(frames)?;
         reader.literal(b"\x81\xa7Replies")?;
+        let mut last = Label::default();
         let replies = reader.list(|reader| {
             reader.literal(b"\x93")?;
             let (id, outcome) = (RequestId(reader.uint()?), reader.outcome()?);
             reader.literal(b"\x94")?;
-            let (worker, attempts) = (Label::from(reader.text()?), reader.uint()?.try_into().ok()?);
+            let (worker, attempts) = (reader.label(&mut last)?, reader.uint()?.try_into().ok()?);
             let trace = Trace { worker, attempts, waited_us: reader.uint()?, took_us: reader.uint()? };
             Some(Reply { id, outcome, trace })
         })?;
@@ -146,6 +147,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes what has to stand here. In MessagePack `81` begins a map of one, `92` an array of two, `a7` a text of seven bytes.
+    #[inline]
     fn literal(&mut self, bytes: &[u8]) -> Option<()> {
         self.rest = self.rest.strip_prefix(bytes)?;
         Some(())
@@ -171,6 +173,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn uint(&mut self) -> Option<u64> {
         let (number, rest) = match *self.rest {
             [a @ 0..=0x7f, ref rest @ ..] => (a.into(), rest),
@@ -191,6 +194,21 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
+    /// A label that is often the same as the last one.
+    #[inline]
+    fn label(&mut self, last: &mut Label) -> Option<Label> {
+        if let [begin @ 0xa0..=0xbf, ref rest @ ..] = *self.rest
+            && usize::from(begin & 0x1f) == last.len()
+            && let Some(rest) = rest.strip_prefix(last.as_bytes())
+        {
+            self.rest = rest;
+        } else {
+            *last = self.text()?.into();
+        }
+        Some(last.clone())
+    }
+
+    #[inline]
     fn body(&mut self) -> Option<Bytes> {
         let len = match *self.rest {
             [0xc4, len, ref rest @ ..] => {
@@ -204,6 +222,7 @@ impl<'a> Reader<'a> {
         Some(self.frame.slice(begin..begin + len))
     }
 
+    #[inline]
     fn outcome(&mut self) -> Option<Outcome> {
         if self.literal(b"\x81\xa2Ok").is_some() {
             return self.body().map(Outcome::Ok);
@@ -239,6 +258,7 @@ impl<'a> Writer<'a> {
         Some(Self(envelope))
     }
 
+    #[inline]
     fn literal(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
@@ -249,6 +269,7 @@ impl<'a> Writer<'a> {
         self
     }
 
+    #[inline]
     fn uint(&mut self, number: u64) -> &mut Self {
         let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
         match number {
@@ -260,6 +281,7 @@ impl<'a> Writer<'a> {
         }
     }
 
+    #[inline]
     fn text(&mut self, text: &str) -> &mut Self {
         match text.len() {
             len @ 0..=31 => self.literal(&[0xa0 | len as u8]).literal(text.as_bytes()),
@@ -270,6 +292,7 @@ impl<'a> Writer<'a> {
         }
     }
 
+    #[inline]
     fn body(&mut self, body: &[u8]) -> &mut Self {
         match body.len() {
             len @ 0..=0xff => self.literal(&[0xc4, len as u8]).literal(body),
@@ -280,6 +303,7 @@ impl<'a> Writer<'a> {
         }
     }
 
+    #[inline]
     fn outcome(&mut self, outcome: &Outcome) -> &mut Self {
         match outcome {
             Outcome::Ok(body) => self.literal(b"\x81\xa2Ok").body(body),

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decoded into a tree on the way: what a message of 64 MiB takes is a small multiple of that.
 
-use bytes::Bytes;
+use giostra_common::Bytes;
 use giostra_common::protocol::{Failure, code};
 use rmp::Marker;
 use rmp::decode::{self, RmpRead};

@@ -9,7 +9,7 @@ use std::process::{self, ChildStderr, ChildStdin, ChildStdout, Command, ExitStat
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use giostra_common::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -174,12 +174,12 @@ impl Child {
         let Some(pipe) = &mut self.stdin else { return };
         while !self.input.is_empty() {
             match pipe.write(&self.input) {
-                Ok(written) => self.input.advance(written),
+                Ok(written) => self.input = self.input.slice(written..),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // It does not want to read any more: its own affair.
                 Err(_) => {
-                    self.input.clear();
+                    self.input = Bytes::new();
                     self.stdin = None;
                     return;
                 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use giostra_common::Bytes;
 use giostra_common::protocol::Failure;
 
 use super::body::{self, Argument, invalid};

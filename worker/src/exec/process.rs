@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use giostra_common::Bytes;
 use giostra_common::protocol::Failure;
 
 use super::body::{self, Argument, invalid};
