@@ -2,7 +2,7 @@
 //!
 //! A body of up to [`ATTACH_FROM`] bytes is packed into the message's first frame. A larger one is attached: it becomes a
 //! frame of its own behind the first, and the message holds that frame's index (0 for the first attachment) in its place.
-//! Neither is copied when a message is taken apart: a body is a slice of the frame that it came in.
+//! Neither is copied when a message is taken apart, but for short ones: a body is a slice of the frame that it came in.
 //!
 //! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
 
