@@ -122,6 +122,14 @@ fn a_journal_of_another_run_is_refused() -> Result<()> {
     let stderr = String::from_utf8(output.stderr)?;
     assert!(output.status.code() == Some(1) && stderr.contains("stdout holds more than the journal"), "{stderr}");
     assert_eq!(fs::read_to_string(&out)?, primes(10) + "something else\n");
+    // Nor is it if it is as long as it was, or shorter.
+    for altered in [primes(10).replacen("false", "FALSE", 1), primes(10).replacen("false", "FALSE", 1)[..20].into()] {
+        fs::write(&out, &altered)?;
+        let output = to_file(&system, &args, true)?.output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        assert!(output.status.code() == Some(1) && stderr.contains("stdout holds something else"), "{stderr}");
+        assert_eq!(fs::read_to_string(&out)?, altered);
+    }
     Ok(())
 }
 

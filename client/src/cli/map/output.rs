@@ -73,8 +73,15 @@ impl Output {
         self.buffer.len() >= FULL
     }
 
-    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long.
+    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long. If it can't be written, none of it follows later: behind
+    /// something else it would be wrong, behind a part of itself doubled.
     pub fn flush(&mut self) -> anyhow::Result<()> {
+        let written = self.write();
+        self.buffer.clear();
+        written
+    }
+
+    fn write(&mut self) -> anyhow::Result<()> {
         let mut from = self.compare()?;
         let until = self.shutdown.requested().then(|| Instant::now() + GRACE);
         while from < self.buffer.len() {
@@ -89,7 +96,6 @@ impl Output {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.buffer.clear();
         Ok(())
     }
 
