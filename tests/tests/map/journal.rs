@@ -134,6 +134,42 @@ fn a_journal_of_another_run_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_journal_remembers_each_file_that_its_output_went_to() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    file(&system, "in", &seq(10))?;
+    let journal = path(&system, "journal");
+    for name in ["a", "b", "a", "b"] {
+        let mut command = map(&system, &["is_prime", "--journal", &journal])?;
+        let out = File::options().create(true).append(true).open(path(&system, name))?;
+        let status = command.stdin(File::open(path(&system, "in"))?).stdout(out).status()?;
+        ensure!(status.success() && fs::read_to_string(path(&system, name))? == primes(10), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_with_two_purposes_is_refused_and_kept() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let [journal, out] = ["journal", "out"].map(|name| path(&system, name));
+    file(&system, "in", "1 0\n6 3\n")?;
+    let args = ["div", "--journal", &journal];
+    assert_eq!(to_file(&system, &args, true)?.output()?.status.code(), Some(1));
+    let before = [fs::read_to_string(&journal)?, fs::read_to_string(&out)?];
+    for (flags, why) in [
+        (["--journal", &journal, "--failed", &journal], "is the journal;"),
+        (["--journal", &journal, "--failed", &out], "is what stdout writes;"),
+        (["--failed", &journal, "--journal", &out], "is what stdout writes;"),
+    ] {
+        let args: Vec<_> = ["div"].iter().chain(&flags).copied().collect();
+        let output = to_file(&system, &args, true)?.output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        assert!(output.status.code() == Some(1) && stderr.contains(why), "{flags:?}: {stderr}");
+        assert_eq!([fs::read_to_string(&journal)?, fs::read_to_string(&out)?], before, "{flags:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn ctrl_c_ends_a_run_with_what_it_has_and_says_how_to_go_on() -> Result<()> {
     let system = Setup::workers(1).start()?;
     file(&system, "in", &seq(50_000_000))?;

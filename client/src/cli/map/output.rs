@@ -30,6 +30,12 @@ pub struct Start {
     pub offset: u64,
 }
 
+/// Whether what is open there is this very file.
+pub fn same(stream: impl AsFd, file: &Metadata) -> io::Result<bool> {
+    let stream = File::from(stream.as_fd().try_clone_to_owned()?).metadata()?;
+    Ok((stream.dev(), stream.ino()) == (file.dev(), file.ino()))
+}
+
 /// Where the output goes.
 pub struct Output {
     file: File,
@@ -43,9 +49,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Stdout, and where in it the output begins if it is a file. If an earlier run began there, or before, in the same file, what it
+    /// Stdout, and where in it the output begins if it is a file. If one of the earlier runs began there, or before, in the same file, what it
     /// has written stands, and will be compared with what is to be written.
-    pub fn open(shutdown: &Shutdown, earlier: Option<Start>) -> anyhow::Result<(Self, Option<Start>)> {
+    pub fn open(shutdown: &Shutdown, earlier: &[Start]) -> anyhow::Result<(Self, Option<Start>)> {
         let mut file = File::from(stdout().as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
         let regular = metadata.is_file();
@@ -55,8 +61,8 @@ impl Output {
             return Ok((output, None));
         }
         let here = here(&mut file, &metadata)?;
-        match earlier.filter(|earlier| earlier.file == here.file && earlier.offset < metadata.len()) {
-            Some(earlier) => {
+        match earlier.iter().find(|earlier| earlier.file == here.file && earlier.offset < metadata.len()) {
+            Some(&earlier) => {
                 let mut before = File::open(format!("/dev/fd/{}", file.as_raw_fd()))
                     .context("can't read what stdout holds already (redirect it with > instead of >>)")?;
                 before.seek(SeekFrom::Start(earlier.offset))?;
