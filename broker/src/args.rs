@@ -125,7 +125,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
     max_pending_bytes: ByteSize,
 
-    /// The most requests in flight to one worker, however short they are; a worker may ask for fewer (giostra-worker --window)
+    /// The most requests in flight to one worker, however short they are, unless it has more threads; it may ask for fewer (giostra-worker --window)
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
 

@@ -153,7 +153,7 @@ pub struct Settings {
     pub max_batch: usize,
     /// The largest frame that the broker takes, in bytes, to tell its peers.
     pub max_message_bytes: usize,
-    /// The most requests in flight to one worker. At least 1.
+    /// The most requests in flight to one worker, unless it has more threads. At least 1.
     pub window: usize,
     /// How much work a worker has at hand: its window is as large as that takes, and no larger than `window`. Zero: always `window`.
     pub hold: Duration,

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use giostra_common::Bytes;
 use giostra_common::handshake::Watched;
 use giostra_common::log::Log;
-use giostra_common::protocol::{FromClient, FromWorker, ToClient};
+use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, ToClient};
 use giostra_common::shutdown::{Hangups, Shutdown};
 use giostra_common::socket::{self, Entry, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
@@ -126,6 +126,7 @@ impl<'a> Server<'a> {
             log::info!("watch http://{}/", http.address);
         }
         log.flush();
+        let window = options.settings.window.max(MAX_THREADS as usize);
         Ok(Self {
             options,
             log,
@@ -138,7 +139,7 @@ impl<'a> Server<'a> {
             turns_without_doors: 0,
             to_clients: Outbox::new(options.max_backlog, usize::MAX),
             // A worker's window bounds what it is dispatched; who is sent more than that and some pings is no worker.
-            to_workers: Outbox::new(usize::MAX, options.settings.window.saturating_add(MESSAGES_BESIDES_DISPATCH)),
+            to_workers: Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH)),
             turns_without_clock: 0,
             sends: Vec::new(),
             envelope: Vec::new(),

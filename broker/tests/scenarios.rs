@@ -601,6 +601,20 @@ fn long_requests_are_not_hoarded_so_that_one_who_joins_has_work_at_once() {
 }
 
 #[test]
+fn each_thread_has_work_also_if_there_are_more_than_the_window_allows_unless_the_worker_wants_less() {
+    for (threads, wanted, held) in [(5, 0, 5), (5, 4, 4), (2, 0, 3), (u32::MAX, 0, 4096)] {
+        let mut world = World::new(Settings { window: 3, ..settings() });
+        world.client("c");
+        let FromWorker::Register { version, name, pool, operations, .. } = register("worker-1", 0) else {
+            unreachable!()
+        };
+        world.worker_says("1", FromWorker::Register { version, name, pool, operations, threads, window: wanted });
+        world.submit("c", 1..=5000);
+        assert_eq!(world.holding("1").len(), held, "{threads} threads, {wanted} wanted");
+    }
+}
+
+#[test]
 fn the_seat_that_is_waited_for_gets_a_few_more_while_another_has_nothing_to_do() {
     for (rotation, most) in [(Rotation::Strict, 8), (Rotation::Available, 2)] {
         let mut world = holding(rotation);

@@ -174,6 +174,10 @@ impl Client {
         self.session.progress().iter().map(|(&id, &progress)| (id, progress))
     }
 
+    pub(crate) fn progress_has_changed(&mut self) -> bool {
+        self.session.progress_has_changed()
+    }
+
     /// Requests whose reply has not been taken.
     pub fn unanswered(&self) -> usize {
         self.session.unanswered()

@@ -38,7 +38,7 @@
 //! }
 //! ```
 //!
-//! And [`Client::submit`] takes any bytes as a request, for workers that want no MessagePack, or for an event loop of one's own:
+//! A client has one pool, that of its [`Options`]: who asks several pools has a client for each. And [`Client::submit`] takes any bytes as a request, for workers that want no MessagePack, or for an event loop of one's own:
 //!
 //! ```no_run
 //! use giostra_client::{Client, Options, body};
@@ -70,6 +70,7 @@ mod shared;
 mod typed;
 
 pub use client::Client;
+pub use giostra_common::protocol::Progress;
 pub use map::{Map, Unordered};
 pub use options::{Error, Options};
 pub use shared::{Answer, Computed, SharedClient};

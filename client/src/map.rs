@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use giostra_common::Bytes;
 use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Failure, Outcome, RequestId};
+use giostra_common::protocol::{Failure, Outcome, Progress, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -88,6 +88,20 @@ impl<'c, I, R> Map<'c, I, R> {
     #[must_use]
     pub fn unordered(self) -> Unordered<'c, I, R> {
         Unordered { calls: self.calls, result: PhantomData }
+    }
+}
+
+impl<I, R> Map<'_, I, R> {
+    /// How far those are that are being computed, by their places, as far as their operation has said so. It is to be asked between two results.
+    pub fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
+        self.calls.progress()
+    }
+}
+
+impl<I, R> Unordered<'_, I, R> {
+    /// The same as [`Map::progress`].
+    pub fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
+        self.calls.progress()
     }
 }
 
@@ -236,6 +250,10 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
 }
 
 impl<I> Calls<'_, I> {
+    fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
+        self.client.progress().filter_map(|(id, progress)| Some((self.unanswered.get(id.0)?.place, progress)))
+    }
+
     /// The client can't go on.
     fn end(&mut self, error: Error) -> CallError {
         self.over = true;

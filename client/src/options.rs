@@ -68,9 +68,6 @@ pub enum Error {
     /// When libzmq fails.
     #[error("libzmq: {0}")]
     Zmq(#[from] zmq::Error),
-    /// When so many requests of a [`SharedClient`](crate::SharedClient) are unanswered that it takes no more.
-    #[error("{0} requests are unanswered, and no more are taken until one is answered")]
-    Full(usize),
     /// When the [`SharedClient`](crate::SharedClient) could not go on: why.
     #[error(transparent)]
     Ended(Arc<Self>),

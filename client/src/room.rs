@@ -3,16 +3,27 @@
 /// What is under way, and how much may be.
 ///
 /// Bytes are those of the bodies of unanswered requests, and of results that have not been handed on. How large a result will
-/// be nobody knows: each that is still to come counts as much as those that have come did on average.
+/// be nobody knows: each that is still to come counts as much as the largest of late. Before any is known, few are asked for, and with each that comes some
+/// more, so that large ones are seen before thousands of them are on their way.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     requests: usize,
     bytes: usize,
     unanswered: usize,
     held: usize,
-    answered: u64,
-    results: u64,
+    answered: usize,
+    /// Bytes that a result to come may have: the largest of late, which fades.
+    expected: usize,
 }
+
+/// Requests that may be unanswered before there is any answer.
+const FIRST: usize = 64;
+
+/// How many more may be for each answer.
+const MORE: usize = 4;
+
+/// What is expected fades by this part with each answer that is smaller: of what is large once in a while, most is forgotten after some hundreds.
+const FADING: usize = 64;
 
 impl Room {
     /// Requests that may be unanswered if nothing else is said.
@@ -23,14 +34,14 @@ impl Room {
 
     /// Room for so many requests, and so many bytes; in any case for one request.
     pub fn new(requests: usize, bytes: usize) -> Self {
-        Self { requests, bytes, unanswered: 0, held: 0, answered: 0, results: 0 }
+        Self { requests, bytes, unanswered: 0, held: 0, answered: 0, expected: 0 }
     }
 
     /// Whether one more may be asked for.
     pub fn is_left(&self) -> bool {
-        let expected = self.results.checked_div(self.answered).unwrap_or(0) as usize;
-        let bytes = self.held.saturating_add(self.unanswered.saturating_mul(expected));
-        self.unanswered == 0 || (self.unanswered < self.requests && bytes < self.bytes)
+        let requests = self.requests.min(self.answered.saturating_mul(MORE).max(FIRST));
+        let bytes = self.held.saturating_add(self.unanswered.saturating_mul(self.expected));
+        self.unanswered == 0 || (self.unanswered < requests && bytes < self.bytes)
     }
 
     /// A request with so many bytes is asked for.
@@ -43,8 +54,8 @@ impl Room {
     pub fn answer(&mut self, body: usize, result: usize) {
         self.unanswered -= 1;
         self.held = self.held - body + result;
-        self.answered += 1;
-        self.results += result as u64;
+        self.answered = self.answered.saturating_add(1);
+        self.expected = result.max(self.expected - self.expected.div_ceil(FADING));
     }
 
     /// A result was handed on.
@@ -82,11 +93,74 @@ mod tests {
 
     #[test]
     fn large_results_that_came_make_room_scarce_for_those_to_come() {
-        let mut room = Room::new(100, 1000);
-        assert_eq!(fill(&mut room, 0), 100);
-        (0..100).for_each(|_| room.answer(0, 100));
+        let mut room = Room::new(50, 1000);
+        assert_eq!(fill(&mut room, 0), 50);
+        (0..50).for_each(|_| room.answer(0, 100));
         assert_eq!((room.unanswered(), room.is_left()), (0, true));
-        (0..100).for_each(|_| room.hand_on(100));
+        (0..50).for_each(|_| room.hand_on(100));
         assert_eq!(fill(&mut room, 0), 10);
+    }
+
+    #[test]
+    fn with_each_answer_there_is_room_for_more() {
+        let mut room = Room::new(4096, usize::MAX);
+        assert_eq!(fill(&mut room, 0), FIRST);
+        let mut rounds = 0;
+        while room.unanswered() < 4096 {
+            (0..room.unanswered()).for_each(|_| room.answer(0, 0));
+            fill(&mut room, 0);
+            rounds += 1;
+        }
+        assert!(rounds <= 4, "{rounds}");
+    }
+
+    /// The most bytes that are held if results are handed on in order, the first of which comes when there is no more room. Answers
+    /// come one by one, in order.
+    fn most_held(room: &mut Room, requests: usize, result: impl Fn(usize) -> usize) -> usize {
+        let (mut asked, mut answered, mut most) = (1, 1, 0);
+        room.ask(0);
+        while asked < requests {
+            if room.is_left() {
+                room.ask(0);
+                asked += 1;
+            } else if answered < asked {
+                room.answer(0, result(answered));
+                answered += 1;
+            } else {
+                break;
+            }
+            most = most.max(room.held);
+        }
+        most
+    }
+
+    #[test]
+    fn large_results_behind_a_slow_first_one_are_bounded() {
+        const LARGE: usize = 1 << 20;
+        let mut room = Room::default();
+        let held = most_held(&mut room, 4096, |_| LARGE);
+        assert!(held <= Room::BYTES + LARGE, "{held}");
+    }
+
+    #[test]
+    fn large_results_are_bounded_also_if_there_were_many_small_ones_before() {
+        const LARGE: usize = 1 << 20;
+        let mut room = Room::default();
+        for _ in 0..100_000 {
+            room.ask(0);
+            room.answer(0, 10);
+            room.hand_on(10);
+        }
+        room.ask(0);
+        room.answer(0, LARGE);
+        room.hand_on(LARGE);
+        assert_eq!(fill(&mut room, 0), Room::BYTES / LARGE);
+        // When they are over, it is forgotten.
+        for _ in 0..1000 {
+            room.answer(0, 10);
+            room.hand_on(10);
+            room.ask(0);
+        }
+        assert_eq!(room.unanswered() + fill(&mut room, 0), Room::REQUESTS);
     }
 }

@@ -23,6 +23,9 @@ const BATCH_BYTES: usize = 256 << 10;
 /// The most requests given up of which it is remembered: a reply to one of them is no second one.
 const MOST_GIVEN_UP: usize = 1 << 20;
 
+/// So many requests that have ended may be among those to be sent, besides as many as have not.
+const SOME: usize = 32;
+
 /// How long after a request's time limit to wait for the broker to say so, before it is said here.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,7 @@ pub struct Session {
     replies: VecDeque<Reply>,
     /// Of what is unanswered, as far as something was heard.
     progress: BTreeMap<RequestId, Progress>,
+    progress_has_changed: bool,
     status: Option<Status>,
     draining: Option<String>,
     refused: Option<String>,
@@ -102,6 +106,7 @@ impl Session {
             deadlines: BTreeSet::new(),
             replies: VecDeque::new(),
             progress: BTreeMap::new(),
+            progress_has_changed: false,
             status: None,
             draining: None,
             refused: None,
@@ -120,6 +125,11 @@ impl Session {
         }
         self.unanswered.push(id.0, Request { body, deadline });
         self.unsent.push_back(id);
+        // Without a broker nothing is sent, and those that have ended meanwhile would stay.
+        if self.unsent.len() > 2 * self.unanswered.len() + SOME {
+            let unanswered = &self.unanswered;
+            self.unsent.retain(|id| unanswered.get(id.0).is_some());
+        }
         id
     }
 
@@ -142,11 +152,7 @@ impl Session {
             }
             None => false,
         });
-        // Of so many cancellations over one connection the first are long past.
-        if self.given_up.len() > MOST_GIVEN_UP {
-            self.given_up.clear();
-        }
-        self.given_up.extend(&ids);
+        self.remember(&ids);
         if self.link != Link::Up {
             return Vec::new();
         }
@@ -204,6 +210,11 @@ impl Session {
     /// How far those are that are being computed, as far as their workers say it.
     pub fn progress(&self) -> &BTreeMap<RequestId, Progress> {
         &self.progress
+    }
+
+    /// Whether something was heard of it since this was last asked.
+    pub fn progress_has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.progress_has_changed)
     }
 
     /// The status that was asked for, if it has come.
@@ -303,6 +314,7 @@ impl Session {
             ToClient::Progress(progress) => {
                 let known = progress.into_iter().filter(|(id, _)| self.unanswered.get(id.0).is_some());
                 self.progress.extend(known);
+                self.progress_has_changed = true;
             }
             ToClient::Nobody { pool, pools, requests } => {
                 let others = match pools.is_empty() {
@@ -360,8 +372,20 @@ impl Session {
         }
     }
 
+    /// Remembers that these were ended here, as long as the broker may still reply to them: another connection's never does.
+    fn remember(&mut self, ids: &[RequestId]) {
+        if matches!(self.link, Link::Down(_)) {
+            return;
+        }
+        // Of so many over one connection the first are long past.
+        if self.given_up.len() > MOST_GIVEN_UP {
+            self.given_up.clear();
+        }
+        self.given_up.extend(ids);
+    }
+
     fn give_up(&mut self, id: RequestId, now: Instant) {
-        self.given_up.insert(id);
+        self.remember(&[id]);
         let failure = match self.link {
             Link::Up if self.room.is_some() => {
                 Failure::new(code::EXPIRED, "its time limit passed while the broker was short of room")
@@ -586,6 +610,25 @@ mod tests {
         let now = start + Duration::from_secs(5);
         welcome(&mut session, now);
         assert_eq!(sent(&mut session, now), [(95_500, vec![1, 2]), (15_500, vec![3]), (0, vec![4])]);
+    }
+
+    #[test]
+    fn without_a_broker_what_has_ended_takes_no_memory() {
+        let (mut session, start) = session();
+        let kept = session.submit(body(), None);
+        for number in 0..1_000_000 {
+            let now = start + Duration::from_micros(number);
+            let id = session.submit(body(), Some(now));
+            if number % 2 == 0 {
+                session.handle_timeout(now);
+                assert_eq!(failure(&mut session), (id.0, code::NO_BROKER.into()));
+            } else {
+                session.cancel(vec![id]);
+            }
+            assert!(session.unsent() <= SOME + 4 && session.given_up.is_empty());
+        }
+        welcome(&mut session, start);
+        assert_eq!(sent(&mut session, start), [(0, vec![kept.0])]);
     }
 
     #[test]

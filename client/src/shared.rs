@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use giostra_common::Bytes;
-use giostra_common::protocol::Reply;
+use giostra_common::protocol::{Progress, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,14 +21,13 @@ use crate::typed::{CallError, body, result};
 use crate::{Client, Error, Options};
 use desk::{Desk, Slot};
 
-/// Requests that may be unanswered if nothing else is said.
-const MOST: usize = 65_536;
-
 /// A client that may be cloned and used from many threads or tasks at once: all of them have one connection.
 ///
-/// So that memory is bounded, so many requests may be unanswered ([`Self::limited`]; 65,536 if nothing else is said); one more
-/// ends in [`Error::Full`] at once. The connection ends when the last clone and the last answer are dropped. When it can't go on,
-/// every answer is [`Error::Ended`].
+/// It takes any number of requests: each is held for as long as its [`Answer`] is, and by nothing else, so that memory is bounded by what its
+/// users hold. What the broker has no room for waits here, its time limit going on. All of them go to one pool, that of the [`Options`]: another pool takes
+/// another client.
+///
+/// The connection ends when the last clone and the last answer are dropped. When it can't go on, every answer is [`Error::Ended`].
 #[derive(Clone)]
 pub struct SharedClient {
     desk: Arc<Open>,
@@ -46,13 +45,8 @@ impl Drop for Open {
 impl SharedClient {
     /// Begins to connect, and does not wait, as [`Client::connect`].
     pub fn connect(options: Options) -> Result<Self, Error> {
-        Self::limited(options, MOST)
-    }
-
-    /// The same with another limit for the requests that may be unanswered.
-    pub fn limited(options: Options, most: usize) -> Result<Self, Error> {
         let client = Client::connect(options)?;
-        let (desk, service) = desk::open(client, most)?;
+        let (desk, service) = desk::open(client)?;
         thread::Builder::new()
             .name("giostra-client".into())
             .spawn(|| service.run())
@@ -99,6 +93,11 @@ impl Answer {
     pub fn wait(self) -> Result<Reply, Error> {
         self.slot.wait()
     }
+
+    /// How far it is, if it is being computed and its operation has said so: see [`Client::progress`].
+    pub fn progress(&self) -> Option<Progress> {
+        self.slot.progress()
+    }
 }
 
 impl Future for Answer {
@@ -135,6 +134,11 @@ impl<R: DeserializeOwned> Computed<R> {
             Ok(answer) => result(answer.wait()?.outcome),
             Err(error) => Err(error.expect("it is told once")),
         }
+    }
+
+    /// How far it is, if it is being computed and its operation has said so: see [`Client::progress`].
+    pub fn progress(&self) -> Option<Progress> {
+        self.answer.as_ref().ok()?.progress()
     }
 }
 

@@ -27,11 +27,11 @@ pub enum CallError {
     Result(#[from] rmp_serde::decode::Error),
 }
 
-/// The body of a request: `[operation, arguments]` in MessagePack.
+/// The body of a request: `[operation, arguments]` in MessagePack, structs with the names of their fields.
 ///
 /// The arguments are a tuple, an array or a list for the ready worker; other workers may take others.
 pub fn body(operation: &str, arguments: &impl Serialize) -> Result<Bytes, CallError> {
-    Ok(rmp_serde::to_vec(&(operation, arguments))?.into())
+    Ok(rmp_serde::to_vec_named(&(operation, arguments))?.into())
 }
 
 /// The result in a reply.
@@ -76,6 +76,21 @@ mod tests {
         assert_eq!(result::<i64>(Outcome::Ok(Value::Int(3).to_body())).unwrap(), 3);
         let list = Value::List(vec![Value::Int(2), Value::Int(3)]);
         assert_eq!(result::<Vec<i64>>(Outcome::Ok(list.to_body())).unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn structs_go_with_the_names_of_their_fields_and_come_with_or_without() {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        struct Point {
+            x: i64,
+            y: i64,
+        }
+        let call = Call::from_body(&body("mirror", &[Point { x: 1, y: 2 }]).unwrap()).unwrap();
+        assert_eq!(call.arguments[0].to_string(), r#"{"x":1,"y":2}"#);
+        for written in [rmp_serde::to_vec(&Point { x: 1, y: 2 }), rmp_serde::to_vec_named(&Point { x: 1, y: 2 })] {
+            let read: Point = result(Outcome::Ok(written.unwrap().into())).unwrap();
+            assert_eq!(read, Point { x: 1, y: 2 });
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub const MAX_BATCH: usize = 65_536;
 /// The largest message that is accepted, in bytes, attachments counted one by one.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// The most threads that a worker has, or that are believed of it.
+pub const MAX_THREADS: u32 = 4096;
+
 /// The longest code and the longest message of a [`Failure`] that are passed on, in bytes.
 pub const MAX_FAILURE: usize = 4096;
 

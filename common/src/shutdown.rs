@@ -88,9 +88,19 @@ impl Shutdown {
 }
 
 /// Has these signals come to none but the threads that listen, which have been started before: not to this one, nor to those that it starts.
-/// Its calls into libzmq would otherwise be broken off. Programs that are started from here inherit that, unless whoever starts them sees to it.
+/// Its calls into libzmq would otherwise be broken off. Programs that are started from here inherit that, unless it is by way of [`unmasked`].
 fn keep_away() -> io::Result<()> {
     Ok(ours().thread_block()?)
+}
+
+/// Starts a program with no signal blocked: it inherits what is, and would not hear SIGTERM, which comes to none but the thread for signals from
+/// [`Shutdown::on_signals`] on. One that comes just now is heard here, and only handed on.
+pub fn unmasked<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = SigSet::thread_get_mask()?;
+    SigSet::empty().thread_set_mask()?;
+    let started = start();
+    before.thread_set_mask()?;
+    started
 }
 
 fn ours() -> SigSet {
@@ -139,5 +149,33 @@ impl Hangups {
     pub fn take(&mut self) -> bool {
         self.alarm.clear();
         self.asked.swap(false, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_started_unmasked_hears_what_its_starter_does_not() {
+        let blocked = |command: &mut Command| {
+            let status = String::from_utf8(command.output()?.stdout).map_err(io::Error::other)?;
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).map(|mask| mask.trim().to_string());
+            mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).ok_or(io::ErrorKind::InvalidData.into())
+        };
+        let cat = || {
+            let mut command = Command::new("cat");
+            command.arg("/proc/self/status");
+            command
+        };
+        let in_a_thread = thread::spawn(move || {
+            keep_away().unwrap();
+            assert_ne!(blocked(&mut cat()).unwrap(), 0);
+            assert_eq!(unmasked(|| blocked(&mut cat())).unwrap(), 0);
+            assert!(ours().iter().all(|signal| SigSet::thread_get_mask().unwrap().contains(signal)));
+        });
+        in_a_thread.join().unwrap();
     }
 }

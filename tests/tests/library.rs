@@ -1,18 +1,20 @@
 //! The client library as programs use it: typed calls, an iterator over many, a client for threads and tasks.
 
 use std::future::Future;
+use std::iter::repeat;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use giostra_client::{CallError, Client, Error, Options, SharedClient, body};
+use giostra_client::{CallError, Client, Error, Options, Progress, SharedClient, body};
 use giostra_common::protocol::{Outcome, code};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_worker::{Job, Shutdown, Worker};
 use serde_json::Value;
 
 fn options(system: &System) -> Options {
@@ -217,22 +219,75 @@ fn many_threads_share_one_connection() -> Result<()> {
 }
 
 #[test]
-fn a_dropped_answer_cancels_its_request_and_the_limit_holds() -> Result<()> {
-    let mut system = Setup::workers(1).start()?;
-    let shared = SharedClient::limited(options(&system), 10)?;
-    let mut slow: Vec<_> = (0..10).map(|_| shared.compute::<f64>("sleep", &[30])).collect();
-    let full = shared.compute::<i64>("add", &(1, 2)).wait();
-    assert!(matches!(full, Err(CallError::Client(Error::Full(10)))), "{full:?}");
-    let expired = slow.pop().map(drop).and_then(|()| {
-        let took = wait_for("there is room again", || {
-            let answer = shared.compute_within::<f64>("sleep", &[0], Duration::from_millis(100)).wait();
-            (!matches!(answer, Err(CallError::Client(Error::Full(_))))).then_some(answer)
-        });
-        took.ok()
-    });
-    assert_eq!(code_of(expired.context("an answer")?), code::EXPIRED);
+fn more_than_the_broker_has_room_for_wait_with_their_time_limits_and_are_cancelled_when_dropped() -> Result<()> {
+    let mut system = Setup::workers(1).broker(&["--max-pending", "50"]).start()?;
+    let shared = SharedClient::connect(options(&system))?;
+    let slow: Vec<_> = (0..100).map(|_| shared.compute::<f64>("sleep", &[30])).collect();
+    let quick: Vec<_> = (0..100_000_i64).map(|n| shared.compute::<i64>("add", &(n, n))).collect();
+    // They wait here, and so does this one.
+    let expired = shared.compute_within::<i64>("add", &(1, 2), Duration::from_millis(300)).wait();
+    assert_eq!(code_of(expired), code::EXPIRED);
     drop(slow);
-    wait_for_cancelled(&mut system, 9)?;
+    wait_for_cancelled(&mut system, 50)?;
+    // The one that is being computed is so to its end: another worker takes the rest.
+    system.start_worker(2)?;
+    system.kill_worker(1)?;
+    for (n, sum) in (0..).zip(quick) {
+        assert_eq!(sum.wait()?, 2 * n);
+    }
+    Ok(())
+}
+
+/// A worker with an operation that says how far it is, until it is told to go on; with 0, it has nothing to say.
+fn reporting_worker(system: &System, go_on: Arc<AtomicBool>) -> Result<(Shutdown, thread::JoinHandle<()>)> {
+    let stop = Shutdown::new()?;
+    let worker = Worker::new(system.backend()).name("reporting").long_operation(
+        "report",
+        move |n: u64, job: &Job<'_>| -> Result<u64, String> {
+            if n > 0 {
+                job.progress(n, 10);
+            }
+            while n > 0 && !go_on.load(Ordering::Acquire) && !job.is_cancelled() {
+                sleep(Duration::from_millis(5));
+            }
+            Ok(n)
+        },
+    );
+    let worker = worker.threads(3);
+    let thread = thread::spawn({
+        let stop = stop.clone();
+        move || worker.run_until(&stop).expect("it works")
+    });
+    Ok((stop, thread))
+}
+
+#[test]
+fn how_far_a_request_is_can_be_seen_at_its_answer_and_in_a_map() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let go_on = Arc::new(AtomicBool::new(false));
+    let (stop, worker) = reporting_worker(&system, Arc::clone(&go_on))?;
+    let shared = SharedClient::connect(options(&system))?;
+    let answers: Vec<_> = (1..=2_u64).map(|n| shared.compute::<u64>("report", &[n])).collect();
+    for (n, answer) in (1..).zip(&answers) {
+        wait_for("its progress", || (answer.progress() == Some(Progress { done: n, total: 10 })).then_some(()))?;
+    }
+    go_on.store(true, Ordering::Release);
+    for (n, answer) in (1..).zip(answers) {
+        assert_eq!(answer.wait()?, n);
+    }
+    // In a map, it is by place; what is quick goes on meanwhile.
+    go_on.store(false, Ordering::Release);
+    let mut client = client(&system)?;
+    let mut map = client.map::<u64, _>("report", [5, 9].into_iter().chain(repeat(0))).window(20).unordered();
+    let expected = [(0, Progress { done: 5, total: 10 }), (1, Progress { done: 9, total: 10 })];
+    wait_for("its progress in the map", || {
+        let quick = map.next().is_some_and(|(_, result)| result.is_ok_and(|n| n == 0));
+        (!quick || map.progress().eq(expected)).then_some(quick)
+    })?;
+    assert!(map.progress().eq(expected));
+    drop(map);
+    stop.request();
+    worker.join().expect("it does not panic");
     Ok(())
 }
 

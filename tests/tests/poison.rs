@@ -73,3 +73,23 @@ fn a_request_that_ends_its_workers_is_given_up_after_so_many_and_all_others_are_
     assert_eq!(workers.iter_mut().filter_map(|worker| worker.is_running().then_some(())).count(), 1);
     Ok(())
 }
+
+#[test]
+fn an_operation_that_panics_becomes_an_error_reply_and_its_worker_lives_on() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let workers = start_fragile_workers(&system, 1)?;
+    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
+    for n in 1..=3 {
+        let panicked = client.call(call("panic", &[n]).to_body(), Some(PATIENCE))?;
+        let Outcome::Error(failure) = panicked.outcome else { anyhow::bail!("{:?}", panicked.outcome) };
+        assert_eq!(failure.to_string(), "failed: the operation panicked: on purpose");
+        let sum = client.call(call("add", &[n, 1]).to_body(), Some(PATIENCE))?;
+        assert_eq!(sum.outcome, Outcome::Ok(Value::Int(n + 1).to_body()));
+    }
+    let log = system.log();
+    assert!(log.matches(" joined fragile-1 ").count() == 1 && !log.contains(" dropped "), "{log}");
+    // It has the library's log, as its command line says.
+    let stderr = workers[0].stderr();
+    assert!(stderr.contains(" registered as "), "{stderr}");
+    Ok(())
+}

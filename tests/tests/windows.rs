@@ -46,9 +46,11 @@ fn take(
 #[test]
 fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> Result<()> {
     const COUNT: usize = 300;
+    const EACH: Duration = Duration::from_millis(200);
     let mut system = Setup::workers(3).start()?;
     let mut client = connect(&system)?;
     let mut by_worker = BTreeMap::new();
+    let begun = Instant::now();
     let hold_at_most = |most: u64| {
         move |status: &Status| {
             for worker in &status.workers {
@@ -56,14 +58,17 @@ fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> 
             }
         }
     };
-    submit_sleeps(&mut client, [Duration::from_millis(200); COUNT])?;
+    submit_sleeps(&mut client, [EACH; COUNT])?;
     take(&mut client, COUNT / 2, &mut by_worker, hold_at_most(2))?;
     system.start_worker(4)?;
+    let joined = begun.elapsed();
     // Where it would have nothing to do until the turn has come round to it, the others take one or two more.
     take(&mut client, COUNT / 2, &mut by_worker, hold_at_most(4))?;
     // A fourth of 150, less what was under way when it joined.
     assert!(by_worker["worker-4"] >= 30, "{by_worker:?}");
     assert!(by_worker.values().all(|&count| count <= 100), "{by_worker:?}");
+    let ratio = begun.elapsed().as_secs_f64() / ideal(EACH * COUNT as u32, Some(joined)).as_secs_f64();
+    assert!(ratio <= 1.25, "it took {ratio:.3} of the time that it takes if nobody ever waits");
     system.audit()?;
     Ok(())
 }
@@ -122,13 +127,18 @@ fn seats_are_passed_over_by_the_windows_that_the_log_tells() -> Result<()> {
     Ok(())
 }
 
+/// How long so much work takes if nobody ever waits: three workers, and from then on, if a fourth joined, four.
+fn ideal(work: Duration, joined: Option<Duration>) -> Duration {
+    joined.map_or(work / 3, |joined| joined + work.saturating_sub(3 * joined) / 4)
+}
+
 /// Time until all of these are answered by three workers, of which there are four from the middle on if `joined`; divided by the time that it
 /// would take if nobody ever waited.
 fn over_the_ideal(broker: &[&str], times: &[Duration], joined: bool) -> Result<f64> {
     let mut system = Setup::workers(3).broker(broker).start()?;
     let mut client = connect(&system)?;
     let work: Duration = times.iter().sum();
-    let mut ideal = work / 3;
+    let mut joined_at = None;
     let begun = Instant::now();
     submit_sleeps(&mut client, times.iter().copied())?;
     let mut left = times.len();
@@ -136,11 +146,10 @@ fn over_the_ideal(broker: &[&str], times: &[Duration], joined: bool) -> Result<f
         left -= times.len() / 2;
         take(&mut client, times.len() / 2, &mut BTreeMap::new(), |_| ())?;
         system.start_worker(4)?;
-        let until = begun.elapsed();
-        ideal = until + work.saturating_sub(3 * until) / 4;
+        joined_at = Some(begun.elapsed());
     }
     take(&mut client, left, &mut BTreeMap::new(), |_| ())?;
-    Ok(begun.elapsed().as_secs_f64() / ideal.as_secs_f64())
+    Ok(begun.elapsed().as_secs_f64() / ideal(work, joined_at).as_secs_f64())
 }
 
 #[test]
@@ -165,7 +174,12 @@ fn finishing_times_over_the_ideal() -> Result<()> {
         });
         println!("{name}:");
         for (broker, ratio) in brokers.into_iter().zip(ratios) {
-            println!("    {:.3}  giostra-broker {}", ratio?, broker.join(" "));
+            let ratio = ratio?;
+            println!("    {ratio:.3}  giostra-broker {}", broker.join(" "));
+            assert!(
+                !joined || !broker.is_empty() || ratio <= 1.10,
+                "within ten percent, with a fourth and nothing said"
+            );
         }
     }
     Ok(())

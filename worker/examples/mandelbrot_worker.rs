@@ -32,6 +32,7 @@ const SAMPLES: u32 = 3;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::of_process();
+    args.log_to_stderr()?;
     Worker::with_options(args.options()?).long_operation("render", render).run()?;
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! The command line of a worker: that of `giostra-worker`, but for what it computes; for workers of one's own, too.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use giostra_common::args::{duration, parse};
 use giostra_common::keys::{Credentials, KeyError};
+use giostra_common::log::Log;
 use giostra_common::name;
-use giostra_common::protocol::DEFAULT_POOL;
+use giostra_common::protocol::{DEFAULT_POOL, MAX_THREADS};
 use log::LevelFilter;
 
 use crate::Options;
@@ -28,7 +30,7 @@ pub struct Args {
     pool: String,
 
     /// Requests to compute at once
-    #[arg(long, env = "GIOSTRA_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    #[arg(long, env = "GIOSTRA_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)), value_name = "N")]
     threads: u32,
 
     /// The most requests to hold, computing and waiting [default: as many as the broker gives]
@@ -53,9 +55,19 @@ pub struct Args {
 }
 
 impl Args {
-    /// That of this process. Ends it after `--help` and `--version`, and if the command line is wrong.
+    /// That of this process. Ends it after `--help`, and if the command line is wrong.
     pub fn of_process() -> Self {
         parse()
+    }
+
+    /// Has what the crate `log` is told logged to stderr, as far as `--log-level` says: the library's lines and the operations' own. Until the process
+    /// ends. Once a process; who has a logger of their own leaves it.
+    ///
+    /// # Errors
+    /// If there is a logger already.
+    pub fn log_to_stderr(&self) -> io::Result<()> {
+        // Each line is written at once: nothing is left to do at the end.
+        Log::to_stderr(self.log_level).map(std::mem::forget).map_err(io::Error::other)
     }
 
     /// What the worker needs to know. An error if the keys can't be read.
@@ -70,11 +82,6 @@ impl Args {
             grace: self.grace,
             credentials: Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())?,
         })
-    }
-
-    /// What is logged.
-    pub fn log_level(&self) -> LevelFilter {
-        self.log_level
     }
 }
 

@@ -46,8 +46,9 @@ fn arithmetic(
     whole: impl Fn(i64, i64) -> Option<i64>,
     any: impl Fn(f64, f64) -> f64,
 ) -> Result<Value, Failure> {
-    if let [Value::Int(a), Value::Int(b)] = arguments
-        && let Some(result) = whole(*a, *b)
+    if let [a, b] = arguments
+        && let (Some(a), Some(b)) = (int(a), int(b))
+        && let Some(result) = whole(a, b)
     {
         return Ok(Value::Int(result));
     }
@@ -124,7 +125,7 @@ fn sleep(arguments: &[Value]) -> Result<Value, Failure> {
     match numbers("sleep", arguments)? {
         [seconds] if (0.0..=MAX_SLEEP).contains(&seconds) => {
             std::thread::sleep(Duration::from_secs_f64(seconds));
-            Ok(arguments[0].clone())
+            Ok(int(&arguments[0]).map_or(Value::Float(seconds), Value::Int))
         }
         [seconds] => Err(invalid(format!("sleep: from 0 to {MAX_SLEEP} seconds, not {seconds}"))),
     }
@@ -142,14 +143,24 @@ fn echo(arguments: &Bytes) -> Result<Bytes, Failure> {
 }
 
 fn numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[f64; N], Failure> {
-    each(name, arguments, "a number", Value::as_f64)
+    each(name, arguments, "a number", |value| match value {
+        // As a command line sends `1.10` and `1e3`.
+        Value::Text(text) => Value::number(text)?.as_f64(),
+        number => number.as_f64(),
+    })
 }
 
 fn whole_numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[i64; N], Failure> {
-    each(name, arguments, "a whole number", |value| match value {
+    each(name, arguments, "a whole number", int)
+}
+
+/// The whole number that this is or, as a command line sends `007`, says.
+fn int(value: &Value) -> Option<i64> {
+    match value {
         Value::Int(int) => Some(*int),
+        Value::Text(text) => text.parse().ok(),
         _ => None,
-    })
+    }
 }
 
 /// Each of exactly `N` arguments as something.
@@ -197,6 +208,9 @@ mod tests {
             ("add 2 3", "5"),
             ("add 2 0.5", "2.5"),
             ("add 9223372036854775807 1", "9223372036854776000"),
+            ("add 007 1", "8"),
+            ("add 1.10 2", "3.1"),
+            ("add 1e3 1", "1001"),
             ("sub 2 3", "-1"),
             ("mul 6 7", "42"),
             ("div 6 3", "2"),
@@ -212,6 +226,7 @@ mod tests {
             ("primes -1", ""),
             ("fib 20", "6765"),
             ("sleep 0", "0"),
+            ("sleep 0.00", "0"),
         ] {
             assert_eq!(compute(line), result, "{line}");
         }
@@ -229,6 +244,7 @@ mod tests {
             ("gcd -9223372036854775808 0", "failed: the greatest common divisor does not fit into 64 bits"),
             ("primes 10000001", "invalid: primes: up to 10000000, not 10000001"),
             ("fib -1", "invalid: fib: from 0 to 55, not -1"),
+            ("add 12e4567 1", "invalid: add: 12e4567 is not a number"),
             ("sleep NaN", "invalid: sleep: NaN is not a number"),
             ("sleep 1e9", "invalid: sleep: from 0 to 3600 seconds, not 1000000000"),
         ] {

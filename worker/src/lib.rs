@@ -39,7 +39,7 @@ mod worker;
 
 pub use giostra_common::keys::Credentials;
 pub use giostra_common::protocol::Failure;
-pub use giostra_common::shutdown::Shutdown;
+pub use giostra_common::shutdown::{Shutdown, unmasked};
 pub use job::Job;
 pub use operations::{Operations, Service};
 pub use session::{Error, Options, serve};

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use giostra_common::args::{complain, parse};
-use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
 use giostra_worker::exec::guard;
 use giostra_worker::{compute, serve};
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
 
 fn run(Cli { args, exec, .. }: &Cli) -> anyhow::Result<()> {
     let options = args.options()?;
-    let _log = Log::to_stderr(args.log_level())?;
+    args.log_to_stderr()?;
     let shutdown = Shutdown::on_signals()?;
     let Some(exec) = exec.service(&options)? else {
         return Ok(serve(&options, compute::operations(), &shutdown)?);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use giostra_common::Bytes;
-use giostra_common::compute::read;
+use giostra_common::compute::{Value, read};
 use giostra_common::protocol::{Failure, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,7 +59,8 @@ impl Operations {
     }
 
     /// Adds an operation. Its arguments are whatever `serde` can read: a tuple, a struct, a list. Those that can't be read as `A` are
-    /// answered with an error; of a list of one, that one may be meant, and of an empty list nothing, `()`.
+    /// answered with an error; of a list of one, that one may be meant, and of an empty list nothing, `()`; and a text in a list may mean the
+    /// number that it says, since a command line sends `007` and `1.10` as they are.
     ///
     /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own.
     #[must_use]
@@ -145,12 +146,21 @@ fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
     RESULT.with_borrow_mut(|encoded| {
         // Left by one whose encoding failed or panicked.
         encoded.clear();
-        rmp_serde::encode::write(encoded, result)?;
+        // Structs with the names of their fields: whoever reads it need not be Rust, and a field that is left out shifts no other.
+        rmp_serde::encode::write_named(encoded, result)?;
         Ok(if encoded.len() < COPIED { Bytes::copy_from_slice(encoded) } else { std::mem::take(encoded).into() })
     })
 }
 
-fn arguments<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::decode::Error> {
+fn arguments<A: DeserializeOwned>(encoded: &[u8]) -> Result<A, rmp_serde::decode::Error> {
+    read_either(encoded).or_else(|error| match numbers(encoded) {
+        Some(numbers) => read_either(&numbers).map_err(|_| error),
+        None => Err(error),
+    })
+}
+
+/// The arguments as they are, or the only one of them.
+fn read_either<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::decode::Error> {
     read(arguments).or_else(|error| {
         let other = match arguments {
             // Nothing, from an empty list.
@@ -160,6 +170,26 @@ fn arguments<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::deco
         };
         other.map_err(|_| error)
     })
+}
+
+/// What is longer is no command line's, and would take many times its bytes.
+const MOST_WORDS: usize = 256 << 10;
+
+/// A list of arguments with the numbers that texts say in their place, if there are any.
+fn numbers(arguments: &[u8]) -> Option<Vec<u8>> {
+    if arguments.len() > MOST_WORDS {
+        return None;
+    }
+    let mut values: Vec<Value> = read(arguments).ok()?;
+    let mut any = false;
+    for value in &mut values {
+        if let Value::Text(text) = value
+            && let Some(number) = Value::number(text)
+        {
+            (*value, any) = (number, true);
+        }
+    }
+    any.then(|| rmp_serde::to_vec(&values).ok()).flatten()
 }
 
 /// With its causes, if it is not one already.
@@ -190,6 +220,7 @@ fn invalid(message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
+    use serde::Deserialize;
 
     use super::*;
 
@@ -235,10 +266,42 @@ mod tests {
         assert_eq!(call("now", &[]).unwrap(), b"\xa3now"[..]);
         assert_eq!(call("sum", &[3]).unwrap(), [3][..]);
         assert_eq!(call("sum", &[]).unwrap(), [0][..]);
+        // A command line sends them as texts if numbers would print otherwise.
+        assert_eq!(say("twice", "021").unwrap(), [42][..]);
+        let words = rmp_serde::to_vec(&("sum", ("007", 1, "+2"))).unwrap();
+        assert_eq!(compute(words).unwrap(), [10][..]);
+        assert_eq!(say("twice", "1.10").unwrap_err().code, code::INVALID);
+        assert_eq!(say("parse", "007").unwrap(), [7][..]);
         assert_eq!(say("parse", "x").unwrap_err().to_string(), "failed: invalid digit found in string");
         let unread = say("read", "/nonexistent").unwrap_err().to_string();
         assert!(unread.starts_with("failed: can't read /nonexistent: No such file"), "{unread}");
         assert_eq!(call("own", &[]).unwrap_err().to_string(), "no-luck: try again");
+    }
+
+    /// A point, as Rust's programs have them.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Point {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        name: Option<String>,
+        x: i64,
+        y: i64,
+    }
+
+    #[test]
+    fn structs_are_read_by_name_or_place_and_written_by_name() {
+        let operations =
+            Operations::new().with("mirror", |point: Point| Ok::<_, Failure>(Point { x: -point.x, ..point }));
+        let compute = |body: Vec<u8>| operations.compute(&body.into(), &Job::alone());
+        let point = Point { name: None, x: 1, y: 2 };
+        let mirrored = Point { x: -1, ..point };
+        let named = compute(rmp_serde::to_vec_named(&("mirror", &point)).unwrap()).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Point>(&named).unwrap(), mirrored);
+        assert_eq!(Value::from_body(&named).unwrap().to_string(), r#"{"x":-1,"y":2}"#);
+        for placed in [rmp_serde::to_vec(&("mirror", (Some("p"), 1, 2))), rmp_serde::to_vec(&("mirror", [("p", 1, 2)]))]
+        {
+            let named = compute(placed.unwrap()).unwrap();
+            assert_eq!(Value::from_body(&named).unwrap().to_string(), r#"{"name":"p","x":-1,"y":2}"#);
+        }
     }
 
     #[test]

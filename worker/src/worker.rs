@@ -18,8 +18,10 @@ use crate::{Error, Job, Operations, Options, serve};
 /// use giostra_worker::{Worker, args::Args};
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let args = Args::of_process();
+///     args.log_to_stderr()?;
 ///     let shout = |text: String| -> Result<_, String> { Ok(text.to_uppercase()) };
-///     Worker::with_options(Args::of_process().options()?).operation("shout", shout).run()?;
+///     Worker::with_options(args.options()?).operation("shout", shout).run()?;
 ///     Ok(())
 /// }
 /// ```
@@ -104,6 +106,9 @@ impl Worker {
     }
 
     /// Works until SIGINT or SIGTERM; then finishes what it has, and leaves. Survives the broker's restarts.
+    ///
+    /// These signals, and SIGHUP, come to a thread of their own; in this one and those that compute they are blocked, and so they would be in programs that
+    /// an operation starts. It is to start them by way of [`unmasked`](crate::unmasked): `unmasked(|| command.spawn())`.
     ///
     /// # Errors
     /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.

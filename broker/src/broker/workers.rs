@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use giostra_common::name::{self, Label};
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
-    Failure, FromWorker, LostStatus, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
+    Failure, FromWorker, LostStatus, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION,
+    code,
 };
 use giostra_common::socket::Identity;
 
@@ -167,10 +168,9 @@ impl Broker {
         pool.ring.join(number);
         pool.workers += 1;
         let (pool, seats) = (Arc::clone(&pool.name), pool.ring.seats().len());
-        let window = match window {
-            0 => self.settings.window,
-            wanted => self.settings.window.min(wanted as usize),
-        };
+        // Each thread may have one, unless the worker wants less itself.
+        let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
+        let window = if window == 0 { most } else { most.min(window as usize) };
         self.lost.retain(|lost| (&*lost.name, &*lost.pool) != (name, &*pool));
         let liveness = Liveness::new(self.settings.ping_interval, now);
         self.pings.insert((liveness.due(), number));

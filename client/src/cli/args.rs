@@ -196,7 +196,19 @@ pub struct Send {
 
     /// Numbers, or texts; what begins with a dash and is no number goes behind --
     #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
-    pub arguments: Vec<Value>,
+    arguments: Vec<String>,
+
+    /// Send all arguments as texts, not those that are numbers as numbers
+    #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
+    text: bool,
+}
+
+impl Send {
+    /// What it is to be computed on.
+    pub fn arguments(&self) -> Vec<Value> {
+        let value = |word: &String| if self.text { Ok(Value::Text(word.clone())) } else { word.parse() };
+        self.arguments.iter().flat_map(value).collect()
+    }
 }
 
 /// Many random requests.
@@ -388,10 +400,13 @@ mod tests {
 
     #[test]
     fn negative_numbers_are_arguments_and_flags_may_follow() {
-        let args = Args::parse_from(["giostra", "send", "add", "-1", "-2.5e3", "--timeout", "1s"]);
+        let args = Args::parse_from(["giostra", "send", "add", "-1", "-2.5", "-1e3", "--timeout", "1s"]);
         let Some(Command::Send(send)) = args.command else { panic!() };
-        assert_eq!(send.arguments, [Value::Int(-1), Value::Float(-2500.0)]);
+        assert_eq!(send.arguments(), [Value::Int(-1), Value::Float(-2.5), Value::Text("-1e3".into())]);
         assert_eq!(args.timeout, Some(Duration::from_secs(1)));
+        let args = Args::parse_from(["giostra", "send", "--text", "add", "1", "-2"]);
+        let Some(Command::Send(send)) = args.command else { panic!() };
+        assert_eq!(send.arguments(), ["1", "-2"].map(|word| Value::Text(word.into())));
     }
 
     #[test]

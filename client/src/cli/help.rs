@@ -36,6 +36,10 @@ Examples:
   giostra send sub -1 2.5
   giostra send primes 100 --json | jq .result
   giostra send sleep 3 --pool nightly
+  giostra send shout 7 --text --pool text  the text, not the number
+
+Arguments: A word is a number if that prints as the word does (7, -2.5), and else a text (two, 007, 1.10, 1e3), so that nothing is changed \
+on the way; whoever wants a number may take such a text for one, and Giostra's own workers do. With --text all are texts.
 
 JSON: result; or error, with its code and message. And trace: worker, attempts (workers it was handed to), waited_us (microseconds until \
 then) and took_us (from then on).
@@ -54,7 +58,7 @@ Examples:
                                            after Ctrl-C, or anything worse: the
                                            same again, and it goes on
 
-Lines: A line is a request: words between white space, of which those that are numbers become numbers. With --json it is a JSON value: an \
+Lines: A line is a request: words between white space, of which those that are numbers become numbers, as with send; with --text all are texts. With --json it is a JSON value: an \
 array is the list of arguments, anything else the only one. An empty line is a request without arguments.
 
 Output: A line in, a line out, in the same order. In the place of a line that failed there is an empty one, or with --json an object with \

@@ -36,7 +36,7 @@ use course::Course;
 use failures::Failures;
 use input::{Input, Next};
 use journal::{Journal, Record, Records, hash};
-use line::{Ended, Format, body};
+use line::{Ended, Format, Kind, body};
 use output::Output;
 use sequence::Sequence;
 
@@ -62,6 +62,7 @@ struct Batch<'a> {
     map: &'a Map,
     args: &'a Args,
     operation: &'a str,
+    kind: Kind,
     format: Format,
     input: Input,
     journal: Option<Journal>,
@@ -129,23 +130,30 @@ struct Done {
 impl<'a> Batch<'a> {
     fn open(client: &'a mut Client, map: &'a Map, args: &'a Args, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let operation = canonical(&map.operation);
+        let kind = match (args.json, map.text) {
+            (true, true) => bail!("with --json a line says itself what is a text; --text is for words"),
+            (true, false) => Kind::Json,
+            (false, true) => Kind::Texts,
+            (false, false) => Kind::Words,
+        };
         let format = Format { json: args.json, number: map.number, ordered: !map.unordered };
         let run = [
             ("giostra map", json!(1)),
             ("operation", json!(operation)),
             ("pool", json!(args.pool)),
             ("json", json!(format.json)),
+            ("text", json!(map.text)),
             ("number", json!(format.number)),
             ("unordered", json!(map.unordered)),
         ];
         let opened = map.journal.as_deref().map(|path| Journal::open(path, &run.into())).transpose()?;
         let (mut journal, records) = opened.unzip();
-        let earlier = records.as_ref().and_then(|records| records.start);
+        let earlier = records.as_ref().map_or(&[][..], |records| &records.starts);
         let (output, start) = Output::open(shutdown, earlier)?;
-        if let (Some(journal), Some(start)) = (&mut journal, start.filter(|&start| Some(start) != earlier)) {
+        if let (Some(journal), Some(start)) = (&mut journal, start.filter(|start| !earlier.contains(start))) {
             journal.note_start(start);
         }
-        let failures = Failures::new(map.failed.as_deref())?;
+        let failures = Failures::new(map.failed.as_deref(), map.journal.as_deref())?;
         wait_for_workers(client, map.wait_workers)?;
         let input = Input::open()?;
         Ok(Self {
@@ -153,6 +161,7 @@ impl<'a> Batch<'a> {
             map,
             args,
             operation,
+            kind,
             format,
             course: Course::new(input.length(), !map.quiet),
             input,
@@ -240,7 +249,7 @@ impl<'a> Batch<'a> {
         if let Some(known) = self.known.remove(&line.number) {
             return self.recognise(line, known);
         }
-        let body = match body(self.operation, text, self.format.json) {
+        let body = match body(self.operation, text, self.kind) {
             Ok(body) => body,
             Err(failure) => return self.end(line, Ended::Failed(failure), 0),
         };

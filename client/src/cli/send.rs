@@ -14,7 +14,7 @@ use super::operations;
 /// Whether there was a result.
 pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool> {
     let operation = operations::canonical(&send.operation).to_string();
-    let call = Call { operation, arguments: send.arguments.clone() };
+    let call = Call { operation, arguments: send.arguments() };
     let reply = client.call(call.to_body(), args.timeout)?;
     let (result, trace) = (value(&reply), reply.trace);
     if args.json {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
 use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Reply, RequestId};
+use giostra_common::protocol::{Progress, Reply, RequestId};
 use giostra_common::wake::{self, Alarm};
 use rustc_hash::FxHashMap;
 
@@ -26,9 +26,6 @@ struct Waiting {
     /// The numbers of calls that the thread has, and nobody waits for any more.
     given_up: Vec<u64>,
     last: u64,
-    /// Calls without an answer, here and in the thread.
-    unanswered: usize,
-    most: usize,
     closed: bool,
     /// Why nothing is served any more.
     ended: Option<Arc<Error>>,
@@ -49,8 +46,8 @@ pub struct Slot {
 }
 
 enum State {
-    /// When there is no answer yet: whom to wake.
-    Empty(Option<Waker>),
+    /// When there is no answer yet: whom to wake, and how far it is.
+    Empty(Option<Waker>, Option<Progress>),
     /// When it is here.
     Filled(Result<Reply, Error>),
     /// When it was taken, or nobody wants it any more.
@@ -73,17 +70,10 @@ pub struct Service {
 }
 
 /// A desk, and who serves it.
-pub fn open(client: Client, most: usize) -> Result<(Arc<Desk>, Service), Error> {
+pub fn open(client: Client) -> Result<(Arc<Desk>, Service), Error> {
     let (bell, alarm) = wake::alarm().map_err(|error| no_thread(&error))?;
-    let waiting = Waiting {
-        calls: NumberedQueue::default(),
-        given_up: Vec::new(),
-        last: 0,
-        unanswered: 0,
-        most,
-        closed: false,
-        ended: None,
-    };
+    let waiting =
+        Waiting { calls: NumberedQueue::default(), given_up: Vec::new(), last: 0, closed: false, ended: None };
     let desk = Arc::new(Desk { waiting: Mutex::new(waiting), bell });
     let taken = NumberedQueue::default();
     let (calls, ids) = (FxHashMap::default(), FxHashMap::default());
@@ -96,20 +86,16 @@ pub fn no_thread(error: &std::io::Error) -> Error {
 }
 
 impl Desk {
-    /// Takes a request, if there is room.
+    /// Takes a request.
     pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut waiting = self.waiting();
         if let Some(error) = &waiting.ended {
             return Slot::filled(Error::Ended(Arc::clone(error)));
         }
-        if waiting.unanswered >= waiting.most {
-            return Slot::filled(Error::Full(waiting.most));
-        }
         waiting.last += 1;
-        waiting.unanswered += 1;
         let number = waiting.last;
-        let slot = Arc::new(Slot::new(number, State::Empty(None)));
+        let slot = Arc::new(Slot::new(number, State::Empty(None, None)));
         waiting.calls.push(number, Call { body, deadline, slot: Arc::clone(&slot) });
         drop(waiting);
         self.bell.wake();
@@ -118,13 +104,11 @@ impl Desk {
 
     /// Nobody waits for this answer any more.
     pub fn give_up(&self, slot: &Slot) {
-        if !matches!(std::mem::replace(&mut *slot.state(), State::Done), State::Empty(_)) {
+        if !matches!(std::mem::replace(&mut *slot.state(), State::Done), State::Empty(..)) {
             return;
         }
         let mut waiting = self.waiting();
-        if waiting.calls.take(slot.number).is_some() {
-            waiting.unanswered -= 1;
-        } else {
+        if waiting.calls.take(slot.number).is_none() {
             waiting.given_up.push(slot.number);
             drop(waiting);
             self.bell.wake();
@@ -157,7 +141,7 @@ impl Slot {
 
     fn fill(&self, answer: Result<Reply, Error>) {
         let mut state = self.state();
-        if let State::Empty(waker) = &mut *state {
+        if let State::Empty(waker, _) = &mut *state {
             let waker = waker.take();
             *state = State::Filled(answer);
             drop(state);
@@ -170,7 +154,7 @@ impl Slot {
 
     /// Waits for the answer, and takes it.
     pub fn wait(&self) -> Result<Reply, Error> {
-        let empty = |state: &mut State| matches!(state, State::Empty(_));
+        let empty = |state: &mut State| matches!(state, State::Empty(..));
         let mut state = self.filled.wait_while(self.state(), empty).unwrap_or_else(PoisonError::into_inner);
         state.take()
     }
@@ -178,7 +162,7 @@ impl Slot {
     /// Takes the answer if it is here, or has this one woken when it is.
     pub fn poll(&self, waker: &Waker) -> Poll<Result<Reply, Error>> {
         let mut state = self.state();
-        if let State::Empty(waiting) = &mut *state {
+        if let State::Empty(waiting, _) = &mut *state {
             match waiting {
                 Some(waiting) => waiting.clone_from(waker),
                 None => *waiting = Some(waker.clone()),
@@ -187,13 +171,27 @@ impl Slot {
         }
         Poll::Ready(state.take())
     }
+
+    /// How far it is, if there is no answer yet and something was heard.
+    pub fn progress(&self) -> Option<Progress> {
+        match *self.state() {
+            State::Empty(_, progress) => progress,
+            _ => None,
+        }
+    }
+
+    fn tell(&self, news: Progress) {
+        if let State::Empty(_, progress) = &mut *self.state() {
+            *progress = Some(news);
+        }
+    }
 }
 
 impl State {
     fn take(&mut self) -> Result<Reply, Error> {
         match std::mem::replace(self, Self::Done) {
             Self::Filled(answer) => answer,
-            Self::Empty(_) | Self::Done => panic!("an answer is given once"),
+            Self::Empty(..) | Self::Done => panic!("an answer is given once"),
         }
     }
 }
@@ -219,8 +217,20 @@ impl Service {
             }
             self.cancel(&given_up)?;
             self.client.wait(&[self.alarm.fd()], None)?;
+            if self.client.progress_has_changed() {
+                self.tell();
+            }
             while let Some(reply) = self.client.take_reply() {
                 self.answer(reply);
+            }
+        }
+    }
+
+    /// Tells those who wait how far it is.
+    fn tell(&self) {
+        for (id, progress) in self.client.progress() {
+            if let Some(slot) = self.calls.get(&id) {
+                slot.tell(progress);
             }
         }
     }
@@ -233,10 +243,7 @@ impl Service {
                 self.ids.insert(slot.number, id);
                 self.calls.insert(id, slot);
             }
-            Err(error @ Error::TooLarge(_)) => {
-                self.desk.waiting().unanswered -= 1;
-                slot.fill(Err(error));
-            }
+            Err(error @ Error::TooLarge(_)) => slot.fill(Err(error)),
             Err(error) => {
                 let error = Arc::new(error);
                 slot.fill(Err(Error::Ended(Arc::clone(&error))));
@@ -249,7 +256,6 @@ impl Service {
     fn answer(&mut self, reply: Reply) {
         let Some(slot) = self.calls.remove(&reply.id) else { return };
         self.ids.remove(&slot.number);
-        self.desk.waiting().unanswered -= 1;
         slot.fill(Ok(reply));
     }
 
@@ -259,7 +265,6 @@ impl Service {
         for id in &ids {
             self.calls.remove(id);
         }
-        self.desk.waiting().unanswered -= ids.len();
         self.client.cancel(ids)
     }
 }

@@ -44,6 +44,19 @@ impl Value {
         }
     }
 
+    /// The number that a text means, however it is written (`007`, `1.10`, `1e3`), if it is one and finite.
+    pub fn number(text: &str) -> Option<Self> {
+        if let Ok(int) = text.parse() {
+            return Some(Self::Int(int));
+        }
+        if let Ok(large) = text.parse() {
+            return Some(Self::Large(large));
+        }
+        // Words like `nan` and `infinity`, which Rust takes for numbers, are none here.
+        let numeric = text.bytes().any(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|float: &f64| numeric && float.is_finite()).map(Self::Float)
+    }
+
     /// The value as JSON has it. Bytes become a text if they are one, else a list of numbers; what is no finite number, null.
     pub fn to_json(&self) -> Json {
         match self {
@@ -92,19 +105,24 @@ impl From<Json> for Value {
     }
 }
 
-/// A word of a command line: a whole number if it is one of 64 bits, else any other number, else a text.
+/// A word of a command line: a number if that prints as the word does, so that whoever wants the word has it as it was; else a text. `7`
+/// and `2.5` are numbers; `007`, `1.10`, `1e3` and what has more digits than a number are texts.
 impl FromStr for Value {
     type Err = Infallible;
 
     fn from_str(word: &str) -> Result<Self, Infallible> {
-        // Words like `nan` and `infinity`, which Rust takes for numbers, are texts.
-        let numeric = word.bytes().any(|byte| byte.is_ascii_digit());
-        Ok(match (word.parse(), word.parse()) {
-            (Ok(int), _) => Self::Int(int),
-            (_, Ok(float)) if numeric => Self::Float(float),
-            _ => Self::Text(word.into()),
-        })
+        let number = Self::number(word).filter(|number| match number {
+            Self::Int(_) | Self::Large(_) => is_canonical(word),
+            // As it is printed here, and as JSON.
+            number => number.to_string() == word && number.to_json().to_string() == word,
+        });
+        Ok(number.unwrap_or_else(|| Self::Text(word.into())))
     }
+}
+
+/// Whether a whole number is written as it is printed.
+fn is_canonical(word: &str) -> bool {
+    word == "0" || word.strip_prefix('-').unwrap_or(word).starts_with(|first| matches!(first, '1'..='9'))
 }
 
 /// As people write it: texts without quotes, of a list its members with spaces between. What is nested deeper is JSON.
@@ -235,11 +253,34 @@ mod tests {
         let value = |word: &str| word.parse::<Value>().unwrap();
         assert_eq!(value("7"), Value::Int(7));
         assert_eq!(value("-2.5"), Value::Float(-2.5));
-        assert_eq!(value("1e3"), Value::Float(1000.0));
-        assert_eq!(value("9223372036854775808"), Value::Float(9_223_372_036_854_775_808.0));
-        for word in ["two", "nan", "-inf", "infinity", "1.2.3", "", "0x10"] {
-            assert_eq!(value(word), Value::Text(word.into()));
+        assert_eq!(value("18446744073709551615"), Value::Large(u64::MAX));
+        for word in ["0", "-7", "0.1", "-2.5", "9223372036854775807", "9223372036854775808"] {
+            let number = value(word);
+            assert!(number.as_f64().is_some() && number.to_string() == word, "{number:?}");
         }
+        for word in ["two", "nan", "-inf", "infinity", "1.2.3", "", "0x10"] {
+            assert_eq!((value(word), Value::number(word)), (Value::Text(word.into()), None));
+        }
+    }
+
+    #[test]
+    fn a_word_that_a_number_would_change_is_a_text_which_means_that_number() {
+        for (word, number) in [
+            ("007", Value::Int(7)),
+            ("+7", Value::Int(7)),
+            ("-0", Value::Int(0)),
+            ("1.10", Value::Float(1.1)),
+            ("1.0", Value::Float(1.0)),
+            ("1e3", Value::Float(1000.0)),
+            ("0.00001", Value::Float(0.00001)),
+            ("18446744073709551616", Value::Float(18_446_744_073_709_551_616.0)),
+            ("0.12345678901234567890", Value::Float(0.123_456_789_012_345_68)),
+        ] {
+            assert_eq!(word.parse(), Ok(Value::Text(word.into())));
+            assert_eq!(Value::number(word), Some(number), "{word}");
+        }
+        // No number is infinite.
+        assert_eq!(("12e4567".parse(), Value::number("12e4567")), (Ok(Value::Text("12e4567".into())), None));
     }
 
     #[test]

@@ -1,10 +1,9 @@
-//! A worker for the tests, with an operation that ends its own process.
+//! A worker for the tests, with operations that fail in the worst ways.
 //!
-//! `add` adds two whole numbers; `die` ends the process as the kernel does when memory runs out: at once, by SIGKILL.
+//! `add` adds two whole numbers; `panic` panics; `die` ends the process as the kernel does when memory runs out: at once, by SIGKILL.
 
 use anyhow::Result;
 use clap::Parser;
-use giostra_common::log::Log;
 use giostra_common::protocol::Failure;
 use giostra_common::shutdown::Shutdown;
 use giostra_worker::args::Args;
@@ -13,9 +12,10 @@ use nix::sys::signal::{Signal, raise};
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let _log = Log::to_stderr(args.log_level())?;
+    args.log_to_stderr()?;
     let operations = Operations::new()
         .with("add", |(a, b): (i64, i64)| Ok::<_, Failure>(a + b))
+        .with("panic", |_: Vec<i64>| -> Result<(), Failure> { panic!("on purpose") })
         .with("die", |_: Vec<i64>| raise(Signal::SIGKILL).map_err(|error| Failure::from(error.to_string())));
     serve(&args.options()?, operations, &Shutdown::on_signals()?)?;
     Ok(())

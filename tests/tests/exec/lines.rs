@@ -116,3 +116,18 @@ fn a_line_that_takes_too_long_is_too_long_or_unwanted_costs_only_its_own_process
     assert_eq!(bench.result(&json!(["echo well"]))?, json!("well"));
     Ok(())
 }
+
+#[test]
+fn a_process_may_load_for_longer_than_a_line_may_take() -> Result<()> {
+    let slow = "sh -c 'sleep 1; while read -r line; do eval \"$line\"; done'";
+    let mut bench = Bench::start(&["--exec-lines", slow, "--time-limit", "300ms"])?;
+    for _ in 0..2 {
+        assert_eq!(bench.result(&json!(["echo well"]))?, json!("well"));
+        let late = bench.failure(&json!(["sleep 1000"]))?.to_string();
+        assert_eq!(late, "failed: sh took longer than 300ms (--time-limit) and was ended");
+    }
+    let limits = ["--exec-lines", slow, "--time-limit", "100ms", "--start-limit", "400ms"];
+    let late = Bench::start(&limits)?.failure(&json!(["echo well"]))?.to_string();
+    assert_eq!(late, "failed: sh took longer than 400ms (--start-limit) and was ended");
+    Ok(())
+}

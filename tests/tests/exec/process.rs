@@ -1,7 +1,8 @@
 //! What goes into a program, what comes out, and how it is told that it failed.
 
 use std::fs;
-use std::process::Stdio;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use giostra_common::Bytes;
@@ -24,6 +25,21 @@ fn arguments_become_words_and_stdout_the_result() -> Result<()> {
     bench.operation = "nosuch".into();
     let unknown = bench.failure(&json!([]))?.to_string();
     assert_eq!(unknown, "invalid: unknown operation 'nosuch'; this pool offers printf");
+    Ok(())
+}
+
+#[test]
+fn words_come_to_a_program_as_they_were_typed() -> Result<()> {
+    let bench = Bench::start(&["--exec", "echo"])?;
+    let mut lines: String = (1..=100).map(|n| format!("{n:03}\n")).collect();
+    lines += "1 1.10 1.0 1e3 +7 -0 0.00001 0.5 18446744073709551616 100000000000000000000000 12e4567\n";
+    for flags in [&[][..], &["--text"]] {
+        let mut map = Command::new(binary("giostra")?);
+        map.args(["map", "echo", "--quiet", "--broker", bench.system.frontend()]).args(flags);
+        let mut map = map.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        map.stdin.take().context("stdin")?.write_all(lines.as_bytes())?;
+        assert_eq!(String::from_utf8(map.wait_with_output()?.stdout)?, lines, "{flags:?}");
+    }
     Ok(())
 }
 

@@ -122,6 +122,50 @@ fn a_journal_of_another_run_is_refused() -> Result<()> {
     let stderr = String::from_utf8(output.stderr)?;
     assert!(output.status.code() == Some(1) && stderr.contains("stdout holds more than the journal"), "{stderr}");
     assert_eq!(fs::read_to_string(&out)?, primes(10) + "something else\n");
+    // Nor is it if it is as long as it was, or shorter.
+    for altered in [primes(10).replacen("false", "FALSE", 1), primes(10).replacen("false", "FALSE", 1)[..20].into()] {
+        fs::write(&out, &altered)?;
+        let output = to_file(&system, &args, true)?.output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        assert!(output.status.code() == Some(1) && stderr.contains("stdout holds something else"), "{stderr}");
+        assert_eq!(fs::read_to_string(&out)?, altered);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_journal_remembers_each_file_that_its_output_went_to() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    file(&system, "in", &seq(10))?;
+    let journal = path(&system, "journal");
+    for name in ["a", "b", "a", "b"] {
+        let mut command = map(&system, &["is_prime", "--journal", &journal])?;
+        let out = File::options().create(true).append(true).open(path(&system, name))?;
+        let status = command.stdin(File::open(path(&system, "in"))?).stdout(out).status()?;
+        ensure!(status.success() && fs::read_to_string(path(&system, name))? == primes(10), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_with_two_purposes_is_refused_and_kept() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let [journal, out] = ["journal", "out"].map(|name| path(&system, name));
+    file(&system, "in", "1 0\n6 3\n")?;
+    let args = ["div", "--journal", &journal];
+    assert_eq!(to_file(&system, &args, true)?.output()?.status.code(), Some(1));
+    let before = [fs::read_to_string(&journal)?, fs::read_to_string(&out)?];
+    for (flags, why) in [
+        (["--journal", &journal, "--failed", &journal], "is the journal;"),
+        (["--journal", &journal, "--failed", &out], "is what stdout writes;"),
+        (["--failed", &journal, "--journal", &out], "is what stdout writes;"),
+    ] {
+        let args: Vec<_> = ["div"].iter().chain(&flags).copied().collect();
+        let output = to_file(&system, &args, true)?.output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        assert!(output.status.code() == Some(1) && stderr.contains(why), "{flags:?}: {stderr}");
+        assert_eq!([fs::read_to_string(&journal)?, fs::read_to_string(&out)?], before, "{flags:?}");
+    }
     Ok(())
 }
 

@@ -42,6 +42,10 @@ pub struct ExecArgs {
     #[arg(long, env = "GIOSTRA_EXEC_TIME_LIMIT", requires = "program", value_parser = positive_duration, value_name = "DURATION")]
     time_limit: Option<Duration>,
 
+    /// How long the first request of a process that is asked line by line may take it, if that is longer: until it has loaded
+    #[arg(long, env = "GIOSTRA_EXEC_START_LIMIT", requires = "exec_lines", default_value = "1m", value_parser = positive_duration, value_name = "DURATION")]
+    start_limit: Duration,
+
     /// How long it has between SIGTERM and SIGKILL
     #[arg(long, env = "GIOSTRA_EXEC_KILL_AFTER", requires = "program", default_value = "2s", value_parser = duration, value_name = "DURATION")]
     kill_after: Duration,
@@ -99,7 +103,7 @@ impl ExecArgs {
         let environment = vec![("GIOSTRA_OPERATION", operation.into()), ("GIOSTRA_WORKER", options.name.clone())];
         Ok(Program {
             template,
-            limits: Limits { time: self.time_limit, output, grace: self.kill_after },
+            limits: Limits { time: self.time_limit, start: self.start_limit, output, grace: self.kill_after },
             environment,
             keeps_stderr: self.stderr == Complaints::Worker,
             guard: Arc::new(Guard::start(self.kill_after).context("can't start the guard")?),

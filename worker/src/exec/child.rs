@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::shutdown::unmasked;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -216,16 +217,6 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.reap();
     }
-}
-
-/// Does this with no signal blocked: a program inherits what is, and would not hear SIGTERM, which none but the thread for signals hears
-/// (`giostra_common::shutdown`). One that comes just now is heard here, and only handed on.
-fn unmasked<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let before = SigSet::thread_get_mask()?;
-    SigSet::empty().thread_set_mask()?;
-    let started = start();
-    before.thread_set_mask()?;
-    started
 }
 
 fn pid(process: &process::Child) -> Pid {

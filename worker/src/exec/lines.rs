@@ -96,7 +96,7 @@ impl Seat {
         let Some(doublings) = self.vain.checked_sub(1) else { return Ok(()) };
         let pause = (PAUSES[0] * 2u32.pow(doublings.min(10))).min(PAUSES[1]);
         let began = Instant::now();
-        let task = Task { job, began };
+        let task = Task { job, began, limit: None };
         while began.elapsed() < pause {
             if let Some(Stop::Unwanted) = program.stop(&task) {
                 return Err(program.stopped(Stop::Unwanted, &Tail::default()));
@@ -111,7 +111,9 @@ impl Seat {
         let child = self.child.as_mut().expect("it was prepared");
         child.complaints.clear();
         child.feed(line, false);
-        let task = Task { job, began: Instant::now() };
+        let limits = program.limits;
+        let limit = if self.answered { limits.of_request() } else { limits.of_first_request() };
+        let task = Task { job, began: Instant::now(), limit };
         match answer(program, child, &task) {
             Ok(line) => {
                 (self.answered, self.vain) = (true, 0);
@@ -144,7 +146,7 @@ fn answer(program: &Program, child: &mut Child, task: &Task<'_>) -> Result<Vec<u
     loop {
         // What it printed before it exited is there by then.
         let over = child.has_exited();
-        child.turn(most, program.left(task));
+        child.turn(most, task.left());
         if child.printed.len() > most {
             return Err(Trouble::Stop(Stop::TooMuch));
         }

@@ -39,7 +39,7 @@ pub fn compute(program: &Program, format: Format, encoded: &Bytes, job: &Job<'_>
     if let Some(input) = input {
         child.feed(input, true);
     }
-    let task = Task { job, began: Instant::now() };
+    let task = Task { job, began: Instant::now(), limit: program.limits.of_request() };
     if let Err(stop) = follow(program, &mut child, &task) {
         child.end(program.limits.grace);
         return Err(program.stopped(stop, &child.complaints));
@@ -89,7 +89,7 @@ fn follow(program: &Program, child: &mut Child, task: &Task<'_>) -> Result<(), S
     let most = program.limits.output;
     let mut exited: Option<Instant> = None;
     loop {
-        let left = exited.map_or(program.left(task), |exited| BRIEFLY.saturating_sub(exited.elapsed()));
+        let left = exited.map_or(task.left(), |exited| BRIEFLY.saturating_sub(exited.elapsed()));
         child.turn(most, left);
         if child.printed.len() > most {
             return Err(Stop::TooMuch);

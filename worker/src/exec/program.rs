@@ -24,6 +24,8 @@ use crate::Job;
 pub struct Limits {
     /// How long a request may take it.
     pub time: Option<Duration>,
+    /// How long the first of a process that is asked line by line may, if that is longer: it has to load before.
+    pub start: Duration,
     /// How much it may print for a request, in bytes.
     pub output: usize,
     /// How long it has between SIGTERM and SIGKILL.
@@ -50,12 +52,28 @@ pub struct Program {
 /// Why a program was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// When its time limit has passed.
-    Late,
+    /// When this time limit has passed.
+    Late(TimeLimit),
     /// When it has printed too much.
     TooMuch,
     /// When nobody waits for its result any more.
     Unwanted,
+}
+
+/// How long something may take, and the flag that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimit(Duration, &'static str);
+
+impl Limits {
+    /// How long a request may take it, if there is a limit.
+    pub fn of_request(&self) -> Option<TimeLimit> {
+        self.time.map(|time| TimeLimit(time, "--time-limit"))
+    }
+
+    /// The same of the first request of a process that stays.
+    pub fn of_first_request(&self) -> Option<TimeLimit> {
+        self.of_request().map(|limit| if self.start > limit.0 { TimeLimit(self.start, "--start-limit") } else { limit })
+    }
 }
 
 /// A request that a program works on.
@@ -65,6 +83,15 @@ pub struct Task<'a> {
     pub job: &'a Job<'a>,
     /// When the program began with it.
     pub began: Instant,
+    /// How long it may take.
+    pub limit: Option<TimeLimit>,
+}
+
+impl Task<'_> {
+    /// How long the program has left.
+    pub fn left(&self) -> Duration {
+        self.limit.map_or(Duration::MAX, |limit| limit.0.saturating_sub(self.began.elapsed()))
+    }
 }
 
 impl Program {
@@ -88,25 +115,17 @@ impl Program {
     pub fn stop(&self, task: &Task<'_>) -> Option<Stop> {
         if self.closing.load(Ordering::Acquire) || task.job.is_cancelled() {
             Some(Stop::Unwanted)
-        } else if self.limits.time.is_some_and(|limit| task.began.elapsed() >= limit) {
-            Some(Stop::Late)
         } else {
-            None
+            task.limit.filter(|limit| task.began.elapsed() >= limit.0).map(Stop::Late)
         }
-    }
-
-    /// How long it has left.
-    pub fn left(&self, task: &Task<'_>) -> Duration {
-        self.limits.time.map_or(Duration::MAX, |limit| limit.saturating_sub(task.began.elapsed()))
     }
 
     /// The reply after it was ended.
     pub fn stopped(&self, stop: Stop, complaints: &Tail) -> Failure {
         let name = self.name();
         match stop {
-            Stop::Late => {
-                let limit = self.limits.time.unwrap_or_default();
-                format!("{name} took longer than {limit:?} (--time-limit) and was ended{complaints}").into()
+            Stop::Late(TimeLimit(limit, flag)) => {
+                format!("{name} took longer than {limit:?} ({flag}) and was ended{complaints}").into()
             }
             Stop::TooMuch => {
                 let most = ByteSize(self.limits.output as u64);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use giostra_common::args::switch;
+
 use crate::cli::help;
 use crate::cli::operations::Operation;
 
@@ -12,6 +14,10 @@ pub struct Map {
     /// What is to be computed on each line: as with send
     #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
     pub operation: String,
+
+    /// Send all words as texts, not those that are numbers as numbers
+    #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
+    pub text: bool,
 
     /// Print results as they come, not in the order of the lines; nothing for a line that failed
     #[arg(long)]

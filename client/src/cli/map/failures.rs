@@ -1,12 +1,12 @@
 //! Lines that failed: told on stderr, not too many of them, and kept in a file.
 
 use std::fs::File;
-use std::io::{BufWriter, Write, stdin};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::io::{BufWriter, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+
+use super::output::same;
 
 /// How many are told one by one.
 const TOLD: u64 = 10;
@@ -18,9 +18,9 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// None yet; the file is empty from now on. An error if it can't be written, or is stdin.
-    pub fn new(path: Option<&Path>) -> anyhow::Result<Self> {
-        let file = path.map(|path| Ok::<_, anyhow::Error>((create(path)?, path.into()))).transpose()?;
+    /// None yet; the file is empty from now on. An error if it can't be written, or is what stdin or stdout is, or the journal.
+    pub fn new(path: Option<&Path>, journal: Option<&Path>) -> anyhow::Result<Self> {
+        let file = path.map(|path| Ok::<_, anyhow::Error>((create(path, journal)?, path.into()))).transpose()?;
         Ok(Self { count: 0, file })
     }
 
@@ -65,14 +65,18 @@ impl Failures {
     }
 }
 
-fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
+fn create(path: &Path, journal: Option<&Path>) -> anyhow::Result<BufWriter<File>> {
     let at = || format!("can't write {}", path.display());
     let file = File::options().write(true).create(true).truncate(false).open(path).with_context(at)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
-        let input = File::from(stdin().as_fd().try_clone_to_owned()?).metadata()?;
-        let same = (input.dev(), input.ino()) == (metadata.dev(), metadata.ino());
-        ensure!(!same, "{} is what stdin reads; the lines that fail again need another file", path.display());
+        let name = path.display();
+        ensure!(!same(stdin(), &metadata)?, "{name} is what stdin reads; the lines that fail again need another file");
+        ensure!(!same(stdout(), &metadata)?, "{name} is what stdout writes; the lines that fail need another file");
+        if let Some(journal) = journal {
+            let same = same(File::open(journal)?, &metadata)?;
+            ensure!(!same, "{name} is the journal; the lines that fail need another file");
+        }
         file.set_len(0).with_context(at)?;
     }
     Ok(BufWriter::new(file))
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn ten_failures_are_told_and_that_there_are_more() {
-        let mut failures = Failures::new(None).unwrap();
+        let mut failures = Failures::new(None, None).unwrap();
         let told: Vec<_> = (1..=1000).filter_map(|number| failures.add(number, "failed: why")).collect();
         assert_eq!((told.len(), &*told[9]), (11, "line 10: failed: why"));
         assert!(told[10].contains("more lines failed"));
@@ -96,7 +100,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("failed");
         std::fs::write(&path, "of an earlier run\n").unwrap();
-        let mut failures = Failures::new(Some(&path)).unwrap();
+        let mut failures = Failures::new(Some(&path), None).unwrap();
         failures.keep(b" 1  0\r").unwrap();
         failures.keep(b"\xff").unwrap();
         failures.flush().unwrap();

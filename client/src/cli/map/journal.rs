@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -25,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value as Json;
 
 use super::line::Ended;
-use super::output::Start;
+use super::output::{self, Start};
 
 /// What has to be the same in each run with one journal.
 pub type Run = BTreeMap<&'static str, Json>;
@@ -56,8 +56,8 @@ pub struct Records {
     /// Bytes that were read, all of them whole lines.
     read: u64,
     line: Vec<u8>,
-    /// The last that a line said.
-    pub start: Option<Start>,
+    /// Where the output began last in each file that it went to.
+    pub starts: Vec<Start>,
 }
 
 impl Journal {
@@ -65,7 +65,10 @@ impl Journal {
     /// if one is still running.
     pub fn open(path: &Path, run: &Run) -> anyhow::Result<(Self, Records)> {
         let file = File::options().read(true).append(true).create(true).open(path).with_context(|| named(path))?;
-        ensure!(file.metadata()?.is_file(), "{} is no file, so it can't be a journal", path.display());
+        let metadata = file.metadata()?;
+        ensure!(metadata.is_file(), "{} is no file, so it can't be a journal", path.display());
+        let out = output::same(stdout(), &metadata)?;
+        ensure!(!out, "{} is what stdout writes; the journal needs another file", path.display());
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, error)| anyhow!("{}: {error}; is another run using it?", path.display()))?;
         let mut journal = Self { path: path.into(), file, new: Vec::new() };
@@ -73,12 +76,13 @@ impl Journal {
         if records.next_line()? {
             same(run, serde_json::from_slice(&records.line).ok()).with_context(|| named(path))?;
         } else {
-            journal.file.set_len(0)?;
             serde_json::to_writer(&mut journal.new, run)?;
             journal.new.push(b'\n');
+            ensure!(journal.new.starts_with(&records.line), "{}: is no journal of giostra map", path.display());
+            journal.file.set_len(0)?;
             journal.flush()?;
         }
-        // Where the output began last is to be known before the first record is printed.
+        // Where the output began is to be known before the first record is printed.
         let mut all = Records::open(path)?;
         while all.next_line()? {
             if all.line.starts_with(b">") {
@@ -86,7 +90,7 @@ impl Journal {
             }
         }
         journal.file.set_len(all.read).with_context(|| named(path))?;
-        let mut records = Records { start: all.start, ..Records::open(path)? };
+        let mut records = Records { starts: all.starts, ..Records::open(path)? };
         records.next_line()?;
         Ok((journal, records))
     }
@@ -122,7 +126,7 @@ impl Journal {
 impl Records {
     fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| named(path))?;
-        Ok(Self { path: path.into(), file: BufReader::new(file), read: 0, line: Vec::new(), start: None })
+        Ok(Self { path: path.into(), file: BufReader::new(file), read: 0, line: Vec::new(), starts: Vec::new() })
     }
 
     /// The next record; `None` after the last whole one.
@@ -140,10 +144,16 @@ impl Records {
         let text = str::from_utf8(&self.line).ok().map(|line| line.trim_end_matches('\n'));
         match text.and_then(parsed) {
             Some(Line::Answer(record)) => return Ok(Some(record)),
-            Some(Line::Start(start)) => self.start = Some(start),
+            Some(Line::Start(start)) => self.began(start),
             None => bail!("{}: the line that ends at byte {} is not of a journal", self.path.display(), self.read),
         }
         Ok(None)
+    }
+
+    /// The output began there. Of a file that has been deleted since, another may have the number: it is only its last start that counts.
+    fn began(&mut self, start: Start) {
+        self.starts.retain(|other| other.file != start.file);
+        self.starts.push(start);
     }
 
     /// Reads a whole line, if there is one.
@@ -242,7 +252,7 @@ mod tests {
             let mut known = all(&mut records).unwrap();
             let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(known, some()[..lines.saturating_sub(2)], "cut at {cut}");
-            assert_eq!(records.start, (lines > 1).then_some(start));
+            assert_eq!(records.starts, if lines > 1 { vec![start] } else { vec![] });
             journal.note(9, 9, &Ended::Result("9".into()));
             journal.flush().unwrap();
             drop(journal);
@@ -261,8 +271,24 @@ mod tests {
         assert!(refused("div").contains("is another run using it?"), "{}", refused("div"));
         drop(journal);
         assert!(refused("mul").contains(r#"its operation was "div", and is now "mul""#), "{}", refused("mul"));
-        fs::write(&path, "some other file\n").unwrap();
-        assert!(refused("div").contains("is no journal"), "{}", refused("div"));
+        for other in ["some other file\n", "{}\n", "of one line that has no end"] {
+            fs::write(&path, other).unwrap();
+            assert!(refused("div").contains("is no journal"), "{}", refused("div"));
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn of_each_file_it_is_known_where_the_output_began_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
+        let start = |inode, offset| Start { file: (1, inode), offset };
+        [start(2, 3), start(4, 5), start(2, 7)].into_iter().for_each(|start| journal.note_start(start));
+        journal.flush().unwrap();
+        drop(journal);
+        let (_journal, records) = Journal::open(&path, &run("div")).unwrap();
+        assert_eq!(records.starts, [start(4, 5), start(2, 7)]);
     }
 
     #[test]

@@ -13,31 +13,45 @@ use serde_json::{Value as Json, json};
 use crate::cli::failure::object;
 use crate::cli::send::value;
 
-/// The request that a line is: words between white space, numbers where they are some; or JSON, an array of arguments or a
-/// single one.
-pub fn body(operation: &str, line: &[u8], json: bool) -> Result<Bytes, Failure> {
+/// What lines are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// When they are words between white space, numbers where they are some.
+    Words,
+    /// When all words are texts.
+    Texts,
+    /// When they are JSON, an array of arguments or a single one.
+    Json,
+}
+
+/// The request that a line is.
+pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> {
     let invalid = |error: String| Failure::new(code::INVALID, error);
     let mut body = Vec::with_capacity(operation.len() + line.len() + 16);
-    let written = if json {
+    let written = if kind == Kind::Json {
         match serde_json::from_slice(line).map_err(|error| invalid(format!("not JSON: {error}")))? {
             arguments @ Json::Array(_) => rmp_serde::encode::write(&mut body, &(operation, arguments)),
             argument => rmp_serde::encode::write(&mut body, &(operation, [argument])),
         }
     } else {
         let text = str::from_utf8(line).map_err(|error| invalid(format!("not UTF-8: {error}")))?;
-        rmp_serde::encode::write(&mut body, &(operation, Words(text)))
+        rmp_serde::encode::write(&mut body, &(operation, Words(text, kind == Kind::Texts)))
     };
     written.map_err(|error| invalid(error.to_string()))?;
     Ok(body.into())
 }
 
-/// The words of a line, as a list.
-struct Words<'a>(&'a str);
+/// The words of a line, as a list; whether all are texts.
+struct Words<'a>(&'a str, bool);
 
 impl Serialize for Words<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.split_whitespace().count()))?;
         for word in self.0.split_whitespace() {
+            if self.1 {
+                list.serialize_element(word)?;
+                continue;
+            }
             let Ok(word) = word.parse::<Value>();
             list.serialize_element(&word)?;
         }
@@ -115,24 +129,27 @@ impl Format {
 mod tests {
     use super::*;
 
-    fn read(line: &str, json: bool) -> Json {
-        rmp_serde::from_slice(&body("op", line.as_bytes(), json).unwrap()).unwrap()
+    fn read(line: &str, kind: Kind) -> Json {
+        rmp_serde::from_slice(&body("op", line.as_bytes(), kind).unwrap()).unwrap()
     }
 
     #[test]
-    fn words_that_are_numbers_become_numbers() {
-        let words = " 1 -2\t2.5 1e3 two nan inf 9223372036854775808\r";
-        assert_eq!(read(words, false), json!(["op", [1, -2, 2.5, 1000.0, "two", "nan", "inf", 9223372036854775808.0]]));
-        assert_eq!(read("  ", false), json!(["op", []]));
+    fn words_that_are_numbers_become_numbers_unless_all_are_texts() {
+        let words = " 1 -2\t2.5 1e3 007 two nan inf 9223372036854775808\r";
+        let read_words = json!(["op", [1, -2, 2.5, "1e3", "007", "two", "nan", "inf", 9223372036854775808_u64]]);
+        assert_eq!(read(words, Kind::Words), read_words);
+        assert_eq!(read(" 1  2.5 two", Kind::Texts), json!(["op", ["1", "2.5", "two"]]));
+        assert_eq!(read("  ", Kind::Words), json!(["op", []]));
+        assert_eq!(read("  ", Kind::Texts), json!(["op", []]));
     }
 
     #[test]
     fn a_line_of_json_is_the_list_of_arguments_or_the_only_one() {
-        assert_eq!(read(r#"[1, "a b", null]"#, true), json!(["op", [1, "a b", null]]));
-        assert_eq!(read(r#"{"a": [2.5]}"#, true), json!(["op", [{"a": [2.5]}]]));
-        assert_eq!(body("op", b"", true).unwrap_err().code, code::INVALID);
-        assert_eq!(body("op", b"1 2", true).unwrap_err().code, code::INVALID);
-        assert!(body("op", b"a\xff", false).unwrap_err().message.starts_with("not UTF-8"));
+        assert_eq!(read(r#"[1, "a b", null]"#, Kind::Json), json!(["op", [1, "a b", null]]));
+        assert_eq!(read(r#"{"a": [2.5]}"#, Kind::Json), json!(["op", [{"a": [2.5]}]]));
+        assert_eq!(body("op", b"", Kind::Json).unwrap_err().code, code::INVALID);
+        assert_eq!(body("op", b"1 2", Kind::Json).unwrap_err().code, code::INVALID);
+        assert!(body("op", b"a\xff", Kind::Words).unwrap_err().message.starts_with("not UTF-8"));
     }
 
     #[test]

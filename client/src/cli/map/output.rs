@@ -30,6 +30,12 @@ pub struct Start {
     pub offset: u64,
 }
 
+/// Whether what is open there is this very file.
+pub fn same(stream: impl AsFd, file: &Metadata) -> io::Result<bool> {
+    let stream = File::from(stream.as_fd().try_clone_to_owned()?).metadata()?;
+    Ok((stream.dev(), stream.ino()) == (file.dev(), file.ino()))
+}
+
 /// Where the output goes.
 pub struct Output {
     file: File,
@@ -43,9 +49,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Stdout, and where in it the output begins if it is a file. If an earlier run began there, or before, in the same file, what it
+    /// Stdout, and where in it the output begins if it is a file. If one of the earlier runs began there, or before, in the same file, what it
     /// has written stands, and will be compared with what is to be written.
-    pub fn open(shutdown: &Shutdown, earlier: Option<Start>) -> anyhow::Result<(Self, Option<Start>)> {
+    pub fn open(shutdown: &Shutdown, earlier: &[Start]) -> anyhow::Result<(Self, Option<Start>)> {
         let mut file = File::from(stdout().as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
         let regular = metadata.is_file();
@@ -55,8 +61,8 @@ impl Output {
             return Ok((output, None));
         }
         let here = here(&mut file, &metadata)?;
-        match earlier.filter(|earlier| earlier.file == here.file && earlier.offset < metadata.len()) {
-            Some(earlier) => {
+        match earlier.iter().find(|earlier| earlier.file == here.file && earlier.offset < metadata.len()) {
+            Some(&earlier) => {
                 let mut before = File::open(format!("/dev/fd/{}", file.as_raw_fd()))
                     .context("can't read what stdout holds already (redirect it with > instead of >>)")?;
                 before.seek(SeekFrom::Start(earlier.offset))?;
@@ -73,8 +79,15 @@ impl Output {
         self.buffer.len() >= FULL
     }
 
-    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long.
+    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long. If it can't be written, none of it follows later: behind
+    /// something else it would be wrong, behind a part of itself doubled.
     pub fn flush(&mut self) -> anyhow::Result<()> {
+        let written = self.write();
+        self.buffer.clear();
+        written
+    }
+
+    fn write(&mut self) -> anyhow::Result<()> {
         let mut from = self.compare()?;
         let until = self.shutdown.requested().then(|| Instant::now() + GRACE);
         while from < self.buffer.len() {
@@ -89,7 +102,6 @@ impl Output {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.buffer.clear();
         Ok(())
     }
 
