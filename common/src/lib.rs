@@ -17,5 +17,6 @@ pub mod shutdown;
 pub mod socket;
 pub mod wake;
 pub mod wire;
+mod z85;
 
 pub use bytes::Bytes;
