@@ -181,7 +181,7 @@ docs *pages: build
     @"{{ bin }}/docs" --project "{{ justfile_directory() }}" {{ pages }}
 
 # Run all tests
-test: _python _browser
+test: _python _programs
     cargo build --workspace
     cargo test --workspace
 
@@ -226,7 +226,7 @@ compare *args: build
 
 # Take the docs' pictures of the live page anew (docs/page.png, docs/page-dark.png)
 [no-exit-message]
-screenshots: build _browser
+screenshots: build _programs
     @"{{ bin }}/screenshots"
 
 # Check formatting, and clippy without warnings
@@ -247,7 +247,7 @@ fmt:
 ci:
     @.ci/run
 
-# Have an interpreter, target/python/bin/python, with what the examples in Python need; without one their tests are ignored
+# Have an interpreter, target/python/bin/python, with what the examples in Python need; without one their tests are ignored (in CI: fail)
 _python:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -269,14 +269,15 @@ _python:
     fi
     cp "$wanted" "$folder/installed"
 
-# Have a browser and Prometheus for the tests of the live page and of the metrics; without them these are ignored
-_browser:
+# Have the programs of others that tests need: a browser, Prometheus, tcpdump, shells, groff; without them these are ignored (in CI: fail)
+_programs:
     #!/usr/bin/env bash
     set -uo pipefail
     missing=()
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
     command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
     command -v promtool >/dev/null || missing+=(prometheus)
+    for program in tcpdump zsh fish groff; do command -v "$program" >/dev/null || missing+=("$program"); done
     if [ ${#missing[@]} = 0 ]; then exit 0; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "no ${missing[*]}: goes on without" >&2; exit 0; fi
     # Debian starts a server where it installs one, unless this says no.

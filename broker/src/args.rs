@@ -224,6 +224,7 @@ impl Args {
             spin: self.spin,
             max_backlog: bytes(self.max_backlog),
             entry: Entry { keys, handshake: self.handshake_timeout, max_message: bytes(self.max_message) },
+            insecure: self.keys.is_none() && !(is_local(&self.frontend) && is_local(&self.backend)),
             doors: doors::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
             http: self.http.map(|listen| http::Settings { listen, hosts: self.http_host.clone() }),
             settings: Settings {

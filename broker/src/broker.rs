@@ -28,6 +28,7 @@ use giostra_common::wire::ATTACH_FROM;
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
+use crate::caller::Caller;
 use crate::event::{Event, WorkerLabel};
 use crate::held::Held;
 use crate::limiter::Limiter;
@@ -242,8 +243,8 @@ pub struct Broker {
     lost: VecDeque<LostStatus>,
     /// How many requests the lost workers of a name gave back.
     returned_by: FxHashMap<Label, u64>,
-    client_addresses: FxHashMap<Identity, Label>,
-    worker_addresses: FxHashMap<Identity, Label>,
+    client_callers: FxHashMap<Identity, Caller>,
+    worker_callers: FxHashMap<Identity, Caller>,
     refusals: Limiter,
     strays: Limiter,
     outputs: VecDeque<Output>,
@@ -427,8 +428,8 @@ impl Broker {
             former: Former::default(),
             lost: VecDeque::new(),
             returned_by: FxHashMap::default(),
-            client_addresses: FxHashMap::default(),
-            worker_addresses: FxHashMap::default(),
+            client_callers: FxHashMap::default(),
+            worker_callers: FxHashMap::default(),
             refusals: Limiter::new(now),
             strays: Limiter::new(now),
             outputs: VecDeque::new(),
@@ -480,24 +481,24 @@ impl Broker {
         }
     }
 
-    /// Whether the address of a client's peer is known.
-    pub fn knows_client_address(&self, peer: &Identity) -> bool {
-        self.client_addresses.contains_key(peer)
+    /// Whether it has been said who a client's peer is.
+    pub fn knows_client_caller(&self, peer: &Identity) -> bool {
+        self.client_callers.contains_key(peer)
     }
 
-    /// Whether the address of a worker's peer is known.
-    pub fn knows_worker_address(&self, peer: &Identity) -> bool {
-        self.worker_addresses.contains_key(peer)
+    /// The same of a worker's.
+    pub fn knows_worker_caller(&self, peer: &Identity) -> bool {
+        self.worker_callers.contains_key(peer)
     }
 
-    /// A client has connected from this address, before anything of it is handed in.
-    pub fn handle_client_address(&mut self, from: &Identity, address: &str) {
-        self.client_addresses.insert(from.clone(), address.into());
+    /// Who it is that has connected as a client, before anything of it is handed in.
+    pub fn handle_client_caller(&mut self, from: &Identity, caller: Caller) {
+        self.client_callers.insert(from.clone(), caller);
     }
 
     /// The same of a worker.
-    pub fn handle_worker_address(&mut self, from: &Identity, address: &str) {
-        self.worker_addresses.insert(from.clone(), address.into());
+    pub fn handle_worker_caller(&mut self, from: &Identity, caller: Caller) {
+        self.worker_callers.insert(from.clone(), caller);
     }
 
     /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
@@ -527,13 +528,15 @@ impl Broker {
 
     /// Somebody was not let in, or not heard.
     pub fn handle_refused(&mut self, from: &str, reason: &str, now: Instant) {
-        self.refuse(from, reason, now);
+        self.refuse(reason, now, |_| from.into());
     }
 
-    fn refuse(&mut self, from: impl fmt::Display, reason: &str, now: Instant) {
+    /// `from` is asked only if there is to be a line.
+    fn refuse(&mut self, reason: &str, now: Instant, from: impl FnOnce(&Self) -> String) {
         self.totals.refused += 1;
         if let Some(lines) = self.refusals.say(1, now) {
-            self.log(Event::Refused { from: from.to_string(), reason: reason.into(), unsaid: lines - 1 });
+            let from = from(self);
+            self.log(Event::Refused { from, reason: reason.into(), unsaid: lines - 1 });
         }
     }
 

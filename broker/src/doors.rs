@@ -21,15 +21,17 @@ use nix::sys::socket as system;
 use zmq::{Context, Socket, SocketType};
 
 use crate::broker::Rights;
+use crate::caller::{Caller, Key};
 use connections::Connections;
 use roles::AllowList;
 
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
 const AT_ONCE: usize = 64;
 
-/// Files that are open besides connections, or are to be opened: the log's next one, those with keys, and connections that libzmq has taken
-/// and that are not counted yet. If a connection can't be had for want of one, libzmq tries without a pause.
-const RESERVED: u64 = 64;
+/// Files that are open besides connections, or are to be opened: libzmq's own, the log's next one, those with keys, the 64 connections of
+/// `--http`, and connections that libzmq has taken and that are not counted yet. If a connection can't be had for want of one, libzmq tries
+/// without a pause.
+const RESERVED: u64 = 160;
 
 /// Both sockets' doors.
 pub struct Doors {
@@ -39,6 +41,8 @@ pub struct Doors {
     /// Who has connected, and of whose handshake nothing has been said yet.
     undecided: HashSet<String>,
     refusals: Vec<Refusal>,
+    /// Whether there may be more to see than was seen in the last turn.
+    behind: bool,
 }
 
 struct Guard {
@@ -61,9 +65,9 @@ struct Guest {
 /// Somebody who was not let in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The address.
+    /// The address, and the key if there is one.
     pub from: String,
-    /// Why, and with which key.
+    /// Why.
     pub reason: String,
 }
 
@@ -93,7 +97,13 @@ impl Doors {
             connections: [Connections::new(settings.connections), Connections::new(settings.connections)],
             undecided: HashSet::new(),
             refusals: Vec::new(),
+            behind: false,
         })
+    }
+
+    /// Whether the last turn has left something for the next, which is to come soon.
+    pub fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// What else there is to wait for.
@@ -104,19 +114,23 @@ impl Doors {
     /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket. Whether there was anything, and who was
     /// not let in.
     pub fn turn(&mut self, sockets: [&Watched; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
-        let mut some = false;
+        let (mut some, mut behind) = (false, false);
         for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
-            for _ in 0..AT_ONCE {
+            for seen in 1..=AT_ONCE {
                 let Some((sight, from)) = socket.see()? else { break };
                 some = true;
+                behind |= seen == AT_ONCE;
                 let Some(reason) = self.judge(number, &sight, &from) else { continue };
                 self.refusals.push(Refusal { from: named(&from, door), reason });
             }
         }
         // After those who have come are counted: who is one too many is not even asked for its key.
         if let Some(guard) = &mut self.guard {
-            some |= guard.answer(&mut self.refusals)?;
+            let answered = guard.answer(&mut self.refusals)?;
+            some |= answered > 0;
+            behind |= answered == AT_ONCE;
         }
+        self.behind = behind;
         Ok((some, std::mem::take(&mut self.refusals)))
     }
 
@@ -160,6 +174,14 @@ impl Doors {
         guard.meet(door, peer, origin)
     }
 
+    /// Who the sender of a message is, who has been met.
+    pub fn caller(&self, door: Peers, peer: &Identity, origin: &mut Origin) -> Caller {
+        Caller {
+            address: address_of(origin).as_str().into(),
+            key: self.guard.as_ref().and_then(|guard| guard.key(door, peer)),
+        }
+    }
+
     /// A peer's connection has ended.
     pub fn forget(&mut self, door: Peers, peer: &Identity) {
         if let Some(guard) = &mut self.guard {
@@ -199,10 +221,10 @@ impl Guard {
         Ok(Self { folder, allowed, zap, guests: HashMap::new() })
     }
 
-    /// Whether anybody asked.
-    fn answer(&mut self, refusals: &mut Vec<Refusal>) -> zmq::Result<bool> {
+    /// How many have asked.
+    fn answer(&mut self, refusals: &mut Vec<Refusal>) -> zmq::Result<usize> {
         for answered in 0..AT_ONCE {
-            let Some(question) = socket::receive_frames(&self.zap)? else { return Ok(answered > 0) };
+            let Some(question) = socket::receive_frames(&self.zap)? else { return Ok(answered) };
             let (status, text, user) = match self.decide(&question) {
                 Ok(key) => ("200", "OK", key.to_string()),
                 Err(refusal) => {
@@ -214,7 +236,7 @@ impl Guard {
             let answer: [&[u8]; 6] = [b"1.0", &request, status.as_bytes(), text.as_bytes(), user.as_bytes(), b""];
             socket::send_frames(&self.zap, &answer)?;
         }
-        Ok(true)
+        Ok(AT_ONCE)
     }
 
     fn decide(&self, question: &[Vec<u8>]) -> Result<PublicKey, Refusal> {
@@ -231,12 +253,23 @@ impl Guard {
         let (Some(door), Some(key)) = (door, key) else {
             return Err(Refusal { from: address.into_owned(), reason: "it has no key".into() });
         };
-        let reason = match (self.allowed.rights(door, &key), self.allowed.name(&key)) {
-            (Some(_), _) => return Ok(key),
-            (None, Some(name)) => format!("key={key} name={name} may not come among the {}", door.domain()),
-            (None, None) => format!("key={key} is not allowed"),
+        if self.allowed.rights(door, &key).is_some() {
+            return Ok(key);
+        }
+        let reason = match self.allowed.name(&key) {
+            Some(_) => format!("this key may not come among the {}", door.domain()),
+            None => "this key is not allowed".into(),
         };
-        Err(Refusal { from: named(&address, door), reason })
+        Err(Refusal { from: format!("{} {}", named(&address, door), self.named_key(key)), reason })
+    }
+
+    fn named_key(&self, public: PublicKey) -> Key {
+        Key { public, name: self.allowed.name(&public).unwrap_or_default().into() }
+    }
+
+    /// The key of a peer that has been met.
+    fn key(&self, door: Peers, peer: &Identity) -> Option<Key> {
+        self.guests.get(&(door, peer.clone())).map(|guest| self.named_key(guest.key))
     }
 
     fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Option<Rights> {
@@ -259,7 +292,7 @@ impl Guard {
 }
 
 /// Where a message comes from, as people write it; nothing if it is not known.
-pub fn address_of(origin: &mut Origin) -> String {
+fn address_of(origin: &mut Origin) -> String {
     let address = origin.descriptor().and_then(peer_of);
     address.map_or_else(String::new, |address| SocketAddr::new(address.ip().to_canonical(), address.port()).to_string())
 }

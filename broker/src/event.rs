@@ -9,6 +9,7 @@ use giostra_common::name::Label;
 use log::Level;
 
 use crate::broker::{ClientNumber, WorkerNumber};
+use crate::caller::Key;
 use crate::runs::Runs;
 
 /// A worker as the log names it: `worker-1 w1`. The name is a label, the number identifies.
@@ -60,7 +61,14 @@ impl fmt::Display for Dropped {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// When a client said hello.
-    ClientJoined(ClientNumber, Arc<str>),
+    ClientJoined {
+        /// Which.
+        client: ClientNumber,
+        /// The name it gave.
+        name: Arc<str>,
+        /// Its key, if it has one.
+        key: Option<Key>,
+    },
     /// When a client's connection ended.
     ClientLeft {
         /// Which.
@@ -84,6 +92,8 @@ pub enum Event {
         window: usize,
         /// The seats in its ring, its own included.
         seats: usize,
+        /// Its key, if it has one.
+        key: Option<Key>,
     },
     /// When a seat's window is full and another size than was last said, where that decides who is dealt to.
     Window {
@@ -244,7 +254,7 @@ impl Event {
             Self::Stale(_, count) | Self::Busy(_, count) | Self::Nobody(_, count) | Self::Closing(count) => {
                 (None, Some(*count))
             }
-            Self::ClientJoined(..) | Self::Refused { .. } => (None, None),
+            Self::ClientJoined { .. } | Self::Refused { .. } => (None, None),
         }
     }
 }
@@ -252,12 +262,12 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClientJoined(client, name) => write!(f, "client-joined {client} {name}"),
+            Self::ClientJoined { client, name, key } => write!(f, "client-joined {client} {name}{}", behind(key)),
             Self::ClientLeft { client, reason, cancelled, unwanted } => {
                 write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted} reason={reason}")
             }
-            Self::WorkerJoined { worker, pool, threads, window, seats } => {
-                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")
+            Self::WorkerJoined { worker, pool, threads, window, seats, key } => {
+                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}{}", behind(key))
             }
             Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
             Self::WorkerLeaving { worker, drained, in_flight } => {
@@ -301,6 +311,11 @@ impl fmt::Display for Event {
 /// Names in one word.
 pub(crate) fn join(names: &[Label], between: &str) -> String {
     names.iter().map(|name| &**name).collect::<Vec<_>>().join(between)
+}
+
+/// What there is, after a space.
+fn behind(key: &Option<Key>) -> String {
+    key.as_ref().map(|key| format!(" {key}")).unwrap_or_default()
 }
 
 fn space_if(some: bool) -> &'static str {

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod broker;
+pub mod caller;
 pub mod doors;
 pub mod event;
 mod held;

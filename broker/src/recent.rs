@@ -75,7 +75,8 @@ mod tests {
         assert_eq!((&*event.kind, event.worker, event.count, event.at_ms), ("leaving", Some(7), Some(3), 2));
         assert_eq!(event.text, "leaving worker-1 w7 in-flight=3 by=drain");
         for number in 0..150 {
-            recent.note(&Event::ClientJoined(ClientNumber(number), "x".repeat(300).into()), 3);
+            let (client, name) = (ClientNumber(number), "x".repeat(300).into());
+            recent.note(&Event::ClientJoined { client, name, key: None }, 3);
         }
         assert_eq!(recent.events().count(), MOST);
         let last = recent.events().last().unwrap();

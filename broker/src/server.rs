@@ -37,7 +37,7 @@ const MESSAGES_BESIDES_DISPATCH: usize = 100;
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
 /// Turns after which the doors are looked after, also while there is nothing to do inside but to look for more. After a sleep it is done at once:
-/// it may have been what ended it.
+/// it may have been what ended it; so it is where a turn was not enough for all who came.
 const TURNS_WITHOUT_DOORS: u32 = 8;
 
 /// What the server is to do.
@@ -57,6 +57,8 @@ pub struct Options {
     pub max_backlog: usize,
     /// What is demanded of whoever connects.
     pub entry: Entry,
+    /// Whether other hosts can reach it although nothing is demanded.
+    pub insecure: bool,
     /// Whom to let in.
     pub doors: doors::Settings,
     /// Where to be watched, if anywhere.
@@ -122,6 +124,9 @@ impl<'a> Server<'a> {
             options.log_dir.display(),
             std::process::id()
         );
+        if options.insecure {
+            log::warn!("insecure: whoever reaches these endpoints is served without a key, in clear text (--insecure)");
+        }
         if let Some(http) = &http {
             log::info!("watch http://{}/", http.address);
         }
@@ -196,7 +201,7 @@ impl<'a> Server<'a> {
         }
         let mut some = from_workers.some || from_clients.some;
         self.turns_without_doors += 1;
-        if self.turns_without_doors >= TURNS_WITHOUT_DOORS {
+        if self.turns_without_doors >= TURNS_WITHOUT_DOORS || self.doors.is_behind() {
             self.turns_without_doors = 0;
             some |= self.look_after_the_doors(now)?;
         }
@@ -260,13 +265,13 @@ impl<'a> Server<'a> {
         while !share.is_used_up() {
             let (core, doors) = (&self.core, &mut self.doors);
             let heard = socket::receive_and_see(&self.backend, |peer, origin| {
-                let address = (!core.knows_worker_address(peer)).then(|| doors::address_of(origin));
-                (doors.meet(Peers::Workers, peer, origin), address)
+                let rights = doors.meet(Peers::Workers, peer, origin);
+                (rights, (!core.knows_worker_caller(peer)).then(|| doors.caller(Peers::Workers, peer, origin)))
             })?;
-            let Some((from, frames, (rights, address))) = heard else { return Ok(share.heard(true)) };
+            let Some((from, frames, (rights, caller))) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
-            if let Some(address) = address {
-                self.core.handle_worker_address(&from, &address);
+            if let Some(caller) = caller {
+                self.core.handle_worker_caller(&from, caller);
             }
             match FromWorker::decode(&frames) {
                 Ok(FromWorker::Disconnected) => {
@@ -289,13 +294,13 @@ impl<'a> Server<'a> {
         while !share.is_used_up() {
             let (core, doors) = (&self.core, &mut self.doors);
             let heard = socket::receive_and_see(&self.frontend, |peer, origin| {
-                let address = (!core.knows_client_address(peer)).then(|| doors::address_of(origin));
-                (doors.meet(Peers::Clients, peer, origin), address)
+                let rights = doors.meet(Peers::Clients, peer, origin);
+                (rights, (!core.knows_client_caller(peer)).then(|| doors.caller(Peers::Clients, peer, origin)))
             })?;
-            let Some((from, frames, (rights, address))) = heard else { return Ok(share.heard(true)) };
+            let Some((from, frames, (rights, caller))) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
-            if let Some(address) = address {
-                self.core.handle_client_address(&from, &address);
+            if let Some(caller) = caller {
+                self.core.handle_client_caller(&from, caller);
             }
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();

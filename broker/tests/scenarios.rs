@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use giostra_broker::broker::{Broker, Output, Rights, Settings};
+use giostra_broker::caller::{Caller, Key};
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
+use giostra_common::keys::PublicKey;
 use giostra_common::protocol::{
     Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, Reply, RequestId, Ticket, ToClient, ToWorker,
     VERSION, code,
@@ -34,6 +36,11 @@ fn settings() -> Settings {
 
 fn peer(name: &str) -> Identity {
     Identity(Bytes::copy_from_slice(name.as_bytes()))
+}
+
+/// One without a key.
+fn caller(address: &str) -> Caller {
+    Caller { address: address.into(), key: None }
 }
 
 fn name(peer: &Identity) -> String {
@@ -938,6 +945,37 @@ fn rubbish_without_end_fills_no_log() {
 }
 
 #[test]
+fn who_joins_or_is_refused_is_logged_with_address_and_key() {
+    let mut world = World::new(settings());
+    let public = PublicKey::from_bytes(&[7; 32]).unwrap();
+    for (who, name) in [("c", "alice"), ("w", "")] {
+        let caller = Caller { address: "10.0.0.1:1".into(), key: Some(Key { public, name: name.into() }) };
+        world.broker.handle_client_caller(&peer(who), caller.clone());
+        world.broker.handle_worker_caller(&peer(who), caller);
+    }
+    world.broker.handle_malformed_client(&peer("c"), "rubbish", world.now);
+    world.client("c");
+    world.broker.handle_malformed_client(&peer("c"), "rubbish", world.now);
+    world.broker.handle_malformed_worker(&peer("w"), "rubbish", world.now);
+    world.join("w");
+    let [alice, unnamed] = [format!("key={public} name=alice"), format!("key={public}")];
+    assert_eq!(
+        world.logged("refuse"),
+        [
+            format!("refuse a client at 10.0.0.1:1 {alice} reason=rubbish"),
+            format!("refuse c1 at 10.0.0.1:1 {alice} reason=rubbish"),
+            format!("refuse a worker at 10.0.0.1:1 {unnamed} reason=rubbish"),
+        ]
+    );
+    assert_eq!(world.logged("client-joined"), [format!("client-joined c1 c {alice}")]);
+    assert_eq!(world.logged("joined"), [format!("joined worker-w w1 pool=p threads=1 window=1024 seats=1 {unnamed}")]);
+    // They went with the connection.
+    world.client_says("c", FromClient::Disconnected);
+    world.client("c");
+    assert_eq!(world.logged("client-joined").last().unwrap(), &"client-joined c2 c");
+}
+
+#[test]
 fn what_does_not_fit_into_one_message_travels_in_several() {
     const MANY: u64 = MAX_BATCH as u64 + 10;
     let mut world = World::new(Settings { window: 1_000_000, max_batch: usize::MAX, ..settings() });
@@ -1077,10 +1115,10 @@ fn replies_for_one_client_in_one_turn_are_one_message() {
 #[test]
 fn the_status_tells_whose_turn_it_is_how_long_things_took_and_what_happened_last() {
     let mut world = World::new(Settings { window: 2, ..settings() });
-    world.broker.handle_client_address(&peer("c"), "10.0.0.1:1");
+    world.broker.handle_client_caller(&peer("c"), caller("10.0.0.1:1"));
     world.client("c");
     for worker in ["1", "2", "3"] {
-        world.broker.handle_worker_address(&peer(worker), &format!("10.0.0.2:{worker}"));
+        world.broker.handle_worker_caller(&peer(worker), caller(&format!("10.0.0.2:{worker}")));
         world.join(worker);
     }
     world.submit("c", 1..=8);

@@ -65,9 +65,13 @@ impl Failure {
             (Self::Protocol(_), true) => ". Does the broker have keys (--keys)?",
             (Self::Protocol(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",
             (Self::Broken(_), true) => {
-                ". Is --broker-key the broker's public key? Has the broker keys at all (--keys)?"
+                ". Is --broker-key the broker's public key? Has the broker keys at all (--keys)? Or has it too many connections \
+                 from this address (--max-connections)? Its log says which"
             }
-            (Self::Broken(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",
+            (Self::Broken(_), false) => {
+                ". If the broker has keys, --keys and --broker-key are needed here, too. Or it has too many connections from this \
+                 address (--max-connections); its log says which"
+            }
         }
     }
 }

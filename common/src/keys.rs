@@ -14,6 +14,8 @@ use std::str::FromStr;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::z85;
+
 /// Bytes of a Curve25519 key.
 const KEY_BYTES: usize = 32;
 
@@ -148,25 +150,25 @@ impl PublicKey {
         bytes.try_into().ok().map(Self)
     }
 
-    /// What is written as a key, or the public key of the certificate in the file of that name.
+    /// The public key of the certificate in the file of that name, or what is written as a key if there is none. In this order: a path of 40
+    /// characters may be a key as well, which then nobody has; a key is hardly ever the name of a file.
     pub fn parse_or_read(key_or_file: &str) -> Result<Self, KeyError> {
+        let path = Path::new(key_or_file);
+        if path.exists() || key_or_file.ends_with(".key") {
+            return Certificate::read_public(path);
+        }
         match key_or_file.parse() {
-            Ok(key) => Ok(key),
-            Err(_) if looks_like_a_file(key_or_file) => Certificate::read_public(Path::new(key_or_file)),
-            Err(error) => Err(error),
+            Err(_) if key_or_file.contains('/') => Certificate::read_public(path),
+            key => key,
         }
     }
-}
-
-fn looks_like_a_file(text: &str) -> bool {
-    Path::new(text).exists() || text.ends_with(".key") || text.contains('/')
 }
 
 impl FromStr for PublicKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        decode(text).map(|key| Self(*key)).ok_or(KeyError::NoKey)
+        z85::decode(text).map(|key| Self(*key)).ok_or(KeyError::NoKey)
     }
 }
 
@@ -336,7 +338,7 @@ impl Certificate {
                     certificate.public = Some(key);
                 }
                 ("curve", "secret-key") => {
-                    let key = decode(value).ok_or("its secret key is not 40 characters of Z85")?;
+                    let key = z85::decode(value).ok_or("its secret key is not 40 characters of Z85")?;
                     certificate.secret = Some(SecretKey(key));
                 }
                 _ => {}
@@ -352,21 +354,10 @@ fn unquoted(value: &str) -> Result<&str, &'static str> {
     value[1..].split_once(quote).map(|(inside, _)| inside).ok_or("a quote is not closed")
 }
 
-fn decode(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
-    if text.len() != KEY_BYTES / 4 * 5 {
-        return None;
-    }
-    let bytes = Zeroizing::new(zmq::z85_decode(text).ok()?);
-    bytes.as_slice().try_into().ok().map(Zeroizing::new)
-}
-
 /// The public key that belongs to a secret one.
 fn public_key(secret: &SecretKey) -> Result<PublicKey, KeyError> {
     let text = Zeroizing::new(zmq::z85_encode(secret.as_bytes()).expect("32 is divisible by 4"));
-    Ok(crate::socket::curve_public(&text)
-        .and_then(|public| decode(&public))
-        .map(|key| PublicKey(*key))
-        .ok_or(zmq::Error::EINVAL)?)
+    Ok(crate::socket::curve_public(&text).and_then(|public| public.parse().ok()).ok_or(zmq::Error::EINVAL)?)
 }
 
 #[cfg(test)]
@@ -401,6 +392,38 @@ mod tests {
             assert!(Certificate::parse(text).is_ok_and(|it| it.public.is_none() && it.secret.is_none()), "{text}");
         }
         assert!("Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hI\u{e9}".parse::<PublicKey>().is_err());
+    }
+
+    #[test]
+    fn what_only_has_the_length_of_a_key_is_none() {
+        let mistyped = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hI";
+        for text in [
+            format!("{mistyped}~"),
+            format!("{mistyped}_"),
+            "#".repeat(40),
+            "keys/a-name-of-some-length/of-broker.key".into(),
+        ] {
+            assert_eq!(text.len(), 40);
+            assert!(text.parse::<PublicKey>().is_err(), "{text}");
+            for which in ["public", "secret"] {
+                assert!(Certificate::parse(&format!("curve\n    {which}-key = \"{text}\"\n")).is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_read_also_where_its_name_could_be_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = KeyPair::generate().unwrap();
+        let [public, _] = made.write(folder.path(), "broker").unwrap();
+        // Of 40 characters, all of which may stand in a key.
+        let path = folder.path().display().to_string();
+        let padded =
+            format!("{path}{}broker.key", "/".repeat(40_usize.saturating_sub(path.len() + "broker.key".len())));
+        assert_eq!((padded.len(), padded.parse::<PublicKey>().is_ok()), (40, true), "{padded}");
+        assert_eq!(PublicKey::parse_or_read(&padded).unwrap(), made.public);
+        fs::remove_file(&public).unwrap();
+        assert!(matches!(PublicKey::parse_or_read(&padded), Err(KeyError::File { .. })));
     }
 
     #[test]

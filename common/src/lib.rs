@@ -18,5 +18,6 @@ pub mod shutdown;
 pub mod socket;
 pub mod wake;
 pub mod wire;
+mod z85;
 
 pub use self::bytes::Bytes;

@@ -19,7 +19,7 @@ use ureq::Agent;
 use ureq::http::Request;
 
 use crate::process::{PATIENCE, Process, wait_for};
-use crate::trials;
+use crate::trials::{self, Missing};
 
 /// The tabulator, as WebDriver names keys.
 pub const TAB: &str = "\u{E004}";
@@ -32,15 +32,17 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Whether this machine has a browser, and what drives it.
 pub fn available() -> Result<()> {
-    trials::program(DRIVER).context("Debian has it in chromium-driver")?;
+    driver()?;
     browser().map(drop)
 }
 
+fn driver() -> Result<PathBuf> {
+    trials::program(DRIVER, "chromium-driver")
+}
+
 fn browser() -> Result<PathBuf> {
-    BROWSERS
-        .iter()
-        .find_map(|name| trials::program(name).ok())
-        .with_context(|| format!("there is none of {BROWSERS:?}"))
+    let found = BROWSERS.iter().find_map(|name| trials::program(name, "chromium").ok());
+    found.ok_or_else(|| Missing(format!("there is none of {BROWSERS:?}; install chromium")).into())
 }
 
 /// A browser with one window. It ends when this is dropped.
@@ -60,7 +62,7 @@ impl Browser {
     /// Starts one, with a window of this size.
     pub fn start(width: u32, height: u32) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("giostra-browser-").tempdir()?;
-        let mut command = Command::new(trials::program(DRIVER)?);
+        let mut command = Command::new(driver()?);
         command.arg("--port=0").env("HOME", folder.path()).env("TMPDIR", folder.path()).process_group(0);
         let driver = Process::spawn(folder.path(), DRIVER, command)?;
         let port: u16 = wait_for("chromedriver listens", || {

@@ -37,12 +37,13 @@ struct Host {
 /// Whether this machine can have such a network.
 pub fn available() -> Result<()> {
     trials::root()?;
+    trials::program("ip", "iproute2")?;
     Network::of(&["probe"]).map(drop)
 }
 
 /// Whether its links can be slowed down and made lossy with what nearly every kernel has.
 pub fn impairable() -> Result<()> {
-    trials::root()?;
+    available()?;
     let network = Network::of(&["probe"])?;
     network.slow_down("probe", "10mbit")?;
     network.lose("probe", 0.01)
@@ -50,7 +51,7 @@ pub fn impairable() -> Result<()> {
 
 /// Whether this kernel has `netem`.
 pub fn has_netem() -> Result<()> {
-    trials::root()?;
+    available()?;
     Network::of(&["probe"])?.netem("probe", &["delay", "10ms"])
 }
 

@@ -8,19 +8,29 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use giostra_common::keys::{PUBLIC_SUFFIX, SECRET_SUFFIX};
 
 use crate::process::Process;
+use crate::trials::Missing;
 
 /// Whether the interpreter that `just _python` makes is there, new enough for the examples, and has their libraries.
 pub fn available() -> Result<()> {
     let needs = "import sys, msgpack, zmq; sys.exit(sys.version_info < (3, 10))";
     let interpreter = interpreter();
     let asked = Command::new(&interpreter).args(["-c", needs]).output();
-    let output = asked.with_context(|| format!("there is no {}, which `just test` makes", interpreter.display()))?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "no Python 3.10 with pyzmq and msgpack: {}", complaint.trim());
+    let Ok(output) = asked else {
+        let what = format!(
+            "there is no {}; install python3 and python3-venv, and `just test` makes it",
+            interpreter.display()
+        );
+        return Err(Missing(what).into());
+    };
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let what = format!("no Python 3.10 with pyzmq and msgpack in {}: {}", interpreter.display(), complaint.trim());
+        return Err(Missing(what).into());
+    }
     Ok(())
 }
 

@@ -26,11 +26,11 @@ fn main() -> ExitCode {
 }
 
 fn promtool() -> Result<()> {
-    trials::program("promtool").context("Debian has it in prometheus").map(drop)
+    trials::program("promtool", "prometheus").map(drop)
 }
 
 fn prometheus() -> Result<()> {
-    trials::program("prometheus").map(drop)
+    trials::program("prometheus", "prometheus").map(drop)
 }
 
 fn promtool_has_nothing_to_complain_about() -> Result<()> {

@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         test!(a_python_worker_that_is_refused_says_why_and_ends needs python::available),
         test!(a_python_client_with_the_wrong_brokers_key_ends_by_its_time_limit needs python::available),
         test!(half_of_the_keys_is_a_wrong_command_line needs python::available),
+        test!(the_short_client_and_worker_talk_to_a_broker_and_to_each_other needs python::available),
+        test!(the_short_client_and_worker_talk_to_a_broker_with_keys needs python::available),
     ])
 }
 
@@ -296,6 +298,64 @@ fn half_of_the_keys_is_a_wrong_command_line() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn the_short_client_and_worker_talk_to_a_broker_and_to_each_other() -> Result<()> {
+    short_ones_work(Setup::workers(0).start()?)
+}
+
+fn the_short_client_and_worker_talk_to_a_broker_with_keys() -> Result<()> {
+    let mut system = Setup::workers(0).secured().start()?;
+    for (name, role) in [("alice", Role::Client), ("short", Role::Worker), ("mallory", Role::Client)] {
+        system.make_keys(name)?;
+        if name != "mallory" {
+            system.allow(name, role)?;
+        }
+    }
+    system.reload()?;
+    let args = [&["add", "1", "2"].map(String::from)[..], &short_keys(&system, "mallory")].concat();
+    let mut refused = short_client(&system, "mallory", &args)?;
+    wait_for_line(&system, "this key is not allowed")?;
+    refused.signal(Signal::SIGINT)?;
+    ensure!(!refused.wait()?.success() && refused.stdout().is_empty(), "{}", refused.stdout());
+    assert_eq!(system.audit()?.counts.accepted, 0);
+    short_ones_work(system)
+}
+
+/// The short worker computes what the ready client and the short one ask for, and lives on whatever that is.
+fn short_ones_work(mut system: System) -> Result<()> {
+    let args = [&[system.backend(), "short"].map(String::from)[..], &short_keys(&system, "short")].concat();
+    let _worker = python::start(system.folder(), "short", "short_worker.py", &args)?;
+    wait_for_line(&system, " joined short ")?;
+    for (name, words, result, explanation) in [
+        ("sum", &["add", "1", "2"][..], "3\n", ""),
+        ("float", &["add", "1.5", "2"], "3.5\n", ""),
+        ("few", &["add", "1"], "", "invalid: this worker adds two numbers"),
+        ("large", &["add", "9223372036854775807", "18446744073709551615"], "", "invalid: this worker adds two numbers"),
+        ("other", &["mul", "1", "2"], "", "invalid: this worker adds two numbers"),
+    ] {
+        let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+        let mut client = short_client(&system, name, &[words, short_keys(&system, "alice")].concat())?;
+        let code = client.wait()?.code();
+        let (said, complaint) = (client.stdout(), client.stderr());
+        let well = said == result && complaint.starts_with(explanation) && code == Some(i32::from(result.is_empty()));
+        ensure!(well, "{name}: {code:?} {said} {complaint}");
+    }
+    let sent = system.run(&["send", "add", "20", "22"])?;
+    ensure!(sent.code == Some(0) && sent.stdout.trim() == "42", "{sent:?}");
+    assert_eq!(system.log().matches(" joined ").count(), 1, "the worker never lost its connection");
+    let counts = system.audit()?.counts;
+    assert_eq!((counts.accepted, counts.replies, counts.reply_errors), (6, 3, 3));
+    Ok(())
+}
+
+fn short_client(system: &System, name: &str, args: &[String]) -> Result<Process> {
+    python::start(system.folder(), name, "short_client.py", &[&[system.frontend().to_string()], args].concat())
+}
+
+/// The keys as the short ones are told them; none if the system has none.
+fn short_keys(system: &System, own: &str) -> Vec<String> {
+    system.key_args(own).into_iter().filter(|word| !word.starts_with("--")).collect()
 }
 
 /// A batch of the ready client and one of the client in Python, alice, are answered by worker 1 and a worker in Python, turn and turn about.

@@ -476,22 +476,17 @@ fn in_terminal(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Str
 }
 
 fn bash() -> Result<()> {
-    has("bash")
+    trials::program("bash", "bash").map(drop)
 }
 
 fn zsh() -> Result<()> {
-    has("zsh")
+    trials::program("zsh", "zsh").map(drop)
 }
 
 fn fish() -> Result<()> {
-    has("fish")
+    trials::program("fish", "fish").map(drop)
 }
 
 fn groff() -> Result<()> {
-    has("groff")
-}
-
-/// Whether there is such a program.
-fn has(program: &str) -> Result<()> {
-    Command::new(program).arg("--version").output().map(drop).with_context(|| format!("there is no {program}"))
+    trials::program("groff", "groff").map(drop)
 }

@@ -28,7 +28,7 @@ impl Broker {
                     self.client_leaves(client, "connection broke");
                 }
                 self.asked_to_hello.remove(from);
-                self.client_addresses.remove(from);
+                self.client_callers.remove(from);
             }
             (_, None) => self.ask_to_hello(from),
             (FromClient::Submit { .. }, Some(client)) if !self.clients[&client].rights.submit => {
@@ -92,10 +92,10 @@ impl Broker {
     }
 
     pub(super) fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
-        match self.client_of.get(from).copied() {
-            Some(client) => self.refuse(client, reason, now),
-            None => self.refuse("a client", reason, now),
-        }
+        self.refuse(reason, now, |broker| {
+            let who = broker.client_of.get(from).map_or_else(|| "a client".into(), ToString::to_string);
+            who + &broker.client_callers.get(from).map(ToString::to_string).unwrap_or_default()
+        });
         self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
     }
 
@@ -132,7 +132,8 @@ impl Broker {
                         answered: 0,
                     },
                 );
-                self.log(Event::ClientJoined(number, name));
+                let key = self.client_callers.get(from).and_then(|caller| caller.key.clone());
+                self.log(Event::ClientJoined { client: number, name, key });
                 number
             }
         };

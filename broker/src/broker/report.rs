@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use giostra_common::name::Label;
 use giostra_common::protocol::{ClientStatus, History, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
 use rustc_hash::FxHashMap;
 
 use super::{Broker, Flight, Pool, State, Worker, WorkerNumber};
+use crate::caller::Caller;
 use crate::pending::Place;
 use crate::tally::BOUNDS_US;
 
@@ -48,7 +48,7 @@ impl Broker {
                     number: number.0,
                     unanswered: client.held.len() as u64,
                     answered: client.answered,
-                    address: written(self.client_addresses.get(&client.identity)),
+                    address: written(self.client_callers.get(&client.identity)),
                 })
                 .collect(),
             pools: self.pools_status(now),
@@ -114,7 +114,7 @@ impl Broker {
             threads: worker.threads,
             operations: worker.operations.clone(),
             registered_ms: millis(now - worker.registered),
-            address: written(self.worker_addresses.get(&worker.identity)),
+            address: written(self.worker_callers.get(&worker.identity)),
             seat,
             redispatched_from: self.returned_by.get(&worker.name).copied().unwrap_or(0),
             pong_age_ms: millis(
@@ -213,8 +213,8 @@ impl Broker {
     }
 }
 
-fn written(address: Option<&Label>) -> String {
-    address.map(ToString::to_string).unwrap_or_default()
+pub(super) fn written(caller: Option<&Caller>) -> String {
+    caller.map(|caller| caller.address.to_string()).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -12,6 +12,7 @@ use giostra_common::protocol::{
 };
 use giostra_common::socket::Identity;
 
+use super::report::written;
 use super::{
     Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber,
 };
@@ -44,7 +45,7 @@ impl Broker {
                     self.drop_worker(number, Dropped::ConnectionBroke, now);
                 }
                 self.asked_to_register.remove(from);
-                self.worker_addresses.remove(from);
+                self.worker_callers.remove(from);
             }
             (FromWorker::Replies(replies), Some(number)) => self.replies(number, replies, now),
             (FromWorker::Replies(replies), None) => {
@@ -138,7 +139,9 @@ impl Broker {
     }
 
     fn refuse_worker(&mut self, from: &Identity, reason: &str, now: Instant) {
-        self.refuse("a worker", reason, now);
+        self.refuse(reason, now, |broker| {
+            format!("a worker{}", broker.worker_callers.get(from).map(ToString::to_string).unwrap_or_default())
+        });
         self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason: reason.into() }));
     }
 
@@ -194,7 +197,8 @@ impl Broker {
             batch: Vec::new(),
             cancelled: Vec::new(),
         };
-        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats });
+        let key = self.worker_callers.get(from).and_then(|caller| caller.key.clone());
+        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats, key });
         self.worker_of.insert(from.clone(), number);
         self.workers.insert(number, worker);
         let welcome = ToWorker::Welcome {
@@ -374,7 +378,7 @@ impl Broker {
             name: worker.name.to_string(),
             number: number.0,
             pool: self.pools[worker.pool.0].name.to_string(),
-            address: self.worker_addresses.get(&worker.identity).map(ToString::to_string).unwrap_or_default(),
+            address: written(self.worker_callers.get(&worker.identity)),
             at_ms: self.moment(now).millis(),
             reason: reason.to_string(),
             returned: returned.len(),

@@ -311,7 +311,7 @@ impl Witness {
 
     fn sees_event(&mut self, event: &Event, now: u64, tally: &mut Tally) {
         match event {
-            Event::ClientJoined(client, _) => {
+            Event::ClientJoined { client, .. } => {
                 tally.count("client-joined");
                 assert!(self.clients.insert(client.0, Client::default()).is_none(), "{client} joined twice");
             }

@@ -130,7 +130,7 @@ impl Life {
             Event::ClientLeft { client, cancelled, unwanted, .. } => {
                 self.client_left(client, cancelled, unwanted, spot);
             }
-            Event::Joined { worker, pool, window, seats } => self.joined(worker, pool, window, seats, spot),
+            Event::Joined { worker, pool, window, seats, .. } => self.joined(worker, pool, window, seats, spot),
             Event::Window { worker, size } => self.window(worker, size, spot),
             Event::Leaving { worker, in_flight } => self.leaving(worker, in_flight, spot),
             Event::Left { worker } => self.left(worker, spot),

@@ -33,12 +33,12 @@ pub enum Event<'a> {
     /// When a broker has started; whether its rotation is strict, whether it says that it logs every detail,
     /// and after how many lost workers it gives a request up, if it says so.
     Listening { strict: bool, detailed: bool, max_attempts: Option<u64> },
-    /// When a client said hello.
-    ClientJoined { client: u64, name: &'a str },
+    /// When a client said hello, with this key if the broker has keys.
+    ClientJoined { client: u64, name: &'a str, key: Option<&'a str> },
     /// When a client's connection ended.
     ClientLeft { client: u64, cancelled: u64, unwanted: u64, reason: &'a str },
-    /// When a worker registered.
-    Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64 },
+    /// When a worker registered, with this key if the broker has keys.
+    Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64, key: Option<&'a str> },
     /// When a seat's window is full and has another size than before.
     Window { worker: Worker<'a>, size: u64 },
     /// When a worker gave up its seat.
@@ -160,7 +160,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" if rest.is_empty() => Event::Stopped,
-        "refuse" | "stale" | "busy" | "nobody" | "watch" => Event::NoBearing,
+        "refuse" | "stale" | "busy" | "nobody" | "watch" | "insecure:" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
         _ => Event::Unknown { verb },
     })
@@ -170,7 +170,7 @@ fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     let (client, rest) = rest.split_once(' ')?;
     let client = number(client.strip_prefix('c')?)?;
     if verb == "client-joined" {
-        return Some(Event::ClientJoined { client, name: word(rest)? });
+        return Some(Event::ClientJoined { client, name: word(rest)?, key: value(rest, "key=") });
     }
     let (counts, reason) = rest.split_once(" reason=")?;
     let (cancelled, unwanted) = (counted(counts, "cancelled=")?, counted(counts, "unwanted=")?);
@@ -182,7 +182,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "joined" => {
             let (window, seats) = (counted(rest, "window=")?, counted(rest, "seats=")?);
-            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats }
+            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats, key: value(rest, "key=") }
         }
         "window" => Event::Window { worker, size: counted(rest, "size=")? },
         "leaving" => Event::Leaving { worker, in_flight: counted(rest, "in-flight=")? },
@@ -263,13 +263,21 @@ mod tests {
                 "listening frontend=x backend=y rotation=strict max-attempts=3 level=debug log=l pid=1",
                 Event::Listening { strict: true, detailed: true, max_attempts: Some(3) },
             ),
-            ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n" }),
+            ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n", key: None }),
+            ("client-joined c1 n key=K= name=a", Event::ClientJoined { client: 1, name: "n", key: Some("K=") }),
             (
                 "client-left c1 cancelled=2 unwanted=3 reason=connection broke",
                 Event::ClientLeft { client: 1, cancelled: 2, unwanted: 3, reason: "connection broke" },
             ),
             ("window a w1 size=3", Event::Window { worker, size: 3 }),
-            ("joined a w1 pool=p threads=1 window=9 seats=2", Event::Joined { worker, pool: "p", window: 9, seats: 2 }),
+            (
+                "joined a w1 pool=p threads=1 window=9 seats=2",
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, key: None },
+            ),
+            (
+                "joined a w1 pool=p threads=1 window=9 seats=2 key=K name=pool=q",
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, key: Some("K") },
+            ),
             ("leaving a w1 in-flight=4 by=drain", Event::Leaving { worker, in_flight: 4 }),
             ("left a w1", Event::Left { worker }),
             (
@@ -287,6 +295,7 @@ mod tests {
             ("log-gap lost=7", Event::LogGap { lost: 7 }),
             ("stopped", Event::Stopped),
             ("busy c1 anything", Event::NoBearing),
+            ("insecure: whoever", Event::NoBearing),
             ("sang loudly", Event::Unknown { verb: "sang" }),
         ] {
             assert_eq!(parsed(text), Some(event), "{text}");

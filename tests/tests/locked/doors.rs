@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use giostra_common::Bytes;
 use giostra_common::keys::{Credentials, KeyPair, Role};
-use giostra_common::protocol::{FromClient, RequestId, ToClient};
+use giostra_common::protocol::{FromClient, FromWorker, RequestId, ToClient, ToWorker, VERSION};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 
@@ -69,8 +69,13 @@ fn a_client_without_the_right_key_submits_nothing_and_is_told_why() -> Result<()
             "refuse a client at 127.0.0.1:",
             ["If the broker has keys", "--keys and --broker-key are needed"],
         ),
-        (nobody, "60s", &*format!("reason=key={key} is not allowed"), ["this key is not allowed", listed]),
-        (worker, "60s", "name=worker-1 may not come among the clients", ["this key is not allowed", listed]),
+        (nobody, "60s", &*format!("key={key} reason=this key is not allowed"), ["this key is not allowed", listed]),
+        (
+            worker,
+            "60s",
+            "name=worker-1 reason=this key may not come among the clients",
+            ["this key is not allowed", listed],
+        ),
         (astray, "2s", "not the right broker key", ["", "Is --broker-key the broker's public key?"]),
     ] {
         for command in [&["send", "add", "1", "2"][..], &["status"], &["drain", "worker-1"], &["random", "10"]] {
@@ -94,8 +99,12 @@ fn a_worker_without_the_right_key_is_not_registered_and_is_told_why() -> Result<
     let nobody = unlisted(&system)?;
     let key = system.credentials("nobody")?.own.public.to_string();
     for (keys, logged, told) in [
-        (nobody, &*format!("reason=key={key} is not allowed"), "this key is not allowed"),
-        (system.key_args("client"), "name=client may not come among the workers", "this key is not allowed"),
+        (nobody, &*format!("key={key} reason=this key is not allowed"), "this key is not allowed"),
+        (
+            system.key_args("client"),
+            "name=client reason=this key may not come among the workers",
+            "this key is not allowed",
+        ),
     ] {
         let backend = system.backend().to_string();
         let args = [&["--broker", &backend, "--name", "stranger"][..], &strs(&keys)].concat();
@@ -164,18 +173,19 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
     system.reload()?;
     let (alice, root) = (system.key_args("alice"), system.key_args("root"));
 
-    for (keys, command, told) in [
-        (&alice, &["status"][..], "has not the role 'admin'"),
-        (&alice, &["drain", "worker-1"], "has not the role 'admin'"),
-        (&root, &["send", "add", "1", "2"], "has not the role 'client'"),
-        (&root, &["random", "1000"], "has not the role 'client'"),
+    for (name, keys, command, told) in [
+        ("alice", &alice, &["status"][..], "has not the role 'admin'"),
+        ("alice", &alice, &["drain", "worker-1"], "has not the role 'admin'"),
+        ("root", &root, &["send", "add", "1", "2"], "has not the role 'client'"),
+        ("root", &root, &["random", "1000"], "has not the role 'client'"),
     ] {
         let args = [&["--broker-timeout", "60s"][..], command].concat();
         let began = Instant::now();
         let ended = system.begin_as(&strs(keys), &args)?.finish()?;
         ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
         ensure!(began.elapsed() < AT_ONCE);
-        wait_for_line(&system, &[" refuse c", "reason=this key may not", told])?;
+        let key = format!(" key={} name={name} ", system.credentials(name)?.own.public);
+        wait_for_line(&system, &[" refuse c", " at 127.0.0.1:", &key, "reason=this key may not", told])?;
     }
     ensure!(total(&mut system, "accepted")? == 0 && count(&system, " leaving ") == 0);
 
@@ -192,6 +202,37 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
     let requests = vec![(RequestId(1), Bytes::new())];
     peer.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 1, wait: true, requests })?;
     ensure!(matches!(peer.hear()?, ToClient::Replies(replies) if replies.len() == 1));
+    Ok(())
+}
+
+#[test]
+fn whoever_comes_in_or_is_refused_inside_is_logged_with_address_and_key_at_both_doors() -> Result<()> {
+    let system = Setup::workers(1).secured().start()?;
+    let (client, worker) = (system.credentials("client")?, system.credentials("worker-1")?);
+    let [client_key, worker_key] = [&client, &worker].map(|it| it.own.public);
+    let [as_client, as_worker] = [format!(" key={client_key} name=client"), format!(" key={worker_key} name=worker-1")];
+    wait_for_line(&system, &[" joined worker-1 w1 ", &as_worker])?;
+
+    // Before they have a number.
+    let version = VERSION + 1;
+    let peer = Peer::connect(system.frontend(), Some(&client))?;
+    peer.say(FromClient::<Bytes>::Hello { version, name: "early".into() })?;
+    ensure!(matches!(peer.hear()?, ToClient::<Bytes>::Refused { .. }));
+    wait_for_line(&system, &[" refuse a client at 127.0.0.1:", &as_client, " reason=this broker speaks version"])?;
+    let other = Peer::connect(system.backend(), Some(&worker))?;
+    let FromWorker::Register { name, pool, operations, threads, window, .. } = register() else { unreachable!() };
+    other.say(FromWorker::<Bytes>::Register { version, name, pool, operations, threads, window })?;
+    ensure!(matches!(other.hear()?, ToWorker::<Bytes>::Refused { .. }));
+    wait_for_line(&system, &[" refuse a worker at 127.0.0.1:", &as_worker, " reason=this broker speaks version"])?;
+
+    // And with one.
+    peer.say(hello())?;
+    ensure!(matches!(peer.hear()?, ToClient::<Bytes>::Welcome { .. }));
+    let joined = wait_for_line(&system, &[" client-joined c", " stranger", &as_client])?;
+    let number = joined.split(' ').find(|word| word.starts_with('c') && word[1..].parse::<u64>().is_ok());
+    peer.send(&[b"rubbish".to_vec()])?;
+    let refused = format!(" refuse {} at 127.0.0.1:", number.context("it has a number")?);
+    wait_for_line(&system, &[&refused, &as_client, " reason="])?;
     Ok(())
 }
 

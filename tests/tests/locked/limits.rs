@@ -1,6 +1,6 @@
 //! What one peer may take up, and how it is told that it wants too much.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ fn failure(client: &mut Client, body: Vec<u8>) -> Result<[String; 2]> {
 
 #[test]
 fn an_address_has_so_many_connections_and_may_have_others_when_they_end() -> Result<()> {
-    let system = Setup::workers(0).secured().broker(&["--max-connections", "3"]).start()?;
+    let mut system = Setup::workers(0).secured().broker(&["--max-connections", "3"]).start()?;
     let credentials = system.credentials("client")?;
     let mut three = Vec::new();
     for _ in 0..3 {
@@ -66,6 +66,10 @@ fn an_address_has_so_many_connections_and_may_have_others_when_they_end() -> Res
     patient.say(crate::peer::hello())?;
     let heard = patient.listen(Duration::from_millis(300))?;
     ensure!(heard.is_empty(), "{heard:?}");
+    // What its client can say is that it may be this, and where to look.
+    let ended = system.run(&["status", "--broker-timeout", "1s"])?;
+    let told = "too many connections from this address (--max-connections)? Its log says which";
+    ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
     for peer in &three {
         peer.say(FromClient::<Bytes>::Inspect)?;
         ensure!(matches!(peer.hear()?, ToClient::Status(_)));
@@ -137,6 +141,45 @@ fn who_sends_more_than_that_all_the_same_loses_its_connection_and_nobody_else_do
     stranger.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 0, wait: true, requests })?;
     wait_for_line(&system, &[" client-left c", "reason=connection broke"])?;
     batch.finish()?.all_well()?;
+    check(&mut system)
+}
+
+#[test]
+fn what_is_sent_before_a_handshake_is_bounded_by_its_size_and_kept_no_longer_than_the_handshake_may_take() -> Result<()>
+{
+    const STRANGERS: usize = 48;
+    let limits = ["--max-message", "1MiB", "--handshake-timeout", "3s"];
+    let mut system = Setup::workers(1).secured().broker(&limits).start()?;
+    system.random(&["1000"])?;
+    let before = system.broker().rss()?;
+    // ZMTP 3's greeting with CURVE, then a command of the largest size, all of which comes but for one byte.
+    let begin = || -> Result<TcpStream> {
+        let mut stream = TcpStream::connect(address(system.frontend()))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let greeting = [&b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0CURVE"[..], &[0; 47]].concat();
+        stream.write_all(&[&greeting[..], &[6], &(LIMIT as u64).to_be_bytes(), &vec![7; LIMIT - 1]].concat())?;
+        Ok(stream)
+    };
+    let closed = |mut stream: TcpStream| -> Result<()> {
+        let ended = stream.read_to_end(&mut Vec::new());
+        ensure!(ended.as_ref().map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true), "{ended:?}");
+        Ok(())
+    };
+    let held: Result<Vec<_>> = (0..STRANGERS).map(|_| begin()).collect();
+    let held = held?;
+    let meanwhile = system.broker().rss()?;
+    for stream in held {
+        closed(stream)?;
+    }
+    let after = system.broker().rss()?;
+    println!(
+        "{} KiB resident before, {} with {STRANGERS} MiB of strangers, {} after",
+        before >> 10,
+        meanwhile >> 10,
+        after >> 10
+    );
+    ensure!(meanwhile < before + ((STRANGERS + 16) * LIMIT) as u64, "{before} bytes before, {meanwhile} meanwhile");
+    ensure!(after < before + (16 << 20), "{before} bytes before, {after} after");
     check(&mut system)
 }
 

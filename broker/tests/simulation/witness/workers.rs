@@ -10,7 +10,7 @@ use crate::tally::Tally;
 impl Witness {
     pub(super) fn sees_event_of_a_worker(&mut self, event: &Event, now: u64, tally: &mut Tally) {
         match event {
-            Event::WorkerJoined { worker, pool, threads, window, seats } => {
+            Event::WorkerJoined { worker, pool, threads, window, seats, .. } => {
                 tally.count("worker-joined");
                 self.joined(worker, pool, (*threads as usize, *window), *seats, now);
             }

@@ -1,0 +1,40 @@
+"""The least that is a client of Giostra: python short_client.py ENDPOINT OPERATION NUMBER.. [OWN.key_secret BROKER.key]
+
+It leaves out what client.py does: a connection that breaks (everything unanswered is to be sent again over a new socket), Busy and
+Room, large bodies as attachments, many requests in flight. If it hears nothing for ten seconds, it gives up.
+"""
+
+import sys
+
+import msgpack
+import zmq
+import zmq.auth
+
+endpoint, operation, *rest = sys.argv[1:]
+keys = [word for word in rest if ".key" in word]
+numbers = [float(word) if "." in word else int(word) for word in rest if word not in keys]
+
+socket = zmq.Context.instance().socket(zmq.DEALER)
+socket.linger, socket.rcvtimeo = 0, 10_000
+if keys:
+    (socket.curve_publickey, socket.curve_secretkey) = zmq.auth.load_certificate(keys[0])
+    socket.curve_serverkey, _ = zmq.auth.load_certificate(keys[1])
+socket.connect(endpoint)
+socket.send(msgpack.packb({"Hello": [1, "short-client"]}))
+
+while True:
+    try:
+        envelope, *attachments = socket.recv_multipart()
+    except zmq.Again:
+        sys.exit("no answer within 10 s: is the broker there, and are the keys right?")
+    match msgpack.unpackb(envelope):
+        case {"Welcome": [_, _, session, *_]}:
+            body = msgpack.packb([operation, numbers])
+            socket.send(msgpack.packb({"Submit": [session, "compute", 10_000, True, [[1, body]]]}))
+        case {"Replies": [[1, {"Ok": body}, _]]}:
+            print(msgpack.unpackb(attachments[body] if isinstance(body, int) else body))
+            sys.exit()
+        case {"Replies": [[1, {"Error": [code, explanation]}, _]]}:
+            sys.exit(f"{code}: {explanation}")
+        case {"Refused": [reason]}:
+            sys.exit(f"refused: {reason}")
