@@ -11,6 +11,7 @@ pub mod http;
 mod limiter;
 mod liveness;
 mod meter;
+mod names;
 mod outbox;
 mod pending;
 mod recent;
