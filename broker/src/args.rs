@@ -109,6 +109,10 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_PING_MAX_OUT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     ping_max_out: u32,
 
+    /// How long a worker's oldest request has been computing, pings answered, when the status calls the worker stuck. Nothing else comes of it
+    #[arg(long, env = "GIOSTRA_STUCK_AFTER", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
+    stuck_after: Duration,
+
     /// Workers lost while they held a request before it is answered with an error
     #[arg(long, env = "GIOSTRA_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
@@ -242,6 +246,7 @@ impl Args {
                 window: self.window as usize,
                 hold: self.hold,
                 rotation: self.rotation,
+                stuck_after: self.stuck_after,
                 first_ticket: rand::random(),
             },
         })

@@ -34,6 +34,7 @@ use crate::held::Held;
 use crate::limiter::Limiter;
 use crate::liveness::Liveness;
 use crate::meter::{Durations, History, Rate};
+use crate::names::Names;
 use crate::pending::{Pending, Place};
 use crate::recent::Recent;
 use crate::roster::{Number, Roster};
@@ -164,6 +165,8 @@ pub struct Settings {
     /// Where several workers answer one after another it makes one message of several, and the client's next requests come
     /// in one message, too. A broker that is about to sleep holds nothing back: see [`Broker::flush`].
     pub coalesce: Duration,
+    /// How long the oldest request of a busy worker has been computing when it is told to be stuck. Nothing is decided by it.
+    pub stuck_after: Duration,
     /// The ticket before the first: random, so that tickets from before a restart fit nothing.
     pub first_ticket: u64,
 }
@@ -183,6 +186,7 @@ impl Default for Settings {
             hold: Duration::ZERO,
             rotation: Rotation::Strict,
             coalesce: Duration::ZERO,
+            stuck_after: Duration::from_secs(300),
             first_ticket: 0,
         }
     }
@@ -241,8 +245,8 @@ pub struct Broker {
     former: Former,
     /// The latest last.
     lost: VecDeque<LostStatus>,
-    /// How many requests the lost workers of a name gave back.
-    returned_by: FxHashMap<Label, u64>,
+    /// What those of each name have done that are no longer there.
+    names: Names,
     client_callers: FxHashMap<Identity, Caller>,
     worker_callers: FxHashMap<Identity, Caller>,
     refusals: Limiter,
@@ -310,6 +314,13 @@ struct Load {
     computing: u32,
     waiting: u32,
     oldest_ms: u64,
+}
+
+impl Load {
+    /// Whether what it computes has taken longer than that.
+    fn is_stuck(&self, after: Duration) -> bool {
+        self.computing > 0 && u128::from(self.oldest_ms) > after.as_millis()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -427,7 +438,7 @@ impl Broker {
             recent: Recent::default(),
             former: Former::default(),
             lost: VecDeque::new(),
-            returned_by: FxHashMap::default(),
+            names: Names::default(),
             client_callers: FxHashMap::default(),
             worker_callers: FxHashMap::default(),
             refusals: Limiter::new(now),

@@ -12,6 +12,7 @@ pub mod http;
 mod limiter;
 mod liveness;
 mod meter;
+mod names;
 mod outbox;
 mod pending;
 mod recent;

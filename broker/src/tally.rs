@@ -33,7 +33,7 @@ pub const BOUNDS_US: [u64; 20] = [
 const MOST_FORMER: usize = 100;
 
 /// What those are called that are no longer told apart. No pool is: a name is one word.
-const OTHERS: &str = "other pools";
+pub const OTHERS: &str = "other pools";
 
 /// A pool's counts: see [`PoolTotals`].
 #[derive(Clone, Debug, Default)]

@@ -1265,3 +1265,88 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
     world.reply("1");
     assert_eq!(world.answered(), [1]);
 }
+
+#[test]
+fn a_lost_worker_is_told_of_for_a_quarter_of_an_hour_and_then_no_more() {
+    let mut world = World::with_workers(2);
+    world.lose("1");
+    world.now += Duration::from_secs(60);
+    world.lose("2");
+    let told = |world: &mut World, after: u64| {
+        let status = world.broker.status(world.now + Duration::from_secs(after));
+        status.lost.into_iter().map(|lost| lost.name).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world, 14 * 60 - 1), ["worker-1", "worker-2"]);
+    assert_eq!(told(&mut world, 14 * 60), ["worker-2"]);
+    assert_eq!(told(&mut world, 15 * 60 - 1), ["worker-2"]);
+    assert!(told(&mut world, 15 * 60).is_empty());
+    // That many were lost is still told of the pool.
+    assert_eq!(world.broker.status(world.now).pool_totals[0].workers_lost, 2);
+}
+
+#[test]
+fn a_worker_is_stuck_when_it_answers_pings_while_a_request_does_not_end() {
+    let mut world = World::new(Settings { stuck_after: Duration::from_secs(60), ..settings() });
+    world.client("c");
+    world.join("1");
+    let state = |world: &mut World| world.broker.status(world.now).workers[0].state.clone();
+    let pong = |sequence, computing, oldest_ms| FromWorker::Pong { sequence, computing, waiting: 0, oldest_ms };
+    assert_eq!(state(&mut world), "idle");
+    world.submit("c", 1..=1);
+    world.pass(Duration::from_secs(1));
+    world.worker_says("1", pong(1, 1, 60_000));
+    assert_eq!(state(&mut world), "busy");
+    world.pass(Duration::from_secs(1));
+    world.worker_says("1", pong(2, 1, 60_001));
+    assert_eq!(state(&mut world), "stuck");
+    assert_eq!(world.broker.status(world.now).workers[0].oldest_ms, 60_001);
+    // Nothing is decided by it: it has its seat, and is handed what comes.
+    world.submit("c", 2..=2);
+    assert_eq!(world.holding("1"), [1, 2]);
+    // One that is silent besides may be dead.
+    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(state(&mut world), "silent");
+    world.worker_says("1", pong(4, 0, 0));
+    assert_eq!(state(&mut world), "busy");
+    world.reply("1");
+    world.reply("1");
+    assert_eq!(state(&mut world), "idle");
+}
+
+#[test]
+fn of_workers_that_share_a_name_no_count_goes_down_when_one_goes_and_pools_are_told_apart() {
+    let mut world = World::new(settings());
+    world.client("c");
+    let register = |pool: &str| FromWorker::Register {
+        version: VERSION,
+        name: "twin".into(),
+        pool: pool.into(),
+        operations: vec![],
+        threads: 1,
+        window: 0,
+    };
+    for (worker, pool) in [("1", "p"), ("2", "p"), ("3", "q")] {
+        world.worker_says(worker, register(pool));
+    }
+    world.submit("c", 1..=6);
+    for worker in ["1", "2"] {
+        world.reply(worker);
+        world.reply(worker);
+    }
+    let counts = |world: &mut World| -> Vec<_> {
+        let told = world.broker.status(world.now).workers.into_iter();
+        told.map(|it| (it.pool, it.answered, it.answered_before, it.redispatched_from)).collect()
+    };
+    let [p, q] = ["p", "q"].map(String::from);
+    assert_eq!(counts(&mut world), [(p.clone(), 2, 0, 0), (p.clone(), 2, 0, 0), (q.clone(), 0, 0, 0)]);
+    world.lose("1");
+    assert_eq!(counts(&mut world), [(p.clone(), 2, 2, 1), (q.clone(), 0, 0, 0)]);
+    // Also when none is left for a while, and when one leaves in order.
+    world.reply("2");
+    world.reply("2");
+    world.worker_says("2", FromWorker::Leave);
+    assert_eq!(counts(&mut world), [(q.clone(), 0, 0, 0)]);
+    world.worker_says("4", register("p"));
+    assert_eq!(counts(&mut world), [(p, 0, 6, 1), (q, 0, 0, 0)]);
+}

@@ -4,6 +4,7 @@ mod args;
 mod audit;
 mod bench;
 mod drain;
+mod events;
 mod failure;
 mod help;
 mod keys;

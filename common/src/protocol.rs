@@ -366,7 +366,7 @@ pub struct Status {
     /// The upper bounds of [`PoolTotals::took`], in microseconds, inclusive.
     #[serde(deserialize_with = "wire::batch")]
     pub bounds_us: Vec<u64>,
-    /// Workers that were dropped and have not come back under their name, the latest last: a hundred at most.
+    /// Workers that were dropped in the last 15 minutes and have not come back under their name, the latest last: a hundred at most.
     #[serde(deserialize_with = "wire::batch")]
     pub lost: Vec<LostStatus>,
 }
@@ -517,7 +517,8 @@ pub struct WorkerStatus {
     pub number: u64,
     /// Its pool.
     pub pool: String,
-    /// `idle`, `busy`, `silent` (a ping is overdue) or `leaving`.
+    /// `idle`; `busy`: it holds requests; `stuck`: it does, answers pings, and the oldest request has been computing for longer than
+    /// the broker's `--stuck-after`; `silent`: a ping is overdue; or `leaving`.
     pub state: String,
     /// Whether it has given up its seat, and only finishes what it has.
     pub leaving: bool,
@@ -546,7 +547,8 @@ pub struct WorkerStatus {
     pub address: String,
     /// Its place in the ring, counted from 0; none if it has given up its seat.
     pub seat: Option<u64>,
-    /// Requests handed to it that were handed on to others, since it was lost before: 0 as long as it is here. Summed by name.
+    /// Requests handed to it that were handed on to others, since it was lost before: 0 as long as it is here. Summed over those
+    /// of its name in its pool.
     pub redispatched_from: u64,
     /// Milliseconds since its last pong; since its registration if there was none.
     pub pong_age_ms: u64,
@@ -558,6 +560,8 @@ pub struct WorkerStatus {
     pub service_us: Percentiles,
     /// The most that [`Self::window`] may grow to.
     pub window_most: u64,
+    /// Requests that those of its name in its pool replied to that are no longer there.
+    pub answered_before: u64,
 }
 
 /// A client, as the broker sees it.

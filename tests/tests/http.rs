@@ -14,6 +14,9 @@ use nix::sys::signal::Signal;
 /// As many connections as the broker serves at a time.
 const PLACES: usize = 64;
 
+/// How many of them may be open pages.
+const PAGES: usize = 48;
+
 /// How long the broker lets headers take.
 const HEADERS: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,14 @@ fn only_who_means_this_host_is_served() -> Result<()> {
     {
         assert_eq!(status(&asked(&origin(other))?), 403, "{other}");
     }
+    // A browser says of a picture or a script whose page wants it; a link one may follow.
+    let fetch = |headers: &str| asked(&format!("Host: localhost:{port}\r\n{headers}\r\n"));
+    for (site, expected) in [("same-origin", 200), ("same-site", 200), ("none", 200), ("cross-site", 403)] {
+        assert_eq!(status(&fetch(&format!("Sec-Fetch-Site: {site}"))?), expected, "{site}");
+    }
+    let followed = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: ";
+    assert_eq!(status(&fetch(&format!("{followed}document"))?), 200);
+    assert_eq!(status(&fetch(&format!("{followed}iframe"))?), 403);
     // Before HTTP/1.1 nobody said whom he meant; and an absolute address counts more than the header.
     assert_eq!(status(&ask(&system, "GET /healthz HTTP/1.0\r\n\r\n")?), 200);
     let absolute = "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -201,6 +212,30 @@ fn connections_that_say_nothing_keep_nobody_from_work() -> Result<()> {
     ensure!(system.broker().rss()? < before + MARGIN);
     drop(silent);
     wait_for("there is room again", || system.get("/healthz").is_ok_and(|said| said == "ok\n").then_some(()))?;
+    check(&mut system)
+}
+
+#[test]
+fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let open = || -> Result<(TcpStream, String)> {
+        let mut stream = connect(&system)?;
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut said = [0; 12];
+        stream.read_exact(&mut said)?;
+        Ok((stream, String::from_utf8_lossy(&said).into()))
+    };
+    let mut pages = (0..PAGES).map(|_| open()).collect::<Result<Vec<_>>>()?;
+    ensure!(pages.iter().all(|(_, said)| said == "HTTP/1.1 200"), "{pages:?}");
+    let more = (PAGES..PLACES - 1).map(|_| open()).collect::<Result<Vec<_>>>()?;
+    ensure!(more.iter().all(|(_, said)| said == "HTTP/1.1 503"), "{more:?}");
+    ensure!(system.get("/metrics")?.contains("giostra_workers"));
+    assert_eq!(system.get("/healthz")?, "ok\n");
+    // A page that is closed leaves its place to another.
+    drop(more);
+    pages.truncate(PAGES - 1);
+    wait_for("there is room for a page", || open().is_ok_and(|(_, said)| said == "HTTP/1.1 200").then_some(()))?;
+    drop(pages);
     check(&mut system)
 }
 

@@ -142,7 +142,7 @@ fn a_map_ends_with_the_error_after_which_the_client_cannot_go_on() -> Result<()>
     let map = client.map::<i64, _>("add", (0..10).map(|n| (n, n))).timeout(Duration::from_millis(100));
     let codes: Vec<_> = map.map(code_of).collect();
     assert_eq!(codes, [code::NO_BROKER; 10]);
-    let shutdown = giostra_common::shutdown::Shutdown::new()?;
+    let shutdown = Shutdown::new()?;
     shutdown.request();
     let options = Options { shutdown: Some(shutdown), ..Options::default() };
     let mut client = Client::connect(options)?;
@@ -304,7 +304,7 @@ fn when_the_last_answer_and_client_are_gone_so_is_the_connection() -> Result<()>
 
 #[test]
 fn a_shared_client_that_cannot_go_on_tells_everybody_why() -> Result<()> {
-    let shutdown = giostra_common::shutdown::Shutdown::new()?;
+    let shutdown = Shutdown::new()?;
     let options = Options { shutdown: Some(shutdown.clone()), ..Options::default() };
     let shared = SharedClient::connect(Options { broker: "tcp://127.0.0.1:1".into(), ..options })?;
     let waiting: Vec<_> = (0..3).map(|n| shared.compute::<i64>("add", &(n, n))).collect();

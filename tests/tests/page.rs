@@ -5,15 +5,18 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use giostra_tests::browser::{self, ENTER, TAB};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Browser, Setup, System, test, trials};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// How late a kill may be seen on a busy machine. On an idle one it is less than half a second.
-const SEEN: Duration = Duration::from_secs(5);
+/// How late a kill may be seen, counted from the signal.
+const SEEN: Duration = Duration::from_secs(1);
+
+/// How often it is tried: the machine may be busy with something else.
+const TRIES: usize = 3;
 
 /// Browsers at once: each takes a core while it starts.
 const AT_ONCE: usize = 2;
@@ -22,6 +25,11 @@ fn main() -> ExitCode {
     let tests = [
         test!(the_workers_sit_on_the_ring_and_stand_in_the_table needs browser::available),
         test!(a_killed_worker_is_seen_at_once_with_its_requests_moving_and_comes_back_at_the_tail needs browser::available),
+        test!(a_kill_is_seen_within_a_second needs browser::available),
+        test!(at_rest_the_turn_is_at_the_seat_where_the_status_has_it needs browser::available),
+        test!(a_pool_that_has_lost_its_last_worker_is_still_shown needs browser::available),
+        test!(a_page_that_nobody_sees_leaves_its_place needs browser::available),
+        test!(a_worker_that_is_stuck_is_told_from_one_that_is_busy needs browser::available),
         test!(at_rest_the_figures_are_those_of_the_status needs browser::available),
         test!(whatever_peers_call_themselves_is_text needs browser::available),
         test!(a_broker_that_is_gone_is_told_and_its_successor_found needs browser::available),
@@ -61,36 +69,136 @@ fn a_killed_worker_is_seen_at_once_with_its_requests_moving_and_comes_back_at_th
         "window.seen = {};
          const look = () => {
            const lost = document.querySelector('.seat.lost'), row = document.querySelector('#workers tr.lost');
-           if (lost) seen.ring ??= Date.now();
-           if (row) seen.row ??= Date.now();
-           if (lost && document.querySelector('.moves .move')) seen.moves ??= lost.textContent;
+           if (lost && row) seen.lost ??= true;
+           if (lost && document.querySelector('.moves .move-head')) seen.moves ??= lost.textContent;
            if (document.querySelector('.seat.gains')) seen.gains ??= true;
          };
          new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });",
     )?;
-    let killed = SystemTime::now();
     system.kill_worker(2)?;
-    browser.wait_until("seen.ring && seen.row && seen.moves && seen.gains")?;
+    browser.wait_until("seen.lost && seen.moves && seen.gains")?;
     let seen = browser.value("seen")?;
-    let killed = killed.duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
-    let [ring, row] = ["ring", "row"].map(|place| seen[place].as_u64().unwrap_or_default().saturating_sub(killed));
-    eprintln!("a kill was seen on the ring after {ring} ms, in the table after {row} ms");
-    ensure!(Duration::from_millis(ring.max(row)) < SEEN, "{ring} ms, {row} ms");
-    ensure!(seen["moves"].as_str().is_some_and(|text| text.contains("lost · 1,024 moved")), "{seen}");
+    ensure!(seen["moves"].as_str().is_some_and(|text| text.contains("lost · 1,024 taken back")), "{seen}");
 
     let told = browser.value("[...document.querySelectorAll('#events li')].map((item) => item.innerText)")?.to_string();
-    for part in ["dropped worker-2 w2 returned=1024 reason=connection broke", "redispatch "] {
+    for part in ["dropped worker-2 w2, connection broke, 1,024 requests", "redispatch "] {
         ensure!(told.contains(part), "{part} in {told}");
     }
     ensure!(browser.value("document.querySelector('#said').textContent")?.to_string().contains("dropped worker-2"));
     let row = browser.value("document.querySelector('#workers tr.lost').innerText")?.to_string();
-    ensure!(row.contains("connection broke. 1,024 requests of its went to the next seats"), "{row}");
+    ensure!(row.contains("connection broke. 1,024 requests of its were taken back"), "{row}");
 
     system.start_worker(2)?;
     browser.wait_until("!document.querySelector('.seat.lost') && document.querySelectorAll('.seat').length === 3")?;
     assert_eq!(seats(&browser)?, json!(["worker-1", "worker-3", "worker-2"]));
     browser.wait_until("!document.querySelector('#workers tr.lost')")?;
     batch.finish()?.all_well()?;
+    is_clean(&browser, &system)
+}
+
+fn a_kill_is_seen_within_a_second() -> Result<()> {
+    let mut system = Setup::workers(3).watched().start()?;
+    let browser = open(&system)?;
+    let _batch = system.begin(&["bench", "--duration", "300s"])?;
+    browser.run(
+        "window.look = () => {
+           window.seen = {};
+           new MutationObserver((_, observer) => {
+             if (document.querySelector('.seat.lost')) seen.ring ??= Date.now();
+             if (document.querySelector('#workers tr.lost')) seen.row ??= Date.now();
+             if (seen.ring && seen.row) observer.disconnect();
+           }).observe(document.body, { subtree: true, childList: true, attributes: true });
+         };",
+    )?;
+    let mut best = Duration::MAX;
+    for _ in 0..TRIES {
+        browser.wait_until("document.querySelectorAll('.seat').length === 3 && !document.querySelector('.lost:not(li)')")?;
+        browser.run("look()")?;
+        let killed = SystemTime::now();
+        system.worker(2).signal(Signal::SIGKILL)?;
+        browser.wait_until("seen.ring && seen.row")?;
+        let killed = killed.duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
+        let seen = browser.value("Math.max(seen.ring, seen.row)")?.as_u64().context("a time")?;
+        best = best.min(Duration::from_millis(seen.saturating_sub(killed)));
+        eprintln!("a kill was seen after {} ms", seen.saturating_sub(killed));
+        if best < SEEN {
+            return is_clean(&browser, &system);
+        }
+        system.kill_worker(2)?;
+        system.start_worker(2)?;
+    }
+    bail!("at best after {best:?}")
+}
+
+fn at_rest_the_turn_is_at_the_seat_where_the_status_has_it() -> Result<()> {
+    let mut system = Setup::workers(3).watched().start()?;
+    let browser = open(&system)?;
+    for requests in ["1", "1", "2"] {
+        system.random(&[requests])?;
+        let pool = &system.status()?["pools"][0];
+        let turn = pool["turn"].as_u64().context("a turn")? as usize;
+        let number = pool["ring"][turn].as_u64().context("a seat")?;
+        browser.wait_until(&format!(
+            "!document.querySelector('.seat.busy') && document.querySelector('.seat.turn')?.number === {number}"
+        ))?;
+    }
+    is_clean(&browser, &system)
+}
+
+fn a_pool_that_has_lost_its_last_worker_is_still_shown() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let nightly = system.other_worker("nightly-1", "nightly")?;
+    let browser = open(&system)?;
+    browser.wait_until("document.querySelectorAll('[role=tab]').length === 2")?;
+    browser.run("document.querySelectorAll('[role=tab]')[1].click()")?;
+    browser.wait_until("document.querySelector('.seat')?.textContent.includes('nightly-1')")?;
+    drop(nightly);
+    browser.wait_until("document.querySelector('.seat.lost')?.textContent.includes('nightly-1')")?;
+    browser.wait_until("document.querySelector('svg.ring').textContent.includes('No worker is left')")?;
+    assert_eq!(browser.value("document.querySelector('[role=tab][aria-selected=true]').innerText")?, "nightly · 0 ⚠\u{fe0e}");
+    // Also for who comes only now.
+    let late = open(&system)?;
+    late.wait_until("document.querySelectorAll('[role=tab]').length === 2")?;
+    late.run("document.querySelectorAll('[role=tab]')[1].click()")?;
+    late.wait_until("document.querySelector('.seat.lost')?.textContent.includes('nightly-1')")?;
+    let _again = system.other_worker("nightly-1", "nightly")?;
+    browser.wait_until("document.querySelector('.seat:not(.lost)')?.textContent.includes('nightly-1')")?;
+    is_clean(&browser, &system)
+}
+
+fn a_page_that_nobody_sees_leaves_its_place() -> Result<()> {
+    let system = Setup::workers(1).watched().start()?;
+    let browser = open(&system)?;
+    // A minute passes as if it were a moment.
+    browser.run(
+        "const real = setTimeout;
+         window.setTimeout = (then, after) => real(then, after / 1000);
+         window.hide = (hidden) => {
+           Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+           document.dispatchEvent(new Event('visibilitychange'));
+         };
+         hide(true);",
+    )?;
+    browser.wait_until("stream.source.readyState === EventSource.CLOSED")?;
+    browser.run("window.before = stream.heardAt; hide(false)")?;
+    browser.wait_until("stream.source.readyState === EventSource.OPEN && stream.heardAt > before")?;
+    assert_eq!(browser.value("document.querySelector('#link').innerText")?, "Live");
+    is_clean(&browser, &system)
+}
+
+fn a_worker_that_is_stuck_is_told_from_one_that_is_busy() -> Result<()> {
+    let mut system =
+        Setup::workers(1).watched().broker(&["--stuck-after", "500ms", "--ping-interval", "200ms"]).start()?;
+    let browser = open(&system)?;
+    let _sleeper = system.begin(&["send", "sleep", "60"])?;
+    browser.wait_until("document.querySelector('.seat.stuck')?.textContent.includes('stuck ')")?;
+    browser.wait_until("document.querySelector('#workers tr.stuck')?.innerText.includes('stuck')")?;
+    let series = r#"giostra_workers{pool="compute",state="stuck"} 1"#;
+    wait_for("it is in the metrics", || system.get("/metrics").ok()?.contains(series).then_some(()))?;
+    wait_for("the terminal is told", || {
+        let shown = system.run(&["status"]).ok()?.stdout;
+        shown.lines().any(|line| line.starts_with("worker-1 ") && line.contains(" stuck ")).then_some(())
+    })?;
     is_clean(&browser, &system)
 }
 
@@ -290,8 +398,7 @@ fn each_kind_of_event_has_its_shape() -> Result<()> {
     let browser = open(&system)?;
     let shapes = |kind: &str| {
         format!(
-            "[...document.querySelectorAll('#events li')].find((item) => item.innerText.split('\\n').at(-1).startsWith('{kind} '))
-               ?.querySelector('use').getAttribute('href')"
+            "document.querySelector('#events li[data-kind={kind}] use')?.getAttribute('href')"
         )
     };
     // busy, discard and expire: the client wants them no more while they are computed, or still wait.

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         test!(with_json_the_prompt_prints_an_object_for_each_command needs trials::anywhere),
         test!(nobody_is_shown_colours_who_does_not_want_them needs trials::anywhere),
         test!(a_dumb_terminal_is_shown_no_progress_bar needs trials::anywhere),
+        test!(the_status_has_colours_only_for_who_wants_them needs trials::anywhere),
         test!(a_switch_in_the_environment_says_yes_or_no needs trials::anywhere),
         test!(an_output_that_cannot_be_written_is_an_error needs trials::anywhere),
         test!(a_reader_that_has_read_enough_is_no_reason_to_complain needs trials::anywhere),
@@ -274,10 +275,20 @@ fn a_dumb_terminal_is_shown_no_progress_bar() -> Result<()> {
     ensure!(with_bar.contains("\x1b[2K") && !has_colour(&with_bar), "{with_bar:?}");
     let without = in_terminal("giostra", &args, &[("TERM", "dumb")])?;
     ensure!(without.contains("100000, all of them") && !without.contains('\x1b'), "{without:?}");
-    for command in ["status", "send div 1 0"] {
-        let args: Vec<_> = ["--broker", system.frontend()].into_iter().chain(command.split(' ')).collect();
-        let shown = in_terminal("giostra", &args, &[("TERM", "xterm"), ("NO_COLOR", "1")])?;
-        ensure!(!shown.contains('\x1b'), "{command}: {shown:?}");
+    Ok(())
+}
+
+fn the_status_has_colours_only_for_who_wants_them() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    // A busy worker is green.
+    let _sleeper = system.begin(&["send", "sleep", "60"])?;
+    wait_for("it is computed", || (system.status().ok()?["in_flight"] == 1).then_some(()))?;
+    let args = ["--broker", system.frontend(), "status"];
+    let coloured = in_terminal("giostra", &args, &[("TERM", "xterm")])?;
+    ensure!(has_colour(&coloured), "{coloured:?}");
+    for unwanted in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let shown = in_terminal("giostra", &args, &[("TERM", "xterm"), unwanted])?;
+        ensure!(shown.contains("busy") && !shown.contains('\x1b'), "{unwanted:?}: {shown:?}");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::tally::BOUNDS_US;
 impl Broker {
     /// What the broker is doing. Counted from the tables themselves.
     pub fn status(&mut self, now: Instant) -> Status {
+        self.forget_lost(now);
         let second = self.moment(now).second();
         for took in self.workers.values_mut().filter_map(|worker| worker.took.as_deref_mut()) {
             took.reckon(second);
@@ -92,16 +93,19 @@ impl Broker {
 
     fn worker_status(&self, number: WorkerNumber, worker: &Worker, seat: Option<u64>, now: Instant) -> WorkerStatus {
         let second = self.moment(now).second();
+        let pool = &self.pools[worker.pool.0].name;
+        let past = self.names.past(pool, &worker.name);
         let state = match worker {
             _ if worker.liveness.silent() => "silent",
             _ if worker.leaving => "leaving",
             _ if worker.in_flight.is_empty() => "idle",
+            _ if worker.load.is_stuck(self.settings.stuck_after) => "stuck",
             _ => "busy",
         };
         WorkerStatus {
             name: worker.name.to_string(),
             number: number.0,
-            pool: self.pools[worker.pool.0].name.to_string(),
+            pool: pool.to_string(),
             state: state.into(),
             leaving: worker.leaving,
             in_flight: worker.in_flight.len() as u64,
@@ -116,7 +120,7 @@ impl Broker {
             registered_ms: millis(now - worker.registered),
             address: written(self.worker_callers.get(&worker.identity)),
             seat,
-            redispatched_from: self.returned_by.get(&worker.name).copied().unwrap_or(0),
+            redispatched_from: past.returned,
             pong_age_ms: millis(
                 now.saturating_duration_since(worker.liveness.pong().map_or(worker.registered, |pong| pong.0)),
             ),
@@ -124,6 +128,7 @@ impl Broker {
             rate: worker.rate.before(second),
             window_most: worker.window.most() as u64,
             service_us: worker.took.as_ref().map(|took| took.percentiles()).unwrap_or_default(),
+            answered_before: past.answered,
         }
     }
 

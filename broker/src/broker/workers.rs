@@ -175,6 +175,7 @@ impl Broker {
         let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
         let window = if window == 0 { most } else { most.min(window as usize) };
         self.lost.retain(|lost| (&*lost.name, &*lost.pool) != (name, &*pool));
+        self.names.join(&pool, &name.into());
         let liveness = Liveness::new(self.settings.ping_interval, now);
         self.pings.insert((liveness.due(), number));
         let worker = Worker {
@@ -366,11 +367,9 @@ impl Broker {
             self.pools[request.pool.0].pending.give_back(order, key);
             self.is_pending(client);
         }
-        if !returned.is_empty() && (self.returned_by.len() < MOST_NAMES || self.returned_by.contains_key(&worker.name))
-        {
-            *self.returned_by.entry(worker.name.clone()).or_default() += returned.len();
-        }
-        self.pools[worker.pool.0].tally.workers_lost += 1;
+        let pool = &mut self.pools[worker.pool.0];
+        pool.tally.workers_lost += 1;
+        self.names.gave_back(&pool.name, &worker.name, returned.len());
         if self.lost.len() == MOST_LOST {
             self.lost.pop_front();
         }
@@ -412,16 +411,26 @@ impl Broker {
         let PoolKey(pool) = worker.pool;
         self.pools[pool].ring.leave(number);
         self.pools[pool].workers -= 1;
+        self.names.part(&self.pools[pool].name, &worker.name, worker.answered);
         self.touch_pool(worker.pool);
         worker
     }
-}
 
-/// The most names of lost workers that are remembered: names are the workers' choice.
-const MOST_NAMES: usize = 10_000;
+    /// Workers that were lost long ago and have not come back are not told of any more.
+    pub(super) fn forget_lost(&mut self, now: Instant) {
+        let now = self.moment(now).millis();
+        let is_old = |lost: &LostStatus| u128::from(now.saturating_sub(lost.at_ms)) >= LOST_FOR.as_millis();
+        while self.lost.front().is_some_and(is_old) {
+            self.lost.pop_front();
+        }
+    }
+}
 
 /// The most lost workers that are told of.
 const MOST_LOST: usize = 100;
+
+/// For how long they are: one whose name never comes back would otherwise be an alarm without an end. Told in `docs/watching.md`.
+const LOST_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// The most operations that a worker may name. They are for people, and each status lists them.
 const MAX_OPERATIONS: usize = 256;

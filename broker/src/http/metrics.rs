@@ -1,11 +1,13 @@
 //! The snapshot as Prometheus reads it, in its [text format](https://prometheus.io/docs/instrumenting/exposition_formats/), named by
 //! its [conventions](https://prometheus.io/docs/practices/naming/).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use giostra_common::protocol::{PoolTotals, Status, WorkerStatus};
+use giostra_common::protocol::{PoolStatus, PoolTotals, Status, WorkerStatus};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
+
+use crate::tally::OTHERS;
 
 /// Of [`text`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -65,10 +67,10 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         counter("giostra_workers_lost_total", "Workers dropped.", by_pool(|pool| pool.workers_lost)),
         gauge("giostra_pending_requests", "Requests waiting for a worker.", pending),
         gauge("giostra_pending_oldest_seconds", "For how long the oldest of them has been waiting.", oldest),
-        gauge("giostra_workers", "Workers, by their state.", workers.states()),
+        gauge("giostra_workers", "Workers, by their state.", workers.states(pools, pool_totals)),
         gauge(
             "giostra_worker_up",
-            "1 while a worker is registered; 0 after it was dropped, until it comes back.",
+            "1 while a worker is registered; 0 after it was dropped, until it comes back or is forgotten.",
             workers.up(),
         ),
         gauge(
@@ -87,14 +89,22 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
             workers.sum(|worker| f64::from(worker.computing)),
         ),
         gauge(
+            "giostra_worker_oldest_seconds",
+            "For how long the oldest of them has been computing, as its last pong said.",
+            workers.most(|worker| seconds_of_ms(if worker.computing > 0 { worker.oldest_ms } else { 0 })),
+        ),
+        gauge(
             "giostra_worker_threads",
             "How many a worker computes at once.",
             workers.sum(|worker| f64::from(worker.threads)),
         ),
         counter(
             "giostra_worker_answered_total",
-            "Requests a worker replied to, since it registered.",
-            workers.sum(|worker| worker.answered as f64),
+            "Requests that workers of this name replied to.",
+            workers.each(|workers| {
+                let before = workers.iter().map(|worker| worker.answered_before).max().unwrap_or(0);
+                (before + workers.iter().map(|worker| worker.answered).sum::<u64>()) as f64
+            }),
         ),
         counter(
             "giostra_worker_redispatched_total",
@@ -125,6 +135,9 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
     ];
     all.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
 }
+
+/// What a worker may be: those of [`WorkerStatus::state`], and lost.
+const STATES: [&str; 6] = ["idle", "busy", "stuck", "silent", "leaving", "lost"];
 
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
@@ -166,8 +179,13 @@ impl<'a> Workers<'a> {
         self.each(|_| 1.0).into_iter().chain(lost).collect()
     }
 
-    fn states(&self) -> Vec<Sample<'a>> {
-        let mut counts = BTreeMap::new();
+    /// Of each pool that is known each state: one that nobody is in has to be 0, for what is absent raises no alarm.
+    fn states(&self, pools: &'a [PoolStatus], totals: &'a [PoolTotals]) -> Vec<Sample<'a>> {
+        let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.iter().map(|&(pool, _)| pool));
+        let former = totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHERS);
+        let known: BTreeSet<_> = present.chain(former).collect();
+        let each = known.into_iter().flat_map(|pool| STATES.map(|state| ((pool, state), 0)));
+        let mut counts: BTreeMap<_, _> = each.collect();
         for worker in self.present.values().flatten() {
             *counts.entry((&*worker.pool, &*worker.state)).or_insert(0) += 1;
         }
@@ -251,7 +269,7 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
 
 #[cfg(test)]
 mod tests {
-    use giostra_common::protocol::{LostStatus, PoolStatus};
+    use giostra_common::protocol::LostStatus;
 
     use super::*;
 
@@ -262,6 +280,10 @@ mod tests {
             pool: "p".into(),
             state: "busy".into(),
             in_flight,
+            answered: 10 * in_flight,
+            answered_before: 7,
+            computing: 1,
+            oldest_ms: 500 * in_flight,
             ..WorkerStatus::default()
         };
         let lost = |name: &str| LostStatus { name: name.into(), pool: "p".into(), ..LostStatus::default() };
@@ -269,6 +291,7 @@ mod tests {
             workers: vec![worker("a\"b\\", 1), worker("twin", 2), worker("twin", 3)],
             lost: vec![lost("twin"), lost("gone"), lost("gone")],
             pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, ..PoolStatus::default() }],
+            pool_totals: ["p", "empty", OTHERS].map(|name| PoolTotals { name: name.into(), ..PoolTotals::default() }).into(),
             ..Status::default()
         };
         let text = text(&status, 1e9).unwrap();
@@ -278,12 +301,17 @@ mod tests {
             r#"giostra_worker_up{pool="p",worker="twin"} 1"#,
             r#"giostra_worker_up{pool="p",worker="gone"} 0"#,
             r#"giostra_worker_in_flight_requests{pool="p",worker="twin"} 5"#,
+            r#"giostra_worker_answered_total{pool="p",worker="twin"} 57"#,
+            r#"giostra_worker_oldest_seconds{pool="p",worker="twin"} 1.5"#,
             r#"giostra_workers{pool="p",state="busy"} 3"#,
+            r#"giostra_workers{pool="p",state="stuck"} 0"#,
+            r#"giostra_workers{pool="empty",state="idle"} 0"#,
             r#"giostra_workers{pool="p",state="lost"} 1"#,
             r#"giostra_pending_oldest_seconds{pool="p"} 1.5"#,
         ] {
             assert!(lines.contains(&wanted), "{wanted} in {text}");
         }
+        assert!(lines.iter().all(|line| !line.starts_with("giostra_workers{") || !line.contains(OTHERS)), "{text}");
         let mut series: Vec<_> =
             lines.iter().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect();
         let all = series.len();

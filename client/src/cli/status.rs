@@ -3,15 +3,19 @@
 use std::io::{Write, stdout};
 
 use giostra_client::Client;
-use giostra_common::protocol::{ClientStatus, LostStatus, PoolStatus, Status, WorkerStatus};
+use giostra_common::protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
 use super::args::{self, Args};
+use super::events::told;
 use super::table::{Cell, Room, Table, of_state};
 use super::watch;
 use super::written::{micros, millis, wrapped};
 
 /// The most lost workers that are named.
 const MOST_LOST: usize = 5;
+
+/// The most events that are told.
+const MOST_EVENTS: usize = 5;
 
 /// Always well, if the broker answers.
 pub fn run(client: &mut Client, options: &args::Status, args: &Args) -> anyhow::Result<bool> {
@@ -45,6 +49,10 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     lines.extend(lost(status).iter().flat_map(|line| wrapped(line, room.width())));
     lines.push(String::new());
     lines.extend(clients(&status.clients).lines(room));
+    if !status.events.is_empty() {
+        lines.push(String::new());
+        lines.extend(events(status).iter().flat_map(|line| wrapped(line, room.width())));
+    }
     lines
 }
 
@@ -114,19 +122,24 @@ fn next_of(pool: &PoolStatus, workers: &[WorkerStatus]) -> String {
 
 fn workers(workers: &[WorkerStatus]) -> Table {
     let all: u64 = workers.iter().map(|worker| worker.answered).sum();
+    let time = |us: u64| Cell::from(if us > 0 { micros(us) } else { "-".into() });
     let mut table = Table::new(&[
         ("WORKER", 0),
         ("NO", 6),
         ("ADDRESS", 10),
         ("POOL", 4),
+        ("SEAT", 12),
         ("STATE", 0),
         ("IN FLIGHT", 0),
         ("COMPUTING", 5),
         ("OLDEST", 8),
         ("RATE", 2),
+        ("P50", 11),
         ("P99", 7),
         ("ANSWERED", 3),
         ("SHARE", 9),
+        ("RTT", 13),
+        ("RE-DISPATCHED", 14),
     ]);
     for worker in workers {
         table.push([
@@ -134,14 +147,18 @@ fn workers(workers: &[WorkerStatus]) -> Table {
             format!("w{}", worker.number).into(),
             worker.address.clone().into(),
             worker.pool.clone().into(),
+            worker.seat.map_or("-".into(), |seat| (seat + 1).to_string()).into(),
             Cell { text: worker.state.clone(), tone: of_state(&worker.state) },
             format!("{}/{}", worker.in_flight, worker.window).into(),
             format!("{}/{}", worker.computing, worker.threads).into(),
             if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into(),
             format!("{}/s", worker.rate).into(),
-            if worker.service_us.p99 > 0 { micros(worker.service_us.p99) } else { "-".into() }.into(),
+            time(worker.service_us.p50),
+            time(worker.service_us.p99),
             worker.answered.to_string().into(),
             format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64).into(),
+            time(worker.round_trip_us),
+            worker.redispatched_from.to_string().into(),
         ]);
     }
     table
@@ -152,10 +169,20 @@ fn lost(status: &Status) -> Vec<String> {
     let latest = status.lost.iter().rev().take(MOST_LOST).map(|lost| {
         let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), lost.returned);
         let LostStatus { name, number, pool, reason, .. } = lost;
-        format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} requests handed on")
+        format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} requests taken back")
     });
     let more = status.lost.len().saturating_sub(MOST_LOST);
     latest.chain((more > 0).then(|| format!("lost before: {more} more"))).collect()
+}
+
+/// What happened last, the newest first.
+fn events(status: &Status) -> Vec<String> {
+    let latest = status.events.iter().rev().take(MOST_EVENTS);
+    let line = |event: &EventStatus| {
+        let since = millis(status.uptime_ms.saturating_sub(event.at_ms));
+        format!("{since} ago: {} {}", event.kind, told(event))
+    };
+    latest.map(line).collect()
 }
 
 fn clients(clients: &[ClientStatus]) -> Table {
@@ -174,6 +201,8 @@ fn clients(clients: &[ClientStatus]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use giostra_common::protocol::Percentiles;
+
     use super::*;
 
     fn worker(name: &str, operations: &[&str]) -> WorkerStatus {
@@ -210,13 +239,53 @@ mod tests {
         let status = Status { uptime_ms: 3500, lost: (1..=7).map(lost).collect(), ..status() };
         let text = lines(&status, Room::default()).join("\n");
         assert!(
-            text.contains("\nlost 2.5 s ago: gone w7 of pool compute, connection broke; 3 requests handed on\n"),
+            text.contains("\nlost 2.5 s ago: gone w7 of pool compute, connection broke; 3 requests taken back\n"),
             "{text}"
         );
         assert!(
             text.contains("w3 of") && !text.contains("w2 of") && text.contains("\nlost before: 2 more\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn it_tells_each_workers_place_and_times_and_what_happened_last() {
+        let stuck = WorkerStatus {
+            number: 3,
+            seat: Some(1),
+            state: "stuck".into(),
+            in_flight: 2,
+            window: 8,
+            computing: 1,
+            threads: 1,
+            oldest_ms: 400_000,
+            round_trip_us: 210,
+            redispatched_from: 17,
+            service_us: Percentiles { p50: 310, p99: 1500, ..Percentiles::default() },
+            ..worker("one", &[])
+        };
+        let event = |at_ms| EventStatus {
+            at_ms,
+            kind: "dropped".into(),
+            text: "dropped two w2 returned=3 reason=connection broke".into(),
+            worker: Some(2),
+            count: Some(3),
+            ..EventStatus::default()
+        };
+        let status = Status {
+            uptime_ms: 60_000,
+            workers: vec![stuck],
+            events: (1..=7).map(|second| event(second * 1000)).collect(),
+            ..status()
+        };
+        let text = lines(&status, Room::default()).join("\n");
+        let row = text.lines().find(|line| line.starts_with("one ")).expect("a row");
+        let cells: Vec<_> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        let expected =
+            ["one", "w3", "compute", "2", "stuck", "2/8", "1/1", "6 min 40 s", "0/s", "310 us", "1.5 ms", "0"];
+        assert_eq!((&cells[..12], &cells[13..]), (&expected[..], &["210 us", "17"][..]), "{text}");
+        assert!(text.contains("\n53.0 s ago: dropped two w2, connection broke, 3 requests\n"), "{text}");
+        assert_eq!(text.matches(" ago: dropped").count(), 5, "{text}");
     }
 
     #[test]

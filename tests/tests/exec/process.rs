@@ -141,7 +141,7 @@ fn a_program_gets_no_descriptor_of_the_worker() -> Result<()> {
     let said = said.as_str().context("a text")?;
     let mut descriptors: Vec<_> = said.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
     // What this process was given by whoever started it, its own programs have, too.
-    let given = std::process::Command::new("sh").args(["-c", "ls -l /proc/$$/fd"]).stdout(Stdio::piped()).output()?;
+    let given = Command::new("sh").args(["-c", "ls -l /proc/$$/fd"]).stdout(Stdio::piped()).output()?;
     let given = String::from_utf8(given.stdout)?;
     descriptors.retain(|to| *to == "/dev/null" || !given.contains(&format!(" -> {to}\n")));
     let is_pipe = |to: &&&str| to.starts_with("pipe:");
@@ -164,12 +164,12 @@ fn a_worker_without_its_program_does_not_start() -> Result<()> {
         (vec!["--exec", "cat 'x"], "a quote is not closed"),
     ];
     for (args, error) in unsound {
-        let output = std::process::Command::new(binary("giostra-worker")?).args(&args).output()?;
+        let output = Command::new(binary("giostra-worker")?).args(&args).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains(error) && said.lines().count() == 1, "{args:?}: {said}");
     }
-    let alone = std::process::Command::new(binary("giostra-worker")?).args(["--time-limit", "1s"]).output()?;
+    let alone = Command::new(binary("giostra-worker")?).args(["--time-limit", "1s"]).output()?;
     assert_eq!(alone.status.code(), Some(2));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use giostra_common::protocol::{PoolStatus, Status, WorkerStatus};
+use giostra_common::protocol::{LostStatus, PoolStatus, Status, WorkerStatus};
 
 use super::keys::Key;
 
@@ -126,6 +126,12 @@ impl State {
         let mut workers: Vec<_> = self.status.workers.iter().filter(listed).collect();
         self.sort.apply(&mut workers);
         workers
+    }
+
+    /// The workers that were dropped and have not come back, of the pools whose workers are listed, the latest first.
+    pub fn lost(&self) -> Vec<&LostStatus> {
+        let listed = |lost: &&LostStatus| self.pool.as_ref().is_none_or(|pool| *pool == lost.pool);
+        self.status.lost.iter().rev().filter(listed).collect()
     }
 
     /// Where the picked worker is in that list.

@@ -2,7 +2,7 @@
 
 mod workers;
 
-use giostra_common::protocol::{EventStatus, PoolStatus};
+use giostra_common::protocol::PoolStatus;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -10,6 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkline, Wrap};
 
 use super::state::{State, turn_of};
+use crate::cli::events::{told, tone_of};
 use crate::cli::table::Tone;
 use crate::cli::written::{micros, millis, shortened, width};
 
@@ -27,11 +28,13 @@ any key          back
 
 ▸        whose turn it is
 IN FLIGHT and bar: requests it holds, of those it may
+OLDEST   for how long it has been computing the oldest, from 10 s on
 RATE     requests it answered in the last second
 P50 P99  from dispatch to reply, of the last 10 to 20 seconds
 PONG     since it last answered a ping
 RTT      from that ping to its pong
-LOST     requests it had when it was lost before, handed on to others";
+LOST     requests it had when it was lost before, handed on to others
+stuck    it answers pings, but the oldest request does not end";
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +95,8 @@ fn heights(area: Rect, state: &State) -> [u16; 6] {
     let graphs = if height >= 32 { 7 } else { at_least(20, 4) };
     let fewest_events = at_least(14, 4);
     let rest = height.saturating_sub(header + footer + pools + graphs);
-    let wanted = u16::try_from(state.workers().len().max(1)).unwrap_or(u16::MAX).saturating_add(1 + at_least(14, 1));
+    let rows = state.workers().len() + state.lost().len();
+    let wanted = u16::try_from(rows.max(1)).unwrap_or(u16::MAX).saturating_add(1 + at_least(14, 1));
     let workers = if fewest_events > 0 { wanted.min(rest.saturating_sub(fewest_events)) } else { rest };
     [header, pools, workers, graphs, rest - workers, footer]
 }
@@ -266,35 +270,10 @@ fn draw_events(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         Line::from(vec![
             Span::raw(format!("{age:>11}  ")),
             Span::styled(event.kind.clone(), look.of(tone_of(event))),
-            Span::raw(told(event)),
+            Span::raw(format!(" {}", told(event))),
         ])
     });
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
-}
-
-/// What follows the kind. Where the log lists requests, their number has to do.
-fn told(event: &EventStatus) -> String {
-    let line = event.text.strip_prefix(&event.kind).unwrap_or(&event.text);
-    let Some(count) = event.count.filter(|_| matches!(&*event.kind, "dropped" | "redispatch" | "discard" | "expire"))
-    else {
-        return line.into();
-    };
-    let mut told = Vec::new();
-    if event.worker.is_some() {
-        told.push(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
-    }
-    told.extend(line.split_once(" reason=").map(|(_, reason)| reason.to_string()));
-    told.push(format!("{count} request{}", if count == 1 { "" } else { "s" }));
-    format!(" {}", told.join(", "))
-}
-
-fn tone_of(event: &EventStatus) -> Tone {
-    match &*event.kind {
-        "joined" => Tone::Good,
-        "leaving" | "left" | "redispatch" | "discard" | "expire" | "busy" | "closing" => Tone::Notable,
-        "dropped" | "poison" | "refuse" => Tone::Bad,
-        _ => Tone::Plain,
-    }
 }
 
 /// A question, what became of an order, or what the keys do.

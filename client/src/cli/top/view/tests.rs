@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use giostra_common::protocol::{History, Percentiles, Status, Totals, WorkerStatus};
+use giostra_common::protocol::{EventStatus, History, LostStatus, Percentiles, Status, Totals, WorkerStatus};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -111,6 +111,38 @@ fn all_of_it_is_seen_on_80x24() {
             "q quit   ? help   s sort: seat   d drain   p pause   ↑↓ select",
         ],
     );
+}
+
+#[test]
+fn a_lost_worker_is_told_below_those_that_are_there_and_a_stuck_one_is_seen() {
+    let mut state = state();
+    let lost = |number: u64| LostStatus {
+        name: format!("worker-{number}"),
+        number,
+        pool: "compute".into(),
+        at_ms: 61_500,
+        reason: "connection broke".into(),
+        returned: 12,
+        ..LostStatus::default()
+    };
+    let stuck = WorkerStatus { computing: 1, oldest_ms: 400_000, ..worker(1, "stuck", 3) };
+    state.handle_status(Status { workers: vec![stuck, worker(3, "idle", 0)], lost: vec![lost(4)], ..status() });
+    shows(
+        &screen(&state, 80, 24),
+        &[
+            " workers: 2, 1 lost, by seat ",
+            " worker-1  stuck  3/64       █░░░░░  6 min 40 s  4321 ",
+            " worker-4  lost  3.5 s ago, connection broke; 12 taken back",
+        ],
+    );
+    shows(&screen(&state, 80, 24), &["  OLDEST      RATE "]);
+    shows(&screen(&state, 120, 30), &["  OLDEST      RATE ", "RTT"]);
+    // When nobody is there, they are what there is to tell; where there is no room, their number is.
+    state.handle_status(Status { workers: vec![], lost: vec![lost(4), lost(5)], ..status() });
+    shows(&screen(&state, 80, 24), &["no workers: requests wait", " worker-5  lost", " worker-4  lost"]);
+    let workers = (1..=300).map(|number| worker(number, "busy", 1)).collect();
+    state.handle_status(Status { workers, lost: vec![lost(4)], ..status() });
+    shows(&screen(&state, 80, 24), &[" workers: 300, 1 lost, by seat "]);
 }
 
 #[test]

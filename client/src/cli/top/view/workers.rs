@@ -1,6 +1,6 @@
 //! The table of workers.
 
-use giostra_common::protocol::WorkerStatus;
+use giostra_common::protocol::{LostStatus, WorkerStatus};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -9,20 +9,26 @@ use ratatui::widgets::Paragraph;
 use super::{Look, TURN, bar, first_shown, titled};
 use crate::cli::table::{Cell, Table, Tone, of_state};
 use crate::cli::top::state::State;
-use crate::cli::written::{micros, millis, shortened};
+use crate::cli::written::{micros, millis, padded, shortened, width};
 
 /// The width of the bars that show how full a window is.
 const BAR: usize = 6;
 
+/// From when on a request's time is worth a column.
+const LONG_MS: u64 = 10_000;
+
 /// Draws it, scrolled so that the selected worker is seen.
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
-    let workers = state.workers();
+    let (workers, lost) = (state.workers(), state.lost());
     let of = state.pool.as_ref().map_or_else(String::new, |pool| format!(" of pool {pool}"));
-    let title = format!("workers{of}: {}, by {}", workers.len(), state.sort.name());
+    let gone = if lost.is_empty() { String::new() } else { format!(", {} lost", lost.len()) };
+    let title = format!("workers{of}: {}{gone}, by {}", workers.len(), state.sort.name());
     let area = titled(frame, area, &title, frame.area().height >= 14, look);
     if workers.is_empty() {
         let advice = " no workers: requests wait until one registers (just worker 1, or giostra-worker)";
-        return frame.render_widget(Line::raw(shortened(advice, area.width.into())), area);
+        let mut lines = vec![Line::raw(shortened(advice, area.width.into()))];
+        lines.extend(lost.iter().map(|lost| lost_line(lost, 1 + width(&lost.name), state, area.width.into(), look)));
+        return frame.render_widget(Paragraph::new(lines), area);
     }
     let place = state.place().unwrap_or(0);
     let height = usize::from(area.height).saturating_sub(1);
@@ -40,7 +46,22 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
             _ => line,
         }
     };
-    frame.render_widget(Paragraph::new(rows.into_iter().enumerate().map(line).collect::<Vec<_>>()), area);
+    let names = rows[0].first().map_or(0, |cell| width(&cell.text));
+    let mut lines: Vec<_> = rows.into_iter().enumerate().map(line).collect();
+    // Those that are there matter more; how many are lost is in the title.
+    let left = usize::from(area.height).saturating_sub(lines.len());
+    lines.extend(lost.iter().take(left).map(|lost| lost_line(lost, names, state, area.width.into(), look)));
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// A worker that was lost: of it there is no more to tell than a sentence.
+fn lost_line(lost: &LostStatus, names: usize, state: &State, room: usize, look: Look) -> Line<'static> {
+    let LostStatus { name, at_ms, reason, returned, .. } = lost;
+    let since = millis(state.status.uptime_ms.saturating_sub(*at_ms));
+    let name = padded(&shortened(&format!(" {name}"), names), names);
+    let fate = format!("{since} ago, {reason}; {returned} taken back");
+    let fate = shortened(&fate, room.saturating_sub(names + 2 + "lost".len() + 2));
+    vec![name.into(), "  ".into(), Span::styled("lost", look.of(of_state("lost"))), "  ".into(), fate.into()].into()
 }
 
 fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table {
@@ -50,6 +71,7 @@ fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table
         ("STATE", 0),
         ("IN FLIGHT", 0),
         ("", 3),
+        ("OLDEST", 4),
         ("RATE", 1),
         ("P50", 7),
         ("P99", 4),
@@ -59,6 +81,10 @@ fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table
     ]);
     if !several_pools {
         table.leave_out("POOL");
+    }
+    // Where all requests are short there is no room for it, and nothing to tell.
+    if !state.workers().iter().any(|worker| worker.computing > 0 && worker.oldest_ms >= LONG_MS) {
+        table.leave_out("OLDEST");
     }
     for worker in workers {
         let turn = if state.has_turn(worker) { TURN } else { " " };
@@ -73,6 +99,7 @@ fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table
             Cell { text: worker.state.clone(), tone: of_state(&worker.state) },
             format!("{}/{}", worker.in_flight, worker.window).into(),
             bar(worker.in_flight, worker.window, BAR).into(),
+            if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into(),
             worker.rate.to_string().into(),
             time(worker.service_us.p50),
             time(worker.service_us.p99),

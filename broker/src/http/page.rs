@@ -1,0 +1,53 @@
+//! The live page: one file of HTML, into which its style and its script are put.
+
+use std::sync::LazyLock;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+/// What is put into its one script, in this order.
+const SCRIPTS: [&str; 10] = [
+    include_str!("page/helpers.js"),
+    include_str!("page/model.js"),
+    include_str!("page/ring.js"),
+    include_str!("page/pools.js"),
+    include_str!("page/figures.js"),
+    include_str!("page/plots.js"),
+    include_str!("page/tables.js"),
+    include_str!("page/events.js"),
+    include_str!("page/drawing.js"),
+    include_str!("page/stream.js"),
+];
+
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let page = include_str!("page/page.html").replacen("/* style */\n", include_str!("page/page.css"), 1);
+    page.replacen("/* scripts */\n", &SCRIPTS.join("\n"), 1)
+});
+
+/// The page, and what its browser is to allow it: this one script, and the broker's snapshots.
+pub async fn page() -> Response {
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let page = PAGE.replacen("<script>", &format!("<script nonce=\"{nonce}\">"), 1);
+    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &policy)];
+    (headers, page).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_whole_has_one_script_and_fetches_nothing_from_elsewhere() {
+        assert!(PAGE.contains("prefers-reduced-motion") && PAGE.contains("new EventSource"));
+        assert!(!PAGE.contains("/* style */") && !PAGE.contains("/* scripts */"), "its parts are put in");
+        assert_eq!((PAGE.matches("<script").count(), PAGE.matches("</script").count()), (1, 1));
+        assert!(PAGE.contains("<script>"));
+        for elsewhere in ["src=\"http", "href=\"http", "url(http", "@import", "fetch(\"http"] {
+            assert!(!PAGE.contains(elsewhere), "{elsewhere}");
+        }
+    }
+}

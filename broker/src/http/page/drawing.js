@@ -1,0 +1,39 @@
+/* Drawing it all */
+
+function choose(number) {
+  view.chosen = view.chosen === number ? null : number;
+  const worker = number === null ? null : model.worker(number);
+  if (worker && worker.pool !== view.pool && model.orders.has(worker.pool)) show(worker.pool);
+  else render(true);
+}
+
+function point(number) {
+  if (view.pointed === number) return;
+  view.pointed = number;
+  render();
+}
+
+const ring = new Ring($(".stage"));
+const plots = [
+  new Plot($("#plot-rate"), "Throughput", [["rate", "answered", "rate"]], (value) => `${perSecond(value)} / s`, false),
+  new Plot($("#plot-latency"), "Latency", [["p50_us", "p50", "p50"], ["p99_us", "p99", "p99"]], us, true),
+];
+let figuresAt = -Infinity, members = "";
+
+/** Ring and figures follow each snapshot, so that they agree; plots and tables once a second, for nobody reads faster. */
+function render(all = false) {
+  const { snapshot } = model;
+  if (!snapshot || document.hidden) return;
+  drawTabs(snapshot.pools);
+  const pool = snapshot.pools.find(({ name }) => name === view.pool);
+  ring.draw(pool);
+  drawReadout(pool);
+  drawFigures(snapshot);
+  const states = [...snapshot.workers, ...model.lost.values()].map((worker) => `${worker.number}${worker.state}`).join();
+  if (!all && states === members && now() - figuresAt < 950) return;
+  members = states;
+  figuresAt = now();
+  drawTables(snapshot);
+  for (const plot of plots) plot.draw(snapshot);
+  document.title = `${perSecond(answeredOf(snapshot))}/s · ${many(snapshot.workers.length, "worker")} · Giostra`;
+}

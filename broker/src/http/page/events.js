@@ -1,0 +1,52 @@
+/* Events */
+
+const KINDS = { joined: ["joined", "busy"], left: ["leaving", "leaving"], leaving: ["leaving", "leaving"], dropped: ["lost", "lost"], redispatch: ["moved", ""],
+  poison: ["silent", "lost"], expire: ["silent", "silent"],
+  refuse: ["silent", "silent"], discard: ["discarded", ""], busy: ["silent", "silent"], closing: ["leaving", "leaving"], "client-joined": ["client", ""], "client-left": ["client", ""] };
+
+function drawEvents(fresh, whole) {
+  const list = $("#events ol"), scroller = list.parentNode, top = scroller.scrollTop, height = list.offsetHeight * (top > 0);
+  if (whole) list.replaceChildren();
+  for (const event of fresh) {
+    if (event.kind === "redispatch" && sum(list.firstChild, event)) continue;
+    const [shape, state] = KINDS[event.kind] ?? ["idle", ""], item = make("li", { class: state, "data-kind": event.kind });
+    if (event.kind === "redispatch") item.moved = { at_ms: event.at_ms, count: event.count ?? 1, takers: new Set([event.worker]) };
+    glyph(shape, item);
+    make("time", { text: model.time(event.at_ms) }, item);
+    make("p", { class: "peer", text: told(event) }, item);
+    list.prepend(item);
+  }
+  while (list.children.length > 100) list.lastChild.remove();
+  list.nextElementSibling.hidden = list.children.length > 0;
+  if (top > 0) scroller.scrollTop = top + list.offsetHeight - height;    // Who reads further down is not pushed along.
+}
+
+/** An event in words: `dropped worker-2 w2, connection broke, 12 requests`. Of the log's `key=value`, the numbers of requests come last. */
+function told({ kind, text, worker, count: requests }) {
+  const [line, reason = ""] = text.split(/ reason=(.*)/s), words = line.split(" "), named = worker === null ? 1 : 3;
+  const counted = ["dropped", "redispatch", "discard", "expire", "busy"].includes(kind) && requests !== null;
+  const said = [words.slice(0, named).join(" ")];
+  for (const word of words.slice(named)) {
+    const [, key, value] = /^([a-z-]+)=(.*)$/.exec(word) ?? [];
+    if (word === "?") continue;
+    if (key === undefined) said.push(`${said.pop()} ${word}`);
+    else if (!counted) said.push(`${key.replaceAll("-", " ")} ${value}`);
+  }
+  return [...said, ...(reason ? [reason] : []), ...(counted ? [many(requests, "request")] : [])].join(", ");
+}
+
+/** Whether a re-dispatch went into the line of those just before it: a lost worker's requests may go out in a hundred handfuls. */
+function sum(item, { at_ms, count: more, worker }) {
+  const moved = item?.moved;
+  if (!moved || at_ms - moved.at_ms > 1000) return false;
+  moved.count += more ?? 1;
+  moved.takers.add(worker);
+  item.lastChild.textContent = `redispatch of ${many(moved.count, "request")} to ${many(moved.takers.size, "worker")}`;
+  return true;
+}
+
+/** Tells screen readers what matters, and no more: the lost, at once for all of a moment. */
+function announce(fresh) {
+  const lost = fresh.filter((event) => event.kind === "dropped");
+  if (lost.length) $("#said").textContent = lost.length > 2 ? `${count(lost.length)} workers lost` : lost.map(told).join(". ");
+}

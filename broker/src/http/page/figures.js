@@ -1,0 +1,41 @@
+/* Figures */
+
+const TILES = [
+  ["Throughput", (s) => [perSecond(answeredOf(s)), "/ s"], () => "answered"],
+  ["Latency p50", (s) => latency(s.latency_us.p50), () => "half are faster"],
+  ["Latency p99", (s) => latency(s.latency_us.p99), () => "99 % are faster"],
+  ["In flight", (s) => [count(s.in_flight), ""], (s) => `room for ${count(s.workers.reduce((sum, worker) => sum + worker.window, 0))}`],
+  ["Pending", (s) => [count(s.pending), ""], () => "not yet dispatched"],
+  ["Oldest pending", (s) => (s.pending ? milliseconds(oldest(s)) : ["–", ""]), () => "since accepted", (s) => oldest(s) >= 1000],
+  ["Workers", (s) => [count(s.workers.length), ""], (s) => states([...s.workers, ...s.lost].map((worker) => worker.number)) || "none registered"],
+  ["Clients", (s) => [count(s.clients.length), ""], (s) => `${count(s.clients.reduce((sum, client) => sum + client.unanswered, 0))} unanswered`],
+].map(([label, figure, note, warns]) => {
+  const tile = make("div", { class: "tile" }, $("#tiles"));
+  make("dt", { text: label }, tile);
+  const value = make("dd", {}, tile);
+  return { tile, figure, note, warns, number: make("span", { text: "–" }, value), unit: make("small", {}, value), below: make("dd", { class: "note", text: " " }, tile) };
+});
+const answeredOf = (snapshot) => snapshot.history.rate.at(-1) ?? 0;
+const latency = (value) => (value > 0 ? microseconds(value) : ["–", ""]);
+const oldest = (snapshot) => snapshot.pools.reduce((most, pool) => Math.max(most, pool.oldest_ms), 0);
+
+const TOTALS = ["accepted", "dispatched", "answered", "redispatched", "cancelled", "expired", "poisoned", "discarded", "refused", "turned_away"].map((key) => {
+  const item = make("div", {}, $("#totals dl"));
+  make("dt", { text: { redispatched: "re-dispatched", turned_away: "turned away" }[key] ?? key }, item);
+  return { key, item, value: make("dd", { text: "–" }, item), warns: ["expired", "poisoned", "refused"].includes(key) };
+});
+
+function drawFigures(snapshot) {
+  for (const { tile, figure, note, warns, number, unit, below } of TILES) {
+    const [value, unitText] = figure(snapshot);
+    say(number, value);
+    say(unit, unitText && ` ${unitText}`);
+    say(below, note(snapshot));
+    put(tile, "class", warns?.(snapshot) ? "tile warns" : "tile");
+  }
+  for (const { key, item, value, warns } of TOTALS) {
+    say(value, count(snapshot.totals[key] ?? 0));
+    put(item, "class", warns && snapshot.totals[key] ? "warns" : "");
+  }
+  say($("#about"), `${snapshot.version} · ${snapshot.rotation} rotation · up ${ms(snapshot.uptime_ms)}`);
+}

@@ -1,0 +1,146 @@
+/* Tables */
+
+/**
+ * A table whose rows stay with their keys. A column: { label, title, width, number, value(row), text(row), cell(td, row) }. A row of
+ * which there is no more to tell than one sentence has that, `note(row)`, instead of its `live` columns, which are the last.
+ */
+class Table {
+  constructor(section, columns, key, { limit = Infinity, note = () => null } = {}) {
+    Object.assign(this, { columns, key, limit, note, sort: columns[0], down: false, rows: new Map(), order: "" });
+    this.node = $("table", section);
+    this.body = $("tbody", section);
+    this.scroller = this.node.parentNode;
+    this.scroller.addEventListener("scroll", () => this.draw(this.data), { passive: true });
+    for (const column of columns) {
+      const head = column.head = make("th", { scope: "col", class: column.number ? "num" : "", style: `width:${column.width}px` }, $("thead tr", section));
+      const button = make("button", { type: "button", text: column.label, title: column.title ?? "" }, head);
+      button.addEventListener("click", () => {
+        this.down = this.sort === column ? !this.down : Boolean(column.number && !column.small);
+        this.sort = column;
+        this.draw(this.data, true);
+      });
+    }
+  }
+
+  draw(data, now = false) {
+    this.data = data;
+    const columns = this.columns.filter((column) => !column.only || column.only());
+    for (const column of this.columns) {
+      column.head.hidden = !columns.includes(column);
+      if (column === this.sort) put(column.head, "aria-sort", this.down ? "descending" : "ascending");
+      else if (column.head.known?.["aria-sort"]) { column.head.removeAttribute("aria-sort"); column.head.known["aria-sort"] = null; }
+    }
+    const width = `${columns.reduce((sum, column) => sum + column.width, 0)}px`;
+    if (this.node.style.minWidth !== width) this.node.style.minWidth = width;
+    const { value } = this.sort, sign = this.down ? -1 : 1, sorted = [...data].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      return sign * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y) || this.key(a) - this.key(b);
+    }).slice(0, this.limit);
+    const keys = new Set(sorted.map(this.key));
+    for (const [key, row] of this.rows) if (!keys.has(key)) { row.remove(); this.rows.delete(key); }
+    const tall = this.body.firstChild?.offsetHeight || 1, from = this.scroller.scrollTop / tall - 30, to = from + this.scroller.clientHeight / tall + 60;
+    sorted.forEach((item, at) => {                   // Rows far out of sight can wait until they are scrolled to.
+      const row = this.rows.get(this.key(item));
+      if (!row || (at > from && at < to)) this.fill(row ?? this.build(this.key(item)), item, columns);
+    });
+    // Rows don't change places under the pointer, unless asked to or somebody came or went.
+    const order = [...keys].join(), members = [...keys].sort().join();
+    if (order !== this.order && (now || members !== this.members || !this.body.matches(":hover"))) {
+      const focused = document.activeElement;
+      sorted.forEach((item, at) => {
+        const row = this.rows.get(this.key(item));
+        if (this.body.children[at] !== row) this.body.insertBefore(row, this.body.children[at] ?? null);
+      });
+      if (this.body.contains(focused)) focused.focus({ preventScroll: true });
+      this.order = order;
+      this.members = members;
+    }
+  }
+
+  build(key) {
+    const row = make("tr", {}, this.body);
+    row.key = key;
+    row.figures = this.columns.map((column, at) => make("td", { role: at ? "cell" : "rowheader", class: `${column.number ? "num" : ""} ${column.class ?? ""}`.trim() }, row));
+    row.note = make("td", { role: "cell", class: "note peer" }, row);
+    this.rows.set(key, row);
+    return row;
+  }
+
+  fill(row, item, columns) {
+    const note = this.note(item);
+    row.note.hidden = note === null;
+    if (note !== null) {
+      say(row.note, note);
+      put(row.note, "title", note);
+      put(row.note, "colspan", String(columns.filter((column) => column.live).length));
+    }
+    this.columns.forEach((column, index) => {
+      const cell = row.figures[index];
+      cell.hidden = !columns.includes(column) || (note !== null && Boolean(column.live));
+      if (cell.hidden) return;
+      if (column.cell) column.cell(cell, item);
+      else say(cell, column.text(item));
+    });
+  }
+}
+
+const poolRates = new Map();
+let nameLetters = 16;       // As many as the column has room for.
+const share = (worker) => worker.rate / (poolRates.get(worker.pool) || Infinity);
+const STATES = ["busy", "idle", "stuck", "silent", "leaving", "lost"];
+
+const workers = new Table($("#workers"), [
+  { label: "Name", width: 150, value: (w) => w.name, cell(td, w) {
+    if (!td.firstChild) {
+      const button = make("button", { type: "button", class: "peer" }, td);
+      button.addEventListener("click", () => choose(w.number));
+      button.addEventListener("focus", () => { if (button.matches(":focus-visible")) point(w.number); });
+      button.addEventListener("blur", () => point(null));
+    }
+    say(td.firstChild, shorten(w.name, nameLetters));
+    put(td.firstChild, "title", `${w.name} w${w.number}`);
+    put(td.firstChild, "aria-pressed", String(view.chosen === w.number));
+    put(td.parentNode, "class", `${w.state}${view.chosen === w.number ? " chosen" : ""}`);
+  } },
+  { label: "Seat", title: "Its place in the rotation", width: 64, number: true, small: true, value: (w) => `${w.state === "lost" ? 1 : 0}\t${w.pool}\t${w.seat ?? 1e9}`, text: (w) => (w.seat === null ? "–" : count(w.seat + 1)) },
+  { label: "Pool", width: 88, class: "peer", only: () => model.snapshot.pools.length > 1, value: (w) => w.pool, text: (w) => plain(w.pool) },
+  { label: "State", width: 90, value: (w) => String(STATES.indexOf(w.state)), cell(td, w) {
+    if (!td.firstChild) { const state = make("span", { class: "state" }, td); td.use = glyph(w.state, state); td.word = make("span", {}, state); }
+    put(td.use, "href", `#s-${w.state}`);
+    say(td.word, w.state);
+  } },
+  { label: "Address", width: 134, class: "mono peer", value: (w) => w.address, text: (w) => w.address },
+  { label: "In flight", title: "Requests it holds, of its window", width: 106, number: true, live: true, value: (w) => w.in_flight / Math.max(1, w.window), cell(td, w) {
+    if (!td.firstChild) { td.figure = make("span", {}, td); td.bar = make("span", { class: "bar" }, td); }
+    say(td.figure, `${count(w.in_flight)} / ${count(w.window)}`);
+    put(td.bar, "style", `background-size:${(clamp(w.in_flight / Math.max(1, w.window), 0, 1) * 100).toFixed(1)}% 100%`);
+  } },
+  { label: "Oldest", title: "For how long it has been computing the oldest of its requests", width: 84, number: true, live: true, value: (w) => (w.computing ? w.oldest_ms : -1), text: (w) => (w.computing ? ms(w.oldest_ms) : "–") },
+  { label: "Answered", width: 104, number: true, live: true, value: (w) => w.answered, text: (w) => count(w.answered) },
+  { label: "Rate", title: "Answered a second", width: 82, number: true, live: true, value: (w) => w.rate, text: (w) => `${perSecond(w.rate)} /s` },
+  { label: "Share", title: "Of the rate of its pool", width: 68, number: true, live: true, value: share, text: (w) => (w.rate > 0 ? `${(share(w) * 100).toFixed(1)} %` : "–") },
+  { label: "Ping", title: "Round trip of the last answered ping", width: 70, number: true, live: true, value: (w) => w.round_trip_us ?? 0, text: (w) => us(w.round_trip_us) },
+  { label: "Serv. p50", title: "Time a request takes it: half take less", width: 84, number: true, live: true, value: (w) => w.service_us?.p50 ?? 0, text: (w) => us(w.service_us?.p50) },
+  { label: "Serv. p99", title: "Time a request takes it: 99 of 100 take less", width: 84, number: true, live: true, value: (w) => w.service_us?.p99 ?? 0, text: (w) => us(w.service_us?.p99) },
+  { label: "Re-dispatched", title: "Requests that were taken from it and handed to others", width: 110, number: true, live: true, value: (w) => w.redispatched_from, text: (w) => count(w.redispatched_from) },
+], (worker) => worker.number, { note: (worker) => (worker.state === "lost" ? fate(worker) : null) });
+workers.sort = workers.columns[1];
+
+const clients = new Table($("#clients"), [
+  { label: "Name", width: 180, class: "peer", value: (c) => c.name, text: (c) => c.name },
+  { label: "Address", width: 160, class: "mono peer", value: (c) => c.address, text: (c) => c.address },
+  { label: "Unanswered", width: 110, number: true, value: (c) => c.unanswered, text: (c) => count(c.unanswered) },
+  { label: "Answered", width: 120, number: true, value: (c) => c.answered, text: (c) => count(c.answered) },
+], (client) => client.number, { limit: 100 });
+
+function drawTables(snapshot) {
+  poolRates.clear();
+  for (const worker of snapshot.workers) poolRates.set(worker.pool, (poolRates.get(worker.pool) ?? 0) + worker.rate);
+  const gone = [...model.lost.values()];
+  nameLetters = Math.max(12, Math.floor((workers.columns[0].head.offsetWidth - 26) / 7.6));
+  workers.draw([...snapshot.workers, ...gone]);
+  clients.draw(snapshot.clients);
+  say($("#workers-title"), `Workers · ${snapshot.workers.length ? count(snapshot.workers.length) : "none"}${gone.length ? `, ${count(gone.length)} lost` : ""}`);
+  const hidden = snapshot.clients.length - clients.limit;
+  say($("#clients-title"), `Clients · ${count(snapshot.clients.length) === "0" ? "none" : count(snapshot.clients.length)}${hidden > 0 ? `, the first ${clients.limit} shown` : ""}`);
+}
