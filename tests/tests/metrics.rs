@@ -184,7 +184,10 @@ fn whatever_the_dashboard_asks_for_is_there() -> Result<()> {
                     None => format!("{label}=\""),
                 };
                 let has = |line: &&str| line.contains(&format!("{{{wanted}")) || line.contains(&format!(",{wanted}"));
-                ensure!(series.iter().any(has), "the dashboard asks for {name} with {wanted}, which is not in {series:#?}");
+                ensure!(
+                    series.iter().any(has),
+                    "the dashboard asks for {name} with {wanted}, which is not in {series:#?}"
+                );
             }
         }
     }
@@ -276,8 +279,11 @@ fn counts(series: &str) -> bool {
     ["_total", "_bucket", "_count", "_sum"].iter().any(|end| name.ends_with(end))
 }
 
+/// A metric, and the labels that are asked of it, with the values if only some are meant.
+type Asked<'a> = (&'a str, Vec<(&'a str, Option<&'a str>)>);
+
 /// The labels and values that are asked of each metric in a query, and the labels by which it is summed.
-fn asked(query: &str) -> Vec<(&str, Vec<(&str, Option<&str>)>)> {
+fn asked(query: &str) -> Vec<Asked<'_>> {
     let by = query.split(" by (").skip(1).filter_map(|rest| rest.split(')').next()).flat_map(|by| by.split(", "));
     let by: Vec<_> = by.map(|label| (label, None)).collect();
     let mut asked = Vec::new();

@@ -114,7 +114,7 @@ impl FromStr for Value {
         let number = Self::number(word).filter(|number| match number {
             Self::Int(_) | Self::Large(_) => is_canonical(word),
             // As it is printed here, and as JSON.
-            number => number.to_string() == word && number.to_json().to_string() == word,
+            number => [number.to_string(), number.to_json().to_string()].iter().all(|printed| printed == word),
         });
         Ok(number.unwrap_or_else(|| Self::Text(word.into())))
     }
