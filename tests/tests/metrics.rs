@@ -184,7 +184,10 @@ fn whatever_the_dashboard_asks_for_is_there() -> Result<()> {
                     None => format!("{label}=\""),
                 };
                 let has = |line: &&str| line.contains(&format!("{{{wanted}")) || line.contains(&format!(",{wanted}"));
-                ensure!(series.iter().any(has), "the dashboard asks for {name} with {wanted}, which is not in {series:#?}");
+                ensure!(
+                    series.iter().any(has),
+                    "the dashboard asks for {name} with {wanted}, which is not in {series:#?}"
+                );
             }
         }
     }

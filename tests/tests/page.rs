@@ -112,7 +112,9 @@ fn a_kill_is_seen_within_a_second() -> Result<()> {
     )?;
     let mut best = Duration::MAX;
     for _ in 0..TRIES {
-        browser.wait_until("document.querySelectorAll('.seat').length === 3 && !document.querySelector('.lost:not(li)')")?;
+        browser.wait_until(
+            "document.querySelectorAll('.seat').length === 3 && !document.querySelector('.lost:not(li)')",
+        )?;
         browser.run("look()")?;
         let killed = SystemTime::now();
         system.worker(2).signal(Signal::SIGKILL)?;
@@ -155,7 +157,10 @@ fn a_pool_that_has_lost_its_last_worker_is_still_shown() -> Result<()> {
     drop(nightly);
     browser.wait_until("document.querySelector('.seat.lost')?.textContent.includes('nightly-1')")?;
     browser.wait_until("document.querySelector('svg.ring').textContent.includes('No worker is left')")?;
-    assert_eq!(browser.value("document.querySelector('[role=tab][aria-selected=true]').innerText")?, "nightly · 0 ⚠\u{fe0e}");
+    assert_eq!(
+        browser.value("document.querySelector('[role=tab][aria-selected=true]').innerText")?,
+        "nightly · 0 ⚠\u{fe0e}"
+    );
     // Also for who comes only now.
     let late = open(&system)?;
     late.wait_until("document.querySelectorAll('[role=tab]').length === 2")?;
@@ -396,11 +401,8 @@ fn a_phone_shows_all_of_it_without_scrolling_sideways() -> Result<()> {
 fn each_kind_of_event_has_its_shape() -> Result<()> {
     let mut system = Setup::workers(2).watched().broker(&["--max-pending", "1000", "--grace", "60s"]).start()?;
     let browser = open(&system)?;
-    let shapes = |kind: &str| {
-        format!(
-            "document.querySelector('#events li[data-kind={kind}] use')?.getAttribute('href')"
-        )
-    };
+    let shapes =
+        |kind: &str| format!("document.querySelector('#events li[data-kind={kind}] use')?.getAttribute('href')");
     // busy, discard and expire: the client wants them no more while they are computed, or still wait.
     let mut sleeper = system.begin(&["send", "sleep", "1", "--timeout", "300ms"])?;
     sleeper.process().wait()?;

@@ -291,7 +291,9 @@ mod tests {
             workers: vec![worker("a\"b\\", 1), worker("twin", 2), worker("twin", 3)],
             lost: vec![lost("twin"), lost("gone"), lost("gone")],
             pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, ..PoolStatus::default() }],
-            pool_totals: ["p", "empty", OTHERS].map(|name| PoolTotals { name: name.into(), ..PoolTotals::default() }).into(),
+            pool_totals: ["p", "empty", OTHERS]
+                .map(|name| PoolTotals { name: name.into(), ..PoolTotals::default() })
+                .into(),
             ..Status::default()
         };
         let text = text(&status, 1e9).unwrap();
