@@ -97,10 +97,7 @@ fn without_keys_a_packet_capture_shows_operation_and_operand() -> Result<()> {
 fn with_keys_a_packet_capture_shows_neither_operation_nor_operand() -> Result<()> {
     let captured = captured(Setup::workers(0).secured())?;
     // The greetings are in clear: it was there, at both doors.
-    ensure!(
-        count(&captured, b"\x03\x01CURVE\0") + count(&captured, b"\x03\0CURVE\0") >= 4,
-        "no greetings were captured"
-    );
+    ensure!(count(&captured, b"CURVE\0\0\0\0\0\0\0\0") >= 4, "no greetings were captured");
     for (what, seen) in seen(&captured) {
         ensure!(!seen, "{what} can be read in the capture");
     }

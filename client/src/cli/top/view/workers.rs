@@ -83,7 +83,7 @@ fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table
         table.leave_out("POOL");
     }
     // Where all requests are short there is no room for it, and nothing to tell.
-    if !state.workers().iter().any(|worker| worker.computing > 0 && worker.oldest_ms >= LONG_MS) {
+    if !state.status.workers.iter().any(|worker| worker.computing > 0 && worker.oldest_ms >= LONG_MS) {
         table.leave_out("OLDEST");
     }
     for worker in workers {
