@@ -56,7 +56,7 @@ impl Witness {
         let ring = &mut self.pools.entry(pool.into()).or_default().seats;
         ring.join(number);
         assert_eq!(ring.len(), seats, "seats after {label} joined");
-        assert!(window <= self.settings.window, "{label} has a window of {window}");
+        assert!(window <= self.settings.window.max(threads), "{label} has a window of {window}");
         let worker = Worker {
             conn: None,
             name: label.name.to_string(),
