@@ -397,12 +397,7 @@ mod tests {
     #[test]
     fn what_only_has_the_length_of_a_key_is_none() {
         let mistyped = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hI";
-        for text in [
-            format!("{mistyped}~"),
-            format!("{mistyped}_"),
-            "#".repeat(40),
-            "keys/a-name-of-some-length/of-broker.key".into(),
-        ] {
+        for text in [format!("{mistyped}~"), format!("{mistyped}_"), "#".repeat(40)] {
             assert_eq!(text.len(), 40);
             assert!(text.parse::<PublicKey>().is_err(), "{text}");
             for which in ["public", "secret"] {
@@ -413,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_there_is_read_also_where_its_name_could_be_a_key() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
         let made = KeyPair::generate().unwrap();
         let [public, _] = made.write(folder.path(), "broker").unwrap();
         // Of 40 characters, all of which may stand in a key.
