@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_there_is_read_also_where_its_name_could_be_a_key() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
         let made = KeyPair::generate().unwrap();
         let [public, _] = made.write(folder.path(), "broker").unwrap();
         // Of 40 characters, all of which may stand in a key.

@@ -59,8 +59,9 @@ fn listen(system: &System, file: &Path) -> Result<Process> {
     let filter = format!("port {} or port {}", ports[0], ports[1]);
     let program: PathBuf = trials::program("tcpdump", "tcpdump")?;
     let mut command = Command::new(program);
-    // -Z: it stays root, and may write into the folder.
-    command.args(["-i", "lo", "-n", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(file).arg(filter);
+    // -Z: it stays root, and may write into the folder. -s, -B: room for thousands of packets, however slowly they are written.
+    command.args(["-i", "lo", "-n", "-s", "4096", "-B", "16384", "-U", "--immediate-mode", "-Z", "root", "-w"]);
+    command.arg(file).arg(filter);
     let tcpdump = Process::spawn(system.folder(), "tcpdump", command)?;
     wait_for("tcpdump listens", || tcpdump.stderr().contains("listening on lo").then_some(()))
         .with_context(|| tcpdump.stderr())?;
