@@ -290,7 +290,7 @@ mod tests {
             Operations::new().with("mirror", |point: Point| Ok::<_, Failure>(Point { x: -point.x, ..point }));
         let compute = |body: Vec<u8>| operations.compute(&body.into(), &Job::alone());
         let point = Point { name: None, x: 1, y: 2 };
-        let mirrored = Point { x: -1, ..point };
+        let mirrored = Point { name: None, x: -1, y: 2 };
         let named = compute(rmp_serde::to_vec_named(&("mirror", &point)).unwrap()).unwrap();
         assert_eq!(rmp_serde::from_slice::<Point>(&named).unwrap(), mirrored);
         assert_eq!(Value::from_body(&named).unwrap().to_string(), r#"{"x":-1,"y":2}"#);
