@@ -128,8 +128,8 @@ fn a_dropped_map_cancels_what_is_unanswered() -> Result<()> {
     assert_eq!(map.next().context("the first")??, 0.0);
     drop(map);
     assert_eq!(client.unanswered(), 0);
-    // One of them is being computed, to its end.
-    wait_for_cancelled(&mut system, 990)?;
+    // As many as are asked for before much is known of the results; one of them is being computed, to its end.
+    wait_for_cancelled(&mut system, 60)?;
     let began = Instant::now();
     assert_eq!(client.map::<i64, _>("add", [(1, 2)]).next().context("one")??, 3);
     assert!(began.elapsed() < Duration::from_secs(20));
@@ -228,7 +228,8 @@ fn more_than_the_broker_has_room_for_wait_with_their_time_limits_and_are_cancell
     let expired = shared.compute_within::<i64>("add", &(1, 2), Duration::from_millis(300)).wait();
     assert_eq!(code_of(expired), code::EXPIRED);
     drop(slow);
-    wait_for_cancelled(&mut system, 50)?;
+    // All that the broker knew of: its one client may have four fifths of the room.
+    wait_for_cancelled(&mut system, 40)?;
     // The one that is being computed is so to its end: another worker takes the rest.
     system.start_worker(2)?;
     system.kill_worker(1)?;

@@ -282,7 +282,8 @@ impl Witness {
                 let known = self.workers.get_mut(worker).expect("who is welcomed has joined");
                 known.conn = Some(conn);
                 let (name, wanted) = &self.registrations[&conn];
-                let window = self.settings.window.min(if *wanted == 0 { usize::MAX } else { *wanted });
+                let most = self.settings.window.max(known.threads);
+                let window = most.min(if *wanted == 0 { usize::MAX } else { *wanted });
                 assert_eq!((&known.name, known.window), (name, window), "what w{worker} registered with");
                 assert_eq!(self.worker_of.insert(conn, *worker), None, "the identity was another worker's");
             }
