@@ -4,11 +4,11 @@
 //! Needs both; `just test` installs them where it can, and [`available`] says what is missing. Knows nothing of the page.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -28,6 +28,9 @@ pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
 
 const DRIVER: &str = "chromedriver";
+/// How often a driver is started if it does not find a port.
+const STARTS: u32 = 5;
+
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Whether this machine has a browser, and what drives it.
@@ -43,6 +46,30 @@ fn driver() -> Result<PathBuf> {
 fn browser() -> Result<PathBuf> {
     let found = BROWSERS.iter().find_map(|name| trials::program(name, "chromium").ok());
     found.ok_or_else(|| Missing(format!("there is none of {BROWSERS:?}; install chromium")).into())
+}
+
+/// Starts a driver; the port that it listens on.
+///
+/// The system picks one for its IPv6 socket, and it ends at once if somebody has the same of IPv4: then another is tried.
+fn drive(folder: &Path) -> Result<(Process, u16)> {
+    for _ in 0..STARTS {
+        let mut command = Command::new(driver()?);
+        command.arg("--port=0").env("HOME", folder).env("TMPDIR", folder).process_group(0);
+        let mut driver = Process::spawn(folder, DRIVER, command)?;
+        let port = wait_for("chromedriver listens or has ended", || {
+            let said = driver.stdout();
+            let port = said.split_once("started successfully on port ").and_then(|(_, rest)| rest.split_once(".\n"));
+            match port {
+                Some((port, _)) => Some(port.parse().ok()),
+                None => (!driver.is_running()).then_some(None),
+            }
+        })?;
+        if let Some(port) = port {
+            return Ok((driver, port));
+        }
+        eprintln!("chromedriver ended: {}{}", driver.stdout(), driver.stderr());
+    }
+    bail!("chromedriver has ended {STARTS} times instead of listening")
 }
 
 /// A browser with one window. It ends when this is dropped.
@@ -62,12 +89,7 @@ impl Browser {
     /// Starts one, with a window of this size.
     pub fn start(width: u32, height: u32) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("giostra-browser-").tempdir()?;
-        let mut command = Command::new(driver()?);
-        command.arg("--port=0").env("HOME", folder.path()).env("TMPDIR", folder.path()).process_group(0);
-        let driver = Process::spawn(folder.path(), DRIVER, command)?;
-        let port: u16 = wait_for("chromedriver listens", || {
-            driver.stdout().split_once("started successfully on port ")?.1.split_once(".\n")?.0.parse().ok()
-        })?;
+        let (driver, port) = drive(folder.path())?;
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
         let url = format!("http://127.0.0.1:{port}/session");
         let mut browser = Self { agent, url, browser: None, driver, _folder: folder };
