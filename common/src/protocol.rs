@@ -13,7 +13,7 @@ use crate::name::Label;
 use crate::wire;
 
 /// The version of this protocol. Both sides say theirs first; a peer with another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The pool that a request or a worker belongs to if nothing else is said.
 pub const DEFAULT_POOL: &str = "compute";

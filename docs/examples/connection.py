@@ -19,7 +19,7 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
-VERSION = 1
+VERSION = 2
 LARGE = 64 * 1024  # bytes from which on a body travels as an attachment
 AT_ONCE = 500  # requests or replies in one message
 FULL = 256 * 1024  # bytes of bodies that fill a message: every broker takes frames of 1 MiB

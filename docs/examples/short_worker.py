@@ -17,7 +17,7 @@ if keys:
     (socket.curve_publickey, socket.curve_secretkey) = zmq.auth.load_certificate(keys[0])
     socket.curve_serverkey, _ = zmq.auth.load_certificate(keys[1])
 socket.connect(endpoint)
-register = {"Register": [1, name, "compute", ["add"], 1, 0]}
+register = {"Register": [2, name, "compute", ["add"], 1, 0]}
 socket.send(msgpack.packb(register))
 
 

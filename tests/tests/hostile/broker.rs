@@ -105,7 +105,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
         ("\u{1b}[2J", "must not have spaces or control characters"),
         (&*long, "64 characters at most"),
     ];
-    for (version, name, complaint) in [(0, "n", "version 1 of the protocol, not 0"), (u32::MAX, "n", "version 1")]
+    for (version, name, complaint) in [(0, "n", "version 2 of the protocol, not 0"), (u32::MAX, "n", "version 2")]
         .into_iter()
         .chain(names.map(|(name, complaint)| (VERSION, name, complaint)))
     {
