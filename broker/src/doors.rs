@@ -33,6 +33,9 @@ const AT_ONCE: usize = 64;
 /// without a pause.
 const RESERVED: u64 = 160;
 
+/// The least files that a broker must be able to open: its own, and some connections.
+pub const LEAST_FILES: u64 = RESERVED + 32;
+
 /// Both sockets' doors.
 pub struct Doors {
     /// Whom to let in, and where that is read; `None`: whoever comes.
@@ -317,7 +320,7 @@ fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
 /// runs.
 fn room_for_connections() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX)
+    usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(usize::MAX)
 }
 
 /// Ends a connection of libzmq's, which notices and tells everybody as if the peer had done it.

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use clap::CommandFactory;
 use giostra_broker::args::Args;
-use giostra_broker::server;
+use giostra_broker::doors;
+use giostra_broker::server::{self, Bound};
 use giostra_common::args::{complain, parse};
 use giostra_common::shutdown::Shutdown;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -27,20 +29,28 @@ fn run(args: &Args) -> anyhow::Result<()> {
     args.check()?;
     let options = args.options()?;
     let (shutdown, hangups) = Shutdown::on_signals_but_hangup()?;
+    let warning = raise_file_limit()?;
+    // The endpoints first: a broker that can't have them touches no log, which may be another's.
+    let bound = Bound::new(&options)?;
     let log = args.open_log()?;
-    raise_file_limit();
-    server::run(&options, &log, &shutdown, hangups)
+    server::run(bound, &options, &log, &shutdown, hangups, warning.as_slice())
 }
 
-/// Each connection is an open file, and the usual limit of 1024 is for programs that still use select(2), as systemd's own manual says.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
-    match raised {
-        Ok(files) if files >= FEW_FILES => {}
-        Ok(files) => log::warn!("only {files} files may be open at a time, and so fewer connections (ulimit -Hn)"),
-        Err(error) => log::warn!("can't raise the limit of open files: {error}"),
-    }
+/// Each connection is an open file, and the usual limit of 1024 is for programs that still use
+/// select(2), as systemd's own manual says. A warning if few connections fit.
+///
+/// # Errors
+/// If a broker could not serve anybody.
+fn raise_file_limit() -> anyhow::Result<Option<String>> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    ensure!(
+        files >= doors::LEAST_FILES,
+        "only {files} files may be open at a time; a broker needs {} at least (ulimit -Hn)",
+        doors::LEAST_FILES
+    );
+    let few = || format!("only {files} files may be open at a time, and so fewer connections (ulimit -Hn)");
+    Ok((files < FEW_FILES).then(few))
 }
 
 /// With fewer, clients and workers could be turned away that `--max-connections` lets in.

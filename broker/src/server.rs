@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use giostra_common::Bytes;
+use giostra_common::endpoint::Endpoint;
 use giostra_common::handshake::Watched;
+use giostra_common::lock::Lock;
 use giostra_common::log::Log;
 use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, ToClient};
 use giostra_common::shutdown::{Hangups, Shutdown};
@@ -44,9 +45,9 @@ const TURNS_WITHOUT_DOORS: u32 = 8;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where clients connect.
-    pub frontend: String,
+    pub frontend: Endpoint,
     /// Where workers connect.
-    pub backend: String,
+    pub backend: Endpoint,
     /// Where the log is, to say so.
     pub log_dir: PathBuf,
     /// How long what is in flight may take after the request to finish.
@@ -67,9 +68,65 @@ pub struct Options {
     pub settings: Settings,
 }
 
-/// Serves until `shutdown` is requested and what is in flight is answered, or its time is over. At a hangup it reads anew whom to let in.
-pub fn run(options: &Options, log: &Log, shutdown: &Shutdown, hangups: Hangups) -> anyhow::Result<()> {
-    let mut server = Server::bind(options, log, hangups)?;
+/// The sockets of a broker that has not begun to serve. Nobody is answered yet, and nothing is
+/// logged: a broker that can't have its endpoints leaves the log's folder as it was.
+pub struct Bound {
+    frontend: Watched,
+    backend: Watched,
+    doors: Doors,
+    http: Option<Http>,
+    /// Of the Unix sockets among them.
+    locks: Vec<Lock>,
+}
+
+impl Bound {
+    /// Binds the endpoints.
+    ///
+    /// # Errors
+    /// If one of them is taken, or the certificates can't be read.
+    pub fn new(options: &Options) -> anyhow::Result<Self> {
+        let context = Context::new();
+        let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
+        let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
+        let watched =
+            |left: &[u8], peers| Watched::new(&context, socket::router(&context, left, peers, &options.entry)?);
+        let frontend = watched(&client_left, Peers::Clients)?;
+        let backend = watched(&worker_left, Peers::Workers)?;
+        let doors = Doors::new(&context, &options.doors)?;
+        let mut locks = Vec::new();
+        for (socket, endpoint, flag) in
+            [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
+        {
+            let taken = |error: &dyn std::fmt::Display| {
+                anyhow::anyhow!("can't bind {endpoint}: {error}; {flag} takes another endpoint")
+            };
+            if let Some(path) = endpoint.path() {
+                locks.push(Lock::of_unix_socket(path).map_err(|error| taken(&error))?);
+            }
+            socket::bind(socket, &endpoint.to_string()).map_err(|error| match error {
+                zmq::Error::EADDRINUSE => taken(&"it is in use; is a broker running there already?"),
+                error => taken(&error),
+            })?;
+        }
+        let http = options.http.as_ref().map(Http::start).transpose()?;
+        Ok(Self { frontend, backend, doors, http, locks })
+    }
+}
+
+/// Serves until `shutdown` is requested and what is in flight is answered, or its time is over. At
+/// a hangup it reads anew whom to let in. `warnings` are logged at the start.
+///
+/// # Errors
+/// If libzmq fails.
+pub fn run(
+    bound: Bound,
+    options: &Options,
+    log: &Log,
+    shutdown: &Shutdown,
+    hangups: Hangups,
+    warnings: &[String],
+) -> anyhow::Result<()> {
+    let mut server = Server::start(bound, options, log, hangups, warnings)?;
     server.serve(shutdown)?;
     log::info!("stopped");
     log.flush();
@@ -93,26 +150,19 @@ struct Server<'a> {
     sends: Vec<Output>,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
+    /// Held until the sockets are closed.
+    _locks: Vec<Lock>,
 }
 
 impl<'a> Server<'a> {
-    fn bind(options: &'a Options, log: &'a Log, hangups: Hangups) -> anyhow::Result<Self> {
-        let context = Context::new();
-        let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
-        let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
-        let watched =
-            |left: &[u8], peers| Watched::new(&context, socket::router(&context, left, peers, &options.entry)?);
-        let frontend = watched(&client_left, Peers::Clients)?;
-        let backend = watched(&worker_left, Peers::Workers)?;
-        let doors = Doors::new(&context, &options.doors)?;
-        for (socket, endpoint, flag) in
-            [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
-        {
-            socket::bind(socket, endpoint).with_context(|| {
-                format!("can't bind {endpoint}; is a broker running there already? {flag} takes another endpoint")
-            })?;
-        }
-        let http = options.http.as_ref().map(Http::start).transpose()?;
+    fn start(
+        bound: Bound,
+        options: &'a Options,
+        log: &'a Log,
+        hangups: Hangups,
+        warnings: &[String],
+    ) -> anyhow::Result<Self> {
+        let Bound { frontend, backend, doors, http, locks } = bound;
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
@@ -129,6 +179,9 @@ impl<'a> Server<'a> {
         }
         if let Some(http) = &http {
             log::info!("watch http://{}/", http.address);
+        }
+        for warning in warnings {
+            log::warn!("{warning}");
         }
         log.flush();
         let window = options.settings.window.max(MAX_THREADS as usize);
@@ -149,6 +202,7 @@ impl<'a> Server<'a> {
             sends: Vec::new(),
             envelope: Vec::new(),
             attachments: Vec::new(),
+            _locks: locks,
         })
     }
 

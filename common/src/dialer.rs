@@ -11,6 +11,7 @@ use crate::Bytes;
 use thiserror::Error;
 use zmq::{Context, Socket};
 
+use crate::endpoint::{BadEndpoint, Endpoint};
 use crate::handshake::{Failure, Watched};
 use crate::keys::Credentials;
 use crate::socket;
@@ -72,9 +73,17 @@ pub struct Call {
 /// Why there will be no conversation.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// When the endpoint makes no sense.
-    #[error("can't connect to {endpoint}: {source}; a broker's endpoint is written tcp://HOST:PORT")]
+    /// When the endpoint is none.
+    #[error("can't connect to {endpoint}: {source}")]
     Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong with it.
+        source: BadEndpoint,
+    },
+    /// When libzmq can't connect to the endpoint.
+    #[error("can't connect to {endpoint}: {source}")]
+    Connect {
         /// The endpoint.
         endpoint: String,
         /// What libzmq says.
@@ -114,7 +123,11 @@ pub struct Dialer {
 
 impl Dialer {
     /// Begins to connect.
-    pub fn new(context: &Context, call: Call, now: Instant) -> Result<Self, Error> {
+    pub fn new(context: &Context, mut call: Call, now: Instant) -> Result<Self, Error> {
+        match Endpoint::to_connect(&call.endpoint) {
+            Ok(endpoint) => call.endpoint = endpoint.to_string(),
+            Err(source) => return Err(Error::Endpoint { endpoint: call.endpoint, source }),
+        }
         let dialer = Self {
             socket: make(context, &call)?,
             call,
@@ -203,7 +216,7 @@ impl Dialer {
     }
 
     fn connect(&self) -> Result<(), Error> {
-        let failed = |source| Error::Endpoint { endpoint: self.call.endpoint.clone(), source };
+        let failed = |source| Error::Connect { endpoint: self.call.endpoint.clone(), source };
         self.socket.connect(&self.call.endpoint).map_err(failed)
     }
 
@@ -269,7 +282,10 @@ mod tests {
             credentials: None,
         };
         let dial = |endpoint: &str| Dialer::new(&Context::new(), call(endpoint), Instant::now()).map(drop);
-        assert!(dial("nonsense").unwrap_err().to_string().contains("tcp://HOST:PORT"));
+        for (bad, complaint) in [("nonsense", "the port is missing"), ("tcp://127.0.0.1:99999", "'99999' is no port")] {
+            let error = dial(bad).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
         assert!(dial("tcp://127.0.0.1:1").is_ok(), "somebody may listen there later");
     }
 }

@@ -396,7 +396,10 @@ impl System {
     pub fn log_files(&self) -> Vec<PathBuf> {
         let folder = self.folder.path().join("log");
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.path())
+            .filter(|path| !path.is_symlink() && path.extension() == Some(OsStr::new("log")))
+            .collect();
         // `_rCURRENT` comes before `_r00000` by its name, and after it in time.
         files.sort_by_key(|path| (path.to_string_lossy().ends_with("_rCURRENT.log"), path.clone()));
         files

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use giostra_common::args::{duration, parse};
+use giostra_common::endpoint::parse_to_connect;
 use giostra_common::keys::{Credentials, KeyError};
 use giostra_common::log::Log;
 use giostra_common::name;
@@ -18,7 +19,7 @@ use crate::Options;
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
     /// The broker's backend
-    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_name = "ENDPOINT")]
+    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_connect, value_name = "ENDPOINT")]
     broker: String,
 
     /// What the broker's log calls this worker [default: worker-PID]

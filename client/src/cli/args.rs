@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use giostra_client::Options;
 use giostra_common::args::{positive_duration, switch};
 use giostra_common::compute::Value;
+use giostra_common::endpoint::parse_to_connect;
 use giostra_common::manual::Shell;
 use giostra_common::name;
 use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
@@ -30,6 +31,7 @@ pub struct Args {
         global = true,
         env = "GIOSTRA_FRONTEND",
         default_value = "tcp://127.0.0.1:5555",
+        value_parser = parse_to_connect,
         value_name = "ENDPOINT"
     )]
     pub broker: String,

@@ -17,6 +17,7 @@ use flexi_logger::writers::LogWriter;
 use log::{Level, Record};
 
 use super::{Rotation, line, stamp};
+use crate::lock::Lock;
 
 /// Bytes that lines may wait in.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -30,6 +31,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The files, one of them the current one.
 pub(super) struct Files {
     state: Mutex<State>,
+    /// Two processes that write the same files would tear each other's lines, and delete each
+    /// other's files. The file stays when the process ends, and is then in nobody's way.
+    _lock: Lock,
 }
 
 struct State {
@@ -63,6 +67,7 @@ impl Files {
     /// Goes on with the files that are there. An error if none can be opened.
     pub(super) fn open(directory: &Path, name: &str, rotation: Rotation) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
+        let lock = Lock::take(&directory.join(format!("{name}.lock"))).map_err(io::Error::other)?;
         let (file, size) = open_current(directory, name)?;
         let mut state = State {
             directory: directory.into(),
@@ -84,7 +89,7 @@ impl Files {
         state.numbers = state.numbers_there()?;
         state.remove_old();
         state.begin_on_a_new_line()?;
-        Ok(Self { state: Mutex::new(state) })
+        Ok(Self { state: Mutex::new(state), _lock: lock })
     }
 }
 
