@@ -238,7 +238,9 @@ async fn events(State(shared): State<Shared>) -> Response {
         let why = "too many pages are open\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response();
     };
-    Sse::new(snapshots_for(shared.snapshots, place)).into_response()
+    // nginx buffers what it passes on, and so would hand the events over in bundles, unless it is told not to.
+    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    (unbuffered, Sse::new(snapshots_for(shared.snapshots, place))).into_response()
 }
 
 /// What a page is sent as long as it holds its place.

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use thiserror::Error;
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 64;
@@ -19,8 +20,8 @@ pub enum BadName {
     /// When it is longer than [`MAX_NAME`].
     #[error("a name has {MAX_NAME} characters at most")]
     TooLong,
-    /// When it would not be one word in a log line.
-    #[error("a name must not have spaces or control characters")]
+    /// When it would not be one word in a log line, or would not look like what it is.
+    #[error("a name must not have spaces, control characters or characters that can't be seen")]
     NotOneWord,
 }
 
@@ -30,11 +31,34 @@ pub fn check(name: &str) -> Result<(), BadName> {
         Err(BadName::Empty)
     } else if name.chars().nth(MAX_NAME).is_some() {
         Err(BadName::TooLong)
-    } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    } else if !name.chars().all(is_visible) {
         Err(BadName::NotOneWord)
     } else {
         Ok(())
     }
+}
+
+/// Whether a character may stand in a name: a letter, mark, number, punctuation or symbol of Unicode
+/// that is not [default-ignorable](https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point).
+///
+/// That leaves out spaces, controls, what changes the direction of writing, what has no width, and
+/// what is not assigned: with these, two names could look alike, or a log line like another.
+pub fn is_visible(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_graphic();
+    }
+    let group = c.general_category_group();
+    !matches!(group, GeneralCategoryGroup::Separator | GeneralCategoryGroup::Other) && !is_ignorable(c)
+}
+
+/// The default-ignorable among letters and marks; all others are of the categories Format and
+/// Unassigned.
+fn is_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// The same for the command line: a parser for `clap`.
@@ -85,6 +109,22 @@ mod tests {
         assert_eq!(check(&"x".repeat(MAX_NAME + 1)), Err(BadName::TooLong));
         for forged in ["a b", "a\nreply worker-1", "a\u{1b}[2J", "a\u{2028}b"] {
             assert_eq!(check(forged), Err(BadName::NotOneWord), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_no_character_that_cannot_be_seen() {
+        let (zero_width, direction) =
+            ("\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}\u{ad}", "\u{202e}\u{2066}\u{200f}\u{61c}");
+        let ignorable = "\u{34f}\u{115f}\u{17b4}\u{180e}\u{3164}\u{fe0f}\u{ffa0}\u{e0041}\u{e0100}";
+        let unassigned = "\u{378}\u{2065}\u{fff0}\u{e000}\u{10ffff}";
+        for c in [zero_width, direction, ignorable, unassigned, "\u{a0}\u{3000}\u{85}"].concat().chars() {
+            assert_eq!(check(&format!("worker{c}1")), Err(BadName::NotOneWord), "{c:?}");
+        }
+        // Nor a letter less than before.
+        for name in ["größe", "e\u{301}", "労働者", "работник", "עובד", "عامل", "श्रमिक", "🛠", "a·b", "1/2"]
+        {
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 }

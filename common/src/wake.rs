@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
 /// Wakes the thread that holds the [`Alarm`]. Cheap when it has been woken already.
 #[derive(Clone, Debug)]
 pub struct Waker {
@@ -22,6 +24,7 @@ pub struct Alarm {
 /// A waker and its alarm. An error if the system gives no pipe.
 pub fn alarm() -> io::Result<(Waker, Alarm)> {
     let (reader, writer) = io::pipe()?;
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let ringing = Arc::new(AtomicBool::new(false));
     Ok((Waker { ringing: Arc::clone(&ringing), pipe: Arc::new(writer) }, Alarm { ringing, pipe: reader }))
 }
@@ -42,12 +45,12 @@ impl Alarm {
         self.pipe.as_raw_fd()
     }
 
-    /// Silences the alarm. Look at what the waker was about after this, not before.
+    /// Silences the alarm, without waiting for anybody. Look at what the waker was about after this, not before: otherwise
+    /// the alarm goes on ringing for what has been seen to already.
     pub fn clear(&mut self) {
-        if self.ringing.load(Ordering::Acquire) {
-            // Waits for the byte if the waker is just about to write it.
-            let _ = self.pipe.read(&mut [0]);
-            self.ringing.store(false, Ordering::Release);
+        // A waker that has not written its byte yet writes it later: then the alarm rings once more.
+        if self.ringing.load(Ordering::Acquire) && matches!(self.pipe.read(&mut [0]), Ok(1)) {
+            self.ringing.swap(false, Ordering::AcqRel);
         }
     }
 }
@@ -72,6 +75,23 @@ mod tests {
         alarm.clear();
         assert!(!rings(&alarm));
         waker.clone().wake();
+        assert!(rings(&alarm));
+    }
+
+    #[test]
+    fn clearing_waits_for_nobody_and_loses_no_wake() {
+        let (waker, mut alarm) = alarm().unwrap();
+        // The waker's first half: it is interrupted before it writes.
+        assert!(!waker.ringing.swap(true, Ordering::AcqRel));
+        alarm.clear();
+        // Another one leaves the writing to it.
+        waker.wake();
+        assert!(!rings(&alarm));
+        (&*waker.pipe).write_all(&[0]).unwrap();
+        assert!(rings(&alarm));
+        alarm.clear();
+        assert!(!rings(&alarm));
+        waker.wake();
         assert!(rings(&alarm));
     }
 }

@@ -241,6 +241,25 @@ fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
 }
 
 #[test]
+fn a_proxy_is_told_not_to_hold_events_back() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let mut stream = connect(&system)?;
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head)?.to_lowercase();
+    ensure!(head.contains("\r\nx-accel-buffering: no\r\n"), "{head}");
+    // What is no stream may be held back.
+    ensure!(!ask(&system, "GET /status.json HTTP/1.0\r\n\r\n")?.to_lowercase().contains("x-accel"));
+    drop(stream);
+    check(&mut system)
+}
+
+#[test]
 fn who_watches_without_reading_costs_nobody_anything() -> Result<()> {
     let mut system = Setup::workers(20).watched().start()?;
     system.random(&["20000"])?;

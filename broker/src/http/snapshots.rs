@@ -67,11 +67,9 @@ impl Publisher {
 
     /// Whether a snapshot has become wanted since this was last asked.
     pub fn is_asked(&mut self) -> bool {
-        if !self.asked.load(Ordering::Relaxed) {
-            return false;
-        }
+        // First: the question may be seen before its alarm rings, which then is silenced here at the next look.
         self.alarm.clear();
-        self.asked.swap(false, Ordering::AcqRel)
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::AcqRel)
     }
 
     /// Hands one over.
@@ -142,6 +140,25 @@ mod tests {
                 last = next;
             }
         });
+    }
+
+    #[test]
+    fn an_alarm_that_rings_after_its_question_was_seen_is_silenced_at_the_next_look() {
+        let (mut publisher, snapshots) = channel().unwrap();
+        let rings = |publisher: &Publisher| {
+            let mut items = [zmq::PollItem::from_fd(publisher.fd(), zmq::POLLIN)];
+            zmq::poll(&mut items, 0).unwrap() == 1
+        };
+        // The asker is interrupted between its two steps.
+        snapshots.asked.store(true, Ordering::Release);
+        assert!(publisher.is_asked());
+        snapshots.waker.wake();
+        assert!(rings(&publisher));
+        assert!(!publisher.is_asked());
+        assert!(!rings(&publisher), "the server would never sleep again");
+        snapshots.asked.store(true, Ordering::Release);
+        snapshots.waker.wake();
+        assert!(rings(&publisher) && publisher.is_asked() && !rings(&publisher));
     }
 
     #[test]
