@@ -5,6 +5,7 @@
 //! what the broker does.
 
 mod connections;
+mod permissions;
 mod roles;
 
 use std::collections::{HashMap, HashSet};

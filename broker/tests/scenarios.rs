@@ -123,6 +123,17 @@ impl World {
         self.worker_says(worker, register(&format!("worker-{worker}"), window));
     }
 
+    fn join_as(&mut self, worker: &str, name: &str) {
+        self.worker_says(worker, register(name, 0));
+    }
+
+    /// What the client `c` is told, and how many workers are leaving or have left.
+    fn drain(&mut self, worker: &str, number: u64, all: bool) -> (String, usize) {
+        self.take_sent();
+        self.client_says("c", FromClient::Drain { worker: worker.into(), number, all });
+        (self.take_sent().concat(), self.logged("leaving").len())
+    }
+
     fn submit(&mut self, client: &str, ids: impl IntoIterator<Item = u64>) {
         self.submit_within(client, ids, 0);
     }
@@ -547,12 +558,54 @@ fn a_worker_that_was_silent_when_it_was_handed_a_request_is_not_held_against_it(
 #[test]
 fn a_worker_can_be_drained_by_its_name() {
     let mut world = World::with_workers(2);
-    world.client_says("c", FromClient::Drain { worker: "worker-1".into() });
-    world.client_says("c", FromClient::Drain { worker: "worker-9".into() });
+    world.client_says("c", FromClient::Drain { worker: "worker-1".into(), number: 0, all: false });
+    world.client_says("c", FromClient::Drain { worker: "worker-9".into(), number: 0, all: false });
     world.submit("c", 1..=2);
     assert_eq!(world.holding("2"), [1, 2]);
     assert!(world.sent.iter().any(|sent| sent.contains("Draining")));
     assert!(world.sent.iter().any(|sent| sent.contains("there is no worker 'worker-9'")));
+}
+
+#[test]
+fn of_several_workers_of_one_name_the_one_that_is_meant_is_drained() {
+    let mut world = World::new(settings());
+    world.client("c");
+    for peer in ["1", "2", "3"] {
+        world.join_as(peer, "twin");
+    }
+    world.join_as("4", "w3");
+    let (refused, leaving) = world.drain("twin", 0, false);
+    assert!(refused.contains("3 workers are called 'twin': w1") && refused.contains("drain twin w1"), "{refused}");
+    assert!(refused.contains("--all") && leaving == 0, "{refused}");
+    assert!(world.drain("twin", 4, false).0.contains("there is no worker 'twin' w4"));
+    assert!(world.drain("w9", 0, false).0.contains("there is no worker 'w9'"));
+    // It is a name before it is a number, and where names look like numbers it is none.
+    assert!(world.drain("w4", 0, false).0.contains("there is no worker 'w4'"));
+    let (drained, leaving) = world.drain("w3", 0, false);
+    assert!(drained.contains("Draining") && drained.contains("numbers: [4]") && leaving == 1, "{drained}");
+    let (drained, leaving) = world.drain("twin", 2, false);
+    assert!(drained.contains("numbers: [2]") && leaving == 2, "{drained}");
+    let (drained, leaving) = world.drain("w1", 0, false);
+    assert!(drained.contains("numbers: [1]") && leaving == 3, "{drained}");
+    world.join_as("5", "twin");
+    let (drained, leaving) = world.drain("twin", 0, true);
+    assert!(drained.contains("numbers: [3, 5]") && leaving == 5, "{drained}");
+}
+
+#[test]
+fn of_two_lost_namesakes_one_is_missing_until_both_are_back() {
+    let mut world = World::new(settings());
+    for peer in ["1", "2"] {
+        world.join_as(peer, "twin");
+    }
+    world.lose("1");
+    world.lose("2");
+    let lost = |world: &mut World| world.broker.status(world.now).lost.len();
+    assert_eq!(lost(&mut world), 2);
+    world.join_as("3", "twin");
+    assert_eq!(lost(&mut world), 1);
+    world.join_as("4", "twin");
+    assert_eq!(lost(&mut world), 0);
 }
 
 #[test]
@@ -780,7 +833,7 @@ fn each_key_does_what_its_roles_say_and_nothing_else() {
         let (refused, sent) = (world.logged("refuse").len(), world.take_sent());
         (refused, sent)
     };
-    let drain = || FromClient::Drain { worker: "worker-1".into() };
+    let drain = || FromClient::Drain { worker: "worker-1".into(), number: 0, all: false };
     let (_, sent) = says("user", FromClient::Inspect);
     assert!(sent[0].contains("has not the role 'admin'"), "{sent:?}");
     let (_, sent) = says("user", drain());
@@ -1020,7 +1073,7 @@ fn what_peers_say_at_length_is_refused_or_shortened() {
     assert_eq!(world.logged("joined").len(), 1);
     world.worker_says("t", operations(256, 64));
     assert_eq!(world.logged("joined").len(), 2);
-    world.client_says("c", FromClient::Drain { worker: "x".repeat(1 << 20) });
+    world.client_says("c", FromClient::Drain { worker: "x".repeat(1 << 20), number: 0, all: false });
     assert!(world.sent.iter().all(|sent| sent.len() < 1000));
 
     world.submit("c", 1..=1);

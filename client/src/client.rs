@@ -152,11 +152,35 @@ impl Client {
         self.await_answer(Session::take_status)
     }
 
-    /// Asks the broker to let the workers of this name finish what they have, and to give them no more.
-    pub fn drain(&mut self, worker: &str) -> Result<(), Error> {
+    /// Asks the broker to let the worker of this name finish what it has, and to give it no more. Returns the number of
+    /// its registration. A name that no worker has may be such a number, like `w17`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such worker, or if there are several: the reason lists them.
+    pub fn drain(&mut self, worker: &str) -> Result<u64, Error> {
+        self.ask_to_drain(worker, 0, false).map(|numbers| numbers.first().copied().unwrap_or_default())
+    }
+
+    /// The same for the worker of this name and this number.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such worker.
+    pub fn drain_number(&mut self, worker: &str, number: u64) -> Result<(), Error> {
+        self.ask_to_drain(worker, number, false).map(drop)
+    }
+
+    /// The same for all workers of this name. Returns their numbers.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is none.
+    pub fn drain_all(&mut self, worker: &str) -> Result<Vec<u64>, Error> {
+        self.ask_to_drain(worker, 0, true)
+    }
+
+    fn ask_to_drain(&mut self, worker: &str, number: u64, all: bool) -> Result<Vec<u64>, Error> {
         self.await_broker()?;
-        self.say(FromClient::Drain { worker: worker.into() })?;
-        self.await_answer(Session::take_draining).map(drop)
+        self.say(FromClient::Drain { worker: worker.into(), number, all })?;
+        self.await_answer(Session::take_draining)
     }
 
     /// Gives up all that is unanswered.

@@ -32,7 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: "tcp://127.0.0.1:5555".into(),
-            name: format!("client-{}", std::process::id()),
+            name: giostra_common::name::of_process(""),
             pool: DEFAULT_POOL.into(),
             wait: true,
             broker_timeout: Duration::from_secs(10),

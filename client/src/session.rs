@@ -67,7 +67,7 @@ pub struct Session {
     progress: BTreeMap<RequestId, Progress>,
     progress_has_changed: bool,
     status: Option<Status>,
-    draining: Option<String>,
+    draining: Option<Vec<u64>>,
     refused: Option<String>,
     /// Ended here, so that this connection's broker may still reply to them.
     given_up: FxHashSet<RequestId>,
@@ -222,8 +222,8 @@ impl Session {
         self.status.take()
     }
 
-    /// The worker that is being drained, if the broker has confirmed one.
-    pub fn take_draining(&mut self) -> Option<String> {
+    /// The numbers of the workers that are being drained, if the broker has confirmed some.
+    pub fn take_draining(&mut self) -> Option<Vec<u64>> {
         self.draining.take()
     }
 
@@ -327,7 +327,7 @@ impl Session {
                 }
             }
             ToClient::Status(status) => self.status = Some(*status),
-            ToClient::Draining { worker } => self.draining = Some(worker),
+            ToClient::Draining { numbers, .. } => self.draining = Some(numbers),
             ToClient::Refused { reason } => self.refused = Some(reason),
         }
     }

@@ -7,10 +7,11 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::unistd::geteuid;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -100,13 +101,15 @@ pub enum KeyError {
     },
     /// When a secret can be read by others than its owner.
     #[error(
-        "{path} can be read by others (mode {mode:04o}): chmod 600 {path}, and make new keys if it was so for long"
+        "{path} can be read by others (mode {mode:04o}): chmod {best} {path}, and make new keys if it was so for long"
     )]
     Exposed {
         /// Which.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+        /// Those that it may have.
+        best: &'static str,
     },
     /// When a file is no certificate.
     #[error("{path} is no ZeroMQ certificate: {what}")]
@@ -204,12 +207,14 @@ impl KeyPair {
         Ok(Self { public: PublicKey(made.public_key), secret: SecretKey(Zeroizing::new(made.secret_key)) })
     }
 
-    /// The keys of a secret certificate, which nobody but its owner may be able to read.
+    /// The keys of a secret certificate, which nobody but its owner may be able to read. One that is another user's may be
+    /// readable by its group: that is how a container is handed a secret.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let (certificate, mode) = Certificate::read(path)?;
+        let (certificate, about) = Certificate::read(path)?;
         let secret = certificate.secret.ok_or_else(|| KeyError::NoSecret { path: path.into() })?;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.into(), mode });
+        let mode = about.mode() & 0o7777;
+        if let Some(best) = exposed(mode, about.uid() == geteuid().as_raw()) {
+            return Err(KeyError::Exposed { path: path.into(), mode, best });
         }
         let public = public_key(&secret)?;
         if certificate.public.is_some_and(|named| named != public) {
@@ -232,6 +237,13 @@ impl KeyPair {
         create(&paths[1], 0o600, &text("**Secret**", "DO NOT SHOW OR SEND IT TO ANYONE", name, &secret))?;
         Ok(paths)
     }
+}
+
+/// The permissions that a secret certificate should have, if it has others that expose it.
+fn exposed(mode: u32, own: bool) -> Option<&'static str> {
+    // Whoever may write into it could exchange it.
+    let (foreign, best) = if own { (0o077, "600") } else { (0o027, "440") };
+    (mode & foreign != 0).then_some(best)
 }
 
 /// Writes a public certificate, never over another file, into a folder which is made if it is not there.
@@ -298,8 +310,8 @@ impl Certificate {
         }
     }
 
-    /// A file's certificate and the file's permissions.
-    pub fn read(path: &Path) -> Result<(Self, u32), KeyError> {
+    /// A file's certificate, and what the system says of the file.
+    pub fn read(path: &Path) -> Result<(Self, fs::Metadata), KeyError> {
         let failed = |error: io::Error| KeyError::File { path: path.into(), error };
         let malformed = |what| KeyError::Malformed { path: path.into(), what };
         // Opening a pipe would wait for whoever writes into it, which a broker that reads its keys anew can't.
@@ -312,7 +324,7 @@ impl Certificate {
             return Err(malformed("it is too large for one"));
         }
         let text = Zeroizing::new(io::read_to_string(file).map_err(|_| malformed("it is no text"))?);
-        Ok((Self::parse(&text).map_err(malformed)?, about.permissions().mode() & 0o7777))
+        Ok((Self::parse(&text).map_err(malformed)?, about))
     }
 
     /// Reads the text of a certificate. What is neither name nor key is left alone.
@@ -362,6 +374,8 @@ fn public_key(secret: &SecretKey) -> Result<PublicKey, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     /// As pyzmq 26 writes it; the keys are those of <https://rfc.zeromq.org/spec/26/>'s examples.
@@ -454,6 +468,22 @@ mod tests {
         fs::write(&secret, text).unwrap();
         let error = KeyPair::read(&secret).unwrap_err().to_string();
         assert!(error.contains("don't belong together") && !error.contains(&written));
+    }
+
+    #[test]
+    fn a_secret_of_another_user_may_be_readable_by_the_group_and_by_nobody_else() {
+        for mode in [0o600, 0o400, 0o700] {
+            assert_eq!(exposed(mode, true), None, "{mode:o}");
+        }
+        for mode in [0o640, 0o440, 0o604, 0o601, 0o610, 0o644] {
+            assert_eq!(exposed(mode, true), Some("600"), "{mode:o}");
+        }
+        for mode in [0o440, 0o400, 0o640, 0o550] {
+            assert_eq!(exposed(mode, false), None, "{mode:o}");
+        }
+        for mode in [0o444, 0o644, 0o660, 0o442, 0o441] {
+            assert_eq!(exposed(mode, false), Some("440"), "{mode:o}");
+        }
     }
 
     #[test]

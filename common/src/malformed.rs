@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 
 use thiserror::Error;
 
+use crate::name::is_visible;
+
 /// Why frames are not a message.
 #[derive(Debug, Error)]
 pub enum Malformed {
@@ -45,8 +47,8 @@ impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
                 for c in text.chars() {
                     self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-                    // Of control characters and Unicode's line breaks; the quotes around a name stay as they are.
-                    match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                    // What can't be seen in a line; the quotes around a name stay as they are.
+                    match c != ' ' && !is_visible(c) {
                         true => fmt::Display::fmt(&c.escape_default(), self.out)?,
                         false => self.out.write_char(c)?,
                     }
@@ -74,9 +76,11 @@ mod tests {
             let envelope = rmp_serde::to_vec(name).unwrap().into();
             FromClient::decode(&Frames { envelope, attachments: vec![] }).unwrap_err().to_string()
         };
-        let forged = error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}");
+        let forged =
+            error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}\u{202e}");
         assert!(
-            forged.contains("`x\\n2026") && !forged.contains(|c: char| c.is_control() || c == '\u{2028}'),
+            forged.contains("`x\\n2026")
+                && !forged.contains(|c: char| c.is_control() || "\u{2028}\u{202e}".contains(c)),
             "{forged}"
         );
         assert!(error(&"é".repeat(1 << 20)).ends_with("éé .."));

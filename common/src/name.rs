@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
+use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use thiserror::Error;
@@ -66,6 +67,30 @@ pub fn parse(name: &str) -> Result<String, BadName> {
     check(name).map(|()| name.into())
 }
 
+/// The name of this process unless it is given one: `prefix`, host and process id, as `render7-4711`.
+/// The host tells containers apart, in which each program is process 1.
+///
+/// `prefix` is short and ASCII. The name passes [`check`] whatever the host is called, and leaves
+/// room for a `-` and four digits.
+pub fn of_process(prefix: &str) -> String {
+    of_host(prefix, &host(), std::process::id())
+}
+
+/// This host's name, as it stands in a process's: ASCII letters, digits, `.`, `_` and `-`.
+pub fn host() -> String {
+    let host = gethostname().unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    host.to_string_lossy().chars().map(plain).collect()
+}
+
+fn of_host(prefix: &str, host: &str, process: u32) -> String {
+    let host = if host.is_empty() { "host" } else { host };
+    let room = (MAX_NAME - "-4294967295-9999".len()).saturating_sub(prefix.len());
+    // The first label of a long one tells more than its domain, and what tells pods apart is at its end.
+    let host = if host.len() > room { host.split('.').find(|label| !label.is_empty()).unwrap_or("host") } else { host };
+    format!("{prefix}{}-{process}", &host[host.len().saturating_sub(room)..])
+}
+
 /// A name that stands in every reply: one of up to 23 bytes is copied without an allocation.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Label(SmolStr);
@@ -110,6 +135,25 @@ mod tests {
         for forged in ["a b", "a\nreply worker-1", "a\u{1b}[2J", "a\u{2028}b"] {
             assert_eq!(check(forged), Err(BadName::NotOneWord), "{forged:?}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_process_is_a_name_whatever_its_host_is_called() {
+        assert_eq!(of_host("", "render7", 1), "render7-1");
+        assert_eq!(of_host("giostra-send-", "d34db33f0001", 1), "giostra-send-d34db33f0001-1");
+        assert_eq!(of_host("", "", 7), "host-7");
+        let pod = format!("{}-x7k2p", "deployment".repeat(6));
+        let long = [pod.clone(), format!("node1.{}", "x.".repeat(60)), "x".repeat(64), ".".repeat(64)];
+        for host in long {
+            for prefix in ["", "giostra-completions-"] {
+                let name = of_host(prefix, &host, u32::MAX);
+                assert_eq!(check(&format!("{name}-9999")), Ok(()), "{name}");
+            }
+        }
+        assert!(of_host("", &pod, 1).ends_with("-x7k2p-1"));
+        assert_eq!(of_host("", &format!("node1.{}", "x.".repeat(60)), 1), "node1-1");
+        let own = of_process("");
+        assert!(check(&own).is_ok() && own.ends_with(&format!("-{}", std::process::id())), "{own}");
     }
 
     #[test]

@@ -178,8 +178,12 @@ pub enum FromClient<B = Bytes> {
     Inspect,
     /// When a worker is to finish what it has and get no more.
     Drain {
-        /// The worker's name.
+        /// The worker's name; or `w` and the number of its registration, unless a worker is called so.
         worker: String,
+        /// The number of its registration; 0: any.
+        number: u64,
+        /// Whether all workers of that name are meant. Otherwise it is refused if there are several.
+        all: bool,
     },
     /// When the connection broke. Put in by libzmq on the broker's side.
     Disconnected,
@@ -212,6 +216,9 @@ pub enum ToClient<B = Bytes> {
     Draining {
         /// The worker's name.
         worker: String,
+        /// The numbers of the registrations that are being drained.
+        #[serde(deserialize_with = "wire::batch")]
+        numbers: Vec<u64>,
     },
     /// When a message could not be accepted. Nothing of it was.
     Refused {

@@ -243,7 +243,7 @@ impl<B> FromClient<B> {
             }
             Self::Cancel(ids) => FromClient::Cancel(ids),
             Self::Inspect => FromClient::Inspect,
-            Self::Drain { worker } => FromClient::Drain { worker },
+            Self::Drain { worker, number, all } => FromClient::Drain { worker, number, all },
             Self::Disconnected => FromClient::Disconnected,
         })
     }
@@ -263,7 +263,7 @@ impl<B> ToClient<B> {
             ),
             Self::Progress(progress) => ToClient::Progress(progress),
             Self::Status(status) => ToClient::Status(status),
-            Self::Draining { worker } => ToClient::Draining { worker },
+            Self::Draining { worker, numbers } => ToClient::Draining { worker, numbers },
             Self::Refused { reason } => ToClient::Refused { reason },
             Self::Busy(ids) => ToClient::Busy(ids),
             Self::Nobody { pool, pools, requests } => ToClient::Nobody { pool, pools, requests },

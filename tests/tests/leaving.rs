@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use giostra_tests::Setup;
-use giostra_tests::process::wait_for;
+use giostra_tests::process::{Process, wait_for};
 use nix::sys::signal::{SigSet, Signal};
 
 #[test]
@@ -36,6 +36,42 @@ fn draining_a_busy_worker_waits_for_it_or_not() -> Result<()> {
     let nobody = system.run(&["drain", "worker-1"])?;
     assert_eq!(nobody.code, Some(1));
     assert!(nobody.stderr.contains("there is no worker 'worker-1'"), "{nobody:?}");
+    Ok(())
+}
+
+#[test]
+fn of_workers_of_one_name_only_the_one_that_is_meant_is_drained() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let mut twins = [system.other_worker("worker-1", "compute")?, system.other_worker("worker-1", "compute")?];
+    let refused = system.run(&["drain", "worker-1"])?;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in ["3 workers are called 'worker-1'", "w1 at 127.0.0.1:", "drain worker-1 w1", "--all"] {
+        assert!(refused.stderr.contains(part), "{part} in {refused:?}");
+    }
+    let one = system.run(&["drain", "worker-1", "w2"])?;
+    assert_eq!((one.code, &*one.stdout), (Some(0), "worker-1 has left\n"), "{one:?}");
+    assert!(twins[0].wait()?.success());
+    assert!(!system.log().contains(" left worker-1 w1") && !system.log().contains(" left worker-1 w3"));
+    let other = system.run(&["drain", "w3"])?;
+    assert_eq!(other.code, Some(0), "{other:?}");
+    assert!(twins[1].wait()?.success());
+    let mut twin = system.other_worker("worker-1", "compute")?;
+    let all = system.run(&["drain", "worker-1", "--all"])?;
+    assert_eq!(all.code, Some(0), "{all:?}");
+    assert!(twin.wait()?.success() && system.worker(1).wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
+    let mut system = Setup::workers(0).start()?;
+    let args = ["--broker", system.backend()];
+    let mut worker = Process::start_in(None, system.folder(), "nameless", "giostra-worker", &args)?;
+    let name = format!("{}-{}", giostra_common::name::host(), worker.id());
+    wait_for("it registers", || system.log().contains(&format!(" joined {name} w1 ")).then_some(()))?;
+    let drained = system.run(&["drain", &name])?;
+    assert_eq!(drained.code, Some(0), "{drained:?}");
+    assert!(worker.wait()?.success());
     Ok(())
 }
 

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         test!(a_prometheus_reads_them_and_sees_a_worker_go needs prometheus),
         test!(they_agree_with_what_a_batch_did needs trials::anywhere),
         test!(a_killed_worker_is_down_until_it_is_back_and_no_count_goes_down needs trials::anywhere),
+        test!(of_two_namesakes_the_lost_one_is_missed needs trials::anywhere),
         test!(a_pool_that_empties_keeps_its_counts needs trials::anywhere),
         test!(whatever_the_dashboard_asks_for_is_there needs trials::anywhere),
     ])
@@ -136,6 +137,21 @@ fn a_killed_worker_is_down_until_it_is_back_and_no_count_goes_down() -> Result<(
     assert_eq!(sum(&before, "giostra_worker_answered_total"), 300_000.0);
     assert_eq!(sum(&before, "giostra_redispatches_total"), sum(&before, "giostra_worker_redispatched_total"));
     Ok(())
+}
+
+fn of_two_namesakes_the_lost_one_is_missed() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let twin = system.other_worker("worker-1", "compute")?;
+    let both = |system: &System| {
+        let all = series(system).expect("it is served");
+        let of = |name: &str| all.get(&format!("{name}{{pool=\"compute\",worker=\"worker-1\"}}")).copied();
+        (of("giostra_worker_up"), of("giostra_worker_lost"))
+    };
+    wait_for("both are up", || (both(&system) == (Some(2.0), Some(0.0))).then_some(()))?;
+    drop(twin);
+    wait_for("one is missed", || (both(&system) == (Some(1.0), Some(1.0))).then_some(()))?;
+    let _back = system.other_worker("worker-1", "compute")?;
+    wait_for("none is missed", || (both(&system) == (Some(2.0), Some(0.0))).then_some(()))
 }
 
 fn a_pool_that_empties_keeps_its_counts() -> Result<()> {

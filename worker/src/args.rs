@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_connect, value_name = "ENDPOINT")]
     broker: String,
 
-    /// What the broker's log calls this worker [default: worker-PID]
+    /// What the broker's log calls this worker [default: HOST-PID]
     #[arg(long, env = "GIOSTRA_NAME", value_parser = name::parse)]
     name: Option<String>,
 

@@ -52,7 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: "tcp://127.0.0.1:5556".into(),
-            name: format!("worker-{}", std::process::id()),
+            name: giostra_common::name::of_process(""),
             pool: DEFAULT_POOL.into(),
             threads: 1,
             window: 0,

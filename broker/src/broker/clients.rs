@@ -50,7 +50,7 @@ impl Broker {
                 let status = Box::new(self.status(now));
                 self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(status)));
             }
-            (FromClient::Drain { worker }, Some(_)) => self.drain(from, &worker, now),
+            (FromClient::Drain { worker, number, all }, Some(_)) => self.drain(from, &worker, number, all, now),
         }
     }
 

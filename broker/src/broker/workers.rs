@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use giostra_common::name::{self, Label};
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
-    Failure, FromWorker, LostStatus, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION,
-    code,
+    Failure, FromWorker, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
+    VERSION, code,
 };
 use giostra_common::socket::Identity;
 
@@ -116,22 +116,56 @@ impl Broker {
         }
     }
 
-    /// Begins to drain the workers of this name, for the client `from`.
-    pub(super) fn drain(&mut self, from: &Identity, name: &str, now: Instant) {
+    /// Begins to drain a worker, or all of its name, for the client `from`.
+    pub(super) fn drain(&mut self, from: &Identity, name: &str, number: u64, all: bool, now: Instant) {
         if let Err(bad) = name::check(name) {
             return self.refuse_client(from, &format!("worker: {bad}"), now);
         }
-        let numbers: Vec<_> =
-            self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number).collect();
-        let answer = if numbers.is_empty() {
-            ToClient::Refused { reason: format!("there is no worker '{name}'; status lists the workers") }
-        } else {
-            ToClient::Draining { worker: name.into() }
+        let meant = self.meant(name, number);
+        let refused = match &meant[..] {
+            [] if number > 0 => Some(format!("there is no worker '{name}' w{number}; status lists the workers")),
+            [] => Some(format!("there is no worker '{name}'; status lists the workers")),
+            [_, _, ..] if !all => Some(self.ambiguous(name, &meant)),
+            _ => None,
         };
-        for number in numbers {
-            self.leave(number, true);
-        }
+        let answer = match refused {
+            Some(reason) => ToClient::Refused { reason },
+            None => {
+                let numbers = meant.iter().take(MAX_BATCH).map(|number| number.0).collect();
+                for number in meant {
+                    self.leave(number, true);
+                }
+                ToClient::Draining { worker: name.into(), numbers }
+            }
+        };
         self.outputs.push_back(Output::ToClient(from.clone(), answer));
+    }
+
+    /// The workers of this name; with a number, the one of both. A name that nobody has may be a number.
+    fn meant(&self, name: &str, number: u64) -> Vec<WorkerNumber> {
+        let read = |text: &str| text.strip_prefix('w').and_then(|number| number.parse().ok()).map(WorkerNumber);
+        let namesakes = self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number);
+        let mut meant: Vec<_> = namesakes.filter(|it| number == 0 || it.0 == number).collect();
+        if meant.is_empty() && number == 0 {
+            // Where workers are called w1 and w2, a name that has just left is nobody's number.
+            let other =
+                |number: &WorkerNumber| self.workers.get(number).is_some_and(|worker| read(&worker.name).is_none());
+            meant.extend(read(name).filter(other));
+        }
+        meant.sort_unstable();
+        meant
+    }
+
+    fn ambiguous(&self, name: &str, meant: &[WorkerNumber]) -> String {
+        let mut list = String::new();
+        for number in meant.iter().take(MOST_NAMESAKES) {
+            let address = written(self.worker_callers.get(&self.workers[number].identity));
+            let at = if address.is_empty() { "" } else { " at " };
+            list += &format!("{number}{at}{address}, ");
+        }
+        let more = if meant.len() > MOST_NAMESAKES { ".., " } else { "" };
+        let (count, first) = (meant.len(), meant[0]);
+        format!("{count} workers are called '{name}': {list}{more}say which (drain {name} {first}), or --all")
     }
 
     fn worker(&mut self, number: WorkerNumber) -> &mut Worker {
@@ -174,7 +208,10 @@ impl Broker {
         // Each thread may have one, unless the worker wants less itself.
         let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
         let window = if window == 0 { most } else { most.min(window as usize) };
-        self.lost.retain(|lost| (&*lost.name, &*lost.pool) != (name, &*pool));
+        // One that joins stands for one of its name that was lost: the others are still missing.
+        if let Some(back) = self.lost.iter().position(|lost| (&*lost.name, &*lost.pool) == (name, &*pool)) {
+            self.lost.remove(back);
+        }
         self.names.join(&pool, &name.into());
         let liveness = Liveness::new(self.settings.ping_interval, now);
         self.pings.insert((liveness.due(), number));
@@ -425,6 +462,9 @@ impl Broker {
         }
     }
 }
+
+/// The most workers of one name that a refusal lists.
+const MOST_NAMESAKES: usize = 10;
 
 /// The most lost workers that are told of.
 const MOST_LOST: usize = 100;

@@ -17,6 +17,7 @@ use giostra_common::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_S
 use giostra_common::name::is_visible;
 use giostra_common::socket::Peers;
 
+use super::permissions;
 use crate::broker::Rights;
 
 /// The keys that are let in.
@@ -37,6 +38,7 @@ impl AllowList {
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
         let wanted = "make it: giostra keys allow NAME.key --role client --dir DIR";
         let entries = fs::read_dir(folder).with_context(|| format!("--allow {}: {wanted}", folder.display()))?;
+        permissions::check_folder(folder).context("--allow")?;
         let mut list = Self::default();
         for entry in entries {
             let path = entry?.path();
@@ -58,6 +60,8 @@ impl AllowList {
     }
 
     fn read_role(&mut self, folder: &Path, role: Role) -> anyhow::Result<()> {
+        // It may be a link to elsewhere.
+        permissions::check_folder(folder)?;
         for file in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
             let path = file?.path();
             match path.extension().and_then(|suffix| suffix.to_str()) {
@@ -65,6 +69,7 @@ impl AllowList {
                 Some(SECRET_SUFFIX) => bail!("{} is a secret, and its owner's alone: remove it here", path.display()),
                 _ => continue,
             }
+            permissions::check(&path)?;
             let key = Certificate::read_public(&path)?;
             let entry = self.0.entry(key).or_default();
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -102,6 +107,8 @@ impl AllowList {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use giostra_common::keys::KeyPair;
 
     use super::*;
@@ -134,6 +141,21 @@ mod tests {
         fs::remove_file(folder.join("admin/alice.key")).unwrap();
         let list = AllowList::read(folder).unwrap();
         assert_eq!(list.rights(Peers::Clients, &alice.public), Some(Rights { submit: true, administer: false }));
+    }
+
+    #[test]
+    fn a_list_that_every_user_can_change_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        put(folder, "client", "alice", &KeyPair::generate().unwrap());
+        for (path, usual) in [(".", 0o755), ("client", 0o755), ("client/alice.key", 0o644)] {
+            let with = |mode| fs::set_permissions(folder.join(path), fs::Permissions::from_mode(mode)).unwrap();
+            with(usual | 0o002);
+            let error = format!("{:#}", AllowList::read(folder).unwrap_err());
+            assert!(error.contains(path) && error.contains("chmod o-w"), "{error}");
+            with(usual);
+            assert_eq!(AllowList::read(folder).unwrap().len(), 1);
+        }
     }
 
     #[test]

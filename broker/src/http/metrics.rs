@@ -70,8 +70,13 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         gauge("giostra_workers", "Workers, by their state.", workers.states(pools, pool_totals)),
         gauge(
             "giostra_worker_up",
-            "1 while a worker is registered; 0 after it was dropped, until it comes back or is forgotten.",
+            "Registered workers of this name; 0 after the last was dropped, until one comes back or it is forgotten.",
             workers.up(),
+        ),
+        gauge(
+            "giostra_worker_lost",
+            "Workers of this name that were dropped, until as many have come back or they are forgotten.",
+            workers.missing(),
         ),
         gauge(
             "giostra_worker_in_flight_requests",
@@ -142,10 +147,11 @@ const STATES: [&str; 6] = ["idle", "busy", "stuck", "silent", "leaving", "lost"]
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
 
-/// Workers by pool and name. Several may have one name; they are told as one, since a series can't be there twice.
+/// Workers by pool and name. Several may have one name; they are counted as one, since a series can't be there twice.
 struct Workers<'a> {
     present: BTreeMap<(&'a str, &'a str), Vec<&'a WorkerStatus>>,
-    lost: Vec<(&'a str, &'a str)>,
+    /// Those that have not come back, counted.
+    lost: BTreeMap<(&'a str, &'a str), u32>,
 }
 
 impl<'a> Workers<'a> {
@@ -154,10 +160,10 @@ impl<'a> Workers<'a> {
         for worker in &status.workers {
             present.entry((&*worker.pool, &*worker.name)).or_default().push(worker);
         }
-        let mut lost: Vec<_> = status.lost.iter().map(|lost| (&*lost.pool, &*lost.name)).collect();
-        lost.sort_unstable();
-        lost.dedup();
-        lost.retain(|lost| !present.contains_key(lost));
+        let mut lost = BTreeMap::new();
+        for worker in &status.lost {
+            *lost.entry((&*worker.pool, &*worker.name)).or_default() += 1;
+        }
         Self { present, lost }
     }
 
@@ -175,13 +181,21 @@ impl<'a> Workers<'a> {
     }
 
     fn up(&self) -> Vec<Sample<'a>> {
-        let lost = self.lost.iter().map(|&labels| (of_worker(labels), 0.0));
-        self.each(|_| 1.0).into_iter().chain(lost).collect()
+        let gone = self.lost.keys().filter(|labels| !self.present.contains_key(labels));
+        let down = gone.map(|&labels| (of_worker(labels), 0.0));
+        self.each(|workers| workers.len() as f64).into_iter().chain(down).collect()
+    }
+
+    /// Also of names of which nobody is missing: what is absent raises no alarm.
+    fn missing(&self) -> Vec<Sample<'a>> {
+        let none = self.present.keys().map(|&labels| (labels, 0));
+        let all: BTreeMap<_, _> = none.chain(self.lost.iter().map(|(&labels, &count)| (labels, count))).collect();
+        all.into_iter().map(|(labels, count)| (of_worker(labels), f64::from(count))).collect()
     }
 
     /// Of each pool that is known each state: one that nobody is in has to be 0, for what is absent raises no alarm.
     fn states(&self, pools: &'a [PoolStatus], totals: &'a [PoolTotals]) -> Vec<Sample<'a>> {
-        let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.iter().map(|&(pool, _)| pool));
+        let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));
         let former = totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHERS);
         let known: BTreeSet<_> = present.chain(former).collect();
         let each = known.into_iter().flat_map(|pool| STATES.map(|state| ((pool, state), 0)));
@@ -189,8 +203,8 @@ impl<'a> Workers<'a> {
         for worker in self.present.values().flatten() {
             *counts.entry((&*worker.pool, &*worker.state)).or_insert(0) += 1;
         }
-        for &(pool, _) in &self.lost {
-            *counts.entry((pool, "lost")).or_insert(0) += 1;
+        for (&(pool, _), count) in &self.lost {
+            *counts.entry((pool, "lost")).or_insert(0) += count;
         }
         let sample = |((pool, state), count)| (vec![("pool", pool), ("state", state)], f64::from(count));
         counts.into_iter().map(sample).collect()
@@ -300,7 +314,10 @@ mod tests {
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         for wanted in [
             r#"giostra_worker_up{pool="p",worker="a\"b\\"} 1"#,
-            r#"giostra_worker_up{pool="p",worker="twin"} 1"#,
+            r#"giostra_worker_up{pool="p",worker="twin"} 2"#,
+            r#"giostra_worker_lost{pool="p",worker="twin"} 1"#,
+            r#"giostra_worker_lost{pool="p",worker="gone"} 2"#,
+            r#"giostra_worker_lost{pool="p",worker="a\"b\\"} 0"#,
             r#"giostra_worker_up{pool="p",worker="gone"} 0"#,
             r#"giostra_worker_in_flight_requests{pool="p",worker="twin"} 5"#,
             r#"giostra_worker_answered_total{pool="p",worker="twin"} 57"#,
@@ -308,7 +325,7 @@ mod tests {
             r#"giostra_workers{pool="p",state="busy"} 3"#,
             r#"giostra_workers{pool="p",state="stuck"} 0"#,
             r#"giostra_workers{pool="empty",state="idle"} 0"#,
-            r#"giostra_workers{pool="p",state="lost"} 1"#,
+            r#"giostra_workers{pool="p",state="lost"} 3"#,
             r#"giostra_pending_oldest_seconds{pool="p"} 1.5"#,
         ] {
             assert!(lines.contains(&wanted), "{wanted} in {text}");

@@ -213,7 +213,8 @@ impl World<'_> {
             Fault::Drain => {
                 self.tally.count("worker-drained");
                 let worker = format!("worker-{}", self.dice.index(MAX_WORKERS));
-                self.client_says(number, FromClient::Drain { worker });
+                let all = self.dice.index(2) == 0;
+                self.client_says(number, FromClient::Drain { worker, number: 0, all });
             }
             Fault::MalformedClient => {
                 self.tally.count("client-malformed");
@@ -294,7 +295,7 @@ impl World<'_> {
             6 => Up::Client(FromClient::Cancel(vec![id])),
             7 => Up::Client(FromClient::Inspect),
             8 => Up::Client(FromClient::Disconnected),
-            9 => Up::Client(FromClient::Drain { worker: "worker-0".into() }),
+            9 => Up::Client(FromClient::Drain { worker: "worker-0".into(), number: 0, all: true }),
             10 => Up::Client(FromClient::Hello { version: VERSION, name: "two words".into() }),
             11 => Up::Malformed(Peer::Worker(0)),
             _ => Up::Malformed(Peer::Client(0)),

@@ -224,9 +224,13 @@ impl Witness {
             }
             ToClient::Replies(replies) => self.sees_replies(conn, replies),
             ToClient::Status(status) => self.compare(status),
-            ToClient::Draining { worker } => {
-                let mut named = self.workers.values().filter(|known| known.name == *worker);
-                assert!(named.all(|known| known.leaving), "a worker called {worker} is to be drained, and is not");
+            ToClient::Draining { worker, numbers } => {
+                // One that had nothing to finish has left already.
+                let mut drained = numbers.iter().filter_map(|number| self.workers.get(number));
+                assert!(
+                    drained.all(|known| known.leaving && known.name == *worker),
+                    "{worker} is not drained: {numbers:?}"
+                );
             }
             ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
             ToClient::HelloAgain => {

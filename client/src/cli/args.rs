@@ -128,7 +128,7 @@ impl Args {
     pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
         Ok(Options {
             broker: self.broker.clone(),
-            name: format!("giostra-{command}-{}", std::process::id()),
+            name: name::of_process(&format!("giostra-{command}-")),
             pool: self.pool.clone(),
             wait: !self.no_wait,
             broker_timeout: self.broker_timeout,
@@ -320,9 +320,17 @@ fn interval(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::DRAIN)]
 pub struct Drain {
-    /// Its name; all workers of that name
+    /// Its name; or its number as the status and the log have it, like w17
     #[arg(value_parser = name::parse)]
     pub worker: String,
+
+    /// Its number, if several workers have the name
+    #[arg(value_parser = registration, value_name = "NUMBER")]
+    pub number: Option<u64>,
+
+    /// All workers of that name
+    #[arg(long, conflicts_with = "number")]
+    pub all: bool,
 }
 
 /// What is to be read from the log.
@@ -357,6 +365,12 @@ pub struct Man {
     /// Write giostra.1, and a page for each command, into this folder, made if it is not there
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// A worker's registration as the log writes it.
+fn registration(text: &str) -> Result<u64, &'static str> {
+    let number = text.strip_prefix('w').and_then(|number| number.parse().ok()).filter(|&number| number > 0);
+    number.ok_or("a worker's number is written as in the log: w17")
 }
 
 /// A request as the log writes it.
@@ -421,6 +435,20 @@ mod tests {
         assert_eq!(watch("giostra status --watch --json"), Some((Some(Duration::from_secs(1)), true)));
         assert_eq!(watch("giostra status --watch 200ms"), Some((Some(Duration::from_millis(200)), false)));
         assert_eq!(watch("giostra status --watch 1ms"), None);
+    }
+
+    #[test]
+    fn a_worker_is_drained_by_name_by_number_or_with_all_its_namesakes() {
+        let drain = |line: &str| match Args::try_parse_from(line.split(' ')).map(|args| args.command) {
+            Ok(Some(Command::Drain(drain))) => Some((drain.worker, drain.number, drain.all)),
+            _ => None,
+        };
+        assert_eq!(drain("giostra drain w17"), Some(("w17".into(), None, false)));
+        assert_eq!(drain("giostra drain twin w17"), Some(("twin".into(), Some(17), false)));
+        assert_eq!(drain("giostra drain twin --all"), Some(("twin".into(), None, true)));
+        for wrong in ["twin w17 --all", "twin 17", "twin w0", "twin w-1", ""] {
+            assert_eq!(drain(&format!("giostra drain {wrong}")), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -14,13 +14,17 @@ const TICK: Duration = Duration::from_millis(100);
 /// Always well, once there is such a worker.
 pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bool> {
     let worker = &drain.worker;
-    client.drain(worker)?;
-    let mut in_flight = leaving(client, worker)?;
+    let numbers = match drain.number {
+        Some(number) => client.drain_number(worker, number).map(|()| vec![number])?,
+        None if drain.all => client.drain_all(worker)?,
+        None => vec![client.drain(worker)?],
+    };
+    let mut in_flight = leaving(client, &numbers)?;
     if !args.no_wait {
         while in_flight.is_some() {
             // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
             client.next_reply(Some(TICK))?;
-            in_flight = leaving(client, worker)?;
+            in_flight = leaving(client, &numbers)?;
         }
     }
     match in_flight {
@@ -34,9 +38,9 @@ pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bo
     Ok(true)
 }
 
-/// How many requests the leaving workers of that name still hold, if there are any.
-fn leaving(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>> {
+/// How many requests those of these workers still hold that have not left, if there are any.
+fn leaving(client: &mut Client, numbers: &[u64]) -> anyhow::Result<Option<u64>> {
     let status = client.status()?;
-    let leaving = status.workers.iter().filter(|worker| worker.name == name && worker.leaving);
+    let leaving = status.workers.iter().filter(|worker| numbers.contains(&worker.number));
     Ok(leaving.map(|worker| worker.in_flight).reduce(|a, b| a + b))
 }

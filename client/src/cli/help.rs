@@ -162,6 +162,10 @@ pub const DRAIN: &str = "\
 Examples:
   giostra drain worker-2                   returns when it has left
   giostra drain worker-2 --no-wait --json | jq .in_flight
+  giostra drain worker-2 w17               that one of several of this name
+  giostra drain worker-2 --all             all of them
+
+A name that several workers have is refused, with a list of them. w17 alone will do, unless a worker is called so.
 
 JSON: worker, left (whether it has), in_flight (what it has still to finish).";
 

@@ -97,7 +97,13 @@ pub fn run(options: &Top, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
 }
 
 /// Asks the broker, and gives it the orders that come meanwhile, until there are no more to come.
-fn ask(mut client: Client, endpoint: &str, interval: Duration, orders: &Receiver<String>, mut tell: impl FnMut(News)) {
+fn ask(
+    mut client: Client,
+    endpoint: &str,
+    interval: Duration,
+    orders: &Receiver<(String, u64)>,
+    mut tell: impl FnMut(News),
+) {
     let mut answer = client.status();
     loop {
         match answer {
@@ -105,7 +111,7 @@ fn ask(mut client: Client, endpoint: &str, interval: Duration, orders: &Receiver
             Err(error) => return tell(News::Failed(error)),
         }
         match orders.recv_timeout(interval) {
-            Ok(worker) => match client.drain(&worker) {
+            Ok((worker, number)) => match client.drain_number(&worker, number) {
                 Ok(()) => tell(News::Drain(format!("{worker} finishes what it has"))),
                 Err(error) => tell(News::Drain(error.to_string())),
             },
@@ -123,7 +129,7 @@ struct Page<'a> {
     alarm: Alarm,
     news: Receiver<News>,
     /// Workers to be drained.
-    orders: Sender<String>,
+    orders: Sender<(String, u64)>,
     interval: Duration,
 }
 
@@ -164,7 +170,7 @@ impl Page<'_> {
             for key in keys {
                 match state.handle_key(key) {
                     Some(Act::Quit) => return Ok(()),
-                    Some(Act::Drain(worker)) => self.orders.send(worker)?,
+                    Some(Act::Drain(worker, number)) => self.orders.send((worker, number))?,
                     None => {}
                 }
             }

@@ -38,7 +38,7 @@ impl Valid for FromClient {
             },
             4 => Self::Cancel(list(random, |random| RequestId(number(random)))),
             5 => Self::Inspect,
-            6 => Self::Drain { worker: text(random) },
+            6 => Self::Drain { worker: text(random), number: number(random), all: random.random_bool(0.5) },
             _ => Self::Disconnected,
         }
     }
@@ -60,7 +60,7 @@ impl Valid for ToClient {
                 trace: trace(random),
             })),
             4 | 5 => Self::Status(Box::new(status(random))),
-            6 => Self::Draining { worker: text(random) },
+            6 => Self::Draining { worker: text(random), numbers: list(random, number) },
             7 => Self::Refused { reason: text(random) },
             8 => Self::Closing,
             9 => Self::Progress(list(random, |random| (RequestId(number(random)), progress(random)))),

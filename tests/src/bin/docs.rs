@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use giostra_common::name;
 use giostra_tests::Port;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -230,7 +231,8 @@ fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<Stri
         Some(status) => drop(status?),
         None => bail!("{home:?}: not done within {PATIENCE:?}: {}", fs::read_to_string(&output)?),
     }
-    Ok(fs::read_to_string(&output)?)
+    // The pages' own host is called `laptop`.
+    Ok(fs::read_to_string(&output)?.replace(&format!("-{}-", name::host()), "-laptop-"))
 }
 
 /// Whether these lines came from a command, where `..` stands for any.

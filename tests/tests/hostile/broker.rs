@@ -129,7 +129,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     let requests = vec![(RequestId(1), Bytes::new())];
     client.say(FromClient::Submit { session, pool: "a\nb".into(), timeout_ms: 0, wait: true, requests })?;
     ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.starts_with("pool: ")));
-    client.say(FromClient::<Bytes>::Drain { worker: long })?;
+    client.say(FromClient::<Bytes>::Drain { worker: long, number: 0, all: false })?;
     ensure!(matches!(client.hear()?, ToClient::Refused { .. }));
     assert_eq!(system.log().matches("joined n ").count(), 0);
     check(&mut system)
@@ -183,7 +183,7 @@ fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<(
         stranger.say(submit(forged))?;
     }
     stranger.say(FromClient::<Bytes>::Cancel(vec![RequestId(1)]))?;
-    stranger.say(FromClient::<Bytes>::Drain { worker: "worker-1".into() })?;
+    stranger.say(FromClient::<Bytes>::Drain { worker: "worker-1".into(), number: 0, all: false })?;
     // Something is said to that, and it is no acceptance.
     ensure!(!matches!(stranger.hear()?, ToClient::Replies(_) | ToClient::Draining { .. }));
     for forged in [0, u64::MAX, session.wrapping_add(1)] {

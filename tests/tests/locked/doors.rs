@@ -197,7 +197,7 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
     // The connection bears what is right after what was refused, and nothing of that was done.
     let alice = system.credentials("alice")?;
     let (peer, session) = Peer::client(system.frontend(), Some(&alice))?;
-    peer.say(FromClient::<Bytes>::Drain { worker: "worker-1".into() })?;
+    peer.say(FromClient::<Bytes>::Drain { worker: "worker-1".into(), number: 0, all: false })?;
     ensure!(matches!(peer.hear()?, ToClient::Refused { reason } if reason.contains("'admin'")));
     let requests = vec![(RequestId(1), Bytes::new())];
     peer.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 1, wait: true, requests })?;

@@ -63,8 +63,8 @@ impl Sort {
 pub enum Act {
     /// To leave.
     Quit,
-    /// To drain the workers of this name.
-    Drain(String),
+    /// To drain the worker of this name and number.
+    Drain(String, u64),
 }
 
 /// What is shown.
@@ -188,7 +188,7 @@ impl State {
         }
         if let Some(number) = self.question.take() {
             let worker = self.worker(number).filter(|_| matches!(key, Key::Char('y' | 'Y')));
-            return worker.map(|worker| Act::Drain(worker.name.clone()));
+            return worker.map(|worker| Act::Drain(worker.name.clone(), worker.number));
         }
         match key {
             Key::Char('q') | Key::Escape => return Some(Act::Quit),
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(press(&mut state, "jdn"), []);
         assert_eq!(press(&mut state, "d\x1b"), []);
         assert_eq!(press(&mut state, "y"), []);
-        assert_eq!(press(&mut state, "dy"), [Act::Drain("worker-2".into())]);
+        assert_eq!(press(&mut state, "dy"), [Act::Drain("worker-2".into(), 2)]);
         assert_eq!(state.question, None);
     }
 
