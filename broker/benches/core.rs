@@ -93,6 +93,7 @@ impl World {
                 operations: Vec::new(),
                 threads: 1,
                 window: 0,
+                instance: 0,
             };
             world.core.handle_worker(worker, register, now);
         }

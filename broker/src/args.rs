@@ -114,7 +114,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_STUCK_AFTER", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     stuck_after: Duration,
 
-    /// Workers lost while they held a request before it is answered with an error
+    /// Workers lost without a word while they held a request, and not come back, before it is answered with an error. Before the last attempt a request is alone with its worker; with 1 nothing is tried again, and all that a lost worker held is given up
     #[arg(long, env = "GIOSTRA_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
 
@@ -237,6 +237,7 @@ impl Args {
                 ping_interval: self.ping_interval,
                 ping_max_out: self.ping_max_out,
                 max_attempts: self.max_attempts,
+                await_return: AWAIT_RETURN,
                 max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
                 max_pending_bytes: bytes(self.max_pending_bytes).max(1),
                 max_client_pending: self
@@ -253,6 +254,9 @@ impl Args {
         })
     }
 }
+
+/// A worker whose connection broke is back within a quarter of a second, as a rule; a supervisor's new process is no sooner.
+const AWAIT_RETURN: Duration = Duration::from_secs(1);
 
 /// Requests are counted in 32 bits, those included that workers hold.
 const MOST_PENDING: u64 = 1 << 31;

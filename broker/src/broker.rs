@@ -8,6 +8,7 @@
 mod admission;
 mod clients;
 mod dealing;
+mod evidence;
 mod report;
 mod workers;
 
@@ -44,6 +45,7 @@ use crate::tally::{Former, Tally};
 use crate::window::Window;
 
 use admission::Waiting;
+use evidence::{Instances, Losses};
 
 /// A client's connection, counted from 1 in each life of a broker. `c1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +112,10 @@ impl Moment {
         self.0 / 1_000_000_000
     }
 
+    fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)))
+    }
+
     fn micros_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000
     }
@@ -142,8 +148,11 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// Unanswered pings after which a worker is dropped. At least 1.
     pub ping_max_out: u32,
-    /// Workers lost while holding a request before it is given up. At least 1.
+    /// Workers lost without a word while they hold a request after which it is given up. At least 1.
     pub max_attempts: u32,
+    /// How long a request that would be given up waits for the worker that was lost last: it may only have lost its
+    /// connection, and be about to come back.
+    pub await_return: Duration,
     /// The most requests that may be pending; more are turned away until there is room. At least 1. Those that a lost
     /// worker gave back count, but are never turned away.
     pub max_pending: usize,
@@ -177,6 +186,7 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(1),
             ping_max_out: 3,
             max_attempts: 3,
+            await_return: Duration::from_secs(1),
             max_pending: 1_000_000,
             max_pending_bytes: 1 << 30,
             max_client_pending: usize::MAX,
@@ -236,6 +246,7 @@ pub struct Broker {
 
     deadlines: BTreeSet<(Moment, RequestKey)>,
     pings: BTreeSet<(Instant, WorkerNumber)>,
+    instances: Instances,
 
     totals: Totals,
     /// Of the requests answered.
@@ -288,6 +299,8 @@ struct Worker {
     pool: PoolKey,
     operations: Vec<String>,
     threads: u32,
+    /// What it registered with: another connection with the same number is the same process. 0: not known.
+    instance: u64,
     window: Window,
     /// How large the log says that it is.
     window_told: usize,
@@ -351,10 +364,8 @@ struct Request {
     /// For the last time; not meant as long as there was no attempt.
     dispatched: Moment,
     attempts: u32,
-    /// The workers that were lost while they held it, but for those that were silent when they were handed it. Boxed:
-    /// hardly a request has any.
-    #[allow(clippy::box_collection)]
-    lost: Option<Box<Vec<Label>>>,
+    /// The workers that were lost while they held it, as far as that is held against it. Boxed: hardly a request has any.
+    lost: Option<Box<Losses>>,
     state: State,
 }
 
@@ -376,14 +387,16 @@ impl Request {
         (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
     }
 
-    fn lost(&self) -> &[Label] {
-        self.lost.as_deref().map_or(&[], Vec::as_slice)
+    /// How many lost workers are held against it.
+    fn lost(&self) -> usize {
+        self.lost.as_deref().map_or(0, Losses::len)
     }
 
     /// Whether the next loss of its worker would be its last. It is then dealt to a worker that holds nothing else: it may be
-    /// what ends them, or one of the many that were with it.
+    /// what ends them, or one of the many that were with it. Where nothing is tried twice it is not alone: that would leave
+    /// every worker a single request at a time.
     fn has_last_chance(&self, max_attempts: u32) -> bool {
-        !self.lost().is_empty() && self.lost().len() as u64 + 1 >= u64::from(max_attempts)
+        self.lost() > 0 && self.lost() as u64 + 1 >= u64::from(max_attempts)
     }
 
     fn trace(&self, worker: Label, now: Moment) -> Trace {
@@ -433,6 +446,7 @@ impl Broker {
             asked_to_hello: FxHashSet::default(),
             deadlines: BTreeSet::new(),
             pings: BTreeSet::new(),
+            instances: Instances::default(),
             totals: Totals::default(),
             history: History::default(),
             recent: Recent::default(),
@@ -468,7 +482,9 @@ impl Broker {
         let ping = self.pings.first().map(|&(due, _)| due);
         let deadline = self.deadlines.first().map(|&(due, _)| self.started + Duration::from_nanos(due.0));
         let held_back = self.touched_clients.iter().filter_map(|number| self.clients.get(number)?.hold_until).min();
-        [ping, deadline, self.waiting.poll_timeout(), held_back].into_iter().flatten().min()
+        let suspended = self.instances.suspended.first();
+        let suspended = suspended.map(|&(until, _)| self.started + Duration::from_nanos(until.0));
+        [ping, deadline, suspended, self.waiting.poll_timeout(), held_back].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`: pings workers, drops those that are dead, expires requests.
@@ -480,6 +496,7 @@ impl Broker {
         {
             self.ping_is_due(number, now);
         }
+        self.give_up_suspended(now);
         let mut expired = Runs::default();
         let moment = self.moment(now);
         while let Some(&(due, key)) = self.deadlines.first()
@@ -595,6 +612,7 @@ impl Broker {
         let Request { client, id, pool, state, .. } = self.requests[key.at()];
         match state {
             State::Pending(place) => {
+                self.stop_waiting(key);
                 self.pools[pool.0].pending.remove(place, client);
                 self.no_longer_pending(client);
                 self.touch_pool(pool);
@@ -619,6 +637,7 @@ impl Broker {
             self.deadlines.remove(&(deadline, key));
         }
         self.bytes -= request.body.len();
+        self.clear_losses(key, request.lost.as_deref());
         let Some(client) = self.clients.get_mut(&request.client) else { return request };
         client.held.remove(request.id);
         client.bytes -= request.body.len();

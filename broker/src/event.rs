@@ -36,6 +36,8 @@ pub enum Dropped {
     Silent(u32),
     /// When a message to it had nowhere to go.
     Unreachable,
+    /// When it did not take what it was sent, and was cut off.
+    Overdue,
     /// When it registered a second time: it has forgotten what it was handed.
     RegisteredAgain,
     /// When it sent something that is no message.
@@ -50,10 +52,32 @@ impl fmt::Display for Dropped {
             Self::ConnectionBroke => f.write_str("connection broke"),
             Self::Silent(pings) => write!(f, "{pings} pings unanswered"),
             Self::Unreachable => f.write_str("unreachable"),
+            Self::Overdue => f.write_str("does not take what it is sent"),
             Self::RegisteredAgain => f.write_str("registered again"),
             Self::Malformed(error) => write!(f, "sent something unreadable: {error}"),
             Self::Barred => f.write_str("its key is no longer allowed"),
         }
+    }
+}
+
+/// Whether the loss of a worker is held against the requests that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// When none of them can have ended it.
+    No,
+    /// When it is, until the same process registers again.
+    UnlessBack,
+    /// When it is.
+    Yes,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::No => "no",
+            Self::UnlessBack => "unless-back",
+            Self::Yes => "yes",
+        })
     }
 }
 
@@ -92,6 +116,8 @@ pub enum Event {
         window: usize,
         /// The seats in its ring, its own included.
         seats: usize,
+        /// The last registration of the same process, if requests it held are still open or it is still there.
+        back: Option<WorkerNumber>,
         /// Its key, if it has one.
         key: Option<Key>,
     },
@@ -121,6 +147,8 @@ pub enum Event {
         reason: Dropped,
         /// Its unanswered requests, which go to the next seats.
         returned: Runs,
+        /// Whether that is held against them.
+        evidence: Evidence,
     },
     /// When requests were accepted.
     Accepted {
@@ -220,7 +248,7 @@ impl Event {
     /// The line without the requests' names, for people.
     pub fn summary(&self) -> String {
         match self {
-            Self::WorkerDropped { worker, reason, returned } => {
+            Self::WorkerDropped { worker, reason, returned, .. } => {
                 format!("dropped {worker} returned={} reason={reason}", returned.len())
             }
             Self::Dispatched { worker, requests, .. } => format!("redispatch {worker} requests={}", requests.len()),
@@ -266,8 +294,12 @@ impl fmt::Display for Event {
             Self::ClientLeft { client, reason, cancelled, unwanted } => {
                 write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted} reason={reason}")
             }
-            Self::WorkerJoined { worker, pool, threads, window, seats, key } => {
-                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}{}", behind(key))
+            Self::WorkerJoined { worker, pool, threads, window, seats, back, key } => {
+                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
+                if let Some(before) = back {
+                    write!(f, " back={before}")?;
+                }
+                f.write_str(&behind(key))
             }
             Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
             Self::WorkerLeaving { worker, drained, in_flight } => {
@@ -275,9 +307,9 @@ impl fmt::Display for Event {
                 write!(f, "leaving {worker} in-flight={in_flight} by={by}")
             }
             Self::WorkerLeft(worker) => write!(f, "left {worker}"),
-            Self::WorkerDropped { worker, reason, returned } => {
+            Self::WorkerDropped { worker, reason, returned, evidence } => {
                 write!(f, "dropped {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;
-                write!(f, "reason={reason}")
+                write!(f, "evidence={evidence} reason={reason}")
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
             Self::Stale(client, count) => write!(f, "stale {client} count={count}"),

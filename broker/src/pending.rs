@@ -18,12 +18,15 @@ pub enum Place {
     Fresh(u64),
     /// When it was given back: the number of its first dispatch.
     Returned(u64),
+    /// When it was given back, too, and is not to be dispatched yet: the same number.
+    Suspended(u64),
 }
 
 /// The requests of a pool that wait for a worker.
 #[derive(Debug, Default)]
 pub struct Pending {
     returned: BTreeMap<u64, RequestKey>,
+    suspended: BTreeMap<u64, RequestKey>,
     fresh: Slab<Fresh>,
     fresh_of: FxHashMap<ClientNumber, usize>,
     /// The clients with fresh requests, the one whose turn is next first: where they are kept.
@@ -49,7 +52,12 @@ impl Pending {
         self.len == 0
     }
 
-    /// Whether some were given back.
+    /// Whether there is one that may be dispatched.
+    pub fn has_next(&self) -> bool {
+        self.len > self.suspended.len()
+    }
+
+    /// Whether some were given back and may be dispatched.
     pub fn has_returned(&self) -> bool {
         !self.returned.is_empty()
     }
@@ -62,7 +70,7 @@ impl Pending {
     /// Among these is the oldest: those that were given back, and the first of each client's others.
     pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
         let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
-        self.returned.values().copied().chain(firsts)
+        self.returned.values().chain(self.suspended.values()).copied().chain(firsts)
     }
 
     /// Adds a client's requests that were just accepted, and numbered upwards from `first`.
@@ -89,6 +97,20 @@ impl Pending {
         self.len += 1;
     }
 
+    /// Adds a request that a lost worker gave back, and that is not to be dispatched before it is resumed.
+    pub fn suspend(&mut self, order: u64, request: RequestKey) {
+        let before = self.suspended.insert(order, request);
+        debug_assert!(before.is_none());
+        self.len += 1;
+    }
+
+    /// A suspended request may be dispatched, in the place of its first dispatch.
+    pub fn resume(&mut self, order: u64) {
+        if let Some(request) = self.suspended.remove(&order) {
+            self.returned.insert(order, request);
+        }
+    }
+
     /// Takes the request whose turn it is.
     pub fn pop(&mut self) -> Option<RequestKey> {
         let request = match self.returned.pop_first() {
@@ -103,6 +125,7 @@ impl Pending {
     pub fn remove(&mut self, place: Place, client: ClientNumber) {
         let removed = match place {
             Place::Returned(order) => self.returned.remove(&order),
+            Place::Suspended(order) => self.suspended.remove(&order),
             Place::Fresh(number) => self.remove_fresh(number, client),
         };
         debug_assert!(removed.is_some());
@@ -156,6 +179,20 @@ mod tests {
         pending.give_back(7, RequestKey(900));
         assert_eq!(pending.len(), 7);
         assert_eq!(drain(&mut pending), [900, 901, 0, 100, 1, 2, 3]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_suspended_is_not_dispatched_before_it_is_resumed_and_then_in_its_place() {
+        let mut pending = Pending::default();
+        pending.suspend(8, RequestKey(900));
+        pending.suspend(9, RequestKey(901));
+        assert!(!pending.has_next() && !pending.has_returned() && pending.len() == 2 && !pending.is_empty());
+        pending.give_back(10, RequestKey(902));
+        pending.resume(8);
+        assert!(pending.has_next() && pending.candidates_for_oldest().count() == 3);
+        assert_eq!(std::iter::from_fn(|| pending.has_next().then(|| pending.pop())?).count(), 2);
+        pending.remove(Place::Suspended(9), A);
         assert!(pending.is_empty());
     }
 

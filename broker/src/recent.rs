@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::broker::{ClientNumber, WorkerNumber};
-    use crate::event::{Dropped, WorkerLabel};
+    use crate::event::{Dropped, Evidence, WorkerLabel};
     use crate::runs::Runs;
 
     #[test]
@@ -88,8 +88,8 @@ mod tests {
     fn a_loss_is_not_crowded_out_by_its_redispatches() {
         let mut recent = Recent::default();
         let worker = |number| WorkerLabel { name: Label::from("worker"), number: WorkerNumber(number) };
-        let dropped =
-            Event::WorkerDropped { worker: worker(1), reason: Dropped::ConnectionBroke, returned: Runs::default() };
+        let (reason, returned, evidence) = (Dropped::ConnectionBroke, Runs::default(), Evidence::Yes);
+        let dropped = Event::WorkerDropped { worker: worker(1), reason, returned, evidence };
         recent.note(&dropped, 1);
         for _ in 0..1000 {
             let (tickets, requests) = (Runs::default(), Runs::default());

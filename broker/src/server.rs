@@ -436,7 +436,7 @@ impl<'a> Server<'a> {
                 } else if outbox.keep(&to, message) == Kept::CutOff {
                     match to_client {
                         true => self.core.handle_overdue_client(&to),
-                        false => self.core.handle_unreachable_worker(&to, now),
+                        false => self.core.handle_overdue_worker(&to, now),
                     }
                 }
             }

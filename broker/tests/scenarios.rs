@@ -53,7 +53,7 @@ fn body(id: u64) -> Bytes {
 
 fn register(name: &str, window: u32) -> FromWorker {
     let (name, pool) = (name.into(), "p".into());
-    FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window }
+    FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window, instance: 0 }
 }
 
 fn pong(sequence: u64) -> FromWorker {
@@ -668,7 +668,8 @@ fn each_thread_has_work_also_if_there_are_more_than_the_window_allows_unless_the
         let FromWorker::Register { version, name, pool, operations, .. } = register("worker-1", 0) else {
             unreachable!()
         };
-        world.worker_says("1", FromWorker::Register { version, name, pool, operations, threads, window: wanted });
+        let (window, instance) = (wanted, 0);
+        world.worker_says("1", FromWorker::Register { version, name, pool, operations, threads, window, instance });
         world.submit("c", 1..=5000);
         assert_eq!(world.holding("1").len(), held, "{threads} threads, {wanted} wanted");
     }
@@ -1067,6 +1068,7 @@ fn what_peers_say_at_length_is_refused_or_shortened() {
         operations: vec!["x".repeat(length); count],
         threads: 1,
         window: 0,
+        instance: 0,
     };
     world.worker_says("t", operations(257, 1));
     world.worker_says("t", operations(1, 65));
@@ -1378,6 +1380,7 @@ fn of_workers_that_share_a_name_no_count_goes_down_when_one_goes_and_pools_are_t
         operations: vec![],
         threads: 1,
         window: 0,
+        instance: 0,
     };
     for (worker, pool) in [("1", "p"), ("2", "p"), ("3", "q")] {
         world.worker_says(worker, register(pool));

@@ -27,6 +27,9 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The most threads that a worker has, or that are believed of it.
 pub const MAX_THREADS: u32 = 4096;
 
+/// The bound of [`FromWorker::Register::instance`]: smaller numbers are exact in every language.
+pub const MAX_INSTANCE: u64 = 1 << 53;
+
 /// The longest code and the longest message of a [`Failure`] that are passed on, in bytes.
 pub const MAX_FAILURE: usize = 4096;
 
@@ -63,6 +66,16 @@ impl Failure {
     /// A failure with one of [`code`]'s words and a sentence.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
+    }
+
+    /// A worker's failure as its client is told it: shortened, and under the code `failed` if its own is one that only
+    /// the broker and the client's side may say ([`code::is_reserved`]). The message stays.
+    #[must_use]
+    pub fn of_worker(mut self) -> Self {
+        if code::is_reserved(&self.code) {
+            self.code = code::FAILED.into();
+        }
+        self.shortened()
     }
 
     /// The failure without what is over [`MAX_FAILURE`]: it may quote a whole request.
@@ -111,6 +124,16 @@ pub mod code {
     pub const CANCELLED: &str = "cancelled";
     /// There was no broker to ask: said by the client's own side.
     pub const NO_BROKER: &str = "no-broker";
+    /// The broker did not accept a message: said by the client's own side.
+    pub const REFUSED: &str = "refused";
+    /// Somebody stopped the client: said by its own side.
+    pub const INTERRUPTED: &str = "interrupted";
+
+    /// Whether the code is not a worker's to say about a request that somebody waits for: who reads it would take the
+    /// worker's word for the broker's, or for the client's own.
+    pub fn is_reserved(code: &str) -> bool {
+        matches!(code, EXPIRED | POISON | NO_WORKER | CANCELLED | NO_BROKER | REFUSED | INTERRUPTED)
+    }
 }
 
 /// How far a request is that is being computed, in units of its operation's choice.
@@ -271,6 +294,10 @@ pub enum FromWorker<B = Bytes> {
         threads: u32,
         /// The most requests it wants to hold; 0: as many as the broker gives.
         window: u32,
+        /// A random number below [`MAX_INSTANCE`] that the worker draws once, at its start, and bears in each of its
+        /// registrations: by it the broker knows that a worker has come back. 0, or left out: it never does.
+        #[serde(default)]
+        instance: u64,
     },
     /// When requests are computed.
     Replies(#[serde(deserialize_with = "wire::batch")] Vec<(Ticket, Outcome<B>)>),
@@ -595,5 +622,16 @@ mod tests {
         let long = Failure::new("failed", "é".repeat(MAX_FAILURE)).shortened();
         assert!(long.message.len() <= MAX_FAILURE + 3 && long.message.ends_with("é .."));
         assert_eq!(Failure::from("short").shortened(), Failure::from("short"));
+    }
+
+    #[test]
+    fn a_worker_can_not_say_what_only_the_broker_or_the_client_says() {
+        for code in ["expired", "poison", "no-worker", "cancelled", "no-broker", "refused", "interrupted"] {
+            assert_eq!(Failure::new(code, "because").of_worker(), Failure::new(code::FAILED, "because"), "{code}");
+        }
+        for own in [code::FAILED, code::INVALID, "no-luck", "Expired"] {
+            assert_eq!(Failure::new(own, "because").of_worker(), Failure::new(own, "because"));
+        }
+        assert!(Failure::new("own", "é".repeat(MAX_FAILURE)).of_worker().message.ends_with("é .."));
     }
 }

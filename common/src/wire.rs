@@ -278,8 +278,8 @@ impl<B> ToClient<B> {
 impl<B> FromWorker<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromWorker<C>, E> {
         Ok(match self {
-            Self::Register { version, name, pool, operations, threads, window } => {
-                FromWorker::Register { version, name, pool, operations, threads, window }
+            Self::Register { version, name, pool, operations, threads, window, instance } => {
+                FromWorker::Register { version, name, pool, operations, threads, window, instance }
             }
             Self::Replies(replies) => {
                 FromWorker::Replies(try_map_batch(replies, &mut |outcome: Outcome<B>| outcome.try_map(f))?)
@@ -378,8 +378,19 @@ mod tests {
         ]));
         round_trip(ToClient::Busy(vec![RequestId(3)]));
         round_trip(FromWorker::Leave);
+        let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
+        let instance = crate::protocol::MAX_INSTANCE - 1;
+        let register = FromWorker::Register { version: 2, name, pool, operations, threads: 1, window: 0, instance };
+        round_trip(register);
         round_trip(FromWorker::Replies(vec![(Ticket(u64::MAX), Outcome::Ok(Bytes::new()))]));
         round_trip(ToWorker::Ping { sequence: 3 });
+    }
+
+    #[test]
+    fn a_worker_need_not_say_which_it_is() {
+        let envelope = Bytes::from_static(b"\x81\xa8Register\x96\x02\xa1w\xa1p\x90\x01\x00");
+        let register = FromWorker::decode(&Frames { envelope, attachments: vec![] }).unwrap();
+        assert!(matches!(register, FromWorker::Register { threads: 1, window: 0, instance: 0, .. }), "{register:?}");
     }
 
     #[test]

@@ -222,7 +222,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn outcome<S: Service>(service: &S, body: &Bytes, job: &Job<'_>) -> Outcome {
     match catch_unwind(AssertUnwindSafe(|| service.compute(body, job))) {
         Ok(Ok(result)) => Outcome::Ok(result),
-        Ok(Err(failure)) => Outcome::Error(failure.shortened()),
+        // Of what nobody waits for, it may say that it was cancelled.
+        Ok(Err(failure)) if job.is_cancelled() => Outcome::Error(failure.shortened()),
+        Ok(Err(failure)) => Outcome::Error(failure.of_worker()),
         Err(panic) => {
             let failure = Failure::from(format!("the operation panicked: {}", message(&*panic)));
             Outcome::Error(failure.shortened())

@@ -62,7 +62,8 @@ impl Operations {
     /// answered with an error; of a list of one, that one may be meant, and of an empty list nothing, `()`; and a text in a list may mean the
     /// number that it says, since a command line sends `007` and `1.10` as they are.
     ///
-    /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own.
+    /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own. The codes of the broker and of
+    /// the client's side (`expired`, `poison`, `no-worker`, `cancelled`, `no-broker`, `refused`, `interrupted`) become `failed`.
     #[must_use]
     pub fn with<A, R, E>(self, name: &str, f: impl Fn(A) -> Result<R, E> + Send + Sync + 'static) -> Self
     where

@@ -3,6 +3,7 @@
 //! It is led by whoever has nothing to compute at the moment, and by somebody who never computes if all do, so that pings are always
 //! answered: [`crate::board`] says who. Here is what is said, and the socket.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use giostra_common::Bytes;
 use giostra_common::dialer::{self, Call, Dialer};
 use giostra_common::handshake::Failure as HandshakeFailure;
 use giostra_common::keys::Credentials;
-use giostra_common::protocol::{DEFAULT_POOL, Failure, FromWorker, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION};
+use giostra_common::protocol::{
+    DEFAULT_POOL, Failure, FromWorker, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION,
+};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket;
 use giostra_common::wake::{self, Alarm};
@@ -88,6 +91,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         operations: service.operations(),
         threads: options.threads.try_into().unwrap_or(u32::MAX),
         window: options.window,
+        instance: instance(),
     };
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
@@ -117,6 +121,12 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
     crew::work(session, options.threads.max(1), service, waker)
+}
+
+/// A random number below [`MAX_INSTANCE`], not 0, by which the broker knows this worker when it comes back.
+fn instance() -> u64 {
+    // The keys of a hasher are the standard library's own randomness, and other ones each time.
+    RandomState::new().hash_one(std::process::id()) % (MAX_INSTANCE - 1) + 1
 }
 
 /// Whether the conversation goes on.
@@ -323,6 +333,13 @@ fn sendable(outcome: Outcome, most: usize) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_workers_of_a_process_are_the_same_one() {
+        let drawn: Vec<_> = (0..100).map(|_| instance()).collect();
+        assert!(drawn.iter().all(|one| (1..MAX_INSTANCE).contains(one)), "{drawn:?}");
+        assert_eq!(drawn.iter().collect::<std::collections::BTreeSet<_>>().len(), 100);
+    }
 
     #[test]
     fn what_no_message_can_hold_is_not_sent() {

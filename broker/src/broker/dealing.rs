@@ -111,7 +111,7 @@ impl Broker {
         // By seat, in the order of the first deal.
         let mut hands: Vec<(WorkerNumber, Hand)> = Vec::new();
         let (mut dealt, mut place) = (0, 0);
-        while !pool.pending.is_empty() && pool.pending.has_returned() == again {
+        while pool.pending.has_next() && pool.pending.has_returned() == again {
             let first = pool.pending.first_returned();
             let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
             let workers = &self.workers;

@@ -206,15 +206,16 @@ impl Broker {
             let room = pool.ring.seats().iter().all(|seat| self.workers[seat].has_room(alone));
             let idle = !pool.ring.seats().is_empty() && room && !self.closing;
             assert!(
-                !idle || pool.pending.is_empty(),
+                !idle || !pool.pending.has_next(),
                 "requests wait in pool {} though all its workers have room",
                 pool.name
             );
         }
-        let returned = self.requests.iter().filter(|(_, request)| !request.lost().is_empty());
+        let returned = self.requests.iter().filter(|(_, request)| request.lost() > 0);
         for (_, request) in returned {
             assert!(!matches!(request.state, State::Pending(Place::Fresh(_))), "a returned request lost its place");
         }
+        self.check_evidence();
     }
 }
 

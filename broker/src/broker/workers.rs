@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_common::name::{self, Label};
+use giostra_common::name;
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
-    Failure, FromWorker, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
-    VERSION, code,
+    FromWorker, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION,
+    code,
 };
 use giostra_common::socket::Identity;
 
 use super::report::written;
 use super::{
-    Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, RequestKey, State, Worker, WorkerNumber,
+    Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, Worker, WorkerNumber,
 };
-use crate::event::{Dropped, Event, join};
+use crate::event::{Dropped, Event};
 use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
-use crate::pending::Place;
 use crate::runs::Runs;
 use crate::window::Window;
 
@@ -31,12 +30,12 @@ impl Broker {
             self.worker(number).liveness.heard();
         }
         match (message, known) {
-            (FromWorker::Register { version, name, pool, operations, threads, window }, _) => {
+            (FromWorker::Register { version, name, pool, operations, threads, window, instance }, _) => {
                 if let Some(number) = known {
                     self.drop_worker(number, Dropped::RegisteredAgain, now);
                 }
                 match check_registration(version, &name, &pool, &operations) {
-                    Ok(()) => self.register(from, &name, &pool, operations, threads, window, now),
+                    Ok(()) => self.register(from, &name, &pool, operations, threads, window, instance, now),
                     Err(reason) => self.refuse_worker(from, &reason, now),
                 }
             }
@@ -89,6 +88,13 @@ impl Broker {
     pub fn handle_unreachable_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
             self.drop_worker(number, Dropped::Unreachable, now);
+        }
+    }
+
+    /// A worker does not take what it is sent, and has been given enough: what waited for it was thrown away.
+    pub fn handle_overdue_worker(&mut self, to: &Identity, now: Instant) {
+        if let Some(&number) = self.worker_of.get(to) {
+            self.drop_worker(number, Dropped::Overdue, now);
         }
     }
 
@@ -195,11 +201,15 @@ impl Broker {
         operations: Vec<String>,
         threads: u32,
         window: u32,
+        instance: u64,
         now: Instant,
     ) {
         self.asked_to_register.remove(from);
         self.last_worker += 1;
         let number = WorkerNumber(self.last_worker);
+        let back = self.instances.before(instance);
+        self.withdraw(instance);
+        self.instances.join(instance, number);
         let pool_key = self.pool(pool);
         let pool = &mut self.pools[pool_key.0];
         pool.ring.join(number);
@@ -221,6 +231,7 @@ impl Broker {
             pool: pool_key,
             operations,
             threads,
+            instance,
             window: Window::new(threads as usize, window, self.settings.hold),
             window_told: window,
             leaving: false,
@@ -236,7 +247,7 @@ impl Broker {
             cancelled: Vec::new(),
         };
         let key = self.worker_callers.get(from).and_then(|caller| caller.key.clone());
-        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats, key });
+        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats, back, key });
         self.worker_of.insert(from.clone(), number);
         self.workers.insert(number, worker);
         let welcome = ToWorker::Welcome {
@@ -286,7 +297,7 @@ impl Broker {
                 }
                 Outcome::Error(failure) => {
                     errors.request(client, id);
-                    Outcome::Error(failure.shortened())
+                    Outcome::Error(failure.of_worker())
                 }
             };
             let trace = self.requests[key.at()].trace(label.name.clone(), now);
@@ -386,23 +397,17 @@ impl Broker {
     /// A worker is lost: its requests go back, to be dispatched before all others.
     fn drop_worker(&mut self, number: WorkerNumber, reason: Dropped, now: Instant) {
         let worker = self.remove_worker(number);
+        let evidence = self.evidence(number, &worker, &reason);
+        let moment = self.moment(now);
         let mut returned = Runs::default();
         let mut poisoned = Vec::new();
         for flight in worker.in_flight.iter() {
             let &Flight::Wanted(key) = flight else { continue };
-            let request = &mut self.requests[key.at()];
-            let State::InFlight { order, silent, .. } = request.state else { unreachable!("it is in flight") };
-            if !silent {
-                request.lost.get_or_insert_default().push(worker.name.clone());
-            }
-            request.state = State::Pending(Place::Returned(order));
-            returned.request(request.client, request.id);
-            let client = request.client;
-            if !silent && request.lost().len() as u64 >= u64::from(self.settings.max_attempts) {
+            let Request { client, id, .. } = self.requests[key.at()];
+            returned.request(client, id);
+            if self.give_back(key, (number, &worker), evidence, moment) {
                 poisoned.push(key);
             }
-            self.pools[request.pool.0].pending.give_back(order, key);
-            self.is_pending(client);
         }
         let pool = &mut self.pools[worker.pool.0];
         pool.tally.workers_lost += 1;
@@ -419,32 +424,17 @@ impl Broker {
             reason: reason.to_string(),
             returned: returned.len(),
         });
-        self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned });
+        self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned, evidence });
         for key in poisoned {
             self.poison(key, now);
         }
-    }
-
-    fn poison(&mut self, key: RequestKey, now: Instant) {
-        let request = &self.requests[key.at()];
-        let (workers, pool) = (request.lost().to_vec(), request.pool);
-        let message = format!(
-            "given up: {} workers were lost while they held it ({}); it may be what ends them",
-            workers.len(),
-            join(&workers, ", ")
-        );
-        let trace = request.trace(Label::default(), self.moment(now));
-        let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
-        self.totals.poisoned += 1;
-        self.pools[pool.0].tally.poisoned += 1;
-        self.log(event);
-        self.give_up(key, Failure::new(code::POISON, message), trace);
     }
 
     fn remove_worker(&mut self, number: WorkerNumber) -> Worker {
         let worker = self.workers.remove(&number).expect("a worker is removed once");
         self.worker_of.remove(&worker.identity);
         self.pings.remove(&(worker.liveness.due(), number));
+        self.instances.part(worker.instance, number);
         let PoolKey(pool) = worker.pool;
         self.pools[pool].ring.leave(number);
         self.pools[pool].workers -= 1;

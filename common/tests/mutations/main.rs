@@ -202,7 +202,7 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
     check::<FromWorker>("Replies", &FromWorker::Replies(replies).encode());
     let operations = vec![text(); MAX_BATCH];
     let (name, pool) = (text(), text());
-    let register = FromWorker::Register { version: 0, name, pool, operations, threads: 0, window: 0 };
+    let register = FromWorker::Register { version: 0, name, pool, operations, threads: 0, window: 0, instance: 0 };
     check::<FromWorker>("Register", &register.encode());
     check::<ToWorker>("Dispatch", &ToWorker::Dispatch(vec![(Ticket(0), body()); MAX_BATCH]).encode());
     let many = WorkerStatus { operations: vec![text(); MAX_BATCH], ..WorkerStatus::default() };

@@ -84,6 +84,7 @@ impl Valid for FromWorker {
                 operations: list(random, text),
                 threads: number(random) as u32,
                 window: number(random) as u32,
+                instance: number(random),
             },
             2..=5 => Self::Replies(list(random, |random| (Ticket(number(random)), outcome(random)))),
             6 => Self::Pong {

@@ -87,6 +87,7 @@ impl Worker {
             operations: Vec::new(),
             threads: 1,
             window: 0,
+            instance: 0,
         };
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
         let socket = socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO, None)?;

@@ -88,6 +88,7 @@ impl Worker {
             operations: Vec::new(),
             threads: 1,
             window: 0,
+            instance: 0,
         };
         let hello = register.clone().encode().envelope;
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
