@@ -301,6 +301,8 @@ struct Worker {
     threads: u32,
     /// What it registered with: another connection with the same number is the same process. 0: not known.
     instance: u64,
+    /// Whether the same process has registered again since, over another connection.
+    is_back: bool,
     window: Window,
     /// How large the log says that it is.
     window_told: usize,

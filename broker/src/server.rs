@@ -14,7 +14,7 @@ use giostra_common::endpoint::Endpoint;
 use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
-use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, ToClient};
+use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, ToClient, ToWorker};
 use giostra_common::shutdown::{Hangups, Shutdown};
 use giostra_common::socket::{self, Entry, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
@@ -402,7 +402,8 @@ impl<'a> Server<'a> {
     }
 
     fn send(&mut self, send: Output, now: Instant) -> anyhow::Result<()> {
-        let (mut to_client, mut last_word, mut news) = (false, false, false);
+        let (mut to_client, mut news) = (false, false);
+        let last_word;
         let to = match send {
             Output::ToClient(to, message) => {
                 (to_client, last_word) = (true, message == ToClient::HelloAgain);
@@ -411,6 +412,7 @@ impl<'a> Server<'a> {
                 to
             }
             Output::ToWorker(to, message) => {
+                last_word = message == ToWorker::RegisterAgain;
                 message.encode_into(&mut self.envelope, &mut self.attachments);
                 to
             }

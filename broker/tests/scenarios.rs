@@ -301,7 +301,7 @@ fn requests_of_a_lost_worker_go_to_the_next_seats_in_their_order_and_before_newe
     world.submit("c", 1..=9);
     assert_eq!(world.holding("2"), [2, 5]);
     world.lose("2");
-    assert_eq!(world.logged("dropped"), ["dropped worker-2 w2 returned=2 c1#2..5/3 reason=connection broke"]);
+    assert_eq!(world.logged("dropped"), ["dropped worker-2 w2 returned=2 c1#2..5/3 evidence=yes reason=connection broke"]);
     // Room comes up seat by seat.
     ["1", "3", "1", "3"].iter().for_each(|worker| world.reply(worker));
     assert_eq!((world.holding("1"), world.holding("3")), (vec![2, 7], vec![5, 8]));
@@ -357,7 +357,7 @@ fn a_worker_that_stops_answering_pings_is_dropped_and_sits_at_the_tail_when_it_i
         world.pass(Duration::from_secs(1));
         world.worker_says("2", pong(second));
     }
-    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 reason=3 pings unanswered"]);
+    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 evidence=yes reason=3 pings unanswered"]);
     assert_eq!(world.holding("2"), [1]);
     // Thawed, it says several things at once, and is asked to register once.
     world.worker_says("1", pong(1));
@@ -859,7 +859,7 @@ fn whose_key_is_taken_out_is_gone_at_once_and_its_requests_are_not_lost() {
     world.held.retain(|(holder, ..)| holder != "1");
     assert_eq!(
         world.logged("dropped"),
-        ["dropped worker-1 w1 returned=2 c1#1..3/2 reason=its key is no longer allowed"]
+        ["dropped worker-1 w1 returned=2 c1#1..3/2 evidence=no reason=its key is no longer allowed"]
     );
     while !world.held.is_empty() {
         world.reply("2");
@@ -1093,7 +1093,7 @@ fn a_worker_that_registers_twice_has_forgotten_what_it_was_handed() {
     world.held.clear();
     world.join("1");
     assert_eq!(world.holding("1"), [1]);
-    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 reason=registered again"]);
+    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 evidence=no reason=registered again"]);
     world.reply("1");
     assert_eq!(world.answered(), [1]);
 }

@@ -7,6 +7,7 @@
 //! A process that a supervisor starts anew has another instance: the loss of the one before stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use giostra_common::name::Label;
@@ -64,15 +65,12 @@ impl Instances {
 
     /// The last registration before this one of the same instance, as far as it is remembered.
     pub(super) fn before(&self, instance: u64) -> Option<WorkerNumber> {
-        let all = (instance, WorkerNumber(0))..=(instance, WorkerNumber(u64::MAX));
-        let present = self.present.range(all.clone()).next_back().map(|&(_, worker)| worker);
-        let lost = self.provisional.range(all).next_back().map(|(&(_, worker), _)| worker);
-        present.max(lost).filter(|_| instance > 0)
+        let lost = self.provisional.range(all_of(instance)).next_back().map(|(&(_, worker), _)| worker);
+        self.last_present(instance).max(lost).filter(|_| instance > 0)
     }
 
-    /// Whether the instance has registered again since.
-    fn is_back(&self, instance: u64, worker: WorkerNumber) -> bool {
-        self.present.range((instance, WorkerNumber(worker.0 + 1))..=(instance, WorkerNumber(u64::MAX))).next().is_some()
+    fn last_present(&self, instance: u64) -> Option<WorkerNumber> {
+        self.present.range(all_of(instance)).next_back().map(|&(_, worker)| worker)
     }
 
     /// The request is no longer open.
@@ -87,9 +85,14 @@ impl Instances {
     }
 }
 
+/// All registrations of an instance.
+fn all_of(instance: u64) -> RangeInclusive<(u64, WorkerNumber)> {
+    (instance, WorkerNumber(0))..=(instance, WorkerNumber(u64::MAX))
+}
+
 impl Broker {
     /// What the loss of a worker says about the requests that it held.
-    pub(super) fn evidence(&self, number: WorkerNumber, worker: &Worker, reason: &Dropped) -> Evidence {
+    pub(super) fn evidence(worker: &Worker, reason: &Dropped) -> Evidence {
         match reason {
             // It was about to end anyway, and has said so.
             _ if worker.leaving => Evidence::No,
@@ -100,7 +103,7 @@ impl Broker {
             Dropped::Malformed(_) => Evidence::Yes,
             Dropped::ConnectionBroke | Dropped::Silent(_) | Dropped::Unreachable => match worker.instance {
                 0 => Evidence::Yes,
-                instance if self.instances.is_back(instance, number) => Evidence::No,
+                _ if worker.is_back => Evidence::No,
                 _ => Evidence::UnlessBack,
             },
         }
@@ -142,13 +145,20 @@ impl Broker {
         spent && evidence == Evidence::Yes
     }
 
-    /// A worker has registered: its earlier losses are held against nothing any more.
-    pub(super) fn withdraw(&mut self, instance: u64) {
-        if instance == 0 {
-            return;
+    /// A worker registers: its earlier losses are held against nothing any more, nor will be that of a connection which
+    /// broke without notice. Returns its last registration before this one, as far as it is remembered.
+    pub(super) fn comes_back(&mut self, instance: u64) -> Option<WorkerNumber> {
+        let before = self.instances.before(instance)?;
+        // Those before the last were marked when that registered.
+        if let Some(worker) = self.instances.last_present(instance).and_then(|last| self.workers.get_mut(&last)) {
+            worker.is_back = true;
         }
-        let all = (instance, WorkerNumber(0))..=(instance, WorkerNumber(u64::MAX));
-        while let Some((&at, _)) = self.instances.provisional.range(all.clone()).next() {
+        self.withdraw(instance);
+        Some(before)
+    }
+
+    fn withdraw(&mut self, instance: u64) {
+        while let Some((&at, _)) = self.instances.provisional.range(all_of(instance)).next() {
             for key in self.instances.provisional.remove(&at).unwrap_or_default() {
                 self.withdraw_from(key, at.1);
             }

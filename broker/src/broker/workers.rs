@@ -91,11 +91,14 @@ impl Broker {
         }
     }
 
-    /// A worker does not take what it is sent, and has been given enough: what waited for it was thrown away.
+    /// A worker does not take what it is sent, and has been given enough: what waited for it was thrown away. `RegisterAgain`
+    /// is the only thing that it is sent until it does so; keep it until it is taken.
     pub fn handle_overdue_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
             self.drop_worker(number, Dropped::Overdue, now);
         }
+        self.asked_to_register.remove(to);
+        self.ask_to_register(to);
     }
 
     /// A worker's key is no longer allowed.
@@ -207,8 +210,7 @@ impl Broker {
         self.asked_to_register.remove(from);
         self.last_worker += 1;
         let number = WorkerNumber(self.last_worker);
-        let back = self.instances.before(instance);
-        self.withdraw(instance);
+        let back = self.comes_back(instance);
         self.instances.join(instance, number);
         let pool_key = self.pool(pool);
         let pool = &mut self.pools[pool_key.0];
@@ -232,6 +234,7 @@ impl Broker {
             operations,
             threads,
             instance,
+            is_back: false,
             window: Window::new(threads as usize, window, self.settings.hold),
             window_told: window,
             leaving: false,
@@ -397,7 +400,7 @@ impl Broker {
     /// A worker is lost: its requests go back, to be dispatched before all others.
     fn drop_worker(&mut self, number: WorkerNumber, reason: Dropped, now: Instant) {
         let worker = self.remove_worker(number);
-        let evidence = self.evidence(number, &worker, &reason);
+        let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
         let mut returned = Runs::default();
         let mut poisoned = Vec::new();

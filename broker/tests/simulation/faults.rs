@@ -30,6 +30,10 @@ pub enum Fault {
     Drain,
     /// When a worker comes in.
     Join,
+    /// When a worker's key is taken out.
+    Bar,
+    /// When a worker does not take what it is sent, and is given up.
+    OverdueWorker,
     /// When a worker registers a second time.
     RegisterTwice,
     /// When a worker replies to what it was not asked.
@@ -64,7 +68,7 @@ pub enum Fault {
 
 impl Fault {
     /// All that there are.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Crash,
         Self::Break,
         Self::Freeze,
@@ -72,6 +76,8 @@ impl Fault {
         Self::Leave,
         Self::Drain,
         Self::Join,
+        Self::Bar,
+        Self::OverdueWorker,
         Self::RegisterTwice,
         Self::Garbage,
         Self::MalformedWorker,
@@ -161,6 +167,18 @@ impl World<'_> {
             (Fault::RegisterTwice, Some(_)) if !self.workers[number].leaving => {
                 self.tally.count("worker-registers-twice");
                 self.worker_says(number, self.workers[number].register());
+            }
+            (Fault::Bar, Some(conn)) => {
+                let Some(life) = &mut self.life else { return };
+                self.tally.count("worker-barred");
+                life.barred.push(conn);
+                self.end_worker(number, Fate::Dies, Some(0));
+                self.wake_broker(self.now);
+            }
+            (Fault::OverdueWorker, Some(conn)) => {
+                let Some(life) = &mut self.life else { return };
+                self.tally.count("worker-overdue");
+                life.overdue_workers.insert(conn);
             }
             (Fault::MalformedWorker, Some(_)) => {
                 self.tally.count("worker-malformed");
@@ -290,7 +308,7 @@ impl World<'_> {
             1 => Up::Worker(FromWorker::Disconnected),
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
             3 => Up::Worker(FromWorker::Replies(vec![(ticket, Outcome::Ok(Bytes::new()))])),
-            4 => Up::Worker(FromWorker::Register { version: 99, name, pool, operations, threads: 1, window: 0 }),
+            4 => Up::Worker(FromWorker::Register { version: 99, name, pool, operations, threads: 1, window: 0, instance: 1 }),
             5 => Up::Client(FromClient::Submit { session: 0, pool, timeout_ms: 0, wait: true, requests }),
             6 => Up::Client(FromClient::Cancel(vec![id])),
             7 => Up::Client(FromClient::Inspect),
@@ -309,7 +327,23 @@ impl World<'_> {
 
 impl Fault {
     fn is_of_a_worker(self) -> bool {
-        use Fault::{Break, Crash, Freeze, Garbage, Leave, MalformedWorker, RegisterTwice, Slow};
-        matches!(self, Break | Crash | Freeze | Garbage | Leave | MalformedWorker | RegisterTwice | Slow)
+        use Fault::{
+            Bar, Break, Crash, Freeze, Garbage, Leave, MalformedWorker, OverdueWorker, RegisterTwice, Slow,
+        };
+        matches!(
+            self,
+            Bar | Break | Crash | Freeze | Garbage | Leave | MalformedWorker | OverdueWorker | RegisterTwice | Slow
+        )
+    }
+
+    /// Whether nothing of it may be held against a request, if the broker waits half a second for those that come back.
+    pub fn is_orderly(self) -> bool {
+        use Fault::{Bar, Drain, Garbage, Join, Leave, OverdueWorker, RegisterTwice, Slow, Stray};
+        let of_a_client = !self.is_of_a_worker() && !self.is_of_the_broker() && self != Self::Cut;
+        of_a_client || matches!(self, Bar | Drain | Garbage | Join | Leave | OverdueWorker | RegisterTwice | Slow | Stray)
+    }
+
+    fn is_of_the_broker(self) -> bool {
+        matches!(self, Self::Stall | Self::Kill | Self::Close)
     }
 }

@@ -67,6 +67,8 @@ pub struct Plan {
     pub limits: u64,
     /// Between two batches of a client, at most.
     pub submit_every: u64,
+    /// Whether no worker is lost but in order, or by a connection that is soon made anew.
+    pub orderly: bool,
     /// The faults that may happen.
     pub faults: Vec<Fault>,
     /// Between two faults, at most.
@@ -83,14 +85,25 @@ impl Plan {
         if faults.is_empty() {
             faults.push(Fault::Crash);
         }
+        let (orderly, mut settings) = (dice.once_in(10), Self::settings(dice));
+        if orderly {
+            settings.await_return = Duration::from_millis(500);
+            faults.retain(|fault| fault.is_orderly());
+            // A worker that leaves while its connection breaks has not been heard.
+            faults.push(dice.one_of(&[Fault::Break, Fault::Leave]));
+            if faults.last() == Some(&Fault::Break) {
+                faults.retain(|fault| *fault != Fault::Leave);
+            }
+        }
         Self {
-            settings: Self::settings(dice),
+            settings,
+            orderly,
             pools,
             workers: pools + dice.index(5),
             clients: 1 + dice.index(3),
             messages_a_turn: dice.one_of(&[16, 32, 256]),
             computing: dice.one_of(&[2 * MS, 10 * MS, 40 * MS]),
-            poison: dice.one_of(&[0, 0, 30, 100]),
+            poison: if orderly { 0 } else { dice.one_of(&[0, 0, 30, 100]) },
             limits: dice.one_of(&[0, 0, 2, 10]),
             submit_every: dice.one_of(&[30 * MS, 100 * MS, 200 * MS]),
             faults,
@@ -106,6 +119,7 @@ impl Plan {
             ping_interval: Duration::from_millis(dice.one_of(&[100, 150, 300])),
             ping_max_out: dice.one_of(&[1, 2, 3]),
             max_attempts: dice.one_of(&[1, 2, 3, 3, 5]),
+            await_return: Duration::from_millis(dice.one_of(&[5, 50, 500])),
             max_pending: dice.one_of(&[3, 20, 1_000_000, 1_000_000]),
             max_pending_bytes: dice.one_of(&[40, 400, 1 << 30, 1 << 30]),
             max_client_pending: dice.one_of(&[2, 10, usize::MAX, usize::MAX, usize::MAX]),

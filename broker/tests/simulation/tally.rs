@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 67] = [
+const KINDS: [&str; 75] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -26,14 +26,17 @@ const KINDS: [&str; 67] = [
     "notice-late",
     "notice-never",
     "stray-peer",
+    "worker-barred",
     "worker-breaks",
     "worker-crashes",
     "worker-drained",
     "worker-freezes",
     "worker-garbage",
+    "worker-grace-ends",
     "worker-killed-by-poison",
     "worker-leaves",
     "worker-malformed",
+    "worker-overdue",
     "worker-registers-twice",
     "worker-slow",
     "worker-starts",
@@ -49,12 +52,16 @@ const KINDS: [&str; 67] = [
     "discarded-unwanted",
     "dispatched",
     "dispatched-to-silent",
+    "dropped-barred",
     "dropped-broken",
     "dropped-malformed",
+    "dropped-overdue",
     "dropped-registered-again",
     "dropped-silent",
     "dropped-unreachable",
+    "evidence-withdrawn",
     "expired",
+    "held-against-nothing",
     "hello-again",
     "log-silent",
     "nobody",
@@ -67,6 +74,7 @@ const KINDS: [&str; 67] = [
     "replied",
     "replied-error",
     "stale",
+    "suspended",
     "turn-of-a-full-seat",
     "window-changes",
     "window-told",

@@ -27,14 +27,24 @@ struct Request {
     accepted: u64,
     deadline: Option<u64>,
     attempts: u32,
-    /// The workers that were lost while they held it.
-    lost: Vec<String>,
+    /// The workers that were lost while they held it, as far as that is held against it.
+    lost: Vec<Lost>,
+    /// Until when it waits for one of them to come back, and is dispatched to nobody.
+    suspended_until: Option<u64>,
     /// The ticket of its first dispatch.
     order: Option<u64>,
     /// The worker that holds it and its ticket; `None`: it is pending.
     held_by: Option<(u64, u64)>,
     /// Whether that worker was silent when it was handed the request.
     silent: bool,
+}
+
+/// A worker that was lost.
+struct Lost {
+    name: String,
+    number: u64,
+    /// Its process, if the matter ends with its return; else 0.
+    process: u64,
 }
 
 /// What a client is to get with the next message.
@@ -72,6 +82,9 @@ struct Worker {
     /// The most that it is ever handed at once, and how many it computes at once.
     window: usize,
     threads: usize,
+    process: u64,
+    /// Whether that process has registered again since.
+    superseded: bool,
     /// The most that it is handed at once now; and as the log says, which tells what seats are passed over by.
     window_now: usize,
     window_told: usize,
@@ -117,6 +130,8 @@ struct Submit {
 pub struct Witness {
     settings: Settings,
     interval: u64,
+    /// Whether nothing that happens may be held against a request.
+    orderly: bool,
     closing: bool,
     requests: BTreeMap<Key, Request>,
     clients: BTreeMap<u64, Client>,
@@ -130,6 +145,8 @@ pub struct Witness {
     asked_to_hello: BTreeSet<Conn>,
     /// The name and the window of the last registration over a connection.
     registrations: BTreeMap<Conn, (String, usize)>,
+    /// The processes that have asked to be registered, in order.
+    registering: VecDeque<u64>,
     /// Dropped for their silence since the last look.
     silent: Vec<Conn>,
 
@@ -166,8 +183,10 @@ pub struct Witness {
 
 impl Witness {
     /// Of a broker that has just started with these settings.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, orderly: bool) -> Self {
         Self {
+            orderly,
+            registering: VecDeque::new(),
             interval: settings.ping_interval.as_micros() as u64,
             settings,
             closing: false,
@@ -384,7 +403,8 @@ impl Witness {
         let ping = self.workers.values().map(|worker| worker.pinged + self.interval).min();
         let deadline = self.requests.values().filter_map(|request| request.deadline).min();
         let held_back = self.clients.values().filter_map(|client| client.hold_until).min();
-        [ping, deadline, held_back].into_iter().flatten().min()
+        let suspended = self.requests.values().filter_map(|request| request.suspended_until).min();
+        [ping, deadline, suspended, held_back].into_iter().flatten().min()
     }
 
     /// The connections of the registered workers, in their order.
@@ -394,7 +414,8 @@ impl Witness {
 
     /// Requests that wait for a worker.
     pub fn pending(&self) -> usize {
-        self.pools.values().map(|pool| pool.queues.len()).sum()
+        let suspended = self.requests.values().filter(|request| request.suspended_until.is_some()).count();
+        self.pools.values().map(|pool| pool.queues.len()).sum::<usize>() + suspended
     }
 
     /// The connections of workers that were dropped for their silence since this was asked last.

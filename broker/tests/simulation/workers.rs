@@ -86,6 +86,8 @@ pub struct Worker {
     pub leaving: bool,
     threads: usize,
     window: u32,
+    /// Its process's number; some don't say it.
+    instance: u64,
     /// What came while it was frozen.
     unread: VecDeque<ToWorker>,
     waiting: VecDeque<(Ticket, Bytes)>,
@@ -105,6 +107,7 @@ impl Worker {
             operations: vec![],
             threads: self.threads as u32,
             window: self.window,
+            instance: self.instance,
         }
     }
 
@@ -146,6 +149,7 @@ impl World<'_> {
             troubled_until: 0,
             threads: 1 + self.dice.index(3),
             window: self.dice.one_of(&[0, 0, 1, 3]),
+            instance: 0,
             leaving: false,
             unread: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -164,6 +168,7 @@ impl World<'_> {
             return;
         }
         worker.state = Process::Running;
+        worker.instance = if self.dice.once_in(10) && !self.plan.orderly { 0 } else { self.dice.range(1, 1 << 53) };
         let process = worker.socket.process;
         self.tally.count("worker-starts");
         let after = self.dice.range(0, 2 * MS);
@@ -264,10 +269,27 @@ impl World<'_> {
     /// It wants no more requests.
     pub fn leave(&mut self, number: usize) {
         if !self.workers[number].registered {
+            // It may have been registered meanwhile.
+            if self.workers[number].socket.conn.is_some() {
+                self.worker_says(number, FromWorker::Leave);
+            }
             return self.end_worker(number, Fate::Exits, Some(0));
         }
         self.workers[number].leaving = true;
         self.worker_says(number, FromWorker::Leave);
+        // What it has may take longer than it is given to finish that.
+        if self.dice.once_in(2) {
+            let grace = self.dice.range(0, 20) * MS;
+            self.after(grace, Step::GraceEnds(number, self.workers[number].socket.process));
+        }
+    }
+
+    /// A worker that leaves has waited long enough.
+    pub fn grace_ends(&mut self, number: usize, process: u64) {
+        if self.workers[number].state == Process::Running && self.workers[number].socket.process == process {
+            self.tally.count("worker-grace-ends");
+            self.end_worker(number, Fate::Exits, Some(0));
+        }
     }
 
     fn start_over(&mut self, number: usize, register: bool) {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use giostra_broker::broker::{Broker, Output, Rights};
-use giostra_common::protocol::{FromClient, ToClient};
+use giostra_common::protocol::{FromClient, ToClient, ToWorker};
 
 use crate::clients::Client;
 use crate::network::{Conn, Connection, Fate, Peer, Up, Way, conn_of, identity};
@@ -47,6 +47,8 @@ pub enum Step {
     Computed(usize, u64),
     /// When a worker's process sends its results.
     Flush(usize, u64),
+    /// When a worker that leaves does not wait any longer for what it has to finish.
+    GraceEnds(usize, u64),
     /// When a worker's process goes on.
     Thaw(usize, u64),
     /// When a worker's process starts.
@@ -71,6 +73,9 @@ pub struct Life {
     /// Clients whose messages have piled up too high, and those that were cut off for it.
     pub piled_up: BTreeSet<Conn>,
     pub cut_off: BTreeSet<Conn>,
+    /// Workers whose key was taken out, and those that do not take what they are sent.
+    pub barred: Vec<Conn>,
+    pub overdue_workers: BTreeSet<Conn>,
     /// Set once it is to finish.
     pub close_by: Option<u64>,
     turns_without_clock: u32,
@@ -169,6 +174,7 @@ impl<'a> World<'a> {
             Step::Break(conn) => self.break_connection(conn, Fate::Reconnects, Some(0)),
             Step::Computed(worker, computation) => self.computed(worker, computation),
             Step::Flush(worker, process) => self.flush_results(worker, process),
+            Step::GraceEnds(worker, process) => self.grace_ends(worker, process),
             Step::Thaw(worker, process) => self.thaw_worker(worker, process),
             Step::StartWorker(worker) => self.start_worker(worker),
             Step::StartBroker => self.start_broker(),
@@ -221,12 +227,14 @@ impl<'a> World<'a> {
         self.trace.note(self.now, || format!("-- a broker starts, first_ticket {}", settings.first_ticket));
         self.life = Some(Life {
             core: Broker::new(settings.clone(), self.instant()),
-            witness: Witness::new(settings),
+            witness: Witness::new(settings, self.plan.orderly),
             from_workers: VecDeque::new(),
             from_clients: VecDeque::new(),
             stalled_until: 0,
             piled_up: BTreeSet::new(),
             cut_off: BTreeSet::new(),
+            barred: Vec::new(),
+            overdue_workers: BTreeSet::new(),
             close_by: None,
             turns_without_clock: 0,
             next_turn: None,
@@ -262,6 +270,11 @@ impl<'a> World<'a> {
             return self.wake_broker(until);
         }
         let now = self.instant();
+        for conn in std::mem::take(&mut life.barred) {
+            life.from_workers.retain(|(from, _)| *from != conn);
+            life.witness.has_no_registration(conn);
+            life.core.handle_barred_worker(&identity(conn), now);
+        }
         let drained = self.hear_workers(&mut life, now);
         self.hear_clients(&mut life, now);
         if drained || life.turns_without_clock >= TURNS_WITHOUT_CLOCK {
@@ -378,6 +391,12 @@ impl<'a> World<'a> {
                     life.witness.is_gone(conn_of(&to));
                     life.core.handle_unreachable_client(&to);
                 }
+            }
+            Output::ToWorker(to, ToWorker::Dispatch(_) | ToWorker::Ping { .. })
+                if life.overdue_workers.remove(&conn_of(to)) =>
+            {
+                life.witness.has_no_registration(conn_of(to));
+                life.core.handle_overdue_worker(to, now);
             }
             Output::ToWorker(to, _) => {
                 let to = to.clone();

@@ -39,7 +39,8 @@ impl Witness {
                 self.asked_to_hello.remove(&conn);
                 self.is_gone(conn);
             }
-            Up::Worker(FromWorker::Register { version: VERSION, name, window, .. }) => {
+            Up::Worker(FromWorker::Register { version: VERSION, name, window, instance, .. }) => {
+                self.registering.push_back(*instance);
                 self.welcomes.push(conn);
                 self.registrations.insert(conn, (name.clone(), *window as usize));
             }
@@ -63,6 +64,12 @@ impl Witness {
     /// The core was told that there is no such peer any more, or that it is given up.
     pub fn is_gone(&mut self, conn: Conn) {
         self.gone.push(conn);
+    }
+
+    /// The core was told that this worker's key was taken out, or that it does not read.
+    pub fn has_no_registration(&mut self, conn: Conn) {
+        self.is_gone(conn);
+        self.asked_to_register.remove(&conn);
     }
 
     /// The core was told that this client does not read.

@@ -52,6 +52,7 @@ impl Witness {
                 deadline: (submit.timeout_ms > 0).then_some(now + submit.timeout_ms * MS),
                 attempts: 0,
                 lost: Vec::new(),
+                suspended_until: None,
                 order: None,
                 held_by: None,
                 silent: false,
@@ -223,7 +224,12 @@ impl Witness {
         let [key] = *keys else { panic!("one poisoned request an event") };
         let request = &self.requests[&key];
         assert_eq!(request.lost.len(), self.settings.max_attempts as usize, "{key:?} is given up: {workers:?}");
-        assert_eq!(request.lost, workers, "the workers that {key:?} was lost with");
+        let lost: Vec<_> = request.lost.iter().map(|lost| lost.name.clone()).collect();
+        assert_eq!(lost, workers, "the workers that {key:?} was lost with");
+        assert!(!self.orderly, "{key:?} is given up, and nothing was lost but in order");
+        let due = request.suspended_until;
+        assert!(due.is_none_or(|due| due <= now), "{key:?} is given up before its worker could come back");
+        assert_eq!(due.is_none(), request.lost.last().is_some_and(|lost| lost.process == 0), "{key:?} waits, or not");
         self.unwanted_or_not_pending(key);
         self.ends_with(key, Why::Poisoned(workers), String::new(), now);
     }
@@ -256,6 +262,7 @@ impl Witness {
                 let ticket = self.settings.first_ticket.wrapping_add(ticket);
                 self.cancels.insert((worker, ticket));
             }
+            None if request.suspended_until.is_some() => {}
             None => self.pools.get_mut(&request.pool).expect("it was accepted").queues.remove(key),
         }
     }

@@ -1,8 +1,8 @@
 //! What becomes of workers: they join at the tail, are pinged, and leave or are lost with all that they held.
 
-use giostra_broker::event::{Dropped, Event, WorkerLabel};
+use giostra_broker::event::{Dropped, Event, Evidence, WorkerLabel};
 
-use super::{Witness, Worker, keys, tickets};
+use super::{Lost, Witness, Worker, keys, tickets};
 use crate::network::Conn;
 use crate::queues::Key;
 use crate::tally::Tally;
@@ -10,9 +10,12 @@ use crate::tally::Tally;
 impl Witness {
     pub(super) fn sees_event_of_a_worker(&mut self, event: &Event, now: u64, tally: &mut Tally) {
         match event {
-            Event::WorkerJoined { worker, pool, threads, window, seats, .. } => {
+            Event::WorkerJoined { worker, pool, threads, window, seats, back, .. } => {
                 tally.count("worker-joined");
-                self.joined(worker, pool, (*threads as usize, *window), *seats, now);
+                let process = self.registering.pop_front().expect("somebody registers");
+                assert_eq!(back.map(|back| back.0), self.before(process), "who {worker} was before");
+                self.comes_back(process, tally);
+                self.joined(worker, pool, (*threads as usize, *window), *seats, process, now);
             }
             Event::Window { worker, size } => {
                 tally.count("window-told");
@@ -30,7 +33,7 @@ impl Witness {
                 assert!(left.leaving && left.in_flight.is_empty(), "{worker} left, but owes something");
                 self.goodbyes.push(left.conn.expect("it was welcomed"));
             }
-            Event::WorkerDropped { worker, reason, returned } => {
+            Event::WorkerDropped { worker, reason, returned, evidence } => {
                 tally.count(match reason {
                     Dropped::ConnectionBroke => "dropped-broken",
                     Dropped::Silent(_) => "dropped-silent",
@@ -38,8 +41,9 @@ impl Witness {
                     Dropped::RegisteredAgain => "dropped-registered-again",
                     Dropped::Malformed(_) => "dropped-malformed",
                     Dropped::Barred => "dropped-barred",
+                    Dropped::Overdue => "dropped-overdue",
                 });
-                self.dropped(worker.number.0, reason, &keys(returned));
+                self.dropped(worker.number.0, reason, &keys(returned), *evidence, now, tally);
             }
             Event::Dispatched { worker, again, silent, tickets: dealt, requests } => {
                 let (dealt, keys) = (tickets(dealt), keys(requests));
@@ -51,7 +55,41 @@ impl Witness {
         }
     }
 
-    fn joined(&mut self, label: &WorkerLabel, pool: &str, (threads, window): (usize, usize), seats: usize, now: u64) {
+    /// The last registration of this process, of those that are there or held against some request.
+    fn before(&self, process: u64) -> Option<u64> {
+        let present = self.workers.iter().filter(|(_, known)| known.process == process).map(|(&number, _)| number);
+        let lost = self.requests.values().flat_map(|request| &request.lost);
+        let lost = lost.filter(|lost| lost.process == process).map(|lost| lost.number);
+        present.chain(lost).max().filter(|_| process > 0)
+    }
+
+    /// This process lives: no request has ended it.
+    fn comes_back(&mut self, process: u64, tally: &mut Tally) {
+        let others = self.workers.values_mut().filter(|worker| process > 0 && worker.process == process);
+        others.for_each(|worker| worker.superseded = true);
+        for (&key, request) in self.requests.iter_mut().filter(|_| process > 0) {
+            let before = request.lost.len();
+            request.lost.retain(|lost| lost.process != process);
+            if request.lost.len() == before {
+                continue;
+            }
+            tally.count("evidence-withdrawn");
+            if request.suspended_until.take().is_some() {
+                let order = request.order.expect("it was dispatched");
+                self.pools.get_mut(&request.pool).expect("it is known").queues.give_back(order, key);
+            }
+        }
+    }
+
+    fn joined(
+        &mut self,
+        label: &WorkerLabel,
+        pool: &str,
+        (threads, window): (usize, usize),
+        seats: usize,
+        process: u64,
+        now: u64,
+    ) {
         let number = label.number.0;
         let ring = &mut self.pools.entry(pool.into()).or_default().seats;
         ring.join(number);
@@ -63,6 +101,8 @@ impl Witness {
             pool: pool.into(),
             window,
             threads,
+            process,
+            superseded: false,
             window_now: window,
             window_told: window,
             leaving: false,
@@ -93,19 +133,49 @@ impl Witness {
         worker
     }
 
-    fn dropped(&mut self, number: u64, reason: &Dropped, returned: &[Key]) {
+    /// Whether a loss is held against the requests: as long as the worker is not back, or for good.
+    fn is_held_against(worker: &Worker, reason: &Dropped) -> Evidence {
+        let without_a_word =
+            matches!(reason, Dropped::ConnectionBroke | Dropped::Silent(_) | Dropped::Unreachable) && !worker.leaving;
+        match reason {
+            Dropped::Malformed(_) if !worker.leaving => Evidence::Yes,
+            _ if !without_a_word => Evidence::No,
+            _ if worker.process == 0 => Evidence::Yes,
+            _ if worker.superseded => Evidence::No,
+            _ => Evidence::UnlessBack,
+        }
+    }
+
+    fn dropped(
+        &mut self,
+        number: u64,
+        reason: &Dropped,
+        returned: &[Key],
+        evidence: Evidence,
+        now: u64,
+        tally: &mut Tally,
+    ) {
         let worker = self.removed(number);
+        assert_eq!(evidence, Self::is_held_against(&worker, reason), "w{number} is lost: {reason}");
+        tally.add("held-against-nothing", if evidence == Evidence::No { returned.len() as u64 } else { 0 });
         let held: Vec<_> = worker.in_flight.values().filter(|&&(_, wanted)| wanted).map(|&(key, _)| key).collect();
         assert_eq!(held, returned, "w{number} is lost, and what it held is not what is returned");
         for key in held {
             let request = self.requests.get_mut(&key).expect("what is in flight is held");
-            if !request.silent {
-                request.lost.push(worker.name.clone());
+            let counts = !request.silent && evidence != Evidence::No;
+            if counts {
+                let process = if evidence == Evidence::UnlessBack { worker.process } else { 0 };
+                request.lost.push(Lost { name: worker.name.clone(), number, process });
             }
-            let given_up =
-                !request.silent && request.lost.len() > 1 && request.lost.len() == self.settings.max_attempts as usize;
-            assert!(!given_up || worker.in_flight.len() == 1, "{key:?} is given up, and was not alone with w{number}");
+            let spent = counts && request.lost.len() == self.settings.max_attempts as usize;
+            let alone = worker.in_flight.len() == 1 || request.lost.len() == 1;
+            assert!(!spent || alone, "{key:?} is given up, and was not alone with w{number}");
             request.held_by = None;
+            if spent && evidence == Evidence::UnlessBack {
+                tally.count("suspended");
+                request.suspended_until = Some(now + self.settings.await_return.as_micros() as u64);
+                continue;
+            }
             let order = request.order.expect("it was dispatched");
             self.pools.get_mut(&request.pool).expect("it is known").queues.give_back(order, key);
         }
