@@ -301,7 +301,10 @@ fn requests_of_a_lost_worker_go_to_the_next_seats_in_their_order_and_before_newe
     world.submit("c", 1..=9);
     assert_eq!(world.holding("2"), [2, 5]);
     world.lose("2");
-    assert_eq!(world.logged("dropped"), ["dropped worker-2 w2 returned=2 c1#2..5/3 evidence=yes reason=connection broke"]);
+    assert_eq!(
+        world.logged("dropped"),
+        ["dropped worker-2 w2 returned=2 c1#2..5/3 evidence=yes reason=connection broke"]
+    );
     // Room comes up seat by seat.
     ["1", "3", "1", "3"].iter().for_each(|worker| world.reply(worker));
     assert_eq!((world.holding("1"), world.holding("3")), (vec![2, 7], vec![5, 8]));

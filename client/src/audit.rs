@@ -5,6 +5,7 @@
 //! became of one request.
 
 mod dealing;
+mod evidence;
 mod files;
 mod findings;
 mod life;

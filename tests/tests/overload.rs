@@ -110,7 +110,15 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     // A worker with large results, in a pool of its own.
     let worker = Raw::connect(&context, system.backend())?;
     let (name, pool) = ("large".to_string(), "large".to_string());
-    worker.say(FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window: 50, instance: 0 })?;
+    worker.say(FromWorker::Register {
+        version: VERSION,
+        name,
+        pool,
+        operations: vec![],
+        threads: 1,
+        window: 50,
+        instance: 0,
+    })?;
     let computing = std::thread::spawn(move || -> Result<()> {
         loop {
             match worker.hear()? {
@@ -192,7 +200,15 @@ fn news_of_progress_never_cuts_off_a_client_that_does_not_read() -> Result<()> {
     let context = zmq::Context::new();
     let worker = Raw::connect(&context, system.backend())?;
     let (name, pool) = ("chatty".to_string(), "chatty".to_string());
-    worker.say(FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window: 50, instance: 0 })?;
+    worker.say(FromWorker::Register {
+        version: VERSION,
+        name,
+        pool,
+        operations: vec![],
+        threads: 1,
+        window: 50,
+        instance: 0,
+    })?;
     let ToWorker::Welcome { .. } = worker.hear()? else { bail!("no welcome") };
 
     let client = Raw::connect(&context, system.frontend())?;

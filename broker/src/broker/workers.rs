@@ -13,9 +13,7 @@ use giostra_common::protocol::{
 use giostra_common::socket::Identity;
 
 use super::report::written;
-use super::{
-    Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, Worker, WorkerNumber,
-};
+use super::{Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, Worker, WorkerNumber};
 use crate::event::{Dropped, Event};
 use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};

@@ -308,7 +308,15 @@ impl World<'_> {
             1 => Up::Worker(FromWorker::Disconnected),
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
             3 => Up::Worker(FromWorker::Replies(vec![(ticket, Outcome::Ok(Bytes::new()))])),
-            4 => Up::Worker(FromWorker::Register { version: 99, name, pool, operations, threads: 1, window: 0, instance: 1 }),
+            4 => Up::Worker(FromWorker::Register {
+                version: 99,
+                name,
+                pool,
+                operations,
+                threads: 1,
+                window: 0,
+                instance: 1,
+            }),
             5 => Up::Client(FromClient::Submit { session: 0, pool, timeout_ms: 0, wait: true, requests }),
             6 => Up::Client(FromClient::Cancel(vec![id])),
             7 => Up::Client(FromClient::Inspect),
@@ -327,9 +335,7 @@ impl World<'_> {
 
 impl Fault {
     fn is_of_a_worker(self) -> bool {
-        use Fault::{
-            Bar, Break, Crash, Freeze, Garbage, Leave, MalformedWorker, OverdueWorker, RegisterTwice, Slow,
-        };
+        use Fault::{Bar, Break, Crash, Freeze, Garbage, Leave, MalformedWorker, OverdueWorker, RegisterTwice, Slow};
         matches!(
             self,
             Bar | Break | Crash | Freeze | Garbage | Leave | MalformedWorker | OverdueWorker | RegisterTwice | Slow
@@ -340,7 +346,8 @@ impl Fault {
     pub fn is_orderly(self) -> bool {
         use Fault::{Bar, Drain, Garbage, Join, Leave, OverdueWorker, RegisterTwice, Slow, Stray};
         let of_a_client = !self.is_of_a_worker() && !self.is_of_the_broker() && self != Self::Cut;
-        of_a_client || matches!(self, Bar | Drain | Garbage | Join | Leave | OverdueWorker | RegisterTwice | Slow | Stray)
+        of_a_client
+            || matches!(self, Bar | Drain | Garbage | Join | Leave | OverdueWorker | RegisterTwice | Slow | Stray)
     }
 
     fn is_of_the_broker(self) -> bool {

@@ -177,6 +177,8 @@ impl Life {
                 ticket
             }
             State::Fresh | State::Adrift => ticket,
+            // That it is dispatched after so many losses is said below.
+            State::Suspended(order) => order,
             State::Returned(order) => {
                 let first = returned.first_key_value().map(|(&order, &key)| (order, key));
                 if !hand.manner.again {
@@ -206,7 +208,7 @@ impl Life {
             }
         };
         request.state = State::InFlight { worker: hand.worker, ticket, order, silent: hand.manner.silent };
-        if hand.manner.again {
+        if hand.manner.again || matches!(before, State::Suspended(_)) {
             let lost = request.lost.len();
             self.dispatched_after = self.dispatched_after.max(lost);
             if self.given_up_after.is_some_and(|limit| lost >= limit) {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::dealing::{Hand, Manner};
+use super::evidence::Missing;
 use super::findings::{Findings, Place, Promise, Spot};
 use super::line::{self, Event, Line};
 use super::report::Counts;
@@ -26,6 +27,9 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub name: Rc<str>,
+    /// The process, by the number of its first registration, and whether it has registered again since.
+    pub process: u64,
+    pub is_back: bool,
     pub pool: usize,
     /// The most that it may be handed at once, and that it ever may. Not known of one whose registration is not in the log.
     pub window: Option<u64>,
@@ -73,6 +77,7 @@ pub(super) struct Life {
     pub clients: FxHashMap<u64, Client>,
     pub workers: FxHashMap<u64, Worker>,
     pub pools: Vec<Pool>,
+    pub missing: Missing,
     pool_of: FxHashMap<Box<str>, usize>,
     last_client: u64,
     last_worker: u64,
@@ -99,6 +104,7 @@ impl Life {
             clients: FxHashMap::default(),
             workers: FxHashMap::default(),
             pools: Vec::new(),
+            missing: Missing::default(),
             pool_of: FxHashMap::default(),
             last_client: 0,
             last_worker: 0,
@@ -130,11 +136,15 @@ impl Life {
             Event::ClientLeft { client, cancelled, unwanted, .. } => {
                 self.client_left(client, cancelled, unwanted, spot);
             }
-            Event::Joined { worker, pool, window, seats, .. } => self.joined(worker, pool, window, seats, spot),
+            Event::Joined { worker, pool, window, seats, back, .. } => {
+                self.joined(worker, pool, (window, seats), back, spot);
+            }
             Event::Window { worker, size } => self.window(worker, size, spot),
             Event::Leaving { worker, in_flight } => self.leaving(worker, in_flight, spot),
             Event::Left { worker } => self.left(worker, spot),
-            Event::Dropped { worker, returned, requests, .. } => self.dropped(worker, returned, &requests, spot),
+            Event::Dropped { worker, returned, requests, held, reason } => {
+                self.dropped(worker, (returned, &requests), (held, reason), spot);
+            }
             Event::Accept { requests, pool } => self.accepted(&requests, pool, spot),
             Event::Reply { worker, errors, requests } => self.replied(worker, errors, &requests, spot),
             Event::Discard { worker, late, requests } => self.discarded(worker, late, &requests, spot),
@@ -208,7 +218,7 @@ impl Life {
     pub fn adopt(&mut self, named: line::Worker<'_>, pool: usize) {
         self.pools[pool].ring.adopt(named.number);
         self.last_worker = self.last_worker.max(named.number);
-        self.workers.insert(named.number, new_worker(named.name, pool, None));
+        self.workers.insert(named.number, new_worker(named, named.number, pool, None));
     }
 
     fn client_joined(&mut self, client: u64, spot: &mut Spot<'_>) {
@@ -241,8 +251,15 @@ impl Life {
         }
     }
 
-    fn joined(&mut self, named: line::Worker<'_>, pool: &str, window: u64, seats: u64, spot: &mut Spot<'_>) {
-        let line::Worker { name, number } = named;
+    fn joined(
+        &mut self,
+        named: line::Worker<'_>,
+        pool: &str,
+        (window, seats): (u64, u64),
+        back: Option<u64>,
+        spot: &mut Spot<'_>,
+    ) {
+        let number = named.number;
         if number != self.last_worker + 1 {
             let expected = self.last_worker + 1;
             self.findings.add(spot, Promise::Rotation, || format!("w{number} joins, where w{expected} was to be next"));
@@ -250,7 +267,8 @@ impl Life {
         self.counts.workers_joined += 1;
         self.last_worker = self.last_worker.max(number);
         let pool = self.pool(pool);
-        self.workers.insert(number, new_worker(name, pool, Some(window)));
+        let process = self.process_of(number, back, spot);
+        self.workers.insert(number, new_worker(named, process, pool, Some(window)));
         let ring = &mut self.pools[pool].ring;
         ring.join(number);
         let known = ring.len();
@@ -332,9 +350,11 @@ impl Life {
     }
 }
 
-fn new_worker(name: &str, pool: usize, window: Option<u64>) -> Worker {
+fn new_worker(named: line::Worker<'_>, process: u64, pool: usize, window: Option<u64>) -> Worker {
     Worker {
-        name: name.into(),
+        name: named.name.into(),
+        process,
+        is_back: false,
         pool,
         window,
         widest: window,

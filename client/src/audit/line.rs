@@ -26,6 +26,17 @@ pub struct Worker<'a> {
     pub number: u64,
 }
 
+/// Whether a lost worker is held against the requests that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// When it is not.
+    No,
+    /// When it is, until the same process registers again.
+    UnlessBack,
+    /// When it is.
+    Yes,
+}
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are those of docs/log.md, under the same names
@@ -38,7 +49,8 @@ pub enum Event<'a> {
     /// When a client's connection ended.
     ClientLeft { client: u64, cancelled: u64, unwanted: u64, reason: &'a str },
     /// When a worker registered, with this key if the broker has keys.
-    Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64, key: Option<&'a str> },
+    /// The same process as `back`, if there is one.
+    Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64, back: Option<u64>, key: Option<&'a str> },
     /// When a seat's window is full and has another size than before.
     Window { worker: Worker<'a>, size: u64 },
     /// When a worker gave up its seat.
@@ -46,7 +58,7 @@ pub enum Event<'a> {
     /// When a leaving worker owed nothing more.
     Left { worker: Worker<'a> },
     /// When a worker was lost.
-    Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, reason: &'a str },
+    Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, held: Held, reason: &'a str },
     /// When requests were accepted.
     Accept { requests: Runs<'a>, pool: &'a str },
     /// When requests were handed to a worker: for the first time, or `again`; and whether it was `silent` already.
@@ -182,14 +194,25 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "joined" => {
             let (window, seats) = (counted(rest, "window=")?, counted(rest, "seats=")?);
-            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats, key: value(rest, "key=") }
+            let back = match value(rest, "back=") {
+                Some(back) => Some(number(back.strip_prefix('w')?)?),
+                None => None,
+            };
+            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats, back, key: value(rest, "key=") }
         }
         "window" => Event::Window { worker, size: counted(rest, "size=")? },
         "leaving" => Event::Leaving { worker, in_flight: counted(rest, "in-flight=")? },
         "dropped" => {
             let (given_back, reason) = rest.split_once("reason=")?;
-            let (returned, requests) = given_back.strip_suffix(' ')?.strip_prefix("returned=").map(split_word)?;
-            Event::Dropped { worker, returned: number(returned)?, requests: some_requests(requests)?, reason }
+            let (given_back, held) = given_back.strip_suffix(' ')?.rsplit_once(" evidence=")?;
+            let held = match held {
+                "no" => Held::No,
+                "unless-back" => Held::UnlessBack,
+                "yes" => Held::Yes,
+                _ => return None,
+            };
+            let (returned, requests) = given_back.strip_prefix("returned=").map(split_word)?;
+            Event::Dropped { worker, returned: number(returned)?, requests: some_requests(requests)?, held, reason }
         }
         _ => Event::Left { worker },
     })
@@ -272,19 +295,32 @@ mod tests {
             ("window a w1 size=3", Event::Window { worker, size: 3 }),
             (
                 "joined a w1 pool=p threads=1 window=9 seats=2",
-                Event::Joined { worker, pool: "p", window: 9, seats: 2, key: None },
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, back: None, key: None },
+            ),
+            (
+                "joined a w1 pool=p threads=1 window=9 seats=2 back=w7 key=K",
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, back: Some(7), key: Some("K") },
             ),
             (
                 "joined a w1 pool=p threads=1 window=9 seats=2 key=K name=pool=q",
-                Event::Joined { worker, pool: "p", window: 9, seats: 2, key: Some("K") },
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, back: None, key: Some("K") },
             ),
             ("leaving a w1 in-flight=4 by=drain", Event::Leaving { worker, in_flight: 4 }),
             ("left a w1", Event::Left { worker }),
             (
-                "dropped a w1 returned=1 c1#5 reason=3 pings unanswered",
-                Event::Dropped { worker, returned: 1, requests: one, reason: "3 pings unanswered" },
+                "dropped a w1 returned=1 c1#5 evidence=unless-back reason=3 pings unanswered",
+                Event::Dropped {
+                    worker,
+                    returned: 1,
+                    requests: one,
+                    held: Held::UnlessBack,
+                    reason: "3 pings unanswered",
+                },
             ),
-            ("dropped a w1 returned=0 reason=x", Event::Dropped { worker, returned: 0, requests: none, reason: "x" }),
+            (
+                "dropped a w1 returned=0 evidence=no reason=x",
+                Event::Dropped { worker, returned: 0, requests: none, held: Held::No, reason: "x" },
+            ),
             ("accept c1#5 pool=p", Event::Accept { requests: one, pool: "p" }),
             ("reply-error a w1 c1#5", Event::Reply { worker, errors: true, requests: one }),
             ("discard ? ? late=3", Event::Discard { worker: None, late: 3, requests: none }),
@@ -304,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_not_read() {
-        let whole = format!("{TIME} WARN  dropped a w1 returned=2 c1#5..6 reason=x");
+        let whole = format!("{TIME} WARN  dropped a w1 returned=2 c1#5..6 evidence=yes reason=x");
         assert!(Line::parse(&whole).is_some());
         for end in 0..whole.len() - "x".len() {
             let torn = Line::parse(&whole[..end]);

@@ -1,12 +1,11 @@
 //! What becomes of requests in one life of a broker: accepted, held by one worker after the other, ended once.
 
-use std::collections::hash_map::Entry;
-use std::rc::Rc;
-
+use super::evidence::Loss;
 use super::findings::{Promise, Spot};
 use super::life::Life;
-use super::line;
+use super::line::{self, Held};
 use super::runs::Runs;
+use std::collections::hash_map::Entry;
 
 /// A request: its client's number and its own.
 pub(super) type Key = (u64, u64);
@@ -16,8 +15,8 @@ pub(super) type Key = (u64, u64);
 pub(super) struct Request {
     pub pool: usize,
     pub state: State,
-    /// The workers that were lost while they held it, but for those that were silent when they were handed it.
-    pub lost: Vec<Rc<str>>,
+    /// The workers that were lost while they held it, as far as that is held against it.
+    pub lost: Vec<Loss>,
 }
 
 /// Where an open request is.
@@ -27,6 +26,8 @@ pub(super) enum State {
     Fresh,
     /// When a lost worker gave it back: the ticket of its first dispatch.
     Returned(u64),
+    /// When a lost worker gave it back, and it will be given up unless one comes back: the same.
+    Suspended(u64),
     /// When a worker holds it; `order` is the ticket of its first dispatch.
     InFlight { worker: u64, ticket: u64, order: u64, silent: bool },
     /// When the log contradicted itself about it, which has been reported: it may be anywhere.
@@ -94,8 +95,8 @@ impl Life {
                     None
                 }
             };
-            if let Some(client) = self.clients.get_mut(&key.0) {
-                client.held.remove(&key.1);
+            if let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.remove(&key.1)) {
+                self.clear_losses(key, &request);
             }
             if let (Some(ticket), Some(worker)) = (ticket, self.workers.get_mut(&number)) {
                 worker.in_flight.remove(&ticket);
@@ -144,7 +145,13 @@ impl Life {
         }
     }
 
-    pub(super) fn dropped(&mut self, named: line::Worker<'_>, returned: u64, requests: &Runs<'_>, spot: &mut Spot<'_>) {
+    pub(super) fn dropped(
+        &mut self,
+        named: line::Worker<'_>,
+        (returned, requests): (u64, &Runs<'_>),
+        (held, reason): (Held, &str),
+        spot: &mut Spot<'_>,
+    ) {
         self.counts.workers_dropped += 1;
         self.counts.returned += requests.count();
         if !self.knows(named, spot) {
@@ -152,6 +159,7 @@ impl Life {
         }
         let number = named.number;
         let worker = self.remove_worker(number);
+        self.checks_held(number, &worker, held, reason, spot);
         if returned != requests.count() {
             self.findings
                 .add(spot, Promise::Requests, || format!("{} requests are named, not {returned}", requests.count()));
@@ -165,7 +173,7 @@ impl Life {
                     None => format!("w{number} held {}, which is not given back", written(key)),
                 });
             }
-            self.give_back(key, &worker.name);
+            self.give_back(key, number, &worker, held);
         }
         if let Some(name) = named.next() {
             self.findings.add(spot, Promise::Requests, || {
@@ -174,35 +182,25 @@ impl Life {
         }
     }
 
-    fn give_back(&mut self, key: Key, from: &Rc<str>) {
-        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.get_mut(&key.1)) else { return };
-        if let State::InFlight { order, silent, .. } = request.state {
-            if !silent {
-                request.lost.push(Rc::clone(from));
-            }
-            request.state = State::Returned(order);
-            self.pools[request.pool].returned.insert(order, key);
-        }
-    }
-
     pub(super) fn poisoned(&mut self, requests: &Runs<'_>, workers: &str, spot: &mut Spot<'_>) {
         self.counts.poisoned += requests.count();
         for key in requests.each() {
             let held = self.clients.get(&key.0).and_then(|client| client.held.get(&key.1));
             let (state, lost) = match held {
-                Some(request) => (Some(request.state), request.lost.clone()),
+                Some(request) => (Some(request.state), request.lost.iter().map(|loss| &*loss.name).collect()),
                 None => (None, Vec::new()),
             };
-            if !matches!(state, Some(State::Returned(_) | State::Adrift)) {
+            let (names, count) = (lost.join(","), lost.len());
+            if !matches!(state, Some(State::Returned(_) | State::Suspended(_) | State::Adrift)) {
                 self.findings.add(spot, Promise::Poison, || {
                     format!("{} is given up, but was not given back by a lost worker", written(key))
                 });
-            } else if lost.join(",") != workers && state != Some(State::Adrift) {
+            } else if names != workers && state != Some(State::Adrift) {
                 self.findings.add(spot, Promise::Poison, || {
-                    format!("{} was lost with {}, not with {workers}", written(key), lost.join(","))
+                    format!("{} was lost with {names}, not with {workers}", written(key))
                 });
             } else if state != Some(State::Adrift) {
-                self.compares_limit(lost.len(), key, spot);
+                self.compares_limit(count, key, spot);
             }
             self.forget(key);
         }
@@ -248,7 +246,7 @@ impl Life {
                 }
             }
             State::Returned(order) => drop(self.pools[request.pool].returned.remove(&order)),
-            State::Fresh | State::Adrift => {}
+            State::Fresh | State::Suspended(_) | State::Adrift => {}
         }
     }
 
@@ -264,6 +262,7 @@ impl Life {
 
     /// The same of a request that is no longer in its client's table.
     pub(super) fn let_go(&mut self, key: Key, request: &Request) {
+        self.clear_losses(key, request);
         match request.state {
             State::InFlight { worker, ticket, .. } => {
                 let Some(worker) = self.workers.get_mut(&worker) else { return };
@@ -273,7 +272,7 @@ impl Life {
                 }
             }
             State::Returned(order) => drop(self.pools[request.pool].returned.remove(&order)),
-            State::Fresh | State::Adrift => {}
+            State::Fresh | State::Suspended(_) | State::Adrift => {}
         }
     }
 }

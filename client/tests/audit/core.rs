@@ -38,6 +38,7 @@ pub fn log_of(seed: u64, rotation: Rotation, steps: u32) -> Vec<String> {
         max_attempts: 2,
         ping_interval: Duration::from_secs(1 << 20),
         first_ticket: seed,
+        await_return: Duration::from_secs(2),
         // In some lives the windows follow the work.
         hold: Duration::from_millis(200 * (seed / 2 % 2)),
         ..Settings::default()
@@ -145,6 +146,8 @@ impl Core {
     }
 
     fn join_worker(&mut self, pool: &str) {
+        // Some say which process they are, and some of those come back; now and then over a second connection.
+        let instance = self.dice.random_range(0..12);
         self.peers += 1;
         let worker = self.peers;
         self.workers.insert(worker, Vec::new());
@@ -155,6 +158,7 @@ impl Core {
             operations: vec![],
             threads: 1,
             window: self.dice.random_range(1..6),
+            instance,
         };
         self.worker_says(worker, register);
     }
@@ -162,7 +166,12 @@ impl Core {
     fn lose_worker(&mut self) {
         let Some(worker) = self.some_worker() else { return };
         self.workers.remove(&worker);
-        self.worker_says(worker, FromWorker::Disconnected);
+        match self.dice.random_range(0..8) {
+            0 => self.broker.handle_barred_worker(&identity(worker), self.now),
+            1 => self.broker.handle_malformed_worker(&identity(worker), "no message", self.now),
+            _ => return self.worker_says(worker, FromWorker::Disconnected),
+        }
+        self.settle();
     }
 
     fn worker_says_to_leave(&mut self) {

@@ -171,7 +171,7 @@ fn a_file_missing_in_the_middle_is_named() {
 fn a_log_without_dispatches_proves_nothing() {
     let lines =
         life().lines().filter(|line| !line.contains(" DEBUG ")).map(|line| format!("{line}\n")).collect::<String>();
-    let lost = "2026-11-23T10:45:56.824140Z WARN  dropped worker-1 w1 returned=1 c1#3 reason=x\n";
+    let lost = "2026-11-23T10:45:56.824140Z WARN  dropped worker-1 w1 returned=1 c1#3 evidence=yes reason=x\n";
     let report = audit_text(&(lines + lost));
     assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::NoDetail(1)][..]));
     assert!(!report.proved_in_part());
@@ -194,7 +194,7 @@ fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
     let lost = [
-        "dropped worker-1 w1 returned=1 c1#3 reason=connection broke",
+        "dropped worker-1 w1 returned=1 c1#3 evidence=yes reason=connection broke",
         "redispatch worker-2 w2 t5 c1#3",
         "reply-error worker-2 w2 c1#2..4",
     ];

@@ -19,7 +19,7 @@ const SOUND: [&str; 31] = [
     "dispatch worker-3 w3 t3..6/3 c1#3..6/3",
     "dispatch worker-1 w1 t7 c1#7",
     "reply worker-1 w1 c1#1..4/3",
-    "dropped worker-2 w2 returned=2 c1#2..5/3 reason=connection broke",
+    "dropped worker-2 w2 returned=2 c1#2..5/3 evidence=yes reason=connection broke",
     "redispatch worker-3 w3 t8 c1#2",
     "redispatch worker-1 w1 t9 c1#5",
     "joined worker-2 w4 pool=p threads=1 window=3 seats=3",
@@ -195,7 +195,7 @@ fn a_missing_reply_is_seen_where_its_place_in_the_window_is_missed() {
 
 #[test]
 fn what_a_lost_worker_gives_back_is_all_that_it_held_and_goes_first() {
-    let dropped = |list: &str| with("dropped", &[&format!("dropped worker-2 w2 {list} reason=x")]);
+    let dropped = |list: &str| with("dropped", &[&format!("dropped worker-2 w2 {list} evidence=yes reason=x")]);
     expect_refuted(&dropped("returned=1 c1#2"), Promise::Requests, "w2 held c1#5, which is not given back");
     expect_refuted(&dropped("returned=2 c1#5 c1#2"), Promise::Requests, "gives back c1#5 where c1#2 is next");
     expect_refuted(&dropped("returned=3 c1#2..5/3 c1#6"), Promise::Requests, "gives back c1#6, which it does not hold");
@@ -232,7 +232,7 @@ fn poison() -> Vec<String> {
     for (number, verb) in [(1, "dispatch"), (2, "redispatch"), (3, "redispatch")] {
         lines.push(format!("joined a{number} w{number} pool=p threads=1 window=9 seats=1"));
         lines.push(format!("{verb} a{number} w{number} t{number} c1#1"));
-        lines.push(format!("dropped a{number} w{number} returned=1 c1#1 reason=x"));
+        lines.push(format!("dropped a{number} w{number} returned=1 c1#1 evidence=yes reason=x"));
     }
     lines.push("poison c1#1 workers=a1,a2,a3".into());
     lines
@@ -263,7 +263,7 @@ fn a_request_has_its_last_chance_alone() {
             "accept c1#1..3 pool=p".into(),
             "dispatch a1 w1 t1..3/2 c1#1..3/2".into(),
             "dispatch a2 w2 t2 c1#2".into(),
-            "dropped a1 w1 returned=2 c1#1..3/2 reason=connection broke".into(),
+            "dropped a1 w1 returned=2 c1#1..3/2 evidence=yes reason=connection broke".into(),
         ];
         lines.extend(tail.iter().map(ToString::to_string));
         lines
@@ -288,13 +288,83 @@ fn a_poison_request_is_given_up_after_equally_many_lost_workers() {
 
     let mut lines = poison();
     let joined = "joined a4 w4 pool=p threads=1 window=9 seats=1";
-    let dispatched = ["accept c1#2 pool=p", "dispatch a4 w4 t4 c1#2", "dropped a4 w4 returned=1 c1#2 reason=x"];
+    let dispatched =
+        ["accept c1#2 pool=p", "dispatch a4 w4 t4 c1#2", "dropped a4 w4 returned=1 c1#2 evidence=yes reason=x"];
     lines.extend([&[joined], &dispatched[..], &["poison c1#2 workers=a4"]].concat().into_iter().map(String::from));
     expect_refuted(
         &audit_lines(&lines),
         Promise::Poison,
         "c1#2 is given up after 1 workers were lost, another was after 3",
     );
+}
+
+/// A broker that gives up after two; `lines` follow a first worker that is lost without a word.
+fn after_a_loss(lines: &[&str]) -> Report {
+    let mut all = vec![
+        LISTENING.replace(" log=", " max-attempts=2 log="),
+        "client-joined c1 n".into(),
+        "accept c1#1 pool=p".into(),
+        "joined a w1 pool=p threads=1 window=9 seats=1".into(),
+        "dispatch a w1 t1 c1#1".into(),
+        "dropped a w1 returned=1 c1#1 evidence=unless-back reason=connection broke".into(),
+    ];
+    all.extend(lines.iter().map(ToString::to_string));
+    audit_lines(&all)
+}
+
+#[test]
+fn a_worker_that_comes_back_is_held_against_nothing_and_one_that_does_not_is() {
+    let back = "joined a w2 pool=p threads=1 window=9 seats=1 back=w1";
+    let other = "joined a w2 pool=p threads=1 window=9 seats=1";
+    let again = "redispatch a w2 t2 c1#1";
+    let lost = "dropped a w2 returned=1 c1#1 evidence=unless-back reason=3 pings unanswered";
+    let third = "joined a w3 pool=p threads=1 window=9 seats=1 back=w2";
+    expect_proved(&after_a_loss(&[back, again, lost, third, "redispatch a w3 t3 c1#1"]));
+    expect_proved(&after_a_loss(&[other, again, lost, "poison c1#1 workers=a,a"]));
+    expect_proved(&after_a_loss(&[other, again, lost, third, "redispatch a w3 t3 c1#1"]));
+
+    let early = after_a_loss(&[back, again, lost, "poison c1#1 workers=a,a"]);
+    expect_refuted(&early, Promise::Poison, "c1#1 was lost with a, not with a,a");
+    let early = after_a_loss(&[back, again, lost, "poison c1#1 workers=a"]);
+    expect_refuted(&early, Promise::Poison, "c1#1 is given up after 1 workers were lost, another was after 2");
+    let late = after_a_loss(&[other, again, lost, &third.replace(" back=w2", ""), "redispatch a w3 t3 c1#1"]);
+    expect_refuted(&late, Promise::Poison, "c1#1 is dispatched again after 2 workers were lost");
+    let nobody = after_a_loss(&[&back.replace("back=w1", "back=w7")]);
+    expect_refuted(&nobody, Promise::Poison, "w2 comes back as w7, which is not there");
+}
+
+#[test]
+fn what_is_held_against_requests_follows_from_how_their_worker_was_lost() {
+    let lost = |before: &[&str], how: &str| {
+        let dropped = format!("dropped a w2 returned=1 c1#1 {how}");
+        let begin = ["joined a w2 pool=p threads=1 window=9 seats=1", "redispatch a w2 t2 c1#1"];
+        after_a_loss(&[&begin[..], before, &[dropped.as_str()]].concat())
+    };
+    let leaving = ["leaving a w2 in-flight=1 by=worker"];
+    let again = ["joined a w3 pool=p threads=1 window=9 seats=2 back=w2"];
+    for (before, how) in [
+        (&leaving[..], "evidence=no reason=connection broke"),
+        (&leaving[..], "evidence=no reason=3 pings unanswered"),
+        (&again[..], "evidence=no reason=connection broke"),
+        (&[], "evidence=no reason=registered again"),
+        (&[], "evidence=no reason=its key is no longer allowed"),
+        (&[], "evidence=no reason=does not take what it is sent"),
+        (&[], "evidence=yes reason=sent something unreadable: what"),
+        (&[], "evidence=unless-back reason=unreachable"),
+        (&[], "evidence=yes reason=unreachable"),
+    ] {
+        expect_proved(&lost(before, how));
+    }
+    for (before, how) in [
+        (&leaving[..], "evidence=unless-back reason=connection broke"),
+        (&again[..], "evidence=unless-back reason=connection broke"),
+        (&[], "evidence=yes reason=registered again"),
+        (&[], "evidence=unless-back reason=its key is no longer allowed"),
+        (&[], "evidence=no reason=sent something unreadable: what"),
+        (&[], "evidence=no reason=3 pings unanswered"),
+    ] {
+        expect_refuted(&lost(before, how), Promise::Poison, "was lost (");
+    }
 }
 
 #[test]

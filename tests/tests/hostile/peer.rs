@@ -99,7 +99,15 @@ impl Peer {
 /// A `Register`.
 pub fn register(version: u32, name: &str, pool: &str) -> FromWorker {
     let operations = vec!["add".into()];
-    FromWorker::Register { version, name: name.into(), pool: pool.into(), operations, threads: 1, window: 0, instance: 0 }
+    FromWorker::Register {
+        version,
+        name: name.into(),
+        pool: pool.into(),
+        operations,
+        threads: 1,
+        window: 0,
+        instance: 0,
+    }
 }
 
 /// A message as it is sent.

@@ -220,7 +220,9 @@ fn whoever_comes_in_or_is_refused_inside_is_logged_with_address_and_key_at_both_
     ensure!(matches!(peer.hear()?, ToClient::<Bytes>::Refused { .. }));
     wait_for_line(&system, &[" refuse a client at 127.0.0.1:", &as_client, " reason=this broker speaks version"])?;
     let other = Peer::connect(system.backend(), Some(&worker))?;
-    let FromWorker::Register { name, pool, operations, threads, window, instance, .. } = register() else { unreachable!() };
+    let FromWorker::Register { name, pool, operations, threads, window, instance, .. } = register() else {
+        unreachable!()
+    };
     other.say(FromWorker::<Bytes>::Register { version, name, pool, operations, threads, window, instance })?;
     ensure!(matches!(other.hear()?, ToWorker::<Bytes>::Refused { .. }));
     wait_for_line(&system, &[" refuse a worker at 127.0.0.1:", &as_worker, " reason=this broker speaks version"])?;
