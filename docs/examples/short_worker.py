@@ -1,6 +1,6 @@
 """The least that is a worker of Giostra, one that adds: python short_worker.py ENDPOINT NAME [OWN.key_secret BROKER.key]
 
-It leaves out what worker.py does: a connection that breaks (it takes a new socket and registers again; this one ends), leaving in order
+It leaves out what worker.py does: a connection that breaks (it takes a new socket and registers again, as the same instance; this one ends), leaving in order
 at a signal (what this one holds when it is killed, others get), large bodies as attachments, and results that are larger than a message may be.
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import operator
 import os
+import secrets
 import signal
 import sys
 from collections import deque
@@ -118,7 +119,8 @@ OPERATIONS = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "di
 def main() -> None:
     options = parse(parser(__doc__, "tcp://127.0.0.1:5556", f"worker-{os.getpid()}"))
     threads, window = 1, 0  # 0: as many as the broker gives
-    introduction = [VERSION, options.name, options.pool, sorted(OPERATIONS), threads, window]
+    instance = secrets.randbelow(2**53 - 1) + 1  # by which the broker knows this process when it comes back
+    introduction = [VERSION, options.name, options.pool, sorted(OPERATIONS), threads, window, instance]
     with closing(Broker(options, {"Register": introduction})) as broker:
         sys.exit(serve(broker))
 
