@@ -1,6 +1,6 @@
 //! Those who go in order: workers that are drained, clients that cancel.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use giostra_tests::Setup;
 use giostra_tests::process::{Process, wait_for};
 use nix::sys::signal::{SigSet, Signal};
@@ -72,6 +72,25 @@ fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
     let drained = system.run(&["drain", &name])?;
     assert_eq!(drained.code, Some(0), "{drained:?}");
     assert!(worker.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_killed_while_it_is_drained_is_not_said_to_have_left() -> Result<()> {
+    let mut system = Setup::workers(2).start()?;
+    let sleeping = system.begin(&["send", "sleep", "3"])?;
+    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 ").then_some(()))?;
+    let draining = system.begin(&["drain", "worker-1", "--json"])?;
+    wait_for("it is drained", || system.log().contains(" leaving worker-1 ").then_some(()))?;
+    system.kill_worker(1)?;
+    let drained = draining.finish()?;
+    let object = drained.json()?;
+    ensure!(drained.code == Some(1) && object["left"] == false && object["lost"][0]["number"] == 1, "{drained:?}");
+    let message = object["error"]["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("was lost before it had finished") && message.contains("1 request goes"), "{message}");
+    ensure!(drained.stderr.contains(message), "{drained:?}");
+    let slept = sleeping.finish()?;
+    ensure!((slept.code, &*slept.stdout) == (Some(0), "3\n"), "{slept:?}");
     Ok(())
 }
 

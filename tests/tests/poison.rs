@@ -1,14 +1,20 @@
-//! Requests that end the workers that compute them.
+//! Requests that end the workers that compute them, and workers that end by themselves.
 
 use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{fs, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use giostra_client::{Client, Options};
 use giostra_common::compute::{Call, Value};
+use giostra_common::keys::Role;
 use giostra_common::protocol::{Outcome, RequestId, code};
 use giostra_tests::process::{PATIENCE, Process, wait_for};
 use giostra_tests::{Setup, System};
+use nix::sys::signal::Signal;
 
 /// Starts workers with an operation `die`, one by one.
 fn start_fragile_workers(system: &System, count: usize) -> Result<Vec<Process>> {
@@ -91,5 +97,147 @@ fn an_operation_that_panics_becomes_an_error_reply_and_its_worker_lives_on() -> 
     // It has the library's log, as its command line says.
     let stderr = workers[0].stderr();
     assert!(stderr.contains(" registered as "), "{stderr}");
+    Ok(())
+}
+
+/// Connections to an endpoint, which can be cut.
+struct Relay {
+    address: SocketAddr,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    fn to(endpoint: &str) -> Result<Self> {
+        let to = endpoint.trim_start_matches("tcp://").to_string();
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let (address, open) = (listener.local_addr()?, Arc::new(Mutex::new(Vec::new())));
+        let known = Arc::clone(&open);
+        // It ends with the process.
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(&to) else { continue };
+                for (mut from, mut into) in [(&near, &far), (&far, &near)].map(|(from, into)| {
+                    (from.try_clone().expect("a descriptor"), into.try_clone().expect("a descriptor"))
+                }) {
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut into);
+                        let _ = into.shutdown(Shutdown::Both);
+                    });
+                }
+                known.lock().unwrap().extend([near, far]);
+            }
+        });
+        Ok(Self { address, open })
+    }
+
+    /// Cuts all connections; new ones are let through.
+    fn cut(&self) {
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn wait_for_lines(system: &System, part: &str, count: usize) -> Result<()> {
+    wait_for(&format!("{count} times {part}"), || (system.log().matches(part).count() >= count).then_some(()))
+}
+
+/// The only request is dispatched for the `count`th time.
+fn wait_for_dispatch(system: &System, count: usize) -> Result<()> {
+    wait_for(&format!("dispatch {count}"), || {
+        let log = system.log();
+        (log.matches(" dispatch ").count() + log.matches(" redispatch ").count() >= count).then_some(())
+    })
+}
+
+/// The request was answered, and the audit knows of nothing that was given up.
+fn expect_slept(system: &System, sleeping: giostra_tests::system::Batch, seconds: &str) -> Result<()> {
+    let slept = sleeping.finish()?;
+    ensure!((slept.code, slept.stdout.trim()) == (Some(0), seconds), "{slept:?}");
+    let report = system.audit()?;
+    ensure!(report.counts.poisoned == 0, "{report}");
+    Ok(())
+}
+
+#[test]
+fn workers_that_are_asked_to_leave_and_have_little_time_for_it_poison_no_request() -> Result<()> {
+    let mut system = Setup::workers(0).broker(&["--max-attempts", "1"]).worker(&["--grace", "100ms"]).start()?;
+    let sleeping = system.begin(&["send", "sleep", "2"])?;
+    for number in 1..=3 {
+        system.start_worker(number)?;
+        wait_for_dispatch(&system, number)?;
+        system.worker(number).signal(Signal::SIGTERM)?;
+        system.worker(number).wait()?;
+        wait_for_lines(&system, " c1#1 evidence=no reason=", number)?;
+    }
+    system.start_worker(4)?;
+    expect_slept(&system, sleeping, "2")
+}
+
+#[test]
+fn a_worker_whose_connection_is_cut_again_and_again_poisons_no_request() -> Result<()> {
+    for max_attempts in ["1", "2"] {
+        let mut system = Setup::workers(0).broker(&["--max-attempts", max_attempts]).start()?;
+        let relay = Relay::to(system.backend())?;
+        let endpoint = format!("tcp://{}", relay.address);
+        let args = ["--broker", &endpoint, "--name", "far"];
+        let _worker = Process::start(system.folder(), "far", "giostra-worker", &args)?;
+        wait_for_lines(&system, " joined far ", 1)?;
+        let sleeping = system.begin(&["send", "sleep", "1"])?;
+        for cut in 1..=5 {
+            wait_for_dispatch(&system, cut)?;
+            relay.cut();
+            wait_for_lines(&system, &format!(" back=w{cut}"), 1)?;
+        }
+        expect_slept(&system, sleeping, "1")?;
+        assert_eq!(system.log().matches(" c1#1 evidence=unless-back reason=").count(), 5);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_suspended_again_and_again_poisons_no_request() -> Result<()> {
+    let broker = ["--max-attempts", "2", "--ping-interval", "200ms"];
+    let mut system = Setup::workers(1).broker(&broker).start()?;
+    let sleeping = system.begin(&["send", "sleep", "2"])?;
+    for round in 1..=3 {
+        wait_for_dispatch(&system, round)?;
+        // It has answered since it registered: it is not taken for silent when it is handed the request.
+        system.worker(1).signal(Signal::SIGSTOP)?;
+        wait_for_lines(&system, " c1#1 evidence=unless-back reason=3 pings unanswered", round)?;
+        system.worker(1).signal(Signal::SIGCONT)?;
+        wait_for_lines(&system, &format!(" back=w{round}"), 1)?;
+    }
+    expect_slept(&system, sleeping, "2")
+}
+
+#[test]
+fn a_worker_whose_key_is_taken_out_poisons_no_request() -> Result<()> {
+    let mut system = Setup::workers(1).broker(&["--max-attempts", "1"]).secured().start()?;
+    let sleeping = system.begin(&["send", "sleep", "1"])?;
+    wait_for_dispatch(&system, 1)?;
+    fs::remove_file(system.certificate("worker-1", Role::Worker))?;
+    system.reload()?;
+    wait_for_lines(&system, " c1#1 evidence=no reason=its key is no longer allowed", 1)?;
+    system.start_worker(2)?;
+    expect_slept(&system, sleeping, "1")
+}
+
+#[test]
+fn with_one_attempt_a_request_is_not_tried_again_after_a_crash_and_says_so() -> Result<()> {
+    let mut system = Setup::workers(2).broker(&["--max-attempts", "1"]).start()?;
+    let sleeping = system.begin(&["send", "sleep", "60", "--json"])?;
+    wait_for_dispatch(&system, 1)?;
+    system.kill_worker(1)?;
+    let ended = sleeping.finish()?;
+    let error = &ended.json()?["error"];
+    ensure!(ended.code == Some(1) && error["code"] == code::POISON, "{ended:?}");
+    let message = error["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.contains("(worker-1), and has not come back; it is not tried again (--max-attempts 1)"),
+        "{message}"
+    );
+    ensure!(!system.log().contains(" redispatch "));
+    system.audit()?;
     Ok(())
 }

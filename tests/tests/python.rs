@@ -138,7 +138,7 @@ fn a_python_client_submits_no_more_than_the_broker_takes() -> Result<()> {
     finish_well(client(&system, "many", &[])?)?;
     // With the array around it, the first is one that just fits and the second one that just does not.
     let bodies = "import argparse, client, connection, msgpack
-broker = connection.Broker(argparse.Namespace(broker=sys.argv[1], keys=None), {'Hello': [1, 'sizes']})
+broker = connection.Broker(argparse.Namespace(broker=sys.argv[1], keys=None), {'Hello': [connection.VERSION, 'sizes']})
 bodies = [msgpack.packb(['echo', [bytes(size)]]) for size in ((1 << 20) - 12, (1 << 20) - 11, 1)]
 outcomes = client.submit_all(bodies, broker, argparse.Namespace(timeout=30, pool='compute'))
 print([len(body) for body in bodies], [list(outcomes[place])[0] for place in range(3)], outcomes[1])
@@ -169,7 +169,7 @@ worker.main()";
     ensure!(sent.code == Some(1) && sent.stderr.contains("this broker takes 1048576 at most"), "{sent:?}");
     // Each is smaller than an attachment; together they are more than one frame may hold.
     let many = "import argparse, client, connection, msgpack
-broker = connection.Broker(argparse.Namespace(broker=sys.argv[1], keys=None), {'Hello': [1, 'many']})
+broker = connection.Broker(argparse.Namespace(broker=sys.argv[1], keys=None), {'Hello': [connection.VERSION, 'many']})
 bodies = [msgpack.packb(['range', [0, 20000]])] * 200
 outcomes = client.submit_all(bodies, broker, argparse.Namespace(timeout=30, pool='compute'))
 print(sum(msgpack.unpackb(outcome['Ok']) == list(range(20000)) for outcome in outcomes.values()))

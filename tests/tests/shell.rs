@@ -175,7 +175,7 @@ fn with_json_each_command_prints_its_object() -> Result<()> {
         ("bench 10 --warm-up 0", &["clients", "size", "sent", "answered", "rate", "latency_us", "errors"]),
         ("status", &["version", "workers", "clients", "pools", "totals", "pending", "in_flight"]),
         ("drain worker-2 --no-wait", &["worker", "left", "in_flight"]),
-        ("drain worker-3", &["worker", "left", "in_flight"]),
+        ("drain worker-3", &["worker", "left", "in_flight", "lost"]),
         ("audit FOLDER/log", &["proved", "verdict", "accepted", "promises", "violations"]),
         ("audit FOLDER/log --request c1#1", &["request", "steps", "ends"]),
         ("keys new alice --dir FOLDER/k", &["name", "public_key", "public", "secret"]),

@@ -167,7 +167,11 @@ Examples:
 
 A name that several workers have is refused, with a list of them. w17 alone will do, unless a worker is called so.
 
-JSON: worker, left (whether it has), in_flight (what it has still to finish).";
+JSON: worker, left (whether it has), in_flight (what it has still to finish), lost (those of that name that were lost before they had \
+finished: number, reason, returned).
+
+Exit status: 0 if it has left, or leaves with --no-wait; 1 if it was lost before it had finished, or there is none of that name; 2 for a \
+wrong command line; 130 after Ctrl-C.";
 
 /// Of `giostra audit`.
 pub const AUDIT: &str = "\
