@@ -131,7 +131,7 @@ fn a_worker_that_was_leaving_is_held_against_nothing() {
         world.join(&connection, number);
         assert_eq!(world.holding(&connection), [1]);
         match drained {
-            true => world.client_says(FromClient::Drain { worker: format!("worker-{number}") }),
+            true => world.client_says(FromClient::Drain { worker: format!("worker-{number}"), number: 0, all: false }),
             false => world.worker_says(&connection, FromWorker::Leave),
         }
         world.lose(&connection);
