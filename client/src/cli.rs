@@ -11,6 +11,7 @@ mod keys;
 mod man;
 mod map;
 mod operations;
+mod printed;
 mod prompt;
 mod random;
 mod send;
@@ -21,7 +22,7 @@ mod top;
 mod watch;
 mod written;
 
-use std::io::{IsTerminal, stdin};
+use std::io::{self, IsTerminal, stdin};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -31,6 +32,7 @@ use giostra_client::Client;
 use giostra_common::args::{USAGE, parse};
 use giostra_common::log::Log;
 use giostra_common::shutdown::Shutdown;
+use giostra_common::stdio;
 use log::LevelFilter;
 
 use args::{Args, Command};
@@ -51,6 +53,8 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
+    // Before anything is done whose result would be lost.
+    stdio::check_stdout().map_err(io::Error::from)?;
     // No broker need be there for some.
     let done = match command {
         Command::Audit(options) => Some(audit::run(options, args.json)?),

@@ -1,13 +1,18 @@
 //! What the command lines have in common: how they end, and durations and switches as people write them.
 
 use std::env::var_os;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write, stderr};
 use std::process::exit;
 use std::time::Duration;
 
-use clap::{ColorChoice, Parser};
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{ColorChoice, Command, Parser};
 use humantime::DurationError;
+
+use crate::stdio::{self, Patient};
 
 /// The exit status of a command line that can't be followed.
 pub const USAGE: u8 = 2;
@@ -18,7 +23,8 @@ pub fn parse<A: Parser>() -> A {
         Ok(args) => return args,
         Err(wrong) => wrong,
     };
-    match wrong.print() {
+    let printable = if wrong.use_stderr() { Ok(()) } else { stdio::check_stdout().map_err(io::Error::from) };
+    match printable.and_then(|()| wrong.print()) {
         Err(error) if !wrong.use_stderr() => {
             unprinted(A::command().get_name(), &error);
             exit(1)
@@ -35,8 +41,20 @@ fn try_parse<A: Parser>() -> Result<A, clap::Error> {
     if var_os("TERM").is_some_and(|term| term == "dumb") && !set("CLICOLOR_FORCE") && !set("CLICOLOR") {
         command = command.color(ColorChoice::Never);
     }
-    let mut matches = command.clone().try_get_matches()?;
+    let mut matches = match without_empty(command.clone()).try_get_matches() {
+        // Help names all variables, whatever they are.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => command.clone().try_get_matches(),
+        result => result,
+    }?;
     A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// The command without the environment variables that are empty: an empty one counts as unset.
+fn without_empty(command: Command) -> Command {
+    let is_empty = |name: &OsStr| var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty)
 }
 
 /// Says that stdout can't be written, unless whoever reads it has read enough, as `head` does.
@@ -48,7 +66,7 @@ pub fn unprinted(program: &str, error: &io::Error) {
 
 /// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to panic, as `eprintln` does.
 pub fn complain(program: &str, what: impl Display) {
-    let _ = writeln!(stderr(), "{program}: {what}");
+    let _ = writeln!(Patient(stderr()), "{program}: {what}");
 }
 
 /// Parses what a switch's environment variable says; a parser for `clap`. Empty is as if it were not there.

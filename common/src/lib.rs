@@ -18,6 +18,7 @@ pub mod numbered;
 pub mod protocol;
 pub mod shutdown;
 pub mod socket;
+pub mod stdio;
 pub mod wake;
 pub mod wire;
 mod z85;

@@ -2,7 +2,7 @@
 //! command line, as `--help` does, and so always agree with it.
 
 use std::fmt::Display;
-use std::io::{Write, stdout};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Command};
@@ -11,6 +11,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 use crate::args::unprinted;
+use crate::stdio::{check_stdout, stdout};
 
 pub use clap_complete::Shell;
 
@@ -38,7 +39,8 @@ impl Manual {
             None if self.man => page(command),
             None => return None,
         };
-        Some(match stdout().write_all(&text) {
+        let printable = check_stdout().map_err(io::Error::from);
+        Some(match printable.and_then(|()| stdout().write_all(&text)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 unprinted(&name, &error);

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         test!(a_dumb_terminal_is_shown_no_progress_bar needs trials::anywhere),
         test!(the_status_has_colours_only_for_who_wants_them needs trials::anywhere),
         test!(a_switch_in_the_environment_says_yes_or_no needs trials::anywhere),
+        test!(an_empty_variable_counts_as_unset needs trials::anywhere),
         test!(an_output_that_cannot_be_written_is_an_error needs trials::anywhere),
         test!(a_reader_that_has_read_enough_is_no_reason_to_complain needs trials::anywhere),
         test!(complaints_that_cannot_be_written_end_nobody needs trials::anywhere),
@@ -328,6 +329,25 @@ fn a_switch_in_the_environment_says_yes_or_no() -> Result<()> {
         ensure!(output.status.code() == Some(1), "{insecure} {args:?}: {output:?}");
         ensure!(String::from_utf8_lossy(&output.stderr).contains(explanation), "{insecure} {args:?}: {output:?}");
     }
+    Ok(())
+}
+
+fn an_empty_variable_counts_as_unset() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let mut send = giostra(&system, &[], "send add 1 2")?;
+    for name in ["TIMEOUT", "POOL", "BROKER_TIMEOUT", "KEYS", "BROKER_KEY", "TEXT"] {
+        send.env(format!("GIOSTRA_{name}"), "");
+    }
+    let output = send.output()?;
+    ensure!(output.status.success() && output.stdout == b"3\n", "{output:?}");
+    for (program, name) in [("giostra-broker", "GIOSTRA_PING_INTERVAL"), ("giostra-worker", "GIOSTRA_THREADS")] {
+        let status =
+            |value: &str| -> Result<_> { Ok(command(program, &["--man"])?.env(name, value).output()?.status.code()) };
+        ensure!((status("")?, status("nonsense")?) == (Some(0), Some(2)), "{program}");
+    }
+    // What there is to set is told all the same.
+    let help = command("giostra", &["send", "--help"])?.env("GIOSTRA_TIMEOUT", "").output()?;
+    ensure!(String::from_utf8_lossy(&help.stdout).contains("[env: GIOSTRA_TIMEOUT=]"), "{help:?}");
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! `giostra audit`: what the broker's log proves. It connects to nobody.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use giostra_client::audit::{Verdict, audit, story};
 
 use super::args::Audit;
+use super::printed::stdout;
 
 /// Whether all is proved, or the request was found.
 pub fn run(options: &Audit, json: bool) -> anyhow::Result<bool> {

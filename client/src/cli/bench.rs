@@ -8,13 +8,14 @@ mod load;
 mod outcome;
 mod work;
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use giostra_client::Error;
 use giostra_common::shutdown::Shutdown;
 
 use super::args::{Args, Bench};
 use super::failure::{Told, complain, of_batch};
+use super::printed::stdout;
 use super::send::explain;
 use load::{Load, Span};
 use outcome::Outcome;

@@ -1,7 +1,7 @@
 //! `giostra drain`: a worker finishes what it has and is given no more.
 
 use std::collections::BTreeMap;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::time::Duration;
 
 use giostra_client::Client;
@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::args::{Args, Drain};
 use super::failure;
+use super::printed::stdout;
 
 /// How often to ask whether it has finished.
 const TICK: Duration = Duration::from_millis(100);

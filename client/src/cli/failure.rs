@@ -1,7 +1,7 @@
 //! How a command that fails says so: a line on stderr, with `--json` an object on stdout, and the exit status.
 
 use std::fmt::Display;
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use giostra_client::{Error, audit};
@@ -9,6 +9,8 @@ use giostra_common::args::{self, USAGE};
 use giostra_common::protocol::{Failure, code};
 use serde_json::{Value, json};
 use thiserror::Error;
+
+use super::printed::{one_line, stdout};
 
 /// The exit status after SIGINT, as a shell reports it.
 const INTERRUPTED: u8 = 130;
@@ -20,9 +22,9 @@ const PROGRAM: &str = "giostra";
 #[error(transparent)]
 pub struct Told(#[from] pub Error);
 
-/// A line on stderr.
+/// A line on stderr; a peer's control characters in it are spaces.
 pub fn complain(what: impl Display) {
-    args::complain(PROGRAM, what);
+    args::complain(PROGRAM, one_line(&what.to_string()));
 }
 
 /// Ends a command that failed: says why, and which exit status that is.

@@ -23,7 +23,7 @@ error: a code (invalid, failed, expired, poison, no-broker, refused, interrupted
 command line is told on stderr alone.
 
 Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_JSON is a switch: 1, true, yes or \
-on; 0, false, no, off or empty. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
+on; 0, false, no, off. An empty variable counts as unset. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
 
 Exit status: 0 if every request was answered and no result was wrong; 1 if not, if the command failed or its output could not be \
 written; 2 for a wrong command line; 130 after Ctrl-C, but 0 if that ended status --watch or top.";
@@ -53,17 +53,21 @@ Examples:
   paste numbers <(giostra map fib < numbers)
   giostra map div --failed again --retry 2 < pairs > quotients
   giostra map pow --unordered --number < pairs | sort -n
+  find . -name '*.tmp' | giostra map rm --line --pool files
   echo '[[12, 18]]' | jq -c '.[]' | giostra map gcd --json
   giostra map primes --journal done < limits >> lists
                                            after Ctrl-C, or anything worse: the
                                            same again, and it goes on
 
-Lines: A line is a request: words between white space, of which those that are numbers become numbers, as with send; with --text all are texts. With --json it is a JSON value: an \
+Lines: A line is a request: words between spaces and tabs, of which those that are numbers become numbers, as with send; with --text all are texts. With --line \
+the whole line is one text. With --json it is a JSON value: an \
 array is the list of arguments, anything else the only one. An empty line is a request without arguments.
 
 Output: A line in, a line out, in the same order. In the place of a line that failed there is an empty one, or with --json an object with \
-error, its code and message; stderr tells which line it was, and why. A line break within a result is written \\n. With --unordered results come as they \
+error, its code and message; stderr tells which line it was, and why. A line break within a result is written \\n, and on a terminal other control characters as in JSON. With --unordered results come as they \
 are there. Lines that wait behind a slow one are held in memory, --window of them at most.
+
+Retries: Before a line is asked again there is a pause: at most 100 ms at first, twice as long each further time, up to 10 s.
 
 Journal: The journal holds every answer, and the output is made from it: run again with the same journal, command and input, what was \
 answered is not computed again. Into a file the output is complete, and nothing twice in it, whether it is redirected with > or >> when it goes on; \

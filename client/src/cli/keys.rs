@@ -1,6 +1,6 @@
 //! `giostra keys`: makes keys, shows whose they are, and puts public ones where a broker lets them in. Needs no broker.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -9,6 +9,7 @@ use giostra_common::name;
 use serde_json::json;
 
 use super::args::{KeysAllow, KeysCommand, KeysNew, KeysShow};
+use super::printed::stdout;
 
 /// Does what is asked for, or says why not.
 pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<()> {

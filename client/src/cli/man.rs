@@ -1,7 +1,7 @@
 //! `giostra man` and `giostra completions`: what the definition of the command line says of itself. They need no broker.
 
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::Context;
 use clap::CommandFactory;
@@ -9,6 +9,7 @@ use giostra_common::manual;
 use serde_json::json;
 
 use super::args::{Args, Completions, Man};
+use super::printed::stdout;
 
 /// The pages, on stdout or into a folder.
 pub fn run(man: &Man, json: bool) -> anyhow::Result<()> {

@@ -1,13 +1,15 @@
 //! The prompt, with the habits of the original system: `random`, then how many; an operation, then its operands; `exit`.
 
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Parser;
 use giostra_client::{Client, Error};
 use giostra_common::protocol::code;
 use giostra_common::shutdown::Shutdown;
+use giostra_common::stdio;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -18,6 +20,7 @@ use rustyline::{Context, Editor, Helper};
 use serde_json::json;
 
 use super::args::{Args, Command, Random, Send};
+use super::printed::stdout;
 use super::{audit, bench, drain, failure, keys, man, operations, random, send, status, top};
 
 const COMMANDS: [&str; 8] = ["random", "send", "bench", "status", "top", "drain", "help", "exit"];
@@ -45,6 +48,7 @@ struct Asked {
 
 /// Asks and does until the input ends. Well if it was ended by the user.
 pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    stdio::check_stdin().context("can't read stdin")?;
     let mut line = Line::new()?;
     line.set_helper(Some(Words));
     let history = history_file();

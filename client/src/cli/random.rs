@@ -1,6 +1,6 @@
 //! `giostra random`: many random requests, each result checked against a computation of our own.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Error};
@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use super::args::{Args, Random};
 use super::failure::{Told, complain, of_batch};
 use super::operations::Task;
+use super::printed::stdout;
 use super::send::{explain, value};
 use super::summary::Summary;
 

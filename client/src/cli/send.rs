@@ -1,15 +1,17 @@
 //! `giostra send`: one request, its result on stdout.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use giostra_client::Client;
 use giostra_common::compute::{Call, Value};
 use giostra_common::protocol::{Failure, Outcome, Reply, code};
+use humantime::format_duration;
 use serde_json::json;
 
 use super::args::{Args, Send};
 use super::failure::{complain, object};
 use super::operations;
+use super::printed::stdout;
 
 /// Whether there was a result.
 pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool> {
@@ -30,8 +32,10 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
     }
     match &result {
         Ok(value) if !args.json => {
-            value.write_to(&mut stdout())?;
-            writeln!(stdout())?;
+            let mut line = Vec::new();
+            value.write_to(&mut line)?;
+            line.push(b'\n');
+            stdout().write_all(&line)?;
         }
         Ok(_) => {}
         Err(failure) => complain(explain(failure, args)),
@@ -53,6 +57,8 @@ pub fn explain(failure: &Failure, args: &Args) -> String {
         format!("{} (at {})", failure.message, args.broker)
     } else if failure.code == code::NO_BROKER {
         format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, args.broker)
+    } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, args.timeout) {
+        format!("{failure} (--timeout {})", format_duration(timeout))
     } else {
         failure.to_string()
     }

@@ -1,9 +1,10 @@
 //! `giostra status`: the workers, their state and their share.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use giostra_client::Client;
 use giostra_common::protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
+use giostra_common::stdio::stdout;
 
 use super::args::{self, Args};
 use super::events::told;
@@ -26,8 +27,7 @@ pub fn run(client: &mut Client, options: &args::Status, args: &Args) -> anyhow::
     if args.json {
         writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
     } else {
-        let mut out = stdout().lock();
-        lines(&status, Room::of_stdout()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        writeln!(stdout(), "{}", lines(&status, Room::of_stdout()).join("\n"))?;
     }
     Ok(true)
 }

@@ -1,11 +1,12 @@
 //! `giostra status --watch`: the status again and again, in place on a terminal, until Ctrl-C.
 
 use std::convert::Infallible;
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use giostra_client::{Client, Error};
 use giostra_common::protocol::Status;
+use giostra_common::stdio::stdout;
 use log::LevelFilter;
 use ratatui::crossterm::cursor::{MoveTo, MoveToColumn, MoveUp};
 use ratatui::crossterm::queue;
@@ -26,7 +27,7 @@ pub fn run(client: &mut Client, interval: Duration, args: &Args) -> anyhow::Resu
     let first = client.status()?;
     // What there is to say about a missing broker is said here.
     log::set_max_level(LevelFilter::Error);
-    let terminal = stdout().is_terminal();
+    let terminal = std::io::stdout().is_terminal();
     let Err(error) = if args.json {
         follow(client, first, interval, args, &mut Json)
     } else if terminal {
@@ -110,11 +111,8 @@ struct Pages {
 
 impl Show for Pages {
     fn status(&mut self, status: &Status) -> anyhow::Result<()> {
-        let mut out = stdout().lock();
-        if std::mem::replace(&mut self.begun, true) {
-            writeln!(out)?;
-        }
-        Ok(lines(status, Room::default()).iter().try_for_each(|line| writeln!(out, "{line}"))?)
+        let between = if std::mem::replace(&mut self.begun, true) { "\n" } else { "" };
+        Ok(writeln!(stdout(), "{between}{}", lines(status, Room::default()).join("\n"))?)
     }
 }
 
@@ -148,9 +146,7 @@ impl InPlace {
         }
         queue!(out, Clear(ClearType::FromCursorDown))?;
         self.drawn = Some((size, lines.len()));
-        let mut stdout = stdout().lock();
-        stdout.write_all(&out)?;
-        Ok(stdout.flush()?)
+        Ok(stdout().write_all(&out)?)
     }
 }
 
