@@ -4,6 +4,7 @@
 //! output already in `map/output.rs`. Here is the loop between stdin, the broker and stdout. Memory is bounded: so many lines, and so many bytes,
 //! are under way or wait for their turn to be printed.
 
+mod again;
 mod args;
 mod course;
 mod failures;
@@ -16,13 +17,15 @@ mod sequence;
 mod simulation;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use giostra_client::room::Room;
 use giostra_client::{Client, Error};
 use giostra_common::Bytes;
 use giostra_common::protocol::{Failure, Outcome, Reply, RequestId, code};
 use giostra_common::shutdown::Shutdown;
+use giostra_common::stdio;
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
@@ -31,6 +34,7 @@ use super::failure::{complain, of_client, output_error};
 use super::operations::canonical;
 use super::random::wait_for_workers;
 use super::send::explain;
+use again::{Again, pause};
 pub use args::Map;
 use course::Course;
 use failures::Failures;
@@ -71,6 +75,8 @@ struct Batch<'a> {
     /// Of what the journal holds, the answers to lines that have not been read.
     known: FxHashMap<u64, Known>,
     asked: FxHashMap<RequestId, Asked>,
+    /// Lines that failed, until they are asked again.
+    again: Again<(Asked, Bytes)>,
     room: Room,
     sequence: Sequence<Done>,
     failures: Failures,
@@ -130,19 +136,25 @@ struct Done {
 impl<'a> Batch<'a> {
     fn open(client: &'a mut Client, map: &'a Map, args: &'a Args, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let operation = canonical(&map.operation);
-        let kind = match (args.json, map.text) {
-            (true, true) => bail!("with --json a line says itself what is a text; --text is for words"),
-            (true, false) => Kind::Json,
-            (false, true) => Kind::Texts,
-            (false, false) => Kind::Words,
+        let kind = match args.json {
+            true if map.text => bail!("with --json a line says itself what is a text; --text is for words"),
+            true if map.line => bail!("with --json a line is a JSON value; --line is for texts"),
+            true => Kind::Json,
+            false if map.line => Kind::Line,
+            false if map.text => Kind::Texts,
+            false => Kind::Words,
         };
+        // Before anything is touched.
+        stdio::check_stdin().context("can't read stdin")?;
+        output::refuse_a_circle()?;
         let format = Format { json: args.json, number: map.number, ordered: !map.unordered };
         let run = [
-            ("giostra map", json!(1)),
+            (journal::FORMAT_KEY, json!(journal::FORMAT)),
             ("operation", json!(operation)),
             ("pool", json!(args.pool)),
             ("json", json!(format.json)),
             ("text", json!(map.text)),
+            ("line", json!(map.line)),
             ("number", json!(format.number)),
             ("unordered", json!(map.unordered)),
         ];
@@ -169,6 +181,7 @@ impl<'a> Batch<'a> {
             records,
             known: HashMap::default(),
             asked: HashMap::default(),
+            again: Again::new(),
             room: Room::new(map.window as usize, Room::BYTES),
             sequence: Sequence::new(format.ordered, map.window),
             failures,
@@ -184,9 +197,10 @@ impl<'a> Batch<'a> {
             while let Some(reply) = self.client.take_reply() {
                 self.settle(&reply)?;
             }
+            self.ask_again()?;
             self.ask()?;
             self.flush()?;
-            if self.read && self.asked.is_empty() {
+            if self.read && self.asked.is_empty() && self.again.len() == 0 {
                 return self.finish();
             }
             self.wait()?;
@@ -287,9 +301,8 @@ impl<'a> Batch<'a> {
             let again = asked.body.clone().filter(|_| asked.left > 0 && failure.code != code::INVALID);
             if let Some(body) = again {
                 asked.left -= 1;
-                self.course.retried += 1;
-                let id = self.client.submit_within(body, self.args.timeout)?;
-                self.asked.insert(id, asked);
+                let pause = pause(self.map.retry - asked.left, rand::random());
+                self.again.add(Instant::now() + pause, (asked, body));
                 return Ok(());
             }
         }
@@ -297,6 +310,20 @@ impl<'a> Batch<'a> {
         let held = ended.bytes() + asked.line.kept();
         self.room.answer(asked.bytes, held);
         self.end(asked.line, ended, held)
+    }
+
+    /// Asks again for the lines whose pause is over.
+    fn ask_again(&mut self) -> anyhow::Result<()> {
+        if self.again.len() == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while let Some((asked, body)) = self.again.take_due(now) {
+            self.course.retried += 1;
+            let id = self.client.submit_within(body, self.args.timeout)?;
+            self.asked.insert(id, asked);
+        }
+        Ok(())
     }
 
     /// Whether there has been no broker for so long that it is not waited for any more. A request may end for want of one sooner, by its
@@ -313,7 +340,7 @@ impl<'a> Batch<'a> {
         let failed = match &ended {
             Ended::Result(_) => false,
             Ended::Failed(failure) => {
-                if let Some(what) = self.failures.add(line.number, failure) {
+                if let Some(what) = self.failures.add(line.number, explain(failure, self.args)) {
                     self.course.say(what);
                 }
                 true
@@ -365,7 +392,8 @@ impl<'a> Batch<'a> {
         let bytes_of = |id| asked.get(&id).map_or(0, |asked: &Asked| asked.line.length);
         self.course.tick(self.client, &self.args.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
-        Ok(self.client.wait(input.as_slice(), self.course.poll_timeout())?)
+        let until = [self.course.poll_timeout(), self.again.next()].into_iter().flatten().min();
+        Ok(self.client.wait(input.as_slice(), until)?)
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
@@ -387,7 +415,7 @@ impl<'a> Batch<'a> {
         }
         complain(&self.course);
         if let Some(Error::Interrupted) = broken.and_then(of_client) {
-            let open = self.asked.len();
+            let open = self.asked.len() + self.again.len();
             complain(match &self.map.journal {
                 Some(_) => format!("{open} lines were unanswered; the same command goes on"),
                 None => format!("{open} lines were unanswered; with --journal it could go on"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::Mutex;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use giostra_common::protocol::Failure;
@@ -142,6 +142,43 @@ fn what_failed_is_asked_again_but_not_what_makes_no_sense() -> Result<()> {
     let Ran { code, stdout, stderr } = run(&system, &["moody", "--retry", "5"], "3\n-1\n4\n")?;
     assert_eq!((code, &*stdout), (Some(1), "3\n\n4\n"));
     assert!(stderr.contains("line 2: invalid: negative") && stderr.contains("4 asked again"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn a_line_that_fails_again_and_again_is_asked_after_growing_pauses() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let began = Instant::now();
+    let Ran { code, stderr, .. } = run(&system, &["div", "--retry", "4"], &"1 0\n".repeat(100))?;
+    assert!(code == Some(1) && stderr.contains("100 failed, 400 asked again"), "{stderr}");
+    // At least half of 100, 200, 400 and 800 ms.
+    assert!(began.elapsed() >= Duration::from_millis(750), "{:?}", began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn words_are_between_spaces_and_tabs_and_with_line_there_is_one_text() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let count = |words: Vec<String>| Ok::<_, Failure>(words.len());
+    let whole = |text: String| Ok::<_, Failure>(format!("<{text}>"));
+    let operations = Operations::new().with("count", count).with("whole", whole);
+    let _worker = OwnWorker::start(&system, operations)?;
+    let Ran { code, stdout, stderr } = run(&system, &["count"], "a b\tc\r\nd\u{a0}e f\u{3000}g\u{202f}h\n")?;
+    assert_eq!((code, &*stdout), (Some(0), "3\n2\n"), "{stderr}");
+    let Ran { code, stdout, stderr } = run(&system, &["whole", "--line"], " my  file.txt \n7\n\n")?;
+    assert_eq!((code, &*stdout), (Some(0), "< my  file.txt >\n<7>\n<>\n"), "{stderr}");
+    let Ran { code, stdout, stderr } = run(&system, &["whole", "--line", "--json"], "1\n")?;
+    assert!(code == Some(1) && stdout.is_empty() && stderr.contains("--line is for texts"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn a_byte_order_mark_does_not_fail_the_first_line() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    for (args, input) in [(&["is_prime"][..], "\u{feff}7\r\n8\r\n"), (&["is_prime", "--json"], "\u{feff}[7]\n8\n")] {
+        let Ran { code, stdout, stderr } = run(&system, args, input)?;
+        assert_eq!((code, &*stdout), (Some(0), "true\nfalse\n"), "{args:?}: {stderr}");
+    }
     Ok(())
 }
 

@@ -134,6 +134,25 @@ fn a_journal_of_another_run_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_journal_with_a_changed_result_is_refused_before_anything_is_printed() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let journal = path(&system, "journal");
+    let args = ["fib", "--journal", &journal];
+    assert_eq!(run(&system, &args, "10\n20\n30\n")?.stdout, "55\n6765\n832040\n");
+    let whole = fs::read_to_string(&journal)?;
+    fs::write(&journal, whole.replace("832040", "832041"))?;
+    let Ran { code, stdout, stderr } = run(&system, &args, "10\n20\n30\n")?;
+    assert!(code == Some(1) && stdout.is_empty() && stderr.contains("is damaged"), "{stdout:?} {stderr}");
+    // As it says: what is before is good.
+    let cut = whole.lines().take(3).map(|line| line.len() + 1).sum::<usize>();
+    assert!(stderr.contains(&format!("truncate -s {cut}")), "{stderr}");
+    fs::write(&journal, &whole[..cut])?;
+    let Ran { code, stdout, stderr } = run(&system, &args, "10\n20\n30\n")?;
+    assert_eq!((code, &*stdout), (Some(0), "55\n6765\n832040\n"), "{stderr}");
+    Ok(())
+}
+
+#[test]
 fn a_journal_remembers_each_file_that_its_output_went_to() -> Result<()> {
     let system = Setup::workers(1).start()?;
     file(&system, "in", &seq(10))?;

@@ -19,6 +19,10 @@ pub struct Map {
     #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
     pub text: bool,
 
+    /// Send the whole line as one text, white space and all, instead of its words
+    #[arg(long)]
+    pub line: bool,
+
     /// Print results as they come, not in the order of the lines; nothing for a line that failed
     #[arg(long)]
     pub unordered: bool,
@@ -31,7 +35,7 @@ pub struct Map {
     #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub window: u32,
 
-    /// Ask again for a line that failed, up to so many times, unless it makes no sense to the worker (invalid)
+    /// Ask again for a line that failed, up to so many times and after growing pauses, unless it makes no sense to the worker (invalid)
     #[arg(long, env = "GIOSTRA_RETRY", default_value_t = 0, value_name = "N")]
     pub retry: u32,
 

@@ -9,10 +9,14 @@ use std::thread;
 use anyhow::Context;
 use giostra_common::Bytes;
 use giostra_common::protocol::MAX_MESSAGE_BYTES;
+use giostra_common::stdio::{self, Patient};
 use giostra_common::wake::{self, Alarm, Waker};
 
 /// How much is read at once.
 const BLOCK: usize = 64 << 10;
+
+/// The mark that some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Blocks that may wait to be taken.
 const BLOCKS: usize = 2;
@@ -40,10 +44,11 @@ pub enum Next {
 }
 
 impl Input {
-    /// Begins to read stdin.
+    /// Begins to read stdin. An error if it can't be read.
     pub fn open() -> anyhow::Result<Self> {
+        stdio::check_stdin().context("can't read stdin")?;
         let length = left_in(&stdin());
-        let mut input = Self::reading(stdin())?;
+        let mut input = Self::reading(Patient(stdin()))?;
         input.length = length;
         Ok(input)
     }
@@ -70,9 +75,12 @@ impl Input {
             }
         }
         let end = self.block.iter().position(|&byte| byte == b'\n');
-        let line = self.block.split_to(end.unwrap_or(self.block.len()));
+        let mut line = self.block.split_to(end.unwrap_or(self.block.len()));
         let rest = usize::from(end.is_some());
         drop(self.block.split_to(rest));
+        if self.taken == 0 && line.starts_with(BYTE_ORDER_MARK) {
+            drop(line.split_to(BYTE_ORDER_MARK.len()));
+        }
         self.taken += 1;
         Ok(Next::Line(line))
     }
@@ -173,6 +181,12 @@ mod tests {
         drop(writer);
         assert_eq!([next(&mut input), next(&mut input)], [line("e"), Next::End]);
         assert_eq!(input.taken(), 5);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let mut input = Input::reading("\u{feff}1\n\u{feff}2\n".as_bytes()).unwrap();
+        assert_eq!([next(&mut input), next(&mut input)], [line("1"), line("\u{feff}2")]);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The journal: what was answered, so that another run need not ask for it again.
 //!
 //! A text file that only grows. Its first line says of what run it is; then there is a line for each answer, in the order in which
-//! they came, with a hash of the line of input that it answers:
+//! they came, with a hash of the line of input that it answers. Each of these lines begins with the CRC-32 of the rest of it:
 //!
 //! ```text
-//! {"giostra map":1,"json":false,"number":false,"operation":"div","pool":"compute","unordered":false}
-//! > 2049 131 0                          stdout is the file 131 of device 2049, and the output begins at its byte 0
-//! = 2 5c20cd1d 2                        line 2 has the result 2
-//! ! 1 0c20cd1d failed division by zero  line 1 failed
+//! {"giostra map":2,"json":false,"line":false,"number":false,"operation":"div","pool":"compute", ..}
+//! CCCCCCCC > 2049 131 0                          stdout is the file 131 of device 2049, the output begins at its byte 0
+//! CCCCCCCC = 2 HHHHHHHH 2                        line 2 has the result 2
+//! CCCCCCCC ! 1 HHHHHHHH failed division by zero  line 1 failed
 //! ```
 //!
 //! Answers are written here before they are printed. So what stands in an output file is always the beginning of what follows from the journal,
@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write, stdout};
+use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -26,6 +26,12 @@ use serde_json::Value as Json;
 
 use super::line::Ended;
 use super::output::{self, Start};
+
+/// The key of the first line whose value is the format.
+pub const FORMAT_KEY: &str = "giostra map";
+
+/// The format of what is written here.
+pub const FORMAT: u32 = 2;
 
 /// What has to be the same in each run with one journal.
 pub type Run = BTreeMap<&'static str, Json>;
@@ -69,6 +75,8 @@ impl Journal {
         ensure!(metadata.is_file(), "{} is no file, so it can't be a journal", path.display());
         let out = output::same(stdout(), &metadata)?;
         ensure!(!out, "{} is what stdout writes; the journal needs another file", path.display());
+        let input = output::same(stdin(), &metadata)?;
+        ensure!(!input, "{} is what stdin reads; the journal needs another file", path.display());
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, error)| anyhow!("{}: {error}; is another run using it?", path.display()))?;
         let mut journal = Self { path: path.into(), file, new: Vec::new() };
@@ -82,11 +90,13 @@ impl Journal {
             journal.file.set_len(0)?;
             journal.flush()?;
         }
-        // Where the output began is to be known before the first record is printed.
+        // Where the output began, and that nothing is damaged, is to be known before the first record is printed.
         let mut all = Records::open(path)?;
+        all.next_line()?;
         while all.next_line()? {
-            if all.line.starts_with(b">") {
-                all.parsed()?;
+            match checked(&all.line) {
+                Some(line) if !line.starts_with('>') => {}
+                _ => drop(all.parsed()?),
             }
         }
         journal.file.set_len(all.read).with_context(|| named(path))?;
@@ -97,16 +107,16 @@ impl Journal {
 
     /// Notes where the output begins.
     pub fn note_start(&mut self, Start { file: (device, inode), offset }: Start) {
-        self.write(format_args!("> {device} {inode} {offset}\n"));
+        self.write(format_args!("> {device} {inode} {offset}"));
     }
 
     /// Notes how a line ended.
     pub fn note(&mut self, number: u64, hash: u32, ended: &Ended) {
         match ended {
-            Ended::Result(text) => self.write(format_args!("= {number} {hash:08x} {text}\n")),
+            Ended::Result(text) => self.write(format_args!("= {number} {hash:08x} {text}")),
             Ended::Failed(Failure { code, message }) => {
                 let code = code.replace(' ', "-");
-                self.write(format_args!("! {number} {hash:08x} {code} {message}\n"));
+                self.write(format_args!("! {number} {hash:08x} {code} {message}"));
             }
         }
     }
@@ -118,8 +128,14 @@ impl Journal {
         written
     }
 
+    /// Writes a line behind its checksum.
     fn write(&mut self, what: std::fmt::Arguments<'_>) {
-        self.new.write_fmt(what).expect("a Vec takes any number of bytes");
+        let start = self.new.len();
+        self.new.extend_from_slice(&[b' '; CHECKSUM]);
+        writeln!(self.new, "{what}").expect("a Vec takes any number of bytes");
+        let (mut checksum, line) = self.new[start..].split_at_mut(CHECKSUM);
+        let crc = crc32fast::hash(&line[..line.len() - 1]);
+        write!(checksum, "{crc:08x}").expect("there is room for eight digits");
     }
 }
 
@@ -141,11 +157,17 @@ impl Records {
 
     /// The record in the line, unless it says where the output begins.
     fn parsed(&mut self) -> anyhow::Result<Option<Record>> {
-        let text = str::from_utf8(&self.line).ok().map(|line| line.trim_end_matches('\n'));
-        match text.and_then(parsed) {
+        match checked(&self.line).and_then(parsed) {
             Some(Line::Answer(record)) => return Ok(Some(record)),
             Some(Line::Start(start)) => self.began(start),
-            None => bail!("{}: the line that ends at byte {} is not of a journal", self.path.display(), self.read),
+            None => {
+                let (name, end) = (self.path.display(), self.read);
+                let start = end - self.line.len() as u64;
+                bail!(
+                    "{name} is damaged: its bytes {start} to {end} are not what was written there; \
+                     cut it to its first {start} bytes (truncate -s {start}), and the same command goes on from there"
+                )
+            }
         }
         Ok(None)
     }
@@ -171,6 +193,17 @@ enum Line {
     Start(Start),
 }
 
+/// Bytes of a checksum, and of the space behind it.
+const CHECKSUM: usize = 9;
+
+/// A line without its checksum and its line break, if the checksum is right.
+fn checked(line: &[u8]) -> Option<&str> {
+    let (checksum, line) = line.strip_suffix(b"\n")?.split_at_checked(CHECKSUM)?;
+    let checksum = str::from_utf8(checksum.strip_suffix(b" ")?).ok()?;
+    let line = str::from_utf8(line).ok()?;
+    (u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(line.as_bytes()))).then_some(line)
+}
+
 fn parsed(line: &str) -> Option<Line> {
     let mut parts = line.splitn(4, ' ');
     let (kind, number, third) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
@@ -188,7 +221,13 @@ fn parsed(line: &str) -> Option<Line> {
 
 /// An error if the journal is of another run.
 fn same(run: &Run, header: Option<serde_json::Map<String, Json>>) -> anyhow::Result<()> {
-    let header = header.filter(|header| header.contains_key("giostra map")).context("is no journal of giostra map")?;
+    let header = header.filter(|header| header.contains_key(FORMAT_KEY)).context("is no journal of giostra map")?;
+    let format = &header[FORMAT_KEY];
+    ensure!(
+        *format == FORMAT,
+        "the journal has format {format}, and this version of giostra reads and writes format {FORMAT}; \
+         finish it with the version that wrote it, or delete it and begin anew"
+    );
     for (&key, now) in run {
         let then = header.get(key).unwrap_or(&Json::Null);
         ensure!(then == now, "the journal is of another run: its {key} was {then}, and is now {now}");
@@ -200,12 +239,9 @@ fn named(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Tells one line from another: FNV-1a of 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), folded to 32.
+/// Tells one line from another: its CRC-32.
 pub fn hash(line: &[u8]) -> u32 {
-    let hash = line
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    (hash >> 32) as u32 ^ hash as u32
+    crc32fast::hash(line)
 }
 
 #[cfg(test)]
@@ -217,7 +253,7 @@ mod tests {
     use super::*;
 
     fn run(operation: &str) -> Run {
-        Run::from([("giostra map", json!(1)), ("operation", json!(operation))])
+        Run::from([(FORMAT_KEY, json!(FORMAT)), ("operation", json!(operation))])
     }
 
     fn all(records: &mut Records) -> anyhow::Result<Vec<Record>> {
@@ -276,6 +312,42 @@ mod tests {
             assert!(refused("div").contains("is no journal"), "{}", refused("div"));
             assert_eq!(fs::read_to_string(&path).unwrap(), other);
         }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_an_error_or_asks_again_but_is_never_another_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
+        journal.note_start(Start { file: (1, 2), offset: 3 });
+        some().iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.flush().unwrap();
+        drop(journal);
+        let whole = fs::read(&path).unwrap();
+        let mut errors = 0;
+        for bit in 0..8 * whole.len() {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            match Journal::open(&path, &run("div")).and_then(|(_journal, mut records)| all(&mut records)) {
+                Ok(known) => assert!(some().starts_with(&known), "bit {bit}: {known:?}"),
+                Err(_) => errors += 1,
+            }
+        }
+        // No error is a flip in the last line break, without which the line was cut short, and one of a checksum's letter's case.
+        let harmless = 8 + 4 * (CHECKSUM - 1);
+        assert!(errors >= 8 * whole.len() - harmless, "{errors} of {}", 8 * whole.len());
+    }
+
+    #[test]
+    fn a_journal_of_another_format_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let old = "{\"giostra map\":1,\"operation\":\"div\"}\n= 2 5c20cd1d 2\n";
+        fs::write(&path, old).unwrap();
+        let error = format!("{:#}", Journal::open(&path, &run("div")).err().expect("an error"));
+        assert!(error.contains("has format 1, and this version of giostra reads and writes format 2"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), old);
     }
 
     #[test]

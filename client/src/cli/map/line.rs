@@ -1,6 +1,5 @@
 //! A line as a request, and its answer as a line.
 
-use std::borrow::Cow;
 use std::io::Write;
 
 use giostra_common::Bytes;
@@ -11,15 +10,18 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use crate::cli::failure::object;
+use crate::cli::printed::one_line;
 use crate::cli::send::value;
 
 /// What lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// When they are words between white space, numbers where they are some.
+    /// When they are words between spaces and tabs, numbers where they are some.
     Words,
     /// When all words are texts.
     Texts,
+    /// When they are a text each, as it is.
+    Line,
     /// When they are JSON, an array of arguments or a single one.
     Json,
 }
@@ -35,7 +37,10 @@ pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> 
         }
     } else {
         let text = str::from_utf8(line).map_err(|error| invalid(format!("not UTF-8: {error}")))?;
-        rmp_serde::encode::write(&mut body, &(operation, Words(text, kind == Kind::Texts)))
+        match kind {
+            Kind::Line => rmp_serde::encode::write(&mut body, &(operation, [text])),
+            _ => rmp_serde::encode::write(&mut body, &(operation, Words(text, kind == Kind::Texts))),
+        }
     };
     written.map_err(|error| invalid(error.to_string()))?;
     Ok(body.into())
@@ -44,10 +49,19 @@ pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> 
 /// The words of a line, as a list; whether all are texts.
 struct Words<'a>(&'a str, bool);
 
+impl Words<'_> {
+    /// What is between spaces and tabs. Other white space is a part of a word, as it is to a shell; only the first half of a
+    /// line's end `\r\n` is not.
+    fn split(&self) -> impl Iterator<Item = &str> {
+        let line = self.0.strip_suffix('\r').unwrap_or(self.0);
+        line.split([' ', '\t']).filter(|word| !word.is_empty())
+    }
+}
+
 impl Serialize for Words<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.split_whitespace().count()))?;
-        for word in self.0.split_whitespace() {
+        let mut list = serializer.serialize_seq(Some(self.split().count()))?;
+        for word in self.split() {
             if self.1 {
                 list.serialize_element(word)?;
                 continue;
@@ -86,11 +100,6 @@ impl Ended {
             Self::Failed(_) => 0,
         }
     }
-}
-
-/// The text without line breaks.
-fn one_line(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) { text.replace(char::is_control, " ").into() } else { text.into() }
 }
 
 /// How answers are written.
@@ -139,8 +148,17 @@ mod tests {
         let read_words = json!(["op", [1, -2, 2.5, "1e3", "007", "two", "nan", "inf", 9223372036854775808_u64]]);
         assert_eq!(read(words, Kind::Words), read_words);
         assert_eq!(read(" 1  2.5 two", Kind::Texts), json!(["op", ["1", "2.5", "two"]]));
+        let apart_by_others = "a\u{a0}b\u{202f}c\u{3000}d\u{b}e\rf g";
+        assert_eq!(read(apart_by_others, Kind::Words), json!(["op", ["a\u{a0}b\u{202f}c\u{3000}d\u{b}e\rf", "g"]]));
         assert_eq!(read("  ", Kind::Words), json!(["op", []]));
         assert_eq!(read("  ", Kind::Texts), json!(["op", []]));
+    }
+
+    #[test]
+    fn a_line_can_be_one_text_as_it_is() {
+        for line in [" my  file\t.txt \r", "", "7"] {
+            assert_eq!(read(line, Kind::Line), json!(["op", [line]]));
+        }
     }
 
     #[test]

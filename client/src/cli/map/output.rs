@@ -1,16 +1,18 @@
 //! Stdout: what was printed there by an earlier run is not printed again, and a slow reader holds up everything but Ctrl-C.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom, Write, stdout};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write, stdin, stdout};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use zmq::PollItem;
+
+use crate::cli::printed::escaped;
 
 /// What is collected at most before it is written, but for one line.
 const FULL: usize = 256 << 10;
@@ -41,6 +43,8 @@ pub struct Output {
     file: File,
     /// Whether it never blocks.
     regular: bool,
+    /// Whether somebody looks at it, who is not to be shown control characters.
+    terminal: bool,
     shutdown: Shutdown,
     /// What is to be written next.
     pub buffer: Vec<u8>,
@@ -55,8 +59,14 @@ impl Output {
         let mut file = File::from(stdout().as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
         let regular = metadata.is_file();
-        let mut output =
-            Self { file: file.try_clone()?, regular, shutdown: shutdown.clone(), buffer: Vec::new(), before: None };
+        let mut output = Self {
+            file: file.try_clone()?,
+            regular,
+            terminal: file.is_terminal(),
+            shutdown: shutdown.clone(),
+            buffer: Vec::new(),
+            before: None,
+        };
         if !regular {
             return Ok((output, None));
         }
@@ -88,6 +98,9 @@ impl Output {
     }
 
     fn write(&mut self) -> anyhow::Result<()> {
+        if self.terminal {
+            self.buffer = escaped(&self.buffer).into_owned();
+        }
         let mut from = self.compare()?;
         let until = self.shutdown.requested().then(|| Instant::now() + GRACE);
         while from < self.buffer.len() {
@@ -98,7 +111,8 @@ impl Output {
             match self.file.write(&self.buffer[from..most]) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(written) => from += written,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Another process may have made it non-blocking: it is polled again.
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -151,6 +165,21 @@ impl Output {
             until = until.or(self.shutdown.requested().then_some(now + GRACE));
         }
     }
+}
+
+/// An error if stdout writes the file that stdin reads: results would be read as lines, without end. A file without anything left
+/// to read is fine, as for `cat`.
+pub fn refuse_a_circle() -> anyhow::Result<()> {
+    let mut input = File::from(stdin().as_fd().try_clone_to_owned()?);
+    let metadata = input.metadata()?;
+    if !metadata.is_file() || !same(stdout(), &metadata)? {
+        return Ok(());
+    }
+    let mut output = File::from(stdout().as_fd().try_clone_to_owned()?);
+    let (from, to) = (input.stream_position()?, here(&mut output, &metadata)?.offset);
+    let nothing_is_read = from >= metadata.len().max(to);
+    ensure!(nothing_is_read, "stdout writes the file that stdin reads; redirect it to another file");
+    Ok(())
 }
 
 /// Where the next byte goes.

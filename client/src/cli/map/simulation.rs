@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use super::journal::{Journal, Record, Run};
+use super::journal::{FORMAT, FORMAT_KEY, Journal, Record, Run};
 use super::line::{Ended, Format};
 use super::sequence::Sequence;
 
@@ -59,7 +59,7 @@ impl Life<'_> {
 impl World {
     /// One life, to the end or to its violent end. Whether it was the former.
     fn live(&mut self, path: &Path) -> bool {
-        let (mut journal, mut records) = Journal::open(path, &Run::from([("giostra map", json!(1))])).unwrap();
+        let (mut journal, mut records) = Journal::open(path, &Run::from([(FORMAT_KEY, json!(FORMAT))])).unwrap();
         let sequence = Sequence::new(self.format.ordered, self.window);
         let (format, out, open) = (self.format, Vec::new(), BTreeSet::new());
         let mut life = Life { sequence, format, out, journal: &mut journal, open };
