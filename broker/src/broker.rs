@@ -572,7 +572,6 @@ impl Broker {
 
     fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Moment) {
         let request = &self.requests[key.at()];
-        let limit = Duration::from_nanos(request.time_limit);
         let (worker, what) = match request.state {
             State::InFlight { worker, .. } => {
                 let name = self.workers[&worker].name.clone();
@@ -588,7 +587,7 @@ impl Broker {
                 (Label::default(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
             }
         };
-        let failure = Failure::new(code::EXPIRED, format!("its time limit of {limit:?} passed while {what}"));
+        let failure = Failure::new(code::EXPIRED, format!("its time limit passed while {what}"));
         let trace = request.trace(worker, now);
         expired.request(request.client, request.id);
         self.totals.expired += 1;

@@ -61,6 +61,14 @@ fn errors_explain_and_the_worker_lives_on() -> Result<()> {
 }
 
 #[test]
+fn a_time_limit_that_passed_is_named_as_it_was_given() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let finished = system.run(&["send", "sleep", "60", "--timeout", "1s 200ms"])?;
+    assert!(finished.stderr.ends_with("worker-1 was computing it (--timeout 1s 200ms)\n"), "{finished:?}");
+    Ok(())
+}
+
+#[test]
 fn a_large_result_travels_as_a_frame_of_its_own() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let finished = system.run(&["send", "primes", "1000000"])?;
