@@ -1,13 +1,15 @@
-//! The standard streams as the process inherited them, and reads and writes on them that lose nothing.
+//! The standard streams as the process inherited them, and reads and writes on them that lose
+//! nothing.
 //!
-//! Rust's standard library hides two failures. At start it opens `/dev/null` in the place of a closed standard stream, and
-//! [`std::io::Stdout`] and [`std::io::Stdin`] take `EBADF` for success. A program whose stdout was closed by `>&-` would compute
-//! everything, print nothing and exit with status 0. The stand-in can't be told apart later from a `/dev/null` that somebody
-//! means: Python's `subprocess.DEVNULL` and node's `ignore` are opened for reading and writing, too. So the streams are looked
-//! at before `main`.
+//! Rust's standard library hides two failures. At start it opens `/dev/null` in the place of a
+//! closed standard stream, and [`std::io::Stdout`] and [`std::io::Stdin`] take `EBADF` for success.
+//! A program whose stdout was closed by `>&-` would compute everything, print nothing and exit with
+//! status 0. The stand-in can't be told apart later from a `/dev/null` that somebody means:
+//! Python's `subprocess.DEVNULL` and node's `ignore` are opened for reading and writing, too. So
+//! the streams are looked at before `main`.
 //!
-//! A stream may also be shared with a process that made it non-blocking, as node and ssh do. [`Patient`] waits where the
-//! standard library fails with `EAGAIN`.
+//! A stream may also be shared with a process that made it non-blocking, as node and ssh do.
+//! [`Patient`] waits where the standard library fails with `EAGAIN`.
 
 use std::fmt::Arguments;
 use std::io::{self, Read, Write};
@@ -20,14 +22,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 use thiserror::Error;
 
-/// The streams that were open at start, a bit each by their descriptor's number; with [`LOOKED`], or nobody has looked.
+/// The streams that were open at start, a bit each by their descriptor's number; with [`LOOKED`],
+/// or nobody has looked.
 static OPEN: AtomicU8 = AtomicU8::new(0);
 
 /// Set once the streams were looked at.
 const LOOKED: u8 = 1 << 7;
 
 ctor::declarative::ctor! {
-    /// Runs before the standard library's start, which reopens closed streams. It makes two system calls and stores a byte.
+    /// Runs before the standard library's start, which reopens closed streams. It makes two system
+    /// calls and stores a byte.
     #[ctor(unsafe)]
     fn look() {
         let stdin = u8::from(fcntl(io::stdin(), FcntlArg::F_GETFD).is_ok());
@@ -83,7 +87,8 @@ fn check(stream: BorrowedFd<'_>, wrong: OFlag) -> Result<(), Unusable> {
 
 /// A descriptor that is read and written without a buffer, and waited for where it would block.
 ///
-/// A text of several parts is written at once, so that other processes' lines do not come in between.
+/// A text of several parts is written at once, so that other processes' lines do not come in
+/// between.
 #[derive(Debug)]
 pub struct Patient<F>(pub F);
 
@@ -146,7 +151,8 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         make_nonblocking(&reader);
         make_nonblocking(&writer);
-        // More than a pipe holds: the writer has to wait for the reader, and the reader for the writer.
+        // More than a pipe holds: the writer has to wait for the reader, and the reader for the
+        // writer.
         let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
         let all = bytes.clone();
         let writing = thread::spawn(move || Patient(writer).write_all(&all));

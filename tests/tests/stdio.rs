@@ -1,4 +1,5 @@
-//! The standard streams: closed, open in the wrong direction, non-blocking, one and the same file, or a terminal.
+//! The standard streams: closed, open in the wrong direction, non-blocking, one and the same file,
+//! or a terminal.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write, pipe};
@@ -68,7 +69,8 @@ fn a_command_whose_stdout_is_closed_or_only_readable_fails_before_it_asks_for_an
         }
     }
     ensure!(!system.log().contains(" accept "), "{}", system.log());
-    // A wrong command line is told on stderr alone, and what is thrown away on purpose is no error, however it was opened.
+    // A wrong command line is told on stderr alone, and what is thrown away on purpose is no error,
+    // however it was opened.
     let wrong = redirected(">&-", "giostra", &["nosuch"])?.output()?;
     ensure!(wrong.status.code() == Some(2), "{wrong:?}");
     for redirection in [">/dev/null", "1<>/dev/null"] {
@@ -128,7 +130,8 @@ fn a_stdin_that_another_process_made_nonblocking_is_read_to_its_end() -> Result<
     let mut command = command("giostra", &giostra(&system, &["map", "fib", "--quiet"]))?;
     let mut child = command.stdin(reader).spawn()?;
     let mut stdout = BufReader::new(child.stdout.take().context("stdout")?);
-    // Each line is written when the one before has been answered, so that there is nothing to read in between.
+    // Each line is written when the one before has been answered, so that there is nothing to read
+    // in between.
     for (n, fib) in [(5, 5), (6, 8), (7, 13)] {
         writeln!(writer, "{n}")?;
         let mut line = String::new();

@@ -1,8 +1,8 @@
 //! Stdout for what commands print, and texts of peers made harmless.
 //!
-//! A worker chooses its results and its errors. On a terminal their control characters would move the cursor, change colours or
-//! hide a part of the text. So all commands that print a peer's text do it through here; a file or a pipe gets the bytes as they
-//! are.
+//! A worker chooses its results and its errors. On a terminal their control characters would move
+//! the cursor, change colours or hide a part of the text. So all commands that print a peer's text
+//! do it through here; a file or a pipe gets the bytes as they are.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -21,7 +21,8 @@ pub struct Printer {
 }
 
 impl Write for Printer {
-    /// Takes whole characters: one that is split between two calls may be a control character that nobody sees.
+    /// Takes whole characters: one that is split between two calls may be a control character that
+    /// nobody sees.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.terminal {
             return self.out.write(bytes);
@@ -39,7 +40,8 @@ impl Write for Printer {
     }
 }
 
-/// The text with each control character but line break and tab written as in JSON: `\u001b`, and `\r`.
+/// The text with each control character but line break and tab written as in JSON: `\u001b`, and
+/// `\r`.
 pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
     let mut escaped: Option<Vec<u8>> = None;
     let (mut at, mut copied) = (0, 0);

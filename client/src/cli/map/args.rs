@@ -35,7 +35,8 @@ pub struct Map {
     #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub window: u32,
 
-    /// Ask again for a line that failed, up to so many times and after growing pauses, unless it makes no sense to the worker (invalid)
+    /// Ask again for a line that failed, up to so many times and after growing pauses, unless it
+    /// makes no sense to the worker (invalid)
     #[arg(long, env = "GIOSTRA_RETRY", default_value_t = 0, value_name = "N")]
     pub retry: u32,
 

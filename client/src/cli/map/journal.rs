@@ -1,11 +1,12 @@
 //! The journal: what was answered, so that another run need not ask for it again.
 //!
 //! A text file that only grows. Its first line says of what run it is; then there is a line for each answer, in the order in which
-//! they came, with a hash of the line of input that it answers. Each of these lines begins with the CRC-32 of the rest of it:
+//! they came, with a hash of the line of input that it answers. Each of these lines begins with
+//! the CRC-32 of the rest of it:
 //!
 //! ```text
-//! {"giostra map":2,"json":false,"line":false,"number":false,"operation":"div","pool":"compute", ..}
-//! CCCCCCCC > 2049 131 0                          stdout is the file 131 of device 2049, the output begins at its byte 0
+//! {"giostra map":2,"json":false,"line":false,"number":false,"operation":"div", ..}
+//! CCCCCCCC > 2049 131 0                          stdout is file 131 of device 2049, from byte 0 on
 //! CCCCCCCC = 2 HHHHHHHH 2                        line 2 has the result 2
 //! CCCCCCCC ! 1 HHHHHHHH failed division by zero  line 1 failed
 //! ```
@@ -90,7 +91,8 @@ impl Journal {
             journal.file.set_len(0)?;
             journal.flush()?;
         }
-        // Where the output began, and that nothing is damaged, is to be known before the first record is printed.
+        // Before the first record is printed, it is known where the output began and that nothing is
+        // damaged.
         let mut all = Records::open(path)?;
         all.next_line()?;
         while all.next_line()? {
@@ -334,7 +336,8 @@ mod tests {
                 Err(_) => errors += 1,
             }
         }
-        // No error is a flip in the last line break, without which the line was cut short, and one of a checksum's letter's case.
+        // Harmless: the last line break, without which the last line counts as cut short, and the
+        // case of a checksum's digits.
         let harmless = 8 + 4 * (CHECKSUM - 1);
         assert!(errors >= 8 * whole.len() - harmless, "{errors} of {}", 8 * whole.len());
     }

@@ -50,8 +50,8 @@ pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> 
 struct Words<'a>(&'a str, bool);
 
 impl Words<'_> {
-    /// What is between spaces and tabs. Other white space is a part of a word, as it is to a shell; only the first half of a
-    /// line's end `\r\n` is not.
+    /// The words between spaces and tabs. Other white space is a part of a word, as it is to a shell,
+    /// except the first half of a line's end `\r\n`.
     fn split(&self) -> impl Iterator<Item = &str> {
         let line = self.0.strip_suffix('\r').unwrap_or(self.0);
         line.split([' ', '\t']).filter(|word| !word.is_empty())

@@ -167,8 +167,8 @@ impl Output {
     }
 }
 
-/// An error if stdout writes the file that stdin reads: results would be read as lines, without end. A file without anything left
-/// to read is fine, as for `cat`.
+/// An error if stdout writes the file that stdin reads: results would be read as lines, without end.
+/// A file without anything left to read is fine, as for `cat`.
 pub fn refuse_a_circle() -> anyhow::Result<()> {
     let mut input = File::from(stdin().as_fd().try_clone_to_owned()?);
     let metadata = input.metadata()?;
