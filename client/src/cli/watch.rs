@@ -14,6 +14,7 @@ use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{Clear, ClearType};
 
 use super::args::Args;
+use super::failure::complain;
 use super::status::lines;
 use super::table::Room;
 use super::written::shortened;
@@ -52,7 +53,7 @@ trait Show {
 
     /// Says why none comes.
     fn trouble(&mut self, why: &str) {
-        eprintln!("giostra: {why}");
+        complain(why);
     }
 }
 
