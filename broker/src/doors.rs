@@ -105,6 +105,11 @@ impl Doors {
         })
     }
 
+    /// What was ignored when the list of those who are let in was read, in sentences for the log.
+    pub fn warnings(&self) -> &[String] {
+        self.guard.as_ref().map_or(&[], |guard| guard.allowed.warnings())
+    }
+
     /// Whether the last turn has left something for the next, which is to come soon.
     pub fn is_behind(&self) -> bool {
         self.behind

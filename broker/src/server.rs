@@ -180,7 +180,7 @@ impl<'a> Server<'a> {
         if let Some(http) = &http {
             log::info!("watch http://{}/", http.address);
         }
-        for warning in warnings {
+        for warning in warnings.iter().chain(doors.warnings()) {
             log::warn!("{warning}");
         }
         log.flush();
@@ -296,6 +296,7 @@ impl<'a> Server<'a> {
             Ok(None) => return log::info!("hangup: there are no keys to read anew"),
             Ok(Some((keys, barred))) => {
                 log::info!("allowed keys={keys} barred={}", barred.len());
+                self.doors.warnings().iter().for_each(|warning| log::warn!("{warning}"));
                 barred
             }
             Err(error) => return log::error!("hangup: those with keys stay as they are: {error:#}"),

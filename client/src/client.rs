@@ -66,7 +66,7 @@ impl Client {
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(Error::TooLarge(body.len()));
         }
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| deadline(Instant::now(), timeout));
         let id = self.session.submit(body, deadline);
         if self.session.unsent() >= BATCH {
             self.send(Instant::now())?;
@@ -74,24 +74,30 @@ impl Client {
         Ok(id)
     }
 
-    /// Waits for the next reply, in no particular order; `None` if there is none after `wait` (which may be zero).
-    ///
-    /// Without a limit, and with nothing unanswered, it would wait for ever.
+    /// Waits for the next reply, in no particular order; `None` if there is none after `wait` (which may be zero),
+    /// or at once if there is no limit and nothing is unanswered.
     pub fn next_reply(&mut self, wait: Option<Duration>) -> Result<Option<Reply>, Error> {
         if let Some(reply) = self.session.take_reply() {
             return Ok(Some(reply));
+        }
+        if wait.is_none() && self.session.unanswered() == 0 {
+            return Ok(None);
         }
         let until = wait.and_then(|wait| Instant::now().checked_add(wait));
         self.wait_for(until, Session::take_reply)
     }
 
-    /// Waits for the next reply to this request or to one that was submitted after it. Replies to those before it are left for later.
-    pub(crate) fn next_reply_since(&mut self, first: RequestId) -> Result<Reply, Error> {
+    /// Waits for the next reply to this request or to one that was submitted after it, until then.
+    /// Replies to those before it are left for later.
+    pub(crate) fn next_reply_since(
+        &mut self,
+        first: RequestId,
+        until: Option<Instant>,
+    ) -> Result<Option<Reply>, Error> {
         if let Some(reply) = self.session.take_reply_since(first) {
-            return Ok(reply);
+            return Ok(Some(reply));
         }
-        let reply = self.wait_for(None, |session| session.take_reply_since(first))?;
-        Ok(reply.expect("without a limit there is a reply"))
+        self.wait_for(until, |session| session.take_reply_since(first))
     }
 
     /// A reply that is here already.
@@ -222,8 +228,8 @@ impl Client {
 
     /// Waits until a broker has welcomed this client.
     pub fn await_broker(&mut self) -> Result<(), Error> {
-        let until = Instant::now() + self.options.broker_timeout;
-        match self.wait_for(Some(until), |session| (session.link() == Link::Up).then_some(()))? {
+        let until = deadline(Instant::now(), self.options.broker_timeout);
+        match self.wait_for(until, |session| (session.link() == Link::Up).then_some(()))? {
             Some(()) => Ok(()),
             None => Err(self.no_broker()),
         }
@@ -231,8 +237,8 @@ impl Client {
 
     /// Waits for the answer to something that was just asked.
     fn await_answer<T>(&mut self, mut take: impl FnMut(&mut Session) -> Option<T>) -> Result<T, Error> {
-        let until = Instant::now() + self.options.broker_timeout;
-        let answer = self.wait_for(Some(until), |session| match take(session) {
+        let until = deadline(Instant::now(), self.options.broker_timeout);
+        let answer = self.wait_for(until, |session| match take(session) {
             Some(answer) => Some(Some(answer)),
             // The question went down with the connection.
             None => (session.link() != Link::Up).then_some(None),
@@ -355,6 +361,12 @@ impl Client {
         socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
         Ok(())
     }
+}
+
+/// The end of a time that begins now; `None`: one that ends in centuries never does.
+pub(crate) fn deadline(now: Instant, time: Duration) -> Option<Instant> {
+    const LONGEST: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+    if time > LONGEST { None } else { now.checked_add(time) }
 }
 
 fn hello(options: &Options) -> FromClient {

@@ -2,7 +2,7 @@
 
 use std::iter::Fuse;
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
 use giostra_common::numbered::NumberedQueue;
@@ -126,7 +126,9 @@ where
             }
             match self.calls.next_answer() {
                 Ok(Some((place, answer))) => drop(self.order.put(place, answer)),
-                Ok(None) => return None,
+                Ok(None) if self.calls.unanswered.is_empty() => return None,
+                // There may be room for more now.
+                Ok(None) => {}
                 Err(error) => return Some(Err(self.calls.end(error))),
             }
         }
@@ -142,22 +144,25 @@ where
     type Item = (u64, Result<R, CallError>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.calls.over {
-            return None;
-        }
-        let mut unasked = None;
-        // What can't be asked for ends the asking for now, so that there is one such at most.
-        let asked = self.calls.ask(u64::MAX, |place, error| unasked = Some((place, error)));
-        if let Some((place, error)) = unasked {
-            return Some((place, Err(error)));
-        }
-        match asked.and_then(|()| self.calls.next_answer()) {
-            Ok(answer) => answer.map(|(place, answer)| (place, self.calls.hand_on(answer))),
-            Err(error) => {
-                let oldest = self.calls.unanswered.iter().next().map_or(self.calls.next, |asked| asked.place);
-                Some((oldest, Err(self.calls.end(error))))
+        while !self.calls.over {
+            let mut unasked = None;
+            // What can't be asked for ends the asking for now, so that there is one such at most.
+            let asked = self.calls.ask(u64::MAX, |place, error| unasked = Some((place, error)));
+            if let Some((place, error)) = unasked {
+                return Some((place, Err(error)));
+            }
+            match asked.and_then(|()| self.calls.next_answer()) {
+                Ok(Some((place, answer))) => return Some((place, self.calls.hand_on(answer))),
+                Ok(None) if self.calls.unanswered.is_empty() => return None,
+                // There may be room for more now.
+                Ok(None) => {}
+                Err(error) => {
+                    let oldest = self.calls.unanswered.iter().next().map_or(self.calls.next, |asked| asked.place);
+                    return Some((oldest, Err(self.calls.end(error))));
+                }
             }
         }
+        None
     }
 }
 
@@ -199,6 +204,7 @@ struct Asked {
 impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
     /// Asks for as much as there is room for, before this place. Ends with the first arguments that can't be encoded, which `unasked` is told.
     fn ask(&mut self, ahead: u64, mut unasked: impl FnMut(u64, CallError)) -> Result<(), Error> {
+        self.room.pass(Instant::now());
         while self.next < ahead && self.room.is_left() {
             let Some(arguments) = self.arguments.next() else { return Ok(()) };
             let place = self.next;
@@ -224,11 +230,15 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
         Ok(())
     }
 
-    /// The next answer, in no particular order; `None` if nothing is unanswered.
+    /// The next answer, in no particular order; `None` if nothing is unanswered, or if none has come
+    /// for so long that there may be room for more requests.
     fn next_answer(&mut self) -> Result<Option<(u64, Answer)>, Error> {
         let Some(first) = self.unanswered.numbers().next() else { return Ok(None) };
         loop {
-            let reply = self.client.next_reply_since(RequestId(first))?;
+            let Some(reply) = self.client.next_reply_since(RequestId(first), self.room.poll_timeout(Instant::now()))?
+            else {
+                return Ok(None);
+            };
             let Some(Asked { place, bytes }) = self.unanswered.take(reply.id.0) else { continue };
             let answer = match reply.outcome {
                 Outcome::Ok(body) => Answer::Result(body),

@@ -1,10 +1,14 @@
 //! How many requests may be under way at a time: so many, and so many bytes with their results.
 
+use std::time::{Duration, Instant};
+
 /// What is under way, and how much may be.
 ///
 /// Bytes are those of the bodies of unanswered requests, and of results that have not been handed on. How large a result will
 /// be nobody knows: each that is still to come counts as much as the largest of late. Before any is known, few are asked for, and with each that comes some
-/// more, so that large ones are seen before thousands of them are on their way.
+/// more, so that large ones are seen before thousands of them are on their way. While no answer comes,
+/// the requests are long, and workers may be idle for want of more: then their number doubles every
+/// 250 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     requests: usize,
@@ -14,10 +18,17 @@ pub struct Room {
     answered: usize,
     /// Bytes that a result to come may have: the largest of late, which fades.
     expected: usize,
+    /// Requests that may be unanswered because no answer came for long.
+    grown: usize,
+    /// Since when more is held back, and no answer has come.
+    silent_since: Option<Instant>,
 }
 
 /// Requests that may be unanswered before there is any answer.
 const FIRST: usize = 64;
+
+/// How long no answer comes until that number doubles.
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// How many more may be for each answer.
 const MORE: usize = 4;
@@ -34,14 +45,42 @@ impl Room {
 
     /// Room for so many requests, and so many bytes; in any case for one request.
     pub fn new(requests: usize, bytes: usize) -> Self {
-        Self { requests, bytes, unanswered: 0, held: 0, answered: 0, expected: 0 }
+        Self { requests, bytes, unanswered: 0, held: 0, answered: 0, expected: 0, grown: FIRST, silent_since: None }
     }
 
     /// Whether one more may be asked for.
     pub fn is_left(&self) -> bool {
-        let requests = self.requests.min(self.answered.saturating_mul(MORE).max(FIRST));
-        let bytes = self.held.saturating_add(self.unanswered.saturating_mul(self.expected));
-        self.unanswered == 0 || (self.unanswered < requests && bytes < self.bytes)
+        self.unanswered == 0 || (self.unanswered < self.allowed() && self.has_bytes())
+    }
+
+    /// Lets the number of requests grow if more has been held back for long without an answer. To be
+    /// called before asking.
+    pub fn pass(&mut self, now: Instant) {
+        let allowed = self.allowed();
+        let is_held_back = self.unanswered >= allowed && allowed < self.requests && self.has_bytes();
+        match self.silent_since {
+            _ if !is_held_back => self.silent_since = None,
+            None => self.silent_since = Some(now),
+            Some(since) if now.saturating_duration_since(since) >= SILENCE => {
+                self.grown = allowed.saturating_mul(2);
+                self.silent_since = None;
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// When there may be room though no answer has come. To be asked after asking, before waiting.
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        self.pass(now);
+        self.silent_since.map(|since| since + SILENCE)
+    }
+
+    fn allowed(&self) -> usize {
+        self.requests.min(self.answered.saturating_mul(MORE).max(self.grown))
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.held.saturating_add(self.unanswered.saturating_mul(self.expected)) < self.bytes
     }
 
     /// A request with so many bytes is asked for.
@@ -55,6 +94,7 @@ impl Room {
         self.unanswered -= 1;
         self.held = self.held - body + result;
         self.answered = self.answered.saturating_add(1);
+        self.silent_since = None;
         self.expected = result.max(self.expected - self.expected.div_ceil(FADING));
     }
 
@@ -112,6 +152,33 @@ mod tests {
             rounds += 1;
         }
         assert!(rounds <= 4, "{rounds}");
+    }
+
+    #[test]
+    fn while_no_answer_comes_the_number_doubles_up_to_what_is_allowed() {
+        let (mut room, mut now) = (Room::new(300, usize::MAX), Instant::now());
+        let mut asked = vec![fill(&mut room, 0)];
+        while let Some(due) = room.poll_timeout(now) {
+            assert!(due > now);
+            room.pass(due - Duration::from_millis(1));
+            assert!(!room.is_left(), "it is not time yet");
+            now = due;
+            room.pass(now);
+            asked.push(fill(&mut room, 0));
+        }
+        assert_eq!(asked, [64, 64, 128, 44]);
+    }
+
+    #[test]
+    fn while_answers_come_or_results_are_large_silence_lets_nothing_more_be_asked() {
+        let (mut room, now) = (Room::new(4096, 1000), Instant::now());
+        fill(&mut room, 0);
+        room.pass(now);
+        room.answer(0, 100);
+        fill(&mut room, 0);
+        room.pass(now + SILENCE);
+        room.pass(now + 2 * SILENCE);
+        assert!(!room.is_left(), "63 results of 100 bytes are more than 1000");
     }
 
     /// The most bytes that are held if results are handed on in order, the first of which comes when there is no more room. Answers

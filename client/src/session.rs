@@ -329,6 +329,12 @@ impl Session {
             ToClient::Status(status) => self.status = Some(*status),
             ToClient::Draining { numbers, .. } => self.draining = Some(numbers),
             ToClient::Refused { reason } => self.refused = Some(reason),
+            ToClient::Declined { reason, requests } => {
+                let failure = Failure::new(code::REFUSED, reason);
+                for id in requests {
+                    self.end(id, failure.clone());
+                }
+            }
         }
     }
 

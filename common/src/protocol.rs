@@ -248,6 +248,14 @@ pub enum ToClient<B = Bytes> {
         /// Why, and what to do about it.
         reason: String,
     },
+    /// When a `Submit` could be read, but not accepted: these requests never will be as they are.
+    Declined {
+        /// Why, and what to do about it.
+        reason: String,
+        /// All requests of the message.
+        #[serde(deserialize_with = "wire::batch")]
+        requests: Vec<RequestId>,
+    },
     /// When there was no room for these requests: they were not accepted. They are to be sent again when there is `Room`.
     Busy(#[serde(deserialize_with = "wire::batch")] Vec<RequestId>),
     /// When these requests were not to wait for a worker, and there was none: they were not accepted.

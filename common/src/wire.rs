@@ -265,6 +265,7 @@ impl<B> ToClient<B> {
             Self::Status(status) => ToClient::Status(status),
             Self::Draining { worker, numbers } => ToClient::Draining { worker, numbers },
             Self::Refused { reason } => ToClient::Refused { reason },
+            Self::Declined { reason, requests } => ToClient::Declined { reason, requests },
             Self::Busy(ids) => ToClient::Busy(ids),
             Self::Nobody { pool, pools, requests } => ToClient::Nobody { pool, pools, requests },
             Self::Room { requests } => ToClient::Room { requests },

@@ -61,7 +61,7 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
                 broker.reconnect()
             case "Closing":
                 session = None  # Replies may still come, then the connection will break.
-            case {"Refused": [reason]}:
+            case {"Refused": [reason]} | {"Declined": [reason, _]}:
                 sys.exit(f"refused: {reason}")
         while session is not None and unsent and room > 0:
             requests, attachments = pack(unsent, min(room, max_batch, AT_ONCE))

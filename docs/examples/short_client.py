@@ -36,5 +36,5 @@ while True:
             sys.exit()
         case {"Replies": [[1, {"Error": [code, explanation]}, _]]}:
             sys.exit(f"{code}: {explanation}")
-        case {"Refused": [reason]}:
+        case {"Refused": [reason]} | {"Declined": [reason, _]}:
             sys.exit(f"refused: {reason}")

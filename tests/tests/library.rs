@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::iter::repeat;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, sleep};
 use std::time::{Duration, Instant};
@@ -117,6 +117,69 @@ fn a_map_asks_for_no_more_than_its_window_and_bytes_allow() -> Result<()> {
         assert_eq!(map.next().context("a result")??.len(), 17_984);
         assert!(asked.load(Ordering::Relaxed) <= taken + 2, "{asked:?} after {taken}");
     }
+    Ok(())
+}
+
+#[test]
+fn long_calls_of_a_map_are_computed_on_all_threads_that_there_are() -> Result<()> {
+    const THREADS: usize = 200;
+    let system = Setup::workers(0).start()?;
+    let stop = Shutdown::new()?;
+    let computing = Arc::new(Barrier::new(THREADS));
+    let worker = Worker::new(system.backend()).threads(THREADS).operation("together", {
+        move |_: u64| {
+            computing.wait();
+            Ok::<_, String>(true)
+        }
+    });
+    let serving = thread::spawn({
+        let stop = stop.clone();
+        move || worker.run_until(&stop)
+    });
+    let mut client = client(&system)?;
+    let results = client.map::<bool, _>("together", 0..THREADS as u64).timeout(Duration::from_secs(60));
+    assert!(results.collect::<Result<Vec<_>, _>>()?.len() == THREADS);
+    stop.request();
+    serving.join().expect("no panic")?;
+    Ok(())
+}
+
+#[test]
+fn a_time_limit_that_ends_in_centuries_is_none() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let mut client = Client::connect(Options { broker_timeout: Duration::MAX, ..options(&system) })?;
+    client.await_broker()?;
+    for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 2)] {
+        let reply = client.call(body("add", &(1, 2))?, Some(timeout))?;
+        assert!(matches!(reply.outcome, Outcome::Ok(_)), "{reply:?}");
+        assert!(client.next_reply(Some(Duration::ZERO))?.is_none());
+    }
+    let shared = SharedClient::connect(Options { broker_timeout: Duration::MAX, ..options(&system) })?;
+    assert_eq!(shared.compute_within::<i64>("add", &(1, 2), Duration::MAX).wait()?, 3);
+    Ok(())
+}
+
+#[test]
+fn who_waits_for_a_reply_with_nothing_unanswered_is_told_that_there_is_none() -> Result<()> {
+    let mut client = Client::connect(Options { broker: "tcp://127.0.0.1:1".into(), ..Options::default() })?;
+    assert!(client.next_reply(None)?.is_none());
+    Ok(())
+}
+
+#[test]
+fn requests_of_a_refused_message_fail_and_nothing_waits_for_them() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let mut client = Client::connect(Options { pool: "not one word".into(), ..options(&system) })?;
+    let ids = [client.submit(body("add", &(1, 2))?)?, client.submit(body("add", &(3, 4))?)?];
+    for id in ids {
+        let reply = client.next_reply(None)?.context("a reply")?;
+        let Outcome::Error(failure) = &reply.outcome else { panic!("{reply:?}") };
+        assert_eq!((reply.id, &*failure.code), (id, code::REFUSED), "{failure}");
+        assert!(failure.message.starts_with("pool: "), "{failure}");
+    }
+    assert_eq!(client.unanswered(), 0);
+    // The same connection goes on.
+    client.await_broker()?;
     Ok(())
 }
 

@@ -36,6 +36,11 @@ pub fn operations() -> Operations {
         .with("fib", |arguments: Vec<Value>| fib(&arguments))
         .with("sleep", |arguments: Vec<Value>| sleep(&arguments))
         .with_encoded("echo", echo)
+        // The original system's names.
+        .alias("somma", "add")
+        .alias("sottrazione", "sub")
+        .alias("moltiplicazione", "mul")
+        .alias("divisione", "div")
         .max_bytes(MAX_REQUEST)
 }
 

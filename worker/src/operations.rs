@@ -36,12 +36,14 @@ type Function<A> = Box<dyn Fn(&A, &Job<'_>) -> Result<Bytes, Failure> + Send + S
 /// A [`Service`] of functions, called by name.
 pub struct Operations {
     table: BTreeMap<String, Operation>,
+    /// Other names, which are not listed.
+    aliases: BTreeMap<String, String>,
     max_bytes: usize,
 }
 
 impl Default for Operations {
     fn default() -> Self {
-        Self { table: BTreeMap::new(), max_bytes: usize::MAX }
+        Self { table: BTreeMap::new(), aliases: BTreeMap::new(), max_bytes: usize::MAX }
     }
 }
 
@@ -110,13 +112,26 @@ impl Operations {
     }
 }
 
+impl Operations {
+    /// Gives an operation another name, which is not listed. An operation of that name goes first.
+    #[must_use]
+    pub fn alias(mut self, alias: &str, name: &str) -> Self {
+        self.aliases.insert(alias.into(), name.into());
+        self
+    }
+
+    fn find(&self, name: &str) -> Option<&Operation> {
+        self.table.get(name).or_else(|| self.table.get(self.aliases.get(name)?))
+    }
+}
+
 impl Service for Operations {
     fn operations(&self) -> Vec<String> {
         self.table.keys().cloned().collect()
     }
 
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
-        let call = split(body).map(|(name, arguments)| (name, arguments, self.table.get(name)));
+        let call = split(body).map(|(name, arguments)| (name, arguments, self.find(name)));
         if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
             return operation(&body.slice_ref(arguments), job);
         }

@@ -31,8 +31,9 @@ impl Broker {
                 self.client_callers.remove(from);
             }
             (_, None) => self.ask_to_hello(from),
-            (FromClient::Submit { .. }, Some(client)) if !self.clients[&client].rights.submit => {
-                self.refuse_client(from, "this key may not submit requests: it has not the role 'client'", now);
+            (FromClient::Submit { requests, .. }, Some(client)) if !self.clients[&client].rights.submit => {
+                let reason = "this key may not submit requests: it has not the role 'client'";
+                self.decline(from, reason, &requests, now);
             }
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
                 self.log(Event::Stale(client, requests.len() as u64));
@@ -91,12 +92,25 @@ impl Broker {
         }
     }
 
+    /// Refuses what a client said.
     pub(super) fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
+        self.log_refusal(from, reason, now);
+        self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
+    }
+
+    /// Refuses a `Submit`, naming its requests: the client has others that may be answered.
+    fn decline(&mut self, from: &Identity, reason: &str, requests: &[(RequestId, Bytes)], now: Instant) {
+        self.log_refusal(from, reason, now);
+        let requests = requests.iter().map(|&(id, _)| id).collect();
+        let declined = ToClient::Declined { reason: reason.into(), requests };
+        self.outputs.push_back(Output::ToClient(from.clone(), declined));
+    }
+
+    fn log_refusal(&mut self, from: &Identity, reason: &str, now: Instant) {
         self.refuse(reason, now, |broker| {
             let who = broker.client_of.get(from).map_or_else(|| "a client".into(), ToString::to_string);
             who + &broker.client_callers.get(from).map(ToString::to_string).unwrap_or_default()
         });
-        self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
     }
 
     fn hello(&mut self, from: &Identity, rights: Rights, version: u32, name: &str, now: Instant) {
@@ -173,11 +187,11 @@ impl Broker {
             let identity = self.clients[&number].identity.clone();
             let (count, most) = (requests.len(), self.settings.max_batch);
             let reason = format!("{count} requests in one message; {most} are the most (--max-batch)");
-            return self.refuse_client(&identity, &reason, now);
+            return self.decline(&identity, &reason, &requests, now);
         }
         if let Err(bad) = name::check(pool) {
             let identity = self.clients[&number].identity.clone();
-            return self.refuse_client(&identity, &format!("pool: {bad}"), now);
+            return self.decline(&identity, &format!("pool: {bad}"), &requests, now);
         }
         if !wait && !self.has_workers(pool) {
             return self.nobody(number, pool, &requests);

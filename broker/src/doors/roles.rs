@@ -22,7 +22,11 @@ use crate::broker::Rights;
 
 /// The keys that are let in.
 #[derive(Debug, Default)]
-pub struct AllowList(HashMap<PublicKey, Entry>);
+pub struct AllowList {
+    keys: HashMap<PublicKey, Entry>,
+    /// What was ignored, in sentences for the log: it may not be open yet.
+    warnings: Vec<String>,
+}
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -53,7 +57,10 @@ impl AllowList {
                     path.display(),
                     folder.display()
                 ),
-                None => log::warn!("{} is no role (client, worker, admin): left alone", path.display()),
+                None => {
+                    let ignored = format!("{} is no role (client, worker, admin): ignored", path.display());
+                    list.warnings.push(ignored);
+                }
             }
         }
         Ok(list)
@@ -71,7 +78,7 @@ impl AllowList {
             }
             permissions::check(&path)?;
             let key = Certificate::read_public(&path)?;
-            let entry = self.0.entry(key).or_default();
+            let entry = self.keys.entry(key).or_default();
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             // One word, one line: it goes into the log.
             entry.name = name.chars().map(|c| if is_visible(c) { c } else { '_' }).collect();
@@ -86,17 +93,22 @@ impl AllowList {
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
+    }
+
+    /// What was ignored, in sentences for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What the list calls a key.
     pub fn name(&self, key: &PublicKey) -> Option<&str> {
-        self.0.get(key).map(|entry| &*entry.name)
+        self.keys.get(key).map(|entry| &*entry.name)
     }
 
     /// What a key's owner may do at a door, if it may come in there at all.
     pub fn rights(&self, door: Peers, key: &PublicKey) -> Option<Rights> {
-        let entry = self.0.get(key)?;
+        let entry = self.keys.get(key)?;
         let rights = match door {
             Peers::Clients => Rights { submit: entry.client, administer: entry.admin },
             Peers::Workers => return entry.worker.then_some(Rights::NONE),

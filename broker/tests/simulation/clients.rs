@@ -246,7 +246,8 @@ impl World<'_> {
                     assert!(request.is_none_or(|request| !request.wait), "{id:?} was to wait");
                 }
             }
-            ToClient::Progress(_) | ToClient::Status(_) | ToClient::Draining { .. } | ToClient::Refused { .. } => {}
+            ToClient::Progress(_) | ToClient::Status(_) | ToClient::Draining { .. } => {}
+            ToClient::Refused { .. } | ToClient::Declined { .. } => {}
         }
         self.send_requests(number);
     }

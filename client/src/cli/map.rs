@@ -31,7 +31,6 @@ use serde_json::json;
 
 use super::args::Args;
 use super::failure::{complain, of_client, output_error};
-use super::operations::canonical;
 use super::random::wait_for_workers;
 use super::send::explain;
 use again::{Again, pause};
@@ -135,7 +134,7 @@ struct Done {
 
 impl<'a> Batch<'a> {
     fn open(client: &'a mut Client, map: &'a Map, args: &'a Args, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let operation = canonical(&map.operation);
+        let operation = &*map.operation;
         let kind = match args.json {
             true if map.text => bail!("with --json a line says itself what is a text; --text is for words"),
             true if map.line => bail!("with --json a line is a JSON value; --line is for texts"),
@@ -236,6 +235,7 @@ impl<'a> Batch<'a> {
 
     /// Asks for as many lines as there are, and as there is room for.
     fn ask(&mut self) -> anyhow::Result<()> {
+        self.room.pass(Instant::now());
         while self.wants_lines() {
             match self.input.next()? {
                 Next::Line(text) => self.take(&text)?,
@@ -392,7 +392,9 @@ impl<'a> Batch<'a> {
         let bytes_of = |id| asked.get(&id).map_or(0, |asked: &Asked| asked.line.length);
         self.course.tick(self.client, &self.args.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
-        let until = [self.course.poll_timeout(), self.again.next()].into_iter().flatten().min();
+        let now = Instant::now();
+        let until = [self.course.poll_timeout(), self.room.poll_timeout(now), self.again.next()];
+        let until = until.into_iter().flatten().min();
         Ok(self.client.wait(input.as_slice(), until)?)
     }
 

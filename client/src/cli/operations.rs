@@ -47,17 +47,6 @@ impl TypedValueParser for Operation {
     }
 }
 
-/// The operation that is meant: the original system's Italian names still are.
-pub fn canonical(name: &str) -> &str {
-    match name {
-        "somma" => "add",
-        "sottrazione" => "sub",
-        "moltiplicazione" => "mul",
-        "divisione" => "div",
-        other => other,
-    }
-}
-
 /// One of the four operations that random batches are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {

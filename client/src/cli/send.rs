@@ -10,12 +10,11 @@ use serde_json::json;
 
 use super::args::{Args, Send};
 use super::failure::{complain, object};
-use super::operations;
 use super::printed::stdout;
 
 /// Whether there was a result.
 pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool> {
-    let operation = operations::canonical(&send.operation).to_string();
+    let operation = send.operation.clone();
     let call = Call { operation, arguments: send.arguments() };
     let reply = client.call(call.to_body(), args.timeout)?;
     let (result, trace) = (value(&reply), reply.trace);

@@ -80,7 +80,7 @@ pub fn run(options: &Top, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
     // Ends the asking whatever it waits for.
     let stop = Shutdown::new()?;
     let client = Client::connect(args.options("top", &stop)?)?;
-    let (waker, alarm) = wake::alarm()?;
+    let (waker, alarm) = wake::alarm().context("can't open a pipe")?;
     let ((orders, ordered), (tell, news)) = (channel(), channel());
     let (endpoint, interval) = (args.broker.clone(), options.interval);
     let asking = thread::Builder::new().name("asking".into()).spawn(move || {

@@ -11,6 +11,7 @@ use giostra_common::protocol::{Progress, Reply, RequestId};
 use giostra_common::wake::{self, Alarm};
 use rustc_hash::FxHashMap;
 
+use crate::client::deadline;
 use crate::{Client, Error};
 
 /// Where requests are handed in.
@@ -88,7 +89,7 @@ pub fn no_thread(error: &std::io::Error) -> Error {
 impl Desk {
     /// Takes a request.
     pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| deadline(Instant::now(), timeout));
         let mut waiting = self.waiting();
         if let Some(error) = &waiting.ended {
             return Slot::filled(Error::Ended(Arc::clone(error)));

@@ -46,7 +46,7 @@ impl Valid for FromClient {
 
 impl Valid for ToClient {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..12) {
+        match random.random_range(0..13) {
             0 => Self::Welcome {
                 version: number(random) as u32,
                 client: number(random),
@@ -69,6 +69,7 @@ impl Valid for ToClient {
                 pools: list(random, text),
                 requests: list(random, |random| RequestId(number(random))),
             },
+            11 => Self::Declined { reason: text(random), requests: list(random, |random| RequestId(number(random))) },
             _ => Self::Hiccup,
         }
     }

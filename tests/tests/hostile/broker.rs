@@ -112,7 +112,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
         let hello = FromClient::<Bytes>::Hello { version, name: name.into() };
         let client = Peer::connect(system.frontend())?;
         client.say(hello.clone())?;
-        ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.contains(complaint)));
+        ensure!(matches!(client.hear()?, ToClient::Refused { reason, .. } if reason.contains(complaint)));
         logged(&system, &client, &Bad { what: complaint.into(), frames: sent(hello), reason: complaint })?;
         for (name, pool) in [(name, "p"), ("n", name)] {
             let worker = Peer::connect(system.backend())?;
@@ -128,7 +128,9 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
     client.say(FromClient::Submit { session, pool: "a\nb".into(), timeout_ms: 0, wait: true, requests })?;
-    ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.starts_with("pool: ")));
+    ensure!(
+        matches!(client.hear()?, ToClient::Declined { reason, requests } if reason.starts_with("pool: ") && requests == [RequestId(1)])
+    );
     client.say(FromClient::<Bytes>::Drain { worker: long, number: 0, all: false })?;
     ensure!(matches!(client.hear()?, ToClient::Refused { .. }));
     assert_eq!(system.log().matches("joined n ").count(), 0);

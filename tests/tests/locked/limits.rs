@@ -222,9 +222,8 @@ fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() ->
         peer.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, wait: true, requests })
     };
     submit(11)?;
-    ensure!(
-        matches!(peer.hear()?, ToClient::Refused { reason } if reason.contains("11") && reason.contains("--max-batch"))
-    );
+    ensure!(matches!(peer.hear()?, ToClient::Declined { reason, requests }
+            if reason.contains("11") && reason.contains("--max-batch") && requests.len() == 11));
     wait_for_line(&system, &[" refuse c", "--max-batch"])?;
     ensure!(system.status()?["pending"] == 0);
     submit(10)?;

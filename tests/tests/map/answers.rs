@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,26 @@ fn results_come_in_the_order_of_the_lines_whatever_the_workers_speed() -> Result
     let mut numbers: Vec<u64> = stdout.lines().map(str::parse).collect::<Result<_, _>>()?;
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(1..=500));
+    Ok(())
+}
+
+#[test]
+fn long_lines_are_computed_on_all_threads_that_there_are() -> Result<()> {
+    const THREADS: usize = 300;
+    let system = Setup::workers(0).start()?;
+    // Each waits until as many are being computed as there are threads.
+    let (computing, all) = (Mutex::new(0), Condvar::new());
+    let together = move |_: u64| {
+        let mut computing = computing.lock().expect("no panic");
+        *computing += 1;
+        all.notify_all();
+        let waited = all.wait_timeout_while(computing, Duration::from_secs(60), |computing| *computing < THREADS);
+        let (computing, result) = waited.expect("no panic");
+        if result.timed_out() { Err(format!("{computing} at a time")) } else { Ok(true) }
+    };
+    let _worker = OwnWorker::start_with(&system, THREADS, Operations::new().with("together", together))?;
+    let Ran { code, stdout, stderr } = run(&system, &["together", "--window", "300"], &seq(THREADS as u64))?;
+    assert!((code, stdout.lines().count()) == (Some(0), THREADS), "{code:?} {stderr}");
     Ok(())
 }
 

@@ -92,8 +92,13 @@ struct OwnWorker {
 impl OwnWorker {
     /// Starts it, with several threads, and waits until it is registered.
     fn start(system: &System, operations: Operations) -> Result<Self> {
+        Self::start_with(system, 4, operations)
+    }
+
+    /// The same with so many threads.
+    fn start_with(system: &System, threads: usize, operations: Operations) -> Result<Self> {
         let stop = Shutdown::new()?;
-        let options = Options { broker: system.backend().into(), name: "own".into(), threads: 4, ..Options::default() };
+        let options = Options { broker: system.backend().into(), name: "own".into(), threads, ..Options::default() };
         let thread = thread::spawn({
             let stop = stop.clone();
             move || serve(&options, operations, &stop).expect("it serves")

@@ -55,7 +55,7 @@ impl Input {
 
     fn reading(from: impl Read + Send + 'static) -> anyhow::Result<Self> {
         let (sender, blocks) = sync_channel(BLOCKS);
-        let (bell, alarm) = wake::alarm()?;
+        let (bell, alarm) = wake::alarm().context("can't open a pipe")?;
         let read = move || read(from, sender, &bell);
         thread::Builder::new().name("stdin".into()).spawn(read).context("can't start a thread")?;
         Ok(Self { blocks, alarm, block: Bytes::new(), taken: 0, length: None })

@@ -56,11 +56,11 @@ impl Output {
     /// Stdout, and where in it the output begins if it is a file. If one of the earlier runs began there, or before, in the same file, what it
     /// has written stands, and will be compared with what is to be written.
     pub fn open(shutdown: &Shutdown, earlier: &[Start]) -> anyhow::Result<(Self, Option<Start>)> {
-        let mut file = File::from(stdout().as_fd().try_clone_to_owned()?);
+        let mut file = File::from(stdout().as_fd().try_clone_to_owned().context("can't open stdout a second time")?);
         let metadata = file.metadata()?;
         let regular = metadata.is_file();
         let mut output = Self {
-            file: file.try_clone()?,
+            file: file.try_clone().context("can't open a file a second time")?,
             regular,
             terminal: file.is_terminal(),
             shutdown: shutdown.clone(),
