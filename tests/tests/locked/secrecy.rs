@@ -138,7 +138,7 @@ fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
 #[test]
 fn older_versions_of_the_protocol_are_no_way_round_the_keys() -> Result<()> {
     let mut system = Setup::workers(1).secured().broker(&["--handshake-timeout", "1s"]).start()?;
-    let hello = b"\x81\xa5Hello\x92\x01\xa8stranger";
+    let hello = b"\x81\xa5Hello\x92\x02\xa8stranger";
     let greeting = |mechanism: &[u8], as_server: u8| {
         let padded = [mechanism, &vec![0; 20 - mechanism.len()]].concat();
         [&b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0"[..], &padded, &[as_server], &[0; 31]].concat()
