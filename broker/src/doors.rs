@@ -326,7 +326,7 @@ fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
 /// runs.
 fn room_for_connections() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(usize::MAX)
+    usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
 /// Ends a connection of libzmq's, which notices and tells everybody as if the peer had done it.
