@@ -222,8 +222,8 @@ impl Client {
 
     /// Waits until a broker has welcomed this client.
     pub fn await_broker(&mut self) -> Result<(), Error> {
-        let until = Instant::now() + self.options.broker_timeout;
-        match self.wait_for(Some(until), |session| (session.link() == Link::Up).then_some(()))? {
+        let until = Instant::now().checked_add(self.options.broker_timeout);
+        match self.wait_for(until, |session| (session.link() == Link::Up).then_some(()))? {
             Some(()) => Ok(()),
             None => Err(self.no_broker()),
         }
@@ -231,8 +231,8 @@ impl Client {
 
     /// Waits for the answer to something that was just asked.
     fn await_answer<T>(&mut self, mut take: impl FnMut(&mut Session) -> Option<T>) -> Result<T, Error> {
-        let until = Instant::now() + self.options.broker_timeout;
-        let answer = self.wait_for(Some(until), |session| match take(session) {
+        let until = Instant::now().checked_add(self.options.broker_timeout);
+        let answer = self.wait_for(until, |session| match take(session) {
             Some(answer) => Some(Some(answer)),
             // The question went down with the connection.
             None => (session.link() != Link::Up).then_some(None),
