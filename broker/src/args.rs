@@ -46,7 +46,7 @@ Environment: An option that names a variable takes its value from there if it is
 on; 0, false, no, off or empty.
 
 Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow anew: whose \
-key is no longer there is dropped.
+key is no longer there is dropped. SIGINT and SIGTERM stay ignored if they were at the start; SIGUSR1, SIGUSR2 and SIGALRM do nothing.
 
 Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line.";
 

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::args::LONGEST;
 use giostra_common::endpoint::Endpoint;
 use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
@@ -217,7 +218,7 @@ impl<'a> Server<'a> {
             if shutdown.requested() && close_by.is_none() {
                 self.core.close();
                 self.act(now)?;
-                close_by = Some(now + self.options.grace);
+                close_by = Some(now + self.options.grace.min(LONGEST));
             }
             if let Some(by) = close_by {
                 let in_flight = self.core.in_flight();

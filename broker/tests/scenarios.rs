@@ -1062,6 +1062,17 @@ fn what_does_not_fit_into_one_message_travels_in_several() {
 }
 
 #[test]
+fn a_worker_without_a_thread_is_refused() {
+    let mut world = World::new(settings());
+    let FromWorker::Register { version, name, pool, operations, window, instance, .. } = register("worker-1", 0) else {
+        unreachable!()
+    };
+    world.worker_says("1", FromWorker::Register { version, name, pool, operations, threads: 0, window, instance });
+    assert!(world.logged("joined").is_empty());
+    assert!(world.logged("refuse").iter().any(|line| line.contains("threads: 0")), "{:?}", world.logged("refuse"));
+}
+
+#[test]
 fn what_peers_say_at_length_is_refused_or_shortened() {
     let mut world = World::with_workers(1);
     let operations = |count: usize, length: usize| FromWorker::Register {

@@ -341,7 +341,7 @@ impl Session {
     /// When [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|&(deadline, _)| match self.link {
-            Link::Up => deadline + SLACK,
+            Link::Up => after_slack(deadline),
             _ => deadline,
         });
         let broker = self.broker_gone_at();
@@ -357,7 +357,7 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) {
         let gone = self.broker_gone_at().is_some_and(|at| at <= now);
         while let Some(&(deadline, id)) = self.deadlines.first()
-            && (deadline + if self.link == Link::Up { SLACK } else { Duration::ZERO } <= now || gone)
+            && (if self.link == Link::Up { after_slack(deadline) } else { deadline } <= now || gone)
         {
             self.give_up(id, now);
         }
@@ -434,6 +434,11 @@ impl Session {
             self.deadlines.remove(&(deadline, id));
         }
     }
+}
+
+/// When the broker has had its time to say that the deadline has passed.
+fn after_slack(deadline: Instant) -> Instant {
+    deadline.checked_add(SLACK).unwrap_or(deadline)
 }
 
 /// Whether two requests may share a time limit, the longer one: they differ by one percent at most.

@@ -78,13 +78,13 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// The longest time the command lines take: a thousand years overflow nothing, but nobody means them.
-const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// The longest time that the command lines take, and that the libraries add to a clock: a longer one, such as [`Duration::MAX`], is this.
+pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Parses `500ms`, `3s`, `1m 30s`; a parser for `clap`. Ten years at most.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration <= MAX => Ok(duration),
+        Ok(duration) if duration <= LONGEST => Ok(duration),
         Ok(_) => Err("that is over ten years".into()),
         Err(DurationError::NumberOverflow) => Err("that is over ten years".into()),
         Err(error) => Err(format!("{error}; durations are written 500ms, 3s, 2m")),

@@ -2,6 +2,7 @@
 //!
 //! The broker never looks into a body; whoever writes a worker of their own may put anything there.
 
+mod json;
 mod value;
 
 use crate::Bytes;
@@ -9,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use json::{AsJson, Inexact, exact_numbers, from_json};
 pub use value::Value;
 
 /// How deep a body may nest that is read here or by an operation: each level takes a part of the stack.

@@ -1,5 +1,9 @@
-//! SIGINT and SIGTERM, and SIGHUP unless it means something else: the first asks the process to finish, the second ends it at once.
+//! Signals. SIGINT, SIGTERM and, unless it means something else, SIGHUP: the first asks the process to finish, the second ends it at once.
+//!
+//! One that was ignored at the start stays ignored, as `nohup` and the background jobs of scripts want it. [`outlive`] lists those
+//! that end nothing here.
 
+use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -8,7 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
+};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 use crate::wake::{self, Alarm, Waker};
@@ -33,13 +40,14 @@ impl Shutdown {
         Ok(Self { requested: Arc::default(), grace: Arc::default(), waker, alarm: Arc::new(alarm) })
     }
 
-    /// One that the signals ask for, also if whoever started the process had them ignored or blocked. Once a process, in its first thread.
+    /// One that the signals ask for, also if they were blocked at the start, but not those that were ignored. Once a process, in its
+    /// first thread. SIGXFSZ ends the process no more: writing fails instead.
     pub fn on_signals() -> io::Result<Self> {
         ours().thread_unblock()?;
         Self::on_signals_and(&[SIGTERM, SIGHUP])
     }
 
-    /// One that SIGINT and SIGTERM ask for; what SIGHUP asks for is the caller's.
+    /// One that SIGINT and SIGTERM ask for; what SIGHUP asks for is the caller's, also if it was ignored at the start.
     pub fn on_signals_but_hangup() -> io::Result<(Self, Hangups)> {
         ours().thread_unblock()?;
         let hangups = Hangups::new()?;
@@ -47,11 +55,16 @@ impl Shutdown {
     }
 
     fn on_signals_and(signals: &[i32]) -> io::Result<Self> {
+        let ignored = Ignored::by_this_process();
         let shutdown = Self::new()?;
+        if !ignored.has(SIGINT) {
+            let asked = shutdown.clone();
+            ctrlc::set_handler(move || asked.request_or_exit()).map_err(io::Error::other)?;
+        }
+        let heard: Vec<_> = signals.iter().copied().filter(|&signal| !ignored.has(signal)).collect();
         let asked = shutdown.clone();
-        ctrlc::set_handler(move || asked.request_or_exit()).map_err(io::Error::other)?;
-        let asked = shutdown.clone();
-        listen(signals, move || asked.request_or_exit())?;
+        listen(&heard, move || asked.request_or_exit())?;
+        outlive_signal(SIGXFSZ)?;
         keep_away()?;
         Ok(shutdown)
     }
@@ -85,6 +98,46 @@ impl Shutdown {
     pub fn fd(&self) -> RawFd {
         self.alarm.fd()
     }
+}
+
+/// The signals that this process ignores.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ignored(u64);
+
+impl Ignored {
+    /// Those of this process; none where there is no `/proc`.
+    fn by_this_process() -> Self {
+        fs::read_to_string("/proc/self/status").map(|status| Self::in_status(&status)).unwrap_or_default()
+    }
+
+    fn in_status(status: &str) -> Self {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        Self(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default())
+    }
+
+    /// Whether this one, from 1, is among them.
+    fn has(self, signal: i32) -> bool {
+        self.0 >> (signal - 1) & 1 == 1
+    }
+}
+
+/// Has the process live on through signals that mean nothing to it and would end it: SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF and
+/// SIGIO. Programs that it starts have them as they were. For a process that is to run for long, in its first thread, before others
+/// are started. If SIGCHLD is ignored, it is no more: nobody could learn how a program ended.
+pub fn outlive() -> io::Result<()> {
+    for signal in [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO] {
+        outlive_signal(signal)?;
+    }
+    if Ignored::by_this_process().has(SIGCHLD) {
+        outlive_signal(SIGCHLD)?;
+    }
+    Ok(())
+}
+
+/// A handler that does nothing: one that is ignored, programs would inherit. Blocked, since no call is to be broken off for it.
+fn outlive_signal(signal: i32) -> io::Result<()> {
+    flag::register(signal, Arc::default())?;
+    Ok(SigSet::from(Signal::try_from(signal)?).thread_block()?)
 }
 
 /// Has these signals come to none but the threads that listen, which have been started before: not to this one, nor to those that it starts.
@@ -157,6 +210,13 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn which_signals_are_ignored_is_read_from_the_mask() {
+        let ignored = Ignored::in_status("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\tffff\n");
+        assert!(ignored.has(SIGHUP) && ignored.has(13) && !ignored.has(SIGINT) && !ignored.has(SIGTERM));
+        assert!(!Ignored::in_status("").has(SIGHUP));
+    }
 
     #[test]
     fn a_program_that_is_started_unmasked_hears_what_its_starter_does_not() {

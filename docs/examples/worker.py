@@ -99,11 +99,8 @@ def compute(body: bytes) -> Outcome:
     except (ValueError, TypeError, KeyError) as error:
         return {"Error": ["invalid", f"no request that this worker knows: {error}"[:200]]}
     try:
-        result = function(left, right)
-        if isinstance(result, int) and not -(2**63) <= result < 2**63:
-            result = float(result)  # Integers have 64 bits, one of them the sign.
-        return {"Ok": msgpack.packb(result)}
-    except ArithmeticError as error:
+        return {"Ok": msgpack.packb(function(left, right))}
+    except ArithmeticError as error:  # Among them an integer that does not fit into 64 bits.
         return {"Error": ["failed", str(error)]}
 
 

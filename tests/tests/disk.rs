@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     trials::run(&[
         test!(a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so needs mountable),
         test!(after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line needs mountable),
+        test!(a_limit_of_a_files_size_begins_a_new_file_and_costs_no_line needs limitable),
         test!(a_log_folder_that_is_taken_away_is_made_anew needs trials::anywhere),
     ])
 }
@@ -67,6 +68,20 @@ fn after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line() -> Result<()> {
     Ok(())
 }
 
+fn a_limit_of_a_files_size_begins_a_new_file_and_costs_no_line() -> Result<()> {
+    let mut system = Setup::workers(3).broker(&["--log-files", "10000"]).start()?;
+    // As `ulimit -f`, below the size at which a new file begins. SIGXFSZ ends who does not expect it.
+    let process = system.broker().id().to_string();
+    let limited = Command::new("prlimit").args(["--fsize=50000:50000", "--pid", &process]).status()?;
+    ensure!(limited.success(), "prlimit failed");
+    assert_eq!(system.random(&["20000", "--window", "10"])?["answered"].to_string(), "20000");
+    system.kill_broker()?;
+    ensure!(system.log_files().len() > 3, "{:?}", system.log_files());
+    ensure!(!system.log().contains(" log-gap "));
+    system.audit()?;
+    Ok(())
+}
+
 fn a_log_folder_that_is_taken_away_is_made_anew() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     system.random(&["1000"])?;
@@ -86,6 +101,10 @@ fn a_log_folder_that_is_taken_away_is_made_anew() -> Result<()> {
 /// The last line of the log with that part.
 fn line(system: &System, part: &str) -> Option<String> {
     system.log().lines().rfind(|line| line.contains(part)).map(String::from)
+}
+
+fn limitable() -> Result<()> {
+    trials::program("prlimit", "util-linux").map(drop)
 }
 
 /// Whether this machine can have a small disk.

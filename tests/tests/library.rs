@@ -56,6 +56,31 @@ fn a_typed_call_has_a_result_of_its_type_or_says_why_not() -> Result<()> {
 }
 
 #[test]
+fn the_longest_duration_is_for_ever_in_both_libraries() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let shutdown = Shutdown::new()?;
+    let worker = Worker::new(system.backend()).name("patient").threads(0).grace(Duration::MAX);
+    let until = shutdown.clone();
+    let worker =
+        thread::spawn(move || worker.operation("add", |(a, b): (i64, i64)| Ok::<_, String>(a + b)).run_until(&until));
+    for broker_timeout in [Duration::MAX, Duration::from_secs(i64::MAX as u64 - (1 << 40))] {
+        let mut client = Client::connect(Options { broker_timeout, ..options(&system) })?;
+        client.await_broker()?;
+        assert_eq!(client.compute_within::<i64>("add", &(1, 2), broker_timeout)?, 3);
+        let status = client.status()?;
+        assert_eq!(status.workers.iter().map(|worker| worker.threads).collect::<Vec<_>>(), [1]);
+        client.submit_within(body("add", &(1, 2))?, Some(broker_timeout))?;
+        assert!(client.next_reply(Some(broker_timeout))?.is_some());
+        drop(client);
+        let shared = SharedClient::connect(Options { broker_timeout, ..options(&system) })?;
+        assert_eq!(shared.compute_within::<i64>("add", &(1, 2), broker_timeout).wait()?, 3);
+    }
+    shutdown.request();
+    worker.join().expect("the worker did not panic")?;
+    Ok(())
+}
+
+#[test]
 fn a_map_gives_the_results_in_order_each_failure_in_its_place() -> Result<()> {
     let system = Setup::workers(3).start()?;
     let mut client = client(&system)?;

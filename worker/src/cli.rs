@@ -23,6 +23,8 @@ Examples:
   giostra-worker --exec-lines 'python3 -u model.py' --json
                                            the same line by line, with a process
                                            for each thread that stays
+  giostra-worker --exec-lines 'python3 -u model.py' --json-id
+                                           and each answer repeats its request's id
   source <(giostra-worker --completions bash)
                                            see giostra completions --help
 
@@ -31,9 +33,10 @@ library giostra-worker. With --exec or --exec-lines there is one, COMMAND's, and
 
 Programs: No shell reads COMMAND or what a request puts into it; who wants one says so: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a \
 process group of its own, and what is left of that ends with the request, the time limit, the client that leaves or the worker. An exit status \
-other than 0 makes an error reply. GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0) are in its environment. More: docs/exec.md.
+other than 0 makes an error reply. GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0) are in its environment; the variables of the worker's own flags are not. More: docs/exec.md.
 
-Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once.
+Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once. SIGHUP is the same. One that \
+was ignored at the start (nohup) stays ignored. SIGUSR1, SIGUSR2 and SIGALRM do nothing.
 
 Exit status: 0 after leaving; 1 if the broker refused the worker or its key, or COMMAND can't be run; 2 for a wrong command line.";
 

@@ -9,10 +9,10 @@ use giostra_common::protocol::{Failure, code};
 use crate::Operations;
 
 /// The largest `n` of `primes n`.
-const MAX_PRIMES: i64 = 10_000_000;
+const MAX_PRIMES: i128 = 10_000_000;
 
 /// The largest `n` of `fib n`, which takes some minutes.
-const MAX_FIB: i64 = 55;
+const MAX_FIB: i128 = 55;
 
 /// The longest `sleep`, in seconds.
 const MAX_SLEEP: f64 = 3600.0;
@@ -24,11 +24,17 @@ const MAX_REQUEST: usize = 64 << 10;
 /// The operations of the ready worker.
 pub fn operations() -> Operations {
     Operations::new()
-        .with("add", |arguments: Vec<Value>| arithmetic("add", &arguments, i64::checked_add, |a, b| a + b))
-        .with("sub", |arguments: Vec<Value>| arithmetic("sub", &arguments, i64::checked_sub, |a, b| a - b))
-        .with("mul", |arguments: Vec<Value>| arithmetic("mul", &arguments, i64::checked_mul, |a, b| a * b))
+        .with("add", |arguments: Vec<Value>| {
+            arithmetic("add", &arguments, |a, b| Whole::of(a.checked_add(b)), |a, b| a + b)
+        })
+        .with("sub", |arguments: Vec<Value>| {
+            arithmetic("sub", &arguments, |a, b| Whole::of(a.checked_sub(b)), |a, b| a - b)
+        })
+        .with("mul", |arguments: Vec<Value>| {
+            arithmetic("mul", &arguments, |a, b| Whole::of(a.checked_mul(b)), |a, b| a * b)
+        })
         .with("div", |arguments: Vec<Value>| div(&arguments))
-        .with("pow", |arguments: Vec<Value>| arithmetic("pow", &arguments, checked_pow, f64::powf))
+        .with("pow", |arguments: Vec<Value>| pow(&arguments))
         .with("sqrt", |arguments: Vec<Value>| sqrt(&arguments))
         .with("gcd", |arguments: Vec<Value>| gcd(&arguments))
         .with("is_prime", |arguments: Vec<Value>| is_prime(&arguments))
@@ -44,25 +50,54 @@ pub fn operations() -> Operations {
         .max_bytes(MAX_REQUEST)
 }
 
-/// Whole numbers stay whole as long as the result fits into 64 bits.
+/// Whole numbers stay whole; it is an error if the result does not fit into 64 bits, with or without a sign. If `whole` gives
+/// `None`, the result is no whole number.
 fn arithmetic(
     name: &str,
     arguments: &[Value],
-    whole: impl Fn(i64, i64) -> Option<i64>,
+    whole: impl Fn(i128, i128) -> Option<Whole>,
     any: impl Fn(f64, f64) -> f64,
 ) -> Result<Value, Failure> {
     if let [a, b] = arguments
         && let (Some(a), Some(b)) = (int(a), int(b))
         && let Some(result) = whole(a, b)
     {
-        return Ok(Value::Int(result));
+        return match result {
+            Whole::Exactly(result) => value(result),
+            Whole::Beyond => None,
+        }
+        .ok_or_else(|| format!("{name}: the result does not fit into 64 bits").into());
     }
     let [a, b] = numbers(name, arguments)?;
-    Ok(Value::Float(any(a, b)))
+    match any(a, b) {
+        result if result.is_finite() => Ok(Value::Float(result)),
+        result if result.is_nan() => Err(format!("{name}: the result is no real number").into()),
+        _ => Err(format!("{name}: the result is too large for a floating-point number").into()),
+    }
+}
+
+/// A whole result.
+enum Whole {
+    Exactly(i128),
+    /// When it has more than 128 bits.
+    Beyond,
+}
+
+impl Whole {
+    /// What a checked operation has given.
+    #[expect(clippy::unnecessary_wraps, reason = "the other operations may have no whole result")]
+    fn of(result: Option<i128>) -> Option<Self> {
+        Some(result.map_or(Self::Beyond, Self::Exactly))
+    }
+}
+
+/// The whole number as a value, if it fits into 64 bits.
+fn value(whole: i128) -> Option<Value> {
+    i64::try_from(whole).map(Value::Int).or_else(|_| u64::try_from(whole).map(Value::Large)).ok()
 }
 
 fn div(arguments: &[Value]) -> Result<Value, Failure> {
-    let exactly = |a: i64, b: i64| a.checked_rem(b).filter(|&rest| rest == 0).and_then(|_| a.checked_div(b));
+    let exactly = |a: i128, b: i128| (a % b == 0).then(|| Whole::Exactly(a / b));
     let [_, divisor] = numbers("div", arguments)?;
     if divisor == 0.0 {
         return Err("division by zero".into());
@@ -70,8 +105,21 @@ fn div(arguments: &[Value]) -> Result<Value, Failure> {
     arithmetic("div", arguments, exactly, |a, b| a / b)
 }
 
-fn checked_pow(base: i64, exponent: i64) -> Option<i64> {
-    base.checked_pow(exponent.try_into().ok()?)
+fn pow(arguments: &[Value]) -> Result<Value, Failure> {
+    let exactly = |base: i128, exponent: i128| match (base, exponent) {
+        (1, _) => Some(Whole::Exactly(1)),
+        (-1, _) => Some(Whole::Exactly(if exponent % 2 == 0 { 1 } else { -1 })),
+        (_, ..=-1) => None,
+        (0, 1..) => Some(Whole::Exactly(0)),
+        _ => Whole::of(exponent.try_into().ok().and_then(|exponent| base.checked_pow(exponent))),
+    };
+    if let [base, exponent] = numbers("pow", arguments)?
+        && base == 0.0
+        && exponent < 0.0
+    {
+        return Err("division by zero".into());
+    }
+    arithmetic("pow", arguments, exactly, f64::powf)
 }
 
 fn sqrt(arguments: &[Value]) -> Result<Value, Failure> {
@@ -83,17 +131,19 @@ fn sqrt(arguments: &[Value]) -> Result<Value, Failure> {
 
 fn gcd(arguments: &[Value]) -> Result<Value, Failure> {
     let [a, b] = whole_numbers("gcd", arguments)?;
-    let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
+    let magnitude = |number: i128| u64::try_from(number.unsigned_abs()).expect("an argument has 64 bits");
+    let (mut a, mut b) = (magnitude(a), magnitude(b));
     while b != 0 {
         (a, b) = (b, a % b);
     }
-    i64::try_from(a).map(Value::Int).map_err(|_| "the greatest common divisor does not fit into 64 bits".into())
+    Ok(i64::try_from(a).map_or(Value::Large(a), Value::Int))
 }
 
 /// Trial division: slow on purpose.
 fn is_prime(arguments: &[Value]) -> Result<Value, Failure> {
     let [n] = whole_numbers("is_prime", arguments)?;
-    let divisors = (2..).take_while(|divisor: &i64| divisor.checked_mul(*divisor).is_some_and(|square| square <= n));
+    let n = u64::try_from(n).unwrap_or(0);
+    let divisors = (2..).take_while(|divisor: &u64| divisor.checked_mul(*divisor).is_some_and(|square| square <= n));
     Ok(Value::Bool(n >= 2 && divisors.into_iter().all(|divisor| n % divisor != 0)))
 }
 
@@ -121,7 +171,7 @@ fn fib(arguments: &[Value]) -> Result<Value, Failure> {
         if n < 2 { n } else { fib(n - 1) + fib(n - 2) }
     }
     match whole_numbers("fib", arguments)? {
-        [n @ 0..=MAX_FIB] => Ok(Value::Int(fib(n))),
+        [n @ 0..=MAX_FIB] => Ok(Value::Int(fib(n as i64))),
         [n] => Err(invalid(format!("fib: from 0 to {MAX_FIB}, not {n}"))),
     }
 }
@@ -130,7 +180,7 @@ fn sleep(arguments: &[Value]) -> Result<Value, Failure> {
     match numbers("sleep", arguments)? {
         [seconds] if (0.0..=MAX_SLEEP).contains(&seconds) => {
             std::thread::sleep(Duration::from_secs_f64(seconds));
-            Ok(int(&arguments[0]).map_or(Value::Float(seconds), Value::Int))
+            Ok(int(&arguments[0]).and_then(value).unwrap_or(Value::Float(seconds)))
         }
         [seconds] => Err(invalid(format!("sleep: from 0 to {MAX_SLEEP} seconds, not {seconds}"))),
     }
@@ -148,22 +198,24 @@ fn echo(arguments: &Bytes) -> Result<Bytes, Failure> {
 }
 
 fn numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[f64; N], Failure> {
-    each(name, arguments, "a number", |value| match value {
+    let number = |value: &Value| match value {
         // As a command line sends `1.10` and `1e3`.
         Value::Text(text) => Value::number(text)?.as_f64(),
         number => number.as_f64(),
-    })
+    };
+    each(name, arguments, "a number of 64 bits", |value| number(value).filter(|it| it.is_finite()))
 }
 
-fn whole_numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[i64; N], Failure> {
-    each(name, arguments, "a whole number", int)
+fn whole_numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[i128; N], Failure> {
+    each(name, arguments, "a whole number of 64 bits", int)
 }
 
-/// The whole number that this is or, as a command line sends `007`, says.
-fn int(value: &Value) -> Option<i64> {
+/// The whole number that this is or, as a command line sends `007`, says. It has 64 bits.
+fn int(value: &Value) -> Option<i128> {
     match value {
-        Value::Int(int) => Some(*int),
-        Value::Text(text) => text.parse().ok(),
+        Value::Int(int) => Some((*int).into()),
+        Value::Large(large) => Some((*large).into()),
+        Value::Text(text) => text.parse::<i64>().map(Into::into).or_else(|_| text.parse::<u64>().map(Into::into)).ok(),
         _ => None,
     }
 }
@@ -212,7 +264,17 @@ mod tests {
         for (line, result) in [
             ("add 2 3", "5"),
             ("add 2 0.5", "2.5"),
-            ("add 9223372036854775807 1", "9223372036854776000"),
+            ("add 9223372036854775807 1", "9223372036854775808"),
+            ("sub 18446744073709551615 1", "18446744073709551614"),
+            ("div 18446744073709551615 5", "3689348814741910323"),
+            ("div -9223372036854775808 -1", "9223372036854775808"),
+            ("pow 2 63", "9223372036854775808"),
+            ("pow -1 5000000001", "-1"),
+            ("pow 0 0", "1"),
+            ("gcd 18446744073709551615 -5", "5"),
+            ("gcd -9223372036854775808 0", "9223372036854775808"),
+            ("is_prime 18446744073709551615", "false"),
+            ("mul 1e300 10", "1e301"),
             ("add 007 1", "8"),
             ("add 1.10 2", "3.1"),
             ("add 1e3 1", "1001"),
@@ -245,17 +307,24 @@ mod tests {
             ("add 1", "invalid: add takes 2 arguments, not 1"),
             ("sqrt", "invalid: sqrt takes 1 argument, not 0"),
             ("sqrt -1", "failed: square root of a negative number"),
-            ("gcd 1.5 2", "invalid: gcd: 1.5 is not a whole number"),
-            ("gcd -9223372036854775808 0", "failed: the greatest common divisor does not fit into 64 bits"),
+            ("gcd 1.5 2", "invalid: gcd: 1.5 is not a whole number of 64 bits"),
+            ("add 18446744073709551615 1", "failed: add: the result does not fit into 64 bits"),
+            ("sub -9223372036854775808 1", "failed: sub: the result does not fit into 64 bits"),
+            ("mul 18446744073709551615 18446744073709551615", "failed: mul: the result does not fit into 64 bits"),
+            ("pow 10 400", "failed: pow: the result does not fit into 64 bits"),
+            ("pow 2 99999999999", "failed: pow: the result does not fit into 64 bits"),
+            ("pow 10.5 400", "failed: pow: the result is too large for a floating-point number"),
+            ("pow -2 0.5", "failed: pow: the result is no real number"),
+            ("pow 0 -1", "failed: division by zero"),
+            ("add 18446744073709551616 1", "invalid: add: 18446744073709551616 is not a number of 64 bits"),
             ("primes 10000001", "invalid: primes: up to 10000000, not 10000001"),
             ("fib -1", "invalid: fib: from 0 to 55, not -1"),
-            ("add 12e4567 1", "invalid: add: 12e4567 is not a number"),
-            ("sleep NaN", "invalid: sleep: NaN is not a number"),
+            ("add 12e4567 1", "invalid: add: 12e4567 is not a number of 64 bits"),
+            ("sleep NaN", "invalid: sleep: NaN is not a number of 64 bits"),
             ("sleep 1e9", "invalid: sleep: from 0 to 3600 seconds, not 1000000000"),
         ] {
             assert_eq!(compute(line), error, "{line}");
         }
-        assert_eq!(compute("div -9223372036854775808 -1"), "9223372036854776000");
         assert!(
             compute("nosuch 1")
                 .ends_with("offers add, div, echo, fib, gcd, is_prime, mul, pow, primes, sleep, sqrt, sub")

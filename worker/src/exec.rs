@@ -11,6 +11,7 @@ pub mod guard;
 mod lines;
 mod process;
 mod program;
+mod reaper;
 mod tail;
 mod template;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 use giostra_common::Bytes;
 use giostra_common::protocol::Failure;
 
+pub use lines::LineFormat;
 pub use process::Format;
 pub use program::{Limits, Program};
 pub use template::{BadCommand, Template};
@@ -56,8 +58,8 @@ impl Exec {
     }
 
     /// A process for each of so many threads, with which it talks line by line.
-    pub fn lines(operation: String, program: Program, threads: usize, json: bool) -> Self {
-        Self(Arc::new(Inner { operation, program, way: Way::Lines(Lines::new(threads, json)) }))
+    pub fn lines(operation: String, program: Program, threads: usize, format: LineFormat) -> Self {
+        Self(Arc::new(Inner { operation, program, way: Way::Lines(Lines::new(threads, format)) }))
     }
 
     /// Ends all processes, those included that are computing: for when the worker itself ends. Waits for that, within bounds.
@@ -68,7 +70,7 @@ impl Exec {
         if let Way::Lines(lines) = way {
             lines.close(grace);
         }
-        if !program.guard.wait(grace + Duration::from_secs(1)) {
+        if !program.guard.wait(grace.saturating_add(Duration::from_secs(1))) {
             log::warn!("not all processes of {} have ended", program.name());
         }
         program.guard.dismiss();

@@ -8,6 +8,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::args::LONGEST;
 use giostra_common::dialer::{self, Call, Dialer};
 use giostra_common::handshake::Failure as HandshakeFailure;
 use giostra_common::keys::Credentials;
@@ -41,7 +42,7 @@ pub struct Options {
     pub name: String,
     /// The pool to register in.
     pub pool: String,
-    /// How many requests to compute at once. At least 1.
+    /// How many requests to compute at once. 0 is taken as 1.
     pub threads: usize,
     /// The most requests to hold; 0: as many as the broker gives.
     pub window: u32,
@@ -84,12 +85,13 @@ pub enum Error {
 
 /// Registers and computes until `shutdown` is requested (then finishes what it has, and leaves) or the broker drains it.
 pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
+    let threads = options.threads.max(1);
     let register: FromWorker = FromWorker::Register {
         version: VERSION,
         name: options.name.clone(),
         pool: options.pool.clone(),
         operations: service.operations(),
-        threads: options.threads.try_into().unwrap_or(u32::MAX),
+        threads: threads.try_into().unwrap_or(u32::MAX),
         window: options.window,
         instance: instance(),
     };
@@ -120,7 +122,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         attachments: Vec::new(),
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
-    crew::work(session, options.threads.max(1), service, waker)
+    crew::work(session, threads, service, waker)
 }
 
 /// A random number below [`MAX_INSTANCE`], not 0, by which the broker knows this worker when it comes back.
@@ -306,7 +308,7 @@ impl Session {
         }
         let load = crew.load();
         log::info!("leaving; {} requests to finish first", load.computing + load.waiting);
-        self.leave_by = Some(Instant::now() + self.options.grace);
+        self.leave_by = Some(Instant::now() + self.options.grace.min(LONGEST));
         self.send(FromWorker::Leave)?;
         Ok(Next::GoOn)
     }

@@ -55,7 +55,7 @@ impl Worker {
         self
     }
 
-    /// How many requests it computes at once, each on a thread of its own.
+    /// How many requests it computes at once, each on a thread of its own. 0 is taken as 1.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = threads;
         self

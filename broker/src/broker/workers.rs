@@ -32,7 +32,7 @@ impl Broker {
                 if let Some(number) = known {
                     self.drop_worker(number, Dropped::RegisteredAgain, now);
                 }
-                match check_registration(version, &name, &pool, &operations) {
+                match check_registration(version, &name, &pool, &operations, threads) {
                     Ok(()) => self.register(from, &name, &pool, operations, threads, window, instance, now),
                     Err(reason) => self.refuse_worker(from, &reason, now),
                 }
@@ -466,9 +466,12 @@ const LOST_FOR: Duration = Duration::from_secs(15 * 60);
 /// The most operations that a worker may name. They are for people, and each status lists them.
 const MAX_OPERATIONS: usize = 256;
 
-fn check_registration(version: u32, name: &str, pool: &str, operations: &[String]) -> Result<(), String> {
+fn check_registration(version: u32, name: &str, pool: &str, operations: &[String], threads: u32) -> Result<(), String> {
     if version != VERSION {
         return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
+    }
+    if threads == 0 {
+        return Err("threads: 0 compute nothing; 1 is the least".into());
     }
     name::check(name).map_err(|bad| bad.to_string())?;
     name::check(pool).map_err(|bad| format!("pool: {bad}"))?;

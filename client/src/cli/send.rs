@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use giostra_client::Client;
-use giostra_common::compute::{Call, Value};
+use giostra_common::compute::{AsJson, Call, Value};
 use giostra_common::protocol::{Failure, Outcome, Reply, code};
 use humantime::format_duration;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value as Json, json};
 
 use super::args::{Args, Send};
 use super::failure::{complain, object};
@@ -17,13 +18,19 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
     let operation = send.operation.clone();
     let call = Call { operation, arguments: send.arguments() };
     let reply = client.call(call.to_body(), args.timeout)?;
-    let (result, trace) = (value(&reply), reply.trace);
+    let (mut result, trace) = (value(&reply), reply.trace);
+    if args.json
+        && let Ok(value) = &result
+        && let Err(error) = serde_json::to_string(&value.as_json())
+    {
+        result = Err(Failure::from(format!("the result: {error}")));
+    }
     if args.json {
         let trace = json!({
             "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
         });
         match &result {
-            Ok(value) => writeln!(stdout(), "{}", json!({"result": value.to_json(), "trace": trace}))?,
+            Ok(value) => writeln!(stdout(), "{}", serde_json::to_string(&Written { result: value.as_json(), trace })?)?,
             Err(Failure { code, message }) => {
                 writeln!(stdout(), "{}", json!({"error": object(code, message), "trace": trace}))?;
             }
@@ -40,6 +47,13 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
         Err(failure) => complain(explain(failure, args)),
     }
     Ok(result.is_ok())
+}
+
+/// A result as `--json` has it.
+#[derive(Serialize)]
+struct Written<'a> {
+    result: AsJson<'a>,
+    trace: Json,
 }
 
 /// The value in a reply. One that is not of this command line's kind is a failure, too.

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value as Json;
+
+use super::json::AsJson;
 
 /// An argument or a result.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +45,8 @@ impl Value {
         }
     }
 
-    /// The number that a text means, however it is written (`007`, `1.10`, `1e3`), if it is one and finite.
+    /// The number that a text means, however it is written (`007`, `1.10`, `1e3`), if it is one and finite. An integer that does not
+    /// fit into 64 bits is none: as floating point it would be another.
     pub fn number(text: &str) -> Option<Self> {
         if let Ok(int) = text.parse() {
             return Some(Self::Int(int));
@@ -53,23 +55,14 @@ impl Value {
             return Some(Self::Large(large));
         }
         // Words like `nan` and `infinity`, which Rust takes for numbers, are none here.
-        let numeric = text.bytes().any(|byte| byte.is_ascii_digit());
+        let numeric = text.bytes().any(|byte| byte.is_ascii_digit()) && !is_integer(text);
         text.parse().ok().filter(|float: &f64| numeric && float.is_finite()).map(Self::Float)
     }
 
-    /// The value as JSON has it. Bytes become a text if they are one, else a list of numbers; what is no finite number, null.
-    pub fn to_json(&self) -> Json {
-        match self {
-            Self::Nil => Json::Null,
-            Self::Bool(truth) => (*truth).into(),
-            Self::Int(int) => (*int).into(),
-            Self::Large(large) => (*large).into(),
-            Self::Float(float) => (*float).into(),
-            Self::Text(text) => text.as_str().into(),
-            Self::Bytes(bytes) => str::from_utf8(bytes).map_or_else(|_| bytes.as_slice().into(), Into::into),
-            Self::List(values) => values.iter().map(Self::to_json).collect(),
-            Self::Map(entries) => entries.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect(),
-        }
+    /// The value as JSON, which `serde_json` can write. Bytes become a text if they are UTF-8, or else a list of numbers. Writing it
+    /// is an error if there is a number in it that is not finite: JSON has none.
+    pub fn as_json(&self) -> AsJson<'_> {
+        AsJson { value: self, for_people: false }
     }
 
     /// Writes it as it is printed; bytes as they are.
@@ -85,26 +78,6 @@ impl Value {
     }
 }
 
-impl From<Json> for Value {
-    fn from(json: Json) -> Self {
-        match json {
-            Json::Null => Self::Nil,
-            Json::Bool(truth) => Self::Bool(truth),
-            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(int), _) => Self::Int(int),
-                (None, Some(large)) => Self::Large(large),
-                // All others are floating point: how many digits there are, JSON does not bound.
-                (None, None) => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Json::String(text) => Self::Text(text),
-            Json::Array(values) => Self::List(values.into_iter().map(Into::into).collect()),
-            Json::Object(entries) => {
-                Self::Map(entries.into_iter().map(|(key, value)| (Self::Text(key), value.into())).collect())
-            }
-        }
-    }
-}
-
 /// A word of a command line: a number if that prints as the word does, so that whoever wants the word has it as it was; else a text. `7`
 /// and `2.5` are numbers; `007`, `1.10`, `1e3` and what has more digits than a number are texts.
 impl FromStr for Value {
@@ -114,18 +87,31 @@ impl FromStr for Value {
         let number = Self::number(word).filter(|number| match number {
             Self::Int(_) | Self::Large(_) => is_canonical(word),
             // As it is printed here, and as JSON.
-            number => [number.to_string(), number.to_json().to_string()].iter().all(|printed| printed == word),
+            number => {
+                let json = serde_json::to_string(&number.as_json()).unwrap_or_default();
+                number.to_string() == word && json == word
+            }
         });
         Ok(number.unwrap_or_else(|| Self::Text(word.into())))
     }
 }
+
+/// Whether a text is a whole number, of however many digits.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// From here on not every whole number is a floating-point number: 2^53.
+const SPARSE: f64 = 9_007_199_254_740_992.0;
 
 /// Whether a whole number is written as it is printed.
 fn is_canonical(word: &str) -> bool {
     word == "0" || word.strip_prefix('-').unwrap_or(word).starts_with(|first| matches!(first, '1'..='9'))
 }
 
-/// As people write it: texts without quotes, of a list its members with spaces between. What is nested deeper is JSON.
+/// As people write it: texts without quotes, of a list its members with spaces between. What is nested deeper is JSON, in which a
+/// number that is not finite is a text. Large floating-point numbers have an exponent, so that no digit is shown that is not known.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -133,6 +119,7 @@ impl fmt::Display for Value {
             Self::Bool(truth) => truth.fmt(f),
             Self::Int(int) => int.fmt(f),
             Self::Large(large) => large.fmt(f),
+            Self::Float(float) if float.is_finite() && float.abs() >= SPARSE => write!(f, "{float:e}"),
             Self::Float(float) => float.fmt(f),
             Self::Text(text) => text.fmt(f),
             Self::Bytes(bytes) => String::from_utf8_lossy(bytes).fmt(f),
@@ -142,7 +129,10 @@ impl fmt::Display for Value {
                 }
                 Ok(())
             }
-            Self::List(_) | Self::Map(_) => self.to_json().fmt(f),
+            Self::List(_) | Self::Map(_) => {
+                let json = serde_json::to_string(&AsJson { value: self, for_people: true });
+                f.write_str(&json.map_err(|_| fmt::Error)?)
+            }
         }
     }
 }
@@ -244,9 +234,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::compute::from_json;
 
     #[test]
     fn words_are_numbers_or_texts() {
@@ -273,11 +262,15 @@ mod tests {
             ("1.0", Value::Float(1.0)),
             ("1e3", Value::Float(1000.0)),
             ("0.0000001", Value::Float(1e-7)),
-            ("18446744073709551616", Value::Float(18_446_744_073_709_551_616.0)),
+            ("18446744073709551616.0", Value::Float(18_446_744_073_709_551_616.0)),
             ("0.12345678901234567890", Value::Float(0.123_456_789_012_345_68)),
         ] {
             assert_eq!(word.parse(), Ok(Value::Text(word.into())));
             assert_eq!(Value::number(word), Some(number), "{word}");
+        }
+        // As floating point they would be others.
+        for integer in ["18446744073709551616", "-9223372036854775809", "+99999999999999999999"] {
+            assert_eq!((integer.parse(), Value::number(integer)), (Ok(Value::Text(integer.into())), None));
         }
         // No number is infinite.
         assert_eq!(("12e4567".parse(), Value::number("12e4567")), (Ok(Value::Text("12e4567".into())), None));
@@ -297,10 +290,35 @@ mod tests {
 
     #[test]
     fn json_comes_and_goes_as_it_is() {
-        let json = json!([null, true, -1, u64::MAX, 2.5, "text", [1, []], {"a": {"b": 1}}]);
-        assert_eq!(Value::from(json.clone()).to_json(), json);
-        assert_eq!(Value::Bytes(b"abc".to_vec()).to_json(), json!("abc"));
-        assert_eq!(Value::Bytes(vec![0xff]).to_json(), json!([255]));
-        assert_eq!(Value::Float(f64::NAN).to_json(), json!(null));
+        let written = |value: &Value| serde_json::to_string(&value.as_json());
+        for text in [
+            r#"[null,true,-1,18446744073709551615,2.5,-0.0,"text",[1,[]],{"b":{"b":1},"a":1}]"#,
+            "1e+300",
+            "\"\\u0000\"",
+        ] {
+            assert_eq!(written(&from_json(text.as_bytes()).unwrap()).unwrap(), text);
+        }
+        assert_eq!(written(&Value::Bytes(b"abc".to_vec())).unwrap(), r#""abc""#);
+        assert_eq!(written(&Value::Bytes(vec![0xff])).unwrap(), "[255]");
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_no_null() {
+        let nan = Value::List(vec![Value::List(vec![Value::Float(f64::NAN)]), Value::Float(f64::NEG_INFINITY)]);
+        let refused = serde_json::to_string(&nan.as_json()).unwrap_err().to_string();
+        assert_eq!(refused, "NaN can't be written as JSON");
+        assert_eq!(nan.to_string(), r#"[["NaN"],"-inf"]"#);
+        assert_eq!(Value::Float(f64::INFINITY).to_string(), "inf");
+    }
+
+    #[test]
+    fn a_large_floating_point_number_does_not_look_like_an_integer() {
+        for (float, printed) in [
+            (9_007_199_254_740_991.0, "9007199254740991"),
+            (9_223_372_036_854_775_808.0, "9.223372036854776e18"),
+            (-1e20, "-1e20"),
+        ] {
+            assert_eq!(Value::Float(float).to_string(), printed);
+        }
     }
 }

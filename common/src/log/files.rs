@@ -1,8 +1,8 @@
 //! Log files of bounded size and number, which live on through a full disk and without their folder.
 //!
 //! Lines wait in memory until they are flushed: one write for all of them. What can't be written waits on, as long as there is
-//! room for it in memory; what comes then is lost, and counted: once there is room again, a line says so in its place. Lines are never
-//! torn but by the end of the process. Knows nothing of levels and formats.
+//! room for it in memory; what comes then is lost, and counted: once there is room again, a line says so in its place. A file that
+//! reaches the system's limit of a file's size (`ulimit -f`) is followed by the next. Lines are never torn but by the end of the process. Knows nothing of levels and formats.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -165,6 +165,16 @@ impl State {
         if self.size > self.rotation.bytes && !self.torn {
             self.rotate()?;
         }
+        loop {
+            match self.write_into_this_file() {
+                // The limit of a file's size (`ulimit -f`): another file has room.
+                Err(error) if is_too_large(&error) && self.size > 0 && !self.torn => self.rotate()?,
+                written => return written,
+            }
+        }
+    }
+
+    fn write_into_this_file(&mut self) -> io::Result<()> {
         let mut written = 0;
         let result = loop {
             let rest = &self.waiting[written..];
@@ -179,6 +189,13 @@ impl State {
                 Err(error) => break Err(error),
             }
         };
+        if result.as_ref().is_err_and(is_too_large) {
+            // The line that does not fit whole goes into the next file.
+            let whole = self.waiting[..written].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            if (whole > 0 || !self.torn) && self.file.set_len(self.size + whole as u64).is_ok() {
+                written = whole;
+            }
+        }
         self.size += written as u64;
         if let Some(last) = written.checked_sub(1) {
             self.torn = self.waiting[last] != b'\n';
@@ -267,6 +284,10 @@ impl State {
         numbers.sort_unstable();
         Ok(numbers.into())
     }
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
 }
 
 fn write_gap(to: &mut Vec<u8>, lost: u64) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use giostra_common::protocol::Outcome;
+use giostra_common::protocol::{Outcome, code};
 use giostra_tests::process::{PATIENCE, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -42,6 +42,83 @@ fn json_lines_go_in_and_come_out() -> Result<()> {
     for arguments in [json!(["a\nb", {"k": 1}]), json!([]), json!(["x".repeat(1_000_000)])] {
         assert!(bench.result(&arguments)? == arguments);
     }
+    Ok(())
+}
+
+/// Answers each line with its length, and reads lines as node's `readline` does: LF, CR, CRLF, U+2028 and U+2029 end one.
+const LIKE_NODE: &str = r#"python3 -u -c '
+import sys
+for line in sys.stdin:
+    for part in line[:-1].replace("\u2028", "\r").replace("\u2029", "\r").split("\r"):
+        print(len(part), flush=True)'"#;
+
+#[test]
+fn a_line_end_that_is_none_of_ours_shifts_nobodys_answers() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", LIKE_NODE])?;
+    for length in 1..100 {
+        if length % 10 == 0 {
+            let end = ["\r", "\u{2028}", "\u{2029}"][length / 10 % 3];
+            let refused = bench.failure(&json!([format!("note{end}from a Mac")]))?;
+            assert_eq!(refused.code, code::INVALID);
+            assert!(refused.message.contains("take for the end of a line"), "{refused}");
+        }
+        assert_eq!(bench.result(&json!(["x".repeat(length)]))?, json!(length.to_string()));
+    }
+    Ok(())
+}
+
+/// Answers with the id of its request, unless an argument says what else it shall do.
+const WITH_ID: &str = r#"python3 -u -c '
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    what = request["arguments"][0]
+    answer = {"id": request["id"], "result": what}
+    if what == "other":
+        answer["id"] -= 1
+    elif what == "error":
+        answer = {"id": request["id"], "error": "no such thing"}
+    elif what == "neither":
+        del answer["result"]
+    print("nonsense" if what == "nonsense" else json.dumps(answer), flush=True)'"#;
+
+#[test]
+fn an_answer_with_the_id_of_another_request_is_an_error_and_ends_its_process() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", WITH_ID, "--json-id"])?;
+    let mut process = bench.children();
+    assert!(process.is_empty());
+    for (id, (what, error, stays)) in [
+        ("other", "failed: python3 answered request 1 instead of 2, and was ended", false),
+        ("nonsense", "failed: what python3 printed is no answer with an id: ", false),
+        ("error", "failed: python3 says: no such thing", true),
+        ("neither", "failed: what python3 printed is no answer: it has to have either a result or an error: ", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for kept in [json!("right"), json!(null), json!({"b": [1], "a": 18446744073709551615_u64})] {
+            assert_eq!(bench.result(&json!([kept]))?, kept, "{what}");
+            if id == 0 {
+                break;
+            }
+        }
+        process = bench.children();
+        let failure = bench.failure(&json!([what]))?.to_string();
+        assert!(failure.starts_with(error), "{failure}");
+        assert_eq!(bench.children() == process, stays, "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_json_ends_the_process_that_printed_it() -> Result<()> {
+    let mut bench = Bench::start(&["--exec-lines", "sed -u 's/wrong/\"/'", "--json"])?;
+    assert_eq!(bench.result(&json!(["right"]))?, json!(["right"]));
+    let process = bench.children();
+    let failure = bench.failure(&json!(["wrong"]))?.to_string();
+    assert!(failure.starts_with("failed: what sed printed is not JSON: "), "{failure}");
+    assert_eq!(bench.result(&json!(["right"]))?, json!(["right"]));
+    assert_ne!(bench.children(), process);
     Ok(())
 }
 

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use giostra_client::{Client, Options};
 use giostra_common::Bytes;
 use giostra_common::protocol::{Outcome, code};
-use giostra_tests::process::binary;
+use giostra_tests::Setup;
+use giostra_tests::process::{PATIENCE, Process, binary};
 use serde_json::json;
 
 use crate::bench::Bench;
@@ -40,6 +43,28 @@ fn words_come_to_a_program_as_they_were_typed() -> Result<()> {
         map.stdin.take().context("stdin")?.write_all(lines.as_bytes())?;
         assert_eq!(String::from_utf8(map.wait_with_output()?.stdout)?, lines, "{flags:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn an_integer_beyond_64_bits_is_an_error_on_its_way_in_and_out() -> Result<()> {
+    let mut bench = Bench::start(&["--exec", "cat", "--json"])?;
+    let map = |lines: &str| -> Result<String> {
+        let mut map = Command::new(binary("giostra")?);
+        map.args(["map", "cat", "--quiet", "--json", "--broker", bench.system.frontend()]);
+        let mut map = map.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        map.stdin.take().context("stdin")?.write_all(lines.as_bytes())?;
+        Ok(String::from_utf8(map.wait_with_output()?.stdout)?)
+    };
+    let kept = "[18446744073709551615,-9223372036854775808,0.1,-0.0,1e+20,{\"b\":1,\"a\":2}]\n";
+    assert_eq!(map(kept)?, kept);
+    for beyond in ["[18446744073709551616]\n", "[-9223372036854775809]\n", "[1e400]\n"] {
+        assert!(map(beyond)?.starts_with("{\"error\":{\"code\":\"invalid\""), "{beyond}");
+    }
+    let mut out = Bench::start(&["--exec", "echo [18446744073709551616]", "--json"])?;
+    let failure = out.failure(&json!([]))?.to_string();
+    assert!(failure.contains("the integer 18446744073709551616 does not fit into 64 bits"), "{failure}");
+    assert_eq!(bench.result(&json!([u64::MAX]))?, json!([u64::MAX]));
     Ok(())
 }
 
@@ -135,6 +160,29 @@ fn a_program_hears_all_signals_as_if_it_were_started_by_hand() -> Result<()> {
 }
 
 #[test]
+fn a_program_does_not_inherit_the_settings_of_its_worker() -> Result<()> {
+    // Through `env`, since the tests' own settings are kept from what they start.
+    let system = Setup::workers(0).start()?;
+    let mut env = Command::new("env");
+    env.args(["GIOSTRA_POOL=nightly", "GIOSTRA_NAME=nw", "GIOSTRA_THREADS=2", "GIOSTRA_WORKER_GRACE=1s"]);
+    env.args(["GIOSTRA_EXEC=env", "GIOSTRA_EXEC_KILL_AFTER=1s", "GIOSTRA_FRONTEND=tcp://10.0.0.1:5555", "OTHER=7"]);
+    env.arg(format!("GIOSTRA_BACKEND={}", system.backend())).arg(binary("giostra-worker")?);
+    let _worker = Process::spawn(system.folder(), "hidden", env)?;
+    let mut client =
+        Client::connect(Options { broker: system.frontend().into(), pool: "nightly".into(), ..Options::default() })?;
+    let body = Bytes::from(rmp_serde::to_vec(&("env", [(); 0]))?);
+    let Outcome::Ok(said) = client.call(body, Some(PATIENCE))?.outcome else { anyhow::bail!("no result") };
+    let said: String = rmp_serde::from_slice(&said)?;
+    let mut ours: Vec<_> = said.lines().filter(|line| line.starts_with("GIOSTRA_")).collect();
+    ours.sort_unstable();
+    let kept =
+        ["GIOSTRA_FRONTEND=tcp://10.0.0.1:5555", "GIOSTRA_OPERATION=env", "GIOSTRA_THREAD=", "GIOSTRA_WORKER=nw"];
+    assert!(ours.len() == 4 && ours.iter().zip(kept).all(|(line, kept)| line.starts_with(kept)), "{ours:?}");
+    assert!(said.lines().any(|line| line == "OTHER=7"));
+    Ok(())
+}
+
+#[test]
 fn a_program_gets_no_descriptor_of_the_worker() -> Result<()> {
     let mut bench = Bench::start(&["--exec", r#"sh -c 'ls -l /proc/$$/fd; eval "$1"' sh"#])?;
     let said = bench.result(&json!(["echo $GIOSTRA_OPERATION $GIOSTRA_WORKER $GIOSTRA_THREAD"]))?;
@@ -156,7 +204,14 @@ fn a_worker_without_its_program_does_not_start() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("script"), "#!/bin/sh\n")?;
     let script = folder.path().join("script").display().to_string();
+    let [none, missing] = ["none", "missing"].map(|name| folder.path().join(name).display().to_string());
+    for (path, text) in [(&none, "echo a\n"), (&missing, "#!/nonexistent/python\n")] {
+        fs::write(path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
     let unsound = [
+        (vec!["--exec", &none], "its first line names no interpreter"),
+        (vec!["--exec", &missing], "its first line names the interpreter \"/nonexistent/python\": No such file"),
         (vec!["--exec", "nosuch-program x"], "no program 'nosuch-program' on the PATH"),
         (vec!["--exec-lines", &script], "can't execute"),
         (vec!["--exec", "sh -c 'ls {}'"], "would let a request run any command"),

@@ -1,18 +1,20 @@
 //! The part of the command line that makes any program a worker.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytesize::ByteSize;
-use clap::{Args, ValueEnum};
+use clap::{Args, CommandFactory as _, ValueEnum};
 use giostra_common::args::{duration, positive_duration, switch};
 use giostra_common::name;
 
 use super::guard::Guard;
-use super::{Exec, Format, Limits, Program, Template};
+use super::{Exec, Format, Limits, LineFormat, Program, Template, reaper};
 use crate::Options;
+use crate::args::Args as WorkerArgs;
 
 /// Any program as a worker.
 #[derive(Clone, Debug, Args)]
@@ -33,6 +35,10 @@ pub struct ExecArgs {
     /// The arguments as a JSON list on stdin, the result JSON on stdout
     #[arg(long, env = "GIOSTRA_EXEC_JSON", requires = "program", value_parser = switch)]
     json: bool,
+
+    /// Line by line, JSON objects with an id that the answer has to repeat: {"id": 1, "arguments": []}, {"id": 1, "result": 2}
+    #[arg(long, env = "GIOSTRA_EXEC_JSON_ID", requires = "exec_lines", value_parser = switch)]
+    json_id: bool,
 
     /// The last argument to stdin, whatever it is
     #[arg(long, env = "GIOSTRA_EXEC_STDIN", requires = "exec", conflicts_with = "json", value_parser = switch)]
@@ -92,7 +98,9 @@ impl ExecArgs {
         name::check(&operation).with_context(|| format!("'{operation}' can't be an operation: give --operation"))?;
         let program = self.program(template, &operation, options)?;
         Ok(Some(match (&self.exec, self.json) {
-            (None, json) => Exec::lines(operation, program, options.threads, json),
+            (None, _) if self.json_id => Exec::lines(operation, program, options.threads, LineFormat::JsonId),
+            (None, true) => Exec::lines(operation, program, options.threads, LineFormat::Json),
+            (None, false) => Exec::lines(operation, program, options.threads, LineFormat::Plain),
             (Some(_), true) => Exec::each(operation, program, Format::Json),
             (Some(_), false) => Exec::each(operation, program, Format::Plain { stdin: self.stdin }),
         }))
@@ -101,15 +109,25 @@ impl ExecArgs {
     fn program(&self, template: Template, operation: &str, options: &Options) -> anyhow::Result<Program> {
         let output = usize::try_from(self.max_output.as_u64())?;
         let environment = vec![("GIOSTRA_OPERATION", operation.into()), ("GIOSTRA_WORKER", options.name.clone())];
+        let guard = Arc::new(Guard::start(self.kill_after).context("can't start the guard")?);
+        reaper::start(&guard).context("can't start the thread that waits for orphans")?;
         Ok(Program {
             template,
             limits: Limits { time: self.time_limit, start: self.start_limit, output, grace: self.kill_after },
             environment,
+            hidden: own_variables(),
             keeps_stderr: self.stderr == Complaints::Worker,
-            guard: Arc::new(Guard::start(self.kill_after).context("can't start the guard")?),
+            guard,
             closing: AtomicBool::new(false),
         })
     }
+}
+
+/// The environment variables that this worker's own flags are read from, but for the broker's public key: that is the clients', too.
+fn own_variables() -> Vec<OsString> {
+    let command = ExecArgs::augment_args(WorkerArgs::command());
+    let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+    variables.filter(|&name| name != "GIOSTRA_BROKER_KEY").map(OsString::from).collect()
 }
 
 fn output(text: &str) -> Result<ByteSize, String> {

@@ -2,18 +2,40 @@
 //!
 //! Nothing is decoded into a tree on the way: what a message of 64 MiB takes is a small multiple of that.
 
+use std::io;
+
 use giostra_common::Bytes;
+use giostra_common::compute::{Inexact, exact_numbers};
 use giostra_common::protocol::{Failure, code};
 use rmp::Marker;
 use rmp::decode::{self, RmpRead};
 use rmp::encode;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::ser::{Formatter, Serializer};
+use thiserror::Error;
 
 /// The most arguments of a request that become words: Linux takes about as many short ones.
 const MAX_WORDS: usize = 65_536;
 
 /// How deep lists and maps may be nested in an argument.
 const MAX_DEPTH: usize = 64;
+
+/// The characters that some common reader takes for the end of a line, or of a text: NUL (C's string functions), LF, VT and FF
+/// (Python's `splitlines`), CR (Java, node's `readline`, Python's universal newlines), FS, GS and RS (Python), NEL, LINE SEPARATOR
+/// and PARAGRAPH SEPARATOR (Unicode, JavaScript).
+pub const LINE_ENDS: [char; 11] =
+    ['\0', '\n', '\x0b', '\x0c', '\r', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
+
+/// Why printed JSON is no result.
+#[derive(Debug, Error)]
+pub enum BadJson {
+    /// When it is not JSON, or nests too deep.
+    #[error("not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// When a number in it would be changed.
+    #[error("JSON that can't be kept as it is: {0}")]
+    Inexact(#[from] Inexact),
+}
 
 /// One argument of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +61,16 @@ pub fn arguments(encoded: &Bytes) -> Result<Vec<Argument>, Failure> {
     if rest.is_empty() { Ok(arguments) } else { Err(malformed()) }
 }
 
-/// All arguments as a JSON array; an error if there are bytes among them.
+/// The first character of [`LINE_ENDS`] in some bytes. In what is not UTF-8, 0x85 is NEL, as in Latin-1.
+pub fn line_end(bytes: &[u8]) -> Option<char> {
+    let in_chunk = |chunk: std::str::Utf8Chunk<'_>| {
+        let text = chunk.valid().chars().find(|c| LINE_ENDS.contains(c));
+        text.or_else(|| chunk.invalid().contains(&0x85).then_some('\u{85}'))
+    };
+    bytes.utf8_chunks().find_map(in_chunk)
+}
+
+/// All arguments as a JSON array; an error if there are bytes among them. Holds no character of [`LINE_ENDS`]: they are escaped.
 pub fn json(encoded: &[u8]) -> Result<Vec<u8>, Failure> {
     let (mut rest, mut text) = (encoded, Vec::with_capacity(encoded.len()));
     if is_list(rest) {
@@ -67,11 +98,12 @@ pub fn result(printed: &[u8]) -> Bytes {
 }
 
 /// A result from JSON, its structure and the order of its members kept.
-pub fn json_result(printed: &[u8]) -> Result<Bytes, serde_json::Error> {
+pub fn json_result(printed: &[u8]) -> Result<Bytes, BadJson> {
     let mut body = Vec::new();
     let mut text = serde_json::Deserializer::from_slice(printed);
     Pack(&mut body).deserialize(&mut text)?;
     text.end()?;
+    exact_numbers(printed)?;
     Ok(body.into())
 }
 
@@ -136,8 +168,9 @@ fn write_json(rest: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), F
         Marker::True => literal(rest, out, "true"),
         Marker::False => literal(rest, out, "false"),
         Marker::U64 => put(out, &decode::read_int::<u64, _>(rest).map_err(|_| malformed())?),
-        Marker::F32 => put(out, &decode::read_f32(rest).map_err(|_| malformed())?),
-        Marker::F64 => put(out, &decode::read_f64(rest).map_err(|_| malformed())?),
+        // As a number of 64 bits, which is what its reader will take it for.
+        Marker::F32 => put(out, &finite(decode::read_f32(rest).map_err(|_| malformed())?.into())?),
+        Marker::F64 => put(out, &finite(decode::read_f64(rest).map_err(|_| malformed())?)?),
         Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => put(out, text(rest)?),
         Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
             let length = decode::read_array_len(rest).map_err(|_| malformed())?;
@@ -188,8 +221,28 @@ fn literal(rest: &mut &[u8], out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+fn finite(float: f64) -> Result<f64, Failure> {
+    if float.is_finite() { Ok(float) } else { Err(invalid(format!("{float} can't be written as JSON"))) }
+}
+
 fn put(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
-    serde_json::to_writer(out, value).expect(IN_MEMORY);
+    value.serialize(&mut Serializer::with_formatter(out, OneLine)).expect(IN_MEMORY);
+}
+
+/// Writes JSON as `serde_json` does, but escapes all of [`LINE_ENDS`]: JSON itself demands that only of those below U+0020.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['\u{85}', '\u{2028}', '\u{2029}']) {
+            let (before, end) = rest.split_at(at);
+            let end = end.chars().next().expect("it was found");
+            write!(out, "{before}\\u{:04x}", u32::from(end))?;
+            rest = &rest[at + end.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
 }
 
 const IN_MEMORY: &str = "memory takes everything";
@@ -289,6 +342,42 @@ mod tests {
         assert_eq!(json(&packed("7")).unwrap(), b"[7]");
         let long = format!("[{}]", vec!["1"; 70_000].join(","));
         assert_eq!(json(&packed(&long)).unwrap(), long.as_bytes());
+    }
+
+    #[test]
+    fn numbers_come_and_go_as_they_are_or_are_an_error() {
+        for text in ["[18446744073709551616]", r#"{"a":[-9223372036854775809]}"#, "100000000000000000000", "1e400"] {
+            assert!(json_result(text.as_bytes()).is_err(), "{text}");
+        }
+        let beyond = json_result(b"[18446744073709551616]").unwrap_err().to_string();
+        assert_eq!(
+            beyond,
+            "JSON that can't be kept as it is: the integer 18446744073709551616 does not fit into 64 bits"
+        );
+        for kept in [r#"["18446744073709551616","\\",1.5]"#, "[-0.0,1e+20]"] {
+            assert_eq!(String::from_utf8(json(&packed(kept)).unwrap()).unwrap(), kept);
+        }
+        let single = rmp_serde::to_vec(&[0.1_f32]).unwrap();
+        assert_eq!(json(&single).unwrap(), b"[0.10000000149011612]");
+        for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let body = Bytes::from(rmp_serde::to_vec(&[float]).unwrap());
+            assert_eq!(json(&body).unwrap_err().to_string(), format!("invalid: {float} can't be written as JSON"));
+            assert!(arguments(&body).is_err());
+        }
+    }
+
+    #[test]
+    fn no_line_end_of_any_reader_is_left_in_json() {
+        for end in LINE_ENDS {
+            let text = format!("a{end}b{end}");
+            let body = rmp_serde::to_vec(&[[(&text, 1)]]).unwrap();
+            let json = String::from_utf8(json(&body).unwrap()).unwrap();
+            assert!(!json.contains(LINE_ENDS), "{json:?}");
+            assert_eq!(serde_json::from_str::<[[(String, u8); 1]; 1]>(&json).unwrap()[0][0].0, text);
+            assert_eq!(line_end(text.as_bytes()), Some(end));
+        }
+        assert_eq!(line_end("a b\tc\u{1f}\u{c5}…".as_bytes()), None);
+        assert_eq!(line_end(b"caf\xe9\x85"), Some('\u{85}'));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::args::LONGEST;
 use giostra_common::shutdown::unmasked;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -56,8 +57,7 @@ pub struct Child {
 impl Child {
     /// Starts a program in a process group of its own. What is to be piped is the command's business.
     pub fn start(command: &mut Command, guard: &Arc<Guard>) -> io::Result<Self> {
-        let mut process = unmasked(|| command.process_group(0).spawn())?;
-        guard.add(pid(&process));
+        let mut process = guard.start_leader(|| unmasked(|| command.process_group(0).spawn()))?;
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         let pipes =
             [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
@@ -139,12 +139,11 @@ impl Child {
     /// Ends it: SIGTERM to its group, and SIGKILL when it has exited, or after the grace.
     pub fn end(&mut self, grace: Duration) {
         self.terminate();
-        self.exits_until(Instant::now() + grace);
+        self.exits_until(from_now(grace));
         self.reap();
     }
 
-    /// Kills what is left of its group, and waits for it. How it ended is not known if whoever started this process has it ignore
-    /// SIGCHLD.
+    /// Kills what is left of its group, and waits for it. How it ended is not known if this process ignores SIGCHLD.
     pub fn reap(&mut self) -> Option<ExitStatus> {
         if let Some(status) = self.end {
             return status;
@@ -152,7 +151,7 @@ impl Child {
         // As long as it is not waited for, no other group can have its number.
         let _ = killpg(pid(&self.process), Signal::SIGKILL);
         self.guard.remove(pid(&self.process));
-        let status = self.process.wait().ok();
+        let status = self.guard.collect(&mut self.process);
         self.end = Some(status);
         status
     }
@@ -217,6 +216,11 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.reap();
     }
+}
+
+/// The time so long from now.
+pub fn from_now(duration: Duration) -> Instant {
+    Instant::now() + duration.min(LONGEST)
 }
 
 fn pid(process: &process::Child) -> Pid {

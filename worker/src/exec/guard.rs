@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
 /// The first argument of a process that is a guard.
@@ -29,6 +31,8 @@ pub struct Guard {
     told: Mutex<Told>,
     /// Rings when a group is over.
     over: Condvar,
+    /// Held for reading while a process is started and added.
+    starting: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Told {
     process: Option<Child>,
     pipe: Option<ChildStdin>,
     groups: BTreeSet<i32>,
+    /// The processes that somebody waits for: the leaders of the groups until they were waited for.
+    leaders: BTreeSet<i32>,
 }
 
 impl Guard {
@@ -52,8 +58,8 @@ impl Guard {
             .process_group(0)
             .spawn()?;
         let pipe = guard.stdin.take();
-        let told = Told { process: Some(guard), pipe, groups: BTreeSet::new() };
-        Ok(Self { told: Mutex::new(told), over: Condvar::new() })
+        let told = Told { process: Some(guard), pipe, groups: BTreeSet::new(), leaders: BTreeSet::new() };
+        Ok(Self { told: Mutex::new(told), over: Condvar::new(), starting: RwLock::default() })
     }
 
     /// Has it end what is left, and waits for that.
@@ -66,11 +72,41 @@ impl Guard {
         }
     }
 
-    /// A group was started.
-    pub fn add(&self, group: Pid) {
+    /// Starts the leader of a group and adds it. Its status is then no other's: see [`Self::reap_orphans`].
+    pub fn start_leader(&self, start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+        let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
+        let leader = start()?;
+        let group = Pid::from_raw(leader.id() as i32);
         let mut told = self.lock();
         told.groups.insert(group.as_raw());
+        told.leaders.insert(group.as_raw());
         told.tell('+', group);
+        Ok(leader)
+    }
+
+    /// Waits for the leader of a group that was removed.
+    pub fn collect(&self, leader: &mut Child) -> Option<ExitStatus> {
+        let id = Pid::from_raw(leader.id() as i32);
+        // Not under the lock: it may take its time, and keeps its number until it was waited for.
+        while let Err(Errno::EINTR) = waitid(Id::Pid(id), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
+        let mut told = self.lock();
+        let status = leader.wait().ok();
+        told.leaders.remove(&id.as_raw());
+        status
+    }
+
+    /// Waits for those of these children of this process that have exited and that nobody else waits for.
+    pub fn reap_orphans(&self, children: &[Pid]) {
+        // One that was being started when they were listed has been added afterwards.
+        drop(self.starting.write());
+        let told = self.lock();
+        let own = told.process.as_ref().map(|guard| guard.id() as i32);
+        for &child in children {
+            if Some(child.as_raw()) != own && !told.leaders.contains(&child.as_raw()) {
+                // It may still run.
+                let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+            }
+        }
     }
 
     /// A group is over. To be called before its leader is waited for: from then on another process may have its number.
@@ -111,7 +147,8 @@ pub fn is_meant() -> bool {
 /// What a guard does: it keeps account until its stdin ends, and then ends what is left.
 pub fn watch() -> io::Result<()> {
     // Only the end of the worker is its end. A service manager sends these to all processes of a service at once.
-    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_block()?;
+    let harmless = [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM];
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().chain(harmless)).thread_block()?;
     // For `ps` and `pkill`: whoever kills all of one name is to leave this one.
     let _ = std::fs::write("/proc/self/comm", "giostra-guard");
     let grace = std::env::args_os().nth(2);

@@ -1,7 +1,8 @@
 //! A long-lived process for each thread: a line in, a line out.
 //!
-//! Nothing but their order tells which answer is whose. So a process that has printed anything that nobody asked for is not asked again: it is
-//! ended, and another one answers the next request.
+//! Without [`LineFormat::JsonId`] only the order tells whose an answer is. So a process that has printed anything unasked is not
+//! asked again: it is ended, and another one answers the next request. The same holds of one whose answer has another id, or can't
+//! be read. For the same reason no character that any common reader takes for a line's end reaches a process.
 
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
 use giostra_common::protocol::Failure;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::body::{self, Argument, invalid};
-use super::child::{Child, TICK};
-use super::process::json;
+use super::child::{Child, TICK, from_now};
+use super::process::{json, wrong};
 use super::program::{Program, Stop, Task};
 use super::tail::Tail;
 use crate::Job;
@@ -21,10 +24,21 @@ use crate::Job;
 /// The first and the longest pause before a program is started again that has ended without an answer.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
+/// What lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFormat {
+    /// When they are arguments with spaces between them, and a text.
+    Plain,
+    /// When they are JSON: a list of arguments, and a result.
+    Json,
+    /// When they are JSON objects with an id, which an answer has to repeat.
+    JsonId,
+}
+
 /// The processes, one a thread.
 #[derive(Debug)]
 pub struct Lines {
-    json: bool,
+    format: LineFormat,
     seats: Vec<Mutex<Seat>>,
 }
 
@@ -36,6 +50,24 @@ struct Seat {
     answered: bool,
     /// How many have ended without an answer, one after the other.
     vain: u32,
+    /// The id of the last request, from 1. Goes on when the process is started again, so that no id comes twice.
+    id: u64,
+}
+
+/// An answer with an id.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer<'a> {
+    id: u64,
+    #[serde(default, borrow, deserialize_with = "given")]
+    result: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// A result that is there, if only `null`.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// Why there is no answer.
@@ -48,18 +80,36 @@ enum Trouble {
 }
 
 impl Lines {
-    /// None is started before it is needed. With `json`, requests and answers are JSON.
-    pub fn new(threads: usize, json: bool) -> Self {
-        Self { json, seats: (0..threads).map(|_| Mutex::default()).collect() }
+    /// Starts none before it is needed.
+    pub fn new(threads: usize, format: LineFormat) -> Self {
+        Self { format, seats: (0..threads).map(|_| Mutex::default()).collect() }
     }
 
     /// Computes a request by asking this thread's process.
     pub fn compute(&self, program: &Program, encoded: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
-        let line = if self.json { json_line(encoded)? } else { line(encoded)? };
         let mut seat = lock(&self.seats[job.thread()]);
+        seat.id += 1;
+        let line = match self.format {
+            LineFormat::Plain => line(encoded)?,
+            LineFormat::Json => json_line(encoded)?,
+            LineFormat::JsonId => id_line(seat.id, encoded)?,
+        };
         seat.prepare(program, job)?;
-        let answer = seat.ask(program, line, job)?;
-        if self.json { json(program, &answer) } else { Ok(body::result(&answer)) }
+        let printed = seat.ask(program, line, job)?;
+        let (answer, trusted) = match self.format {
+            LineFormat::Plain => (Ok(body::result(&printed)), true),
+            LineFormat::Json => {
+                let result = json(program, &printed);
+                let trusted = result.is_ok() || is_json(&printed);
+                (result, trusted)
+            }
+            LineFormat::JsonId => id_answer(program, seat.id, &printed),
+        };
+        if !trusted && let Some(mut child) = seat.child.take() {
+            log::warn!("{} did not answer its request; starting it again{}", program.name(), child.complaints);
+            child.end(program.limits.grace);
+        }
+        answer
     }
 
     /// Ends the processes that nobody asks at the moment: at the end of their stdin or, later, at a signal.
@@ -67,10 +117,10 @@ impl Lines {
         let seats = self.seats.iter().filter_map(|seat| seat.try_lock().ok());
         let mut all: Vec<_> = seats.filter_map(|mut seat| seat.child.take()).collect();
         all.iter_mut().for_each(Child::hang_up);
-        let end = Instant::now() + grace;
+        let end = from_now(grace);
         all.retain_mut(|child| !child.exits_until(end));
         all.iter().for_each(Child::terminate);
-        let end = Instant::now() + grace;
+        let end = from_now(grace);
         all.retain_mut(|child| !child.exits_until(end));
     }
 }
@@ -175,7 +225,7 @@ fn give_up(program: &Program, child: &mut Child, trouble: &Trouble) -> Failure {
     match trouble {
         Trouble::Over => {
             // It may be about to exit, and how it does is worth knowing.
-            if child.exits_until(Instant::now() + grace) {
+            if child.exits_until(from_now(grace)) {
                 let status = child.reap();
                 let mut failure = program.ended(status, &child.complaints);
                 failure.message.insert_str(0, "there is no answer: ");
@@ -199,8 +249,12 @@ fn give_up(program: &Program, child: &mut Child, trouble: &Trouble) -> Failure {
 fn line(encoded: &Bytes) -> Result<Bytes, Failure> {
     let mut line = Vec::new();
     for (i, Argument::Word(word) | Argument::Bytes(word)) in body::arguments(encoded)?.iter().enumerate() {
-        if word.contains(&b'\n') {
-            return Err(invalid("an argument with a newline in it can't be sent as a line; --json can"));
+        if let Some(end) = body::line_end(word) {
+            let what = if end == '\n' { "a newline".into() } else { format!("U+{:04X}", u32::from(end)) };
+            return Err(invalid(format!(
+                "an argument with {what} in it, which some programs take for the end of a line, can't be sent as a line; a worker \
+                 with --json can"
+            )));
         }
         if i > 0 {
             line.push(b' ');
@@ -215,6 +269,37 @@ fn json_line(encoded: &Bytes) -> Result<Bytes, Failure> {
     let mut line = body::json(encoded)?;
     line.push(b'\n');
     Ok(line.into())
+}
+
+/// A request with its id.
+fn id_line(id: u64, encoded: &Bytes) -> Result<Bytes, Failure> {
+    let mut line = format!(r#"{{"id":{id},"arguments":"#).into_bytes();
+    line.append(&mut body::json(encoded)?);
+    line.extend_from_slice(b"}\n");
+    Ok(line.into())
+}
+
+/// What an answer with an id says, and whether it is this request's.
+fn id_answer(program: &Program, id: u64, printed: &[u8]) -> (Result<Bytes, Failure>, bool) {
+    let name = program.name();
+    match serde_json::from_slice(printed) {
+        Ok(Answer { id: other, .. }) if other != id => {
+            let message = format!("{name} answered request {other} instead of {id}, and was ended");
+            (Err(message.into()), false)
+        }
+        Ok(Answer { result: Some(result), error: None, .. }) => (json(program, result.get().as_bytes()), true),
+        Ok(Answer { result: None, error: Some(error), .. }) => {
+            let mut said = Tail::default();
+            said.push(error.as_bytes());
+            (Err(format!("{name} says{said}").into()), true)
+        }
+        Ok(_) => (Err(wrong(program, &"no answer: it has to have either a result or an error", printed)), true),
+        Err(error) => (Err(wrong(program, &format_args!("no answer with an id: {error}"), printed)), false),
+    }
+}
+
+fn is_json(printed: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(printed).is_ok()
 }
 
 fn lock(seat: &Mutex<Seat>) -> MutexGuard<'_, Seat> {
@@ -232,5 +317,18 @@ mod tests {
         assert_eq!(line(&encoded(&[])).unwrap(), "\n");
         assert!(line(&encoded(&["a\nb"])).unwrap_err().message.contains("newline"));
         assert_eq!(json_line(&encoded(&["a\nb"])).unwrap(), "[\"a\\nb\"]\n");
+        assert_eq!(id_line(7, &encoded(&["a"])).unwrap(), "{\"id\":7,\"arguments\":[\"a\"]}\n");
+    }
+
+    #[test]
+    fn whatever_a_reader_takes_for_the_end_of_a_line_is_refused_before_it_reaches_the_program() {
+        for end in body::LINE_ENDS {
+            let encoded = Bytes::from(rmp_serde::to_vec(&["note", &format!("a{end}b")]).unwrap());
+            let refused = line(&encoded).unwrap_err();
+            assert!(refused.message.contains("can't be sent as a line"), "{end:?}: {refused}");
+            let json = json_line(&encoded).unwrap();
+            let text = std::str::from_utf8(&json).unwrap().strip_suffix('\n').unwrap();
+            assert!(!text.contains(body::LINE_ENDS), "{text:?}");
+        }
     }
 }

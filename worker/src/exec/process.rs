@@ -1,6 +1,7 @@
 //! A process for each request: its words or its stdin in, its stdout out.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -56,10 +57,13 @@ pub fn compute(program: &Program, format: Format, encoded: &Bytes, job: &Job<'_>
 
 /// What JSON was printed; for one line or all of an output.
 pub fn json(program: &Program, printed: &[u8]) -> Result<Bytes, Failure> {
-    body::json_result(printed).map_err(|error| {
-        let quoted = String::from_utf8_lossy(&printed[..printed.len().min(QUOTED)]).trim().to_string();
-        format!("what {} printed is not JSON: {error}: {quoted:?}", program.name()).into()
-    })
+    body::json_result(printed).map_err(|error| wrong(program, &error, printed))
+}
+
+/// The reply to a request whose answer can't be read.
+pub fn wrong(program: &Program, why: &impl Display, printed: &[u8]) -> Failure {
+    let quoted = String::from_utf8_lossy(&printed[..printed.len().min(QUOTED)]).trim().to_string();
+    format!("what {} printed is {why}: {quoted:?}", program.name()).into()
 }
 
 /// The program's words and its stdin.

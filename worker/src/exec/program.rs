@@ -41,6 +41,8 @@ pub struct Program {
     pub limits: Limits,
     /// What is set in its environment.
     pub environment: Vec<(&'static str, String)>,
+    /// What is not in it, though it is in the worker's: settings of the worker that would mislead a `giostra` that the program runs.
+    pub hidden: Vec<OsString>,
     /// Whether its stderr is the worker's; if not, the end of it stands in error replies.
     pub keeps_stderr: bool,
     /// Whom its processes are told.
@@ -105,9 +107,9 @@ impl Program {
         let mut command = Command::new(self.template.program());
         command.arg0(self.template.first()).args(words).stdin(stdin).stdout(Stdio::piped());
         command.stderr(if self.keeps_stderr { Stdio::inherit() } else { Stdio::piped() });
+        self.hidden.iter().for_each(|name| _ = command.env_remove(name));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("GIOSTRA_THREAD", thread.to_string());
-        command.env_remove("GIOSTRA_WORKER_KEYS");
         Child::start(&mut command, &self.guard).map_err(|error| self.not_started(&error))
     }
 
@@ -147,7 +149,11 @@ impl Program {
                 invalid(format!("the arguments are too long for {name}; bytes go to stdin"))
             }
             ErrorKind::InvalidInput => invalid("an argument with a zero byte can't be a word of a command"),
-            _ => format!("can't start {}: {error}", self.template.program().display()).into(),
+            // The system says "No such file" of a script, too, when its interpreter is missing.
+            _ => match self.template.check() {
+                Err(bad) => bad.to_string().into(),
+                Ok(()) => format!("can't start {}: {error}", self.template.program().display()).into(),
+            },
         }
     }
 }

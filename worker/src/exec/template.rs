@@ -3,7 +3,8 @@
 //! The words are split once, as a shell would; no shell ever sees them, nor what a request puts in between.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,19 @@ pub enum BadCommand {
     /// When the file is not there, is a folder, or may not be executed.
     #[error("can't execute {0}: {1}")]
     NotExecutable(PathBuf, io::Error),
+    /// When the interpreter that the first line of a script names can't be executed.
+    #[error("can't execute {script}: its first line names the interpreter {interpreter:?}: {reason}")]
+    Interpreter {
+        /// The script, which is there.
+        script: PathBuf,
+        /// Its interpreter.
+        interpreter: String,
+        /// What is wrong with that.
+        reason: String,
+    },
+    /// When a text has no first line that names an interpreter.
+    #[error("can't execute {0}: its first line names no interpreter; a script begins with #!/bin/sh or the like")]
+    NoInterpreter(PathBuf),
     /// When a request would name the program.
     #[error("the program itself can't come from a request: {0}")]
     Program(String),
@@ -81,7 +95,15 @@ impl Template {
         if has_place(&word) {
             return Err(BadCommand::Program(first));
         }
-        Ok(Self { program: find(&first)?, first, words: rest.collect() })
+        let program = find(&first)?;
+        check_script(&program, 0)?;
+        Ok(Self { program, first, words: rest.collect() })
+    }
+
+    /// Looks at the program again: whether it is there, and what its first line names.
+    pub fn check(&self) -> Result<(), BadCommand> {
+        check(&self.program).map_err(|error| BadCommand::NotExecutable(self.program.clone(), error))?;
+        check_script(&self.program, 0)
     }
 
     /// The same of one that has no places for arguments.
@@ -198,8 +220,49 @@ fn check(path: &Path) -> io::Result<()> {
     Ok(access(OsStr::from_bytes(path.as_os_str().as_bytes()), AccessFlags::X_OK)?)
 }
 
+/// How much of a file Linux looks at to tell what it is.
+const FIRST_BYTES: u64 = 256;
+
+/// How many scripts Linux lets interpret each other.
+const MAX_SCRIPTS: usize = 5;
+
+/// Checks the interpreter of a script as the system will look for it. Passes what is no text: how the system runs that, it knows.
+fn check_script(path: &Path, depth: usize) -> Result<(), BadCommand> {
+    let mut first = Vec::new();
+    // One that may be executed and not read is no script.
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    if file.take(FIRST_BYTES).read_to_end(&mut first).is_err() {
+        return Ok(());
+    }
+    let Some(line) = first.strip_prefix(b"#!") else {
+        return if first.contains(&0) { Ok(()) } else { Err(BadCommand::NoInterpreter(path.into())) };
+    };
+    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    // Not a carriage return: it is a part of the name to the system, too.
+    let mut words = line.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
+    let Some(interpreter) = words.next() else { return Err(BadCommand::NoInterpreter(path.into())) };
+    let interpreter = Path::new(OsStr::from_bytes(interpreter));
+    let bad = |interpreter: &OsStr, reason: String| BadCommand::Interpreter {
+        script: path.into(),
+        interpreter: interpreter.to_string_lossy().into_owned(),
+        reason,
+    };
+    check(interpreter).map_err(|error| bad(interpreter.as_os_str(), error.to_string()))?;
+    if interpreter.file_name() == Some(OsStr::new("env"))
+        && let Some(named) = words.find(|&word| word != b"-S").map(OsStr::from_bytes)
+        && let Some(name) = named.to_str()
+        && !name.starts_with('-')
+        && !name.contains('=')
+    {
+        find(name).map_err(|error| bad(named, error.to_string()))?;
+    }
+    if depth < MAX_SCRIPTS { check_script(interpreter, depth + 1) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn filled(command: &str, arguments: &[&str]) -> Result<String, String> {
@@ -256,5 +319,33 @@ mod tests {
         assert!(wrong("{} a").contains("can't come from a request"));
         assert!(Template::parse_plain("cat {}").is_err());
         assert!(Template::parse("cat").unwrap().program().is_absolute());
+    }
+    #[test]
+    fn a_script_without_a_usable_first_line_is_refused_and_the_missing_file_is_named() {
+        let folder = std::env::temp_dir().join(format!("giostra-scripts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = |text: &str| {
+            let path = folder.join("script");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Template::parse(path.to_str().unwrap()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        for good in ["#!/bin/sh\necho a\n", "#! /bin/sh -e\n", "#!/usr/bin/env sh\n", "#!/usr/bin/env -S sh -e\n"] {
+            assert_eq!(script(good), Ok(()), "{good:?}");
+        }
+        for (text, reason) in [
+            ("", "its first line names no interpreter"),
+            ("echo a\n", "its first line names no interpreter"),
+            ("#!\n", "its first line names no interpreter"),
+            (
+                "#!/nonexistent/python -u\n",
+                "its first line names the interpreter \"/nonexistent/python\": No such file",
+            ),
+            ("#!/bin/sh\r\necho a\r\n", "its first line names the interpreter \"/bin/sh\\r\": No such file"),
+            ("#!/usr/bin/env nosuch-program\n", "there is no program 'nosuch-program' on the PATH"),
+        ] {
+            assert!(script(text).unwrap_err().contains(reason), "{text:?}: {:?}", script(text));
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use giostra_common::Bytes;
-use giostra_common::compute::Value;
+use giostra_common::compute::{Value, from_json};
 use giostra_common::protocol::{Failure, Reply, code};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use crate::cli::failure::object;
 use crate::cli::printed::one_line;
@@ -31,8 +31,8 @@ pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> 
     let invalid = |error: String| Failure::new(code::INVALID, error);
     let mut body = Vec::with_capacity(operation.len() + line.len() + 16);
     let written = if kind == Kind::Json {
-        match serde_json::from_slice(line).map_err(|error| invalid(format!("not JSON: {error}")))? {
-            arguments @ Json::Array(_) => rmp_serde::encode::write(&mut body, &(operation, arguments)),
+        match from_json(line).map_err(|error| invalid(format!("not JSON: {error}")))? {
+            arguments @ Value::List(_) => rmp_serde::encode::write(&mut body, &(operation, arguments)),
             argument => rmp_serde::encode::write(&mut body, &(operation, [argument])),
         }
     } else {
@@ -85,8 +85,12 @@ pub enum Ended {
 impl Ended {
     /// What a reply says.
     pub fn of(reply: &Reply, json: bool) -> Self {
-        let text = value(reply).map(|value| if json { value.to_json().to_string() } else { value.to_string() });
-        match text {
+        let written = |value: Value| {
+            let as_json =
+                || serde_json::to_string(&value.as_json()).map_err(|error| format!("the result: {error}").into());
+            if json { as_json() } else { Ok(value.to_string()) }
+        };
+        match value(reply).and_then(written) {
             Ok(text) if text.contains('\n') => Self::Result(text.replace('\n', "\\n")),
             Ok(text) => Self::Result(text),
             Err(failure) => Self::Failed(Failure::new(&one_line(&failure.code), one_line(&failure.message))),
@@ -136,6 +140,8 @@ impl Format {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value as Json;
+
     use super::*;
 
     fn read(line: &str, kind: Kind) -> Json {
@@ -168,6 +174,13 @@ mod tests {
         assert_eq!(body("op", b"", Kind::Json).unwrap_err().code, code::INVALID);
         assert_eq!(body("op", b"1 2", Kind::Json).unwrap_err().code, code::INVALID);
         assert!(body("op", b"a\xff", Kind::Words).unwrap_err().message.starts_with("not UTF-8"));
+    }
+
+    #[test]
+    fn an_integer_beyond_64_bits_is_an_error_and_no_other_number() {
+        let refused = body("op", b"[18446744073709551616]", Kind::Json).unwrap_err();
+        assert!(refused.message.contains("18446744073709551616 does not fit into 64 bits"), "{refused}");
+        assert_eq!(read("[18446744073709551615]", Kind::Json), json!(["op", [u64::MAX]]));
     }
 
     #[test]
