@@ -227,6 +227,11 @@ impl Witness {
         match output {
             Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message, tally),
             Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now, tally),
+            Output::Status(to, status) => {
+                let message = ToClient::Status(status.clone());
+                to.iter().for_each(|to| self.sees_to_client(conn_of(to), &message, tally));
+            }
+            Output::Close(_) => {}
             Output::Log(event) => self.sees_event(event, now, tally),
         }
     }

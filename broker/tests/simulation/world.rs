@@ -355,8 +355,12 @@ impl<'a> World<'a> {
                     other => self.trace.note(self.now, || format!("-> {other:?}")),
                 }
                 life.witness.sees(&output, self.now, self.tally);
-                if !matches!(output, Output::Log(_)) {
-                    sends.push(output);
+                match output {
+                    Output::Log(_) => {}
+                    Output::Status(to, status) => {
+                        sends.extend(to.into_iter().map(|to| Output::ToClient(to, ToClient::Status(status.clone()))))
+                    }
+                    output => sends.push(output),
                 }
             }
             let status = life.core.status(now);
@@ -405,7 +409,8 @@ impl<'a> World<'a> {
                     life.core.handle_unreachable_worker(&to, now);
                 }
             }
-            Output::Log(_) => {}
+            // The connection of a worker that was dropped may end later, or never.
+            Output::Close(_) | Output::Status(..) | Output::Log(_) => {}
         }
     }
 
