@@ -358,7 +358,7 @@ impl<'a> World<'a> {
                 match output {
                     Output::Log(_) => {}
                     Output::Status(to, status) => {
-                        sends.extend(to.into_iter().map(|to| Output::ToClient(to, ToClient::Status(status.clone()))))
+                        sends.extend(to.into_iter().map(|to| Output::ToClient(to, ToClient::Status(status.clone()))));
                     }
                     output => sends.push(output),
                 }
