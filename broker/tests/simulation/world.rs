@@ -22,6 +22,9 @@ use crate::workers::{Process, Worker};
 /// The shell's: turns after which it looks at the clock although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
+/// The longest time for which a question for the status waits, in microseconds.
+const STATUS_PAUSE: u64 = 250_000;
+
 /// The core's: how long those who were given room may take to use it.
 const ROUND: u64 = 10 * MS;
 
@@ -300,6 +303,8 @@ impl<'a> World<'a> {
         let expected = life.witness.next_due();
         // Who was given room is waited for, but not for long.
         let sooner = due > Some(self.now) && due <= Some(self.now + ROUND) && life.witness.somebody_waits_for_room();
+        let answers = due > Some(self.now) && due <= Some(self.now + STATUS_PAUSE) && life.witness.somebody_inspects();
+        let sooner = sooner || answers;
         assert!(due == expected || sooner, "the broker would wake up at {due:?}, not at {expected:?}");
         let unread = !life.from_workers.is_empty() || !life.from_clients.is_empty();
         let wake = [due, life.close_by, unread.then_some(self.now)].into_iter().flatten().min();
