@@ -45,7 +45,15 @@ fn bodies(ids: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<(RequestId, B
 }
 
 fn register(name: &str, pool: &str, operations: Vec<String>, threads: u32) -> FromWorker {
-    FromWorker::Register { version: VERSION, name: name.into(), pool: pool.into(), operations, threads, window: 0 }
+    FromWorker::Register {
+        version: VERSION,
+        name: name.into(),
+        pool: pool.into(),
+        operations,
+        threads,
+        window: 0,
+        instance: 0,
+    }
 }
 
 impl World {
