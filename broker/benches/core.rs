@@ -171,7 +171,11 @@ impl World {
                 }
                 Output::ToClient(_, ToClient::Replies(replies)) => self.answered += replies.len(),
                 Output::ToClient(_, ToClient::Welcome { session, .. }) => self.session = session,
-                Output::ToClient(..) | Output::ToWorker(..) | Output::Log(_) => {}
+                Output::ToClient(..)
+                | Output::ToWorker(..)
+                | Output::Status(..)
+                | Output::Close(_)
+                | Output::Log(_) => {}
             }
         }
     }

@@ -130,6 +130,10 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
     max_pending_bytes: ByteSize,
 
+    /// The most pools; one client's requests make at most 4/5 of them, workers may bring as many again
+    #[arg(long, env = "GIOSTRA_MAX_POOLS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    max_pools: u32,
+
     /// The most requests in flight to one worker, however short they are, unless it has more threads; it may ask for fewer (giostra-worker --window)
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
@@ -245,6 +249,7 @@ impl Args {
                     .map_or(usize::MAX, |most| most.try_into().unwrap_or(usize::MAX)),
                 max_batch: self.max_batch as usize,
                 max_message_bytes: bytes(self.max_message),
+                max_pools: self.max_pools as usize,
                 window: self.window as usize,
                 hold: self.hold,
                 rotation: self.rotation,

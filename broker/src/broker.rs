@@ -9,10 +9,11 @@ mod admission;
 mod clients;
 mod dealing;
 mod evidence;
+mod inspections;
 mod report;
 mod workers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +22,11 @@ use giostra_common::Bytes;
 use giostra_common::name::Label;
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{
-    Failure, LostStatus, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Totals,
-    Trace, code,
+    Failure, LostStatus, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker,
+    Totals, Trace, code,
 };
 use giostra_common::socket::Identity;
 use giostra_common::wire::ATTACH_FROM;
-use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
 use crate::caller::Caller;
@@ -46,6 +46,13 @@ use crate::window::Window;
 
 use admission::Waiting;
 use evidence::{Instances, Losses};
+use inspections::Inspections;
+
+/// The most requests that expire in one turn: some milliseconds of work, the replies included.
+const EXPIRED_AT_ONCE: usize = 4096;
+
+/// Places that a table keeps though it is empty.
+const KEPT: usize = 1 << 14;
 
 /// A client's connection, counted from 1 in each life of a broker. `c1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -170,6 +177,9 @@ pub struct Settings {
     pub hold: Duration,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
+    /// The most pools that clients may keep; one client makes no more than its share of what is free. Workers may bring as
+    /// many again. At least 1.
+    pub max_pools: usize,
     /// How long replies may wait for others to the same client, until nearly all of its requests that are in flight have one.
     /// Where several workers answer one after another it makes one message of several, and the client's next requests come
     /// in one message, too. A broker that is about to sleep holds nothing back: see [`Broker::flush`].
@@ -195,6 +205,7 @@ impl Default for Settings {
             window: 1024,
             hold: Duration::ZERO,
             rotation: Rotation::Strict,
+            max_pools: 10_000,
             coalesce: Duration::ZERO,
             stuck_after: Duration::from_secs(300),
             first_ticket: 0,
@@ -209,6 +220,11 @@ pub enum Output {
     ToClient(Identity, ToClient),
     /// When a message is to be sent to a worker.
     ToWorker(Identity, ToWorker),
+    /// When the status is to be sent to these clients.
+    Status(Vec<Identity>, Box<Status>),
+    /// When a lost worker's connection is to be ended: libzmq holds much that the worker has not read, and lets go of it with
+    /// the connection.
+    Close(Identity),
     /// When something is to be logged.
     Log(Event),
 }
@@ -220,29 +236,29 @@ pub struct Broker {
     closing: bool,
 
     clients: Roster<ClientNumber, Client>,
-    client_of: FxHashMap<Identity, ClientNumber>,
+    client_of: HashMap<Identity, ClientNumber>,
     last_client: u64,
 
     workers: Roster<WorkerNumber, Worker>,
-    worker_of: FxHashMap<Identity, WorkerNumber>,
+    worker_of: HashMap<Identity, WorkerNumber>,
     last_worker: u64,
     /// Peers that are not registered and have been asked to.
-    asked_to_register: FxHashSet<Identity>,
+    asked_to_register: HashSet<Identity>,
 
     pools: Slab<Pool>,
-    pool_of: FxHashMap<Arc<str>, PoolKey>,
+    pool_of: HashMap<Arc<str>, PoolKey>,
 
     requests: Slab<Request>,
     last_request: u64,
     /// Tickets dealt so far. On the wire a ticket is this number after [`Settings::first_ticket`].
     last_ticket: u64,
     pending: usize,
-    /// Of all requests' bodies.
+    /// Of all requests' bodies, and of those that nobody waits for any more but a worker has not read yet.
     bytes: usize,
     /// Who waits for room.
     waiting: Waiting,
     /// Clients' peers that are not known and have been asked to say Hello.
-    asked_to_hello: FxHashSet<Identity>,
+    asked_to_hello: HashSet<Identity>,
 
     deadlines: BTreeSet<(Moment, RequestKey)>,
     pings: BTreeSet<(Instant, WorkerNumber)>,
@@ -258,10 +274,13 @@ pub struct Broker {
     lost: VecDeque<LostStatus>,
     /// What those of each name have done that are no longer there.
     names: Names,
-    client_callers: FxHashMap<Identity, Caller>,
-    worker_callers: FxHashMap<Identity, Caller>,
+    client_callers: HashMap<Identity, Caller>,
+    worker_callers: HashMap<Identity, Caller>,
     refusals: Limiter,
     strays: Limiter,
+    /// Of lines that a peer can cause although nothing is done for it.
+    idle_lines: Limiter,
+    inspections: Inspections,
     outputs: VecDeque<Output>,
     /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`] looks at.
     touched_pools: Vec<PoolKey>,
@@ -278,8 +297,12 @@ struct Client {
     held: Held,
     /// How many of them are pending.
     pending: usize,
-    /// Of their bodies.
+    /// Of their bodies, and of those of its earlier ones that a worker has not read yet.
     bytes: usize,
+    /// Pools that there are since it made them.
+    pools: usize,
+    /// Requests that came too late or for nobody, and of which the log has not told.
+    untold: Untold,
     /// How many it may submit, counted once it has been turned away.
     room: Option<u64>,
     /// Bytes of a body that was turned away, on average; at least 1.
@@ -291,6 +314,13 @@ struct Client {
     /// When that is sent at the latest, if it was held back.
     hold_until: Option<Instant>,
     answered: u64,
+}
+
+/// Requests of a client of which nothing came, and which the log has not told of.
+#[derive(Clone, Copy, Default)]
+struct Untold {
+    stale: u64,
+    nobody: u64,
 }
 
 struct Worker {
@@ -311,6 +341,14 @@ struct Worker {
     alone: bool,
     /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
     in_flight: NumberedQueue<Flight>,
+    /// The ticket up to which it has read what it was handed, as far as its replies and pongs tell.
+    read: u64,
+    /// The last ticket before its last ping.
+    pinged_after: u64,
+    /// Bytes of the bodies that are counted in [`Flight::Unwanted`].
+    unwanted_bytes: usize,
+    /// Replies to tickets that are not its own, of which the log has not told.
+    late: u64,
     liveness: Liveness,
     registered: Instant,
     answered: u64,
@@ -341,11 +379,14 @@ impl Load {
 #[derive(Clone, Copy, Debug)]
 enum Flight {
     Wanted(RequestKey),
-    Unwanted(ClientNumber, RequestId),
+    /// With the bytes of its body, which libzmq or the outbox still holds; 0 once the worker has read it.
+    Unwanted(ClientNumber, RequestId, u32),
 }
 
 struct Pool {
     name: Arc<str>,
+    /// The client whose requests made it, if it was one.
+    maker: Option<ClientNumber>,
     ring: Ring<WorkerNumber>,
     pending: Pending,
     /// Its workers, those without a seat included.
@@ -431,21 +472,21 @@ impl Broker {
             started: now,
             closing: false,
             clients: Roster::default(),
-            client_of: FxHashMap::default(),
+            client_of: HashMap::default(),
             last_client: 0,
             workers: Roster::default(),
-            worker_of: FxHashMap::default(),
+            worker_of: HashMap::default(),
             last_worker: 0,
-            asked_to_register: FxHashSet::default(),
+            asked_to_register: HashSet::default(),
             pools: Slab::new(),
-            pool_of: FxHashMap::default(),
+            pool_of: HashMap::default(),
             requests: Slab::new(),
             last_request: 0,
             last_ticket: 0,
             pending: 0,
             bytes: 0,
             waiting: Waiting::default(),
-            asked_to_hello: FxHashSet::default(),
+            asked_to_hello: HashSet::default(),
             deadlines: BTreeSet::new(),
             pings: BTreeSet::new(),
             instances: Instances::default(),
@@ -455,10 +496,12 @@ impl Broker {
             former: Former::default(),
             lost: VecDeque::new(),
             names: Names::default(),
-            client_callers: FxHashMap::default(),
-            worker_callers: FxHashMap::default(),
+            client_callers: HashMap::default(),
+            worker_callers: HashMap::default(),
             refusals: Limiter::new(now),
             strays: Limiter::new(now),
+            idle_lines: Limiter::new(now),
+            inspections: Inspections::default(),
             outputs: VecDeque::new(),
             touched_pools: Vec::new(),
             touched_clients: Vec::new(),
@@ -486,10 +529,12 @@ impl Broker {
         let held_back = self.touched_clients.iter().filter_map(|number| self.clients.get(number)?.hold_until).min();
         let suspended = self.instances.suspended.first();
         let suspended = suspended.map(|&(until, _)| self.started + Duration::from_nanos(until.0));
-        [ping, deadline, suspended, self.waiting.poll_timeout(), held_back].into_iter().flatten().min()
+        let status = self.inspections.poll_timeout();
+        [ping, deadline, suspended, self.waiting.poll_timeout(), held_back, status].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests.
+    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests. Of these it expires so many that
+    /// nobody waits for long; the others are due at once.
     ///
     /// Hand in first what has arrived: it may be the pong.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -501,9 +546,11 @@ impl Broker {
         self.give_up_suspended(now);
         let mut expired = Runs::default();
         let moment = self.moment(now);
-        while let Some(&(due, key)) = self.deadlines.first()
-            && due <= moment
-        {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(&(due, key)) = self.deadlines.first() else { break };
+            if due > moment {
+                break;
+            }
             self.expire(key, &mut expired, moment);
         }
         if !expired.is_empty() {
@@ -621,7 +668,14 @@ impl Broker {
             State::InFlight { worker, ticket, .. } => {
                 let Some(holder) = self.workers.get_mut(&worker) else { return };
                 if let Some(flight) = holder.in_flight.get_mut(ticket) {
-                    *flight = Flight::Unwanted(client, id);
+                    // No body is larger than a frame.
+                    let bytes = if ticket <= holder.read { 0 } else { self.requests[key.at()].body.len() as u32 };
+                    *flight = Flight::Unwanted(client, id, bytes);
+                    holder.unwanted_bytes += bytes as usize;
+                    self.bytes += bytes as usize;
+                    if let Some(client) = self.clients.get_mut(&client) {
+                        client.bytes += bytes as usize;
+                    }
                     if holder.cancelled.is_empty() {
                         self.touched_workers.push(worker);
                     }
@@ -653,6 +707,24 @@ impl Broker {
         request
     }
 
+    /// A body that nobody waits for is no longer held for a worker.
+    fn release(&mut self, client: ClientNumber, bytes: u32) {
+        self.bytes -= bytes as usize;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.bytes -= bytes as usize;
+        }
+    }
+
+    /// Gives memory back that a burst has taken. Places of the table of requests can't be moved while it has some.
+    fn shrink(&mut self) {
+        if self.requests.is_empty() && self.requests.capacity() > KEPT {
+            self.requests = Slab::new();
+        }
+        if self.outputs.is_empty() && self.outputs.capacity() > KEPT {
+            self.outputs = VecDeque::new();
+        }
+    }
+
     fn is_pending(&mut self, of: ClientNumber) {
         self.pending += 1;
         if let Some(client) = self.clients.get_mut(&of) {
@@ -675,14 +747,19 @@ impl Broker {
         }
     }
 
-    /// The pool of that name, made if there is none. It goes when nothing is in it: see [`Self::settle`].
-    fn pool(&mut self, name: &str) -> PoolKey {
+    /// The pool of that name, made if there is none, by a client or else by a worker. It goes when nothing is in it: see
+    /// [`Self::settle`].
+    fn pool(&mut self, name: &str, maker: Option<ClientNumber>) -> PoolKey {
         let key = match self.pool_of.get(name) {
             Some(&key) => key,
             None => {
                 let name: Arc<str> = name.into();
+                if let Some(client) = maker.and_then(|maker| self.clients.get_mut(&maker)) {
+                    client.pools += 1;
+                }
                 let pool = Pool {
                     name: Arc::clone(&name),
+                    maker,
                     ring: Ring::default(),
                     pending: Pending::default(),
                     workers: 0,

@@ -45,6 +45,8 @@ pub struct Doors {
     /// Who has connected, and of whose handshake nothing has been said yet.
     undecided: HashSet<String>,
     refusals: Vec<Refusal>,
+    /// The workers' connections, and who is at their other end.
+    workers: HashMap<Identity, (RawFd, Option<SocketAddr>)>,
     /// Whether there may be more to see than was seen in the last turn.
     behind: bool,
 }
@@ -101,6 +103,7 @@ impl Doors {
             connections: [Connections::new(settings.connections), Connections::new(settings.connections)],
             undecided: HashSet::new(),
             refusals: Vec::new(),
+            workers: HashMap::new(),
             behind: false,
         })
     }
@@ -183,16 +186,31 @@ impl Doors {
         guard.meet(door, peer, origin)
     }
 
-    /// Who the sender of a message is, who has been met.
-    pub fn caller(&self, door: Peers, peer: &Identity, origin: &mut Origin) -> Caller {
+    /// Who the sender of a message is, who has been met. To be asked once a connection.
+    pub fn caller(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Caller {
+        if let (Peers::Workers, Some(descriptor)) = (door, origin.descriptor()) {
+            self.workers.insert(peer.clone(), (descriptor, peer_of(descriptor)));
+        }
         Caller {
             address: address_of(origin).as_str().into(),
             key: self.guard.as_ref().and_then(|guard| guard.key(door, peer)),
         }
     }
 
+    /// Ends a worker's connection: it may come back.
+    pub fn end_worker(&mut self, peer: &Identity) {
+        if let Some((descriptor, from)) = self.workers.remove(peer)
+            && from == peer_of(descriptor)
+        {
+            close(descriptor, None);
+        }
+    }
+
     /// A peer's connection has ended.
     pub fn forget(&mut self, door: Peers, peer: &Identity) {
+        if door == Peers::Workers {
+            self.workers.remove(peer);
+        }
         if let Some(guard) = &mut self.guard {
             guard.guests.remove(&(door, peer.clone()));
         }

@@ -2,19 +2,22 @@
 //!
 //! Clients number their requests upwards, as a rule: those that come so stand in a queue, where adding costs next to nothing and
 //! finding is mostly a subtraction. The others (sent again after they were turned away, or by a client that numbers otherwise) are
-//! in a hash map.
+//! in a hash map, seeded since the numbers are the client's choice: without a seed some could be chosen that all collide.
 
-use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::RequestId;
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 
 use crate::broker::RequestKey;
+use giostra_common::numbered::NumberedQueue;
+use giostra_common::protocol::RequestId;
+
+/// Places of the map that are kept though it is empty.
+const KEPT: usize = 4096;
 
 /// The unanswered requests of one client.
 #[derive(Debug, Default)]
 pub struct Held {
     ascending: NumberedQueue<RequestKey>,
-    others: FxHashMap<RequestId, RequestKey>,
+    others: HashMap<RequestId, RequestKey>,
 }
 
 impl Held {
@@ -45,7 +48,14 @@ impl Held {
 
     /// Takes one out, if it is there.
     pub fn remove(&mut self, id: RequestId) -> Option<RequestKey> {
-        self.ascending.take(id.0).or_else(|| self.others.remove(&id))
+        if let Some(key) = self.ascending.take(id.0) {
+            return Some(key);
+        }
+        let key = self.others.remove(&id)?;
+        if self.others.is_empty() && self.others.capacity() > KEPT {
+            self.others = HashMap::new();
+        }
+        Some(key)
     }
 
     /// Where all of them are kept, in no particular order.

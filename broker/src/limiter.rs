@@ -21,6 +21,11 @@ impl Limiter {
         Self { since: now, said: 0, unsaid: 0 }
     }
 
+    /// Whether one more line may be written now. For those that count themselves.
+    pub fn allows(&mut self, now: Instant) -> bool {
+        self.say(0, now).is_some()
+    }
+
     /// There is something to say of `count` things. Of how many, if now is the time: those are included of which nothing could
     /// be said before.
     pub fn say(&mut self, count: u64, now: Instant) -> Option<u64> {

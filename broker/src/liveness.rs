@@ -57,11 +57,11 @@ impl Liveness {
         self.out = 0;
     }
 
-    /// A pong came. Only that to the last ping tells a round trip: others are late.
-    pub fn on_pong(&mut self, sequence: u64, now: Instant) {
-        if let Some(sent) = self.sent.filter(|_| sequence == self.sequence) {
-            self.pong = Some((now, now.saturating_duration_since(sent)));
-        }
+    /// A pong came; whether it is that to the last ping. Only that tells a round trip: others are late.
+    pub fn on_pong(&mut self, sequence: u64, now: Instant) -> bool {
+        let Some(sent) = self.sent.filter(|_| sequence == self.sequence) else { return false };
+        self.pong = Some((now, now.saturating_duration_since(sent)));
+        true
     }
 
     /// When the last pong came, and how long after its ping.

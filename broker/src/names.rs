@@ -1,11 +1,10 @@
 //! What the workers of a name have done in a pool, also those that are no longer there: a worker that comes back under its name goes on
 //! counting from there, and of several that share one the sum never goes down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use giostra_common::name::Label;
-use rustc_hash::FxHashMap;
 
 /// The most names that are remembered when nobody bears them any more: they are the workers' choice.
 const MOST_PAST: usize = 10_000;
@@ -25,7 +24,7 @@ type Key = (Arc<str>, Label);
 /// All names.
 #[derive(Debug, Default)]
 pub struct Names {
-    of: FxHashMap<Key, Name>,
+    of: HashMap<Key, Name>,
     /// Those that nobody bears, by when the last one left.
     absent: BTreeMap<u64, Key>,
     left: u64,

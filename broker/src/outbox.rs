@@ -4,6 +4,7 @@
 //! waits is thrown away, and so is all that would follow, until the peer has taken one last message that tells it so.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use giostra_common::socket::{Identity, Sent};
@@ -15,12 +16,17 @@ const RETRY: Duration = Duration::from_millis(5);
 /// The same for the last message to those who are cut off.
 const RETRY_CUT_OFF: Duration = Duration::from_millis(100);
 
+/// Peers that are tried in one turn of the loop.
+const PEERS_AT_ONCE: usize = 128;
+
 /// The waiting messages of one socket.
 #[derive(Debug)]
 pub struct Outbox {
     max_bytes: usize,
     max_messages: usize,
     peers: BTreeMap<Identity, Backlog>,
+    /// The last peer that was tried: the next one's turn is then.
+    tried_last: Option<Identity>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +51,7 @@ pub enum Kept {
 impl Outbox {
     /// One that cuts a peer off when more than `max_bytes` or `max_messages` wait for it.
     pub fn new(max_bytes: usize, max_messages: usize) -> Self {
-        Self { max_bytes, max_messages, peers: BTreeMap::new() }
+        Self { max_bytes, max_messages, peers: BTreeMap::new(), tried_last: None }
     }
 
     /// Whether a message to this peer has to wait its turn here.
@@ -87,24 +93,38 @@ impl Outbox {
         }
     }
 
-    /// Tries to send what waits. Returns the peers that are gone.
+    /// Tries to send what waits, to so many peers in turn that it does not take long. Returns the peers that are gone.
     pub fn retry(&mut self, mut send: impl FnMut(&Identity, &Frames) -> Sent) -> Vec<Identity> {
         let mut gone = Vec::new();
-        self.peers.retain(|peer, backlog| {
-            while let Some(message) = backlog.messages.front() {
-                match send(peer, message) {
-                    Sent::Taken => backlog.bytes -= message.bytes(),
-                    Sent::Full => return true,
-                    Sent::Gone => {
-                        gone.push(peer.clone());
-                        return false;
-                    }
-                }
-                backlog.messages.pop_front();
+        let begin = self.tried_last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.peers.range::<Identity, _>((begin, Bound::Unbounded));
+        let turn: Vec<_> =
+            later.chain(&self.peers).take(PEERS_AT_ONCE.min(self.peers.len())).map(|(peer, _)| peer.clone()).collect();
+        for peer in &turn {
+            let Some(backlog) = self.peers.get_mut(peer) else { continue };
+            match backlog.send(|message| send(peer, message)) {
+                Sent::Full => continue,
+                Sent::Taken => {}
+                Sent::Gone => gone.push(peer.clone()),
             }
-            false
-        });
+            self.peers.remove(peer);
+        }
+        self.tried_last = turn.into_iter().next_back();
         gone
+    }
+}
+
+impl Backlog {
+    /// Sends the messages in their order; what became of the last one that was tried.
+    fn send(&mut self, mut send: impl FnMut(&Frames) -> Sent) -> Sent {
+        while let Some(message) = self.messages.front() {
+            match send(message) {
+                Sent::Taken => self.bytes -= message.bytes(),
+                other => return other,
+            }
+            self.messages.pop_front();
+        }
+        Sent::Taken
     }
 }
 
@@ -143,6 +163,31 @@ mod tests {
         retry(&mut outbox, 9);
         assert!(!outbox.holds_up(&a) && outbox.retry_after().is_none());
         assert_eq!(sent, [1, 2, 3]);
+    }
+
+    #[test]
+    fn of_many_blocked_peers_some_are_tried_at_once_and_all_in_their_turn() {
+        let mut outbox = Outbox::new(100, 3);
+        let names: Vec<_> = (0..3 * PEERS_AT_ONCE - 1).map(|number| format!("{number:05}")).collect();
+        let peers: Vec<_> = names.iter().map(|name| Identity(Bytes::copy_from_slice(name.as_bytes()))).collect();
+        peers.iter().for_each(|peer| assert_eq!(outbox.keep(peer, message(1)), Kept::Waiting));
+        let mut tried = Vec::new();
+        for turn in 1..=3 {
+            outbox.retry(|peer, _| {
+                tried.push(peer.clone());
+                Sent::Full
+            });
+            assert_eq!(tried.len(), turn * PEERS_AT_ONCE);
+        }
+        assert_eq!((tried[..peers.len()].to_vec(), &tried[peers.len()]), (peers.clone(), &peers[0]));
+        // A peer that is the only one is tried once a turn.
+        peers[1..].iter().for_each(|peer| outbox.forget(peer));
+        tried.clear();
+        outbox.retry(|peer, _| {
+            tried.push(peer.clone());
+            Sent::Taken
+        });
+        assert!(tried == [peers[0].clone()] && outbox.retry_after().is_none());
     }
 
     #[test]

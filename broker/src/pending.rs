@@ -3,10 +3,9 @@
 //! First come those that a lost worker gave back, in the order in which they were first dispatched. Then the clients
 //! take turns, one request each: a client with a million requests waiting delays another's only one by one turn.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use giostra_common::numbered::NumberedQueue;
-use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::broker::{ClientNumber, RequestKey};
@@ -28,7 +27,7 @@ pub struct Pending {
     returned: BTreeMap<u64, RequestKey>,
     suspended: BTreeMap<u64, RequestKey>,
     fresh: Slab<Fresh>,
-    fresh_of: FxHashMap<ClientNumber, usize>,
+    fresh_of: HashMap<ClientNumber, usize>,
     /// The clients with fresh requests, the one whose turn is next first: where they are kept.
     turns: VecDeque<usize>,
     len: usize,

@@ -15,9 +15,9 @@ use giostra_common::endpoint::Endpoint;
 use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
-use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, ToClient, ToWorker};
+use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, Status, ToClient, ToWorker};
 use giostra_common::shutdown::{Hangups, Shutdown};
-use giostra_common::socket::{self, Entry, Peers, Sent};
+use giostra_common::socket::{self, Entry, Identity, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
 use zmq::{Context, Socket};
 
@@ -197,7 +197,7 @@ impl<'a> Server<'a> {
             http,
             turns_without_doors: 0,
             to_clients: Outbox::new(options.max_backlog, usize::MAX),
-            // A worker's window bounds what it is dispatched; who is sent more than that and some pings is no worker.
+            // A worker's window bounds what it is dispatched, and --max-pending-bytes the bytes of it; who is sent more than that and some pings is no worker.
             to_workers: Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH)),
             turns_without_clock: 0,
             sends: Vec::new(),
@@ -418,6 +418,12 @@ impl<'a> Server<'a> {
                 message.encode_into(&mut self.envelope, &mut self.attachments);
                 to
             }
+            Output::Status(to, status) => return self.send_status(&to, status),
+            Output::Close(peer) => {
+                self.to_workers.forget(&peer);
+                self.doors.end_worker(&peer);
+                return Ok(());
+            }
             Output::Log(_) => return Ok(()),
         };
         let (socket, outbox) = match to_client {
@@ -446,6 +452,27 @@ impl<'a> Server<'a> {
             }
             Sent::Gone if to_client => self.core.handle_unreachable_client(&to),
             Sent::Gone => self.core.handle_unreachable_worker(&to, now),
+        }
+        Ok(())
+    }
+
+    /// Writes the status once for all of them, who share its bytes.
+    fn send_status(&mut self, to: &[Identity], status: Box<Status>) -> anyhow::Result<()> {
+        let message = ToClient::<Bytes>::Status(status).encode();
+        for to in to {
+            let sent = match self.to_clients.holds_up(to) {
+                true => Sent::Full,
+                false => socket::send_shared_to(&mut self.frontend, to, &message.envelope)?,
+            };
+            match sent {
+                Sent::Taken => {}
+                Sent::Full => {
+                    if self.to_clients.keep(to, message.clone()) == Kept::CutOff {
+                        self.core.handle_overdue_client(to);
+                    }
+                }
+                Sent::Gone => self.core.handle_unreachable_client(to),
+            }
         }
         Ok(())
     }

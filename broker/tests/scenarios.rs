@@ -94,6 +94,11 @@ impl World {
                 Output::ToClient(to, ToClient::Welcome { session, .. }) => {
                     self.sessions.insert(name(&to), session);
                 }
+                Output::Status(to, status) => {
+                    let message = format!("{:?}", ToClient::<Bytes>::Status(status));
+                    self.sent.extend(to.iter().map(|to| format!("{} {message}", name(to))));
+                }
+                Output::Close(to) => self.sent.push(format!("{} is closed", name(&to))),
                 Output::ToWorker(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
                 Output::ToClient(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
             }

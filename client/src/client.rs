@@ -28,6 +28,8 @@ pub struct Client {
     said: bool,
     /// Whether it has been said that what is there does not speak the protocol.
     puzzled: bool,
+    /// Why what came last can't be read, since the last welcome.
+    unreadable: Option<String>,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
 }
@@ -51,7 +53,7 @@ impl Client {
         let broker = Dialer::new(context, call, now)?;
         let session = Session::new(&options.pool, options.wait, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
-        Ok(Self { options, broker, session, said: false, puzzled: false, envelope, attachments })
+        Ok(Self { options, broker, session, said: false, puzzled: false, unreadable: None, envelope, attachments })
     }
 
     /// Submits a request without a time limit.
@@ -247,9 +249,12 @@ impl Client {
     }
 
     fn no_broker(&self) -> Error {
-        match self.broker.error() {
-            Some(error) => error.into(),
-            None => Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout },
+        match (self.broker.error(), &self.unreadable) {
+            (Some(error), _) => error.into(),
+            (None, Some(error)) => Error::Unreadable { endpoint: self.options.broker.clone(), error: error.clone() },
+            (None, None) => {
+                Error::NoBroker { endpoint: self.options.broker.clone(), waited: self.options.broker_timeout }
+            }
         }
     }
 
@@ -321,7 +326,7 @@ impl Client {
                 Ok(message) => {
                     let again = message == ToClient::HelloAgain;
                     if matches!(message, ToClient::Welcome { .. }) {
-                        self.puzzled = false;
+                        (self.puzzled, self.unreadable) = (false, None);
                         self.broker.answered();
                     } else if again || message == ToClient::Hiccup {
                         self.broker.lost(now);
@@ -336,6 +341,7 @@ impl Client {
                     if !std::mem::replace(&mut self.puzzled, true) {
                         log::error!("what speaks at {} is not Giostra's frontend: {error}", self.options.broker);
                     }
+                    self.unreadable = Some(error.to_string());
                     // It may have been replies: over another connection they come again.
                     self.session.handle(ToClient::Hiccup, now);
                     self.broker.lost(now);

@@ -56,6 +56,14 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// When something answered that is no message of a broker of this version.
+    #[error("what {endpoint} answered can't be read: {error}; is it a broker's frontend, of the same version?")]
+    Unreadable {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong with it.
+        error: String,
+    },
     /// When the broker does not accept what this client says.
     #[error("the broker refused: {0}")]
     Refused(String),

@@ -12,14 +12,17 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 64;
 
+/// The longest name, in bytes: as many letters of two bytes, or fewer of more.
+pub const MAX_NAME_BYTES: usize = 128;
+
 /// Why something can't be a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BadName {
     /// When there is none.
     #[error("a name must not be empty")]
     Empty,
-    /// When it is longer than [`MAX_NAME`].
-    #[error("a name has {MAX_NAME} characters at most")]
+    /// When it is longer than [`MAX_NAME`] or [`MAX_NAME_BYTES`].
+    #[error("a name has {MAX_NAME} characters and {MAX_NAME_BYTES} bytes at most")]
     TooLong,
     /// When it would not be one word in a log line, or would not look like what it is.
     #[error("a name must not have spaces, control characters or characters that can't be seen")]
@@ -30,7 +33,7 @@ pub enum BadName {
 pub fn check(name: &str) -> Result<(), BadName> {
     if name.is_empty() {
         Err(BadName::Empty)
-    } else if name.chars().nth(MAX_NAME).is_some() {
+    } else if name.len() > MAX_NAME_BYTES || name.chars().nth(MAX_NAME).is_some() {
         Err(BadName::TooLong)
     } else if !name.chars().all(is_visible) {
         Err(BadName::NotOneWord)
@@ -132,6 +135,8 @@ mod tests {
         assert_eq!(check(""), Err(BadName::Empty));
         assert_eq!(check(&"x".repeat(MAX_NAME)), Ok(()));
         assert_eq!(check(&"x".repeat(MAX_NAME + 1)), Err(BadName::TooLong));
+        assert_eq!(check(&"é".repeat(MAX_NAME)), Ok(()));
+        assert_eq!(check(&"🎠".repeat(MAX_NAME_BYTES / 4 + 1)), Err(BadName::TooLong));
         for forged in ["a b", "a\nreply worker-1", "a\u{1b}[2J", "a\u{2028}b"] {
             assert_eq!(check(forged), Err(BadName::NotOneWord), "{forged:?}");
         }

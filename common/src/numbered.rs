@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 /// Places that may be empty whatever the queue's length.
 const SLACK: usize = 32;
 
+/// Places whose memory is kept whatever the queue's length.
+const KEPT: usize = 4096;
+
 /// A queue of numbered things, the numbers ascending.
 #[derive(Clone, Debug)]
 pub struct NumberedQueue<T> {
@@ -120,6 +123,10 @@ impl<T> NumberedQueue<T> {
         }
         if self.places.len() > 2 * self.len + SLACK {
             self.places.retain(|(_, thing)| thing.is_some());
+        }
+        // A burst's memory goes back. Half of the places are free then, so that this is as rare as the growth was.
+        if self.places.capacity() > KEPT && self.places.capacity() > 8 * self.places.len() {
+            self.places.shrink_to(2 * self.places.len());
         }
     }
 }

@@ -411,6 +411,31 @@ pub struct Status {
     /// Workers that were dropped in the last 15 minutes and have not come back under their name, the latest last: a hundred at most.
     #[serde(deserialize_with = "wire::batch")]
     pub lost: Vec<LostStatus>,
+    /// What is not told since it would be too much.
+    pub left_out: LeftOut,
+}
+
+/// How many there are that a [`Status`] does not tell of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Workers, when there are more than 5,000: the latest.
+    pub workers: u64,
+    /// Clients, when there are more than 5,000: the latest.
+    pub clients: u64,
+    /// Pools, when there are more than 1,000: those without workers first.
+    pub pools: u64,
+    /// Operations of workers that are told of, when their names are more than 4 KiB for one worker or 1 MiB for all.
+    pub operations: u64,
+}
+
+impl LeftOut {
+    /// What is left out, in words; empty if that is nothing.
+    pub fn told(&self) -> String {
+        let Self { workers, clients, pools, operations } = *self;
+        let counts = [(workers, "workers"), (clients, "clients"), (pools, "pools"), (operations, "operations")];
+        let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        counts.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A worker that was dropped.

@@ -267,6 +267,18 @@ pub fn send_to(socket: &mut Socket, to: &Identity, envelope: &[u8], attachments:
     }
 }
 
+/// Sends a message of one frame to a peer, without copying it.
+pub fn send_shared_to(socket: &mut Socket, to: &Identity, envelope: &Bytes) -> zmq::Result<Sent> {
+    match retrying(|| socket.send(&*to.0, DONTWAIT | SNDMORE)) {
+        Ok(()) => {}
+        Err(Error::EAGAIN) => return Ok(Sent::Full),
+        Err(Error::EHOSTUNREACH) => return Ok(Sent::Gone),
+        Err(error) => return Err(error),
+    }
+    send_shared(socket, envelope, DONTWAIT)?;
+    Ok(Sent::Taken)
+}
+
 /// Sends a message to the only peer.
 pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq::Result<Sent> {
     let more = |following: usize| if following > 0 { SNDMORE } else { 0 };

@@ -8,6 +8,7 @@
 
 mod hot;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
@@ -176,11 +177,9 @@ const MEMBER_BYTES: usize = 64;
 
 /// Cuts a list into parts that fit into messages of frames of up to `max_frame` bytes each; `packed` says how many bytes of a member stand in the
 /// envelope. A member that is too large by itself makes a part of its own.
-pub fn portions<T>(
-    mut members: Vec<T>,
-    max_frame: usize,
-    packed: impl Fn(&T) -> usize,
-) -> impl Iterator<Item = Vec<T>> {
+pub fn portions<T>(members: Vec<T>, max_frame: usize, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    // Whatever follows a portion is not moved for it: the list may be of a million.
+    let mut members = VecDeque::from(members);
     std::iter::from_fn(move || {
         let (mut count, mut bytes) = (0, 0);
         for member in members.iter().take(MAX_BATCH) {
@@ -191,9 +190,11 @@ pub fn portions<T>(
             }
             count += 1;
         }
-        let rest = members.split_off(count);
-        let portion = std::mem::replace(&mut members, rest);
-        (!portion.is_empty()).then_some(portion)
+        match count {
+            0 => None,
+            all if all == members.len() => Some(Vec::from(std::mem::take(&mut members))),
+            _ => Some(members.drain(..count).collect()),
+        }
     })
 }
 

@@ -8,7 +8,7 @@ use giostra_common::socket::Identity;
 use giostra_common::{Bytes, name};
 
 use super::admission::Taken;
-use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Rights, Settings, State};
+use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Rights, Settings, State, Untold};
 use crate::event::Event;
 use crate::held::Held;
 use crate::pending::Place;
@@ -36,7 +36,7 @@ impl Broker {
                 self.decline(from, reason, &requests, now);
             }
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
-                self.log(Event::Stale(client, requests.len() as u64));
+                self.stale(client, requests.len() as u64, now);
             }
             (FromClient::Submit { pool, timeout_ms, wait, requests, .. }, Some(client)) => {
                 self.submit(client, &pool, timeout_ms, wait, requests, now);
@@ -47,10 +47,7 @@ impl Broker {
             {
                 self.refuse_client(from, "this key may not inspect or drain: it has not the role 'admin'", now);
             }
-            (FromClient::Inspect, Some(_)) => {
-                let status = Box::new(self.status(now));
-                self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Status(status)));
-            }
+            (FromClient::Inspect, Some(_)) => self.inspections.ask(from),
             (FromClient::Drain { worker, number, all }, Some(_)) => self.drain(from, &worker, number, all, now),
         }
     }
@@ -138,6 +135,8 @@ impl Broker {
                         held: Held::default(),
                         pending: 0,
                         bytes: 0,
+                        pools: 0,
+                        untold: Untold::default(),
                         room: None,
                         wanted_size: 1,
                         replies: Vec::new(),
@@ -194,12 +193,16 @@ impl Broker {
             return self.decline(&identity, &format!("pool: {bad}"), &requests, now);
         }
         if !wait && !self.has_workers(pool) {
-            return self.nobody(number, pool, &requests);
+            return self.nobody(number, pool, &requests, now);
+        }
+        if let Some(reason) = self.has_no_place_for(pool, number) {
+            let identity = self.clients[&number].identity.clone();
+            return self.refuse_client(&identity, &reason, now);
         }
         // A limit that ends in centuries is none.
         let accepted_at = self.moment(now);
         let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(accepted_at.0).is_some());
-        let pool = self.pool(pool);
+        let pool = self.pool(pool, Some(number));
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
         let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
         let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
@@ -257,20 +260,55 @@ impl Broker {
     }
 
     /// Turns away what is not to wait for a worker.
-    fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)]) {
+    fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)], now: Instant) {
         let client = &self.clients[&number];
         // What the broker holds already was accepted when there was a worker.
         let requests: Vec<_> = requests.iter().map(|&(id, _)| id).filter(|&id| client.held.get(id).is_none()).collect();
         if requests.is_empty() {
             return;
         }
-        let mut pools: Vec<_> =
-            self.pools.iter().filter(|(_, pool)| !pool.ring.seats().is_empty()).map(|(_, pool)| &*pool.name).collect();
+        let mut pools: Vec<_> = self
+            .pools
+            .iter()
+            .filter(|(_, pool)| !pool.ring.seats().is_empty())
+            .map(|(_, pool)| &*pool.name)
+            .take(MOST_POOLS)
+            .collect();
         pools.sort_unstable();
         let (pool, to) = (pool.into(), client.identity.clone());
-        let pools = pools.into_iter().take(MOST_POOLS).map(Into::into).collect();
-        self.log(Event::Nobody(number, requests.len() as u64));
+        let pools = pools.into_iter().map(Into::into).collect();
+        let client = self.clients.get_mut(&number).expect("its number was just looked up");
+        client.untold.nobody += requests.len() as u64;
+        if self.idle_lines.allows(now) {
+            let count = std::mem::take(&mut client.untold.nobody);
+            self.log(Event::Nobody(number, count));
+        }
         self.outputs.push_back(Output::ToClient(to, ToClient::Nobody { pool, pools, requests }));
+    }
+
+    /// Why a pool can't be made for this client, if it can't and there is none of that name.
+    fn has_no_place_for(&self, pool: &str, number: ClientNumber) -> Option<String> {
+        if self.pool_of.contains_key(pool) {
+            return None;
+        }
+        let (most, pools, own) = (self.settings.max_pools, self.pools.len(), self.clients[&number].pools);
+        let has_room = Taken { most, by_all: pools, by_client: own }.has_room();
+        (!has_room).then(|| {
+            format!(
+                "no room for a pool '{pool}': there are {pools} pools with workers or waiting requests, {own} of them of \
+                 this client's making, and {most} are the most (--max-pools)"
+            )
+        })
+    }
+
+    /// Requests came that were meant for an earlier connection.
+    fn stale(&mut self, number: ClientNumber, count: u64, now: Instant) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        client.untold.stale += count;
+        if self.idle_lines.allows(now) {
+            let count = std::mem::take(&mut client.untold.stale);
+            self.log(Event::Stale(number, count));
+        }
     }
 
     fn has_workers(&self, pool: &str) -> bool {
@@ -295,6 +333,12 @@ impl Broker {
         let client = self.clients.remove(&number).expect("its number was just looked up");
         self.client_of.remove(&client.identity);
         self.gives_room_back(number, client.room);
+        let Untold { stale, nobody } = client.untold;
+        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::Nobody(number, nobody))] {
+            if count > 0 {
+                self.log(event);
+            }
+        }
         let mut keys: Vec<_> = client.held.keys().collect();
         // In the order of arrival, so that nothing hangs on a hash map's.
         keys.sort_unstable_by_key(|key| self.requests[key.at()].id);

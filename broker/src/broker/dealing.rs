@@ -45,6 +45,9 @@ impl Broker {
             if pool.workers == 0 && pool.pending.is_empty() {
                 let pool = self.pools.remove(key.0);
                 self.pool_of.remove(&pool.name);
+                if let Some(client) = pool.maker.and_then(|maker| self.clients.get_mut(&maker)) {
+                    client.pools -= 1;
+                }
                 self.former.keep(pool.name, pool.tally);
             }
         }
@@ -59,6 +62,8 @@ impl Broker {
         }
         self.give_room(now);
         self.send_replies(Some(now));
+        self.answer_inspections(now);
+        self.shrink();
     }
 
     /// Sends what was held back for the sake of larger messages. To be called before sleeping: replies are held back as

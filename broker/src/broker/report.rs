@@ -1,14 +1,24 @@
 //! What the broker says of itself, and whether its tables agree with each other.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use giostra_common::protocol::{ClientStatus, History, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
-use rustc_hash::FxHashMap;
+use giostra_common::protocol::{ClientStatus, History, LeftOut, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
 
-use super::{Broker, Flight, Pool, State, Worker, WorkerNumber};
+use super::{Broker, ClientNumber, Flight, Pool, PoolKey, State, Worker, WorkerNumber};
 use crate::caller::Caller;
 use crate::pending::Place;
 use crate::tally::BOUNDS_US;
+
+/// The most workers and the most clients that a status tells of, and the most seats of one pool.
+const MOST_PEERS: usize = 5000;
+
+/// The most pools.
+const MOST_POOLS: usize = 1000;
+
+/// The most bytes of the names of operations, of one worker and of all.
+const MOST_OPERATIONS: [usize; 2] = [4 << 10, 1 << 20];
 
 impl Broker {
     /// What the broker is doing. Counted from the tables themselves.
@@ -26,10 +36,27 @@ impl Broker {
             p50_us: seconds.iter().map(|second| second.took.p50).collect(),
             p99_us: seconds.iter().map(|second| second.took.p99).collect(),
         };
+        let mut left_out = LeftOut {
+            clients: self.clients.len().saturating_sub(MOST_PEERS) as u64,
+            pools: self.pools.len().saturating_sub(MOST_POOLS) as u64,
+            ..LeftOut::default()
+        };
         let mut workers: Vec<_> = self.workers.iter().collect();
+        if workers.len() > MOST_PEERS {
+            // Those who have been here for long are not crowded out; and who drains a worker wants to see it.
+            workers.sort_unstable_by_key(|&(number, worker)| (!worker.leaving, number));
+            left_out.workers = (workers.len() - MOST_PEERS) as u64;
+            workers.truncate(MOST_PEERS);
+        }
         workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
         let rings = self.pools.iter().map(|(_, pool)| pool.ring.seats());
-        let seats: FxHashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
+        let seats: HashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
+        let mut told: Vec<_> = workers
+            .into_iter()
+            .map(|(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now))
+            .collect();
+        left_out.operations = shorten(&mut told);
+        let pools = self.told_pools();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: millis(now - self.started),
@@ -37,13 +64,11 @@ impl Broker {
             pending: self.pending as u64,
             in_flight: (self.requests.len() - self.pending) as u64,
             totals: self.totals,
-            workers: workers
-                .into_iter()
-                .map(|(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now))
-                .collect(),
+            workers: told,
             clients: self
                 .clients
                 .iter()
+                .take(MOST_PEERS)
                 .map(|(number, client)| ClientStatus {
                     name: client.name.to_string(),
                     number: number.0,
@@ -52,35 +77,49 @@ impl Broker {
                     address: written(self.client_callers.get(&client.identity)),
                 })
                 .collect(),
-            pools: self.pools_status(now),
+            pools: self.pools_status(&pools, now),
             latency_us,
             history,
             events: self.recent.events().cloned().collect(),
-            pool_totals: self.pool_totals(),
+            pool_totals: self.pool_totals(pools.iter().map(|&key| &self.pools[key.0])),
             bounds_us: BOUNDS_US.to_vec(),
             lost: self.lost.iter().cloned().collect(),
+            left_out,
         }
     }
 
-    fn pool_totals(&self) -> Vec<PoolTotals> {
-        let present = self.pools.iter().map(|(_, pool)| pool.tally.told(&pool.name));
+    /// The pools that are told of: if they are too many, first those with workers, then those with the most requests.
+    fn told_pools(&self) -> Vec<PoolKey> {
+        let mut pools: Vec<_> = self.pools.iter().map(|(key, _)| PoolKey(key)).collect();
+        if pools.len() > MOST_POOLS {
+            pools.sort_unstable_by_key(|key| {
+                let pool = &self.pools[key.0];
+                (pool.workers == 0, Reverse(pool.pending.len()), &pool.name)
+            });
+            pools.truncate(MOST_POOLS);
+        }
+        pools
+    }
+
+    fn pool_totals<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Vec<PoolTotals> {
+        let present = pools.map(|pool| pool.tally.told(&pool.name));
         let mut all: Vec<_> = present.chain(self.former.told()).collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    fn pools_status(&self, now: Instant) -> Vec<PoolStatus> {
+    fn pools_status(&self, pools: &[PoolKey], now: Instant) -> Vec<PoolStatus> {
         let now = self.moment(now);
         let oldest = |pool: &Pool| {
             let keys = pool.pending.candidates_for_oldest();
             keys.map(|key| self.requests[key.at()].accepted).min_by_key(|accepted| accepted.0)
         };
-        let mut pools: Vec<_> = self
-            .pools
+        let mut pools: Vec<_> = pools
             .iter()
-            .map(|(_, pool)| PoolStatus {
+            .map(|key| &self.pools[key.0])
+            .map(|pool| PoolStatus {
                 name: pool.name.to_string(),
-                ring: pool.ring.seats().iter().map(|number| number.0).collect(),
+                ring: pool.ring.seats().iter().take(MOST_PEERS).map(|number| number.0).collect(),
                 turn: pool.ring.next() as u64,
                 pending: pool.pending.len() as u64,
                 oldest_ms: oldest(pool).map_or(0, |accepted| now.micros_since(accepted) / 1000),
@@ -137,6 +176,7 @@ impl Broker {
     /// To be called when [`Self::poll_output`] has nothing more.
     pub fn check(&self) {
         let mut in_flight = 0;
+        let mut unread: BTreeMap<ClientNumber, usize> = BTreeMap::new();
         for (number, worker) in self.workers.iter() {
             assert_eq!(self.worker_of.get(&worker.identity), Some(&number));
             assert!(self.pings.contains(&(worker.liveness.due(), number)), "{number} is never pinged");
@@ -145,18 +185,27 @@ impl Broker {
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
             let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&&seat| seat == number).count();
             assert_eq!(seated, usize::from(!worker.leaving), "{number} has {seated} seats");
+            let mut unwanted = 0;
             for flight in worker.in_flight.iter() {
-                let &Flight::Wanted(key) = flight else { continue };
+                let key = match *flight {
+                    Flight::Wanted(key) => key,
+                    Flight::Unwanted(client, _, bytes) => {
+                        unwanted += bytes as usize;
+                        *unread.entry(client).or_default() += bytes as usize;
+                        continue;
+                    }
+                };
                 let state = self.requests[key.at()].state;
                 assert!(matches!(state, State::InFlight { worker, .. } if worker == number), "{state:?}");
                 in_flight += 1;
             }
+            assert_eq!(worker.unwanted_bytes, unwanted, "{number} holds more or less for nobody");
         }
         assert_eq!(self.worker_of.len(), self.workers.len());
         assert_eq!(self.pings.len(), self.workers.len());
         assert_eq!(self.requests.len(), self.pending + in_flight, "a request is neither pending nor in flight");
 
-        let pools = self.pool_totals();
+        let pools = self.pool_totals(self.pools.iter().map(|(_, pool)| pool));
         let sum = |count: fn(&PoolTotals) -> u64| pools.iter().map(count).sum::<u64>();
         let Totals { accepted, answered, expired, poisoned, cancelled, dispatched, redispatched, .. } = self.totals;
         assert_eq!(sum(|pool| pool.succeeded + pool.failed), answered);
@@ -187,9 +236,14 @@ impl Broker {
                 pending += usize::from(matches!(request.state, State::Pending(_)));
                 bytes += request.body.len();
             }
+            let bytes = bytes + unread.remove(&number).unwrap_or(0);
             assert_eq!((client.pending, client.bytes), (pending, bytes), "{number} holds more or less than that");
+            let made = self.pools.iter().filter(|(_, pool)| pool.maker == Some(number)).count();
+            assert_eq!(client.pools, made, "{number} has made more or fewer pools");
         }
-        assert_eq!(self.bytes, self.clients.values().map(|client| client.bytes).sum::<usize>());
+        // What is left is of clients that have gone.
+        let bytes = self.clients.values().map(|client| client.bytes).chain(unread.into_values()).sum::<usize>();
+        assert_eq!(self.bytes, bytes);
         self.check_waiting();
         assert_eq!(self.client_of.len(), self.clients.len());
         assert_eq!(held, self.requests.len(), "a request belongs to no client");
@@ -217,6 +271,24 @@ impl Broker {
         }
         self.check_evidence();
     }
+}
+
+/// Leaves out operations' names that are more than [`MOST_OPERATIONS`]; how many.
+fn shorten(workers: &mut [WorkerStatus]) -> u64 {
+    let [of_one, mut of_all] = MOST_OPERATIONS;
+    let mut left_out = 0;
+    for worker in workers {
+        let (mut bytes, before) = (0, worker.operations.len());
+        let fits = |operation: &String| {
+            bytes += operation.len();
+            bytes <= of_one.min(of_all)
+        };
+        let count = worker.operations.iter().map(fits).take_while(|&fits| fits).count();
+        worker.operations.truncate(count);
+        of_all -= worker.operations.iter().map(String::len).sum::<usize>();
+        left_out += (before - count) as u64;
+    }
+    left_out
 }
 
 pub(super) fn written(caller: Option<&Caller>) -> String {

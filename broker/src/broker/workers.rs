@@ -59,7 +59,11 @@ impl Broker {
             (FromWorker::Pong { sequence, computing, waiting, oldest_ms }, Some(number)) => {
                 let worker = self.worker(number);
                 worker.load = Load { computing, waiting, oldest_ms };
-                worker.liveness.on_pong(sequence, now);
+                if worker.liveness.on_pong(sequence, now) {
+                    // It reads in order: what was sent before the ping, too.
+                    worker.read = worker.read.max(worker.pinged_after);
+                    self.release_read(number);
+                }
             }
             (FromWorker::Leave, Some(number)) => self.leave(number, false),
             // Whoever is not registered owes nothing.
@@ -109,12 +113,14 @@ impl Broker {
 
     /// A ping of this worker is due.
     pub(super) fn ping_is_due(&mut self, number: WorkerNumber, now: Instant) {
-        let (interval, max_out) = (self.settings.ping_interval, self.settings.ping_max_out);
+        let (interval, max_out, last_ticket) =
+            (self.settings.ping_interval, self.settings.ping_max_out, self.last_ticket);
         let worker = self.worker(number);
         let due = worker.liveness.due();
         match worker.liveness.on_due(interval, max_out, now) {
             Due::Dead(out) => self.drop_worker(number, Dropped::Silent(out), now),
             Due::Ping(sequence) => {
+                worker.pinged_after = last_ticket;
                 let (identity, next) = (worker.identity.clone(), worker.liveness.due());
                 self.pings.remove(&(due, number));
                 self.pings.insert((next, number));
@@ -205,12 +211,18 @@ impl Broker {
         instance: u64,
         now: Instant,
     ) {
+        let most = self.settings.max_pools.saturating_mul(2);
+        if self.pools.len() >= most && !self.pool_of.contains_key(pool) {
+            let reason =
+                format!("no room for a pool '{pool}': there are {most} already, twice --max-pools of the broker");
+            return self.refuse_worker(from, &reason, now);
+        }
         self.asked_to_register.remove(from);
         self.last_worker += 1;
         let number = WorkerNumber(self.last_worker);
         let back = self.comes_back(instance);
         self.instances.join(instance, number);
-        let pool_key = self.pool(pool);
+        let pool_key = self.pool(pool, None);
         let pool = &mut self.pools[pool_key.0];
         pool.ring.join(number);
         pool.workers += 1;
@@ -238,6 +250,10 @@ impl Broker {
             leaving: false,
             alone: false,
             in_flight: NumberedQueue::default(),
+            read: 0,
+            pinged_after: 0,
+            unwanted_bytes: 0,
+            late: 0,
             liveness,
             registered: now,
             answered: 0,
@@ -268,19 +284,25 @@ impl Broker {
         let (mut results, mut errors, mut unwanted, mut late) = (Runs::default(), Runs::default(), Runs::default(), 0);
         // What was not computed at all, for nobody waited any more.
         let mut skipped = 0;
+        let now_is = now;
         let now = self.moment(now);
         let worker = self.worker(number);
         let (label, pool) = (worker.label(number), worker.pool);
+        let (mut read, mut released) = (worker.read, 0);
         // Taken out for as long as its requests are closed.
         let mut in_flight = std::mem::take(&mut worker.in_flight);
         let mut durations = worker.took.take().unwrap_or_default();
         // Of what was dispatched together and answered together, all took as long.
         let mut alike = ((0, 0), 0);
         for (ticket, outcome) in replies {
-            let key = match in_flight.take(ticket.0.wrapping_sub(self.settings.first_ticket)) {
+            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
+            let key = match in_flight.take(ticket) {
                 Some(Flight::Wanted(key)) => key,
-                Some(Flight::Unwanted(client, id)) => {
+                Some(Flight::Unwanted(client, id, bytes)) => {
+                    read = read.max(ticket);
                     unwanted.request(client, id);
+                    self.release(client, bytes);
+                    released += bytes as usize;
                     skipped +=
                         u64::from(matches!(&outcome, Outcome::Error(failure) if failure.code == code::CANCELLED));
                     continue;
@@ -290,6 +312,7 @@ impl Broker {
                     continue;
                 }
             };
+            read = read.max(ticket);
             let Request { client, id, .. } = self.requests[key.at()];
             let outcome = match outcome {
                 Outcome::Ok(body) => {
@@ -319,6 +342,9 @@ impl Broker {
         self.totals.discarded += unwanted.len() + late;
         let worker = self.worker(number);
         worker.in_flight = in_flight;
+        worker.read = read;
+        worker.unwanted_bytes -= released;
+        worker.late += late;
         worker.took = Some(durations);
         worker.rate.add(answered, now.second());
         worker.answered += answered;
@@ -332,12 +358,33 @@ impl Broker {
                 self.log(Event::Replied { worker: label.clone(), errors, requests });
             }
         }
-        if late > 0 || !unwanted.is_empty() {
+        self.release_read(number);
+        if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now_is) {
+            let late = std::mem::take(&mut self.worker(number).late);
             self.log(Event::Discarded { worker: Some(label), requests: unwanted, late });
         }
         self.touch_pool(pool);
         if finished {
             self.goodbye(number);
+        }
+    }
+
+    /// Bodies that nobody waits for and that the worker has read are its own affair.
+    fn release_read(&mut self, number: WorkerNumber) {
+        let worker = self.worker(number);
+        if worker.unwanted_bytes == 0 {
+            return;
+        }
+        let read: Vec<_> = worker.in_flight.numbers().take_while(|&ticket| ticket <= worker.read).collect();
+        let mut released = Vec::new();
+        for ticket in read {
+            if let Some(Flight::Unwanted(client, _, bytes)) = worker.in_flight.get_mut(ticket) {
+                worker.unwanted_bytes -= *bytes as usize;
+                released.push((*client, std::mem::take(bytes)));
+            }
+        }
+        for (client, bytes) in released {
+            self.release(client, bytes);
         }
     }
 
@@ -401,10 +448,19 @@ impl Broker {
         let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
         let mut returned = Runs::default();
-        let mut poisoned = Vec::new();
-        for flight in worker.in_flight.iter() {
-            let &Flight::Wanted(key) = flight else { continue };
-            let Request { client, id, .. } = self.requests[key.at()];
+        let (mut poisoned, mut unread) = (Vec::new(), worker.unwanted_bytes);
+        for (ticket, &flight) in worker.in_flight.numbers().zip(worker.in_flight.iter()) {
+            let key = match flight {
+                Flight::Wanted(key) => key,
+                Flight::Unwanted(client, _, bytes) => {
+                    self.release(client, bytes);
+                    continue;
+                }
+            };
+            let Request { client, id, ref body, .. } = self.requests[key.at()];
+            if ticket > worker.read {
+                unread += body.len();
+            }
             returned.request(client, id);
             if self.give_back(key, (number, &worker), evidence, moment) {
                 poisoned.push(key);
@@ -425,6 +481,9 @@ impl Broker {
             reason: reason.to_string(),
             returned: returned.len(),
         });
+        if matches!(reason, Dropped::Silent(_)) && unread >= CLOSE_FROM {
+            self.outputs.push_back(Output::Close(worker.identity.clone()));
+        }
         self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned, evidence });
         for key in poisoned {
             self.poison(key, now);
@@ -457,14 +516,19 @@ impl Broker {
 /// The most workers of one name that a refusal lists.
 const MOST_NAMESAKES: usize = 10;
 
+/// The bytes of bodies that a silent worker has not read from which on its connection is ended when it is dropped.
+const CLOSE_FROM: usize = 1 << 20;
+
 /// The most lost workers that are told of.
 const MOST_LOST: usize = 100;
 
 /// For how long they are: one whose name never comes back would otherwise be an alarm without an end. Told in `docs/watching.md`.
 const LOST_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// The most operations that a worker may name. They are for people, and each status lists them.
+/// The most operations that a worker may name, and the most bytes of all their names. They are for people, and a status lists
+/// them.
 const MAX_OPERATIONS: usize = 256;
+const MAX_OPERATIONS_BYTES: usize = 16 << 10;
 
 fn check_registration(version: u32, name: &str, pool: &str, operations: &[String], threads: u32) -> Result<(), String> {
     if version != VERSION {
@@ -477,6 +541,10 @@ fn check_registration(version: u32, name: &str, pool: &str, operations: &[String
     name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
     if operations.len() > MAX_OPERATIONS {
         return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
+    }
+    let bytes: usize = operations.iter().map(String::len).sum();
+    if bytes > MAX_OPERATIONS_BYTES {
+        return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
     }
     operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
 }

@@ -67,6 +67,8 @@ enum Why {
 struct Client {
     conn: Option<Conn>,
     session: u64,
+    /// Its requests that came too late, as the log tells.
+    stale: u64,
     answered: u64,
     owed: Vec<Owed>,
     /// Until when that may be held back.
@@ -153,6 +155,12 @@ pub struct Witness {
     // What is owed until all is settled the next time.
     goodbyes: Vec<Conn>,
     /// What is no longer wanted: the worker, the ticket as it is sent.
+    /// Whether somebody has asked for the status since it was told.
+    inspected: bool,
+    /// How many requests came over which connection with which session.
+    heard_of: BTreeMap<(Conn, u64), u64>,
+    /// Bytes of bodies that nobody waits for and that workers hold, by worker and ticket; and whose they were.
+    unwanted: BTreeMap<(u64, u64), (u64, usize)>,
     cancels: BTreeSet<(u64, u64)>,
     closings: BTreeSet<Conn>,
     welcomes: Vec<Conn>,
@@ -203,6 +211,9 @@ impl Witness {
             registrations: BTreeMap::new(),
             silent: Vec::new(),
             goodbyes: Vec::new(),
+            inspected: false,
+            heard_of: BTreeMap::new(),
+            unwanted: BTreeMap::new(),
             cancels: BTreeSet::new(),
             closings: BTreeSet::new(),
             welcomes: Vec::new(),
@@ -227,6 +238,9 @@ impl Witness {
         match output {
             Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message, tally),
             Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now, tally),
+            // It is compared when all of a turn has been seen.
+            Output::Status(..) => self.inspected = false,
+            Output::Close(_) => {}
             Output::Log(event) => self.sees_event(event, now, tally),
         }
     }
@@ -349,10 +363,12 @@ impl Witness {
             }
             Event::Stale(client, count) => {
                 tally.add("stale", *count);
-                let known = &self.clients[&client.0];
-                let submits = self.submits.get(&known.conn.expect("it was welcomed"));
-                let mut stale = submits.into_iter().flatten().filter(|submit| submit.session != known.session);
-                assert!(stale.any(|submit| submit.bodies.len() as u64 <= *count), "{client} sent nothing stale");
+                let known = self.clients.get_mut(&client.0).expect("it is known");
+                known.stale += count;
+                let conn = known.conn.expect("it was welcomed");
+                let sent = self.heard_of.iter().filter(|((of, session), _)| *of == conn && *session != known.session);
+                let sent: u64 = sent.map(|(_, count)| count).sum();
+                assert!(known.stale <= sent, "{client} sent {sent} that are stale, and {} are told of", known.stale);
             }
             Event::Replied { worker, errors, requests } => {
                 tally.add(if *errors { "replied-error" } else { "replied" }, requests.len());

@@ -22,6 +22,9 @@ use crate::workers::{Process, Worker};
 /// The shell's: turns after which it looks at the clock although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
+/// The longest time for which a question for the status waits, in microseconds.
+const STATUS_PAUSE: u64 = 250_000;
+
 /// The core's: how long those who were given room may take to use it.
 const ROUND: u64 = 10 * MS;
 
@@ -300,6 +303,8 @@ impl<'a> World<'a> {
         let expected = life.witness.next_due();
         // Who was given room is waited for, but not for long.
         let sooner = due > Some(self.now) && due <= Some(self.now + ROUND) && life.witness.somebody_waits_for_room();
+        let answers = due > Some(self.now) && due <= Some(self.now + STATUS_PAUSE) && life.witness.somebody_inspects();
+        let sooner = sooner || answers;
         assert!(due == expected || sooner, "the broker would wake up at {due:?}, not at {expected:?}");
         let unread = !life.from_workers.is_empty() || !life.from_clients.is_empty();
         let wake = [due, life.close_by, unread.then_some(self.now)].into_iter().flatten().min();
@@ -355,8 +360,12 @@ impl<'a> World<'a> {
                     other => self.trace.note(self.now, || format!("-> {other:?}")),
                 }
                 life.witness.sees(&output, self.now, self.tally);
-                if !matches!(output, Output::Log(_)) {
-                    sends.push(output);
+                match output {
+                    Output::Log(_) => {}
+                    Output::Status(to, status) => {
+                        sends.extend(to.into_iter().map(|to| Output::ToClient(to, ToClient::Status(status.clone()))));
+                    }
+                    output => sends.push(output),
                 }
             }
             let status = life.core.status(now);
@@ -405,7 +414,8 @@ impl<'a> World<'a> {
                     life.core.handle_unreachable_worker(&to, now);
                 }
             }
-            Output::Log(_) => {}
+            // The connection of a worker that was dropped may end later, or never.
+            Output::Close(_) | Output::Status(..) | Output::Log(_) => {}
         }
     }
 

@@ -2,10 +2,8 @@
 //!
 //! A worker that says `back=` is the same process as an earlier one: that one's loss is held against nothing any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
-
-use rustc_hash::FxHashMap;
 
 use super::findings::{Promise, Spot};
 use super::life::{Life, Worker};
@@ -26,7 +24,7 @@ pub(super) struct Loss {
 pub(super) struct Missing {
     /// By process and registration: the open requests that each is held against.
     requests: BTreeMap<(u64, u64), BTreeSet<Key>>,
-    process_of: FxHashMap<u64, u64>,
+    process_of: HashMap<u64, u64>,
 }
 
 impl Missing {

@@ -4,10 +4,8 @@
 //! waits. Its memory is in proportion to what is open. A line that does not fit is reported, and then believed as far as
 //! possible, so that one gap in the log does not make all that follows look wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-
-use rustc_hash::FxHashMap;
 
 use super::dealing::{Hand, Manner};
 use super::evidence::Missing;
@@ -20,7 +18,7 @@ use super::ring::Ring;
 /// A client's connection, and its open requests.
 #[derive(Debug, Default)]
 pub(super) struct Client {
-    pub held: FxHashMap<u64, Request>,
+    pub held: HashMap<u64, Request>,
 }
 
 /// A registered worker.
@@ -40,7 +38,7 @@ pub(super) struct Worker {
     /// Whether it holds a request that is to be with it alone.
     pub alone: bool,
     /// What nobody waits for any more, but is still computed; how often it is there.
-    pub unwanted: FxHashMap<Key, u32>,
+    pub unwanted: HashMap<Key, u32>,
     pub unwanted_count: u64,
 }
 
@@ -74,11 +72,11 @@ pub(super) struct Life {
     pub findings: Findings,
     /// Whether nothing is left out, as it is with `--log-level info`: the broker says so, or there is a line of that kind.
     pub detailed: bool,
-    pub clients: FxHashMap<u64, Client>,
-    pub workers: FxHashMap<u64, Worker>,
+    pub clients: HashMap<u64, Client>,
+    pub workers: HashMap<u64, Worker>,
     pub pools: Vec<Pool>,
     pub missing: Missing,
-    pool_of: FxHashMap<Box<str>, usize>,
+    pool_of: HashMap<Box<str>, usize>,
     last_client: u64,
     last_worker: u64,
     pub last_ticket: u64,
@@ -101,11 +99,11 @@ impl Life {
             counts: Counts { lives: 1, ..Counts::default() },
             findings: Findings::default(),
             detailed,
-            clients: FxHashMap::default(),
-            workers: FxHashMap::default(),
+            clients: HashMap::default(),
+            workers: HashMap::default(),
             pools: Vec::new(),
             missing: Missing::default(),
-            pool_of: FxHashMap::default(),
+            pool_of: HashMap::default(),
             last_client: 0,
             last_worker: 0,
             last_ticket: 0,
@@ -361,7 +359,7 @@ fn new_worker(named: line::Worker<'_>, process: u64, pool: usize, window: Option
         leaving: false,
         alone: false,
         in_flight: BTreeMap::new(),
-        unwanted: FxHashMap::default(),
+        unwanted: HashMap::default(),
         unwanted_count: 0,
     }
 }

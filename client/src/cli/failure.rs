@@ -87,7 +87,7 @@ fn code_of_client(error: &Error) -> &'static str {
         Error::Refused(_) => "refused",
         Error::TooLarge(_) => code::INVALID,
         Error::Interrupted => "interrupted",
-        Error::Zmq(_) => code::FAILED,
+        Error::Unreadable { .. } | Error::Zmq(_) => code::FAILED,
         Error::Ended(error) => code_of_client(error),
     }
 }

@@ -128,9 +128,12 @@ pub fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
     if count == 0 {
         return Ok(());
     }
-    while client.status()?.workers.len() < count as usize {
+    loop {
+        let status = client.status()?;
+        if status.workers.len() as u64 + status.left_out.workers >= count.into() {
+            return Ok(());
+        }
         // Nobody is told when a worker registers; a reply can't come, so this is a sleep that Ctrl-C ends.
         client.next_reply(Some(TICK))?;
     }
-    Ok(())
 }

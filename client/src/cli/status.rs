@@ -81,6 +81,10 @@ fn summary(status: &Status) -> Vec<String> {
     if totals.turned_away > 0 {
         lines.push(format!("{} times a request was turned away for want of room and came again", totals.turned_away));
     }
+    let left_out = status.left_out.told();
+    if !left_out.is_empty() {
+        lines.push(format!("left out below, since it would be too much: {left_out}"));
+    }
     let latency = &status.latency_us;
     let rate = status.history.rate.last().copied().unwrap_or(0);
     let [p50, p90, p99] = [latency.p50, latency.p90, latency.p99].map(micros);

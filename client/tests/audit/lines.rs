@@ -381,3 +381,20 @@ fn one_gap_does_not_make_all_that_follows_look_wrong() {
     expect_refuted(&report, Promise::Rotation, "w3 joins, where w2 was to be next");
     assert!(report.violation_count() < 10, "{report}");
 }
+
+#[test]
+fn ids_that_were_chosen_to_collide_are_audited_as_fast_as_others() {
+    // Multiples of the inverse of rustc-hash's multiplier hash to numbers that end alike.
+    const INVERSE: u64 = 0x7814_94a5_5daa_ed0d;
+    let took = |multiplier: u64| {
+        let ids: Vec<_> = (1..=30_000_u64).map(|n| format!("c1#{}", n.wrapping_mul(multiplier))).collect();
+        let accepted = ids.chunks(100).map(|ids| format!("accept {} pool=p", ids.join(" ")));
+        let start = [LISTENING, "client-joined c1 n"].map(String::from);
+        let lines: Vec<_> = start.into_iter().chain(accepted).collect();
+        let begun = std::time::Instant::now();
+        assert_eq!(audit_lines(&lines).counts.accepted, 30_000);
+        begun.elapsed()
+    };
+    let (honest, chosen) = (took(0x9e37_79b9_7f4a_7c15), took(INVERSE));
+    assert!(chosen < 20 * honest + std::time::Duration::from_millis(200), "{chosen:?} instead of {honest:?}");
+}

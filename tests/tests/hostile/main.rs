@@ -5,6 +5,7 @@
 
 mod bad;
 mod broker;
+mod crowds;
 mod flood;
 mod impostor;
 mod peer;

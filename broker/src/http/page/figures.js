@@ -37,5 +37,6 @@ function drawFigures(snapshot) {
     say(value, count(snapshot.totals[key] ?? 0));
     put(item, "class", warns && snapshot.totals[key] ? "warns" : "");
   }
-  say($("#about"), `${snapshot.version} · ${snapshot.rotation} rotation · up ${ms(snapshot.uptime_ms)}`);
+  const leftOut = Object.entries(snapshot.left_out).filter(([, many]) => many).map(([what, many]) => ` · ${count(many)} ${what} left out`).join("");
+  say($("#about"), `${snapshot.version} · ${snapshot.rotation} rotation · up ${ms(snapshot.uptime_ms)}${leftOut}`);
 }

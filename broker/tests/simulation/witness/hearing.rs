@@ -46,6 +46,7 @@ impl Witness {
             }
             Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
             Up::Client(FromClient::Submit { session, pool, timeout_ms, wait, requests }) => {
+                *self.heard_of.entry((conn, *session)).or_default() += requests.len() as u64;
                 let mut bodies = BTreeMap::new();
                 for (id, body) in requests {
                     bodies.entry(id.0).or_insert_with(|| body.clone());
@@ -57,8 +58,14 @@ impl Witness {
                 let submit = Submit { session, pool: pool.clone(), timeout_ms, wait, bodies };
                 self.submits.entry(conn).or_default().push_back(submit);
             }
+            Up::Client(FromClient::Inspect) => self.inspected = true,
             _ => {}
         }
+    }
+
+    /// Whether the status may be owed to somebody.
+    pub fn somebody_inspects(&self) -> bool {
+        self.inspected
     }
 
     /// The core was told that there is no such peer any more, or that it is given up.

@@ -82,6 +82,18 @@ impl Witness {
         taken
     }
 
+    /// The same with all that nobody waits for any more: what of it its workers have read takes no room.
+    fn taken_room_at_most(&self, client: u64) -> Taken {
+        let mut taken = self.taken_room(client);
+        for (&(worker, ticket), &(of, bytes)) in &self.unwanted {
+            let is_held = self.workers.get(&worker).is_some_and(|known| known.in_flight.contains_key(&ticket));
+            if is_held {
+                taken.add(of == client, false, bytes);
+            }
+        }
+        taken
+    }
+
     /// Whether one more request of this client is to be accepted: it may hold four times what is free, and so many at most.
     fn has_room(&self, taken: &Taken) -> bool {
         let may = |most: usize, all: usize, client: usize| all < most && client < 4 * (most - all);
@@ -117,7 +129,7 @@ impl Witness {
     pub(super) fn turned_away(&mut self, conn: Conn, ids: &[RequestId]) {
         let number = self.client_of[&conn];
         assert!(
-            !ids.is_empty() && !self.has_room(&self.taken_room(number)),
+            !ids.is_empty() && !self.has_room(&self.taken_room_at_most(number)),
             "c{number} is turned away although there is room"
         );
         self.clients.get_mut(&number).expect("it is known").turned_away = true;
@@ -259,6 +271,7 @@ impl Witness {
             Some((worker, ticket)) => {
                 let known = self.workers.get_mut(&worker).expect("a holder is registered");
                 known.in_flight.insert(ticket, (key, false));
+                self.unwanted.insert((worker, ticket), (key.0, request.body.len()));
                 let ticket = self.settings.first_ticket.wrapping_add(ticket);
                 self.cancels.insert((worker, ticket));
             }

@@ -22,7 +22,11 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let (workers, lost) = (state.workers(), state.lost());
     let of = state.pool.as_ref().map_or_else(String::new, |pool| format!(" of pool {pool}"));
     let gone = if lost.is_empty() { String::new() } else { format!(", {} lost", lost.len()) };
-    let title = format!("workers{of}: {}{gone}, by {}", workers.len(), state.sort.name());
+    let left_out = match state.status.left_out.told() {
+        nothing if nothing.is_empty() => nothing,
+        some => format!(", left out: {some}"),
+    };
+    let title = format!("workers{of}: {}{gone}{left_out}, by {}", workers.len(), state.sort.name());
     let area = titled(frame, area, &title, frame.area().height >= 14, look);
     if workers.is_empty() {
         let advice = " no workers: requests wait until one registers (just worker 1, or giostra-worker)";
