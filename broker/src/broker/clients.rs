@@ -265,7 +265,7 @@ impl Broker {
             return;
         }
         let mut pools: Vec<_> =
-            self.pools.iter().filter(|(_, pool)| !pool.ring.seats().is_empty()).map(|(_, pool)| &*pool.name).collect();
+            self.pools.iter().filter(|(_, pool)| pool.has_workers()).map(|(_, pool)| &*pool.name).collect();
         pools.sort_unstable();
         let (pool, to) = (pool.into(), client.identity.clone());
         let pools = pools.into_iter().take(MOST_POOLS).map(Into::into).collect();
@@ -274,7 +274,7 @@ impl Broker {
     }
 
     fn has_workers(&self, pool: &str) -> bool {
-        self.pool_of.get(pool).is_some_and(|key| !self.pools[key.0].ring.seats().is_empty())
+        self.pool_of.get(pool).is_some_and(|key| self.pools[key.0].has_workers())
     }
 
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {
