@@ -166,7 +166,7 @@ impl Broker {
         let pool = &mut self.pools[pool_key.0];
         if rotation == Rotation::Strict {
             pool.waits = match pool.ring.seats().get(pool.ring.next()) {
-                Some(&seat) if !pool.pending.is_empty() => {
+                Some(&seat) if pool.pending.has_next() => {
                     pool.waits.filter(|&(before, _)| before == seat && dealt == 0).or(Some((seat, moment)))
                 }
                 _ => None,

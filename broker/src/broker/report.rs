@@ -101,7 +101,7 @@ impl Broker {
         let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(alone);
         // The worker may have gone in this turn.
         let next = pool.ring.seats().get(pool.ring.next());
-        let waits = pool.waits.filter(|(seat, _)| Some(seat) == next && !pool.pending.is_empty())?;
+        let waits = pool.waits.filter(|(seat, _)| Some(seat) == next && pool.pending.has_next())?;
         (!has_room(&waits.0) && pool.ring.seats().iter().any(has_room)).then_some(waits)
     }
 
