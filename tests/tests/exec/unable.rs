@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -12,22 +12,20 @@ use giostra_tests::{Process, Setup, System};
 use serde_json::Value;
 
 /// Each request takes a moment, so that one worker alone does not do all of them.
-const SCRIPT: &str = "#!/bin/sh\nsleep 0.02\necho \"done $1\"\n";
+const SCRIPT: &str = "-c 'sleep 0.02; echo \"done $1\"' sh";
 
+/// A shell of this name: a link, since a script that is deleted may have been started and not yet been read.
 fn program(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
-    // Written aside, so that nobody holds it open for writing when it is started.
-    let draft = folder.join(format!("{name}.draft"));
-    fs::write(&draft, SCRIPT)?;
-    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?;
-    fs::rename(draft, &path)?;
+    symlink("/bin/sh", &path)?;
     Ok(path)
 }
 
-/// A worker of the operation `job` with this program and these arguments, registered.
-fn worker(system: &System, name: &str, exec: &str, args: &[&str]) -> Result<Process> {
-    let all = ["--broker", system.backend(), "--name", name, "--operation", "job", "--exec", exec];
-    let worker = Process::start(system.folder(), name, "giostra-worker", &[&all[..], args].concat())?;
+/// A worker of the operation `job` with this program, registered.
+fn worker(system: &System, name: &str, program: &Path) -> Result<Process> {
+    let exec = format!("{} {SCRIPT}", program.display());
+    let args = ["--broker", system.backend(), "--name", name, "--operation", "job", "--exec", &exec];
+    let worker = Process::start(system.folder(), name, "giostra-worker", &args)?;
     let joined = format!(" joined {name} ");
     wait_for("it registers", || system.log().contains(&joined).then_some(()))?;
     Ok(worker)
@@ -63,8 +61,8 @@ fn a_worker_whose_program_is_deleted_answers_nothing_and_comes_back_when_it_is_r
         let mut system = Setup::workers(0).broker(&["--rotation", rotation]).watched().start()?;
         let folder = system.folder().to_path_buf();
         let (good, frail) = (program(&folder, "good")?, program(&folder, "frail")?);
-        let _good = worker(&system, "good", good.to_str().context("UTF-8")?, &[])?;
-        let _frail = worker(&system, "frail", frail.to_str().context("UTF-8")?, &[])?;
+        let _good = worker(&system, "good", &good)?;
+        let _frail = worker(&system, "frail", &frail)?;
 
         let batch = map(&system, 1..=400, &[])?;
         wait_for("it is under way", || system.log().contains(" reply frail ").then_some(()))?;
@@ -98,7 +96,7 @@ fn requests_wait_for_an_only_worker_that_is_unable_and_those_with_a_limit_are_to
     let mut system = Setup::workers(0).start()?;
     let folder = system.folder().to_path_buf();
     let path = program(&folder, "only")?;
-    let _only = worker(&system, "only", path.to_str().context("UTF-8")?, &[])?;
+    let _only = worker(&system, "only", &path)?;
     fs::remove_file(&path)?;
     let batch = map(&system, 1..=3, &[])?;
     wait_for("it is unable", || (told(&mut system, "only").ok()?["state"] == "unable").then_some(()))?;
