@@ -138,7 +138,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
 
-    /// How much work a worker has at hand: as many requests as it computes in so long, at least one more than it has threads. 0: as many as --window, always
+    /// How much work a worker has at hand: as many requests as it computes in so long, at least as many as it has threads, and with strict rotation one more. 0: as many as --window, always
     #[arg(long, env = "GIOSTRA_HOLD", default_value = "50ms", value_parser = duration, value_name = "DURATION")]
     hold: Duration,
 

@@ -11,6 +11,7 @@ mod dealing;
 mod evidence;
 mod inspections;
 mod report;
+mod unable;
 mod workers;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -337,6 +338,8 @@ struct Worker {
     /// How large the log says that it is.
     window_told: usize,
     leaving: bool,
+    /// Why it can compute nothing for now, if it can't. It has no seat then.
+    unable: Option<String>,
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,
     /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
@@ -391,6 +394,10 @@ struct Pool {
     pending: Pending,
     /// Its workers, those without a seat included.
     workers: usize,
+    /// Those of them that are unable and do not leave: they are expected back.
+    unable: usize,
+    /// The seat whose turn it has been while requests wait, and since when. Only with strict rotation.
+    waits: Option<(WorkerNumber, Moment)>,
     dispatched: Rate,
     tally: Tally,
     touched: bool,
@@ -425,6 +432,13 @@ enum State {
     },
 }
 
+impl Pool {
+    /// Whether it has a worker that takes requests, or will again.
+    fn has_workers(&self) -> bool {
+        !self.ring.seats().is_empty() || self.unable > 0
+    }
+}
+
 impl Request {
     fn deadline(&self) -> Option<Moment> {
         (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
@@ -457,6 +471,11 @@ impl Worker {
     /// Whether it may be handed one more request; or one that is to be with it alone.
     fn has_room(&self, alone: bool) -> bool {
         if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window.now() && !self.alone }
+    }
+
+    /// Whether it has a seat in its pool's ring.
+    fn is_seated(&self) -> bool {
+        !self.leaving && self.unable.is_none()
     }
 
     fn label(&self, number: WorkerNumber) -> WorkerLabel {
@@ -628,6 +647,7 @@ impl Broker {
             State::Pending(_) => {
                 let pool = &self.pools[request.pool.0];
                 let workers = match pool.ring.seats().len() {
+                    0 if pool.unable > 0 => "whose workers can compute nothing for now (the status says why)",
                     0 => "which has no worker",
                     _ => "whose workers were busy",
                 };
@@ -763,6 +783,8 @@ impl Broker {
                     ring: Ring::default(),
                     pending: Pending::default(),
                     workers: 0,
+                    unable: 0,
+                    waits: None,
                     dispatched: Rate::default(),
                     tally: self.former.take_back(&name),
                     touched: false,

@@ -137,6 +137,22 @@ pub enum Event {
         /// What it has to finish.
         in_flight: usize,
     },
+    /// When a worker could compute nothing for now: it lost its seat, if it had one.
+    WorkerUnable {
+        /// Which.
+        worker: WorkerLabel,
+        /// The requests that it handed back, which go to the next seats.
+        returned: Runs,
+        /// Why, in its own words.
+        reason: String,
+    },
+    /// When a worker that was unable took a seat again.
+    WorkerAble {
+        /// Which.
+        worker: WorkerLabel,
+        /// The seats in its ring, its own included.
+        seats: usize,
+    },
     /// When a leaving worker owed nothing more.
     WorkerLeft(WorkerLabel),
     /// When a worker was lost.
@@ -163,7 +179,7 @@ pub enum Event {
     Dispatched {
         /// To whom.
         worker: WorkerLabel,
-        /// Whether other workers were lost while they held them.
+        /// Whether other workers were lost while they held them, or handed them back.
         again: bool,
         /// Whether the worker has left a ping unanswered for an interval.
         silent: bool,
@@ -222,7 +238,11 @@ impl Event {
     /// How much it matters to whoever watches: what happens to single requests is only debugging.
     pub fn level(&self) -> Level {
         match self {
-            Self::WorkerDropped { .. } | Self::Poisoned { .. } | Self::Refused { .. } | Self::Busy(..) => Level::Warn,
+            Self::WorkerDropped { .. }
+            | Self::WorkerUnable { .. }
+            | Self::Poisoned { .. }
+            | Self::Refused { .. }
+            | Self::Busy(..) => Level::Warn,
             Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
             Self::Accepted { .. } | Self::Window { .. } | Self::Dispatched { .. } | Self::Replied { .. } => {
                 Level::Debug
@@ -251,6 +271,9 @@ impl Event {
             Self::WorkerDropped { worker, reason, returned, .. } => {
                 format!("dropped {worker} returned={} reason={reason}", returned.len())
             }
+            Self::WorkerUnable { worker, reason, returned } => {
+                format!("unable {worker} returned={} reason={reason}", returned.len())
+            }
             Self::Dispatched { worker, requests, .. } => format!("redispatch {worker} requests={}", requests.len()),
             Self::Expired(requests) => format!("expire requests={}", requests.len()),
             Self::Discarded { worker: Some(worker), requests, late } => {
@@ -263,11 +286,14 @@ impl Event {
     /// The number of the worker that it is about, and how many requests, if it is about any.
     pub fn about(&self) -> (Option<u64>, Option<u64>) {
         match self {
-            Self::WorkerJoined { worker, .. } | Self::Window { worker, .. } | Self::WorkerLeft(worker) => {
-                (Some(worker.number.0), None)
-            }
+            Self::WorkerJoined { worker, .. }
+            | Self::Window { worker, .. }
+            | Self::WorkerAble { worker, .. }
+            | Self::WorkerLeft(worker) => (Some(worker.number.0), None),
             Self::WorkerLeaving { worker, in_flight, .. } => (Some(worker.number.0), Some(*in_flight as u64)),
-            Self::WorkerDropped { worker, returned, .. } => (Some(worker.number.0), Some(returned.len())),
+            Self::WorkerDropped { worker, returned, .. } | Self::WorkerUnable { worker, returned, .. } => {
+                (Some(worker.number.0), Some(returned.len()))
+            }
             Self::Dispatched { worker, requests, .. } | Self::Replied { worker, requests, .. } => {
                 (Some(worker.number.0), Some(requests.len()))
             }
@@ -306,6 +332,11 @@ impl fmt::Display for Event {
                 let by = if *drained { "drain" } else { "worker" };
                 write!(f, "leaving {worker} in-flight={in_flight} by={by}")
             }
+            Self::WorkerUnable { worker, reason, returned } => {
+                write!(f, "unable {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;
+                write!(f, "reason={reason}")
+            }
+            Self::WorkerAble { worker, seats } => write!(f, "able {worker} seats={seats}"),
             Self::WorkerLeft(worker) => write!(f, "left {worker}"),
             Self::WorkerDropped { worker, reason, returned, evidence } => {
                 write!(f, "dropped {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;

@@ -3,7 +3,7 @@
 //! By Little's law, a worker that answers `r` requests a second and holds `W` of them keeps each for `W / r`. A window of
 //!
 //! ```text
-//! W = r x (hold + 2 x round trip),  never below its threads and one more, never above its bound
+//! W = r x (hold + 2 x round trip),  never below its threads and its spare, never above its bound
 //! ```
 //!
 //! gives it `hold` of work and covers the way there and back: of requests of ten seconds it has the next one at hand, so that others have the
@@ -11,9 +11,13 @@
 //! as many requests as it has answered in its last `hold + 2 x round trip` of having any, older ones fading. So long requests shrink it with
 //! the first reply, and short ones let it grow within milliseconds. Time without work does not count.
 //!
+//! The spare is one request with strict rotation, which comes round to each seat in turn. Where the
+//! rotation passes full seats over there is none: a spare behind a long request would wait for it
+//! while another worker idles. Requests that are shorter than `hold` get theirs from the product.
+//!
 //! Where long requests differ in length, one spare is too few: strict rotation waits for the seat with the longest, and the others run dry. So while one of
 //! them has nothing to do, the seat that is waited for gets more spare ones ([`Window::widen`]), and loses them again when that has not been
-//! needed for a while. Where all take as long, or the rotation passes full seats over, it stays at one.
+//! needed for a while. Where all take as long, it stays at one.
 //!
 //! It is no trap: if the window itself is what slows the worker down, because each request goes there and back and nothing is computed meanwhile,
 //! then `r = W / round trip`, and what follows is at least twice `W`.
@@ -22,8 +26,14 @@
 
 use std::time::Duration;
 
-/// Requests that a worker may hold besides those that its threads compute: the next one is there when a thread is done.
-const SPARE: usize = 1;
+/// Requests that a worker may hold besides those that its threads compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// When the next request is to be there as soon as a thread is done.
+    One,
+    /// When a request is rather to stay with the broker, for the first worker that has a free thread.
+    None,
+}
 
 /// The most that there are of them for the sake of others. With seven, three workers whose requests take exponentially distributed times
 /// are busy for 93 % of the time, with one for 76 %, and with any number for 97 % (3,000 requests, simulated).
@@ -39,7 +49,9 @@ const REST: u64 = 1_000_000_000;
 #[derive(Clone, Debug)]
 pub struct Window {
     threads: usize,
-    /// Requests besides those that the threads compute, at least; and the replies since it was found to be too few.
+    /// Requests besides those that the threads compute, at least and now; and the replies since that was found to be
+    /// too few.
+    least_spare: usize,
     spare: usize,
     calm: u64,
     most: usize,
@@ -55,16 +67,28 @@ pub struct Window {
 
 impl Window {
     /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold` it always may.
-    pub fn new(threads: usize, most: usize, hold: Duration) -> Self {
-        let mut window =
-            Self { threads, spare: 0, calm: 0, most, now: 0, hold, time: 0.0, replies: 0.0, until: 0, busy: false };
-        window.spare = window.spare_at_first();
+    pub fn new(threads: usize, most: usize, hold: Duration, spare: Spare) -> Self {
+        let spare = match spare {
+            _ if hold.is_zero() => most,
+            Spare::One => 1,
+            // Whatever a worker says of its threads, it is handed something.
+            Spare::None => usize::from(threads == 0),
+        };
+        let mut window = Self {
+            threads,
+            least_spare: spare,
+            spare,
+            calm: 0,
+            most,
+            now: 0,
+            hold,
+            time: 0.0,
+            replies: 0.0,
+            until: 0,
+            busy: false,
+        };
         window.now = window.least();
         window
-    }
-
-    fn spare_at_first(&self) -> usize {
-        if self.hold.is_zero() { self.most } else { SPARE }
     }
 
     /// The least that it is ever handed at once, as things are.
@@ -88,7 +112,7 @@ impl Window {
             return;
         }
         if now.saturating_sub(self.until) > REST {
-            self.spare = self.spare_at_first();
+            self.spare = self.least_spare;
             (self.time, self.replies, self.now) = (0.0, 0.0, self.least());
         }
         (self.until, self.busy) = (now, true);
@@ -112,7 +136,7 @@ impl Window {
         (self.until, self.busy) = (now, holds_more);
         self.calm = self.calm.saturating_add(computed);
         if self.calm > CALM * self.threads as u64 {
-            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(self.spare_at_first()));
+            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(self.least_spare));
         }
         let horizon = self.hold.as_nanos() as f64 + 2.0 * round_trip.as_nanos() as f64;
         if self.time > horizon {
@@ -153,8 +177,13 @@ mod tests {
 
     impl Worker {
         fn new(threads: usize, way: u64) -> Self {
+            Self::with(threads, way, Spare::One)
+        }
+
+        fn with(threads: usize, way: u64, spare: Spare) -> Self {
             let free = (0..threads).map(|_| Reverse(0)).collect();
-            Self { window: Window::new(threads, MOST, HOLD), now: 0, way, free, back: BinaryHeap::new(), together: 0 }
+            let window = Window::new(threads, MOST, HOLD, spare);
+            Self { window, now: 0, way, free, back: BinaryHeap::new(), together: 0 }
         }
 
         /// The window after so many nanoseconds more, in which each request takes as long as `each` says.
@@ -190,6 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn without_a_spare_a_worker_holds_no_more_long_requests_than_it_computes_and_short_ones_stream() {
+        for threads in [1, 4, 64] {
+            let worker = || Worker::with(threads, 200 * MICRO, Spare::None);
+            assert_eq!(worker().window.now(), threads);
+            assert_eq!(worker().after(100 * SECOND, || 10 * SECOND), threads);
+            // Longer than the time to hold, if not by much.
+            assert_eq!(worker().after(10 * SECOND, || 60 * MILLI), threads);
+            assert_eq!(worker().after(2 * MILLI, || MICRO), MOST, "{threads} threads");
+            let window = worker().after(2 * SECOND, || 10 * MILLI);
+            assert!((5 * threads..=7 * threads + 1).contains(&window), "{threads} threads: {window}");
+        }
+        // What it says of its threads is not believed.
+        assert_eq!(Window::new(0, MOST, HOLD, Spare::None).now(), 1);
+    }
+
+    #[test]
     fn while_others_have_nothing_to_do_it_may_hold_a_few_more() {
         let mut worker = Worker::new(4, 200 * MICRO);
         assert_eq!(worker.after(10 * SECOND, || SECOND), 5);
@@ -202,8 +247,8 @@ mod tests {
         assert_eq!(worker.after(10 * SECOND, || SECOND), 11);
         assert_eq!(worker.after(200 * SECOND, || SECOND), 5, "it was not needed for a while");
         // Of a bound, or a fixed size, there is nothing more.
-        assert!(!Window::new(1, 2, HOLD).may_widen(2));
-        assert!(!Window::new(1, 3, Duration::ZERO).may_widen(3));
+        assert!(!Window::new(1, 2, HOLD, Spare::One).may_widen(2));
+        assert!(!Window::new(1, 3, Duration::ZERO, Spare::One).may_widen(3));
     }
 
     #[test]
@@ -265,7 +310,7 @@ mod tests {
 
     #[test]
     fn idle_time_counts_for_nothing_and_a_rest_begins_anew() {
-        let mut window = Window::new(1, MOST, HOLD);
+        let mut window = Window::new(1, MOST, HOLD, Spare::One);
         for start in (0..100).map(|number| number * REST) {
             window.handed(start);
             assert_eq!(window.now(), if start == 0 { 2 } else { 10 });
@@ -277,9 +322,9 @@ mod tests {
 
     #[test]
     fn without_a_time_to_hold_it_is_fixed_and_the_bound_holds_whatever_comes() {
-        let mut fixed = Window::new(4, 10, Duration::ZERO);
-        let mut narrow = Window::new(64, 3, HOLD);
-        let mut idle = Window::new(0, MOST, HOLD);
+        let mut fixed = Window::new(4, 10, Duration::ZERO, Spare::One);
+        let mut narrow = Window::new(64, 3, HOLD, Spare::One);
+        let mut idle = Window::new(0, MOST, HOLD, Spare::One);
         for window in [&mut fixed, &mut narrow, &mut idle] {
             window.replied(0, false, Duration::ZERO, 0);
         }

@@ -150,9 +150,9 @@ fn a_key_that_was_taken_out_a_second_registration_and_the_brokers_own_cut_are_he
     let mut world = World::new(1);
     world.submit([1]);
     world.join("1", 1);
-    world.drop_by("1", |broker, peer, now| broker.handle_barred_worker(peer, now));
+    world.drop_by("1", Broker::handle_barred_worker);
     world.join("2", 2);
-    world.drop_by("2", |broker, peer, now| broker.handle_overdue_worker(peer, now));
+    world.drop_by("2", Broker::handle_overdue_worker);
     world.join("3", 3);
     world.held.clear();
     world.join("3", 3);

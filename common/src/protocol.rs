@@ -122,6 +122,8 @@ pub mod code {
     pub const NO_WORKER: &str = "no-worker";
     /// The request was cancelled: said by a worker to its broker, which nobody waits for then.
     pub const CANCELLED: &str = "cancelled";
+    /// The worker can compute nothing for now: said by an operation to its own worker, which hands the request back.
+    pub const UNABLE: &str = "unable";
     /// There was no broker to ask: said by the client's own side.
     pub const NO_BROKER: &str = "no-broker";
     /// The broker did not accept a message: said by the client's own side.
@@ -322,6 +324,17 @@ pub enum FromWorker<B = Bytes> {
         /// Milliseconds for which the oldest of those being computed has been computing.
         oldest_ms: u64,
     },
+    /// When the worker can compute nothing for now, such as when its program can't be started. It loses its seat and is
+    /// handed nothing until it says `Able`. What it is computing it may still reply to.
+    Unable {
+        /// Why, for people.
+        reason: String,
+        /// Requests that it hands back. They go to the next seats; nothing is held against them.
+        #[serde(deserialize_with = "wire::batch")]
+        tickets: Vec<Ticket>,
+    },
+    /// When a worker that was unable takes requests again. It gets a seat at the tail.
+    Able,
     /// When the worker wants no more requests. It finishes those it has, then waits for `Goodbye`.
     Leave,
     /// When the connection broke. Put in by libzmq on the broker's side.
@@ -476,7 +489,7 @@ pub struct PoolTotals {
     pub cancelled: u64,
     /// Requests handed to a worker, each attempt counted.
     pub dispatched: u64,
-    /// Requests handed on after a worker was lost.
+    /// Requests handed on after a worker was lost, or handed them back.
     pub redispatched: u64,
     /// Of those that a worker answered, how many took how long from acceptance to reply: not above the bound of the same place in
     /// [`Status::bounds_us`], and above the one before. The last place, beyond the bounds, is for all that took longer.
@@ -504,6 +517,11 @@ pub struct PoolStatus {
     pub oldest_ms: u64,
     /// Requests dispatched in the last whole second.
     pub rate: u64,
+    /// The number of the worker that strict rotation waits for: requests are pending, its turn is next, its window is full,
+    /// and another seat has room. None: the turn waits for nobody, or for all.
+    pub waits_for: Option<u64>,
+    /// Milliseconds for which the turn has been that worker's; 0 if it waits for nobody.
+    pub waits_ms: u64,
 }
 
 /// A half, nine tenths, and ninety-nine hundredths are not above these. 0 if there was nothing.
@@ -565,7 +583,7 @@ pub struct Totals {
     pub cancelled: u64,
     /// Requests handed to a worker, each attempt counted.
     pub dispatched: u64,
-    /// Requests handed on after a worker was lost.
+    /// Requests handed on after a worker was lost, or handed them back.
     pub redispatched: u64,
     /// Replies discarded: late, or not asked for any more.
     pub discarded: u64,
@@ -585,7 +603,7 @@ pub struct WorkerStatus {
     /// Its pool.
     pub pool: String,
     /// `idle`; `busy`: it holds requests; `stuck`: it does, answers pings, and the oldest request has been computing for longer than
-    /// the broker's `--stuck-after`; `silent`: a ping is overdue; or `leaving`.
+    /// the broker's `--stuck-after`; `silent`: a ping is overdue; `unable`: it can compute nothing for now and has no seat; or `leaving`.
     pub state: String,
     /// Whether it has given up its seat, and only finishes what it has.
     pub leaving: bool,
@@ -612,7 +630,7 @@ pub struct WorkerStatus {
     pub registered_ms: u64,
     /// Where it connects from; empty if that is not known.
     pub address: String,
-    /// Its place in the ring, counted from 0; none if it has given up its seat.
+    /// Its place in the ring, counted from 0; none if it has given up its seat, or can compute nothing for now.
     pub seat: Option<u64>,
     /// Requests handed to it that were handed on to others, since it was lost before: 0 as long as it is here. Summed over those
     /// of its name in its pool.
@@ -629,6 +647,8 @@ pub struct WorkerStatus {
     pub window_most: u64,
     /// Requests that those of its name in its pool replied to that are no longer there.
     pub answered_before: u64,
+    /// Why it can compute nothing for now; empty if it can.
+    pub unable: String,
 }
 
 /// A client, as the broker sees it.

@@ -290,6 +290,8 @@ impl<B> FromWorker<B> {
             Self::Pong { sequence, computing, waiting, oldest_ms } => {
                 FromWorker::Pong { sequence, computing, waiting, oldest_ms }
             }
+            Self::Unable { reason, tickets } => FromWorker::Unable { reason, tickets },
+            Self::Able => FromWorker::Able,
             Self::Leave => FromWorker::Leave,
             Self::Disconnected => FromWorker::Disconnected,
         })
@@ -384,6 +386,8 @@ mod tests {
         let instance = crate::protocol::MAX_INSTANCE - 1;
         let register = FromWorker::Register { version: 2, name, pool, operations, threads: 1, window: 0, instance };
         round_trip(register);
+        round_trip(FromWorker::Unable { reason: "no program".into(), tickets: vec![Ticket(1), Ticket(u64::MAX)] });
+        round_trip(FromWorker::Able);
         round_trip(FromWorker::Replies(vec![(Ticket(u64::MAX), Outcome::Ok(Bytes::new()))]));
         round_trip(ToWorker::Ping { sequence: 3 });
     }

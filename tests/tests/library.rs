@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use giostra_client::{CallError, Client, Error, Options, Progress, SharedClient, body};
-use giostra_common::protocol::{Outcome, code};
+use giostra_common::protocol::{Failure, Outcome, code};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use giostra_worker::{Job, Shutdown, Worker};
@@ -403,6 +403,43 @@ fn a_shared_client_that_cannot_go_on_tells_everybody_why() -> Result<()> {
         let ended = answer.wait();
         assert!(matches!(&ended, Err(CallError::Client(Error::Ended(_)))), "{ended:?}");
         assert_eq!(ended.unwrap_err().to_string(), "interrupted");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_operation_that_can_not_compute_now_has_its_request_handed_to_another_worker() -> Result<()> {
+    let system = Setup::workers(0).start()?;
+    let able = Arc::new(AtomicBool::new(false));
+    let shutdown = Shutdown::new()?;
+    let start = |name: &str, operation: Box<dyn Fn() -> Result<&'static str, Failure> + Send + Sync>| {
+        let worker = Worker::new(system.backend()).name(name).operation("whose", move |(): ()| operation());
+        let shutdown = shutdown.clone();
+        thread::spawn(move || worker.run_until(&shutdown))
+    };
+    let is_able = Arc::clone(&able);
+    let picky = start(
+        "picky",
+        Box::new(move || match is_able.load(Ordering::Acquire) {
+            true => Ok("picky"),
+            false => Err(Failure::new(code::UNABLE, "the licence is taken")),
+        }),
+    );
+    wait_for("it registers", || system.log().contains(" joined picky ").then_some(()))?;
+    let patient = start("patient", Box::new(|| Ok("patient")));
+    wait_for("it registers", || system.log().contains(" joined patient ").then_some(()))?;
+    let mut client = client(&system)?;
+    for _ in 0..20 {
+        assert_eq!(client.compute::<String>("whose", &())?, "patient");
+    }
+    assert!(system.log().contains(" reason=the licence is taken"));
+    able.store(true, Ordering::Release);
+    wait_for("it takes its turns again", || (client.compute::<String>("whose", &()).ok()? == "picky").then_some(()))?;
+    let report = system.audit()?;
+    assert_eq!((report.counts.reply_errors, report.most_lost), (0, 0), "{report}");
+    shutdown.request();
+    for worker in [picky, patient] {
+        worker.join().expect("it does not panic")?;
     }
     Ok(())
 }

@@ -122,7 +122,25 @@ fn seats_are_passed_over_by_the_windows_that_the_log_tells() -> Result<()> {
     let mut by_worker = BTreeMap::new();
     take(&mut client, 190, &mut by_worker, |_| ())?;
     assert!(by_worker["worker-2"] > 150, "{by_worker:?}");
-    wait_for("a window in the log", || system.log().contains(" window worker-1 w1 size=2").then_some(()))?;
+    wait_for("a window in the log", || system.log().contains(" window worker-1 w1 size=1").then_some(()))?;
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn with_rotation_available_no_request_waits_behind_a_long_one_while_a_worker_idles() -> Result<()> {
+    const LONG: Duration = Duration::from_secs(6);
+    let system = Setup::workers(2).broker(&["--rotation", "available"]).start()?;
+    let mut client = connect(&system)?;
+    // The second goes to the other worker, and the rest to that one as well.
+    let long = client.submit(Call { operation: "sleep".into(), arguments: vec![Value::Float(6.0)] }.to_body())?;
+    submit_sleeps(&mut client, [Duration::from_millis(300); 4])?;
+    for _ in 0..4 {
+        let reply = client.next_reply(Some(LONG))?.context("it waits for the long one")?;
+        assert_ne!(reply.id, long, "the long one is not the first to be answered");
+        assert_eq!(&*reply.trace.worker, "worker-2");
+    }
+    assert!(client.next_reply(Some(PATIENCE))?.is_some_and(|reply| reply.id == long));
     system.audit()?;
     Ok(())
 }

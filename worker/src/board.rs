@@ -64,6 +64,8 @@ pub struct Board<D> {
     done_since: Option<Instant>,
     /// How far requests are that are being computed: to be sent with the next results, or alone.
     news: Vec<News>,
+    /// That nothing can be computed for now, until the broker is told.
+    trouble: Option<Trouble>,
     threads: usize,
     /// Threads that sleep and have not been called.
     idle: usize,
@@ -97,8 +99,19 @@ pub struct Visit<D> {
     pub done: Vec<Reply>,
     /// The same.
     pub news: Vec<News>,
+    /// The same, behind the results.
+    pub trouble: Option<Trouble>,
     /// How long to sleep there until something comes.
     pub stay: Stay,
+}
+
+/// That an operation can compute nothing for now.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// Why.
+    pub reason: String,
+    /// The requests that are to be handed back to the broker.
+    pub tickets: Vec<Ticket>,
 }
 
 /// How long to sleep at the desk.
@@ -146,6 +159,7 @@ impl<D> Board<D> {
             done: Vec::new(),
             done_since: None,
             news: Vec::new(),
+            trouble: None,
             threads,
             idle: 0,
             called: 0,
@@ -215,6 +229,10 @@ impl<D> Board<D> {
 
     /// Adds requests to the queue. For whoever sits at the desk, who looks at the board when he has heard all that is there.
     pub fn assign(&mut self, requests: Vec<Request>) -> Calls {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.tickets.extend(requests.into_iter().map(|(ticket, _)| ticket));
+            return Calls::default();
+        }
         self.queue.extend(requests);
         let thread = self.queue.len() > 1 && !self.little() && self.call();
         Calls { thread, ..Calls::default() }
@@ -223,6 +241,16 @@ impl<D> Board<D> {
     /// A request that is being computed says how far it is.
     pub fn report(&mut self, news: News) -> Calls {
         self.news.push(news);
+        Calls { alarm: self.desk.is_none(), ..Calls::default() }
+    }
+
+    /// Nothing can be computed for now: the request of this ticket is handed back, and all that waits.
+    pub fn give_up(&mut self, reason: String, ticket: Option<Ticket>, hands: &Hands) -> Calls {
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.reason = reason;
+        trouble.tickets.extend(ticket);
+        trouble.tickets.extend(self.queue.drain(..).map(|(ticket, _)| ticket));
+        hands.each().for_each(|mut hand| hand.hand_back(&mut trouble.tickets));
         Calls { alarm: self.desk.is_none(), ..Calls::default() }
     }
 
@@ -246,6 +274,9 @@ impl<D> Board<D> {
         self.done.clear();
         self.done_since = None;
         self.news.clear();
+        if let Some(trouble) = &mut self.trouble {
+            trouble.tickets.clear();
+        }
         hands.each().for_each(|mut hand| hand.discard());
     }
 
@@ -267,12 +298,14 @@ impl<D> Board<D> {
         self.guarded = false;
         self.visits += 1;
         self.done_since = None;
-        Some(Visit { desk, done: std::mem::take(&mut self.done), news: std::mem::take(&mut self.news), stay })
+        let (done, news, trouble) =
+            (std::mem::take(&mut self.done), std::mem::take(&mut self.news), self.trouble.take());
+        Some(Visit { desk, done, news, trouble, stay })
     }
 
     /// Whether there is nothing to be sent.
     fn is_quiet(&self) -> bool {
-        self.done.is_empty() && self.news.is_empty()
+        self.done.is_empty() && self.news.is_empty() && self.trouble.is_none()
     }
 
     /// Whether what waits is no more than one thread does before another has woken up.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use std::{io, thread};
 
 use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome, Progress, Ticket};
+use giostra_common::protocol::{Failure, Outcome, Progress, Ticket, code};
 use giostra_common::wake::Waker;
 
 use crate::board::{Board, Calls, Duty, Load, Step, TICK, Visit, Watch};
@@ -38,7 +38,7 @@ type End = thread::Result<Result<(), Error>>;
 type Seen<'a> = MutexGuard<'a, Board<Box<Session>>>;
 
 /// Works on `threads` threads until the session ends. The caller is the watchman.
-pub fn work<S: Service>(session: Session, threads: usize, service: S, waker: Waker) -> Result<(), Error> {
+pub fn work<S: Service>(session: Session, threads: usize, service: &Arc<S>, waker: Waker) -> Result<(), Error> {
     let crew = Arc::new(Crew {
         board: Mutex::new(Board::new(Box::new(session), threads)),
         hands: Hands::new(threads),
@@ -47,8 +47,7 @@ pub fn work<S: Service>(session: Session, threads: usize, service: S, waker: Wak
         waker,
         end: Mutex::new(None),
     });
-    let service = Arc::new(service);
-    let started = (0..threads).try_for_each(|number| Crew::start(&crew, number, &service));
+    let started = (0..threads).try_for_each(|number| Crew::start(&crew, number, service));
     if let Err(error) = started {
         crew.close(&mut crew.lock(), Ok(Err(error.into())));
     }
@@ -133,9 +132,24 @@ impl Crew {
             drop(hand);
             let outcome = outcome(service, &body, &Job::of(self, number));
             drop(body);
-            hand = self.hands.lock(number);
-            hand.finish(ticket, outcome);
+            match outcome {
+                Outcome::Error(failure) if failure.code == code::UNABLE => {
+                    self.give_up(number, ticket, failure.message);
+                    hand = self.hands.lock(number);
+                }
+                outcome => {
+                    hand = self.hands.lock(number);
+                    hand.finish(ticket, outcome);
+                }
+            }
         }
+    }
+
+    /// The operation can compute nothing for now.
+    fn give_up(&self, number: usize, ticket: Ticket, reason: String) {
+        let ticket = self.hands.lock(number).put_back(ticket).then_some(ticket);
+        let calls = self.lock().give_up(reason, ticket, &self.hands);
+        self.make(calls);
     }
 
     fn watch(&self) {
@@ -169,8 +183,8 @@ impl Crew {
     }
 
     /// Does what is to be done at the desk, and puts it back.
-    fn attend(&self, Visit { mut desk, done, news, stay }: Visit<Box<Session>>) -> Seen<'_> {
-        let next = desk.turn(self, done, news, stay);
+    fn attend(&self, Visit { mut desk, done, news, trouble, stay }: Visit<Box<Session>>) -> Seen<'_> {
+        let next = desk.turn(self, done, news, trouble, stay);
         let mut board = self.lock();
         board.leave(desk);
         match next {

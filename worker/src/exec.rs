@@ -82,6 +82,10 @@ impl Service for Exec {
         vec![self.0.operation.clone()]
     }
 
+    fn is_able(&self) -> Result<(), String> {
+        self.0.program.is_there()
+    }
+
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
         let Inner { operation, program, way } = &*self.0;
         if program.closing.load(Ordering::Acquire) {

@@ -87,13 +87,17 @@ fn lock(hand: &Shared) -> MutexGuard<'_, Hand> {
     hand.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn unwanted() -> Outcome {
+    Outcome::Error(Failure::new(code::CANCELLED, "nobody waits for it any more"))
+}
+
 /// Ends the requests that are no longer wanted; whether there was one.
 pub fn cancel(queue: &mut VecDeque<Request>, done: &mut Vec<Reply>, wanted: &impl Fn(&Ticket) -> bool) -> bool {
     let before = done.len();
     queue.retain(|(ticket, _)| {
         let keep = wanted(ticket);
         if !keep {
-            done.push((*ticket, Outcome::Error(Failure::new(code::CANCELLED, "nobody waits for it any more"))));
+            done.push((*ticket, unwanted()));
         }
         keep
     });
@@ -136,6 +140,23 @@ impl Hand {
             Computing::Wanted | Computing::Cancelled => self.done.push((ticket, outcome)),
             Computing::Forgotten | Computing::Nothing => {}
         }
+    }
+
+    /// It was not computed, since its operation can't for now: whether it is to be handed back.
+    pub fn put_back(&mut self, ticket: Ticket) -> bool {
+        match std::mem::replace(&mut self.computing, Computing::Nothing) {
+            Computing::Wanted => true,
+            Computing::Cancelled => {
+                self.done.push((ticket, unwanted()));
+                false
+            }
+            Computing::Forgotten | Computing::Nothing => false,
+        }
+    }
+
+    /// Moves the tickets of what waits to the end of `tickets`.
+    pub fn hand_back(&mut self, tickets: &mut Vec<Ticket>) {
+        tickets.extend(self.waiting.drain(..).map(|(ticket, _)| ticket));
     }
 
     /// When a chunk has been computed: how long that took for each request. Settles the size of the next one.

@@ -38,7 +38,7 @@ mod session;
 mod worker;
 
 pub use giostra_common::keys::Credentials;
-pub use giostra_common::protocol::Failure;
+pub use giostra_common::protocol::{Failure, code};
 pub use giostra_common::shutdown::{Shutdown, unmasked};
 pub use job::Job;
 pub use operations::{Operations, Service};

@@ -20,7 +20,17 @@ pub trait Service: Send + Sync + 'static {
     /// Computes the result of a request. May be called by several threads at once; a panic becomes an error reply.
     ///
     /// What takes longer than a second or so should look at the job from time to time.
+    ///
+    /// A failure with the code [`code::UNABLE`] is no answer: it says that nothing can be computed for now, whatever the
+    /// request. The worker hands this request back, and all that it has not begun, and takes none for a second; for
+    /// longer, up to 30 s, each time that this happens again before anything was computed.
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure>;
+
+    /// Whether it is worth trying again after [`code::UNABLE`]. Asked before the worker takes requests again, and then
+    /// once a second; the error says why not.
+    fn is_able(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// How an operation wants its arguments.
@@ -66,6 +76,7 @@ impl Operations {
     ///
     /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own. The codes of the broker and of
     /// the client's side (`expired`, `poison`, `no-worker`, `cancelled`, `no-broker`, `refused`, `interrupted`) become `failed`.
+    /// With [`code::UNABLE`] it is no answer: the request goes to another worker ([`Service::compute`]).
     #[must_use]
     pub fn with<A, R, E>(self, name: &str, f: impl Fn(A) -> Result<R, E> + Send + Sync + 'static) -> Self
     where

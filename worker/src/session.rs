@@ -5,6 +5,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
@@ -13,7 +14,7 @@ use giostra_common::dialer::{self, Call, Dialer};
 use giostra_common::handshake::Failure as HandshakeFailure;
 use giostra_common::keys::Credentials;
 use giostra_common::protocol::{
-    DEFAULT_POOL, Failure, FromWorker, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, ToWorker, VERSION,
+    DEFAULT_POOL, Failure, FromWorker, MAX_BATCH, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker, VERSION,
 };
 use giostra_common::shutdown::Shutdown;
 use giostra_common::socket;
@@ -23,7 +24,7 @@ use thiserror::Error;
 use zmq::Context;
 
 use crate::Service;
-use crate::board::Stay;
+use crate::board::{Stay, Trouble};
 use crate::crew::{self, Crew};
 use crate::hand::{News, Reply};
 
@@ -95,6 +96,8 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         window: options.window,
         instance: instance(),
     };
+    let service = Arc::new(service);
+    let asked = Arc::clone(&service);
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
     let call = Call {
@@ -118,11 +121,25 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         complained: false,
         puzzled: false,
         leave_by: None,
+        is_able: Box::new(move || asked.is_able()),
+        unable: None,
+        was_unable: false,
+        pause: PAUSES[0],
         envelope: Vec::new(),
         attachments: Vec::new(),
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
-    crew::work(session, threads, service, waker)
+    crew::work(session, threads, &service, waker)
+}
+
+/// The shortest and the longest time for which a worker whose operation can't compute takes no requests. Doubled each
+/// time, until it has computed something again.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// Why nothing can be computed, and when to try again.
+struct Unable {
+    reason: String,
+    again: Instant,
 }
 
 /// A random number below [`MAX_INSTANCE`], not 0, by which the broker knows this worker when it comes back.
@@ -160,20 +177,41 @@ pub struct Session {
     puzzled: bool,
     /// Set once the worker wants to leave.
     leave_by: Option<Instant>,
+    /// Asks the service whether it can compute again.
+    is_able: Box<dyn Fn() -> Result<(), String> + Send>,
+    /// Set while nothing can be computed.
+    unable: Option<Unable>,
+    /// Whether it was so since the last registration without that.
+    was_unable: bool,
+    /// How long the next trouble lasts at least.
+    pause: Duration,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
 }
 
 impl Session {
     /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be computed goes to the crew.
-    pub fn turn(&mut self, crew: &Crew, done: Vec<Reply>, news: Vec<News>, stay: Stay) -> Result<Next, Error> {
+    pub fn turn(
+        &mut self,
+        crew: &Crew,
+        done: Vec<Reply>,
+        news: Vec<News>,
+        trouble: Option<Trouble>,
+        stay: Stay,
+    ) -> Result<Next, Error> {
         if !news.is_empty() {
             self.send(FromWorker::Progress(news))?;
+        }
+        if self.pause > PAUSES[0] && self.unable.is_none() && done.iter().any(|(_, it)| matches!(it, Outcome::Ok(_))) {
+            self.pause = PAUSES[0];
         }
         let most = self.max_message_bytes;
         let done = done.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, most))).collect();
         portions(done, most, |(_, outcome)| outcome.packed_len())
             .try_for_each(|replies| self.send(FromWorker::Replies(replies)))?;
+        if let Some(Trouble { reason, tickets }) = trouble {
+            self.becomes_unable(reason, tickets)?;
+        }
         match stay {
             Stay::Glance => {}
             Stay::AtMost(limit) => self.sleep(Some(limit))?,
@@ -200,7 +238,8 @@ impl Session {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.fd(), self.shutdown.fd()];
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
-        let due = [self.leave_by, self.complain_at(), self.broker.poll_timeout()].into_iter().flatten().min();
+        let due = [self.leave_by, self.complain_at(), self.try_again_at(), self.broker.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         socket::sleep(&self.broker.sockets(), descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
@@ -223,6 +262,9 @@ impl Session {
         {
             log::error!("the handshake with {} failed: {}", self.options.broker, self.broker.explain(failure));
         }
+        if due(self.try_again_at()) {
+            self.try_again()?;
+        }
         if due(self.complain_at()) {
             log::warn!("no broker at {}; still trying", self.options.broker);
             self.complained = true;
@@ -241,6 +283,16 @@ impl Session {
                 self.puzzled = false;
                 let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
                 log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
+                // What was said over an earlier connection may have come behind this registration.
+                if self.unable.is_some() {
+                    self.hand_back(Vec::new())?;
+                } else if std::mem::take(&mut self.was_unable) {
+                    self.send(FromWorker::Able)?;
+                }
+            }
+            // Sent before the broker heard that nothing can be computed.
+            ToWorker::Dispatch(requests) if self.unable.is_some() => {
+                self.hand_back(requests.into_iter().map(|(ticket, _)| ticket).collect())?;
             }
             ToWorker::Dispatch(requests) => crew.assign(requests),
             ToWorker::Cancel(tickets) => crew.cancel(&tickets),
@@ -271,6 +323,52 @@ impl Session {
             ToWorker::Refused { reason } => log::error!("the broker refused a message: {reason}"),
         }
         Ok(Next::GoOn)
+    }
+
+    /// Nothing can be computed for now, and what is held goes back to the broker.
+    fn becomes_unable(&mut self, reason: String, tickets: Vec<Ticket>) -> Result<(), Error> {
+        if self.unable.is_none() {
+            log::error!("{reason}; taking no requests for {:?} at least", self.pause);
+            self.was_unable = true;
+            self.unable = Some(Unable { reason, again: Instant::now() + self.pause });
+            self.pause = (2 * self.pause).min(PAUSES[1]);
+        }
+        if self.registered { self.hand_back(tickets) } else { Ok(()) }
+    }
+
+    fn hand_back(&mut self, mut tickets: Vec<Ticket>) -> Result<(), Error> {
+        loop {
+            let rest = tickets.split_off(tickets.len().min(MAX_BATCH));
+            let reason = self.unable.as_ref().map(|unable| unable.reason.clone()).unwrap_or_default();
+            self.send(FromWorker::Unable { reason, tickets })?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            tickets = rest;
+        }
+    }
+
+    /// When to see whether something can be computed again.
+    fn try_again_at(&self) -> Option<Instant> {
+        self.unable.as_ref().filter(|_| self.leave_by.is_none()).map(|unable| unable.again)
+    }
+
+    fn try_again(&mut self) -> Result<(), Error> {
+        let Some(unable) = &mut self.unable else { return Ok(()) };
+        match (self.is_able)() {
+            Ok(()) => {
+                self.unable = None;
+                log::info!("taking requests again");
+                if self.registered { self.send(FromWorker::Able) } else { Ok(()) }
+            }
+            // To look costs nothing, and no request: soon again.
+            Err(reason) => {
+                unable.again = Instant::now() + PAUSES[0];
+                let is_news = unable.reason != reason;
+                unable.reason = reason;
+                if is_news && self.registered { self.hand_back(Vec::new()) } else { Ok(()) }
+            }
+        }
     }
 
     /// When it is time to say that there is no broker, if there is none and that has not been said.

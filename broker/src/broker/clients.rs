@@ -270,7 +270,7 @@ impl Broker {
         let mut pools: Vec<_> = self
             .pools
             .iter()
-            .filter(|(_, pool)| !pool.ring.seats().is_empty())
+            .filter(|(_, pool)| pool.has_workers())
             .map(|(_, pool)| &*pool.name)
             .take(MOST_POOLS)
             .collect();
@@ -312,7 +312,7 @@ impl Broker {
     }
 
     fn has_workers(&self, pool: &str) -> bool {
-        self.pool_of.get(pool).is_some_and(|key| !self.pools[key.0].ring.seats().is_empty())
+        self.pool_of.get(pool).is_some_and(|key| self.pools[key.0].has_workers())
     }
 
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {

@@ -169,6 +169,14 @@ impl Broker {
         }
         self.totals.dispatched += dealt as u64;
         let pool = &mut self.pools[pool_key.0];
+        if rotation == Rotation::Strict {
+            pool.waits = match pool.ring.seats().get(pool.ring.next()) {
+                Some(&seat) if pool.pending.has_next() => {
+                    pool.waits.filter(|&(before, _)| before == seat && dealt == 0).or(Some((seat, moment)))
+                }
+                _ => None,
+            };
+        }
         pool.dispatched.add(dealt as u64, moment.second());
         pool.tally.dispatched += dealt as u64;
         if again {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use giostra_common::protocol::{ClientStatus, History, LeftOut, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
 
-use super::{Broker, ClientNumber, Flight, Pool, PoolKey, State, Worker, WorkerNumber};
+use super::{Broker, ClientNumber, Flight, Moment, Pool, PoolKey, State, Worker, WorkerNumber};
 use crate::caller::Caller;
 use crate::pending::Place;
 use crate::tally::BOUNDS_US;
@@ -117,17 +117,31 @@ impl Broker {
         let mut pools: Vec<_> = pools
             .iter()
             .map(|key| &self.pools[key.0])
-            .map(|pool| PoolStatus {
+            .map(|pool| (pool, self.waits_for(pool)))
+            .map(|(pool, waits)| PoolStatus {
                 name: pool.name.to_string(),
                 ring: pool.ring.seats().iter().take(MOST_PEERS).map(|number| number.0).collect(),
                 turn: pool.ring.next() as u64,
                 pending: pool.pending.len() as u64,
                 oldest_ms: oldest(pool).map_or(0, |accepted| now.micros_since(accepted) / 1000),
                 rate: pool.dispatched.before(now.second()),
+                waits_for: waits.map(|(number, _)| number.0),
+                waits_ms: waits.map_or(0, |(_, since)| now.micros_since(since) / 1000),
             })
             .collect();
         pools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         pools
+    }
+
+    /// Whom strict rotation waits for while another seat has room, and since when.
+    fn waits_for(&self, pool: &Pool) -> Option<(WorkerNumber, Moment)> {
+        let first = pool.pending.first_returned();
+        let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
+        let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(alone);
+        // The worker may have gone in this turn.
+        let next = pool.ring.seats().get(pool.ring.next());
+        let waits = pool.waits.filter(|(seat, _)| Some(seat) == next && pool.pending.has_next())?;
+        (!has_room(&waits.0) && pool.ring.seats().iter().any(has_room)).then_some(waits)
     }
 
     fn worker_status(&self, number: WorkerNumber, worker: &Worker, seat: Option<u64>, now: Instant) -> WorkerStatus {
@@ -137,6 +151,7 @@ impl Broker {
         let state = match worker {
             _ if worker.liveness.silent() => "silent",
             _ if worker.leaving => "leaving",
+            _ if worker.unable.is_some() => "unable",
             _ if worker.in_flight.is_empty() => "idle",
             _ if worker.load.is_stuck(self.settings.stuck_after) => "stuck",
             _ => "busy",
@@ -168,6 +183,7 @@ impl Broker {
             window_most: worker.window.most() as u64,
             service_us: worker.took.as_ref().map(|took| took.percentiles()).unwrap_or_default(),
             answered_before: past.answered,
+            unable: worker.unable.clone().unwrap_or_default(),
         }
     }
 
@@ -184,7 +200,7 @@ impl Broker {
             assert!(!worker.alone || worker.in_flight.len() == 1, "{number} has {} alone", worker.in_flight.len());
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
             let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&&seat| seat == number).count();
-            assert_eq!(seated, usize::from(!worker.leaving), "{number} has {seated} seats");
+            assert_eq!(seated, usize::from(worker.is_seated()), "{number} has {seated} seats");
             let mut unwanted = 0;
             for flight in worker.in_flight.iter() {
                 let key = match *flight {
@@ -254,7 +270,9 @@ impl Broker {
         assert_eq!(self.pools.len(), self.pool_of.len());
         for (key, pool) in &self.pools {
             assert!(pool.workers > 0 || !pool.pending.is_empty(), "pool {} is empty", pool.name);
-            assert_eq!(pool.workers, self.workers.values().filter(|worker| worker.pool.0 == key).count());
+            let workers = || self.workers.values().filter(|worker| worker.pool.0 == key);
+            let unable = workers().filter(|worker| worker.unable.is_some() && !worker.leaving).count();
+            assert_eq!((pool.workers, pool.unable), (workers().count(), unable), "workers of pool {}", pool.name);
             let first = pool.pending.first_returned();
             let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
             let room = pool.ring.seats().iter().all(|seat| self.workers[seat].has_room(alone));

@@ -17,8 +17,9 @@ use super::{Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request
 use crate::event::{Dropped, Event};
 use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
+use crate::rotation::Rotation;
 use crate::runs::Runs;
-use crate::window::Window;
+use crate::window::{Spare, Window};
 
 impl Broker {
     /// A message came from a worker.
@@ -65,10 +66,16 @@ impl Broker {
                     self.release_read(number);
                 }
             }
+            (FromWorker::Unable { reason, tickets }, Some(number)) => self.unable(number, &reason, tickets, now),
+            (FromWorker::Able, Some(number)) => self.able(number),
             (FromWorker::Leave, Some(number)) => self.leave(number, false),
             // Whoever is not registered owes nothing.
             (FromWorker::Leave, None) => self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Goodbye)),
-            (FromWorker::Pong { .. }, None) => self.ask_to_register(from),
+            (FromWorker::Unable { tickets, .. }, None) => {
+                self.totals.discarded += tickets.len() as u64;
+                self.ask_to_register(from);
+            }
+            (FromWorker::Pong { .. } | FromWorker::Able, None) => self.ask_to_register(from),
         }
     }
 
@@ -235,6 +242,10 @@ impl Broker {
             self.lost.remove(back);
         }
         self.names.join(&pool, &name.into());
+        let spare = match self.settings.rotation {
+            Rotation::Strict => Spare::One,
+            Rotation::Available => Spare::None,
+        };
         let liveness = Liveness::new(self.settings.ping_interval, now);
         self.pings.insert((liveness.due(), number));
         let worker = Worker {
@@ -245,9 +256,10 @@ impl Broker {
             threads,
             instance,
             is_back: false,
-            window: Window::new(threads as usize, window, self.settings.hold),
+            window: Window::new(threads as usize, window, self.settings.hold, spare),
             window_told: window,
             leaving: false,
+            unable: None,
             alone: false,
             in_flight: NumberedQueue::default(),
             read: 0,
@@ -370,7 +382,7 @@ impl Broker {
     }
 
     /// Bodies that nobody waits for and that the worker has read are its own affair.
-    fn release_read(&mut self, number: WorkerNumber) {
+    pub(super) fn release_read(&mut self, number: WorkerNumber) {
         let worker = self.worker(number);
         if worker.unwanted_bytes == 0 {
             return;
@@ -427,7 +439,9 @@ impl Broker {
         }
         worker.leaving = true;
         let (label, pool, in_flight) = (worker.label(number), worker.pool, worker.in_flight.len());
+        let was_unable = worker.unable.is_some();
         self.pools[pool.0].ring.leave(number);
+        self.pools[pool.0].unable -= usize::from(was_unable);
         self.touch_pool(pool);
         self.log(Event::WorkerLeaving { worker: label, drained, in_flight });
         if in_flight == 0 {
@@ -436,7 +450,7 @@ impl Broker {
     }
 
     /// A leaving worker owes nothing more.
-    fn goodbye(&mut self, number: WorkerNumber) {
+    pub(super) fn goodbye(&mut self, number: WorkerNumber) {
         let worker = self.remove_worker(number);
         self.log(Event::WorkerLeft(worker.label(number)));
         self.outputs.push_back(Output::ToWorker(worker.identity, ToWorker::Goodbye));
@@ -498,6 +512,7 @@ impl Broker {
         let PoolKey(pool) = worker.pool;
         self.pools[pool].ring.leave(number);
         self.pools[pool].workers -= 1;
+        self.pools[pool].unable -= usize::from(worker.unable.is_some() && !worker.leaving);
         self.names.part(&self.pools[pool].name, &worker.name, worker.answered);
         self.touch_pool(worker.pool);
         worker

@@ -37,6 +37,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
     let none = |value: f64| vec![(Vec::new(), value)];
     let pending = pools.iter().map(|pool| (vec![("pool", &*pool.name)], pool.pending as f64)).collect();
     let oldest = pools.iter().map(|pool| (vec![("pool", &*pool.name)], seconds_of_ms(pool.oldest_ms))).collect();
+    let waits = pools.iter().map(|pool| (vec![("pool", &*pool.name)], seconds_of_ms(pool.waits_ms))).collect();
     let workers = Workers::of(status);
     let all = [
         gauge(
@@ -61,12 +62,17 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         counter(
             "giostra_redispatches_total",
-            "Requests handed on after a worker was lost.",
+            "Requests handed on after a worker was lost, or handed them back.",
             by_pool(|pool| pool.redispatched),
         ),
         counter("giostra_workers_lost_total", "Workers dropped.", by_pool(|pool| pool.workers_lost)),
         gauge("giostra_pending_requests", "Requests waiting for a worker.", pending),
         gauge("giostra_pending_oldest_seconds", "For how long the oldest of them has been waiting.", oldest),
+        gauge(
+            "giostra_pool_turn_wait_seconds",
+            "For how long strict rotation has been waiting for one worker while others have room.",
+            waits,
+        ),
         gauge("giostra_workers", "Workers, by their state.", workers.states(pools, pool_totals)),
         gauge(
             "giostra_worker_up",
@@ -113,7 +119,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         counter(
             "giostra_worker_redispatched_total",
-            "Requests handed on to others after a worker of this name was lost.",
+            "Requests handed on to others after a worker of this name was lost, or handed them back.",
             workers.most(|worker| worker.redispatched_from as f64),
         ),
         gauge(
@@ -142,7 +148,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
 }
 
 /// What a worker may be: those of [`WorkerStatus::state`], and lost.
-const STATES: [&str; 6] = ["idle", "busy", "stuck", "silent", "leaving", "lost"];
+const STATES: [&str; 7] = ["idle", "busy", "stuck", "silent", "unable", "leaving", "lost"];
 
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
@@ -304,7 +310,7 @@ mod tests {
         let status = Status {
             workers: vec![worker("a\"b\\", 1), worker("twin", 2), worker("twin", 3)],
             lost: vec![lost("twin"), lost("gone"), lost("gone")],
-            pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, ..PoolStatus::default() }],
+            pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, waits_ms: 2500, ..PoolStatus::default() }],
             pool_totals: ["p", "empty", OTHERS]
                 .map(|name| PoolTotals { name: name.into(), ..PoolTotals::default() })
                 .into(),
@@ -327,6 +333,8 @@ mod tests {
             r#"giostra_workers{pool="empty",state="idle"} 0"#,
             r#"giostra_workers{pool="p",state="lost"} 3"#,
             r#"giostra_pending_oldest_seconds{pool="p"} 1.5"#,
+            r#"giostra_pool_turn_wait_seconds{pool="p"} 2.5"#,
+            r#"giostra_workers{pool="p",state="unable"} 0"#,
         ] {
             assert!(lines.contains(&wanted), "{wanted} in {text}");
         }

@@ -40,6 +40,8 @@ pub enum Fault {
     Garbage,
     /// When a worker says something unreadable.
     MalformedWorker,
+    /// When a worker can compute nothing for a while.
+    Unable,
     /// When a worker becomes slow, or fast again.
     Slow,
     /// When a client's connection breaks.
@@ -68,7 +70,7 @@ pub enum Fault {
 
 impl Fault {
     /// All that there are.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Crash,
         Self::Break,
         Self::Freeze,
@@ -81,6 +83,7 @@ impl Fault {
         Self::RegisterTwice,
         Self::Garbage,
         Self::MalformedWorker,
+        Self::Unable,
         Self::Slow,
         Self::BreakClient,
         Self::Vanish,
@@ -154,6 +157,11 @@ impl World<'_> {
             (Fault::Slow, _) => {
                 self.tally.count("worker-slow");
                 self.workers[number].slowness = self.dice.one_of(&[1, 5, 20]);
+            }
+            (Fault::Unable, _) if !self.workers[number].unable => {
+                self.tally.count("worker-becomes-unable");
+                let time = self.dice.range(1, 300) * MS;
+                self.becomes_unable(number, time);
             }
             (Fault::Leave, _) if !self.workers[number].leaving => {
                 self.tally.count("worker-leaves");
@@ -303,7 +311,7 @@ impl World<'_> {
         let requests = vec![(id, Task::Compute(0).body())];
         let operations = vec![];
         let (name, pool) = (String::from("stray"), String::from("pool-0"));
-        let message = match self.dice.index(13) {
+        let message = match self.dice.index(15) {
             0 => Up::Worker(FromWorker::Leave),
             1 => Up::Worker(FromWorker::Disconnected),
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
@@ -324,6 +332,8 @@ impl World<'_> {
             9 => Up::Client(FromClient::Drain { worker: "worker-0".into(), number: 0, all: true }),
             10 => Up::Client(FromClient::Hello { version: VERSION, name: "two words".into() }),
             11 => Up::Malformed(Peer::Worker(0)),
+            12 => Up::Worker(FromWorker::Unable { reason: "stray".into(), tickets: vec![ticket] }),
+            13 => Up::Worker(FromWorker::Able),
             _ => Up::Malformed(Peer::Client(0)),
         };
         if let Up::Worker(FromWorker::Disconnected) | Up::Client(FromClient::Disconnected) = message {
@@ -335,19 +345,33 @@ impl World<'_> {
 
 impl Fault {
     fn is_of_a_worker(self) -> bool {
-        use Fault::{Bar, Break, Crash, Freeze, Garbage, Leave, MalformedWorker, OverdueWorker, RegisterTwice, Slow};
+        use Fault::{
+            Bar, Break, Crash, Freeze, Garbage, Leave, MalformedWorker, OverdueWorker, RegisterTwice, Slow, Unable,
+        };
         matches!(
             self,
-            Bar | Break | Crash | Freeze | Garbage | Leave | MalformedWorker | OverdueWorker | RegisterTwice | Slow
+            Bar | Break
+                | Crash
+                | Freeze
+                | Garbage
+                | Leave
+                | MalformedWorker
+                | OverdueWorker
+                | RegisterTwice
+                | Slow
+                | Unable
         )
     }
 
     /// Whether nothing of it may be held against a request, if the broker waits half a second for those that come back.
     pub fn is_orderly(self) -> bool {
-        use Fault::{Bar, Drain, Garbage, Join, Leave, OverdueWorker, RegisterTwice, Slow, Stray};
+        use Fault::{Bar, Drain, Garbage, Join, Leave, OverdueWorker, RegisterTwice, Slow, Stray, Unable};
         let of_a_client = !self.is_of_a_worker() && !self.is_of_the_broker() && self != Self::Cut;
         of_a_client
-            || matches!(self, Bar | Drain | Garbage | Join | Leave | OverdueWorker | RegisterTwice | Slow | Stray)
+            || matches!(
+                self,
+                Bar | Drain | Garbage | Join | Leave | OverdueWorker | RegisterTwice | Slow | Stray | Unable
+            )
     }
 
     fn is_of_the_broker(self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 75] = [
+const KINDS: [&str; 78] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -40,6 +40,7 @@ const KINDS: [&str; 75] = [
     "worker-registers-twice",
     "worker-slow",
     "worker-starts",
+    "worker-becomes-unable",
     // What the core made of it.
     "accepted",
     "cancelled",
@@ -63,6 +64,7 @@ const KINDS: [&str; 75] = [
     "expired",
     "held-against-nothing",
     "hello-again",
+    "handed-back",
     "log-silent",
     "nobody",
     "progress",
@@ -78,6 +80,7 @@ const KINDS: [&str; 75] = [
     "turn-of-a-full-seat",
     "window-changes",
     "window-told",
+    "worker-able",
     "worker-joined",
     "worker-leaving",
     "worker-left",

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use giostra_broker::broker::{Output, Settings};
 use giostra_broker::event::Event;
+use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
 use giostra_common::protocol::{Outcome, Status, Ticket, ToClient, ToWorker, Totals};
 
@@ -91,6 +92,8 @@ struct Worker {
     window_now: usize,
     window_told: usize,
     leaving: bool,
+    /// Whether it has said that it can compute nothing.
+    unable: bool,
     /// Whether it is to hold one request only.
     alone: bool,
     /// By ticket: which request, and whether somebody still waits for it.
@@ -184,6 +187,9 @@ pub struct Witness {
     /// Who was given room, and how much.
     rooms: Vec<(u64, u64)>,
     replies: BTreeMap<(Conn, u64), Outcome>,
+    /// The tickets that were handed back: the connection, the ticket as it was sent. And how many requests were taken back.
+    handed: BTreeSet<(Conn, u64)>,
+    handed_back: u64,
     replies_in: u64,
     dispatches: Vec<(Conn, Vec<(Ticket, Bytes)>)>,
     timeout_handled: Option<u64>,
@@ -227,6 +233,8 @@ impl Witness {
             ended: BTreeSet::new(),
             rooms: Vec::new(),
             replies: BTreeMap::new(),
+            handed: BTreeSet::new(),
+            handed_back: 0,
             replies_in: 0,
             dispatches: Vec::new(),
             timeout_handled: None,
@@ -296,7 +304,8 @@ impl Witness {
         for told in &status.workers {
             let known = self.workers.get_mut(&told.number).expect("a worker that is told of has joined");
             let (now, most) = (told.window as usize, known.window);
-            let least = if self.settings.hold.is_zero() { most } else { most.min(known.threads + 1) };
+            let spare = usize::from(self.settings.rotation == Rotation::Strict);
+            let least = if self.settings.hold.is_zero() { most } else { most.min(known.threads + spare) };
             assert!((least..=most).contains(&now), "w{} has a window of {now}, not {least} to {most}", told.number);
             tally.add("window-changes", u64::from(now != known.window_now));
             known.window_now = now;
@@ -462,6 +471,7 @@ impl Witness {
             let state = match known {
                 _ if known.pings_out > 1 => "silent",
                 _ if known.leaving => "leaving",
+                _ if known.unable => "unable",
                 _ if known.in_flight.is_empty() => "idle",
                 _ => "busy",
             };
@@ -477,7 +487,8 @@ impl Witness {
     /// Every reply that came in went to its client, or was discarded.
     pub fn all_replies_count(&self, status: &Status) {
         let Totals { answered, discarded, .. } = status.totals;
-        assert_eq!(self.replies_in, answered + discarded, "replies that came in, and that became of them something");
+        let known = answered + discarded + self.handed_back;
+        assert_eq!(self.replies_in, known, "replies that came in, and that became of them something");
     }
 
     /// Nothing is left to do.

@@ -84,6 +84,9 @@ pub struct Worker {
     pub troubled_until: u64,
     /// Whether it has said that it wants no more.
     pub leaving: bool,
+    /// Whether it can compute nothing for now.
+    pub unable: bool,
+    was_unable: bool,
     threads: usize,
     window: u32,
     /// Its process's number; some don't say it.
@@ -113,7 +116,7 @@ impl Worker {
 
     /// Whether it is there to stay.
     pub fn is_steady(&self) -> bool {
-        self.state == Process::Running && self.registered && !self.leaving
+        self.state == Process::Running && self.registered && !self.leaving && !self.unable
     }
 
     /// Tickets that it holds or has replied to.
@@ -151,6 +154,8 @@ impl World<'_> {
             window: self.dice.one_of(&[0, 0, 1, 3]),
             instance: 0,
             leaving: false,
+            unable: false,
+            was_unable: false,
             unread: VecDeque::new(),
             waiting: VecDeque::new(),
             computing: Vec::new(),
@@ -189,7 +194,7 @@ impl World<'_> {
         worker.computing.clear();
         worker.results.clear();
         worker.replied.clear();
-        (worker.registered, worker.leaving, worker.flushing) = (false, false, false);
+        (worker.registered, worker.leaving, worker.flushing, worker.unable) = (false, false, false, false);
         if let Some(conn) = self.workers[number].socket.conn {
             self.break_connection(conn, fate, notice);
         }
@@ -230,7 +235,19 @@ impl World<'_> {
         let (name, conn) = (&self.workers[number].name, self.workers[number].socket.conn);
         self.trace.note(self.now, || format!("    {name} {conn:?} hears {message:?}"));
         match message {
-            ToWorker::Welcome { .. } => self.workers[number].registered = true,
+            ToWorker::Welcome { .. } => {
+                self.workers[number].registered = true;
+                let worker = &mut self.workers[number];
+                // What it said over an earlier connection may have come after it registered.
+                if worker.unable {
+                    self.hand_back(number, Vec::new());
+                } else if std::mem::take(&mut worker.was_unable) {
+                    self.worker_says(number, FromWorker::Able);
+                }
+            }
+            ToWorker::Dispatch(requests) if self.workers[number].unable => {
+                self.hand_back(number, requests.into_iter().map(|(ticket, _)| ticket).collect());
+            }
             ToWorker::Dispatch(requests) => {
                 self.workers[number].waiting.extend(requests);
                 self.compute(number);
@@ -264,6 +281,42 @@ impl World<'_> {
     /// It says something.
     pub fn worker_says(&mut self, number: usize, message: FromWorker) {
         self.send_up(Peer::Worker(number), Up::Worker(message));
+    }
+
+    /// It can compute nothing for a while: what it has not begun goes back, and sometimes what it has just begun.
+    pub fn becomes_unable(&mut self, number: usize, time: u64) {
+        let worker = &mut self.workers[number];
+        (worker.unable, worker.was_unable) = (true, true);
+        let mut tickets: Vec<_> = worker.waiting.drain(..).map(|(ticket, _)| ticket).collect();
+        if self.dice.once_in(2)
+            && let Some(begun) = worker.computing.pop_if(|begun| begun.wanted)
+        {
+            tickets.push(begun.ticket);
+        }
+        let process = worker.socket.process;
+        if worker.registered {
+            self.hand_back(number, tickets);
+        }
+        self.after(time, Step::Able(number, process));
+    }
+
+    fn hand_back(&mut self, number: usize, tickets: Vec<Ticket>) {
+        self.worker_says(number, FromWorker::Unable { reason: "no program".into(), tickets });
+    }
+
+    /// It can compute again.
+    pub fn becomes_able(&mut self, number: usize, process: u64) {
+        let worker = &mut self.workers[number];
+        if worker.socket.process != process || !worker.unable {
+            return;
+        }
+        if worker.state == Process::Frozen {
+            return self.after(MS, Step::Able(number, process));
+        }
+        worker.unable = false;
+        if worker.registered && !worker.leaving {
+            self.worker_says(number, FromWorker::Able);
+        }
     }
 
     /// It wants no more requests.

@@ -54,6 +54,8 @@ pub enum Step {
     GraceEnds(usize, u64),
     /// When a worker's process goes on.
     Thaw(usize, u64),
+    /// When a worker's process can compute again.
+    Able(usize, u64),
     /// When a worker's process starts.
     StartWorker(usize),
     /// When a broker's process starts.
@@ -179,6 +181,7 @@ impl<'a> World<'a> {
             Step::Flush(worker, process) => self.flush_results(worker, process),
             Step::GraceEnds(worker, process) => self.grace_ends(worker, process),
             Step::Thaw(worker, process) => self.thaw_worker(worker, process),
+            Step::Able(worker, process) => self.becomes_able(worker, process),
             Step::StartWorker(worker) => self.start_worker(worker),
             Step::StartBroker => self.start_broker(),
             Step::Submit(client) => self.submit(client),
@@ -372,6 +375,7 @@ impl<'a> World<'a> {
             life.witness.hears_of_windows(&status, self.tally);
             life.witness.settles(self.now, self.tally);
             life.witness.compare(&status);
+            life.witness.compare_pools(&status);
             life.witness.all_replies_count(&status);
             life.core.check();
             self.judge_silence(life);

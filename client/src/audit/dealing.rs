@@ -172,7 +172,7 @@ impl Life {
         let order = match before {
             State::Fresh if hand.manner.again => {
                 findings.add(spot, Promise::Requests, || {
-                    format!("{} is dispatched again, but was not given back by a lost worker", written(key))
+                    format!("{} is dispatched again, but was not given back by a worker", written(key))
                 });
                 ticket
             }
@@ -183,7 +183,7 @@ impl Life {
                 let first = returned.first_key_value().map(|(&order, &key)| (order, key));
                 if !hand.manner.again {
                     findings.add(spot, Promise::Requests, || {
-                        format!("{} is dispatched as a new one, but was given back by a lost worker", written(key))
+                        format!("{} is dispatched as a new one, but was given back by a worker", written(key))
                     });
                 } else if let Some((earlier, other)) = first.filter(|&(earlier, _)| earlier != order) {
                     findings.add(spot, Promise::Requests, || {

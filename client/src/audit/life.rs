@@ -33,6 +33,8 @@ pub(super) struct Worker {
     pub window: Option<u64>,
     widest: Option<u64>,
     pub leaving: bool,
+    /// Whether it has said that it can compute nothing for now.
+    pub unable: bool,
     /// By ticket: what somebody waits for.
     pub in_flight: BTreeMap<u64, Key>,
     /// Whether it holds a request that is to be with it alone.
@@ -139,6 +141,8 @@ impl Life {
             }
             Event::Window { worker, size } => self.window(worker, size, spot),
             Event::Leaving { worker, in_flight } => self.leaving(worker, in_flight, spot),
+            Event::Unable { worker, returned, requests, .. } => self.unable(worker, returned, &requests, spot),
+            Event::Able { worker, seats } => self.able(worker, seats, spot),
             Event::Left { worker } => self.left(worker, spot),
             Event::Dropped { worker, returned, requests, held, reason } => {
                 self.dropped(worker, (returned, &requests), (held, reason), spot);
@@ -306,6 +310,25 @@ impl Life {
         }
     }
 
+    fn able(&mut self, named: line::Worker<'_>, seats: u64, spot: &mut Spot<'_>) {
+        if !self.knows(named, spot) {
+            return;
+        }
+        let number = named.number;
+        let worker = self.workers.get_mut(&number).expect("it is known");
+        let ring = &mut self.pools[worker.pool].ring;
+        if !std::mem::replace(&mut worker.unable, false) || worker.leaving {
+            self.findings
+                .add(spot, Promise::Rotation, || format!("w{number} takes a seat, but it had not lost its own"));
+            ring.leave(number);
+        }
+        ring.join(number);
+        let known = ring.len();
+        if known as u64 != seats {
+            self.findings.add(spot, Promise::Rotation, || format!("the ring has {known} seats, not {seats}"));
+        }
+    }
+
     fn left(&mut self, named: line::Worker<'_>, spot: &mut Spot<'_>) {
         if !self.knows(named, spot) {
             return;
@@ -357,6 +380,7 @@ fn new_worker(named: line::Worker<'_>, process: u64, pool: usize, window: Option
         window,
         widest: window,
         leaving: false,
+        unable: false,
         alone: false,
         in_flight: BTreeMap::new(),
         unwanted: HashMap::default(),

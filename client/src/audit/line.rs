@@ -55,6 +55,10 @@ pub enum Event<'a> {
     Window { worker: Worker<'a>, size: u64 },
     /// When a worker gave up its seat.
     Leaving { worker: Worker<'a>, in_flight: u64 },
+    /// When a worker that can compute nothing for now gave up its seat, and handed requests back.
+    Unable { worker: Worker<'a>, returned: u64, requests: Runs<'a>, reason: &'a str },
+    /// When it took a seat again.
+    Able { worker: Worker<'a>, seats: u64 },
     /// When a leaving worker owed nothing more.
     Left { worker: Worker<'a> },
     /// When a worker was lost.
@@ -159,7 +163,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             Event::Poison { request: Runs::requests(request).filter(|one| one.count() == 1)?, workers }
         }
         "client-joined" | "client-left" => of_a_client(verb, rest)?,
-        "joined" | "window" | "leaving" | "left" | "dropped" => of_a_worker(verb, rest)?,
+        "joined" | "window" | "leaving" | "left" | "dropped" | "unable" | "able" => of_a_worker(verb, rest)?,
         "listening" => Event::Listening {
             strict: match value(rest, "rotation=")? {
                 "strict" => true,
@@ -202,6 +206,11 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
         }
         "window" => Event::Window { worker, size: counted(rest, "size=")? },
         "leaving" => Event::Leaving { worker, in_flight: counted(rest, "in-flight=")? },
+        "unable" => {
+            let (given_back, reason) = rest.split_once("reason=")?;
+            let (returned, requests) = given_back.strip_suffix(' ')?.strip_prefix("returned=").map(split_word)?;
+            Event::Unable { worker, returned: number(returned)?, requests: some_requests(requests)?, reason }
+        }
         "dropped" => {
             let (given_back, reason) = rest.split_once("reason=")?;
             let (given_back, held) = given_back.strip_suffix(' ')?.rsplit_once(" evidence=")?;
@@ -214,6 +223,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
             let (returned, requests) = given_back.strip_prefix("returned=").map(split_word)?;
             Event::Dropped { worker, returned: number(returned)?, requests: some_requests(requests)?, held, reason }
         }
+        "able" => Event::Able { worker, seats: counted(rest, "seats=")? },
         _ => Event::Left { worker },
     })
 }
@@ -321,6 +331,12 @@ mod tests {
                 "dropped a w1 returned=0 evidence=no reason=x",
                 Event::Dropped { worker, returned: 0, requests: none, held: Held::No, reason: "x" },
             ),
+            (
+                "unable a w1 returned=1 c1#5 reason=can't start x: no such file",
+                Event::Unable { worker, returned: 1, requests: one, reason: "can't start x: no such file" },
+            ),
+            ("unable a w1 returned=0 reason=x", Event::Unable { worker, returned: 0, requests: none, reason: "x" }),
+            ("able a w1 seats=2", Event::Able { worker, seats: 2 }),
             ("accept c1#5 pool=p", Event::Accept { requests: one, pool: "p" }),
             ("reply-error a w1 c1#5", Event::Reply { worker, errors: true, requests: one }),
             ("discard ? ? late=3", Event::Discard { worker: None, late: 3, requests: none }),

@@ -24,12 +24,16 @@ pub struct Counts {
     pub workers_joined: u64,
     pub workers_dropped: u64,
     pub workers_left: u64,
+    /// How often a worker could compute nothing for a while.
+    pub workers_unable: u64,
     pub accepted: u64,
     /// Those dispatched again included.
     pub dispatched: u64,
     pub redispatched: u64,
     /// Given back by lost workers.
     pub returned: u64,
+    /// Given back by workers that could compute nothing for a while.
+    pub handed_back: u64,
     pub replies: u64,
     pub reply_errors: u64,
     pub expired: u64,
@@ -50,10 +54,12 @@ impl Counts {
         self.workers_joined += more.workers_joined;
         self.workers_dropped += more.workers_dropped;
         self.workers_left += more.workers_left;
+        self.workers_unable += more.workers_unable;
         self.accepted += more.accepted;
         self.dispatched += more.dispatched;
         self.redispatched += more.redispatched;
         self.returned += more.returned;
+        self.handed_back += more.handed_back;
         self.replies += more.replies;
         self.reply_errors += more.reply_errors;
         self.expired += more.expired;
@@ -201,11 +207,13 @@ impl Report {
             "clients": {"joined": counts.clients_joined, "left": counts.clients_left},
             "workers": {
                 "joined": counts.workers_joined, "dropped": counts.workers_dropped, "left": counts.workers_left,
+                "unable": counts.workers_unable,
             },
             "accepted": counts.accepted,
             "dispatched": counts.dispatched,
             "redispatched": counts.redispatched,
             "returned": counts.returned,
+            "handed_back": counts.handed_back,
             "replies": counts.replies,
             "errors": counts.reply_errors,
             "expired": counts.expired,
@@ -282,6 +290,10 @@ impl fmt::Display for Report {
             "  workers     {} joined, {} dropped, {} left",
             counts.workers_joined, counts.workers_dropped, counts.workers_left
         )?;
+        if counts.workers_unable > 0 {
+            let (times, handed) = (many(counts.workers_unable, "time"), many(counts.handed_back, "request"));
+            writeln!(f, "  unable      {times} a worker could compute nothing; {handed} handed back")?;
+        }
         writeln!(
             f,
             "  requests    {} accepted, {} expired, {} cancelled, {} given up, {} open",

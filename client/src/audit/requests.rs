@@ -24,7 +24,7 @@ pub(super) struct Request {
 pub(super) enum State {
     /// When it has not been dispatched.
     Fresh,
-    /// When a lost worker gave it back: the ticket of its first dispatch.
+    /// When a worker gave it back, or was lost: the ticket of its first dispatch.
     Returned(u64),
     /// When a lost worker gave it back, and it will be given up unless one comes back: the same.
     Suspended(u64),
@@ -180,6 +180,46 @@ impl Life {
                 format!("w{number} gives back {}, which it does not hold", written(name))
             });
         }
+    }
+
+    /// A worker can compute nothing for now: it has no seat, and nothing is held against what it hands back.
+    pub(super) fn unable(&mut self, named: line::Worker<'_>, returned: u64, requests: &Runs<'_>, spot: &mut Spot<'_>) {
+        self.counts.handed_back += requests.count();
+        if !self.knows(named, spot) {
+            return requests.each().for_each(|key| self.set_adrift(key));
+        }
+        let number = named.number;
+        let worker = self.workers.get_mut(&number).expect("it is known");
+        let before = std::mem::replace(&mut worker.unable, true);
+        self.counts.workers_unable += u64::from(!before);
+        let ring = &mut self.pools[worker.pool].ring;
+        ring.leave(number);
+        if returned != requests.count() {
+            self.findings
+                .add(spot, Promise::Requests, || format!("{} requests are named, not {returned}", requests.count()));
+        }
+        for key in requests.each() {
+            match self.state(key) {
+                Some(State::InFlight { worker, ticket, .. }) if worker == number => {
+                    self.workers.get_mut(&number).expect("it is known").in_flight.remove(&ticket);
+                    self.waits_again(key);
+                }
+                _ => {
+                    self.findings.add(spot, Promise::Requests, || {
+                        format!("w{number} hands back {}, which it does not hold", written(key))
+                    });
+                    self.set_adrift(key);
+                }
+            }
+        }
+    }
+
+    /// A request that nothing is held against is given back.
+    fn waits_again(&mut self, key: Key) {
+        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.get_mut(&key.1)) else { return };
+        let State::InFlight { order, .. } = request.state else { return };
+        request.state = State::Returned(order);
+        self.pools[request.pool].returned.insert(order, key);
     }
 
     pub(super) fn poisoned(&mut self, requests: &Runs<'_>, workers: &str, spot: &mut Spot<'_>) {

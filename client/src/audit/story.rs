@@ -93,6 +93,9 @@ impl Teller {
             Event::Dropped { worker, requests, reason, .. } if requests.position(key).is_some() => {
                 self.tells(line, format!("given back: {} was dropped, {reason}", named(worker)));
             }
+            Event::Unable { worker, requests, reason, .. } if requests.position(key).is_some() => {
+                self.tells(line, format!("handed back by {}: {reason}", named(worker)));
+            }
             Event::Reply { worker, errors, requests } if requests.position(key).is_some() => {
                 let how = if errors { "answered with an error" } else { "answered" };
                 self.tells_end(line, &format!("{how} by {}", named(worker)));

@@ -7,7 +7,8 @@ use super::table::Tone;
 /// What follows its kind. Where the log lists requests, their number has to do.
 pub fn told(event: &EventStatus) -> String {
     let line = event.text.strip_prefix(&event.kind).unwrap_or(&event.text).trim_start();
-    let Some(count) = event.count.filter(|_| matches!(&*event.kind, "dropped" | "redispatch" | "discard" | "expire"))
+    let Some(count) =
+        event.count.filter(|_| matches!(&*event.kind, "dropped" | "unable" | "redispatch" | "discard" | "expire"))
     else {
         return line.into();
     };
@@ -23,9 +24,9 @@ pub fn told(event: &EventStatus) -> String {
 /// How much of a look it deserves.
 pub fn tone_of(event: &EventStatus) -> Tone {
     match &*event.kind {
-        "joined" => Tone::Good,
+        "joined" | "able" => Tone::Good,
         "leaving" | "left" | "redispatch" | "discard" | "expire" | "busy" | "closing" => Tone::Notable,
-        "dropped" | "poison" | "refuse" => Tone::Bad,
+        "dropped" | "unable" | "poison" | "refuse" => Tone::Bad,
         _ => Tone::Plain,
     }
 }

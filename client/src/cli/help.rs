@@ -134,7 +134,7 @@ On a terminal, what does not fit is left out or shortened, and states have colou
 A broker that goes away while it is watched is waited for.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
-in_flight, window, answered, ..), clients, pools, latency_us, history, events, pool_totals, bounds_us, lost. With --watch an object a line.
+in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost. With --watch an object a line.
 
 Exit status: 0 if the broker answered, also when Ctrl-C ended the watching; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
 the first answer.";

@@ -12,7 +12,10 @@ use super::table::{Cell, Room, Table, of_state};
 use super::watch;
 use super::written::{micros, millis, wrapped};
 
-/// The most lost workers that are named.
+/// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where workers are busy.
+pub const LONG_WAIT_MS: u64 = 200;
+
+/// The most lost workers that are named, and of those that are unable.
 const MOST_LOST: usize = 5;
 
 /// The most events that are told.
@@ -36,7 +39,8 @@ pub fn run(client: &mut Client, options: &args::Status, args: &Args) -> anyhow::
 pub fn lines(status: &Status, room: Room) -> Vec<String> {
     let mut lines: Vec<_> = summary(status).iter().flat_map(|line| wrapped(line, room.width())).collect();
     for pool in &status.pools {
-        let said = [describe(pool, &status.workers), offers(pool, &status.workers)];
+        let workers = &status.workers;
+        let said = [describe(pool, workers), waits(pool, workers), offers(pool, workers)];
         lines.extend(said.iter().flatten().flat_map(|line| wrapped(line, room.width())));
     }
     lines.push(String::new());
@@ -46,6 +50,7 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     } else {
         lines.extend(workers(&status.workers).lines(room));
     }
+    lines.extend(unable(&status.workers).iter().flat_map(|line| wrapped(line, room.width())));
     lines.extend(lost(status).iter().flat_map(|line| wrapped(line, room.width())));
     lines.push(String::new());
     lines.extend(clients(&status.clients).lines(room));
@@ -102,6 +107,30 @@ fn describe(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
         if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() },
         pool.rate
     ))
+}
+
+/// Whom the turn waits for, if others have room and it has waited for more than a moment.
+fn waits(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
+    let number = pool.waits_for.filter(|_| pool.waits_ms >= LONG_WAIT_MS)?;
+    let worker = workers.iter().find(|worker| worker.number == number)?;
+    Some(format!(
+        "pool {}: the turn has been waiting for {} w{number} for {}; others have room, but rotation is strict \
+         (--rotation available passes over it)",
+        pool.name,
+        worker.name,
+        millis(pool.waits_ms)
+    ))
+}
+
+/// The workers that can compute nothing for now, and why.
+fn unable(workers: &[WorkerStatus]) -> Vec<String> {
+    let unable: Vec<_> = workers.iter().filter(|worker| !worker.unable.is_empty()).collect();
+    let told = unable.iter().take(MOST_LOST).map(|worker| {
+        let WorkerStatus { name, number, pool, unable, .. } = worker;
+        format!("unable: {name} w{number} of pool {pool}: {unable}")
+    });
+    let more = unable.len().saturating_sub(MOST_LOST);
+    told.chain((more > 0).then(|| format!("unable: {more} more"))).collect()
 }
 
 /// The operations that a pool's workers offer, if it has any, and of each how many do if it is not all of them.
@@ -227,6 +256,23 @@ mod tests {
         let text = lines(&status(), Room::default()).join("\n");
         assert!(text.contains("\npool compute offers add, mul (1 of 2)\n"), "{text}");
         assert!(text.contains("\nada     c7  192.0.2.1:4242  0           0"), "{text}");
+    }
+
+    #[test]
+    fn it_names_whom_the_turn_waits_for_and_who_can_compute_nothing() {
+        let mut status = status();
+        status.workers[0].number = 3;
+        status.workers[1].unable = "can't start /opt/job: No such file or directory".into();
+        let pool = PoolStatus { waits_for: Some(3), waits_ms: 5700, ..status.pools[0].clone() };
+        let brief = PoolStatus { waits_ms: 3, ..pool.clone() };
+        let text = lines(&Status { pools: vec![pool], ..status.clone() }, Room::default()).join("\n");
+        assert!(
+            text.contains("\npool compute: the turn has been waiting for one w3 for 5.7 s; others have room"),
+            "{text}"
+        );
+        assert!(text.contains("\nunable: two w0 of pool compute: can't start /opt/job: No such file"), "{text}");
+        let text = lines(&Status { pools: vec![brief], ..status }, Room::default()).join("\n");
+        assert!(!text.contains("waiting for"), "{text}");
     }
 
     #[test]

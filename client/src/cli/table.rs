@@ -66,7 +66,7 @@ pub fn of_state(state: &str) -> Tone {
     match state {
         "busy" => Tone::Good,
         "leaving" => Tone::Notable,
-        "stuck" | "silent" | "lost" => Tone::Bad,
+        "stuck" | "silent" | "unable" | "lost" => Tone::Bad,
         _ => Tone::Plain,
     }
 }

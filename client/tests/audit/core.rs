@@ -73,7 +73,8 @@ impl Core {
                 self.join_worker(pool);
             }
             8..14 => self.lose_worker(),
-            14..17 => self.worker_says_to_leave(),
+            14..16 => self.worker_says_to_leave(),
+            16 => self.worker_is_unable(),
             17..21 => self.join_client(),
             21..24 => self.lose_client(),
             24..50 => {
@@ -82,7 +83,8 @@ impl Core {
                 }
             }
             50..55 => self.cancel(),
-            55..60 => self.time_passes(),
+            55..58 => self.time_passes(),
+            58..60 => self.worker_is_able(),
             _ => self.reply(),
         }
     }
@@ -177,6 +179,19 @@ impl Core {
     fn worker_says_to_leave(&mut self) {
         let Some(worker) = self.some_worker() else { return };
         self.worker_says(worker, FromWorker::Leave);
+    }
+
+    /// It hands back some of what it holds.
+    fn worker_is_unable(&mut self) {
+        let Some(worker) = self.some_worker() else { return };
+        let held = self.workers.get_mut(&worker).expect("it is here");
+        let tickets = held.split_off(self.dice.random_range(0..=held.len()));
+        self.worker_says(worker, FromWorker::Unable { reason: "no program".into(), tickets });
+    }
+
+    fn worker_is_able(&mut self) {
+        let Some(worker) = self.some_worker() else { return };
+        self.worker_says(worker, FromWorker::Able);
     }
 
     fn reply(&mut self) {

@@ -65,6 +65,49 @@ fn a_sound_log_is_proved_and_counted() {
 }
 
 #[test]
+fn what_an_unable_worker_hands_back_is_held_against_nothing_and_it_sits_down_at_the_tail_later() {
+    let lines = [
+        LISTENING,
+        "joined worker-1 w1 pool=p threads=1 window=3 seats=1",
+        "joined worker-2 w2 pool=p threads=1 window=3 seats=2",
+        "client-joined c1 n",
+        "accept c1#1..3 pool=p",
+        "dispatch worker-1 w1 t1..3/2 c1#1..3/2",
+        "dispatch worker-2 w2 t2 c1#2",
+        "unable worker-1 w1 returned=2 c1#1..3/2 reason=can't start job",
+        "redispatch worker-2 w2 t4..5 c1#1..3/2",
+        "able worker-1 w1 seats=2",
+        "reply worker-2 w2 c1#1..3",
+        "accept c1#4..5 pool=p",
+        "dispatch worker-1 w1 t6 c1#4",
+        "dispatch worker-2 w2 t7 c1#5",
+        "reply worker-1 w1 c1#4",
+        "reply worker-2 w2 c1#5",
+        "closing in-flight=0",
+        "stopped",
+    ];
+    let report = audit_lines(&lines);
+    expect_proved(&report);
+    let counts = report.counts;
+    assert_eq!((counts.workers_unable, counts.handed_back, counts.redispatched, report.most_lost), (1, 2, 2, 0));
+    let changed = |from: &str, to: &str| audit_lines(&lines.map(|line| if line == from { to } else { line }));
+    let unable = lines[7];
+    let others = "unable worker-1 w1 returned=2 c1#1..2 reason=can't start job";
+    expect_refuted(&changed(unable, others), Promise::Requests, "hands back c1#2, which it does not hold");
+    let fewer = "unable worker-1 w1 returned=2 c1#1 reason=can't start job";
+    expect_refuted(&changed(unable, fewer), Promise::Requests, "1 requests are named, not 2");
+    expect_refuted(&changed(unable, "refuse x reason=y"), Promise::Requests, "but w1 holds it as t1");
+    let again = "redispatch worker-1 w1 t4..5 c1#1..3/2";
+    expect_refuted(&changed(lines[8], again), Promise::Rotation, "t4 goes to w1, which has given up its seat");
+    expect_refuted(
+        &changed(lines[9], "refuse x reason=y"),
+        Promise::Rotation,
+        "t6 goes to w1, which has given up its seat",
+    );
+    expect_refuted(&changed(lines[9], "able worker-2 w2 seats=1"), Promise::Rotation, "it had not lost its own");
+}
+
+#[test]
 fn a_removed_dispatch_leaves_a_gap_in_the_tickets() {
     expect_refuted(&without("dispatch worker-2 w2"), Promise::Rotation, "t2 is missing before t3");
     expect_refuted(&without("dispatch worker-1 w1 t7"), Promise::Rotation, "t7 is missing before t8");

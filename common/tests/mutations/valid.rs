@@ -77,7 +77,7 @@ impl Valid for ToClient {
 
 impl Valid for FromWorker {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..10) {
+        match random.random_range(0..12) {
             0 | 1 => Self::Register {
                 version: number(random) as u32,
                 name: text(random),
@@ -96,6 +96,8 @@ impl Valid for FromWorker {
             },
             7 => Self::Leave,
             8 => Self::Progress(list(random, |random| (Ticket(number(random)), progress(random)))),
+            9 => Self::Unable { reason: text(random), tickets: list(random, |random| Ticket(number(random))) },
+            10 => Self::Able,
             _ => Self::Disconnected,
         }
     }

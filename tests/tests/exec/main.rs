@@ -5,3 +5,4 @@ mod cost;
 mod ending;
 mod lines;
 mod process;
+mod unable;

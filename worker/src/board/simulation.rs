@@ -61,6 +61,8 @@ enum Fate {
 struct World {
     seed: u64,
     random: Xoshiro256PlusPlus,
+    /// How often a request can't be computed for now.
+    trouble: f64,
     now: Instant,
     board: Board<()>,
     hands: Hands,
@@ -84,6 +86,7 @@ impl World {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let threads = [1, 1, 2, 3, 5][random.random_range(0..5)];
         let long_ones = [0.0, 0.02, 0.2][random.random_range(0..3)];
+        let trouble = [0.0, 0.0, 0.01, 0.1][random.random_range(0..4)];
         let mut fates = BTreeMap::new();
         let mut plan = Vec::new();
         for _ in 0..random.random_range(1..30) {
@@ -107,6 +110,7 @@ impl World {
         Self {
             seed,
             random,
+            trouble,
             now,
             board,
             hands,
@@ -168,6 +172,7 @@ impl World {
                 self.make(calls);
                 *then
             }
+            At::Computing(Some((ticket, _))) if self.random.random_bool(self.trouble) => self.give_up(who, ticket),
             At::Computing(done) => {
                 let mut hand = self.hands.lock(who);
                 if let Some((ticket, _)) = done {
@@ -203,6 +208,11 @@ impl World {
                     assert!(matches!(fate, Fate::Computed(_)), "seed {}: {ticket:?} was {fate:?}", self.seed);
                     *fate = Fate::Sent;
                 }
+                for ticket in visit.trouble.into_iter().flat_map(|trouble| trouble.tickets) {
+                    let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
+                    assert!(matches!(fate, Fate::Computed(_)), "seed {}: {ticket:?} was {fate:?}", self.seed);
+                    *fate = Fate::Sent;
+                }
                 self.news_since = None;
                 At::Poll(visit.stay, self.now)
             }
@@ -224,6 +234,26 @@ impl World {
             At::Board => self.look(who),
             At::Asleep => unreachable!("who sleeps does nothing"),
         };
+    }
+
+    /// What somebody has begun can't be computed for now.
+    fn give_up(&mut self, who: usize, ticket: Ticket) -> At {
+        let given_back = self.hands.lock(who).put_back(ticket).then_some(ticket);
+        self.is_due(ticket);
+        let calls = self.board.give_up("no program".into(), given_back, &self.hands);
+        self.trouble_is_due();
+        At::Calling(calls, Box::new(At::Computing(None)))
+    }
+
+    /// The broker is to hear of it now.
+    fn is_due(&mut self, ticket: Ticket) {
+        let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
+        *fate = if *fate == Fate::Waiting { Fate::Computed(self.now) } else { *fate };
+    }
+
+    fn trouble_is_due(&mut self) {
+        let tickets = self.board.trouble.as_ref().map(|trouble| trouble.tickets.clone()).unwrap_or_default();
+        tickets.into_iter().for_each(|ticket| self.is_due(ticket));
     }
 
     fn look(&mut self, who: usize) -> At {
@@ -257,6 +287,7 @@ impl World {
         match message {
             Message::Dispatch(tickets) => {
                 let calls = self.board.assign(tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect());
+                self.trouble_is_due();
                 self.make(calls);
             }
             Message::Cancel(tickets) => {

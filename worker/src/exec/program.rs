@@ -6,11 +6,14 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use giostra_common::protocol::{Failure, code};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::unistd::{AccessFlags, access};
 
 use super::body::invalid;
 use super::child::Child;
@@ -18,6 +21,9 @@ use super::guard::Guard;
 use super::tail::Tail;
 use super::template::Template;
 use crate::Job;
+
+/// How long is waited before a program that could not be started is tried again, if that may help.
+const SHORTLY: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
 
 /// What a program may.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +116,24 @@ impl Program {
         self.hidden.iter().for_each(|name| _ = command.env_remove(name));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("GIOSTRA_THREAD", thread.to_string());
-        Child::start(&mut command, &self.guard).map_err(|error| self.not_started(&error))
+        let mut pauses = SHORTLY.iter();
+        loop {
+            match Child::start(&mut command, &self.guard) {
+                Ok(child) => return Ok(child),
+                Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
+                    Some(&pause) => sleep(pause),
+                    None => return Err(self.not_started(&error)),
+                },
+            }
+        }
+    }
+
+    /// Whether its file is there and may be executed; if not, why it can't be started.
+    pub fn is_there(&self) -> Result<(), String> {
+        let path = self.template.program();
+        // As the system would say it if it were started.
+        let found = access(path, AccessFlags::X_OK).map_err(io::Error::from);
+        found.map_err(|error| self.cannot_start(&error))
     }
 
     /// Whether it is time to end a program, whatever it has printed.
@@ -149,13 +172,24 @@ impl Program {
                 invalid(format!("the arguments are too long for {name}; bytes go to stdin"))
             }
             ErrorKind::InvalidInput => invalid("an argument with a zero byte can't be a word of a command"),
-            // The system says "No such file" of a script, too, when its interpreter is missing.
-            _ => match self.template.check() {
-                Err(bad) => bad.to_string().into(),
-                Ok(()) => format!("can't start {}: {error}", self.template.program().display()).into(),
-            },
+            // Nothing that the request is to blame for.
+            _ => Failure::new(code::UNABLE, self.cannot_start(error)),
         }
     }
+
+    fn cannot_start(&self, error: &io::Error) -> String {
+        // The system says "No such file" of a script, too, when its interpreter is missing.
+        match self.template.check() {
+            Err(bad) => bad.to_string(),
+            Ok(()) => format!("can't start {}: {error}", self.template.program().display()),
+        }
+    }
+}
+
+/// Whether it may be started in a moment: processes, memory or descriptors are short, or somebody is writing the file.
+fn may_pass(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETXTBSY))
 }
 
 /// How it ended, as a part of a sentence.

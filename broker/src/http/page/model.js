@@ -101,14 +101,15 @@ const model = {
   /** The ring, with those who have no seat any more behind those they sat behind. */
   arrange({ name, ring }) {
     const order = [...ring], before = this.orders.get(name) ?? [];
-    const stays = (number) => this.ghosts.has(number) || this.workers.get(number)?.state === "leaving";
+    const unseated = (worker) => worker && (worker.leaving || worker.unable);
+    const stays = (number) => this.ghosts.has(number) || unseated(this.workers.get(number));
     before.forEach((number, place) => {
       if (order.includes(number) || !stays(number)) return;
       const neighbour = before.slice(0, place).findLast((other) => order.includes(other));
       order.splice(neighbour === undefined ? 0 : order.indexOf(neighbour) + 1, 0, number);
     });
     for (const worker of this.workers.values()) {
-      if (worker.pool === name && worker.state === "leaving" && !order.includes(worker.number)) order.push(worker.number);
+      if (worker.pool === name && unseated(worker) && !order.includes(worker.number)) order.push(worker.number);
     }
     for (const [number, { worker }] of this.ghosts) if (worker.pool === name && !order.includes(number)) order.push(number);
     return order;

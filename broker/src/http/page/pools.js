@@ -39,7 +39,7 @@ function drawTabs(pools) {
   }
   for (const tab of tabs.children) {
     const pool = pools.find(({ name }) => name === tab.pool), order = model.orders.get(tab.pool);
-    const trouble = stalled(pool) || order.some((number) => ["stuck", "silent", "lost"].includes(model.state(number)));
+    const trouble = stalled(pool) || order.some((number) => ["stuck", "silent", "unable", "lost"].includes(model.state(number)));
     say(tab, `${plain(pool.name)} · ${count(pool.ring.length)}${trouble ? " ⚠\uFE0E" : ""}`);
     put(tab, "aria-selected", String(tab.pool === view.pool));
     put(tab, "tabindex", tab.pool === view.pool ? "0" : "-1");
@@ -51,9 +51,9 @@ function drawTabs(pools) {
 function drawReadout(pool) {
   const node = $("#readout"), number = view.pointed ?? view.chosen, worker = number === null ? null : model.worker(number), waits = stalled(pool);
   const [title, text] = worker ? describe(worker)
-    : waits ? [`The turn waits for ${waits.name}: `, `its window is full (${count(waits.in_flight)} of ${count(waits.window)}), its oldest request is ${ms(waits.oldest_ms)} old, and ${many(pool.pending, "request waits", "requests wait")} behind it.`]
+    : waits ? [`The turn waits for ${waits.name}: `, `its window is full (${count(waits.in_flight)} of ${count(waits.window)}), its oldest request is ${ms(waits.oldest_ms)} old, and ${many(pool.pending, "request waits", "requests wait")} behind it, for ${ms(pool.waits_ms)} now, though others have room. --rotation available would pass over it.`]
     : !pool ? [model.snapshot.pool_totals.length ? "No worker is registered. " : "No worker has registered yet. ", "The first that does takes the first seat."]
-    : !pool.ring.length ? [model.orders.get(pool.name).some((number) => model.ghosts.has(number)) ? "The last worker of this pool was lost. " : "No seat is taken. ", pool.pending ? `${many(pool.pending, "request waits", "requests wait")} for a worker.` : "The next worker to join takes the first."]
+    : !pool.ring.length ? [model.orders.get(pool.name).some((number) => model.ghosts.has(number)) ? "The last worker of this pool was lost. " : model.orders.get(pool.name).some((number) => model.state(number) === "unable") ? "No worker of this pool can compute for now. " : "No seat is taken. ", pool.pending ? `${many(pool.pending, "request waits", "requests wait")} for a worker.` : "The next worker to join takes the first."]
     : ["", `The order of turns is clockwise from the mark; who joins sits down at the tail. ${ring.hand.flows
       ? "At this rate the hand only shows that turns go round: too fast to say whose is next. " : ""}Point at a seat, or click it, for more.`];
   node.classList.toggle("warns", !worker && waits !== null);
@@ -75,6 +75,7 @@ function describe(worker) {
   const state = model.state(worker.number), ghost = model.ghosts.get(worker.number), lost = model.lost.get(worker.number), label = `${worker.name} w${worker.number} · ${state}. `;
   if (lost) return [label, `${fate(lost)}.`];
   if (ghost) return [label, `${many(ghost.returned, "request")} of its taken back${moved(worker.number)}.`];
+  if (worker.unable) return [label, `It can compute nothing for now: ${plain(worker.unable)}. It hands back what it gets, and takes a seat again when it can.`];
   const oldest = worker.in_flight ? `, the oldest for ${ms(worker.oldest_ms)}` : "";
   return [label, `${count(worker.in_flight)} of ${count(worker.window)} in flight${oldest}: ${count(worker.computing)} computing on ${many(worker.threads, "thread")}, ` +
     `${count(worker.waiting)} waiting. Last pong ${ms(worker.pong_age_ms)} ago${worker.pings_out > 1 ? `, ${many(worker.pings_out, "ping")} unanswered` : ""}. ` +

@@ -121,7 +121,7 @@ class Ring {
     const share = state === "lost" ? 0 : clamp(worker.in_flight / Math.max(1, worker.window), 0, 1) * 100, up = angle < 89 || angle > 271;
     const word = this.word(worker, state), lines = word ? [14, 28, 42] : [14, 28], y = up ? lines.map((line) => line - lines.at(-1) - 10) : lines.map((line) => line + 5);
     const place = (line) => y[line] + (up ? -this.radius : this.radius);
-    const out = state === "leaving" ? 10 : 0;
+    const out = state === "leaving" || state === "unable" ? 10 : 0;
     this.turnTo(seat.group, `rotate(${angle}deg) translate(0px, ${-this.orbit - out}px) rotate(${-angle}deg)`);
     put(seat.gauge, "stroke-dasharray", `${share && Math.max(2, share).toFixed(1)} 100`);
     put(seat.mark, "href", `#s-${state}`);
@@ -139,7 +139,7 @@ class Ring {
     if (state === "lost") return returned ? `lost · ${count(returned)} taken back` : "lost";
     if (state === "stuck") return `stuck ${ms(worker.oldest_ms)}`;
     if (state === "silent") return `silent ${ms(worker.pong_age_ms)}`;
-    if (state === "leaving") return "leaving";
+    if (state === "leaving" || state === "unable") return state;
     if (model.joined.has(worker.number)) return "joined";
     const gain = model.moves.reduce((sum, move) => sum + (move.to === worker.number ? move.count : 0), 0);
     if (gain) return `+${count(gain)} taken over`;
@@ -148,7 +148,7 @@ class Ring {
   }
 
   spoke(seat, worker, state, angle, named, marked) {
-    const { width, length } = this, round = Math.min(5, width / 2), lost = state === "lost", out = state === "leaving" ? 6 : 0;
+    const { width, length } = this, round = Math.min(5, width / 2), lost = state === "lost", out = state === "leaving" || state === "unable" ? 6 : 0;
     const filled = lost || !worker.in_flight ? 0 : Math.max(2, length * clamp(worker.in_flight / Math.max(1, worker.window), 0, 1));
     this.turnTo(seat.group, `rotate(${angle}deg) translate(0px, ${-this.orbit - out}px)`);
     for (const [key, grow, height] of [["halo", 3, length], ["base", 0, length], ["fill", 0, filled]]) {
@@ -284,16 +284,13 @@ class Hand {
   pause(paused) { if (this.flow) paused ? this.flow.pause() : this.flow.play(); }
 }
 
-/** The worker a pool's strict rotation waits for, because its turn has come and its window is full, while another has nothing to do. */
+/** The worker a pool's strict rotation waits for, and has for more than a moment, while others have room. */
 function stalled(pool) {
-  if (!pool || model.snapshot.rotation !== "strict" || !pool.pending || !pool.ring.length) return null;
-  const worker = model.workers.get(pool.ring[pool.turn % pool.ring.length]);
-  const idle = pool.ring.some((number) => model.workers.get(number)?.in_flight === 0);
-  return worker && idle && worker.in_flight >= worker.window ? worker : null;
+  return pool?.waits_ms >= 200 ? model.workers.get(pool.waits_for) ?? null : null;
 }
 
 function states(numbers) {
   const tally = {};
   for (const number of numbers) tally[model.state(number)] = (tally[model.state(number)] ?? 0) + 1;
-  return ["lost", "silent", "stuck", "leaving", "busy", "idle"].filter((state) => tally[state]).map((state) => `${count(tally[state])} ${state}`).join(", ");
+  return ["lost", "silent", "stuck", "unable", "leaving", "busy", "idle"].filter((state) => tally[state]).map((state) => `${count(tally[state])} ${state}`).join(", ");
 }

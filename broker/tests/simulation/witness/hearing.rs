@@ -21,7 +21,12 @@ impl Witness {
             self.spoke_as_client.insert(conn);
         }
         match message {
-            Up::Worker(FromWorker::Pong { .. }) => {
+            Up::Worker(FromWorker::Unable { tickets, .. }) => {
+                self.spoke.insert(conn);
+                self.replies_in += tickets.len() as u64;
+                self.handed.extend(tickets.iter().map(|ticket| (conn, ticket.0)));
+            }
+            Up::Worker(FromWorker::Pong { .. } | FromWorker::Able) => {
                 self.spoke.insert(conn);
             }
             Up::Worker(FromWorker::Replies(replies)) => {

@@ -37,8 +37,7 @@ impl Witness {
         let submit = self.submit_of(conn, session, &ids);
         self.taken.insert(conn, submit.bodies.keys().copied().collect());
         assert_eq!(submit.pool, pool);
-        let seats = self.pools.get(pool).map_or(0, |pool| pool.seats.len());
-        assert!(submit.wait || seats > 0, "{keys:?} wait for a worker");
+        assert!(submit.wait || self.has_workers(pool), "{keys:?} wait for a worker");
         self.totals.accepted += keys.len() as u64;
         let mut taken = self.taken_room(client);
         for &key in keys {
@@ -105,8 +104,7 @@ impl Witness {
     pub(super) fn nobody(&mut self, conn: Conn, pool: &str, pools: &[String], ids: &[RequestId]) {
         let number = self.client_of[&conn];
         assert!(!self.closing && !ids.is_empty());
-        let with_workers = self.pools.iter().filter(|(_, pool)| pool.seats.len() > 0);
-        let names: Vec<_> = with_workers.map(|(name, _)| name).collect();
+        let names: Vec<_> = self.pools.keys().filter(|name| self.has_workers(name)).collect();
         assert_eq!(pools.iter().collect::<Vec<_>>(), names, "the pools that have workers");
         assert!(!pools.iter().any(|name| name == pool), "{pool} has workers");
         let numbers: Vec<_> = ids.iter().map(|id| id.0).collect();
@@ -211,7 +209,8 @@ impl Witness {
             // A client may have cancelled it, and have sent it again: which of its tickets, only the reply can tell.
             let mut replied = known.in_flight.iter().filter(|(ticket, flight)| {
                 let ticket = self.settings.first_ticket.wrapping_add(**ticket);
-                **flight == (*key, false) && self.replies.contains_key(&(conn, ticket))
+                let came_back = self.replies.contains_key(&(conn, ticket)) || self.handed.contains(&(conn, ticket));
+                **flight == (*key, false) && came_back
             });
             let ticket = replied.next().map(|(&ticket, _)| ticket);
             let ticket = ticket.unwrap_or_else(|| panic!("w{number} did not reply to an unwanted {key:?}"));

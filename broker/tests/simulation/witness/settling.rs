@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use giostra_broker::rotation::Rotation;
 use giostra_common::Bytes;
-use giostra_common::protocol::Ticket;
+use giostra_common::protocol::{Status, Ticket};
 
 use super::{Deal, Pool, Witness};
 use crate::queues::Key;
@@ -45,6 +45,28 @@ impl Witness {
         self.room_is_there();
         self.nothing_submitted_is_ignored();
         self.replies.clear();
+        self.what_was_handed_back_is_taken_back();
+    }
+
+    fn what_was_handed_back_is_taken_back(&mut self) {
+        for (conn, sent) in std::mem::take(&mut self.handed) {
+            let Some(number) = self.worker_of.get(&conn) else { continue };
+            let ticket = sent.wrapping_sub(self.settings.first_ticket);
+            let holds = self.workers[number].in_flight.contains_key(&ticket);
+            assert!(!holds, "w{number} handed t{ticket} back, and holds it");
+        }
+    }
+
+    /// Whom a turn waits for while others have room, once all is settled.
+    pub fn compare_pools(&self, status: &Status) {
+        for told in status.pools.iter().filter(|_| !self.closing) {
+            let pool = &self.pools[&told.name];
+            let upcoming = pool.seats.upcoming();
+            let stands = pool.queues.len() > 0 && self.turn(pool).is_none();
+            let others = upcoming.iter().any(|&seat| self.seat_has_room(pool, seat));
+            let waits = stands && others && self.settings.rotation == Rotation::Strict;
+            assert_eq!(told.waits_for, upcoming.first().copied().filter(|_| waits), "{}", told.name);
+        }
     }
 
     /// But for those that wait for company, for a while.
@@ -142,14 +164,17 @@ impl Witness {
             Rotation::Strict => 1,
             Rotation::Available => usize::MAX,
         };
+        pool.seats.upcoming().into_iter().take(asked).find(|&seat| self.seat_has_room(pool, seat))
+    }
+
+    /// Whether this seat may be dealt the next request.
+    fn seat_has_room(&self, pool: &Pool, seat: u64) -> bool {
         // Who has one more chance only is to have it with a worker that nobody else can end.
         let lost = pool.queues.first_returned().map_or(0, |key| self.requests[&key].lost.len());
         let alone = lost > 0 && lost + 1 == self.settings.max_attempts as usize;
-        pool.seats.upcoming().into_iter().take(asked).find(|seat| {
-            let worker = &self.workers[seat];
-            let alone_there = worker.alone && !worker.in_flight.is_empty();
-            worker.in_flight.len() < if alone { 1 } else { worker.window_now } && !alone_there
-        })
+        let worker = &self.workers[&seat];
+        let alone_there = worker.alone && !worker.in_flight.is_empty();
+        worker.in_flight.len() < if alone { 1 } else { worker.window_now } && !alone_there
     }
 
     fn nothing_is_left(&self, name: &str, pool: &Pool, tally: &mut Tally) {

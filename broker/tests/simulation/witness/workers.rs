@@ -27,6 +27,14 @@ impl Witness {
                 tally.count("worker-leaving");
                 self.leaving(worker.number.0, *in_flight);
             }
+            Event::WorkerUnable { worker, returned, .. } => {
+                tally.add("handed-back", returned.len());
+                self.unable(worker.number.0, &keys(returned));
+            }
+            Event::WorkerAble { worker, seats } => {
+                tally.count("worker-able");
+                self.able(worker.number.0, *seats);
+            }
             Event::WorkerLeft(worker) => {
                 tally.count("worker-left");
                 let left = self.removed(worker.number.0);
@@ -106,6 +114,7 @@ impl Witness {
             window_now: window,
             window_told: window,
             leaving: false,
+            unable: false,
             alone: false,
             in_flight: Default::default(),
             pings_out: 0,
@@ -120,14 +129,53 @@ impl Witness {
         assert!(!worker.leaving, "w{number} leaves twice");
         assert_eq!(worker.in_flight.len(), in_flight, "in flight to w{number} that leaves");
         worker.leaving = true;
-        self.pools.get_mut(&worker.pool).expect("it has a seat there").seats.leave(number);
+        if !worker.unable {
+            self.pools.get_mut(&worker.pool).expect("it has a seat there").seats.leave(number);
+        }
+    }
+
+    fn unable(&mut self, number: u64, returned: &[Key]) {
+        let worker = self.workers.get_mut(&number).expect("it is registered");
+        let conn = worker.conn.expect("it was welcomed");
+        if !std::mem::replace(&mut worker.unable, true) && !worker.leaving {
+            self.pools.get_mut(&worker.pool).expect("it has a seat there").seats.leave(number);
+        }
+        for key in returned {
+            let request = self.requests.get_mut(key).expect("what is in flight is held");
+            let held_by = request.held_by.take();
+            let Some((_, ticket)) = held_by.filter(|&(holder, _)| holder == number) else {
+                panic!("w{number} hands {key:?} back, which is held by {held_by:?}");
+            };
+            let sent = self.settings.first_ticket.wrapping_add(ticket);
+            assert!(self.handed.contains(&(conn, sent)), "w{number} did not hand {key:?} back");
+            let worker = self.workers.get_mut(&number).expect("it is registered");
+            worker.in_flight.remove(&ticket);
+            let order = request.order.expect("it was dispatched");
+            self.pools.get_mut(&request.pool).expect("it is known").queues.give_back(order, *key);
+        }
+        self.handed_back += returned.len() as u64;
+    }
+
+    fn able(&mut self, number: u64, seats: usize) {
+        let worker = self.workers.get_mut(&number).expect("it is registered");
+        assert!(std::mem::replace(&mut worker.unable, false), "w{number} was able");
+        assert!(!worker.leaving, "w{number} leaves, and gets a seat");
+        let ring = &mut self.pools.get_mut(&worker.pool).expect("it joined there").seats;
+        ring.join(number);
+        assert_eq!(ring.len(), seats, "seats after w{number} is able again");
+    }
+
+    /// Whether the pool has a worker that takes requests, or will again.
+    pub(super) fn has_workers(&self, pool: &str) -> bool {
+        let mut of_pool = self.workers.values().filter(|worker| worker.pool == pool);
+        of_pool.any(|worker| !worker.leaving)
     }
 
     fn removed(&mut self, number: u64) -> Worker {
         let worker = self.workers.remove(&number).unwrap_or_else(|| panic!("w{number} goes, but was not here"));
         self.worker_of.remove(&worker.conn.expect("it was welcomed"));
         self.cancels.retain(|&(of, _)| of != number);
-        if !worker.leaving {
+        if !worker.leaving && !worker.unable {
             self.pools.get_mut(&worker.pool).expect("it has a seat there").seats.leave(number);
         }
         worker

@@ -11,6 +11,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkl
 
 use super::state::{State, turn_of};
 use crate::cli::events::{told, tone_of};
+use crate::cli::status::LONG_WAIT_MS;
 use crate::cli::table::Tone;
 use crate::cli::written::{micros, millis, shortened, width};
 
@@ -34,7 +35,8 @@ P50 P99  from dispatch to reply, of the last 10 to 20 seconds
 PONG     since it last answered a ping
 RTT      from that ping to its pong
 LOST     requests it had when it was lost before, handed on to others
-stuck    it answers pings, but the oldest request does not end";
+stuck    it answers pings, but the oldest request does not end
+unable   it can compute nothing for now: giostra status says why";
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +185,11 @@ fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -
         long => format!("{} pending for {}", pool.pending, millis(long)),
     };
     let rate = format!("{}/s", pool.rate);
-    let facts = [vec![Span::raw(" "), name], vec![Span::raw(pending)], vec![Span::raw(rate)]];
+    let mut facts = vec![vec![Span::raw(" "), name], vec![Span::raw(pending)], vec![Span::raw(rate)]];
+    if pool.waits_for.is_some() && pool.waits_ms >= LONG_WAIT_MS {
+        let waits = format!("turn waits for {}", millis(pool.waits_ms));
+        facts.insert(1, vec![Span::styled(waits, look.of(Tone::Notable))]);
+    }
     // The ring is what the line is for. Of a long one it is enough to know that it does not fit.
     let whole: usize = pool.ring.iter().take(room).map(|&number| width(&name_of(number, state)) + 2).sum();
     let mut spans = fitting(facts, room.saturating_sub(whole + 4).max(room / 3));

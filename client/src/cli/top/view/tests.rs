@@ -47,6 +47,7 @@ fn status() -> Status {
             pending: 1234,
             oldest_ms: 800,
             rate: 12_963,
+            ..PoolStatus::default()
         }],
         latency_us: Percentiles { p50: 700, p90: 900, p99: 2100 },
         history: History {
