@@ -202,7 +202,7 @@ fn a_client_whose_broker_speaks_nonsense_ends_within_its_time_limits() -> Result
     let chatter = |broker: &mut Impostor| nonsense().try_for_each(|bad| broker.send(&bad.frames));
     for command in [&["send", "add", "1", "2"][..], &["random", "100"], &["status"]] {
         let args = [command, &["--broker-timeout", "500ms"]].concat();
-        client_ends(&args, &["is not Giostra's frontend", "no broker"], chatter)?;
+        client_ends(&args, &["is not Giostra's frontend", "answered can't be read"], chatter)?;
     }
     for command in [&["send", "add", "1", "2"][..], &["random", "100"]] {
         let args = [command, &["--timeout", "500ms"]].concat();
@@ -212,7 +212,7 @@ fn a_client_whose_broker_speaks_nonsense_ends_within_its_time_limits() -> Result
             chatter(broker)
         })?;
     }
-    client_ends(&["status", "--broker-timeout", "500ms"], &["no broker"], |broker| {
+    client_ends(&["status", "--broker-timeout", "500ms"], &["answered can't be read"], |broker| {
         ensure!(matches!(welcome_client(broker)?, FromClient::Inspect));
         chatter(broker)
     })
