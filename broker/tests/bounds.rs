@@ -116,7 +116,7 @@ fn answered(outputs: &[Output]) -> usize {
 
 fn refused(outputs: &[Output]) -> Option<&str> {
     outputs.iter().find_map(|output| match output {
-        Output::ToClient(_, ToClient::Refused { reason }) => Some(&**reason),
+        Output::ToClient(_, ToClient::Declined { reason, .. }) => Some(&**reason),
         _ => None,
     })
 }

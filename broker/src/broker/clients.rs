@@ -197,7 +197,7 @@ impl Broker {
         }
         if let Some(reason) = self.has_no_place_for(pool, number) {
             let identity = self.clients[&number].identity.clone();
-            return self.refuse_client(&identity, &reason, now);
+            return self.decline(&identity, &reason, &requests, now);
         }
         // A limit that ends in centuries is none.
         let accepted_at = self.moment(now);
