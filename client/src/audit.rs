@@ -16,6 +16,7 @@ mod ring;
 mod runs;
 mod story;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use files::Error;
@@ -41,7 +42,7 @@ pub fn audit(logs: &[PathBuf]) -> Result<Report, Error> {
         Audit { report: Report { files: sources.len(), strict: true, ..Report::default() }, ..Audit::default() };
     for (file, source) in sources.iter().enumerate() {
         audit.begins_file(source);
-        files::read(&source.path, |line, bytes, whole| {
+        source.read(|line, bytes, whole| {
             audit.sees(Place { file, line }, bytes, whole);
             true
         })?;
@@ -58,6 +59,10 @@ struct Audit {
     /// Lines skipped because there is no life, and what is to blame; `None`: the log's beginning.
     skipped: u64,
     blame: Option<Blame>,
+    /// Where each life began, by the text of its first line: no two brokers start alike, at the same microsecond.
+    begun: HashMap<String, (PathBuf, u64)>,
+    /// The file that is being read.
+    file: PathBuf,
     /// A line that can't be read: right if nothing of its broker's life comes after it.
     torn: Option<Spot<'static>>,
 }
@@ -66,12 +71,15 @@ struct Audit {
 enum Blame {
     Missing(PathBuf),
     Lost(u64),
+    /// The life was looked at before: where it began then.
+    Twice(PathBuf, u64),
 }
 
 impl Audit {
     fn begins_file(&mut self, source: &Source) {
+        self.file.clone_from(&source.path);
         if let Some(missing) = &source.missing {
-            self.ends_life(false);
+            self.ends_life();
             self.blame = Some(Blame::Missing(missing.clone()));
         }
     }
@@ -81,18 +89,18 @@ impl Audit {
         let text = String::from_utf8_lossy(bytes);
         if let Some(line) = Line::parse(&text).filter(|_| whole) {
             if let Event::Listening { strict, detailed, max_attempts } = line.event {
-                self.ends_life(true);
-                return self.begins_life(strict, detailed, max_attempts);
+                self.ends_life();
+                return self.begins_life(&text, place.line, (strict, detailed, max_attempts));
             }
             self.reports_torn();
             match line::begun_behind(&text) {
-                Some(begun) => self.begins_life_behind(&begun),
+                Some(begun) => self.begins_life_behind(&text, place.line, &begun),
                 None => self.sees_line(&line, &mut Spot::new(place, &*text)),
             }
         } else {
             self.reports_torn();
             match line::begun_behind(&text).filter(|_| whole) {
-                Some(begun) => self.begins_life_behind(&begun),
+                Some(begun) => self.begins_life_behind(&text, place.line, &begun),
                 None => self.torn = Some(Spot::new(place, &*text).kept()),
             }
         }
@@ -112,7 +120,7 @@ impl Audit {
         match line.event {
             // Whatever comes after it can't be held against what came before.
             Event::LogGap { lost } => {
-                self.ends_life(false);
+                self.ends_life();
                 self.blame = Some(Blame::Lost(lost));
             }
             _ => life.sees(line, spot),
@@ -129,31 +137,38 @@ impl Audit {
     }
 
     /// A broker was killed in the middle of a line, and the next one went on from there.
-    fn begins_life_behind(&mut self, begun: &Line<'_>) {
+    fn begins_life_behind(&mut self, text: &str, line: u64, begun: &Line<'_>) {
         if let Event::Listening { strict, detailed, max_attempts } = begun.event {
             self.report.torn += 1;
-            self.ends_life(false);
-            self.begins_life(strict, detailed, max_attempts);
+            self.ends_life();
+            self.begins_life(text, line, (strict, detailed, max_attempts));
         }
     }
 
-    fn begins_life(&mut self, strict: bool, detailed: bool, max_attempts: Option<u64>) {
+    fn begins_life(&mut self, text: &str, line: u64, (strict, detailed, max_attempts): (bool, bool, Option<u64>)) {
+        let start = line::start_in(text);
+        if let Some((file, line)) = self.begun.get(start) {
+            self.blame = Some(Blame::Twice(file.clone(), *line));
+            return;
+        }
+        self.begun.insert(start.into(), (self.file.clone(), line));
         self.report.strict &= strict;
         self.life = Some(Life::new(strict, detailed, max_attempts));
     }
 
-    fn ends_life(&mut self, next_begins: bool) {
+    fn ends_life(&mut self) {
         self.report.torn += u64::from(self.torn.take().is_some());
         let Some(mut life) = self.life.take() else {
             let skipped = std::mem::take(&mut self.skipped);
             self.report.gaps.extend(match self.blame.take() {
                 Some(Blame::Missing(file)) => Some(Gap::Missing(file, skipped)),
                 Some(Blame::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
+                Some(Blame::Twice(file, line)) => Some(Gap::Twice(file, line, skipped)),
                 None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
             });
             return;
         };
-        life.ends(next_begins);
+        life.ends();
         self.report.counts.add(&life.counts);
         self.report.most_lost = self.report.most_lost.max(life.dispatched_after);
         if !life.detailed && life.counts.clients_joined > 0 {
@@ -165,7 +180,7 @@ impl Audit {
     }
 
     fn ends(mut self, sources: &[Source]) -> Report {
-        self.ends_life(false);
+        self.ends_life();
         let mut report = self.report;
         if report.counts.lives == 0 && report.gaps.is_empty() {
             report.gaps.push(Gap::Nothing);

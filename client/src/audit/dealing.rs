@@ -10,7 +10,7 @@ use std::iter::Flatten;
 use std::rc::Rc;
 use std::vec;
 
-use super::findings::{Place, Promise, Spot};
+use super::findings::{Promise, Spot};
 use super::life::Life;
 use super::line;
 use super::requests::{Key, State, written};
@@ -64,6 +64,15 @@ impl Life {
                 format!("{} tickets for {} requests", tickets.count(), requests.count())
             });
         }
+        let mut before = 0;
+        for run in tickets.runs() {
+            if run.first <= before {
+                self.findings.add(spot, Promise::Rotation, || {
+                    format!("t{} stands behind t{before}, which was dealt later", run.first)
+                });
+            }
+            before = run.last;
+        }
         self.hands.push(Hand {
             spot: spot.kept(),
             worker: worker.number,
@@ -73,13 +82,6 @@ impl Life {
             tickets: tickets.runs().collect::<Vec<_>>().into_iter().flatten(),
             requests: requests.runs().collect::<Vec<_>>().into_iter().flatten(),
         });
-    }
-
-    /// Leaves out the line of dispatch that stands there, if its tickets and requests are not equally many.
-    pub(super) fn drops_torn_hand(&mut self, place: Place) {
-        let torn =
-            |hand: &Hand| hand.spot.place == place && hand.tickets.clone().count() != hand.requests.clone().count();
-        self.hands.pop_if(|last| torn(last));
     }
 
     /// Looks at the lines of dispatch that wait. If they may be cut off, what follows a missing line at their end is no
@@ -110,6 +112,22 @@ impl Life {
             if let Some(key) = hand.requests.next() {
                 self.dispatch(hand, ticket, key);
             }
+        }
+        drop(order);
+        self.checks_order(&mut hands);
+    }
+
+    /// The lines of a pass stand in the order in which their seats had their first turns.
+    fn checks_order(&mut self, hands: &mut [Hand]) {
+        let mut before = 0;
+        for hand in hands {
+            let first = hand.first_ticket;
+            if first < before {
+                self.findings.add(&mut hand.spot, Promise::Rotation, || {
+                    format!("the line of t{first} stands behind that of t{before}, which was dealt later")
+                });
+            }
+            before = before.max(first);
         }
     }
 

@@ -71,8 +71,6 @@ pub(super) struct Found {
 pub(super) struct Findings {
     pub counts: [u64; Promise::ALL.len()],
     pub first: Vec<Found>,
-    /// Those of the last line that there were any of.
-    last: (Place, [u64; Promise::ALL.len()]),
 }
 
 impl Findings {
@@ -84,22 +82,8 @@ impl Findings {
         }
         spot.said |= bit;
         self.counts[promise as usize] += 1;
-        if self.last.0 != spot.place {
-            self.last = (spot.place, Default::default());
-        }
-        self.last.1[promise as usize] += 1;
         if self.first.len() < KEPT {
             self.first.push(Found { place: spot.place, text: shortened(&spot.text), promise, what: what() });
-        }
-    }
-
-    /// Takes back what was found at a line, unless there was something at another since.
-    pub fn forgive(&mut self, place: Place) {
-        if self.last.0 == place {
-            for (count, less) in self.counts.iter_mut().zip(std::mem::take(&mut self.last.1)) {
-                *count -= less;
-            }
-            self.first.retain(|found| found.place != place);
         }
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::dealing::{Hand, Manner};
 use super::evidence::Missing;
-use super::findings::{Findings, Place, Promise, Spot};
+use super::findings::{Findings, Promise, Spot};
 use super::line::{self, Event, Line};
 use super::report::Counts;
 use super::requests::{Key, Request, State, written};
@@ -90,8 +90,6 @@ pub(super) struct Life {
     /// Said to be still in flight when the broker would not wait any longer.
     not_answered: u64,
     stopped: bool,
-    /// Where its last line stands.
-    last: Place,
 }
 
 impl Life {
@@ -114,13 +112,11 @@ impl Life {
             dispatched_after: 0,
             not_answered: 0,
             stopped: false,
-            last: Place::default(),
         }
     }
 
     /// Looks at a line that is not [`Event::Listening`].
     pub fn sees(&mut self, line: &Line<'_>, spot: &mut Spot<'_>) {
-        self.last = spot.place;
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
             Event::NoBearing | Event::Unknown { .. } => return,
@@ -176,18 +172,10 @@ impl Life {
         }
     }
 
-    /// There are no more lines; the next may be another broker's start.
-    pub fn ends(&mut self, next_begins: bool) {
-        // The next broker ends a line that was torn. It may look whole, and say something else than was meant.
-        let may_be_torn = next_begins && !self.stopped;
-        if may_be_torn {
-            self.drops_torn_hand(self.last);
-        }
+    /// There are no more lines.
+    pub fn ends(&mut self) {
         // Of a broker that was killed while it wrote, the last pass may be there in part. None of it was sent.
         self.deal(!self.stopped);
-        if may_be_torn {
-            self.findings.forgive(self.last);
-        }
         self.counts.open += self.clients.values().map(|client| client.held.len() as u64).sum::<u64>();
     }
 

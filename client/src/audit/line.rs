@@ -7,6 +7,9 @@ use super::runs::{Runs, number};
 /// Bytes of a line's time, `2026-11-23T10:45:56.824140Z`.
 pub(super) const TIME_BYTES: usize = 27;
 
+/// Ends a line that a broker left torn, and that the next one has ended.
+const TORN: &str = "\ttorn";
+
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -94,6 +97,9 @@ pub enum Event<'a> {
 impl<'a> Line<'a> {
     /// Takes a line, without its line feed, apart. `None` if the broker would not have written it so: it is torn.
     pub fn parse(line: &'a str) -> Option<Self> {
+        if line.ends_with(TORN) {
+            return None;
+        }
         let (time, rest) = line.split_at_checked(TIME_BYTES)?;
         let (level, text) = rest.strip_prefix(' ')?.split_at_checked(5)?;
         let level = level.trim_end();
@@ -112,6 +118,12 @@ impl<'a> Line<'a> {
     pub fn time(&self) -> SystemTime {
         humantime::parse_rfc3339(self.time).unwrap_or(SystemTime::UNIX_EPOCH)
     }
+}
+
+/// The text of a broker's start, in a line that is one or has one at its end.
+pub(super) fn start_in(text: &str) -> &str {
+    let level = text.rfind(" INFO  listening ").unwrap_or_default();
+    text.get(level.saturating_sub(TIME_BYTES)..).unwrap_or(text)
 }
 
 /// The broker's start that stands behind the beginning of a torn line.
@@ -176,7 +188,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" if rest.is_empty() => Event::Stopped,
-        "refuse" | "stale" | "busy" | "nobody" | "watch" | "insecure:" => Event::NoBearing,
+        "refuse" | "stale" | "busy" | "nobody" | "watch" | "insecure:" | "allowed" | "hangup:" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
         _ => Event::Unknown { verb },
     })
@@ -348,6 +360,8 @@ mod tests {
             ("stopped", Event::Stopped),
             ("busy c1 anything", Event::NoBearing),
             ("insecure: whoever", Event::NoBearing),
+            ("allowed keys=3 barred=1", Event::NoBearing),
+            ("hangup: there are no keys to read anew", Event::NoBearing),
             ("sang loudly", Event::Unknown { verb: "sang" }),
         ] {
             assert_eq!(parsed(text), Some(event), "{text}");

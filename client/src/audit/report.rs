@@ -79,6 +79,9 @@ pub enum Gap {
     Missing(PathBuf, u64),
     /// When lines could not be written: how many, and how many after them were skipped.
     Lost(u64, u64),
+    /// When a life is there twice, as it is in a copy of the log: where it begins for the first time, and how many lines of
+    /// the second time were skipped.
+    Twice(PathBuf, u64, u64),
     /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level info`.
     NoDetail(u64),
     /// When there is no life in the log at all.
@@ -101,6 +104,14 @@ impl fmt::Display for Gap {
                 write!(
                     f,
                     "{lost} lines could not be written; the {lines} lines up to the next broker's start were skipped"
+                )
+            }
+            Self::Twice(file, line, lines) => {
+                write!(
+                    f,
+                    "a broker's life is there twice, for the first time from {}:{line} on; the {lines} lines that follow its \
+                     start the second time were skipped: give each file once, and no copies",
+                    file.display()
                 )
             }
             Self::NoDetail(life) => {

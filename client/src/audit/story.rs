@@ -41,7 +41,7 @@ pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error>
         story: Story { key: (client, id), steps: Vec::new(), ends: Vec::new() },
     };
     for source in files::sources(logs)? {
-        files::read(&source.path, |_, bytes, _| {
+        source.read(|_, bytes, _| {
             let text = String::from_utf8_lossy(bytes);
             if line::begun_behind(&text).is_some() {
                 teller.begins_life();

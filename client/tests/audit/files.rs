@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use giostra_client::audit::{Gap, Promise, Verdict, audit, story};
+use giostra_client::audit::{Error, Gap, Promise, Verdict, audit, story};
 
 use super::{audit_lines, audit_text, expect_proved, expect_refuted, written};
 
@@ -26,6 +28,11 @@ fn life() -> String {
     written(&BEGIN) + &written(&DEALT)
 }
 
+/// The same in a later life.
+fn later() -> String {
+    life().replace("10:45", "10:47")
+}
+
 #[test]
 fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
     let whole = life();
@@ -35,29 +42,61 @@ fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
         expect_proved(&report);
         assert_eq!(report.torn, 1);
         // The next broker's first line stands right behind it.
-        let report = audit_text(&[torn, &whole].concat());
+        let report = audit_text(&[torn, &later()].concat());
         expect_proved(&report);
         assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
     }
     // Or on a line of its own.
-    let report = audit_text(&[&whole[..whole.len() - 5], "\n", &whole].concat());
+    let report = audit_text(&[&whole[..whole.len() - 5], "\n", &later()].concat());
     expect_proved(&report);
     assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
 }
 
 #[test]
-fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_brokers_start_follows() {
+fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_broker_says_that_it_is_torn() {
     for torn in ["reply worker-2 w2 c1#2..3", "dispatch worker-1 w1 t5..7 c1#5"] {
-        let torn = life() + &written(&["accept c1#5..9 pool=p", torn]);
-        expect_proved(&audit_text(&(torn.clone() + &life())));
-        assert_eq!(audit_text(&torn).verdict(), Verdict::Refuted, "{torn}");
+        let whole = life() + &written(&["accept c1#5..9 pool=p", torn]);
+        let torn = whole.trim_end().to_string() + "\ttorn\n";
+        let report = audit_text(&(torn.clone() + &later()));
+        expect_proved(&report);
+        assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 2));
+        let report = audit_text(&(torn + &written(&["cancel c1#2"]) + &later()));
+        expect_refuted(&report, Promise::Evidence, "the line can't be read");
     }
+}
+
+#[test]
+fn a_forged_last_line_of_a_killed_broker_refutes() {
+    for forged in ["reply worker-2 w2 c1#2..3", "reply worker-1 w1 c1#1..100", "dispatch worker-1 w1 t5..7 c1#5"] {
+        let log = life() + &written(&[forged]);
+        assert_eq!(audit_text(&log).verdict(), Verdict::Refuted, "{forged}");
+        assert_eq!(audit_text(&(log + &later())).verdict(), Verdict::Refuted, "{forged}");
+    }
+}
+
+#[test]
+fn the_same_log_twice_is_not_proved_and_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.log", "b.log"].map(|name| folder.path().join(name));
+    fs::write(&a, life() + &later()).unwrap();
+    // The same file by whatever name is one file.
+    let report = audit(&[a.clone(), a.clone(), folder.path().join("./a.log")]).unwrap();
+    expect_proved(&report);
+    assert_eq!((report.files, report.counts.lives), (1, 2));
+    fs::copy(&a, &b).unwrap();
+    let report = audit(&[a, b]).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    assert_eq!((report.counts.lives, report.counts.accepted, report.counts.replies), (2, 8, 2));
+    let [Gap::Twice(_, 1, 7), Gap::Twice(_, 9, 7)] = &report.gaps[..] else { panic!("{report}") };
+    assert!(!report.proved_in_part() && report.to_string().contains("a broker's life is there twice"), "{report}");
+    let report = audit_text(&(life() + &life()));
+    assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 1), "{report}");
 }
 
 #[test]
 fn behind_lines_that_could_not_be_written_nothing_is_proved_or_refuted() {
     let gap = written(&["log-gap lost=3", "reply worker-9 w9 c9#9"]);
-    let report = audit_text(&(life() + &gap + &life()));
+    let report = audit_text(&(life() + &gap + &later()));
     assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 2), "{report}");
     assert_eq!(report.gaps, [Gap::Lost(3, 1)]);
     assert!(!report.proved_in_part());
@@ -91,7 +130,7 @@ fn the_last_pass_of_a_killed_broker_may_be_there_in_part_and_none_of_it_was_sent
 
 #[test]
 fn each_life_begins_anew() {
-    let report = audit_text(&(life() + &life()));
+    let report = audit_text(&(life() + &later()));
     expect_proved(&report);
     assert_eq!((report.counts.lives, report.counts.accepted, report.counts.open), (2, 8, 6));
     let report = audit_text(&(life() + &written(&["stopped", "accept c1#9 pool=p"])));
@@ -131,6 +170,55 @@ fn a_folder_is_all_of_its_files_in_their_order() {
 }
 
 #[test]
+fn a_log_is_never_refuted_while_it_is_written_and_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(format!("broker_r{name}.log"));
+    let listening = BEGIN[0].replace("log=l", "level=debug log=l");
+    fs::write(file("CURRENT"), written(&[&[listening.as_str()], &BEGIN[1..]].concat())).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            for id in 1..=1000 {
+                let name = if id % 2 == 1 { "worker-1 w1" } else { "worker-2 w2" };
+                let turn = [
+                    format!("accept c1#{id} pool=p"),
+                    format!("dispatch {name} t{id} c1#{id}"),
+                    format!("reply {name} c1#{id}"),
+                ];
+                for line in &turn {
+                    fs::rename(file("CURRENT"), file(&format!("{number:05}"))).unwrap();
+                    number += 1;
+                    fs::write(file("CURRENT"), written(&[line])).unwrap();
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut audits = 0;
+        while !done.load(Ordering::Relaxed) {
+            match audit(&[folder.path().into()]) {
+                Ok(report) => expect_proved(&report),
+                Err(Error::Unsteady) => {}
+                Err(error) => panic!("{error}"),
+            }
+            audits += 1;
+        }
+        assert!(audits > 1);
+    });
+    assert_eq!(audit(&[folder.path().into()]).unwrap().counts.replies, 1000);
+}
+
+#[test]
+fn a_file_that_was_rotated_after_the_files_were_named_is_missing() {
+    let (folder, files) = rotated();
+    // As a shell would have named them before the last rotation but one.
+    let report = audit(&[&files[..5], &files[7..]].concat()).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    let [Gap::Missing(missing, 1)] = &report.gaps[..] else { panic!("{report}") };
+    assert_eq!(missing, &folder.path().canonicalize().unwrap().join("broker_r00005.log"));
+}
+
+#[test]
 fn logs_of_other_names_are_ordered_by_their_first_lines() {
     let folder = tempfile::tempdir().unwrap();
     let [a, b] = ["a.log", "b.log"].map(|name| folder.path().join(name));
@@ -148,11 +236,11 @@ fn a_missing_beginning_is_not_proved_and_not_refuted() {
     assert!(!report.proved_in_part());
     // What is whole after it is audited.
     let text = fs::read_to_string(&files[7]).unwrap();
-    fs::write(&files[7], text.clone() + &life()).unwrap();
+    fs::write(&files[7], text.clone() + &later()).unwrap();
     let report = audit(&[folder.path().into()]).unwrap();
     assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 1));
     assert!(report.proved_in_part());
-    fs::write(&files[7], text + &life().replace("t2..4/2", "t2..6/4")).unwrap();
+    fs::write(&files[7], text + &later().replace("t2..4/2", "t2..6/4")).unwrap();
     let report = audit(&[folder.path().into()]).unwrap();
     assert!(report.verdict() == Verdict::Refuted && !report.proved_in_part());
 }
@@ -198,7 +286,7 @@ fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
         "redispatch worker-2 w2 t5 c1#3",
         "reply-error worker-2 w2 c1#2..4",
     ];
-    fs::write(&file, life() + &written(&lost).replace("56.824", "56.827") + &life()).unwrap();
+    fs::write(&file, life() + &written(&lost).replace("56.824", "56.827") + &later()).unwrap();
     let story_of = |request| story(std::slice::from_ref(&file), request).unwrap();
     let told = story_of((1, 3));
     let steps: Vec<_> = told.steps.iter().map(|step| (step.life, step.what.as_str())).collect();

@@ -203,6 +203,25 @@ fn a_seat_may_be_passed_over_by_the_window_that_the_log_told_last() {
 }
 
 #[test]
+fn the_lines_of_a_pass_and_the_tickets_of_a_line_stand_in_the_order_of_the_turns() {
+    let lines = |dealt: &[&'static str]| {
+        let begin = [
+            LISTENING,
+            "joined a w1 pool=p threads=1 window=9 seats=1",
+            "joined b w2 pool=p threads=1 window=9 seats=2",
+            "client-joined c1 n",
+            "accept c1#1..4 pool=p",
+        ];
+        [&begin[..], dealt].concat()
+    };
+    let (a, b) = ("dispatch a w1 t1..3/2 c1#1..3/2", "dispatch b w2 t2..4/2 c1#2..4/2");
+    expect_proved(&audit_lines(&lines(&[a, b])));
+    expect_refuted(&audit_lines(&lines(&[b, a])), Promise::Rotation, "the line of t1 stands behind that of t2");
+    let turned = audit_lines(&lines(&["dispatch a w1 t3 t1 c1#3 c1#1", b]));
+    expect_refuted(&turned, Promise::Rotation, "t1 stands behind t3");
+}
+
+#[test]
 fn a_request_is_accepted_once_and_ends_once() {
     expect_refuted(&without("accept c1#1..7"), Promise::Requests, "c1#1 is dispatched, but is not open");
     let report = with("accept c1#8", &["accept c1#7..9 pool=p"]);

@@ -22,6 +22,9 @@ use crate::lock::Lock;
 /// Bytes that lines may wait in.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Ends a line that a process left torn: it can't be taken for a whole one.
+const TORN: &[u8] = b"\ttorn\n";
+
 /// How often to look whether the current file is still in its place.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -264,7 +267,9 @@ impl State {
         let mut byte = [0];
         self.file.read_exact_at(&mut byte, last)?;
         if byte != [b'\n'] {
-            self.waiting.insert(0, b'\n');
+            self.waiting.splice(0..0, TORN.iter().copied());
+            // It ends in the file in which it stands.
+            self.torn = true;
         }
         Ok(())
     }
@@ -368,7 +373,20 @@ mod tests {
         let mut state = files(folder.path(), 100, 1);
         say(&mut state, "one");
         state.flush();
-        assert_eq!(read(folder.path(), "x.log"), "tor\none\n");
+        assert_eq!(read(folder.path(), "x.log"), "tor\ttorn\none\n");
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_in_its_own_file_also_if_that_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("x_rCURRENT.log"), "tor").unwrap();
+        let mut state = files(folder.path(), 1, 1);
+        for line in ["one", "two"] {
+            say(&mut state, line);
+            state.flush();
+        }
+        assert_eq!(read(folder.path(), "x_r00000.log"), "tor\ttorn\none\n");
+        assert_eq!(read(folder.path(), "x.log"), "two\n");
     }
 
     #[test]
