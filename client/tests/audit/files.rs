@@ -179,7 +179,7 @@ fn a_log_is_never_refuted_while_it_is_written_and_rotated() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut number = 0;
-            for id in 1..=1000 {
+            for id in 1..=400 {
                 let name = if id % 2 == 1 { "worker-1 w1" } else { "worker-2 w2" };
                 let turn = [
                     format!("accept c1#{id} pool=p"),
@@ -205,7 +205,7 @@ fn a_log_is_never_refuted_while_it_is_written_and_rotated() {
         }
         assert!(audits > 1);
     });
-    assert_eq!(audit(&[folder.path().into()]).unwrap().counts.replies, 1000);
+    assert_eq!(audit(&[folder.path().into()]).unwrap().counts.replies, 400);
 }
 
 #[test]
