@@ -341,6 +341,7 @@ impl Client {
                     if !std::mem::replace(&mut self.puzzled, true) {
                         log::error!("what speaks at {} is not Giostra's frontend: {error}", self.options.broker);
                     }
+                    self.session.answer_was_unreadable(&error.to_string());
                     self.unreadable = Some(error.to_string());
                     // It may have been replies: over another connection they come again.
                     self.session.handle(ToClient::Hiccup, now);

@@ -72,8 +72,8 @@ pub struct Session {
     /// Ended here, so that this connection's broker may still reply to them.
     given_up: FxHashSet<RequestId>,
     duplicated: u64,
-    /// Why there is no broker, if something is there with which no handshake succeeds.
-    handshake: Option<String>,
+    /// Why there is no broker, if something is there that is none, or with which no handshake succeeds.
+    in_the_way: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ impl Session {
             refused: None,
             given_up: FxHashSet::default(),
             duplicated: 0,
-            handshake: None,
+            in_the_way: None,
         }
     }
 
@@ -176,7 +176,12 @@ impl Session {
 
     /// A handshake with what is at the broker's endpoint has failed, in a few words.
     pub fn handshake_failed(&mut self, why: String) {
-        self.handshake = Some(why);
+        self.in_the_way = Some(format!("the last handshake: {why}"));
+    }
+
+    /// What answered at the broker's endpoint can't be read, in a few words.
+    pub fn answer_was_unreadable(&mut self, why: &str) {
+        self.in_the_way = Some(format!("what answered can't be read: {why}"));
     }
 
     /// Whether a broker is there.
@@ -281,7 +286,7 @@ impl Session {
                 let requests = usize::try_from(max_batch).unwrap_or(BATCH).clamp(1, BATCH);
                 self.limits = Limits { bytes: max_message_bytes, requests };
                 self.link = Link::Up;
-                self.handshake = None;
+                self.in_the_way = None;
                 self.session = session;
                 self.room = None;
             }
@@ -399,8 +404,7 @@ impl Session {
             Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),
             Link::Down(since) | Link::Closing(since) => {
                 let away = now.saturating_duration_since(since);
-                let why =
-                    self.handshake.as_ref().map_or_else(String::new, |why| format!(", the last handshake: {why}"));
+                let why = self.in_the_way.as_ref().map_or_else(String::new, |why| format!("; {why}"));
                 Failure::new(code::NO_BROKER, format!("no broker for {:.1} s{why}", away.as_secs_f64()))
             }
         };

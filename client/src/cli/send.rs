@@ -66,7 +66,7 @@ pub fn value(reply: &Reply) -> Result<Value, Failure> {
 
 /// The failure, and where to look.
 pub fn explain(failure: &Failure, args: &Args) -> String {
-    if failure.code == code::NO_BROKER && failure.message.contains("handshake") {
+    if failure.code == code::NO_BROKER && failure.message.contains(';') {
         format!("{} (at {})", failure.message, args.broker)
     } else if failure.code == code::NO_BROKER {
         format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, args.broker)
