@@ -7,12 +7,13 @@
 
 mod admission;
 mod clients;
+mod closing;
 mod dealing;
 mod evidence;
 mod report;
 mod workers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -258,6 +259,8 @@ pub struct Broker {
     lost: VecDeque<LostStatus>,
     /// What those of each name have done that are no longer there.
     names: Names,
+    /// Clients that were said goodbye to, and have not answered.
+    parting: BTreeMap<Identity, ClientNumber>,
     client_callers: FxHashMap<Identity, Caller>,
     worker_callers: FxHashMap<Identity, Caller>,
     refusals: Limiter,
@@ -455,6 +458,7 @@ impl Broker {
             former: Former::default(),
             lost: VecDeque::new(),
             names: Names::default(),
+            parting: BTreeMap::new(),
             client_callers: FxHashMap::default(),
             worker_callers: FxHashMap::default(),
             refusals: Limiter::new(now),
@@ -534,18 +538,6 @@ impl Broker {
     /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
     pub fn in_flight(&self) -> usize {
         self.workers.values().map(|worker| worker.in_flight.len()).sum()
-    }
-
-    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be answered.
-    pub fn close(&mut self) {
-        self.closing = true;
-        self.waiting = Waiting::default();
-        self.log(Event::Closing(self.in_flight() as u64));
-        let to_workers =
-            self.workers.values().map(|worker| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
-        let to_clients =
-            self.clients.values().map(|client| Output::ToClient(client.identity.clone(), ToClient::Closing));
-        self.outputs.extend(to_workers.chain(to_clients));
     }
 
     fn moment(&self, now: Instant) -> Moment {

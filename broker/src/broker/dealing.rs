@@ -59,6 +59,9 @@ impl Broker {
         }
         self.give_room(now);
         self.send_replies(Some(now));
+        if self.closing {
+            self.part();
+        }
     }
 
     /// Sends what was held back for the sake of larger messages. To be called before sleeping: replies are held back as

@@ -303,7 +303,7 @@ impl World<'_> {
         let requests = vec![(id, Task::Compute(0).body())];
         let operations = vec![];
         let (name, pool) = (String::from("stray"), String::from("pool-0"));
-        let message = match self.dice.index(13) {
+        let message = match self.dice.index(14) {
             0 => Up::Worker(FromWorker::Leave),
             1 => Up::Worker(FromWorker::Disconnected),
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
@@ -324,6 +324,7 @@ impl World<'_> {
             9 => Up::Client(FromClient::Drain { worker: "worker-0".into(), number: 0, all: true }),
             10 => Up::Client(FromClient::Hello { version: VERSION, name: "two words".into() }),
             11 => Up::Malformed(Peer::Worker(0)),
+            12 => Up::Client(FromClient::Goodbye),
             _ => Up::Malformed(Peer::Client(0)),
         };
         if let Up::Worker(FromWorker::Disconnected) | Up::Client(FromClient::Disconnected) = message {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 75] = [
+const KINDS: [&str; 78] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -42,10 +42,13 @@ const KINDS: [&str; 75] = [
     "worker-starts",
     // What the core made of it.
     "accepted",
+    "broker-finished",
     "cancelled",
     "cancelled-in-flight",
+    "client-goodbye",
     "client-joined",
     "client-left",
+    "client-unheard",
     "clock-waited-for-messages",
     "discarded-late",
     "discarded-unknown",
