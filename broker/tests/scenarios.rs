@@ -1413,7 +1413,7 @@ fn of_workers_that_share_a_name_no_count_goes_down_when_one_goes_and_pools_are_t
 #[test]
 fn a_closing_broker_waits_until_each_client_that_it_answered_has_read_everything() {
     let mut world = World::with_workers(1);
-    ["reader", "goer", "idle"].map(|client| world.client(client));
+    ["reader", "goer", "idle"].into_iter().for_each(|client| world.client(client));
     world.submit("reader", 1..=1);
     world.submit("goer", 1..=1);
     world.client_says("reader", FromClient::Goodbye);
