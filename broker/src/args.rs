@@ -146,7 +146,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_ROTATION", default_value_t = Rotation::Strict, value_name = "strict|available")]
     rotation: Rotation,
 
-    /// After a signal, how long to wait for what is in flight
+    /// After a signal, how long to wait for what is in flight, and for clients to read their replies
     #[arg(long, env = "GIOSTRA_GRACE", default_value = "5s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 

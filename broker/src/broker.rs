@@ -7,6 +7,7 @@
 
 mod admission;
 mod clients;
+mod closing;
 mod dealing;
 mod evidence;
 mod inspections;
@@ -14,7 +15,7 @@ mod report;
 mod unable;
 mod workers;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -275,6 +276,8 @@ pub struct Broker {
     lost: VecDeque<LostStatus>,
     /// What those of each name have done that are no longer there.
     names: Names,
+    /// Clients that were said goodbye to, and have not answered.
+    parting: BTreeMap<Identity, ClientNumber>,
     client_callers: HashMap<Identity, Caller>,
     worker_callers: HashMap<Identity, Caller>,
     refusals: Limiter,
@@ -515,6 +518,7 @@ impl Broker {
             former: Former::default(),
             lost: VecDeque::new(),
             names: Names::default(),
+            parting: BTreeMap::new(),
             client_callers: HashMap::default(),
             worker_callers: HashMap::default(),
             refusals: Limiter::new(now),
@@ -600,18 +604,6 @@ impl Broker {
     /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
     pub fn in_flight(&self) -> usize {
         self.workers.values().map(|worker| worker.in_flight.len()).sum()
-    }
-
-    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be answered.
-    pub fn close(&mut self) {
-        self.closing = true;
-        self.waiting = Waiting::default();
-        self.log(Event::Closing(self.in_flight() as u64));
-        let to_workers =
-            self.workers.values().map(|worker| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
-        let to_clients =
-            self.clients.values().map(|client| Output::ToClient(client.identity.clone(), ToClient::Closing));
-        self.outputs.extend(to_workers.chain(to_clients));
     }
 
     fn moment(&self, now: Instant) -> Moment {

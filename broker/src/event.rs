@@ -232,6 +232,17 @@ pub enum Event {
     Nobody(ClientNumber, u64),
     /// When the broker was asked to finish: so many requests are in flight.
     Closing(u64),
+    /// When a client of a closing broker has read all its replies.
+    Goodbye(ClientNumber),
+    /// When a client of a closing broker has not said that it has.
+    Unheard {
+        /// Which.
+        client: ClientNumber,
+        /// Those of its requests whose replies were never sent.
+        unsent: Runs,
+        /// Why it is not waited for.
+        reason: &'static str,
+    },
 }
 
 impl Event {
@@ -242,6 +253,7 @@ impl Event {
             | Self::WorkerUnable { .. }
             | Self::Poisoned { .. }
             | Self::Refused { .. }
+            | Self::Unheard { .. }
             | Self::Busy(..) => Level::Warn,
             Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
             Self::Accepted { .. } | Self::Window { .. } | Self::Dispatched { .. } | Self::Replied { .. } => {
@@ -260,7 +272,8 @@ impl Event {
             | Self::Replied { .. }
             | Self::Stale(..)
             | Self::Cancelled(_)
-            | Self::Nobody(..) => false,
+            | Self::Nobody(..)
+            | Self::Goodbye(_) => false,
             _ => true,
         }
     }
@@ -278,6 +291,9 @@ impl Event {
             Self::Expired(requests) => format!("expire requests={}", requests.len()),
             Self::Discarded { worker: Some(worker), requests, late } => {
                 format!("discard {worker} late={late} requests={}", requests.len())
+            }
+            Self::Unheard { client, unsent, reason } => {
+                format!("unheard {client} unsent={} reason={reason}", unsent.len())
             }
             other => other.to_string(),
         }
@@ -308,7 +324,8 @@ impl Event {
             Self::Stale(_, count) | Self::Busy(_, count) | Self::Nobody(_, count) | Self::Closing(count) => {
                 (None, Some(*count))
             }
-            Self::ClientJoined { .. } | Self::Refused { .. } => (None, None),
+            Self::Unheard { unsent, .. } => (None, Some(unsent.len())),
+            Self::ClientJoined { .. } | Self::Refused { .. } | Self::Goodbye(_) => (None, None),
         }
     }
 }
@@ -367,6 +384,11 @@ impl fmt::Display for Event {
             Self::Busy(client, count) => write!(f, "busy {client} count={count}"),
             Self::Nobody(client, count) => write!(f, "nobody {client} count={count}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
+            Self::Goodbye(client) => write!(f, "goodbye {client}"),
+            Self::Unheard { client, unsent, reason } => {
+                write!(f, "unheard {client} unsent={} {unsent}{}", unsent.len(), space_if(!unsent.is_empty()))?;
+                write!(f, "reason={reason}")
+            }
         }
     }
 }

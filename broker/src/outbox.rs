@@ -80,6 +80,11 @@ impl Outbox {
         Kept::Waiting
     }
 
+    /// What waits for a peer, in order.
+    pub fn waiting(&self, peer: &Identity) -> impl Iterator<Item = &Frames> {
+        self.peers.get(peer).into_iter().flat_map(|backlog| &backlog.messages)
+    }
+
     /// Keeps this message alone, and takes no other before it is sent.
     pub fn keep_only(&mut self, peer: &Identity, message: Frames) {
         let bytes = message.bytes();

@@ -15,7 +15,7 @@ use giostra_common::endpoint::Endpoint;
 use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
-use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, Status, ToClient, ToWorker};
+use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
 use giostra_common::shutdown::{Hangups, Shutdown};
 use giostra_common::socket::{self, Entry, Identity, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
@@ -51,7 +51,8 @@ pub struct Options {
     pub backend: Endpoint,
     /// Where the log is, to say so.
     pub log_dir: PathBuf,
-    /// How long what is in flight may take after the request to finish.
+    /// How long what is in flight, and its replies on their way to the clients, may take after the
+    /// request to finish.
     pub grace: Duration,
     /// How long to look for work before sleeping.
     pub spin: Duration,
@@ -114,8 +115,8 @@ impl Bound {
     }
 }
 
-/// Serves until `shutdown` is requested and what is in flight is answered, or its time is over. At
-/// a hangup it reads anew whom to let in. `warnings` are logged at the start.
+/// Serves until `shutdown` is requested, what is in flight is answered and the answers are read, or
+/// its time is over. At a hangup it reads anew whom to let in. `warnings` are logged at the start.
 ///
 /// # Errors
 /// If libzmq fails.
@@ -221,13 +222,11 @@ impl<'a> Server<'a> {
                 close_by = Some(now + self.options.grace.min(LONGEST));
             }
             if let Some(by) = close_by {
-                let in_flight = self.core.in_flight();
-                if in_flight == 0 {
+                if self.core.has_finished() {
                     return Ok(());
                 }
                 if now >= by {
-                    log::warn!("{in_flight} requests were not answered within {:?}", self.options.grace);
-                    return Ok(());
+                    return self.give_up(now);
                 }
             }
             if now.saturating_duration_since(active) >= self.options.spin {
@@ -241,6 +240,20 @@ impl<'a> Server<'a> {
                 thread::yield_now();
             }
         }
+    }
+
+    /// The grace is over: logs what was not answered, and whose replies may not have arrived.
+    fn give_up(&mut self, now: Instant) -> anyhow::Result<()> {
+        let in_flight = self.core.in_flight();
+        if in_flight > 0 {
+            self.log.tick();
+            log::warn!("{in_flight} requests were not answered within {:?}", self.options.grace);
+        }
+        for client in self.core.unheard_clients() {
+            let unsent: Vec<_> = self.to_clients.waiting(&client).flat_map(answered).collect();
+            self.core.handle_unheard_client(&client, &unsent);
+        }
+        self.act(now)
     }
 
     /// Whether there was something to do.
@@ -521,6 +534,14 @@ impl<'a> Server<'a> {
             [&*self.backend, &*self.frontend].into_iter().chain(others.into_iter().flatten()).collect();
         socket::sleep(&sockets, &descriptors, timeout)?;
         Ok(())
+    }
+}
+
+/// The requests that a message to a client answers.
+fn answered(message: &Frames) -> Vec<RequestId> {
+    match ToClient::decode(message) {
+        Ok(ToClient::Replies(replies)) => replies.into_iter().map(|reply| reply.id).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -1424,3 +1424,27 @@ fn of_workers_that_share_a_name_no_count_goes_down_when_one_goes_and_pools_are_t
     world.worker_says("4", register("p"));
     assert_eq!(counts(&mut world), [(p, 0, 6, 1), (q, 0, 0, 0)]);
 }
+
+#[test]
+fn a_closing_broker_waits_until_each_client_that_it_answered_has_read_everything() {
+    let mut world = World::with_workers(1);
+    ["reader", "goer", "idle"].into_iter().for_each(|client| world.client(client));
+    world.submit("reader", 1..=1);
+    world.submit("goer", 1..=1);
+    world.client_says("reader", FromClient::Goodbye);
+    world.reply("1");
+    assert!(!world.broker.has_finished(), "nobody has asked it to finish");
+    world.broker.close();
+    world.settle();
+    assert!(world.sent.contains(&"reader Goodbye".into()) && !world.sent.contains(&"goer Goodbye".into()));
+    world.reply("1");
+    assert!(world.sent.contains(&"goer Goodbye".into()) && !world.sent.contains(&"idle Goodbye".into()));
+    assert!(world.broker.in_flight() == 0 && !world.broker.has_finished());
+    // What was on its way already is for the next broker.
+    world.submit("reader", 2..=2);
+    world.client_says("reader", FromClient::Goodbye);
+    assert!(!world.sent.contains(&"reader HelloAgain".into()) && !world.broker.has_finished());
+    world.client_says("goer", FromClient::Disconnected);
+    assert!(world.broker.has_finished());
+    assert_eq!((world.logged("goodbye").len(), world.logged("unheard").len()), (1, 1), "{:?}", world.log);
+}

@@ -10,6 +10,7 @@ mod files;
 mod findings;
 mod life;
 mod line;
+mod parting;
 mod report;
 mod requests;
 mod ring;

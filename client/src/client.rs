@@ -324,7 +324,7 @@ impl Client {
             let Some(frames) = socket::receive(&self.broker)? else { return Ok(true) };
             match ToClient::decode(&frames) {
                 Ok(message) => {
-                    let again = message == ToClient::HelloAgain;
+                    let (again, goodbye) = (message == ToClient::HelloAgain, message == ToClient::Goodbye);
                     if matches!(message, ToClient::Welcome { .. }) {
                         (self.puzzled, self.unreadable) = (false, None);
                         self.broker.answered();
@@ -332,6 +332,10 @@ impl Client {
                         self.broker.lost(now);
                     }
                     self.session.handle(message, now);
+                    if goodbye {
+                        // All that came before has been read: the broker waits to hear that.
+                        self.say(FromClient::Goodbye)?;
+                    }
                     if again {
                         log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
                         self.say(hello(&self.options))?;

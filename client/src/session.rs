@@ -290,7 +290,8 @@ impl Session {
                 self.session = session;
                 self.room = None;
             }
-            ToClient::Closing => self.link = Link::Closing(now),
+            ToClient::Closing | ToClient::Goodbye if matches!(self.link, Link::Closing(_)) => {}
+            ToClient::Closing | ToClient::Goodbye => self.link = Link::Closing(now),
             ToClient::Hiccup | ToClient::HelloAgain => {
                 if !matches!(self.link, Link::Down(_)) {
                     self.link = Link::Down(now);

@@ -210,6 +210,8 @@ pub enum FromClient<B = Bytes> {
         /// Whether all workers of that name are meant. Otherwise it is refused if there are several.
         all: bool,
     },
+    /// When the client has read everything up to the broker's `Goodbye`.
+    Goodbye,
     /// When the connection broke. Put in by libzmq on the broker's side.
     Disconnected,
 }
@@ -281,6 +283,9 @@ pub enum ToClient<B = Bytes> {
     HelloAgain,
     /// When the broker is about to exit. Requests without a reply are to be sent again to the next one.
     Closing,
+    /// When the broker, about to exit, has sent this client everything that it will. The answer is the client's `Goodbye`, for which the
+    /// broker waits.
+    Goodbye,
     /// When the connection broke. Put in by libzmq on the client's side.
     Hiccup,
 }

@@ -245,6 +245,7 @@ impl<B> FromClient<B> {
             Self::Cancel(ids) => FromClient::Cancel(ids),
             Self::Inspect => FromClient::Inspect,
             Self::Drain { worker, number, all } => FromClient::Drain { worker, number, all },
+            Self::Goodbye => FromClient::Goodbye,
             Self::Disconnected => FromClient::Disconnected,
         })
     }
@@ -272,6 +273,7 @@ impl<B> ToClient<B> {
             Self::Room { requests } => ToClient::Room { requests },
             Self::HelloAgain => ToClient::HelloAgain,
             Self::Closing => ToClient::Closing,
+            Self::Goodbye => ToClient::Goodbye,
             Self::Hiccup => ToClient::Hiccup,
         })
     }

@@ -59,6 +59,8 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
             case "Hiccup":
                 session = None
                 broker.reconnect()
+            case "Goodbye":
+                broker.send("Goodbye")  # All has been read: the broker waits to hear that.
             case "Closing":
                 session = None  # Replies may still come, then the connection will break.
             case {"Refused": [reason]} | {"Declined": [reason, _]}:

@@ -27,9 +27,13 @@ impl Broker {
                 if let Some(client) = known {
                     self.client_leaves(client, "connection broke");
                 }
+                self.never_says_goodbye(from, "connection broke");
                 self.asked_to_hello.remove(from);
                 self.client_callers.remove(from);
             }
+            (FromClient::Goodbye, _) => self.says_goodbye(from),
+            // It was said goodbye to: what it says besides is for the next broker.
+            (_, None) if self.parting.contains_key(from) => {}
             (_, None) => self.ask_to_hello(from),
             (FromClient::Submit { requests, .. }, Some(client)) if !self.clients[&client].rights.submit => {
                 let reason = "this key may not submit requests: it has not the role 'client'";
@@ -62,6 +66,7 @@ impl Broker {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "unreachable");
         }
+        self.never_says_goodbye(to, "unreachable");
     }
 
     /// A client's key is no longer allowed, or not for the same.
@@ -69,6 +74,7 @@ impl Broker {
         if let Some(&client) = self.client_of.get(from) {
             self.client_leaves(client, "its key is no longer allowed, or has other roles now");
         }
+        self.never_says_goodbye(from, "its key is no longer allowed");
         self.asked_to_hello.remove(from);
     }
 
@@ -78,6 +84,7 @@ impl Broker {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "does not read its replies");
         }
+        self.never_says_goodbye(to, "does not read its replies");
         self.asked_to_hello.remove(to);
         self.ask_to_hello(to);
     }
@@ -329,7 +336,7 @@ impl Broker {
         }
     }
 
-    fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
+    pub(super) fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
         let client = self.clients.remove(&number).expect("its number was just looked up");
         self.client_of.remove(&client.identity);
         self.gives_room_back(number, client.room);

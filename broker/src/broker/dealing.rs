@@ -64,6 +64,9 @@ impl Broker {
         self.send_replies(Some(now));
         self.answer_inspections(now);
         self.shrink();
+        if self.closing {
+            self.part();
+        }
     }
 
     /// Sends what was held back for the sake of larger messages. To be called before sleeping: replies are held back as

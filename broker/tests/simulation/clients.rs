@@ -217,6 +217,10 @@ impl World<'_> {
                 assert_eq!(owner, client.socket.conn, "session {session} was another connection's");
             }
             ToClient::Closing => client.link = Link::Closing,
+            ToClient::Goodbye => {
+                assert_eq!(client.link, Link::Closing, "a goodbye of a broker that has not said that it closes");
+                self.client_says(number, FromClient::Goodbye);
+            }
             ToClient::Hiccup | ToClient::HelloAgain => {
                 client.link = Link::Down;
                 client.resent = false;

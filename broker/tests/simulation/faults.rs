@@ -311,7 +311,7 @@ impl World<'_> {
         let requests = vec![(id, Task::Compute(0).body())];
         let operations = vec![];
         let (name, pool) = (String::from("stray"), String::from("pool-0"));
-        let message = match self.dice.index(15) {
+        let message = match self.dice.index(16) {
             0 => Up::Worker(FromWorker::Leave),
             1 => Up::Worker(FromWorker::Disconnected),
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
@@ -334,6 +334,7 @@ impl World<'_> {
             11 => Up::Malformed(Peer::Worker(0)),
             12 => Up::Worker(FromWorker::Unable { reason: "stray".into(), tickets: vec![ticket] }),
             13 => Up::Worker(FromWorker::Able),
+            14 => Up::Client(FromClient::Goodbye),
             _ => Up::Malformed(Peer::Client(0)),
         };
         if let Up::Worker(FromWorker::Disconnected) | Up::Client(FromClient::Disconnected) = message {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 78] = [
+const KINDS: [&str; 81] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -43,10 +43,13 @@ const KINDS: [&str; 78] = [
     "worker-becomes-unable",
     // What the core made of it.
     "accepted",
+    "broker-finished",
     "cancelled",
     "cancelled-in-flight",
+    "client-goodbye",
     "client-joined",
     "client-left",
+    "client-unheard",
     "clock-waited-for-messages",
     "discarded-late",
     "discarded-unknown",

@@ -157,13 +157,18 @@ pub struct Witness {
 
     // What is owed until all is settled the next time.
     goodbyes: Vec<Conn>,
-    /// What is no longer wanted: the worker, the ticket as it is sent.
+    /// Clients of a broker that closes: those that have left for that, by connection; those that were said goodbye to; and those that
+    /// have said it.
+    parting: BTreeMap<Conn, u64>,
+    told_goodbye: BTreeSet<Conn>,
+    parted: BTreeSet<Conn>,
     /// Whether somebody has asked for the status since it was told.
     inspected: bool,
     /// How many requests came over which connection with which session.
     heard_of: BTreeMap<(Conn, u64), u64>,
     /// Bytes of bodies that nobody waits for and that workers hold, by worker and ticket; and whose they were.
     unwanted: BTreeMap<(u64, u64), (u64, usize)>,
+    /// What is no longer wanted: the worker, the ticket as it is sent.
     cancels: BTreeSet<(u64, u64)>,
     closings: BTreeSet<Conn>,
     welcomes: Vec<Conn>,
@@ -220,6 +225,9 @@ impl Witness {
             inspected: false,
             heard_of: BTreeMap::new(),
             unwanted: BTreeMap::new(),
+            parting: BTreeMap::new(),
+            told_goodbye: BTreeSet::new(),
+            parted: BTreeSet::new(),
             cancels: BTreeSet::new(),
             closings: BTreeSet::new(),
             welcomes: Vec::new(),
@@ -274,6 +282,11 @@ impl Witness {
                 );
             }
             ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            ToClient::Goodbye => {
+                tally.count("client-goodbye");
+                assert!(self.parting.contains_key(&conn), "goodbye to {conn}, which has not left");
+                assert!(self.told_goodbye.insert(conn), "{conn} is said goodbye to twice");
+            }
             ToClient::HelloAgain => {
                 tally.count("hello-again");
                 assert!(!self.client_of.contains_key(&conn), "a known client is asked to say hello");
@@ -362,7 +375,21 @@ impl Witness {
                 tally.count("client-joined");
                 assert!(self.clients.insert(client.0, Client::default()).is_none(), "{client} joined twice");
             }
-            Event::ClientLeft { client, cancelled, unwanted, .. } => {
+            Event::Goodbye(client) => {
+                let conn = self.parting.iter().find(|&(_, number)| *number == client.0).map(|(&conn, _)| conn);
+                let conn = conn.unwrap_or_else(|| panic!("{client} has read all, but is not parting"));
+                assert!(self.parted.contains(&conn), "{client} has not said that it has read all");
+                self.parting.remove(&conn);
+            }
+            Event::Unheard { client, unsent, .. } => {
+                tally.count("client-unheard");
+                assert!(unsent.is_empty(), "nobody has said that something was not sent");
+                self.parting.retain(|_, number| *number != client.0);
+            }
+            Event::ClientLeft { client, cancelled, unwanted, reason } => {
+                if *reason == "the broker closes" {
+                    self.parts(client.0, *unwanted);
+                }
                 tally.count("client-left");
                 self.client_left(client.0, *cancelled, *unwanted);
             }

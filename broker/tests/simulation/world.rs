@@ -292,7 +292,11 @@ impl<'a> World<'a> {
             self.tally.count("clock-waited-for-messages");
         }
         self.act(&mut life, now);
-        let finished = life.close_by.is_some_and(|by| by <= self.now || life.core.in_flight() == 0);
+        let finished = life.close_by.is_some_and(|by| by <= self.now || life.core.has_finished());
+        if life.core.has_finished() {
+            assert!(life.core.in_flight() == 0 && life.witness.may_finish(), "it does not wait for its clients");
+            self.tally.count("broker-finished");
+        }
         self.plan_next_turn(life);
         if finished {
             self.trace.note(self.now, || "-- the broker has finished");

@@ -11,14 +11,18 @@ use super::dealing::{Hand, Manner};
 use super::evidence::Missing;
 use super::findings::{Findings, Promise, Spot};
 use super::line::{self, Event, Line};
+use super::parting::{self, Parting};
 use super::report::Counts;
 use super::requests::{Key, Request, State, written};
 use super::ring::Ring;
+use super::runs::Runs;
 
 /// A client's connection, and its open requests.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub held: HashMap<u64, Request>,
+    /// Whether it was ever sent a reply.
+    pub answered: bool,
 }
 
 /// A registered worker.
@@ -78,6 +82,7 @@ pub(super) struct Life {
     pub workers: HashMap<u64, Worker>,
     pub pools: Vec<Pool>,
     pub missing: Missing,
+    pub parting: Parting,
     pool_of: HashMap<Box<str>, usize>,
     last_client: u64,
     last_worker: u64,
@@ -103,6 +108,7 @@ impl Life {
             workers: HashMap::default(),
             pools: Vec::new(),
             missing: Missing::default(),
+            parting: Parting::default(),
             pool_of: HashMap::default(),
             last_client: 0,
             last_worker: 0,
@@ -129,7 +135,12 @@ impl Life {
         self.checks_not_stopped(spot);
         match line.event {
             Event::ClientJoined { client, .. } => self.client_joined(client, spot),
-            Event::ClientLeft { client, cancelled, unwanted, .. } => {
+            Event::ClientLeft { client, cancelled, unwanted, reason } => {
+                let known = self.clients.get(&client);
+                let answered = known.is_some_and(|client| client.answered);
+                if known.is_some() && reason == parting::CLOSES {
+                    self.parts(client, answered, spot);
+                }
                 self.client_left(client, cancelled, unwanted, spot);
             }
             Event::Joined { worker, pool, window, seats, back, .. } => {
@@ -148,6 +159,7 @@ impl Life {
             Event::Discard { worker, late, requests } => self.discarded(worker, late, &requests, spot),
             Event::Expire { requests } => {
                 self.counts.expired += requests.count();
+                self.answers(&requests);
                 self.ended(&requests, "expires", spot);
             }
             Event::Cancel { requests } => {
@@ -160,8 +172,11 @@ impl Life {
                 self.compares_in_flight(in_flight, spot);
                 self.not_answered = in_flight;
             }
+            Event::Goodbye { client } => self.goodbye(client, spot),
+            Event::Unheard { client, unsent, requests, .. } => self.unheard(client, unsent, &requests, spot),
             Event::Stopped => {
                 self.compares_in_flight(self.not_answered, spot);
+                self.has_heard_of_all(spot);
                 self.stopped = true;
             }
             Event::Listening { .. }
@@ -169,6 +184,15 @@ impl Life {
             | Event::Dispatch { .. }
             | Event::NoBearing
             | Event::Unknown { .. } => {}
+        }
+    }
+
+    /// These requests' clients are sent something.
+    pub fn answers(&mut self, requests: &Runs<'_>) {
+        for run in requests.runs() {
+            if let Some(client) = self.clients.get_mut(&run.client) {
+                client.answered = true;
+            }
         }
     }
 

@@ -84,6 +84,10 @@ pub enum Event<'a> {
     Closing { in_flight: u64 },
     /// When the broker, asked to finish, waited no longer for so many requests in flight.
     NotAnswered { in_flight: u64 },
+    /// When a client of a broker that closes has read all its replies.
+    Goodbye { client: u64 },
+    /// When such a client is waited for no longer: so many replies, to these requests, were never sent.
+    Unheard { client: u64, unsent: u64, requests: Runs<'a>, reason: &'a str },
     /// When the broker has finished.
     Stopped,
     /// When so many lines are missing, because they could not be written.
@@ -174,7 +178,8 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             let (request, workers) = rest.split_once(" workers=")?;
             Event::Poison { request: Runs::requests(request).filter(|one| one.count() == 1)?, workers }
         }
-        "client-joined" | "client-left" => of_a_client(verb, rest)?,
+        "goodbye" => Event::Goodbye { client: number(rest.strip_prefix('c')?)? },
+        "client-joined" | "client-left" | "unheard" => of_a_client(verb, rest)?,
         "joined" | "window" | "leaving" | "left" | "dropped" | "unable" | "able" => of_a_worker(verb, rest)?,
         "listening" => Event::Listening {
             strict: match value(rest, "rotation=")? {
@@ -199,6 +204,11 @@ fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     let client = number(client.strip_prefix('c')?)?;
     if verb == "client-joined" {
         return Some(Event::ClientJoined { client, name: word(rest)?, key: value(rest, "key=") });
+    }
+    if verb == "unheard" {
+        let (unsent, reason) = rest.split_once("reason=")?;
+        let (unsent, requests) = unsent.strip_suffix(' ')?.strip_prefix("unsent=").map(split_word)?;
+        return Some(Event::Unheard { client, unsent: number(unsent)?, requests: some_requests(requests)?, reason });
     }
     let (counts, reason) = rest.split_once(" reason=")?;
     let (cancelled, unwanted) = (counted(counts, "cancelled=")?, counted(counts, "unwanted=")?);
@@ -354,6 +364,12 @@ mod tests {
             ("discard ? ? late=3", Event::Discard { worker: None, late: 3, requests: none }),
             ("discard a w1 late=0 c1#5", Event::Discard { worker: Some(worker), late: 0, requests: one }),
             ("poison c1#5 workers=a,b", Event::Poison { request: one, workers: "a,b" }),
+            ("goodbye c1", Event::Goodbye { client: 1 }),
+            (
+                "unheard c1 unsent=1 c1#5 reason=x y",
+                Event::Unheard { client: 1, unsent: 1, requests: one, reason: "x y" },
+            ),
+            ("unheard c1 unsent=0 reason=x", Event::Unheard { client: 1, unsent: 0, requests: none, reason: "x" }),
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
             ("log-gap lost=7", Event::LogGap { lost: 7 }),

@@ -42,6 +42,8 @@ pub struct Counts {
     pub poisoned: u64,
     /// Results that nobody wanted any more.
     pub discarded: u64,
+    /// Replies that were never sent, because their clients did not read.
+    pub undelivered: u64,
     /// Requests that were open when a life ended: their clients send them to the next broker.
     pub open: u64,
 }
@@ -66,6 +68,7 @@ impl Counts {
         self.cancelled += more.cancelled;
         self.poisoned += more.poisoned;
         self.discarded += more.discarded;
+        self.undelivered += more.undelivered;
         self.open += more.open;
     }
 }
@@ -231,6 +234,7 @@ impl Report {
             "cancelled": counts.cancelled,
             "poisoned": counts.poisoned,
             "discarded": counts.discarded,
+            "undelivered": counts.undelivered,
             "open": counts.open,
             "torn": self.torn,
             "unknown": self.unknown,
@@ -313,10 +317,14 @@ impl fmt::Display for Report {
         writeln!(f, "  dispatches  {}, {} of them again", counts.dispatched, counts.redispatched)?;
         writeln!(
             f,
-            "  replies     {}, {} of them errors; {} late or unwanted",
+            "  replies     {}, {} of them errors; {} late or unwanted{}",
             counts.replies + counts.reply_errors,
             counts.reply_errors,
-            counts.discarded
+            counts.discarded,
+            match counts.undelivered {
+                0 => String::new(),
+                never => format!("; {never} never sent"),
+            }
         )?;
         for (verb, count) in &self.unknown {
             writeln!(f, "  unknown     {verb}: {}, not looked at", many(*count, "line"))?;

@@ -67,6 +67,7 @@ impl Life {
     pub(super) fn replied(&mut self, named: line::Worker<'_>, errors: bool, requests: &Runs<'_>, spot: &mut Spot<'_>) {
         let count = if errors { &mut self.counts.reply_errors } else { &mut self.counts.replies };
         *count += requests.count();
+        self.answers(requests);
         if !self.knows(named, spot) {
             for key in requests.each() {
                 self.forget(key);
@@ -224,6 +225,7 @@ impl Life {
 
     pub(super) fn poisoned(&mut self, requests: &Runs<'_>, workers: &str, spot: &mut Spot<'_>) {
         self.counts.poisoned += requests.count();
+        self.answers(requests);
         for key in requests.each() {
             let held = self.clients.get(&key.0).and_then(|client| client.held.get(&key.1));
             let (state, lost) = match held {

@@ -100,6 +100,9 @@ impl Teller {
                 let how = if errors { "answered with an error" } else { "answered" };
                 self.tells_end(line, &format!("{how} by {}", named(worker)));
             }
+            Event::Unheard { requests, reason, .. } if requests.position(key).is_some() => {
+                self.tells(line, format!("its reply was never sent: {reason}"));
+            }
             Event::Expire { requests } if requests.position(key).is_some() => self.tells_end(line, "expired"),
             Event::Cancel { requests } if requests.position(key).is_some() => {
                 self.tells_end(line, "cancelled by its client");

@@ -28,6 +28,8 @@ struct Core {
     workers: BTreeMap<u32, Vec<Ticket>>,
     /// The clients' sessions and the ids they have used.
     clients: BTreeMap<u32, (u64, u64)>,
+    /// Clients that the broker has said goodbye to.
+    parting: Vec<u32>,
 }
 
 /// The lines of a life in which so many things happen, ended by a broker that waited for all replies.
@@ -51,6 +53,7 @@ pub fn log_of(seed: u64, rotation: Rotation, steps: u32) -> Vec<String> {
         peers: 0,
         workers: BTreeMap::new(),
         clients: BTreeMap::new(),
+        parting: Vec::new(),
     };
     (0..steps).for_each(|_| core.step());
     core.finish();
@@ -103,6 +106,18 @@ impl Core {
         }
         self.broker.close();
         self.settle();
+        // Some answer the goodbye, some go without a word, some are never heard of again.
+        for client in std::mem::take(&mut self.parting) {
+            match self.dice.random_range(0..3) {
+                0 => self.client_says(client, FromClient::Goodbye),
+                1 => self.client_says(client, FromClient::Disconnected),
+                _ => {
+                    self.broker.handle_unheard_client(&identity(client), &[]);
+                    self.settle();
+                }
+            }
+        }
+        assert!(self.broker.has_finished());
         self.log.push("stopped".into());
     }
 
@@ -115,6 +130,7 @@ impl Core {
                     held.extend(requests.into_iter().map(|(ticket, _)| ticket));
                 }
                 Output::ToWorker(to, ToWorker::Goodbye) => drop(self.workers.remove(&peer(&to))),
+                Output::ToClient(to, ToClient::Goodbye) => self.parting.push(peer(&to)),
                 Output::ToClient(to, ToClient::Welcome { session, .. }) => {
                     self.clients.insert(peer(&to), (session, 0));
                 }

@@ -14,7 +14,7 @@ fn written(lines: &[impl AsRef<str>]) -> String {
     let line = |text: &str| {
         let level = match text.split(' ').next() {
             Some("accept" | "dispatch" | "reply" | "reply-error") => "DEBUG",
-            Some("dropped" | "poison" | "refuse") => "WARN",
+            Some("dropped" | "poison" | "refuse" | "unheard") => "WARN",
             _ => "INFO",
         };
         format!("2026-11-23T10:45:56.824140Z {level:<5} {text}\n")

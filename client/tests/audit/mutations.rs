@@ -45,8 +45,8 @@ fn logs_of_the_brokers_own_core_are_proved() {
             verbs.extend(lines.iter().map(|line| verb(line).to_string()));
         }
     }
-    let all = "able accept cancel client-joined client-left closing discard dispatch dropped expire joined leaving left listening \
-               poison redispatch reply reply-error stopped unable window";
+    let all = "able accept cancel client-joined client-left closing discard dispatch dropped expire goodbye joined leaving left \
+               listening poison redispatch reply reply-error stopped unable unheard window";
     assert_eq!(verbs.into_iter().collect::<Vec<_>>().join(" "), all, "everything has happened");
 }
 
@@ -71,7 +71,16 @@ fn any_line_of_those_that_matter_removed_refutes() {
                 || verb(line) == "leaving" && left
                 || matches!(
                     verb(line),
-                    "joined" | "client-joined" | "dropped" | "accept" | "reply" | "reply-error" | "poison" | "expire"
+                    "joined"
+                        | "client-joined"
+                        | "dropped"
+                        | "accept"
+                        | "reply"
+                        | "reply-error"
+                        | "poison"
+                        | "expire"
+                        | "goodbye"
+                        | "unheard"
                 );
             if matters {
                 let mut rest = lines.clone();

@@ -27,7 +27,7 @@ pub trait Valid {
 
 impl Valid for FromClient {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..8) {
+        match random.random_range(0..9) {
             0 => Self::Hello { version: number(random) as u32, name: text(random) },
             1..=3 => Self::Submit {
                 session: number(random),
@@ -39,6 +39,7 @@ impl Valid for FromClient {
             4 => Self::Cancel(list(random, |random| RequestId(number(random)))),
             5 => Self::Inspect,
             6 => Self::Drain { worker: text(random), number: number(random), all: random.random_bool(0.5) },
+            7 => Self::Goodbye,
             _ => Self::Disconnected,
         }
     }
@@ -46,7 +47,7 @@ impl Valid for FromClient {
 
 impl Valid for ToClient {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..13) {
+        match random.random_range(0..14) {
             0 => Self::Welcome {
                 version: number(random) as u32,
                 client: number(random),
@@ -70,6 +71,7 @@ impl Valid for ToClient {
                 requests: list(random, |random| RequestId(number(random))),
             },
             11 => Self::Declined { reason: text(random), requests: list(random, |random| RequestId(number(random))) },
+            12 => Self::Goodbye,
             _ => Self::Hiccup,
         }
     }

@@ -16,7 +16,7 @@ impl Witness {
             self.workers.get_mut(number).expect("it is registered").pings_out = 0;
         }
         if let Up::Client(message) = message
-            && !matches!(message, FromClient::Hello { .. } | FromClient::Disconnected)
+            && !matches!(message, FromClient::Hello { .. } | FromClient::Goodbye | FromClient::Disconnected)
         {
             self.spoke_as_client.insert(conn);
         }
@@ -49,6 +49,7 @@ impl Witness {
                 self.welcomes.push(conn);
                 self.registrations.insert(conn, (name.clone(), *window as usize));
             }
+            Up::Client(FromClient::Goodbye) => drop(self.parted.insert(conn)),
             Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
             Up::Client(FromClient::Submit { session, pool, timeout_ms, wait, requests }) => {
                 *self.heard_of.entry((conn, *session)).or_default() += requests.len() as u64;

@@ -263,6 +263,19 @@ impl Witness {
         self.cancelled(&keys);
     }
 
+    /// A client leaves because the broker closes: it was answered, and is owed nothing more.
+    pub(super) fn parts(&mut self, number: u64, unwanted: u64) {
+        let client = &self.clients[&number];
+        assert!(self.closing && client.answered > 0 && client.owed.is_empty() && unwanted == 0, "c{number} parts");
+        self.parting.insert(client.conn.expect("it was welcomed"), number);
+    }
+
+    /// Whom the broker is to wait for, besides the workers: those that were answered, and have not said that they read it.
+    pub fn may_finish(&self) -> bool {
+        let answered = self.clients.values().any(|client| client.answered > 0);
+        !answered && self.parting.is_empty()
+    }
+
     /// The request is no longer wanted: it is dispatched no more, or its reply will be discarded.
     fn unwanted_or_not_pending(&mut self, key: Key) {
         let request = self.requests.get(&key).unwrap_or_else(|| panic!("{key:?} ends, but is not held"));

@@ -91,12 +91,15 @@ impl Witness {
         assert!(self.cancels.is_empty(), "workers were not told of what is not wanted: {:?}", self.cancels);
         assert!(self.welcomes.is_empty(), "not welcomed: {:?}", self.welcomes);
         assert!(self.closings.is_empty(), "not told of the closing: {:?}", self.closings);
+        let untold = self.parting.keys().find(|conn| !self.told_goodbye.contains(conn));
+        assert!(untold.is_none(), "{untold:?} has left and was not said goodbye to");
         for conn in std::mem::take(&mut self.spoke) {
             let known = self.worker_of.contains_key(&conn) || self.asked_to_register.contains(&conn);
             assert!(known || self.gone.contains(&conn), "{conn} was not asked to register");
         }
         for conn in std::mem::take(&mut self.spoke_as_client) {
-            let known = self.client_of.contains_key(&conn) || self.asked_to_hello.contains(&conn);
+            let known = [self.client_of.contains_key(&conn), self.told_goodbye.contains(&conn)].contains(&true)
+                || self.asked_to_hello.contains(&conn);
             assert!(known || self.gone.contains(&conn), "{conn} was not asked to say hello");
         }
         for conn in self.gone.drain(..) {
