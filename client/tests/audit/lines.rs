@@ -84,6 +84,8 @@ fn what_an_unable_worker_hands_back_is_held_against_nothing_and_it_sits_down_at_
         "reply worker-1 w1 c1#4",
         "reply worker-2 w2 c1#5",
         "closing in-flight=0",
+        "client-left c1 cancelled=0 unwanted=0 reason=the broker closes",
+        "goodbye c1",
         "stopped",
     ];
     let report = audit_lines(&lines);
