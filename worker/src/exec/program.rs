@@ -19,7 +19,7 @@ use super::body::invalid;
 use super::child::Child;
 use super::guard::Guard;
 use super::tail::Tail;
-use super::template::Template;
+use super::template::{BadCommand, Template};
 use crate::Job;
 
 /// How long is waited before a program that could not be started is tried again, if that may help.
@@ -179,9 +179,10 @@ impl Program {
 
     fn cannot_start(&self, error: &io::Error) -> String {
         // The system says "No such file" of a script, too, when its interpreter is missing.
+        let path = self.template.program().display();
         match self.template.check() {
-            Err(bad) => bad.to_string(),
-            Ok(()) => format!("can't start {}: {error}", self.template.program().display()),
+            Err(BadCommand::NotExecutable(..)) | Ok(()) => format!("can't start {path}: {error}"),
+            Err(bad) => format!("can't start {path}: {bad}"),
         }
     }
 }
