@@ -298,7 +298,7 @@ impl Client {
     /// Looks after the connection. When there will be something to do though nothing has come.
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
         if let Some(failure) = self.broker.tend(now)? {
-            self.session.handshake_failed(self.broker.explain(failure));
+            self.session.handshake_failed(&self.broker.explain(failure));
         }
         let patience = self.patience(now);
         Ok([patience, self.broker.poll_timeout(), self.session.poll_timeout()].into_iter().flatten().min())

@@ -175,7 +175,7 @@ impl Session {
     }
 
     /// A handshake with what is at the broker's endpoint has failed, in a few words.
-    pub fn handshake_failed(&mut self, why: String) {
+    pub fn handshake_failed(&mut self, why: &str) {
         self.in_the_way = Some(format!("the last handshake: {why}"));
     }
 
