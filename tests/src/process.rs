@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -33,8 +34,26 @@ pub fn wait_within<T>(patience: Duration, mut found: impl FnMut() -> Option<T>) 
     }
 }
 
+/// Has programs that are started from here end at SIGINT, also where this process ignores it, as background jobs of scripts do: what
+/// has a handler is set to the default in programs.
+fn hear_interrupts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored =
+            status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+            if ignored.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1) {
+                // Where it can't be had, the tests of Ctrl-C fail and say so.
+                let _ = signal_hook::flag::register(signal as i32, Arc::default());
+            }
+        }
+    });
+}
+
 /// The binary of that name, built by the same `cargo` run into the same folder as whoever asks.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    hear_interrupts();
     let here = std::env::current_exe()?;
     let found = here.ancestors().skip(1).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("there is no {name} beside {}: `cargo build --workspace` first", here.display()))
