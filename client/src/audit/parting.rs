@@ -40,7 +40,7 @@ impl Life {
     pub(super) fn unheard(&mut self, client: u64, unsent: u64, requests: &Runs<'_>, spot: &mut Spot<'_>) {
         self.counts.undelivered += requests.count();
         let known = self.clients.get(&client).is_some_and(|known| known.answered);
-        if !self.parting.waited_for.remove(&client) && !(known && self.parting.given_up.insert(client)) {
+        if !(self.parting.waited_for.remove(&client) || known && self.parting.given_up.insert(client)) {
             self.findings.add(spot, Promise::Leaving, || format!("c{client} is given up, but is owed no reply"));
         }
         if requests.count() != unsent {
