@@ -82,6 +82,10 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
     handshake_timeout: Duration,
 
+    /// How long a client may be silent, as when it is stopped by Ctrl-Z or its host is suspended, before its connection is closed and its requests are cancelled: it sends them again when it goes on. 1s or longer
+    #[arg(long, env = "GIOSTRA_CLIENT_TIMEOUT", default_value = "10s", value_parser = client_timeout, value_name = "DURATION")]
+    client_timeout: Duration,
+
     /// The largest message frame, and so the largest body; who sends a larger one loses its connection. 1 MiB to 64 MiB
     #[arg(long, env = "GIOSTRA_MAX_MESSAGE", default_value = "64MiB", value_parser = message_size, value_name = "BYTES")]
     max_message: ByteSize,
@@ -232,7 +236,12 @@ impl Args {
             grace: self.grace,
             spin: self.spin,
             max_backlog: bytes(self.max_backlog),
-            entry: Entry { keys, handshake: self.handshake_timeout, max_message: bytes(self.max_message) },
+            entry: Entry {
+                keys,
+                handshake: self.handshake_timeout,
+                client_timeout: self.client_timeout,
+                max_message: bytes(self.max_message),
+            },
             insecure: self.keys.is_none() && !(self.frontend.is_local() && self.backend.is_local()),
             doors: doors::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
             http: self.http.map(|listen| http::Settings { listen, hosts: self.http_host.clone() }),
@@ -277,6 +286,16 @@ fn message_size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
+/// A busy host keeps a living client from answering for a while.
+const LEAST_CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn client_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < LEAST_CLIENT_TIMEOUT => Err("it must be 1s or longer".into()),
+        time => Ok(time),
+    }
+}
+
 const MAX_MESSAGE: u64 = MAX_MESSAGE_BYTES as u64;
 
 fn bytes(size: ByteSize) -> usize {
@@ -304,6 +323,7 @@ mod tests {
         assert!(parsed(&["--keys", "k"]).unwrap_err().to_string().contains("--allow"));
         assert!(parsed(&["--allow", "d"]).unwrap_err().to_string().contains("--keys"));
         assert!(parsed(&["--max-message", "1MB"]).unwrap_err().to_string().contains("1MiB to 64MiB"));
+        assert!(parsed(&["--client-timeout", "999ms"]).unwrap_err().to_string().contains("1s or longer"));
         assert!(args(&["--backend", "tcp://*:1", "--insecure"]).check().is_ok());
         assert!(args(&["--backend", "tcp://127.0.0.1:5555"]).check().is_err());
     }

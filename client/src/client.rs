@@ -16,6 +16,15 @@ use crate::session::{BATCH, Link, Session};
 /// After how long without a broker that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often a client that waits for replies wakes: one that wakes much later has been stopped.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// How much later that is. A busy machine makes everybody late by less.
+const STOPPED: Duration = Duration::from_secs(2);
+
+/// How soon after a stop a connection breaks because of it.
+const AFTER_A_STOP: Duration = Duration::from_secs(5);
+
 /// The most messages taken in before anything else is looked after.
 const MESSAGES_A_TURN: usize = 256;
 
@@ -26,6 +35,8 @@ pub struct Client {
     session: Session,
     /// Whether it has been said that there is no broker.
     said: bool,
+    /// When the process last went on after it had been stopped, and how long it had been.
+    stopped: Option<(Instant, Duration)>,
     /// Whether it has been said that what is there does not speak the protocol.
     puzzled: bool,
     /// Why what came last can't be read, since the last welcome.
@@ -53,7 +64,17 @@ impl Client {
         let broker = Dialer::new(context, call, now)?;
         let session = Session::new(&options.pool, options.wait, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
-        Ok(Self { options, broker, session, said: false, puzzled: false, unreadable: None, envelope, attachments })
+        Ok(Self {
+            options,
+            broker,
+            session,
+            said: false,
+            stopped: None,
+            puzzled: false,
+            unreadable: None,
+            envelope,
+            attachments,
+        })
     }
 
     /// Submits a request without a time limit.
@@ -133,11 +154,7 @@ impl Client {
         if self.session.has_replies() {
             return Ok(());
         }
-        let shutdown = self.options.shutdown.as_ref().map(Shutdown::fd);
-        let descriptors: Vec<_> = descriptors.iter().copied().chain(shutdown).collect();
-        let wake = [until, wake].into_iter().flatten().min();
-        let timeout = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
-        socket::sleep(&self.broker.sockets(), &descriptors, timeout)?;
+        self.sleep(descriptors, [until, wake])?;
         self.turn().map(drop)
     }
 
@@ -265,7 +282,7 @@ impl Client {
         mut take: impl FnMut(&mut Session) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         loop {
-            let mut now = Instant::now();
+            let now = Instant::now();
             self.receive(now)?;
             self.session.handle_timeout(now);
             self.send(now)?;
@@ -277,10 +294,48 @@ impl Client {
                 return Ok(None);
             }
             let wake = self.wake(now)?;
-            let shutdown: Vec<_> = self.options.shutdown.iter().map(Shutdown::fd).collect();
-            now = Instant::now();
-            let wake = [until, wake].into_iter().flatten().min();
-            socket::sleep(&self.broker.sockets(), &shutdown, wake.map(|wake| wake.saturating_duration_since(now)))?;
+            self.sleep(&[], [until, wake])?;
+        }
+    }
+
+    /// Sleeps until something may have come, one of the descriptors is readable, or the first of these
+    /// instants. Notices if the process was stopped meanwhile.
+    fn sleep(&mut self, descriptors: &[RawFd], wake: [Option<Instant>; 2]) -> Result<(), Error> {
+        let now = Instant::now();
+        let pulse = (self.session.unanswered() > 0).then(|| now + PULSE);
+        let wake = wake.into_iter().chain([pulse]).flatten().min();
+        let shutdown = self.options.shutdown.as_ref().map(Shutdown::fd);
+        let descriptors: Vec<_> = descriptors.iter().copied().chain(shutdown).collect();
+        let timeout = wake.map(|wake| wake.saturating_duration_since(now));
+        socket::sleep(&self.broker.sockets(), &descriptors, timeout)?;
+        if let Some(wake) = wake {
+            let now = Instant::now();
+            let late = now.saturating_duration_since(wake);
+            if late > STOPPED {
+                self.stopped = Some((now, late));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what the connection that broke last has cost, if anything.
+    fn tell_what_is_resent(&mut self, broke: Option<Instant>) {
+        let requests = match self.session.take_to_resend() {
+            0 => return,
+            1 => "1 request that was under way is".to_string(),
+            n => format!("{n} requests that were under way are"),
+        };
+        let stopped = self
+            .stopped
+            .take()
+            .filter(|&(ended, _)| broke.is_some_and(|broke| broke.saturating_duration_since(ended) < AFTER_A_STOP));
+        match stopped {
+            Some((_, time)) => log::warn!(
+                "this process was stopped for {:.0} s, and the broker took it for gone: {requests} sent again, to \
+                 be computed anew (giostra-broker --client-timeout: how long it waits)",
+                time.as_secs_f64()
+            ),
+            None => log::warn!("the connection to the broker broke: {requests} sent again"),
         }
     }
 
@@ -325,13 +380,18 @@ impl Client {
             match ToClient::decode(&frames) {
                 Ok(message) => {
                     let (again, goodbye) = (message == ToClient::HelloAgain, message == ToClient::Goodbye);
-                    if matches!(message, ToClient::Welcome { .. }) {
+                    let welcome = matches!(message, ToClient::Welcome { .. });
+                    let broke = self.without_broker_since();
+                    if welcome {
                         (self.puzzled, self.unreadable) = (false, None);
                         self.broker.answered();
                     } else if again || message == ToClient::Hiccup {
                         self.broker.lost(now);
                     }
                     self.session.handle(message, now);
+                    if welcome {
+                        self.tell_what_is_resent(broke);
+                    }
                     if goodbye {
                         // All that came before has been read: the broker waits to hear that.
                         self.say(FromClient::Goodbye)?;

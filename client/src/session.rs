@@ -69,6 +69,8 @@ pub struct Session {
     status: Option<Status>,
     draining: Option<Vec<u64>>,
     refused: Option<String>,
+    /// How many had been sent over connections that broke, and are to be sent again.
+    to_resend: usize,
     /// Ended here, so that this connection's broker may still reply to them.
     given_up: FxHashSet<RequestId>,
     duplicated: u64,
@@ -110,6 +112,7 @@ impl Session {
             status: None,
             draining: None,
             refused: None,
+            to_resend: 0,
             given_up: FxHashSet::default(),
             duplicated: 0,
             in_the_way: None,
@@ -237,6 +240,12 @@ impl Session {
         self.refused.take()
     }
 
+    /// The number of requests that the last connection took with it, to be sent again over this one. It
+    /// is told once for each connection.
+    pub fn take_to_resend(&mut self) -> usize {
+        std::mem::take(&mut self.to_resend).min(self.unanswered.len())
+    }
+
     /// The next batch to send, if a broker is there.
     pub fn poll_send(&mut self, now: Instant) -> Option<FromClient> {
         if self.link != Link::Up {
@@ -297,6 +306,9 @@ impl Session {
                     self.link = Link::Down(now);
                 }
                 self.given_up.clear();
+                let waiting = self.turned_away.iter().chain(&self.unsent);
+                let waiting = waiting.filter(|id| self.unanswered.get(id.0).is_some()).count();
+                self.to_resend += self.unanswered.len() - waiting;
                 self.unsent = self.ids();
                 self.turned_away.clear();
             }
@@ -537,8 +549,11 @@ mod tests {
         session.handle(ToClient::Hiccup, now);
         assert_eq!(sent(&mut session, now), []);
         session.submit(body(), None);
+        session.handle(ToClient::Hiccup, now);
         welcome(&mut session, now);
+        assert_eq!(session.take_to_resend(), 2);
         assert_eq!(sent(&mut session, now), [(0, vec![1, 3, 4])]);
+        assert_eq!(session.take_to_resend(), 0);
     }
 
     #[test]

@@ -233,7 +233,12 @@ mod tests {
     /// A ROUTER with these keys, its endpoint, and a DEALER that is not connected yet.
     fn pair(keys: Option<&KeyPair>, credentials: Option<&Credentials>) -> (Watched, String, Watched) {
         let context = Context::new();
-        let entry = Entry { keys: keys.cloned(), handshake: Duration::from_secs(30), max_message: MAX_MESSAGE_BYTES };
+        let entry = Entry {
+            keys: keys.cloned(),
+            handshake: Duration::from_secs(30),
+            client_timeout: socket::SILENCE,
+            max_message: MAX_MESSAGE_BYTES,
+        };
         let router =
             Watched::new(&context, socket::router(&context, b"left", Peers::Clients, &entry).unwrap()).unwrap();
         socket::bind(&router, "tcp://127.0.0.1:*").unwrap();

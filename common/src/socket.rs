@@ -31,16 +31,13 @@ const RECONNECT: [Duration; 2] = [Duration::from_millis(10), Duration::from_mill
 /// How long an attempt to connect may take: an unplugged host answers nothing at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often ZMTP's own heartbeat is sent over an idle connection, and how long its answer may take.
-///
-/// It closes connections to hosts that are gone without a FIN. Workers are watched by the broker's pings, far sooner.
-const HEARTBEAT: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
+/// The longest time between two heartbeats of ZMTP over an idle connection.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How long what was sent may go unacknowledged by the other host's TCP.
-///
-/// libzmq sends no heartbeat while a message waits in its full connection: without this limit, a host that is gone would be noticed
-/// by TCP after a quarter of an hour.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// How long a peer may leave a heartbeat unanswered, or data unacknowledged by its TCP, before its
+/// connection is closed. A broker may choose another time for its clients
+/// ([`Entry::client_timeout`]); it watches its workers by pings of its own, far sooner.
+pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// Messages that libzmq holds for one worker, or from one peer, before it takes no more.
 const HIGH_WATER_MARK: i32 = 1000;
@@ -104,6 +101,8 @@ pub struct Entry {
     pub keys: Option<KeyPair>,
     /// How long a peer may take to say who it is.
     pub handshake: Duration,
+    /// How long a client may be silent, as [`SILENCE`] is for others.
+    pub client_timeout: Duration,
     /// The largest frame, in bytes; whoever sends a larger one loses its connection.
     pub max_message: usize,
 }
@@ -126,7 +125,7 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entr
         socket.set_zap_domain(peers.domain())?;
     }
     if peers == Peers::Clients {
-        set_heartbeat(&socket)?;
+        set_silence(&mut socket, entry.client_timeout)?;
         socket.set_sndhwm(CLIENT_HIGH_WATER_MARK)?;
     }
     Ok(socket)
@@ -154,7 +153,7 @@ pub fn dealer(
 ) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&mut socket)?;
-    set_heartbeat(&socket)?;
+    set_silence(&mut socket, SILENCE)?;
     set_max_frame(&socket, MAX_MESSAGE_BYTES, credentials.is_some())?;
     socket.set_ipv6(true)?;
     // No high-water marks: what may be under way is bounded by windows of our own. For sending that is simpler. For receiving
@@ -301,7 +300,7 @@ fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
     socket.set_backlog(4096)?;
     set_bytes(socket, zmq_sys::ZMQ_OUT_BATCH_SIZE, &OUT_BATCH.to_ne_bytes())?;
-    set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(UNACKNOWLEDGED).to_ne_bytes())
+    set_unacknowledged(socket, SILENCE)
 }
 
 /// Limits the bytes of a frame, encrypted or not.
@@ -310,9 +309,20 @@ fn set_max_frame(socket: &Socket, most: usize, encrypted: bool) -> zmq::Result<(
     socket.set_maxmsgsize((most + overhead).try_into().unwrap_or(i64::MAX))
 }
 
-fn set_heartbeat(socket: &Socket) -> zmq::Result<()> {
-    socket.set_heartbeat_ivl(millis(HEARTBEAT[0]))?;
-    socket.set_heartbeat_timeout(millis(HEARTBEAT[1]))
+/// Closes the connections to peers that are silent for so long: frozen, or gone without a FIN.
+fn set_silence(socket: &mut Socket, silence: Duration) -> zmq::Result<()> {
+    socket.set_heartbeat_ivl(millis(HEARTBEAT_INTERVAL.min(silence / 3)))?;
+    socket.set_heartbeat_timeout(millis(silence))?;
+    set_unacknowledged(socket, silence)
+}
+
+/// Limits how long sent data may go unacknowledged by the other host's TCP, or wait for a peer that
+/// does not read (`TCP_USER_TIMEOUT` in tcp(7)).
+///
+/// libzmq sends no heartbeat while a message waits in its full connection. Without this limit, only
+/// TCP would notice a host that is gone, after a quarter of an hour.
+fn set_unacknowledged(socket: &mut Socket, silence: Duration) -> zmq::Result<()> {
+    set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(silence).to_ne_bytes())
 }
 
 fn millis(duration: Duration) -> i32 {
@@ -495,7 +505,12 @@ pub fn poll(items: &mut [zmq::PollItem<'_>], timeout: Option<Duration>) -> zmq::
 mod tests {
     use super::*;
 
-    const ENTRY: Entry = Entry { keys: None, handshake: Duration::from_secs(30), max_message: MAX_MESSAGE_BYTES };
+    const ENTRY: Entry = Entry {
+        keys: None,
+        handshake: Duration::from_secs(30),
+        client_timeout: SILENCE,
+        max_message: MAX_MESSAGE_BYTES,
+    };
 
     #[test]
     fn libzmq_is_the_one_with_curve_and_draft_options() {

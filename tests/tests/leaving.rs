@@ -120,6 +120,54 @@ fn ctrl_c_cancels_what_the_client_asked_for() -> Result<()> {
 }
 
 #[test]
+fn a_client_that_was_stopped_for_too_long_says_that_its_requests_begin_anew() -> Result<()> {
+    let mut system = Setup::workers(2).broker(&["--client-timeout", "4s"]).start()?;
+    let mut sleeping = system.begin(&["send", "sleep", "6"])?;
+    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 w1 t1 c1#1").then_some(()))?;
+    sleeping.process().signal(Signal::SIGSTOP)?;
+    wait_for("it is taken for gone", || system.log().contains(" client-left c1 ").then_some(()))?;
+    sleeping.process().signal(Signal::SIGCONT)?;
+    let slept = sleeping.finish()?;
+    assert_eq!((slept.code, &*slept.stdout), (Some(0), "6\n"), "{slept:?}");
+    for part in ["stopped for ", "1 request that was under way is sent again", "--client-timeout"] {
+        ensure!(slept.stderr.contains(part), "{part} in {slept:?}");
+    }
+    ensure!(system.log().contains(" dispatch worker-2 w2 t2 c2#1"));
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_stopped_for_less_than_the_client_timeout_keeps_its_place() -> Result<()> {
+    let mut system = Setup::workers(1).broker(&["--client-timeout", "60s"]).start()?;
+    // Longer than is given by default.
+    let mut sleeping = system.begin(&["send", "sleep", "14"])?;
+    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 w1 t1 c1#1").then_some(()))?;
+    sleeping.process().signal(Signal::SIGSTOP)?;
+    wait_for("it is answered", || system.log().contains(" reply worker-1 w1 c1#1").then_some(()))?;
+    ensure!(!system.log().contains(" client-left "));
+    sleeping.process().signal(Signal::SIGCONT)?;
+    let slept = sleeping.finish()?;
+    assert_eq!((slept.code, &*slept.stdout, &*slept.stderr), (Some(0), "14\n", ""), "{slept:?}");
+    ensure!(!system.log().contains(" client-joined c2 "));
+    Ok(())
+}
+
+#[test]
+fn a_client_whose_broker_is_killed_says_how_many_requests_it_sends_again() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    let sleeping = system.begin(&["send", "sleep", "1"])?;
+    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 w1 t1 c1#1").then_some(()))?;
+    system.kill_broker()?;
+    system.start_broker()?;
+    let slept = sleeping.finish()?;
+    assert_eq!((slept.code, &*slept.stdout), (Some(0), "1\n"), "{slept:?}");
+    let told = "the connection to the broker broke: 1 request that was under way is sent again";
+    ensure!(slept.stderr.contains(told), "{slept:?}");
+    Ok(())
+}
+
+#[test]
 fn who_was_started_with_the_signals_blocked_hears_them_all_the_same() -> Result<()> {
     // What is blocked here, the processes inherit, as from any supervisor that waits for signals of its own.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_block()?;
