@@ -59,7 +59,7 @@ fn a_client_whose_key_is_taken_away_is_cut_off_and_others_are_not() -> Result<()
     let others = system.begin(&["random", "200000", "--json"])?;
     let args = ["random", "2000000", "--json", "--broker-timeout", "2s"];
     let batch = system.begin_as(&strs(&alice), &args)?;
-    wait_for_line(&system, &[" reply worker-1 w1 c2#"])?;
+    wait_for_line(&system, &[" reply ", " c2#"])?;
     fs::remove_file(system.certificate("alice", Role::Client))?;
     system.reload()?;
     let left = wait_for_line(&system, &[" client-left c", "reason=its key is no longer allowed"])?;
@@ -83,7 +83,7 @@ fn a_client_that_is_given_its_key_back_in_time_loses_nothing() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batch = system.begin_as(&strs(&alice), &["random", "300000", "--json", "--broker-timeout", "60s"])?;
-    wait_for_line(&system, &[" reply worker-1 w1 c1#"])?;
+    wait_for_line(&system, &[" reply ", " c1#"])?;
     fs::remove_file(system.certificate("alice", Role::Client))?;
     system.reload()?;
     wait_for_line(&system, &[" refuse a client at 127.0.0.1", "is not allowed"])?;
@@ -99,7 +99,7 @@ fn other_roles_count_at_once_and_what_is_still_allowed_goes_on() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batch = system.begin_as(&strs(&alice), &["random", "200000", "--json"])?;
-    wait_for_line(&system, &[" reply worker-1 w1 c1#"])?;
+    wait_for_line(&system, &[" reply ", " c1#"])?;
     system.allow("alice", Role::Admin)?;
     system.reload()?;
     wait_for_line(&system, &[" client-left c1 ", "or has other roles now"])?;
@@ -149,7 +149,7 @@ fn thousands_of_hangups_under_load_lose_nobody() -> Result<()> {
         system.begin(&["random", "200000", "--json"])?,
         system.begin_as(&strs(&alice), &["random", "200000", "--json"])?,
     ];
-    wait_for_line(&system, &[" reply worker-1 w1 c2#"])?;
+    wait_for_line(&system, &[" reply ", " c2#"])?;
     // Others come and go meanwhile, whose descriptors are used again and again.
     let credentials = system.credentials("client")?;
     for round in 0..100 {
