@@ -95,7 +95,7 @@ pub struct Args {
     max_batch: u32,
 
     /// Serve the live page, /status.json and /metrics by HTTP, for instance at 127.0.0.1:8080
-    #[arg(long, env = "GIOSTRA_HTTP", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "GIOSTRA_HTTP", value_parser = http_address, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
 
     /// A name by which this host may be asked there, besides its addresses and localhost; may be repeated
@@ -286,6 +286,14 @@ fn message_size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
+fn http_address(text: &str) -> Result<SocketAddr, String> {
+    let local = text.rsplit_once(':').filter(|(host, _)| host.eq_ignore_ascii_case("localhost"));
+    let text = local.map_or_else(|| text.to_string(), |(_, port)| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| {
+        "write an address of this host and a port, like 127.0.0.1:8080 or [::1]:8080; --http-host is for names".into()
+    })
+}
+
 /// A busy host keeps a living client from answering for a while.
 const LEAST_CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -311,6 +319,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_is_served_at_an_address_or_at_localhost() {
+        assert_eq!(http_address("localhost:8080"), Ok(([127, 0, 0, 1], 8080).into()));
+        assert_eq!(http_address("[::1]:0"), Ok("[::1]:0".parse().unwrap()));
+        for bad in ["8080", "localhost", "localhost:x", "example.org:80", ":80", "127.0.0.1:99999"] {
+            assert!(http_address(bad).unwrap_err().contains("127.0.0.1:8080"), "{bad}");
+        }
     }
 
     #[test]
