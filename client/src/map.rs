@@ -204,7 +204,7 @@ struct Asked {
 impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
     /// Asks for as much as there is room for, before this place. Ends with the first arguments that can't be encoded, which `unasked` is told.
     fn ask(&mut self, ahead: u64, mut unasked: impl FnMut(u64, CallError)) -> Result<(), Error> {
-        self.room.pass(Instant::now());
+        self.room.pass(Instant::now);
         while self.next < ahead && self.room.is_left() {
             let Some(arguments) = self.arguments.next() else { return Ok(()) };
             let place = self.next;
@@ -235,7 +235,7 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
     fn next_answer(&mut self) -> Result<Option<(u64, Answer)>, Error> {
         let Some(first) = self.unanswered.numbers().next() else { return Ok(None) };
         loop {
-            let Some(reply) = self.client.next_reply_since(RequestId(first), self.room.poll_timeout(Instant::now()))?
+            let Some(reply) = self.client.next_reply_since(RequestId(first), self.room.poll_timeout(Instant::now))?
             else {
                 return Ok(None);
             };

@@ -54,12 +54,16 @@ impl Room {
     }
 
     /// Lets the number of requests grow if more has been held back for long without an answer. To be
-    /// called before asking.
-    pub fn pass(&mut self, now: Instant) {
+    /// called before asking. The clock is read only if something is held back.
+    pub fn pass(&mut self, now: impl FnOnce() -> Instant) {
         let allowed = self.allowed();
         let is_held_back = self.unanswered >= allowed && allowed < self.requests && self.has_bytes();
+        if !is_held_back {
+            self.silent_since = None;
+            return;
+        }
+        let now = now();
         match self.silent_since {
-            _ if !is_held_back => self.silent_since = None,
             None => self.silent_since = Some(now),
             Some(since) if now.saturating_duration_since(since) >= SILENCE => {
                 self.grown = allowed.saturating_mul(2);
@@ -70,7 +74,7 @@ impl Room {
     }
 
     /// When there may be room though no answer has come. To be asked after asking, before waiting.
-    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+    pub fn poll_timeout(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.pass(now);
         self.silent_since.map(|since| since + SILENCE)
     }
@@ -158,12 +162,12 @@ mod tests {
     fn while_no_answer_comes_the_number_doubles_up_to_what_is_allowed() {
         let (mut room, mut now) = (Room::new(300, usize::MAX), Instant::now());
         let mut asked = vec![fill(&mut room, 0)];
-        while let Some(due) = room.poll_timeout(now) {
+        while let Some(due) = room.poll_timeout(|| now) {
             assert!(due > now);
-            room.pass(due - Duration::from_millis(1));
+            room.pass(|| due - Duration::from_millis(1));
             assert!(!room.is_left(), "it is not time yet");
             now = due;
-            room.pass(now);
+            room.pass(|| now);
             asked.push(fill(&mut room, 0));
         }
         assert_eq!(asked, [64, 64, 128, 44]);
@@ -173,11 +177,11 @@ mod tests {
     fn while_answers_come_or_results_are_large_silence_lets_nothing_more_be_asked() {
         let (mut room, now) = (Room::new(4096, 1000), Instant::now());
         fill(&mut room, 0);
-        room.pass(now);
+        room.pass(|| now);
         room.answer(0, 100);
         fill(&mut room, 0);
-        room.pass(now + SILENCE);
-        room.pass(now + 2 * SILENCE);
+        room.pass(|| now + SILENCE);
+        room.pass(|| now + 2 * SILENCE);
         assert!(!room.is_left(), "63 results of 100 bytes are more than 1000");
     }
 

@@ -235,7 +235,7 @@ impl<'a> Batch<'a> {
 
     /// Asks for as many lines as there are, and as there is room for.
     fn ask(&mut self) -> anyhow::Result<()> {
-        self.room.pass(Instant::now());
+        self.room.pass(Instant::now);
         while self.wants_lines() {
             match self.input.next()? {
                 Next::Line(text) => self.take(&text)?,
@@ -393,7 +393,7 @@ impl<'a> Batch<'a> {
         self.course.tick(self.client, &self.args.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
         let now = Instant::now();
-        let until = [self.course.poll_timeout(), self.room.poll_timeout(now), self.again.next()];
+        let until = [self.course.poll_timeout(), self.room.poll_timeout(|| now), self.again.next()];
         let until = until.into_iter().flatten().min();
         Ok(self.client.wait(input.as_slice(), until)?)
     }
