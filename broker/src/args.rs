@@ -8,18 +8,18 @@ use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use clap::Parser;
 use giostra_common::args::{duration, positive_duration, switch};
-use giostra_common::endpoint::{Endpoint, parse_to_bind};
-use giostra_common::keys::KeyPair;
 use giostra_common::log::{Log, Rotation as LogRotation};
 use giostra_common::manual::Manual;
-use giostra_common::protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
-use giostra_common::socket::Entry;
+use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
+use giostra_transport::endpoint::{Endpoint, parse_to_bind};
+use giostra_transport::keys::KeyPair;
+use giostra_transport::socket::Entry;
 use log::LevelFilter;
 
-use crate::broker::Settings;
-use crate::rotation::Rotation;
 use crate::server::Options;
 use crate::{doors, http};
+use giostra_core::broker::Settings;
+use giostra_core::rotation::Rotation;
 
 const EXAMPLES: &str = "\
 Examples:

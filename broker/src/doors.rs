@@ -14,16 +14,18 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use giostra_common::handshake::{Failure, Sight, Watched};
-use giostra_common::keys::PublicKey;
-use giostra_common::socket::{self, Identity, Origin, Peers, ZAP_ENDPOINT};
+use giostra_protocol::Identity;
+use giostra_transport::handshake::{Failure, Sight, Watched};
+use giostra_transport::keys::PublicKey;
+use giostra_transport::socket;
+use giostra_transport::socket::{Origin, Peers, ZAP_ENDPOINT};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket as system;
 use zmq::{Context, Socket, SocketType};
 
-use crate::broker::Rights;
-use crate::caller::{Caller, Key};
 use connections::Connections;
+use giostra_core::broker::Rights;
+use giostra_core::caller::{Caller, Key};
 use roles::AllowList;
 
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
@@ -291,7 +293,7 @@ impl Guard {
     }
 
     fn named_key(&self, public: PublicKey) -> Key {
-        Key { public, name: self.allowed.name(&public).unwrap_or_default().into() }
+        Key { public: (&*public.to_string()).into(), name: self.allowed.name(&public).unwrap_or_default().into() }
     }
 
     /// The key of a peer that has been met.

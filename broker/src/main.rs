@@ -8,7 +8,8 @@ use giostra_broker::args::Args;
 use giostra_broker::doors;
 use giostra_broker::server::{self, Bound};
 use giostra_common::args::{complain, parse};
-use giostra_common::shutdown::{Shutdown, outlive};
+use giostra_common::signals;
+use giostra_common::signals::outlive;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     args.check()?;
     let options = args.options()?;
-    let (shutdown, hangups) = Shutdown::on_signals_but_hangup()?;
+    let (shutdown, hangups) = signals::shutdown_but_hangup()?;
     outlive()?;
     let warning = raise_file_limit()?;
     // The endpoints first: a broker that can't have them touches no log, which may be another's.

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-use giostra_common::socket::{Identity, Sent};
-use giostra_common::wire::Frames;
+use giostra_protocol::Identity;
+use giostra_protocol::codec::Frames;
+use giostra_transport::socket::Sent;
 
 /// How often a send that found no room is tried again.
 const RETRY: Duration = Duration::from_millis(5);
@@ -135,7 +136,7 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use giostra_common::Bytes;
+    use giostra_protocol::Bytes;
 
     use super::*;
 

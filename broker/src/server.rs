@@ -9,22 +9,24 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
 use giostra_common::args::LONGEST;
-use giostra_common::endpoint::Endpoint;
-use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
-use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
-use giostra_common::shutdown::{Hangups, Shutdown};
-use giostra_common::socket::{self, Entry, Identity, Peers, Sent};
-use giostra_common::wire::{Frames, Message};
+use giostra_common::signals::Hangups;
+use giostra_protocol::Identity;
+use giostra_protocol::codec::{Frames, Message};
+use giostra_protocol::{Bytes, FromClient, FromWorker, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
+use giostra_transport::endpoint::Endpoint;
+use giostra_transport::handshake::Watched;
+use giostra_transport::shutdown::Shutdown;
+use giostra_transport::socket;
+use giostra_transport::socket::{Entry, Peers, Sent};
 use zmq::{Context, Socket};
 
-use crate::broker::{Broker, Output, Rights, Settings};
 use crate::doors::{self, Barred, Doors, Refusal};
 use crate::http::{self, Http};
 use crate::outbox::{Kept, Outbox};
+use giostra_core::broker::{Broker, Output, Rights, Settings};
 
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
 const MESSAGES_A_TURN: usize = 256;

@@ -3,11 +3,11 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use giostra_common::dialer::{Call, Dialer};
-use giostra_common::protocol::{FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION};
-use giostra_common::shutdown::Shutdown;
-use giostra_common::wire::Message;
-use giostra_common::{Bytes, socket};
+use giostra_protocol::codec::Message;
+use giostra_protocol::{Bytes, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION};
+use giostra_transport::dialer::{Call, Dialer};
+use giostra_transport::shutdown::Shutdown;
+use giostra_transport::socket;
 use zmq::Context;
 
 use crate::options::{Error, Options};

@@ -59,7 +59,6 @@
 //! A broker that is killed and started again costs time, nothing else: what is unanswered is sent to the next one. The
 //! operations must bear being computed twice; a reply is given once.
 
-pub mod audit;
 mod client;
 mod map;
 mod options;
@@ -70,7 +69,7 @@ mod shared;
 mod typed;
 
 pub use client::Client;
-pub use giostra_common::protocol::Progress;
+pub use giostra_protocol::Progress;
 pub use map::{Map, Unordered};
 pub use options::{Error, Options};
 pub use shared::{Answer, Computed, SharedClient};

@@ -4,9 +4,8 @@ use std::iter::Fuse;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Failure, Outcome, Progress, RequestId};
+use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::{Bytes, Failure, Outcome, Progress, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

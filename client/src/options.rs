@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use giostra_common::dialer;
-use giostra_common::keys::Credentials;
-use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
-use giostra_common::shutdown::Shutdown;
+use giostra_protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
+use giostra_transport::dialer;
+use giostra_transport::keys::Credentials;
+use giostra_transport::shutdown::Shutdown;
 use thiserror::Error;
 
 /// What a client is told.
@@ -32,7 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: "tcp://127.0.0.1:5555".into(),
-            name: giostra_common::name::of_process(""),
+            name: giostra_protocol::name::of_process(""),
             pool: DEFAULT_POOL.into(),
             wait: true,
             broker_timeout: Duration::from_secs(10),

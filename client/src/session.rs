@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{
-    Failure, FromClient, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
+use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::{
+    Bytes, Failure, FromClient, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
 };
 use rustc_hash::FxHashSet;
 

@@ -12,8 +12,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{Progress, Reply};
+use giostra_protocol::{Bytes, Progress, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

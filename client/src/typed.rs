@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome};
+use giostra_protocol::{Bytes, Failure, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -65,7 +64,7 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use giostra_common::compute::{Call, Value};
+    use giostra_protocol::compute::{Call, Value};
 
     use super::*;
 

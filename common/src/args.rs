@@ -12,7 +12,8 @@ use clap::error::ErrorKind;
 use clap::{ColorChoice, Command, Parser};
 use humantime::DurationError;
 
-use crate::stdio::{self, Patient};
+use crate::stdio;
+use crate::stdio::Patient;
 
 /// The exit status of a command line that can't be followed.
 pub const USAGE: u8 = 2;

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use giostra_common::shutdown::Shutdown;
+use giostra_transport::shutdown::Shutdown;
 
 use load::{Load, Tally};
 use stage::{NOTICED_AFTER, Stage};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use giostra_common::keys::{PUBLIC_SUFFIX, SECRET_SUFFIX};
+use giostra_transport::keys::{PUBLIC_SUFFIX, SECRET_SUFFIX};
 
 use crate::process::Process;
 use crate::trials::Missing;

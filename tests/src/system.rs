@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use giostra_client::audit::{Report, Verdict, audit};
-use giostra_common::keys::{Credentials, KeyPair, PUBLIC_SUFFIX, Role, SECRET_SUFFIX, write_public};
+use giostra_audit::{Report, Verdict, audit};
+use giostra_transport::keys::{Credentials, KeyPair, PUBLIC_SUFFIX, Role, SECRET_SUFFIX, write_public};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;

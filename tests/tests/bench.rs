@@ -3,11 +3,11 @@
 use std::thread;
 
 use anyhow::Result;
-use giostra_common::compute::Value;
-use giostra_common::protocol::Failure;
-use giostra_common::shutdown::Shutdown;
+use giostra_protocol::Failure;
+use giostra_protocol::compute::Value;
 use giostra_tests::process::{Process, wait_for};
 use giostra_tests::{Port, Setup};
+use giostra_transport::shutdown::Shutdown;
 use giostra_worker::{Operations, Options, serve};
 use nix::sys::signal::Signal;
 use serde_json::json;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use giostra_common::shutdown::Shutdown;
 use giostra_tests::chaos;
+use giostra_transport::shutdown::Shutdown;
 
 #[test]
 fn nothing_is_lost_doubled_or_wrong_while_everything_is_killed_and_frozen_in_turn() -> Result<()> {

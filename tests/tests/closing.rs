@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{FromClient, Outcome, RequestId, ToClient, VERSION};
-use giostra_common::socket;
-use giostra_common::wire::{Frames, Message};
+use giostra_protocol::codec::{Frames, Message};
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Bytes, FromClient, Outcome, RequestId, ToClient, VERSION};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_transport::socket;
 use nix::sys::signal::Signal;
 use zmq::{Socket, SocketType};
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use giostra_client::{Client, Options};
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{Outcome, Reply, code};
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Outcome, Reply, code};
 use giostra_tests::process::{PATIENCE, wait_for};
 use giostra_tests::{Setup, System};
 use nix::sys::signal::Signal;

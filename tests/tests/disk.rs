@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use giostra_client::audit::{Event, Line};
+use giostra_audit::{Event, Line};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System, test, trials};
 use tempfile::TempDir;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
-use giostra_client::audit::{Gap, Verdict};
+use giostra_audit::{Gap, Verdict};
 use giostra_tests::process::{Process, binary, wait_for};
 use giostra_tests::{Port, Setup, System};
 use nix::sys::signal::Signal;
@@ -239,7 +239,7 @@ fn the_log_is_rotated_and_its_files_are_bounded() -> Result<()> {
     wait_for("old files are gone", || (system.log_files().len() == 4).then_some(()))?;
     assert!(system.log().len() < 5 * 20 * 1024);
     // The first lines are gone, and with them the proof.
-    let report = giostra_client::audit::audit(&[system.folder().join("log")])?;
+    let report = giostra_audit::audit(&[system.folder().join("log")])?;
     assert_eq!(report.verdict(), Verdict::NotProvable);
     assert!(matches!(report.gaps[..], [Gap::Beginning(lines)] if lines == report.lines), "{report}");
     Ok(())

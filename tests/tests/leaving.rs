@@ -67,7 +67,7 @@ fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
     let mut system = Setup::workers(0).start()?;
     let args = ["--broker", system.backend()];
     let mut worker = Process::start_in(None, system.folder(), "nameless", "giostra-worker", &args)?;
-    let name = format!("{}-{}", giostra_common::name::host(), worker.id());
+    let name = format!("{}-{}", giostra_protocol::name::host(), worker.id());
     wait_for("it registers", || system.log().contains(&format!(" joined {name} w1 ")).then_some(()))?;
     let drained = system.run(&["drain", &name])?;
     assert_eq!(drained.code, Some(0), "{drained:?}");

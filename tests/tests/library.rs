@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use giostra_client::{CallError, Client, Error, Options, Progress, SharedClient, body};
-use giostra_common::protocol::{Failure, Outcome, code};
+use giostra_protocol::{Failure, Outcome, code};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use giostra_worker::{Job, Shutdown, Worker};

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{Outcome, code};
-use giostra_common::shutdown::Shutdown;
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Bytes, Outcome, code};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_transport::shutdown::Shutdown;
 use giostra_worker::{Job, Worker};
 
 /// A worker in this process whose one operation goes on until nobody waits for it, and counts.

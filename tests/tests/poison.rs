@@ -9,11 +9,11 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
 use giostra_client::{Client, Options};
-use giostra_common::compute::{Call, Value};
-use giostra_common::keys::Role;
-use giostra_common::protocol::{Outcome, RequestId, code};
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Outcome, RequestId, code};
 use giostra_tests::process::{PATIENCE, Process, wait_for};
 use giostra_tests::{Setup, System};
+use giostra_transport::keys::Role;
 use nix::sys::signal::Signal;
 
 /// Starts workers with an operation `die`, one by one.

@@ -6,9 +6,9 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use giostra_common::keys::{PUBLIC_SUFFIX, Role};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Batch, Process, Setup, System, python, test, trials};
+use giostra_transport::keys::{PUBLIC_SUFFIX, Role};
 use nix::sys::signal::Signal;
 use serde_json::json;
 

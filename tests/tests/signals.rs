@@ -5,8 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::protocol::Outcome;
+use giostra_protocol::{Bytes, Outcome};
 use giostra_tests::process::{PATIENCE, Process, binary, wait_for};
 use giostra_tests::{Setup, System, test, trials};
 use nix::sys::signal::Signal;

@@ -8,10 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use giostra_common::protocol::Failure;
-use giostra_common::shutdown::Shutdown;
+use giostra_protocol::Failure;
 use giostra_tests::process::{binary, wait_for};
 use giostra_tests::{Setup, System};
+use giostra_transport::shutdown::Shutdown;
 use giostra_worker::{Operations, Options, serve};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;

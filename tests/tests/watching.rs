@@ -203,7 +203,7 @@ fn top_says_where_to_turn_without_a_terminal() -> Result<()> {
 #[test]
 fn who_may_not_inspect_is_told_before_the_screen_is_taken() -> Result<()> {
     let mut system = Setup::workers(0).secured().start()?;
-    std::fs::remove_file(system.certificate("client", giostra_common::keys::Role::Admin))?;
+    std::fs::remove_file(system.certificate("client", giostra_transport::keys::Role::Admin))?;
     system.reload()?;
     let mut terminal = system.begin_on_terminal(80, 24, &["top"])?;
     assert_eq!(terminal.wait()?.code(), Some(1));

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use giostra_common::args::{duration, parse};
-use giostra_common::endpoint::parse_to_connect;
-use giostra_common::keys::{Credentials, KeyError};
 use giostra_common::log::Log;
-use giostra_common::name;
-use giostra_common::protocol::{DEFAULT_POOL, MAX_THREADS};
+use giostra_protocol::{DEFAULT_POOL, MAX_THREADS, name};
+use giostra_transport::endpoint::parse_to_connect;
+use giostra_transport::keys::{Credentials, KeyError};
 use log::LevelFilter;
 
 use crate::Options;

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 pub use patrol::{Duty, TICK, Watch};
 
-use giostra_common::protocol::Ticket;
+use giostra_protocol::Ticket;
 
 use crate::hand::{self, Hand, Hands, LONG, News, Reply, Request, SHORT};
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use giostra_common::Bytes;
-use giostra_common::compute::Value;
-use giostra_common::protocol::{Failure, code};
+use giostra_protocol::compute::Value;
+use giostra_protocol::{Bytes, Failure, code};
 
 use crate::Operations;
 
@@ -244,7 +243,7 @@ fn invalid(message: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use giostra_common::compute::Call;
+    use giostra_protocol::compute::Call;
 
     use super::*;
     use crate::{Job, Service};

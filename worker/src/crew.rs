@@ -8,9 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{io, thread};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome, Progress, Ticket, code};
-use giostra_common::wake::Waker;
+use giostra_protocol::{Bytes, Failure, Outcome, Progress, Ticket, code};
+use giostra_transport::wake::Waker;
 
 use crate::board::{Board, Calls, Duty, Load, Step, TICK, Visit, Watch};
 use crate::hand::{Hands, Request};

@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use giostra_common::Bytes;
-use giostra_common::protocol::Failure;
+use giostra_protocol::{Bytes, Failure};
 
 pub use lines::LineFormat;
 pub use process::Format;

@@ -7,8 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome, Progress, Ticket, code};
+use giostra_protocol::{Bytes, Failure, Outcome, Progress, Ticket, code};
 
 /// What is to be computed.
 pub type Request = (Ticket, Bytes);

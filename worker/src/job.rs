@@ -1,6 +1,6 @@
 //! What an operation that takes long may want to know and to say.
 
-use giostra_common::protocol::Progress;
+use giostra_protocol::Progress;
 
 use crate::crew::Crew;
 

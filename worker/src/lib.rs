@@ -37,9 +37,11 @@ mod operations;
 mod session;
 mod worker;
 
-pub use giostra_common::keys::Credentials;
-pub use giostra_common::protocol::{Failure, code};
-pub use giostra_common::shutdown::{Shutdown, unmasked};
+pub use giostra_common::signals::unmasked;
+pub use giostra_protocol::Failure;
+pub use giostra_protocol::code;
+pub use giostra_transport::keys::Credentials;
+pub use giostra_transport::shutdown::Shutdown;
 pub use job::Job;
 pub use operations::{Operations, Service};
 pub use session::{Error, Options, serve};

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use giostra_common::args::{complain, parse};
-use giostra_common::shutdown::{Shutdown, outlive};
+use giostra_common::signals;
+use giostra_common::signals::outlive;
 use giostra_worker::exec::guard;
 use giostra_worker::{compute, serve};
 
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
 fn run(Cli { args, exec, .. }: &Cli) -> anyhow::Result<()> {
     let options = args.options()?;
     args.log_to_stderr()?;
-    let shutdown = Shutdown::on_signals()?;
+    let shutdown = signals::shutdown()?;
     outlive()?;
     let Some(exec) = exec.service(&options)? else {
         return Ok(serve(&options, compute::operations(), &shutdown)?);

@@ -4,9 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use giostra_common::Bytes;
-use giostra_common::compute::{Value, read};
-use giostra_common::protocol::{Failure, code};
+use giostra_protocol::compute::{Value, read};
+use giostra_protocol::{Bytes, Failure, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -8,18 +8,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
 use giostra_common::args::LONGEST;
-use giostra_common::dialer::{self, Call, Dialer};
-use giostra_common::handshake::Failure as HandshakeFailure;
-use giostra_common::keys::Credentials;
-use giostra_common::protocol::{
-    DEFAULT_POOL, Failure, FromWorker, MAX_BATCH, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker, VERSION,
+use giostra_protocol::codec::{Malformed, Message, portions};
+use giostra_protocol::{
+    Bytes, DEFAULT_POOL, Failure, FromWorker, MAX_BATCH, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker,
+    VERSION,
 };
-use giostra_common::shutdown::Shutdown;
-use giostra_common::socket;
-use giostra_common::wake::{self, Alarm};
-use giostra_common::wire::{Malformed, Message, portions};
+use giostra_transport::dialer::{Call, Dialer};
+use giostra_transport::handshake::Failure as HandshakeFailure;
+use giostra_transport::keys::Credentials;
+use giostra_transport::shutdown::Shutdown;
+use giostra_transport::wake::Alarm;
+use giostra_transport::{dialer, socket, wake};
 use thiserror::Error;
 use zmq::Context;
 
@@ -57,7 +57,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: "tcp://127.0.0.1:5556".into(),
-            name: giostra_common::name::of_process(""),
+            name: giostra_protocol::name::of_process(""),
             pool: DEFAULT_POOL.into(),
             threads: 1,
             window: 0,

@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use giostra_common::keys::Credentials;
-use giostra_common::shutdown::Shutdown;
+use giostra_common::signals;
+use giostra_transport::keys::Credentials;
+use giostra_transport::shutdown::Shutdown;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -113,7 +114,7 @@ impl Worker {
     /// # Errors
     /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.
     pub fn run(self) -> Result<(), Error> {
-        let shutdown = Shutdown::on_signals()?;
+        let shutdown = signals::shutdown()?;
         self.run_until(&shutdown)
     }
 

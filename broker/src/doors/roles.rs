@@ -13,12 +13,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use giostra_common::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
-use giostra_common::name::is_visible;
-use giostra_common::socket::Peers;
+use giostra_protocol::name::is_visible;
+use giostra_transport::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
+use giostra_transport::socket::Peers;
 
 use super::permissions;
-use crate::broker::Rights;
+use giostra_core::broker::Rights;
 
 /// The keys that are let in.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl AllowList {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use giostra_common::keys::KeyPair;
+    use giostra_transport::keys::KeyPair;
 
     use super::*;
 

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use giostra_common::protocol::{PoolStatus, PoolTotals, Status, WorkerStatus};
+use giostra_protocol::{PoolStatus, PoolTotals, Status, WorkerStatus};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
-use crate::tally::OTHERS;
+use giostra_core::OTHERS;
 
 /// Of [`text`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -289,7 +289,7 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
 
 #[cfg(test)]
 mod tests {
-    use giostra_common::protocol::LostStatus;
+    use giostra_protocol::LostStatus;
 
     use super::*;
 

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{io, os::fd::RawFd};
 
-use giostra_common::protocol::Status;
-use giostra_common::wake::{self, Alarm, Waker};
+use giostra_protocol::Status;
+use giostra_transport::wake;
+use giostra_transport::wake::{Alarm, Waker};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

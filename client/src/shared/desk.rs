@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::numbered::NumberedQueue;
-use giostra_common::protocol::{Progress, Reply, RequestId};
-use giostra_common::wake::{self, Alarm};
+use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::{Bytes, Progress, Reply, RequestId};
+use giostra_transport::wake;
+use giostra_transport::wake::Alarm;
 use rustc_hash::FxHashMap;
 
 use crate::client::deadline;

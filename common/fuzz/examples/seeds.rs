@@ -6,10 +6,10 @@ mod valid;
 
 use std::{fs, io};
 
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{FromClient, FromWorker, ToClient, ToWorker};
-use giostra_common::wire::Message as _;
 use giostra_fuzz::input;
+use giostra_protocol::{FromClient, FromWorker, ToClient, ToWorker};
+use giostra_protocol::codec::Message as _;
+use giostra_protocol::compute::{Call, Value};
 use rand::{RngExt as _, SeedableRng as _};
 use valid::{Random, Valid};
 

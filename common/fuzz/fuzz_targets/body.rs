@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use giostra_common::compute::{Call, Value};
+use giostra_protocol::compute::{Call, Value};
 
 // Compared by their bytes: there are numbers that do not equal themselves.
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| giostra_fuzz::message::<giostra_common::protocol::ToClient>(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| giostra_fuzz::message::<giostra_protocol::ToClient>(input));

@@ -4,8 +4,8 @@
 
 use std::fmt::Debug;
 
-use giostra_common::Bytes;
-use giostra_common::wire::{Frames, Message};
+use giostra_protocol::Bytes;
+use giostra_protocol::codec::{Frames, Message};
 
 /// The frames in an input: how many attachments (up to 7), how long each is, the attachments, the envelope.
 pub fn frames(input: &[u8]) -> Frames {

@@ -6,10 +6,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, Outcome, ToWorker, VERSION};
-use giostra_common::socket;
-use giostra_common::wire::Message;
+use giostra_protocol::codec::Message;
+use giostra_protocol::{Bytes, DEFAULT_POOL, FromWorker, Outcome, ToWorker, VERSION};
+use giostra_transport::socket;
 use zmq::{Context, PollItem, Socket};
 
 /// Sockets of one libzmq context, which has room for a thousand, and of one thread.

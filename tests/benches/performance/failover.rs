@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use giostra_client::audit::{Event, Line};
+use giostra_audit::{Event, Line};
 use giostra_tests::Batch;
 use giostra_tests::performance::{Goal, Own, Report, Series, Unit};
 use giostra_tests::process::{PATIENCE, wait_for};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use giostra_common::keys::KeyPair;
 use giostra_tests::performance::usage::{cpu_of, cpu_of_ended_children, peak_memory_of};
 use giostra_tests::performance::{Series, Side};
 use giostra_tests::process::{Process, wait_for};
 use giostra_tests::{Setup, System};
+use giostra_transport::keys::KeyPair;
 use serde_json::Value;
 use tempfile::TempDir;
 

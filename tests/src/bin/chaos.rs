@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use giostra_common::shutdown::Shutdown;
+use giostra_common::signals;
 use giostra_tests::chaos;
 
 /// The exit status after SIGINT, as a shell reports it.
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, seed: u64) -> Result<ExitCode> {
-    let shutdown = Shutdown::on_signals()?;
+    let shutdown = signals::shutdown()?;
     let report = chaos::run(Duration::from_secs(args.seconds), seed, args.secure, args.keep, &shutdown);
     if shutdown.requested() {
         return Ok(ExitCode::from(INTERRUPTED));

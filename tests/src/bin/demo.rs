@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use giostra_client::audit::{Event, Line};
+use giostra_audit::{Event, Line};
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
 use nix::sys::signal::Signal;

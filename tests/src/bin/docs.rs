@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use giostra_common::name;
+use giostra_protocol::name;
 use giostra_tests::Port;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;

@@ -4,8 +4,8 @@
 
 use anyhow::Result;
 use clap::Parser;
-use giostra_common::protocol::Failure;
-use giostra_common::shutdown::Shutdown;
+use giostra_common::signals;
+use giostra_protocol::Failure;
 use giostra_worker::args::Args;
 use giostra_worker::{Operations, serve};
 use nix::sys::signal::{Signal, raise};
@@ -17,6 +17,6 @@ fn main() -> Result<()> {
         .with("add", |(a, b): (i64, i64)| Ok::<_, Failure>(a + b))
         .with("panic", |_: Vec<i64>| -> Result<(), Failure> { panic!("on purpose") })
         .with("die", |_: Vec<i64>| raise(Signal::SIGKILL).map_err(|error| Failure::from(error.to_string())));
-    serve(&args.options()?, operations, &Shutdown::on_signals()?)?;
+    serve(&args.options()?, operations, &signals::shutdown()?)?;
     Ok(())
 }

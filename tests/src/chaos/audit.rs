@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use giostra_client::audit::{Event, Line};
+use giostra_audit::{Event, Line};
 
 use super::journal::Journal;
 use crate::system::System;

@@ -1,8 +1,7 @@
 //! What the clients of a fault hunt ask for, and whether an answer is right.
 
-use giostra_common::Bytes;
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::Outcome;
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Bytes, Outcome};
 use giostra_worker::{Job, Operations, Service, compute};
 use rand::RngExt;
 use rand::rngs::StdRng;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use giostra_client::{Client, Error, Options};
-use giostra_common::protocol::{Outcome, Reply, RequestId, code};
-use giostra_common::shutdown::Shutdown;
+use giostra_protocol::{Outcome, Reply, RequestId, code};
+use giostra_transport::shutdown::Shutdown;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

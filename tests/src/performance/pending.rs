@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
+use giostra_protocol::Bytes;
 
 use crate::Setup;
 use crate::process::wait_for;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::protocol::{Failure, Outcome};
+use giostra_protocol::{Bytes, Failure, Outcome};
 use giostra_tests::process::{PATIENCE, wait_for};
 use giostra_tests::{Setup, System};
 use serde_json::Value;

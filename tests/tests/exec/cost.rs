@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use giostra_common::protocol::Outcome;
+use giostra_protocol::Outcome;
 use giostra_tests::process::PATIENCE;
 use serde_json::json;
 

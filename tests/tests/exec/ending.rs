@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, code};
+use giostra_protocol::{Bytes, Outcome, code};
 use giostra_tests::System;
 use giostra_tests::process::{PATIENCE, wait_for};
 use nix::sys::signal::{Signal, kill};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use giostra_common::protocol::{Outcome, code};
+use giostra_protocol::{Outcome, code};
 use giostra_tests::process::{PATIENCE, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

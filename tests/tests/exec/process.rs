@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, code};
+use giostra_protocol::{Bytes, Outcome, code};
 use giostra_tests::Setup;
 use giostra_tests::process::{PATIENCE, Process, binary};
 use serde_json::json;

@@ -1,8 +1,7 @@
 //! Messages that are none, each with a part of what the broker says to it.
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{FromClient, FromWorker, MAX_BATCH, Outcome, RequestId, Ticket, ToClient, VERSION};
-use giostra_common::wire::Message;
+use giostra_protocol::codec::Message;
+use giostra_protocol::{Bytes, FromClient, FromWorker, MAX_BATCH, Outcome, RequestId, Ticket, ToClient, VERSION};
 
 use crate::peer::{register, sent};
 

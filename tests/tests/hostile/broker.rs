@@ -1,10 +1,9 @@
 //! Single bad messages to the broker.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use giostra_common::Bytes;
-use giostra_common::compute::Value;
-use giostra_common::protocol::{
-    FromClient, FromWorker, MAX_MESSAGE_BYTES, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION,
+use giostra_protocol::compute::Value;
+use giostra_protocol::{
+    Bytes, FromClient, FromWorker, MAX_MESSAGE_BYTES, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION,
 };
 use giostra_tests::{Setup, System};
 

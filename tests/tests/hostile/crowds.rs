@@ -1,8 +1,7 @@
 //! Good messages, but too many of them: pools without number, large bodies for a worker that does not read.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use giostra_common::Bytes;
-use giostra_common::protocol::{FromClient, RequestId, ToClient};
+use giostra_protocol::{Bytes, FromClient, RequestId, ToClient};
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
 use nix::sys::signal::Signal;

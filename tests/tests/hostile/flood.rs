@@ -5,8 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use anyhow::{Context as _, Result, ensure};
-use giostra_common::Bytes;
-use giostra_common::protocol::{FromWorker, Outcome, Ticket, ToClient, ToWorker};
+use giostra_protocol::{Bytes, FromWorker, Outcome, Ticket, ToClient, ToWorker};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use zmq::SocketType;

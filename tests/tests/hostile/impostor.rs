@@ -3,11 +3,10 @@
 use std::io::{Read, Write};
 
 use anyhow::{Result, bail, ensure};
-use giostra_common::Bytes;
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{
-    FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Trace,
-    VERSION, code,
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{
+    Bytes, FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker,
+    Trace, VERSION, code,
 };
 use giostra_tests::{Port, Process, Setup};
 use tempfile::TempDir;
@@ -88,7 +87,7 @@ fn a_worker_survives_whatever_its_broker_says() -> Result<()> {
     // More than one message of replies can hold.
     let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Int(2)] }.to_body();
     let many = 2 * MAX_BATCH + 1;
-    for portion in giostra_common::wire::portions(vec![(Ticket(8), call); many], MAX_MESSAGE_BYTES, |_| 0) {
+    for portion in giostra_protocol::codec::portions(vec![(Ticket(8), call); many], MAX_MESSAGE_BYTES, |_| 0) {
         broker.say(ToWorker::Dispatch(portion))?;
     }
     let mut answered = 0;

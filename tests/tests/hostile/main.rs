@@ -11,7 +11,7 @@ mod impostor;
 mod peer;
 
 use anyhow::{Context as _, Result, ensure};
-use giostra_client::audit::Line;
+use giostra_audit::Line;
 use giostra_tests::System;
 use giostra_tests::process::wait_for;
 

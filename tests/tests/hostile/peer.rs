@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 
 use anyhow::{Context as _, Result, bail};
-use giostra_common::Bytes;
-use giostra_common::protocol::{FromClient, FromWorker, ToClient, ToWorker, VERSION};
-use giostra_common::socket::{self, Identity};
-use giostra_common::wire::{Frames, Message};
+use giostra_protocol::Identity;
+use giostra_protocol::codec::{Frames, Message};
+use giostra_protocol::{Bytes, FromClient, FromWorker, ToClient, ToWorker, VERSION};
 use giostra_tests::port::until_free;
 use giostra_tests::process::wait_for;
+use giostra_transport::socket;
 use zmq::{Context, Socket, SocketType};
 
 /// A DEALER at the broker, as a client or as a worker.

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use giostra_common::Bytes;
-use giostra_common::keys::{Credentials, KeyPair, Role};
-use giostra_common::protocol::{FromClient, FromWorker, RequestId, ToClient, ToWorker, VERSION};
+use giostra_protocol::{Bytes, FromClient, FromWorker, RequestId, ToClient, ToWorker, VERSION};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_transport::keys::{Credentials, KeyPair, Role};
 
 use crate::peer::{Peer, hello, register};
 use crate::{check, count, line, run, start, strs, total, wait_for_line};

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use giostra_common::keys::KeyPair;
 use giostra_tests::{Setup, System};
+use giostra_transport::keys::KeyPair;
 
 use crate::{run, start, strs};
 

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::compute::{Call, Value};
-use giostra_common::protocol::{Failure, FromClient, Outcome, RequestId, ToClient, code};
-use giostra_common::shutdown::Shutdown;
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Bytes, Failure, FromClient, Outcome, RequestId, ToClient, code};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_transport::shutdown::Shutdown;
 use giostra_worker::Operations;
 
 use crate::peer::Peer;
@@ -125,7 +124,7 @@ fn a_request_over_the_limit_ends_in_an_error_and_one_of_just_that_size_in_a_resu
 fn the_largest_message_of_all_fits_through_the_encryption() -> Result<()> {
     let system = Setup::workers(1).secured().start()?;
     let mut client = client(&system, "compute")?;
-    let largest = giostra_common::protocol::MAX_MESSAGE_BYTES;
+    let largest = giostra_protocol::MAX_MESSAGE_BYTES;
     let reply = client.call(echo(largest).into(), Some(Duration::from_secs(50)))?;
     ensure!(matches!(&reply.outcome, Outcome::Ok(body) if body.len() == largest - 7), "{:?}", reply.trace);
     ensure!(count(&system, "connection broke") == 0, "{}", system.log());

@@ -12,7 +12,7 @@ mod siege;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
-use giostra_client::audit::Line;
+use giostra_audit::Line;
 use giostra_tests::process::{Process, wait_for};
 use giostra_tests::system::Finished;
 use giostra_tests::{Setup, System};

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use giostra_common::Bytes;
-use giostra_common::keys::Credentials;
-use giostra_common::protocol::{FromClient, FromWorker, ToClient, VERSION};
-use giostra_common::socket;
-use giostra_common::wire::{Frames, Message};
+use giostra_protocol::codec::{Frames, Message};
+use giostra_protocol::{Bytes, FromClient, FromWorker, ToClient, VERSION};
 use giostra_tests::process::wait_for;
+use giostra_transport::keys::Credentials;
+use giostra_transport::socket;
 use zmq::{Context, Socket, SocketType};
 
 /// A DEALER at the broker.

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use giostra_common::keys::Role;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_transport::keys::Role;
 use nix::sys::signal::Signal;
 
 use crate::peer::Peer;

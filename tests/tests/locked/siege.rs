@@ -10,12 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use giostra_common::Bytes;
-use giostra_common::handshake::{Sight, Watched};
-use giostra_common::keys::{Credentials, KeyPair};
-use giostra_common::protocol::{FromClient, ToClient};
+use giostra_protocol::{Bytes, FromClient, ToClient};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
+use giostra_transport::handshake::{Sight, Watched};
+use giostra_transport::keys::{Credentials, KeyPair};
 use nix::sys::signal::Signal;
 use rand::RngExt as _;
 use serde_json::Value;

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use giostra_common::protocol::Failure;
+use giostra_protocol::Failure;
 use giostra_tests::Setup;
 use giostra_worker::Operations;
 use nix::sys::signal::Signal;

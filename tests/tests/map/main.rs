@@ -10,9 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result};
-use giostra_common::shutdown::Shutdown;
 use giostra_tests::System;
 use giostra_tests::process::{binary, wait_for};
+use giostra_transport::shutdown::Shutdown;
 use giostra_worker::{Operations, Options, serve};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

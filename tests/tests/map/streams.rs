@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use giostra_common::protocol::Failure;
+use giostra_protocol::Failure;
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
 use giostra_worker::{Job, Operations};

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, Progress, Ticket};
+use giostra_protocol::{Bytes, Outcome, Progress, Ticket};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 

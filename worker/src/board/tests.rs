@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, Ticket};
+use giostra_protocol::{Bytes, Outcome, Ticket};
 
 use super::{Board, Calls, Duty, Load, Stay, Step, TICK, Visit, Watch};
 use crate::hand::{Hands, LONG, Reply};

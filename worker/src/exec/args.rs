@@ -9,7 +9,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use giostra_common::args::{duration, positive_duration, switch};
-use giostra_common::name;
+use giostra_protocol::name;
 
 use super::guard::Guard;
 use super::{Exec, Format, Limits, LineFormat, Program, Template, reaper};

@@ -4,9 +4,8 @@
 
 use std::io;
 
-use giostra_common::Bytes;
-use giostra_common::compute::{Inexact, exact_numbers};
-use giostra_common::protocol::{Failure, code};
+use giostra_protocol::compute::{Inexact, exact_numbers};
+use giostra_protocol::{Bytes, Failure, code};
 use rmp::Marker;
 use rmp::decode::{self, RmpRead};
 use rmp::encode;

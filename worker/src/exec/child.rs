@@ -9,9 +9,9 @@ use std::process::{self, ChildStderr, ChildStdin, ChildStdout, Command, ExitStat
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
 use giostra_common::args::LONGEST;
-use giostra_common::shutdown::unmasked;
+use giostra_common::signals::unmasked;
+use giostra_protocol::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};

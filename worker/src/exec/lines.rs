@@ -9,8 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::Failure;
+use giostra_protocol::{Bytes, Failure};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 

@@ -5,8 +5,7 @@ use std::fmt::Display;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::Failure;
+use giostra_protocol::{Bytes, Failure};
 
 use super::body::{self, Argument, invalid};
 use super::child::Child;

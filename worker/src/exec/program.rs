@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use giostra_common::protocol::{Failure, code};
+use giostra_protocol::{Failure, code};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access};

@@ -8,8 +8,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use giostra_common::Bytes;
-use giostra_common::protocol::Failure;
+use giostra_protocol::{Bytes, Failure};
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 

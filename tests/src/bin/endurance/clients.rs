@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use giostra_client::{Client, Options};
-use giostra_common::Bytes;
-use giostra_common::protocol::{Outcome, Reply};
+use giostra_protocol::{Bytes, Outcome, Reply};
 
 use super::Tally;
 use super::workers::result_of;

@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use giostra_common::Bytes;
-use giostra_common::protocol::{DEFAULT_POOL, FromWorker, Outcome, ToWorker, VERSION};
-use giostra_common::socket;
-use giostra_common::wire::Message;
+use giostra_protocol::codec::Message;
+use giostra_protocol::{Bytes, DEFAULT_POOL, FromWorker, Outcome, ToWorker, VERSION};
+use giostra_transport::socket;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use zmq::{Context, Socket};

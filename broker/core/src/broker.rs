@@ -1,0 +1,791 @@
+//! The core: who gets which request, who counts as dead, what is answered.
+//!
+//! It knows neither sockets nor the clock. Messages and instants come in through `handle_*`; what is to be sent and what
+//! is to be logged comes out of [`Broker::poll_output`], in one order. Inputs may come several at a time: all that they
+//! ask for is settled in one place ([`dealing`]) when the outputs are polled, so that what one worker or client is owed
+//! then travels in one message. Poll until there is nothing more before the next input's effects are to be seen.
+
+mod admission;
+mod clients;
+mod closing;
+mod dealing;
+mod evidence;
+mod inspections;
+mod report;
+mod unable;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use giostra_protocol::Identity;
+use giostra_protocol::codec::ATTACH_FROM;
+use giostra_protocol::name::Label;
+use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::{
+    Bytes, Failure, LostStatus, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Status, Ticket, ToClient,
+    ToWorker, Totals, Trace, code,
+};
+use slab::Slab;
+
+use crate::caller::Caller;
+use crate::event::{Event, WorkerLabel};
+use crate::held::Held;
+use crate::limiter::Limiter;
+use crate::liveness::Liveness;
+use crate::meter::{Durations, History, Rate};
+use crate::names::Names;
+use crate::pending::{Pending, Place};
+use crate::recent::Recent;
+use crate::roster::{Number, Roster};
+use crate::rotation::{Ring, Rotation};
+use crate::runs::Runs;
+use crate::tally::{Former, Tally};
+use crate::window::Window;
+
+use admission::Waiting;
+use evidence::{Instances, Losses};
+use inspections::Inspections;
+
+/// The most requests that expire in one turn: some milliseconds of work, the replies included.
+const EXPIRED_AT_ONCE: usize = 4096;
+
+/// Places that a table keeps though it is empty.
+const KEPT: usize = 1 << 14;
+
+/// A client's connection, counted from 1 in each life of a broker. `c1` in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientNumber(pub u64);
+
+/// A worker's registration, counted from 1 in each life of a broker. `w1` in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerNumber(pub u64);
+
+impl Number for ClientNumber {
+    fn number(self) -> u64 {
+        self.0
+    }
+
+    fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl Number for WorkerNumber {
+    fn number(self) -> u64 {
+        self.0
+    }
+
+    fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for ClientNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+impl fmt::Display for WorkerNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}", self.0)
+    }
+}
+
+/// Where a request is kept while it is unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RequestKey(pub u32);
+
+impl RequestKey {
+    /// The place in [`Broker::requests`].
+    fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Nanoseconds since the broker's start: half the size of an `Instant`, of which a request has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl Moment {
+    fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// The whole seconds since the broker's start.
+    fn second(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
+    fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)))
+    }
+
+    fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1000
+    }
+}
+
+/// Where a pool is kept while it has workers or requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PoolKey(usize);
+
+/// What a client may do. Whoever has come in through the workers' door may compute, and has none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Submit and cancel requests.
+    pub submit: bool,
+    /// See the status and drain workers.
+    pub administer: bool,
+}
+
+impl Rights {
+    /// Everything: for a broker without keys.
+    pub const ALL: Self = Self { submit: true, administer: true };
+    /// Nothing.
+    pub const NONE: Self = Self { submit: false, administer: false };
+}
+
+/// What whoever runs the broker decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Between two pings of a worker. More than nothing.
+    pub ping_interval: Duration,
+    /// Unanswered pings after which a worker is dropped. At least 1.
+    pub ping_max_out: u32,
+    /// Workers lost without a word while they hold a request after which it is given up. At least 1.
+    pub max_attempts: u32,
+    /// How long a request that would be given up waits for the worker that was lost last: it may only have lost its
+    /// connection, and be about to come back.
+    pub await_return: Duration,
+    /// The most requests that may be pending; more are turned away until there is room. At least 1. Those that a lost
+    /// worker gave back count, but are never turned away.
+    pub max_pending: usize,
+    /// Bytes of unanswered requests' bodies from which on more are turned away. At least 1.
+    pub max_pending_bytes: usize,
+    /// The most requests of one client that may be pending; it has less when there is little room for all. At least 1.
+    pub max_client_pending: usize,
+    /// The most requests in one `Submit`; a larger one is refused. At least 1.
+    pub max_batch: usize,
+    /// The largest frame that the broker takes, in bytes, to tell its peers.
+    pub max_message_bytes: usize,
+    /// The most requests in flight to one worker, unless it has more threads. At least 1.
+    pub window: usize,
+    /// How much work a worker has at hand: its window is as large as that takes, and no larger than `window`. Zero: always `window`.
+    pub hold: Duration,
+    /// What happens when it is the turn of a worker whose window is full.
+    pub rotation: Rotation,
+    /// The most pools that clients may keep; one client makes no more than its share of what is free. Workers may bring as
+    /// many again. At least 1.
+    pub max_pools: usize,
+    /// How long replies may wait for others to the same client, until nearly all of its requests that are in flight have one.
+    /// Where several workers answer one after another it makes one message of several, and the client's next requests come
+    /// in one message, too. A broker that is about to sleep holds nothing back: see [`Broker::flush`].
+    pub coalesce: Duration,
+    /// How long the oldest request of a busy worker has been computing when it is told to be stuck. Nothing is decided by it.
+    pub stuck_after: Duration,
+    /// The ticket before the first: random, so that tickets from before a restart fit nothing.
+    pub first_ticket: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(1),
+            ping_max_out: 3,
+            max_attempts: 3,
+            await_return: Duration::from_secs(1),
+            max_pending: 1_000_000,
+            max_pending_bytes: 1 << 30,
+            max_client_pending: usize::MAX,
+            max_batch: MAX_BATCH,
+            max_message_bytes: MAX_MESSAGE_BYTES,
+            window: 1024,
+            hold: Duration::ZERO,
+            rotation: Rotation::Strict,
+            max_pools: 10_000,
+            coalesce: Duration::ZERO,
+            stuck_after: Duration::from_secs(300),
+            first_ticket: 0,
+        }
+    }
+}
+
+/// Something to do, decided by the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// When a message is to be sent to a client.
+    ToClient(Identity, ToClient),
+    /// When a message is to be sent to a worker.
+    ToWorker(Identity, ToWorker),
+    /// When the status is to be sent to these clients.
+    Status(Vec<Identity>, Box<Status>),
+    /// When a lost worker's connection is to be ended: libzmq holds much that the worker has not read, and lets go of it with
+    /// the connection.
+    Close(Identity),
+    /// When something is to be logged.
+    Log(Event),
+}
+
+/// The broker's state and its decisions.
+pub struct Broker {
+    settings: Settings,
+    started: Instant,
+    closing: bool,
+
+    clients: Roster<ClientNumber, Client>,
+    client_of: HashMap<Identity, ClientNumber>,
+    last_client: u64,
+
+    workers: Roster<WorkerNumber, Worker>,
+    worker_of: HashMap<Identity, WorkerNumber>,
+    last_worker: u64,
+    /// Peers that are not registered and have been asked to.
+    asked_to_register: HashSet<Identity>,
+
+    pools: Slab<Pool>,
+    pool_of: HashMap<Arc<str>, PoolKey>,
+
+    requests: Slab<Request>,
+    last_request: u64,
+    /// Tickets dealt so far. On the wire a ticket is this number after [`Settings::first_ticket`].
+    last_ticket: u64,
+    pending: usize,
+    /// Of all requests' bodies, and of those that nobody waits for any more but a worker has not read yet.
+    bytes: usize,
+    /// Who waits for room.
+    waiting: Waiting,
+    /// Clients' peers that are not known and have been asked to say Hello.
+    asked_to_hello: HashSet<Identity>,
+
+    deadlines: BTreeSet<(Moment, RequestKey)>,
+    pings: BTreeSet<(Instant, WorkerNumber)>,
+    instances: Instances,
+
+    totals: Totals,
+    /// Of the requests answered.
+    history: History,
+    recent: Recent,
+    /// Of pools that are empty.
+    former: Former,
+    /// The latest last.
+    lost: VecDeque<LostStatus>,
+    /// What those of each name have done that are no longer there.
+    names: Names,
+    /// Clients that were said goodbye to, and have not answered.
+    parting: BTreeMap<Identity, ClientNumber>,
+    client_callers: HashMap<Identity, Caller>,
+    worker_callers: HashMap<Identity, Caller>,
+    refusals: Limiter,
+    strays: Limiter,
+    /// Of lines that a peer can cause although nothing is done for it.
+    idle_lines: Limiter,
+    inspections: Inspections,
+    outputs: VecDeque<Output>,
+    /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`] looks at.
+    touched_pools: Vec<PoolKey>,
+    touched_clients: Vec<ClientNumber>,
+    /// Workers that hold requests which are no longer wanted, and have not been told.
+    touched_workers: Vec<WorkerNumber>,
+}
+
+struct Client {
+    identity: Identity,
+    name: Arc<str>,
+    rights: Rights,
+    /// Its unanswered requests.
+    held: Held,
+    /// How many of them are pending.
+    pending: usize,
+    /// Of their bodies, and of those of its earlier ones that a worker has not read yet.
+    bytes: usize,
+    /// Pools that there are since it made them.
+    pools: usize,
+    /// Requests that came too late or for nobody, and of which the log has not told.
+    untold: Untold,
+    /// How many it may submit, counted once it has been turned away.
+    room: Option<u64>,
+    /// Bytes of a body that was turned away, on average; at least 1.
+    wanted_size: usize,
+    /// Replies that go to it with the next message.
+    replies: Vec<Reply>,
+    /// Whether one of them is large: they wait for nothing, since no message is saved that would count.
+    large: bool,
+    /// When that is sent at the latest, if it was held back.
+    hold_until: Option<Instant>,
+    answered: u64,
+}
+
+/// Requests of a client of which nothing came, and which the log has not told of.
+#[derive(Clone, Copy, Default)]
+struct Untold {
+    stale: u64,
+    nobody: u64,
+}
+
+struct Worker {
+    identity: Identity,
+    name: Label,
+    pool: PoolKey,
+    operations: Vec<String>,
+    threads: u32,
+    /// What it registered with: another connection with the same number is the same process. 0: not known.
+    instance: u64,
+    /// Whether the same process has registered again since, over another connection.
+    is_back: bool,
+    window: Window,
+    /// How large the log says that it is.
+    window_told: usize,
+    leaving: bool,
+    /// Why it can compute nothing for now, if it can't. It has no seat then.
+    unable: Option<String>,
+    /// Whether it holds a request that is to be with a worker alone.
+    alone: bool,
+    /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
+    in_flight: NumberedQueue<Flight>,
+    /// The ticket up to which it has read what it was handed, as far as its replies and pongs tell.
+    read: u64,
+    /// The last ticket before its last ping.
+    pinged_after: u64,
+    /// Bytes of the bodies that are counted in [`Flight::Unwanted`].
+    unwanted_bytes: usize,
+    /// Replies to tickets that are not its own, of which the log has not told.
+    late: u64,
+    liveness: Liveness,
+    registered: Instant,
+    answered: u64,
+    rate: Rate,
+    took: Option<Box<Durations>>,
+    load: Load,
+    /// Requests that go to it with the next message.
+    batch: Vec<(Ticket, Bytes)>,
+    /// What it is to be told of with the next message: nobody waits for them any more.
+    cancelled: Vec<Ticket>,
+}
+
+/// What a worker said of itself in its last pong.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    computing: u32,
+    waiting: u32,
+    oldest_ms: u64,
+}
+
+impl Load {
+    /// Whether what it computes has taken longer than that.
+    fn is_stuck(&self, after: Duration) -> bool {
+        self.computing > 0 && u128::from(self.oldest_ms) > after.as_millis()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Flight {
+    Wanted(RequestKey),
+    /// With the bytes of its body, which libzmq or the outbox still holds; 0 once the worker has read it.
+    Unwanted(ClientNumber, RequestId, u32),
+}
+
+struct Pool {
+    name: Arc<str>,
+    /// The client whose requests made it, if it was one.
+    maker: Option<ClientNumber>,
+    ring: Ring<WorkerNumber>,
+    pending: Pending,
+    /// Its workers, those without a seat included.
+    workers: usize,
+    /// Those of them that are unable and do not leave: they are expected back.
+    unable: usize,
+    /// The seat whose turn it has been while requests wait, and since when. Only with strict rotation.
+    waits: Option<(WorkerNumber, Moment)>,
+    dispatched: Rate,
+    tally: Tally,
+    touched: bool,
+}
+
+struct Request {
+    client: ClientNumber,
+    id: RequestId,
+    pool: PoolKey,
+    body: Bytes,
+    accepted: Moment,
+    /// Nanoseconds; 0: it has no limit.
+    time_limit: u64,
+    /// For the last time; not meant as long as there was no attempt.
+    dispatched: Moment,
+    attempts: u32,
+    /// The workers that were lost while they held it, as far as that is held against it. Boxed: hardly a request has any.
+    lost: Option<Box<Losses>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Pending(Place),
+    InFlight {
+        worker: WorkerNumber,
+        ticket: u64,
+        /// The ticket of its first dispatch.
+        order: u64,
+        /// Whether the worker was silent already: if it is lost, that is not held against the request.
+        silent: bool,
+    },
+}
+
+impl Pool {
+    /// Whether it has a worker that takes requests, or will again.
+    fn has_workers(&self) -> bool {
+        !self.ring.seats().is_empty() || self.unable > 0
+    }
+}
+
+impl Request {
+    fn deadline(&self) -> Option<Moment> {
+        (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
+    }
+
+    /// How many lost workers are held against it.
+    fn lost(&self) -> usize {
+        self.lost.as_deref().map_or(0, Losses::len)
+    }
+
+    /// Whether the next loss of its worker would be its last. It is then dealt to a worker that holds nothing else: it may be
+    /// what ends them, or one of the many that were with it. Where nothing is tried twice it is not alone: that would leave
+    /// every worker a single request at a time.
+    fn has_last_chance(&self, max_attempts: u32) -> bool {
+        self.lost() > 0 && self.lost() as u64 + 1 >= u64::from(max_attempts)
+    }
+
+    fn trace(&self, worker: Label, now: Moment) -> Trace {
+        let dispatched = if self.attempts > 0 { self.dispatched } else { now };
+        Trace {
+            worker,
+            attempts: self.attempts,
+            waited_us: dispatched.micros_since(self.accepted),
+            took_us: now.micros_since(dispatched),
+        }
+    }
+}
+
+impl Worker {
+    /// Whether it may be handed one more request; or one that is to be with it alone.
+    fn has_room(&self, alone: bool) -> bool {
+        if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window.now() && !self.alone }
+    }
+
+    /// Whether it has a seat in its pool's ring.
+    fn is_seated(&self) -> bool {
+        !self.leaving && self.unable.is_none()
+    }
+
+    fn label(&self, number: WorkerNumber) -> WorkerLabel {
+        WorkerLabel { name: self.name.clone(), number }
+    }
+}
+
+impl Broker {
+    /// A broker without clients and workers, at the time `now`.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            settings,
+            started: now,
+            closing: false,
+            clients: Roster::default(),
+            client_of: HashMap::default(),
+            last_client: 0,
+            workers: Roster::default(),
+            worker_of: HashMap::default(),
+            last_worker: 0,
+            asked_to_register: HashSet::default(),
+            pools: Slab::new(),
+            pool_of: HashMap::default(),
+            requests: Slab::new(),
+            last_request: 0,
+            last_ticket: 0,
+            pending: 0,
+            bytes: 0,
+            waiting: Waiting::default(),
+            asked_to_hello: HashSet::default(),
+            deadlines: BTreeSet::new(),
+            pings: BTreeSet::new(),
+            instances: Instances::default(),
+            totals: Totals::default(),
+            history: History::default(),
+            recent: Recent::default(),
+            former: Former::default(),
+            lost: VecDeque::new(),
+            names: Names::default(),
+            parting: BTreeMap::new(),
+            client_callers: HashMap::default(),
+            worker_callers: HashMap::default(),
+            refusals: Limiter::new(now),
+            strays: Limiter::new(now),
+            idle_lines: Limiter::new(now),
+            inspections: Inspections::default(),
+            outputs: VecDeque::new(),
+            touched_pools: Vec::new(),
+            touched_clients: Vec::new(),
+            touched_workers: Vec::new(),
+        }
+    }
+
+    /// The next thing to do; `None`: all is done. `now` stamps what is dispatched by this.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.settle(now);
+        }
+        let output = self.outputs.pop_front()?;
+        if let Output::Log(event) = &output {
+            let at = self.moment(now);
+            self.recent.note(event, at.millis());
+        }
+        Some(output)
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let ping = self.pings.first().map(|&(due, _)| due);
+        let deadline = self.deadlines.first().map(|&(due, _)| self.started + Duration::from_nanos(due.0));
+        let held_back = self.touched_clients.iter().filter_map(|number| self.clients.get(number)?.hold_until).min();
+        let suspended = self.instances.suspended.first();
+        let suspended = suspended.map(|&(until, _)| self.started + Duration::from_nanos(until.0));
+        let status = self.inspections.poll_timeout();
+        [ping, deadline, suspended, self.waiting.poll_timeout(), held_back, status].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests. Of these it expires so many that
+    /// nobody waits for long; the others are due at once.
+    ///
+    /// Hand in first what has arrived: it may be the pong.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(due, number)) = self.pings.first()
+            && due <= now
+        {
+            self.ping_is_due(number, now);
+        }
+        self.give_up_suspended(now);
+        let mut expired = Runs::default();
+        let moment = self.moment(now);
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(&(due, key)) = self.deadlines.first() else { break };
+            if due > moment {
+                break;
+            }
+            self.expire(key, &mut expired, moment);
+        }
+        if !expired.is_empty() {
+            self.log(Event::Expired(expired));
+        }
+    }
+
+    /// Whether it has been said who a client's peer is.
+    pub fn knows_client_caller(&self, peer: &Identity) -> bool {
+        self.client_callers.contains_key(peer)
+    }
+
+    /// The same of a worker's.
+    pub fn knows_worker_caller(&self, peer: &Identity) -> bool {
+        self.worker_callers.contains_key(peer)
+    }
+
+    /// Who it is that has connected as a client, before anything of it is handed in.
+    pub fn handle_client_caller(&mut self, from: &Identity, caller: Caller) {
+        self.client_callers.insert(from.clone(), caller);
+    }
+
+    /// The same of a worker.
+    pub fn handle_worker_caller(&mut self, from: &Identity, caller: Caller) {
+        self.worker_callers.insert(from.clone(), caller);
+    }
+
+    /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
+    pub fn in_flight(&self) -> usize {
+        self.workers.values().map(|worker| worker.in_flight.len()).sum()
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        Moment(now.saturating_duration_since(self.started).as_nanos().try_into().unwrap_or(u64::MAX))
+    }
+
+    fn log(&mut self, event: Event) {
+        self.outputs.push_back(Output::Log(event));
+    }
+
+    /// Somebody was not let in, or not heard.
+    pub fn handle_refused(&mut self, from: &str, reason: &str, now: Instant) {
+        self.refuse(reason, now, |_| from.into());
+    }
+
+    /// `from` is asked only if there is to be a line.
+    fn refuse(&mut self, reason: &str, now: Instant, from: impl FnOnce(&Self) -> String) {
+        self.totals.refused += 1;
+        if let Some(lines) = self.refusals.say(1, now) {
+            let from = from(self);
+            self.log(Event::Refused { from, reason: reason.into(), unsaid: lines - 1 });
+        }
+    }
+
+    fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Moment) {
+        let request = &self.requests[key.at()];
+        let (worker, what) = match request.state {
+            State::InFlight { worker, .. } => {
+                let name = self.workers[&worker].name.clone();
+                let what = format!("{name} was computing it");
+                (name, what)
+            }
+            State::Pending(_) => {
+                let pool = &self.pools[request.pool.0];
+                let workers = match pool.ring.seats().len() {
+                    0 if pool.unable > 0 => "whose workers can compute nothing for now (the status says why)",
+                    0 => "which has no worker",
+                    _ => "whose workers were busy",
+                };
+                (Label::default(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
+            }
+        };
+        let failure = Failure::new(code::EXPIRED, format!("its time limit passed while {what}"));
+        let trace = request.trace(worker, now);
+        expired.request(request.client, request.id);
+        self.totals.expired += 1;
+        self.pools[request.pool.0].tally.expired += 1;
+        self.give_up(key, failure, trace);
+    }
+
+    /// Answers a request with an error of the broker's own.
+    fn give_up(&mut self, key: RequestKey, failure: Failure, trace: Trace) {
+        self.let_go(key);
+        self.close_request(key, Some((Outcome::Error(failure), trace)));
+    }
+
+    /// Takes a request out of every table, without a reply.
+    fn forget(&mut self, key: RequestKey) -> Request {
+        self.let_go(key);
+        self.pools[self.requests[key.at()].pool.0].tally.cancelled += 1;
+        self.close_request(key, None)
+    }
+
+    /// Takes a request out of its pool's queue, or tells its worker's window that its result is no longer wanted.
+    fn let_go(&mut self, key: RequestKey) {
+        let Request { client, id, pool, state, .. } = self.requests[key.at()];
+        match state {
+            State::Pending(place) => {
+                self.stop_waiting(key);
+                self.pools[pool.0].pending.remove(place, client);
+                self.no_longer_pending(client);
+                self.touch_pool(pool);
+            }
+            State::InFlight { worker, ticket, .. } => {
+                let Some(holder) = self.workers.get_mut(&worker) else { return };
+                if let Some(flight) = holder.in_flight.get_mut(ticket) {
+                    // No body is larger than a frame.
+                    let bytes = if ticket <= holder.read { 0 } else { self.requests[key.at()].body.len() as u32 };
+                    *flight = Flight::Unwanted(client, id, bytes);
+                    holder.unwanted_bytes += bytes as usize;
+                    self.bytes += bytes as usize;
+                    if let Some(client) = self.clients.get_mut(&client) {
+                        client.bytes += bytes as usize;
+                    }
+                    if holder.cancelled.is_empty() {
+                        self.touched_workers.push(worker);
+                    }
+                    holder.cancelled.push(Ticket(self.settings.first_ticket.wrapping_add(ticket)));
+                }
+            }
+        }
+    }
+
+    /// Takes a request out of the tables that hold it wherever it is, and puts the reply into its client's next message.
+    fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) -> Request {
+        let request = self.requests.remove(key.at());
+        if let Some(deadline) = request.deadline() {
+            self.deadlines.remove(&(deadline, key));
+        }
+        self.bytes -= request.body.len();
+        self.clear_losses(key, request.lost.as_deref());
+        let Some(client) = self.clients.get_mut(&request.client) else { return request };
+        client.held.remove(request.id);
+        client.bytes -= request.body.len();
+        if let Some((outcome, trace)) = reply {
+            if client.replies.is_empty() {
+                self.touched_clients.push(request.client);
+            }
+            client.large |= matches!(&outcome, Outcome::Ok(body) if body.len() >= ATTACH_FROM);
+            client.replies.push(Reply { id: request.id, outcome, trace });
+            client.answered += 1;
+        }
+        request
+    }
+
+    /// A body that nobody waits for is no longer held for a worker.
+    fn release(&mut self, client: ClientNumber, bytes: u32) {
+        self.bytes -= bytes as usize;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.bytes -= bytes as usize;
+        }
+    }
+
+    /// Gives memory back that a burst has taken. Places of the table of requests can't be moved while it has some.
+    fn shrink(&mut self) {
+        if self.requests.is_empty() && self.requests.capacity() > KEPT {
+            self.requests = Slab::new();
+        }
+        if self.outputs.is_empty() && self.outputs.capacity() > KEPT {
+            self.outputs = VecDeque::new();
+        }
+    }
+
+    fn is_pending(&mut self, of: ClientNumber) {
+        self.pending += 1;
+        if let Some(client) = self.clients.get_mut(&of) {
+            client.pending += 1;
+        }
+    }
+
+    fn no_longer_pending(&mut self, of: ClientNumber) {
+        self.pending -= 1;
+        if let Some(client) = self.clients.get_mut(&of) {
+            client.pending -= 1;
+        }
+    }
+
+    fn touch_pool(&mut self, key: PoolKey) {
+        let pool = &mut self.pools[key.0];
+        if !pool.touched {
+            pool.touched = true;
+            self.touched_pools.push(key);
+        }
+    }
+
+    /// The pool of that name, made if there is none, by a client or else by a worker. It goes when nothing is in it: see
+    /// [`Self::settle`].
+    fn pool(&mut self, name: &str, maker: Option<ClientNumber>) -> PoolKey {
+        let key = match self.pool_of.get(name) {
+            Some(&key) => key,
+            None => {
+                let name: Arc<str> = name.into();
+                if let Some(client) = maker.and_then(|maker| self.clients.get_mut(&maker)) {
+                    client.pools += 1;
+                }
+                let pool = Pool {
+                    name: Arc::clone(&name),
+                    maker,
+                    ring: Ring::default(),
+                    pending: Pending::default(),
+                    workers: 0,
+                    unable: 0,
+                    waits: None,
+                    dispatched: Rate::default(),
+                    tally: self.former.take_back(&name),
+                    touched: false,
+                };
+                let key = PoolKey(self.pools.insert(pool));
+                self.pool_of.insert(name, key);
+                key
+            }
+        };
+        self.touch_pool(key);
+        key
+    }
+}

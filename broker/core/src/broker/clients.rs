@@ -1,0 +1,361 @@
+//! What clients say.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use giostra_protocol::Identity;
+use giostra_protocol::{Bytes, FromClient, RequestId, ToClient, VERSION, name};
+
+use super::admission::Taken;
+use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Rights, Settings, State, Untold};
+use crate::event::Event;
+use crate::held::Held;
+use crate::pending::Place;
+use crate::runs::Runs;
+
+/// The most pools that a client is told of.
+const MOST_POOLS: usize = 100;
+
+impl Broker {
+    /// A message came from a client that has these rights. They count from its Hello on, for as long as its connection lives.
+    pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
+        let known = self.client_of.get(from).copied();
+        match (message, known) {
+            (FromClient::Hello { version, name }, _) => self.hello(from, rights, version, &name, now),
+            (FromClient::Disconnected, known) => {
+                if let Some(client) = known {
+                    self.client_leaves(client, "connection broke");
+                }
+                self.never_says_goodbye(from, "connection broke");
+                self.asked_to_hello.remove(from);
+                self.client_callers.remove(from);
+            }
+            (FromClient::Goodbye, _) => self.says_goodbye(from),
+            // It was said goodbye to: what it says besides is for the next broker.
+            (_, None) if self.parting.contains_key(from) => {}
+            (_, None) => self.ask_to_hello(from),
+            (FromClient::Submit { requests, .. }, Some(client)) if !self.clients[&client].rights.submit => {
+                let reason = "this key may not submit requests: it has not the role 'client'";
+                self.decline(from, reason, &requests, now);
+            }
+            (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
+                self.stale(client, requests.len() as u64, now);
+            }
+            (FromClient::Submit { pool, timeout_ms, wait, requests, .. }, Some(client)) => {
+                self.submit(client, &pool, timeout_ms, wait, requests, now);
+            }
+            (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
+            (FromClient::Inspect | FromClient::Drain { .. }, Some(client))
+                if !self.clients[&client].rights.administer =>
+            {
+                self.refuse_client(from, "this key may not inspect or drain: it has not the role 'admin'", now);
+            }
+            (FromClient::Inspect, Some(_)) => self.inspections.ask(from),
+            (FromClient::Drain { worker, number, all }, Some(_)) => self.drain(from, &worker, number, all, now),
+        }
+    }
+
+    /// Something came from a client that is no message.
+    pub fn handle_malformed_client(&mut self, from: &Identity, error: &str, now: Instant) {
+        self.refuse_client(from, error, now);
+    }
+
+    /// A message to a client had nowhere to go.
+    pub fn handle_unreachable_client(&mut self, to: &Identity) {
+        if let Some(&client) = self.client_of.get(to) {
+            self.client_leaves(client, "unreachable");
+        }
+        self.never_says_goodbye(to, "unreachable");
+    }
+
+    /// A client's key is no longer allowed, or not for the same.
+    pub fn handle_barred_client(&mut self, from: &Identity) {
+        if let Some(&client) = self.client_of.get(from) {
+            self.client_leaves(client, "its key is no longer allowed, or has other roles now");
+        }
+        self.never_says_goodbye(from, "its key is no longer allowed");
+        self.asked_to_hello.remove(from);
+    }
+
+    /// A peer does not take what it is sent, and has been given enough: what waited for it was thrown away. `HelloAgain`
+    /// is the only thing that it is sent until it says so; keep it until it is taken.
+    pub fn handle_overdue_client(&mut self, to: &Identity) {
+        if let Some(&client) = self.client_of.get(to) {
+            self.client_leaves(client, "does not read its replies");
+        }
+        self.never_says_goodbye(to, "does not read its replies");
+        self.asked_to_hello.remove(to);
+        self.ask_to_hello(to);
+    }
+
+    /// Once a connection, until it does: what else it says meanwhile is lost on the broker.
+    fn ask_to_hello(&mut self, from: &Identity) {
+        if self.asked_to_hello.insert(from.clone()) {
+            self.outputs.push_back(Output::ToClient(from.clone(), ToClient::HelloAgain));
+        }
+    }
+
+    /// Refuses what a client said.
+    pub(super) fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
+        self.log_refusal(from, reason, now);
+        self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
+    }
+
+    /// Refuses a `Submit`, naming its requests: the client has others that may be answered.
+    fn decline(&mut self, from: &Identity, reason: &str, requests: &[(RequestId, Bytes)], now: Instant) {
+        self.log_refusal(from, reason, now);
+        let requests = requests.iter().map(|&(id, _)| id).collect();
+        let declined = ToClient::Declined { reason: reason.into(), requests };
+        self.outputs.push_back(Output::ToClient(from.clone(), declined));
+    }
+
+    fn log_refusal(&mut self, from: &Identity, reason: &str, now: Instant) {
+        self.refuse(reason, now, |broker| {
+            let who = broker.client_of.get(from).map_or_else(|| "a client".into(), ToString::to_string);
+            who + &broker.client_callers.get(from).map(ToString::to_string).unwrap_or_default()
+        });
+    }
+
+    fn hello(&mut self, from: &Identity, rights: Rights, version: u32, name: &str, now: Instant) {
+        if version != VERSION {
+            let reason = format!("this broker speaks version {VERSION} of the protocol, not {version}");
+            return self.refuse_client(from, &reason, now);
+        }
+        if let Err(bad) = name::check(name) {
+            return self.refuse_client(from, &bad.to_string(), now);
+        }
+        self.asked_to_hello.remove(from);
+        let number = match self.client_of.get(from) {
+            Some(&number) => number,
+            None => {
+                self.last_client += 1;
+                let number = ClientNumber(self.last_client);
+                let name: Arc<str> = name.into();
+                self.client_of.insert(from.clone(), number);
+                self.clients.insert(
+                    number,
+                    Client {
+                        identity: from.clone(),
+                        name: Arc::clone(&name),
+                        rights,
+                        held: Held::default(),
+                        pending: 0,
+                        bytes: 0,
+                        pools: 0,
+                        untold: Untold::default(),
+                        room: None,
+                        wanted_size: 1,
+                        replies: Vec::new(),
+                        large: false,
+                        hold_until: None,
+                        answered: 0,
+                    },
+                );
+                let key = self.client_callers.get(from).and_then(|caller| caller.key.clone());
+                self.log(Event::ClientJoined { client: number, name, key });
+                number
+            }
+        };
+        let welcome = ToClient::Welcome {
+            version: VERSION,
+            client: number.0,
+            session: self.session(number),
+            max_message_bytes: self.settings.max_message_bytes as u64,
+            max_batch: self.settings.max_batch as u64,
+        };
+        self.outputs.push_back(Output::ToClient(from.clone(), welcome));
+        if self.closing {
+            self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Closing));
+        }
+    }
+
+    /// Other than that of any other connection, also in another life of the broker.
+    fn session(&self, client: ClientNumber) -> u64 {
+        self.settings.first_ticket.wrapping_add(client.0)
+    }
+
+    fn submit(
+        &mut self,
+        number: ClientNumber,
+        pool: &str,
+        timeout_ms: u64,
+        wait: bool,
+        requests: Vec<(RequestId, Bytes)>,
+        now: Instant,
+    ) {
+        if self.closing {
+            // The client has been told; it sends them again to the next broker.
+            return;
+        }
+        self.uses_room(number, requests.len());
+        if requests.len() > self.settings.max_batch {
+            let identity = self.clients[&number].identity.clone();
+            let (count, most) = (requests.len(), self.settings.max_batch);
+            let reason = format!("{count} requests in one message; {most} are the most (--max-batch)");
+            return self.decline(&identity, &reason, &requests, now);
+        }
+        if let Err(bad) = name::check(pool) {
+            let identity = self.clients[&number].identity.clone();
+            return self.decline(&identity, &format!("pool: {bad}"), &requests, now);
+        }
+        if !wait && !self.has_workers(pool) {
+            return self.nobody(number, pool, &requests, now);
+        }
+        if let Some(reason) = self.has_no_place_for(pool, number) {
+            let identity = self.clients[&number].identity.clone();
+            return self.decline(&identity, &reason, &requests, now);
+        }
+        // A limit that ends in centuries is none.
+        let accepted_at = self.moment(now);
+        let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(accepted_at.0).is_some());
+        let pool = self.pool(pool, Some(number));
+        let client = self.clients.get_mut(&number).expect("its number was just looked up");
+        let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
+        let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
+        let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
+        for (id, body) in requests {
+            if client.held.get(id).is_some() {
+                continue;
+            }
+            let in_requests = Taken { most: max_pending, by_all: self.pending, by_client: client.pending };
+            let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
+            // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
+            let is_full = client.pending >= max_client_pending;
+            if is_full || !in_requests.has_room() || !in_bytes.has_room() {
+                turned_away.push(id);
+                bytes_away += body.len();
+                continue;
+            }
+            self.bytes += body.len();
+            client.bytes += body.len();
+            self.last_request += 1;
+            let request = Request {
+                client: number,
+                id,
+                pool,
+                body,
+                accepted: accepted_at,
+                time_limit: time_limit.unwrap_or(0),
+                dispatched: accepted_at,
+                attempts: 0,
+                lost: None,
+                state: State::Pending(Place::Fresh(self.last_request)),
+            };
+            let deadline = request.deadline();
+            let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
+            client.held.insert(id, key);
+            client.pending += 1;
+            self.pending += 1;
+            fresh.push(key);
+            if let Some(deadline) = deadline {
+                self.deadlines.insert((deadline, key));
+            }
+            accepted.request(number, id);
+        }
+        self.pools[pool.0].pending.accept(number, first, &fresh);
+        if !accepted.is_empty() {
+            self.totals.accepted += accepted.len();
+            self.pools[pool.0].tally.accepted += accepted.len();
+            let pool = Arc::clone(&self.pools[pool.0].name);
+            self.log(Event::Accepted { requests: accepted, pool });
+        }
+        if !turned_away.is_empty() {
+            let size = bytes_away / turned_away.len();
+            self.turn_away(number, turned_away, size);
+        }
+    }
+
+    /// Turns away what is not to wait for a worker.
+    fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)], now: Instant) {
+        let client = &self.clients[&number];
+        // What the broker holds already was accepted when there was a worker.
+        let requests: Vec<_> = requests.iter().map(|&(id, _)| id).filter(|&id| client.held.get(id).is_none()).collect();
+        if requests.is_empty() {
+            return;
+        }
+        let mut pools: Vec<_> = self
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.has_workers())
+            .map(|(_, pool)| &*pool.name)
+            .take(MOST_POOLS)
+            .collect();
+        pools.sort_unstable();
+        let (pool, to) = (pool.into(), client.identity.clone());
+        let pools = pools.into_iter().map(Into::into).collect();
+        let client = self.clients.get_mut(&number).expect("its number was just looked up");
+        client.untold.nobody += requests.len() as u64;
+        if self.idle_lines.allows(now) {
+            let count = std::mem::take(&mut client.untold.nobody);
+            self.log(Event::Nobody(number, count));
+        }
+        self.outputs.push_back(Output::ToClient(to, ToClient::Nobody { pool, pools, requests }));
+    }
+
+    /// Why a pool can't be made for this client, if it can't and there is none of that name.
+    fn has_no_place_for(&self, pool: &str, number: ClientNumber) -> Option<String> {
+        if self.pool_of.contains_key(pool) {
+            return None;
+        }
+        let (most, pools, own) = (self.settings.max_pools, self.pools.len(), self.clients[&number].pools);
+        let has_room = Taken { most, by_all: pools, by_client: own }.has_room();
+        (!has_room).then(|| {
+            format!(
+                "no room for a pool '{pool}': there are {pools} pools with workers or waiting requests, {own} of them of \
+                 this client's making, and {most} are the most (--max-pools)"
+            )
+        })
+    }
+
+    /// Requests came that were meant for an earlier connection.
+    fn stale(&mut self, number: ClientNumber, count: u64, now: Instant) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        client.untold.stale += count;
+        if self.idle_lines.allows(now) {
+            let count = std::mem::take(&mut client.untold.stale);
+            self.log(Event::Stale(number, count));
+        }
+    }
+
+    fn has_workers(&self, pool: &str) -> bool {
+        self.pool_of.get(pool).is_some_and(|key| self.pools[key.0].has_workers())
+    }
+
+    fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {
+        let mut cancelled = Runs::default();
+        for &id in ids {
+            if let Some(key) = self.clients[&number].held.get(id) {
+                self.forget(key);
+                cancelled.request(number, id);
+            }
+        }
+        if !cancelled.is_empty() {
+            self.totals.cancelled += cancelled.len();
+            self.log(Event::Cancelled(cancelled));
+        }
+    }
+
+    pub(super) fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
+        let client = self.clients.remove(&number).expect("its number was just looked up");
+        self.client_of.remove(&client.identity);
+        self.gives_room_back(number, client.room);
+        let Untold { stale, nobody } = client.untold;
+        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::Nobody(number, nobody))] {
+            if count > 0 {
+                self.log(event);
+            }
+        }
+        let mut keys: Vec<_> = client.held.keys().collect();
+        // In the order of arrival, so that nothing hangs on a hash map's.
+        keys.sort_unstable_by_key(|key| self.requests[key.at()].id);
+        let (mut cancelled, mut unwanted) = (0, 0);
+        for key in keys {
+            match self.forget(key).state {
+                State::Pending(_) => cancelled += 1,
+                State::InFlight { .. } => unwanted += 1,
+            }
+        }
+        self.totals.cancelled += cancelled + unwanted;
+        self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted });
+    }
+}

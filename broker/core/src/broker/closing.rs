@@ -1,0 +1,88 @@
+//! The end: nothing more is dispatched, and each client that was answered is heard of once more.
+//!
+//! That libzmq and the system's buffers took a reply does not mean that its client has it: what they
+//! hold is lost with the broker. So the last message to a client is `Goodbye`, and the broker stays
+//! until the client has answered it. A client that was sent no reply over its connection is owed
+//! nothing, and is not waited for.
+
+use giostra_protocol::Identity;
+use giostra_protocol::{RequestId, ToClient, ToWorker};
+
+use super::{Broker, ClientNumber, Output, Waiting};
+use crate::event::Event;
+use crate::runs::Runs;
+
+/// Why a client leaves that was said goodbye to. The audit knows it by this.
+const CLOSES: &str = "the broker closes";
+
+impl Broker {
+    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be answered.
+    pub fn close(&mut self) {
+        self.closing = true;
+        self.waiting = Waiting::default();
+        self.log(Event::Closing(self.in_flight() as u64));
+        let to_workers =
+            self.workers.values().map(|worker| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
+        let to_clients =
+            self.clients.values().map(|client| Output::ToClient(client.identity.clone(), ToClient::Closing));
+        self.outputs.extend(to_workers.chain(to_clients));
+    }
+
+    /// Whether, since [`Self::close`], all that was in flight is answered, and every client that was
+    /// answered has read it or is gone. To be asked when [`Self::poll_output`] has nothing more.
+    pub fn has_finished(&self) -> bool {
+        self.closing && self.in_flight() == 0 && self.parting.is_empty()
+    }
+
+    /// Clients that may not have read all their replies, in the order of their numbers.
+    pub fn unheard_clients(&self) -> Vec<Identity> {
+        let answered = self.clients.iter().filter(|(_, client)| client.answered > 0);
+        let answered = answered.map(|(number, client)| (number, client.identity.clone()));
+        let parting = self.parting.iter().map(|(identity, &number)| (number, identity.clone()));
+        let mut all: Vec<_> = answered.chain(parting).collect();
+        all.sort_unstable_by_key(|&(number, _)| number);
+        all.into_iter().map(|(_, identity)| identity).collect()
+    }
+
+    /// A client is not waited for any longer. The replies to these requests of its were never sent.
+    pub fn handle_unheard_client(&mut self, to: &Identity, unsent: &[RequestId]) {
+        let number = self.parting.remove(to).or_else(|| self.client_of.get(to).copied());
+        if let Some(number) = number {
+            self.is_unheard(number, unsent, "it has said no goodbye in time");
+        }
+    }
+
+    /// Says goodbye to clients that are owed nothing more. Their replies have been put out.
+    pub(super) fn part(&mut self) {
+        let owed_nothing = self.clients.iter().filter(|(_, client)| {
+            client.answered > 0 && client.replies.is_empty() && client.held.len() == client.pending
+        });
+        let numbers: Vec<_> = owed_nothing.map(|(number, _)| number).collect();
+        for number in numbers {
+            let identity = self.clients[&number].identity.clone();
+            self.client_leaves(number, CLOSES);
+            self.outputs.push_back(Output::ToClient(identity.clone(), ToClient::Goodbye));
+            self.parting.insert(identity, number);
+        }
+    }
+
+    /// A client has read everything up to the broker's goodbye. Unasked it means nothing.
+    pub(super) fn says_goodbye(&mut self, from: &Identity) {
+        if let Some(number) = self.parting.remove(from) {
+            self.log(Event::Goodbye(number));
+        }
+    }
+
+    /// A client that was said goodbye to is gone without an answer.
+    pub(super) fn never_says_goodbye(&mut self, from: &Identity, reason: &'static str) {
+        if let Some(number) = self.parting.remove(from) {
+            self.is_unheard(number, &[], reason);
+        }
+    }
+
+    fn is_unheard(&mut self, client: ClientNumber, unsent: &[RequestId], reason: &'static str) {
+        let mut requests = Runs::default();
+        unsent.iter().for_each(|&id| requests.request(client, id));
+        self.log(Event::Unheard { client, unsent: requests, reason });
+    }
+}

@@ -1,0 +1,238 @@
+//! The one place where what is possible is done: pending requests are dealt to workers with room, and what each worker
+//! and each client is owed is put into one message.
+
+use std::time::Instant;
+
+use giostra_protocol::codec::{packed_len, portions};
+use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
+
+use super::{Broker, Flight, Output, PoolKey, State, Worker, WorkerNumber};
+use crate::event::Event;
+use crate::pending::Place;
+use crate::roster::Roster;
+use crate::rotation::{Ring, Rotation};
+use crate::runs::Runs;
+
+/// Where a message was sent, the next is expected to be as long; but no room is kept for more than so many members.
+const USUAL_BATCH: usize = 256;
+
+/// Replies are held back until there are so many for each request of the same client that is still in flight.
+const HOLD_UNTIL: usize = 8;
+
+/// What one worker was dealt in one pass.
+#[derive(Default)]
+struct Hand {
+    silent: bool,
+    tickets: Runs,
+    requests: Runs,
+}
+
+impl Broker {
+    pub(super) fn settle(&mut self, now: Instant) {
+        let mut pools = std::mem::take(&mut self.touched_pools);
+        for key in pools.drain(..) {
+            let batched = if self.closing { Vec::new() } else { self.deal(key, now) };
+            for number in batched {
+                let worker = self.workers.get_mut(&number).expect("it was just dealt to");
+                let room = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
+                let batch = std::mem::replace(&mut worker.batch, room);
+                for batch in portions(batch, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
+                    self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
+                }
+            }
+            let pool = &mut self.pools[key.0];
+            pool.touched = false;
+            if pool.workers == 0 && pool.pending.is_empty() {
+                let pool = self.pools.remove(key.0);
+                self.pool_of.remove(&pool.name);
+                if let Some(client) = pool.maker.and_then(|maker| self.clients.get_mut(&maker)) {
+                    client.pools -= 1;
+                }
+                self.former.keep(pool.name, pool.tally);
+            }
+        }
+        self.touched_pools = pools;
+        for number in std::mem::take(&mut self.touched_workers) {
+            // One that is lost has been told enough.
+            let Some(worker) = self.workers.get_mut(&number) else { continue };
+            for tickets in std::mem::take(&mut worker.cancelled).chunks(MAX_BATCH) {
+                let message = ToWorker::Cancel(tickets.to_vec());
+                self.outputs.push_back(Output::ToWorker(worker.identity.clone(), message));
+            }
+        }
+        self.give_room(now);
+        self.send_replies(Some(now));
+        self.answer_inspections(now);
+        self.shrink();
+        if self.closing {
+            self.part();
+        }
+    }
+
+    /// Sends what was held back for the sake of larger messages. To be called before sleeping: replies are held back as
+    /// long as the broker is busy, and a sleep may last.
+    pub fn flush(&mut self) {
+        self.send_replies(None);
+    }
+
+    /// Puts what each client is owed into one message. With a time given, it may be held back until then: see
+    /// [`Settings::coalesce`](super::Settings::coalesce).
+    fn send_replies(&mut self, now: Option<Instant>) {
+        let holding = now.filter(|_| !self.closing && !self.settings.coalesce.is_zero());
+        let Self { touched_clients, clients, outputs, settings, .. } = self;
+        touched_clients.retain(|number| {
+            // One that has left meanwhile is owed nothing.
+            let Some(client) = clients.get_mut(number) else { return false };
+            if let Some(now) = holding
+                && !client.large
+                && client.replies.len() < HOLD_UNTIL * (client.held.len() - client.pending)
+                && now < *client.hold_until.get_or_insert_with(|| now + settings.coalesce)
+            {
+                return true;
+            }
+            (client.large, client.hold_until) = (false, None);
+            let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
+            let replies = std::mem::replace(&mut client.replies, room);
+            for replies in portions(replies, MAX_MESSAGE_BYTES, |reply| reply.outcome.packed_len()) {
+                outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
+            }
+            false
+        });
+    }
+
+    /// Deals the pool's pending requests as far as there is room. The workers that were dealt to, in their order.
+    fn deal(&mut self, pool: PoolKey, now: Instant) -> Vec<WorkerNumber> {
+        let mut batched = Vec::new();
+        // Two passes, so that a line of the log is either of requests dealt again or of new ones.
+        for again in [true, false] {
+            if self.pools[pool.0].pending.has_returned() == again {
+                self.deal_pass(pool, again, &mut batched, now);
+            }
+        }
+        batched
+    }
+
+    fn deal_pass(&mut self, pool_key: PoolKey, again: bool, batched: &mut Vec<WorkerNumber>, now: Instant) {
+        let moment = self.moment(now);
+        let pool = &mut self.pools[pool_key.0];
+        let (rotation, laps_of) = (self.settings.rotation, pool.ring.seats().len());
+        // By seat, in the order of the first deal.
+        let mut hands: Vec<(WorkerNumber, Hand)> = Vec::new();
+        let (mut dealt, mut place) = (0, 0);
+        while pool.pending.has_next() && pool.pending.has_returned() == again {
+            let first = pool.pending.first_returned();
+            let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
+            let workers = &self.workers;
+            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else {
+                if rotation == Rotation::Strict && !alone && widen(&pool.ring, &mut self.workers) {
+                    continue;
+                }
+                break;
+            };
+            let key = pool.pending.pop().expect("it is not empty");
+            self.pending -= 1;
+            self.last_ticket += 1;
+            let ticket = self.last_ticket;
+
+            let request = &mut self.requests[key.at()];
+            if let Some(client) = self.clients.get_mut(&request.client) {
+                client.pending -= 1;
+            }
+            let order = match request.state {
+                State::Pending(Place::Returned(order)) => order,
+                _ => ticket,
+            };
+            let worker = self.workers.get_mut(&number).expect("a seated worker is here");
+            let silent = worker.liveness.silent();
+            request.state = State::InFlight { worker: number, ticket, order, silent };
+            request.attempts += 1;
+            request.dispatched = moment;
+
+            if worker.batch.is_empty() {
+                batched.push(number);
+                worker.window.handed(moment.0);
+            }
+            worker.in_flight.push(ticket, Flight::Wanted(key));
+            worker.alone = alone;
+            worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
+
+            let index = match rotation {
+                Rotation::Strict => place,
+                Rotation::Available => hands.iter().position(|&(seat, _)| seat == number).unwrap_or(hands.len()),
+            };
+            if index == hands.len() {
+                hands.push((number, Hand::default()));
+            }
+            let hand = &mut hands[index].1;
+            hand.silent = silent;
+            hand.tickets.ticket(ticket);
+            hand.requests.request(request.client, request.id);
+            dealt += 1;
+            place = if place + 1 == laps_of { 0 } else { place + 1 };
+        }
+        self.totals.dispatched += dealt as u64;
+        let pool = &mut self.pools[pool_key.0];
+        if rotation == Rotation::Strict {
+            pool.waits = match pool.ring.seats().get(pool.ring.next()) {
+                Some(&seat) if pool.pending.has_next() => {
+                    pool.waits.filter(|&(before, _)| before == seat && dealt == 0).or(Some((seat, moment)))
+                }
+                _ => None,
+            };
+        }
+        pool.dispatched.add(dealt as u64, moment.second());
+        pool.tally.dispatched += dealt as u64;
+        if again {
+            self.totals.redispatched += dealt as u64;
+            pool.tally.redispatched += dealt as u64;
+        }
+        if rotation == Rotation::Available && dealt > 0 {
+            self.tell_windows(pool_key);
+        }
+        let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
+        self.log_hands(hands, begun_lap, again);
+    }
+
+    /// Logs how large the windows are by which seats may just have been passed over, or that are fuller than was known: before the lines of
+    /// that pass, so that these prove themselves. Whoever was passed over is full at its end.
+    fn tell_windows(&mut self, pool: PoolKey) {
+        for seat in self.pools[pool.0].ring.seats() {
+            let worker = self.workers.get_mut(seat).expect("a seated worker is here");
+            let (size, held) = (worker.window.now(), worker.in_flight.len());
+            if size != worker.window_told && (held >= size || held > worker.window_told) {
+                worker.window_told = size;
+                self.outputs.push_back(Output::Log(Event::Window { worker: worker.label(*seat), size }));
+            }
+        }
+    }
+
+    /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so the lines, too, go
+    /// round the ring without a break.
+    fn log_hands(&mut self, mut hands: Vec<(WorkerNumber, Hand)>, begun_lap: usize, again: bool) {
+        let mut begun = Vec::new();
+        for (number, hand) in hands.iter_mut().take(begun_lap) {
+            if let (Some(tickets), Some(requests)) = (hand.tickets.split_last(), hand.requests.split_last()) {
+                begun.push((*number, Hand { silent: hand.silent, tickets, requests }));
+            }
+        }
+        for (number, Hand { silent, tickets, requests }) in hands.into_iter().chain(begun) {
+            let worker = self.workers[&number].label(number);
+            self.log(Event::Dispatched { worker, again, silent, tickets, requests });
+        }
+    }
+}
+
+/// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do; whether it may.
+fn widen(ring: &Ring<WorkerNumber>, workers: &mut Roster<WorkerNumber, Worker>) -> bool {
+    let Some(full) = ring.seats().get(ring.next()) else { return false };
+    let held = workers[full].in_flight.len();
+    if workers[full].alone || !workers[full].window.may_widen(held) {
+        return false;
+    }
+    let idles = |worker: &Worker| worker.in_flight.len() < worker.threads as usize && !worker.alone;
+    let needed = ring.seats().iter().any(|seat| idles(&workers[seat]));
+    if needed {
+        workers.get_mut(full).expect("it was just looked at").window.widen(held);
+    }
+    needed
+}

@@ -1,0 +1,119 @@
+//! Workers that can compute nothing for now: they hand back what they hold, and have no seat until they can again.
+//!
+//! Such a worker is not lost, and nothing is held against the requests that it hands back: it has not begun them.
+
+use std::time::{Duration, Instant};
+
+use giostra_protocol::Ticket;
+
+use super::{Broker, Flight, State, WorkerNumber};
+use crate::event::Event;
+use crate::pending::Place;
+use crate::runs::Runs;
+
+/// The most characters of a worker's reason that are kept. Each status tells it.
+const MOST_REASON: usize = 200;
+
+impl Broker {
+    /// The worker can compute nothing for now, and hands back the requests of these tickets. It may say so again: what
+    /// was on its way to it when it first said it comes back, too.
+    pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
+        let (mut returned, mut unwanted, mut late) = (Runs::default(), Runs::default(), 0);
+        let now = self.moment(now);
+        let worker = self.workers.get_mut(&number).expect("it is registered");
+        let (label, pool) = (worker.label(number), worker.pool);
+        let (leaving, before) = (worker.leaving, worker.unable.clone());
+        // Taken out for as long as its requests are given back.
+        let mut in_flight = std::mem::take(&mut worker.in_flight);
+        let (mut read, mut released) = (worker.read, 0);
+        for ticket in tickets {
+            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
+            let flight = in_flight.take(ticket);
+            if flight.is_some() {
+                read = read.max(ticket);
+            }
+            match flight {
+                Some(Flight::Wanted(key)) => {
+                    let request = &mut self.requests[key.at()];
+                    let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
+                    request.state = State::Pending(Place::Returned(order));
+                    returned.request(request.client, request.id);
+                    let client = request.client;
+                    self.pools[pool.0].pending.give_back(order, key);
+                    self.is_pending(client);
+                }
+                Some(Flight::Unwanted(client, id, bytes)) => {
+                    unwanted.request(client, id);
+                    self.release(client, bytes);
+                    released += bytes as usize;
+                }
+                None => late += 1,
+            }
+        }
+        let worker = self.workers.get_mut(&number).expect("it was just looked at");
+        let holds_more = !in_flight.is_empty();
+        worker.in_flight = in_flight;
+        worker.read = read;
+        worker.unwanted_bytes -= released;
+        worker.alone &= holds_more;
+        // What it hands back took no time of computing that would say how wide its window should be.
+        worker.window.replied(0, holds_more, Duration::ZERO, now.0);
+        let reason = one_line(reason);
+        worker.unable = Some(reason.clone());
+        if before.is_none() && !leaving {
+            self.pools[pool.0].ring.leave(number);
+            self.pools[pool.0].unable += 1;
+        }
+        let name = &label.name;
+        self.names.gave_back(&self.pools[pool.0].name, name, returned.len());
+        self.totals.discarded += unwanted.len() + late;
+        if before.as_ref() != Some(&reason) || !returned.is_empty() {
+            self.log(Event::WorkerUnable { worker: label.clone(), returned, reason });
+        }
+        if late > 0 || !unwanted.is_empty() {
+            self.log(Event::Discarded { worker: Some(label), requests: unwanted, late });
+        }
+        self.release_read(number);
+        self.touch_pool(pool);
+        if leaving && !holds_more {
+            self.goodbye(number);
+        }
+    }
+
+    /// The worker takes requests again: it sits down at the tail.
+    pub(super) fn able(&mut self, number: WorkerNumber) {
+        let worker = self.workers.get_mut(&number).expect("it is registered");
+        if worker.leaving || worker.unable.take().is_none() {
+            return;
+        }
+        let (label, pool) = (worker.label(number), worker.pool);
+        let ring = &mut self.pools[pool.0].ring;
+        ring.join(number);
+        let seats = ring.seats().len();
+        self.pools[pool.0].unable -= 1;
+        self.log(Event::WorkerAble { worker: label, seats });
+        self.touch_pool(pool);
+    }
+}
+
+/// A peer's sentence, fit for the log and the status: one line, not too long, and never empty.
+fn one_line(reason: &str) -> String {
+    let printable = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c };
+    let line: String = reason.chars().take(MOST_REASON).map(printable).collect();
+    match line.trim() {
+        "" => "it does not say why".into(),
+        line => line.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_that_is_not_too_long() {
+        assert_eq!(one_line("can't start x:\nno such file\u{1b}[2J"), "can't start x: no such file [2J");
+        assert_eq!(one_line(" \n"), "it does not say why");
+        assert_eq!(one_line(&"é".repeat(10_000)).chars().count(), MOST_REASON);
+    }
+}

@@ -1,0 +1,564 @@
+//! What workers say, and what their silence says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use giostra_protocol::Identity;
+use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::{
+    FromWorker, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION,
+    code, name,
+};
+
+use super::report::written;
+use super::{Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, Worker, WorkerNumber};
+use crate::event::{Dropped, Event};
+use crate::liveness::{Due, Liveness};
+use crate::meter::{Durations, Rate};
+use crate::rotation::Rotation;
+use crate::runs::Runs;
+use crate::window::{Spare, Window};
+
+impl Broker {
+    /// A message came from a worker.
+    pub fn handle_worker(&mut self, from: &Identity, message: FromWorker, now: Instant) {
+        let known = self.worker_of.get(from).copied();
+        if let Some(number) = known {
+            self.worker(number).liveness.heard();
+        }
+        match (message, known) {
+            (FromWorker::Register { version, name, pool, operations, threads, window, instance }, _) => {
+                if let Some(number) = known {
+                    self.drop_worker(number, Dropped::RegisteredAgain, now);
+                }
+                match check_registration(version, &name, &pool, &operations, threads) {
+                    Ok(()) => self.register(from, &name, &pool, operations, threads, window, instance, now),
+                    Err(reason) => self.refuse_worker(from, &reason, now),
+                }
+            }
+            (FromWorker::Disconnected, known) => {
+                if let Some(number) = known {
+                    self.drop_worker(number, Dropped::ConnectionBroke, now);
+                }
+                self.asked_to_register.remove(from);
+                self.worker_callers.remove(from);
+            }
+            (FromWorker::Replies(replies), Some(number)) => self.replies(number, replies, now),
+            (FromWorker::Replies(replies), None) => {
+                let late = replies.len() as u64;
+                self.totals.discarded += late;
+                if let Some(late) = self.strays.say(late, now) {
+                    self.log(Event::Discarded { worker: None, requests: Runs::default(), late });
+                }
+                self.ask_to_register(from);
+            }
+            (FromWorker::Progress(progress), Some(number)) => self.progress(number, progress),
+            // It will be asked when it has more to say.
+            (FromWorker::Progress(_), None) => {}
+            (FromWorker::Pong { sequence, computing, waiting, oldest_ms }, Some(number)) => {
+                let worker = self.worker(number);
+                worker.load = Load { computing, waiting, oldest_ms };
+                if worker.liveness.on_pong(sequence, now) {
+                    // It reads in order: what was sent before the ping, too.
+                    worker.read = worker.read.max(worker.pinged_after);
+                    self.release_read(number);
+                }
+            }
+            (FromWorker::Unable { reason, tickets }, Some(number)) => self.unable(number, &reason, tickets, now),
+            (FromWorker::Able, Some(number)) => self.able(number),
+            (FromWorker::Leave, Some(number)) => self.leave(number, false),
+            // Whoever is not registered owes nothing.
+            (FromWorker::Leave, None) => self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Goodbye)),
+            (FromWorker::Unable { tickets, .. }, None) => {
+                self.totals.discarded += tickets.len() as u64;
+                self.ask_to_register(from);
+            }
+            (FromWorker::Pong { .. } | FromWorker::Able, None) => self.ask_to_register(from),
+        }
+    }
+
+    /// Something came from a worker that is no message: what it should have been is lost, so the worker is dropped.
+    pub fn handle_malformed_worker(&mut self, from: &Identity, error: &str, now: Instant) {
+        match self.worker_of.get(from).copied() {
+            Some(number) => {
+                self.totals.refused += 1;
+                self.drop_worker(number, Dropped::Malformed(error.into()), now);
+                let reason = error.into();
+                self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason }));
+                self.ask_to_register(from);
+            }
+            None => self.refuse_worker(from, error, now),
+        }
+    }
+
+    /// A message to a worker had nowhere to go.
+    pub fn handle_unreachable_worker(&mut self, to: &Identity, now: Instant) {
+        if let Some(&number) = self.worker_of.get(to) {
+            self.drop_worker(number, Dropped::Unreachable, now);
+        }
+    }
+
+    /// A worker does not take what it is sent, and has been given enough: what waited for it was thrown away. `RegisterAgain`
+    /// is the only thing that it is sent until it does so; keep it until it is taken.
+    pub fn handle_overdue_worker(&mut self, to: &Identity, now: Instant) {
+        if let Some(&number) = self.worker_of.get(to) {
+            self.drop_worker(number, Dropped::Overdue, now);
+        }
+        self.asked_to_register.remove(to);
+        self.ask_to_register(to);
+    }
+
+    /// A worker's key is no longer allowed.
+    pub fn handle_barred_worker(&mut self, from: &Identity, now: Instant) {
+        if let Some(&number) = self.worker_of.get(from) {
+            self.drop_worker(number, Dropped::Barred, now);
+        }
+        self.asked_to_register.remove(from);
+    }
+
+    /// A ping of this worker is due.
+    pub(super) fn ping_is_due(&mut self, number: WorkerNumber, now: Instant) {
+        let (interval, max_out, last_ticket) =
+            (self.settings.ping_interval, self.settings.ping_max_out, self.last_ticket);
+        let worker = self.worker(number);
+        let due = worker.liveness.due();
+        match worker.liveness.on_due(interval, max_out, now) {
+            Due::Dead(out) => self.drop_worker(number, Dropped::Silent(out), now),
+            Due::Ping(sequence) => {
+                worker.pinged_after = last_ticket;
+                let (identity, next) = (worker.identity.clone(), worker.liveness.due());
+                self.pings.remove(&(due, number));
+                self.pings.insert((next, number));
+                self.outputs.push_back(Output::ToWorker(identity, ToWorker::Ping { sequence }));
+            }
+        }
+    }
+
+    /// Begins to drain a worker, or all of its name, for the client `from`.
+    pub(super) fn drain(&mut self, from: &Identity, name: &str, number: u64, all: bool, now: Instant) {
+        if let Err(bad) = name::check(name) {
+            return self.refuse_client(from, &format!("worker: {bad}"), now);
+        }
+        let meant = self.meant(name, number);
+        let refused = match &meant[..] {
+            [] if number > 0 => Some(format!("there is no worker '{name}' w{number}; status lists the workers")),
+            [] => Some(format!("there is no worker '{name}'; status lists the workers")),
+            [_, _, ..] if !all => Some(self.ambiguous(name, &meant)),
+            _ => None,
+        };
+        let answer = match refused {
+            Some(reason) => ToClient::Refused { reason },
+            None => {
+                let numbers = meant.iter().take(MAX_BATCH).map(|number| number.0).collect();
+                for number in meant {
+                    self.leave(number, true);
+                }
+                ToClient::Draining { worker: name.into(), numbers }
+            }
+        };
+        self.outputs.push_back(Output::ToClient(from.clone(), answer));
+    }
+
+    /// The workers of this name; with a number, the one of both. A name that nobody has may be a number.
+    fn meant(&self, name: &str, number: u64) -> Vec<WorkerNumber> {
+        let read = |text: &str| text.strip_prefix('w').and_then(|number| number.parse().ok()).map(WorkerNumber);
+        let namesakes = self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number);
+        let mut meant: Vec<_> = namesakes.filter(|it| number == 0 || it.0 == number).collect();
+        if meant.is_empty() && number == 0 {
+            // Where workers are called w1 and w2, a name that has just left is nobody's number.
+            let other =
+                |number: &WorkerNumber| self.workers.get(number).is_some_and(|worker| read(&worker.name).is_none());
+            meant.extend(read(name).filter(other));
+        }
+        meant.sort_unstable();
+        meant
+    }
+
+    fn ambiguous(&self, name: &str, meant: &[WorkerNumber]) -> String {
+        let mut list = String::new();
+        for number in meant.iter().take(MOST_NAMESAKES) {
+            let address = written(self.worker_callers.get(&self.workers[number].identity));
+            let at = if address.is_empty() { "" } else { " at " };
+            list += &format!("{number}{at}{address}, ");
+        }
+        let more = if meant.len() > MOST_NAMESAKES { ".., " } else { "" };
+        let (count, first) = (meant.len(), meant[0]);
+        format!("{count} workers are called '{name}': {list}{more}say which (drain {name} {first}), or --all")
+    }
+
+    fn worker(&mut self, number: WorkerNumber) -> &mut Worker {
+        self.workers.get_mut(&number).expect("a worker's number is in the other tables as long as the worker is here")
+    }
+
+    fn refuse_worker(&mut self, from: &Identity, reason: &str, now: Instant) {
+        self.refuse(reason, now, |broker| {
+            format!("a worker{}", broker.worker_callers.get(from).map(ToString::to_string).unwrap_or_default())
+        });
+        self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason: reason.into() }));
+    }
+
+    /// Once a connection, until it registers: a thawed worker has many things to say at once.
+    fn ask_to_register(&mut self, from: &Identity) {
+        if self.asked_to_register.insert(from.clone()) {
+            self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::RegisterAgain));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of one message
+    fn register(
+        &mut self,
+        from: &Identity,
+        name: &str,
+        pool: &str,
+        operations: Vec<String>,
+        threads: u32,
+        window: u32,
+        instance: u64,
+        now: Instant,
+    ) {
+        let most = self.settings.max_pools.saturating_mul(2);
+        if self.pools.len() >= most && !self.pool_of.contains_key(pool) {
+            let reason =
+                format!("no room for a pool '{pool}': there are {most} already, twice --max-pools of the broker");
+            return self.refuse_worker(from, &reason, now);
+        }
+        self.asked_to_register.remove(from);
+        self.last_worker += 1;
+        let number = WorkerNumber(self.last_worker);
+        let back = self.comes_back(instance);
+        self.instances.join(instance, number);
+        let pool_key = self.pool(pool, None);
+        let pool = &mut self.pools[pool_key.0];
+        pool.ring.join(number);
+        pool.workers += 1;
+        let (pool, seats) = (Arc::clone(&pool.name), pool.ring.seats().len());
+        // Each thread may have one, unless the worker wants less itself.
+        let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
+        let window = if window == 0 { most } else { most.min(window as usize) };
+        // One that joins stands for one of its name that was lost: the others are still missing.
+        if let Some(back) = self.lost.iter().position(|lost| (&*lost.name, &*lost.pool) == (name, &*pool)) {
+            self.lost.remove(back);
+        }
+        self.names.join(&pool, &name.into());
+        let spare = match self.settings.rotation {
+            Rotation::Strict => Spare::One,
+            Rotation::Available => Spare::None,
+        };
+        let liveness = Liveness::new(self.settings.ping_interval, now);
+        self.pings.insert((liveness.due(), number));
+        let worker = Worker {
+            identity: from.clone(),
+            name: name.into(),
+            pool: pool_key,
+            operations,
+            threads,
+            instance,
+            is_back: false,
+            window: Window::new(threads as usize, window, self.settings.hold, spare),
+            window_told: window,
+            leaving: false,
+            unable: None,
+            alone: false,
+            in_flight: NumberedQueue::default(),
+            read: 0,
+            pinged_after: 0,
+            unwanted_bytes: 0,
+            late: 0,
+            liveness,
+            registered: now,
+            answered: 0,
+            rate: Rate::default(),
+            took: None,
+            load: Load::default(),
+            batch: Vec::new(),
+            cancelled: Vec::new(),
+        };
+        let key = self.worker_callers.get(from).and_then(|caller| caller.key.clone());
+        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats, back, key });
+        self.worker_of.insert(from.clone(), number);
+        self.workers.insert(number, worker);
+        let welcome = ToWorker::Welcome {
+            version: VERSION,
+            worker: number.0,
+            ping_interval_ms: self.settings.ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
+            ping_max_out: self.settings.ping_max_out,
+            max_message_bytes: self.settings.max_message_bytes as u64,
+        };
+        self.outputs.push_back(Output::ToWorker(from.clone(), welcome));
+        if self.closing {
+            self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Closing));
+        }
+    }
+
+    fn replies(&mut self, number: WorkerNumber, replies: Vec<(Ticket, Outcome)>, now: Instant) {
+        let (mut results, mut errors, mut unwanted, mut late) = (Runs::default(), Runs::default(), Runs::default(), 0);
+        // What was not computed at all, for nobody waited any more.
+        let mut skipped = 0;
+        let now_is = now;
+        let now = self.moment(now);
+        let worker = self.worker(number);
+        let (label, pool) = (worker.label(number), worker.pool);
+        let (mut read, mut released) = (worker.read, 0);
+        // Taken out for as long as its requests are closed.
+        let mut in_flight = std::mem::take(&mut worker.in_flight);
+        let mut durations = worker.took.take().unwrap_or_default();
+        // Of what was dispatched together and answered together, all took as long.
+        let mut alike = ((0, 0), 0);
+        for (ticket, outcome) in replies {
+            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
+            let key = match in_flight.take(ticket) {
+                Some(Flight::Wanted(key)) => key,
+                Some(Flight::Unwanted(client, id, bytes)) => {
+                    read = read.max(ticket);
+                    unwanted.request(client, id);
+                    self.release(client, bytes);
+                    released += bytes as usize;
+                    skipped +=
+                        u64::from(matches!(&outcome, Outcome::Error(failure) if failure.code == code::CANCELLED));
+                    continue;
+                }
+                None => {
+                    late += 1;
+                    continue;
+                }
+            };
+            read = read.max(ticket);
+            let Request { client, id, .. } = self.requests[key.at()];
+            let outcome = match outcome {
+                Outcome::Ok(body) => {
+                    results.request(client, id);
+                    Outcome::Ok(body)
+                }
+                Outcome::Error(failure) => {
+                    errors.request(client, id);
+                    Outcome::Error(failure.of_worker())
+                }
+            };
+            let trace = self.requests[key.at()].trace(label.name.clone(), now);
+            let took = (trace.took_us, trace.waited_us + trace.took_us);
+            if took != alike.0 {
+                self.took(pool, &mut durations, alike, now);
+                alike = (took, 0);
+            }
+            alike.1 += 1;
+            self.close_request(key, Some((outcome, trace)));
+        }
+        self.took(pool, &mut durations, alike, now);
+        let answered = results.len() + errors.len();
+        let tally = &mut self.pools[pool.0].tally;
+        tally.succeeded += results.len();
+        tally.failed += errors.len();
+        self.totals.answered += answered;
+        self.totals.discarded += unwanted.len() + late;
+        let worker = self.worker(number);
+        worker.in_flight = in_flight;
+        worker.read = read;
+        worker.unwanted_bytes -= released;
+        worker.late += late;
+        worker.took = Some(durations);
+        worker.rate.add(answered, now.second());
+        worker.answered += answered;
+        let holds_more = !worker.in_flight.is_empty();
+        worker.alone &= holds_more;
+        let round_trip = worker.liveness.pong().map_or(Duration::ZERO, |(_, took)| took);
+        worker.window.replied(answered + unwanted.len() - skipped, holds_more, round_trip, now.0);
+        let finished = worker.leaving && !holds_more;
+        for (errors, requests) in [(false, results), (true, errors)] {
+            if !requests.is_empty() {
+                self.log(Event::Replied { worker: label.clone(), errors, requests });
+            }
+        }
+        self.release_read(number);
+        if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now_is) {
+            let late = std::mem::take(&mut self.worker(number).late);
+            self.log(Event::Discarded { worker: Some(label), requests: unwanted, late });
+        }
+        self.touch_pool(pool);
+        if finished {
+            self.goodbye(number);
+        }
+    }
+
+    /// Bodies that nobody waits for and that the worker has read are its own affair.
+    pub(super) fn release_read(&mut self, number: WorkerNumber) {
+        let worker = self.worker(number);
+        if worker.unwanted_bytes == 0 {
+            return;
+        }
+        let read: Vec<_> = worker.in_flight.numbers().take_while(|&ticket| ticket <= worker.read).collect();
+        let mut released = Vec::new();
+        for ticket in read {
+            if let Some(Flight::Unwanted(client, _, bytes)) = worker.in_flight.get_mut(ticket) {
+                worker.unwanted_bytes -= *bytes as usize;
+                released.push((*client, std::mem::take(bytes)));
+            }
+        }
+        for (client, bytes) in released {
+            self.release(client, bytes);
+        }
+    }
+
+    /// Passes on how far requests are, as far as somebody waits for them.
+    fn progress(&mut self, number: WorkerNumber, progress: Vec<(Ticket, Progress)>) {
+        let mut by_client: BTreeMap<ClientNumber, Vec<(RequestId, Progress)>> = BTreeMap::new();
+        for (ticket, progress) in progress {
+            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
+            if let Some(&mut Flight::Wanted(key)) = self.worker(number).in_flight.get_mut(ticket) {
+                let request = &self.requests[key.at()];
+                by_client.entry(request.client).or_default().push((request.id, progress));
+            }
+        }
+        for (client, progress) in by_client {
+            let to = self.clients[&client].identity.clone();
+            self.outputs.push_back(Output::ToClient(to, ToClient::Progress(progress)));
+        }
+    }
+
+    /// So many requests took so long, from their dispatch and from their acceptance.
+    fn took(
+        &mut self,
+        pool: PoolKey,
+        worker: &mut Durations,
+        ((dispatch, acceptance), count): ((u64, u64), u32),
+        now: Moment,
+    ) {
+        if count > 0 {
+            worker.add(dispatch, count, now.second());
+            self.history.add(acceptance, count, now.second());
+            self.pools[pool.0].tally.took(acceptance, count);
+        }
+    }
+
+    /// Takes the worker's seat away; it finishes what it has.
+    fn leave(&mut self, number: WorkerNumber, drained: bool) {
+        let worker = self.worker(number);
+        if worker.leaving {
+            return;
+        }
+        worker.leaving = true;
+        let (label, pool, in_flight) = (worker.label(number), worker.pool, worker.in_flight.len());
+        let was_unable = worker.unable.is_some();
+        self.pools[pool.0].ring.leave(number);
+        self.pools[pool.0].unable -= usize::from(was_unable);
+        self.touch_pool(pool);
+        self.log(Event::WorkerLeaving { worker: label, drained, in_flight });
+        if in_flight == 0 {
+            self.goodbye(number);
+        }
+    }
+
+    /// A leaving worker owes nothing more.
+    pub(super) fn goodbye(&mut self, number: WorkerNumber) {
+        let worker = self.remove_worker(number);
+        self.log(Event::WorkerLeft(worker.label(number)));
+        self.outputs.push_back(Output::ToWorker(worker.identity, ToWorker::Goodbye));
+    }
+
+    /// A worker is lost: its requests go back, to be dispatched before all others.
+    fn drop_worker(&mut self, number: WorkerNumber, reason: Dropped, now: Instant) {
+        let worker = self.remove_worker(number);
+        let evidence = Self::evidence(&worker, &reason);
+        let moment = self.moment(now);
+        let mut returned = Runs::default();
+        let (mut poisoned, mut unread) = (Vec::new(), worker.unwanted_bytes);
+        for (ticket, &flight) in worker.in_flight.numbers().zip(worker.in_flight.iter()) {
+            let key = match flight {
+                Flight::Wanted(key) => key,
+                Flight::Unwanted(client, _, bytes) => {
+                    self.release(client, bytes);
+                    continue;
+                }
+            };
+            let Request { client, id, ref body, .. } = self.requests[key.at()];
+            if ticket > worker.read {
+                unread += body.len();
+            }
+            returned.request(client, id);
+            if self.give_back(key, (number, &worker), evidence, moment) {
+                poisoned.push(key);
+            }
+        }
+        let pool = &mut self.pools[worker.pool.0];
+        pool.tally.workers_lost += 1;
+        self.names.gave_back(&pool.name, &worker.name, returned.len());
+        if self.lost.len() == MOST_LOST {
+            self.lost.pop_front();
+        }
+        self.lost.push_back(LostStatus {
+            name: worker.name.to_string(),
+            number: number.0,
+            pool: self.pools[worker.pool.0].name.to_string(),
+            address: written(self.worker_callers.get(&worker.identity)),
+            at_ms: self.moment(now).millis(),
+            reason: reason.to_string(),
+            returned: returned.len(),
+        });
+        if matches!(reason, Dropped::Silent(_)) && unread >= CLOSE_FROM {
+            self.outputs.push_back(Output::Close(worker.identity.clone()));
+        }
+        self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned, evidence });
+        for key in poisoned {
+            self.poison(key, now);
+        }
+    }
+
+    fn remove_worker(&mut self, number: WorkerNumber) -> Worker {
+        let worker = self.workers.remove(&number).expect("a worker is removed once");
+        self.worker_of.remove(&worker.identity);
+        self.pings.remove(&(worker.liveness.due(), number));
+        self.instances.part(worker.instance, number);
+        let PoolKey(pool) = worker.pool;
+        self.pools[pool].ring.leave(number);
+        self.pools[pool].workers -= 1;
+        self.pools[pool].unable -= usize::from(worker.unable.is_some() && !worker.leaving);
+        self.names.part(&self.pools[pool].name, &worker.name, worker.answered);
+        self.touch_pool(worker.pool);
+        worker
+    }
+
+    /// Workers that were lost long ago and have not come back are not told of any more.
+    pub(super) fn forget_lost(&mut self, now: Instant) {
+        let now = self.moment(now).millis();
+        let is_old = |lost: &LostStatus| u128::from(now.saturating_sub(lost.at_ms)) >= LOST_FOR.as_millis();
+        while self.lost.front().is_some_and(is_old) {
+            self.lost.pop_front();
+        }
+    }
+}
+
+/// The most workers of one name that a refusal lists.
+const MOST_NAMESAKES: usize = 10;
+
+/// The bytes of bodies that a silent worker has not read from which on its connection is ended when it is dropped.
+const CLOSE_FROM: usize = 1 << 20;
+
+/// The most lost workers that are told of.
+const MOST_LOST: usize = 100;
+
+/// For how long they are: one whose name never comes back would otherwise be an alarm without an end. Told in `docs/watching.md`.
+const LOST_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// The most operations that a worker may name, and the most bytes of all their names. They are for people, and a status lists
+/// them.
+const MAX_OPERATIONS: usize = 256;
+const MAX_OPERATIONS_BYTES: usize = 16 << 10;
+
+fn check_registration(version: u32, name: &str, pool: &str, operations: &[String], threads: u32) -> Result<(), String> {
+    if version != VERSION {
+        return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
+    }
+    if threads == 0 {
+        return Err("threads: 0 compute nothing; 1 is the least".into());
+    }
+    name::check(name).map_err(|bad| bad.to_string())?;
+    name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
+    }
+    let bytes: usize = operations.iter().map(String::len).sum();
+    if bytes > MAX_OPERATIONS_BYTES {
+        return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
+    }
+    operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
+}

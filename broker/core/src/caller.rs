@@ -1,0 +1,42 @@
+//! Who is at the other end of a connection, as far as the shell sees it: for the log, and for whoever watches. Nothing is decided by it.
+
+use std::fmt;
+
+use giostra_protocol::name::Label;
+
+/// Written as it follows a name in the log: ` at 10.0.0.1:4321 key=.. name=alice`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The address and port; empty if they are not known.
+    pub address: Label,
+    /// The key, if the broker has keys.
+    pub key: Option<Key>,
+}
+
+/// A peer's key. Written `key=.. name=alice`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The public key, as 40 characters of Z85.
+    pub public: Label,
+    /// What the allow-list calls it, one word; empty if it is not there.
+    pub name: Label,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.address.is_empty() {
+            write!(f, " at {}", self.address)?;
+        }
+        match &self.key {
+            Some(key) => write!(f, " {key}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key={}", self.public)?;
+        if self.name.is_empty() { Ok(()) } else { write!(f, " name={}", self.name) }
+    }
+}

@@ -1,0 +1,103 @@
+//! The unanswered requests of one client, by the numbers that it gave them.
+//!
+//! Clients number their requests upwards, as a rule: those that come so stand in a queue, where adding costs next to nothing and
+//! finding is mostly a subtraction. The others (sent again after they were turned away, or by a client that numbers otherwise) are
+//! in a hash map, seeded since the numbers are the client's choice: without a seed some could be chosen that all collide.
+
+use std::collections::HashMap;
+
+use crate::broker::RequestKey;
+use giostra_protocol::RequestId;
+use giostra_protocol::numbered::NumberedQueue;
+
+/// Places of the map that are kept though it is empty.
+const KEPT: usize = 4096;
+
+/// The unanswered requests of one client.
+#[derive(Debug, Default)]
+pub struct Held {
+    ascending: NumberedQueue<RequestKey>,
+    others: HashMap<RequestId, RequestKey>,
+}
+
+impl Held {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ascending.len() + self.others.len()
+    }
+
+    /// Where it is kept, if it is there.
+    pub fn get(&self, id: RequestId) -> Option<RequestKey> {
+        let found = if self.ascends(id) { None } else { self.ascending.get(id.0) };
+        match found {
+            None if self.others.is_empty() => None,
+            None => self.others.get(&id).copied(),
+            Some(&key) => Some(key),
+        }
+    }
+
+    /// Adds one that is not there.
+    pub fn insert(&mut self, id: RequestId, key: RequestKey) {
+        debug_assert!(self.get(id).is_none());
+        if self.ascends(id) {
+            self.ascending.push(id.0, key);
+        } else {
+            self.others.insert(id, key);
+        }
+    }
+
+    /// Takes one out, if it is there.
+    pub fn remove(&mut self, id: RequestId) -> Option<RequestKey> {
+        if let Some(key) = self.ascending.take(id.0) {
+            return Some(key);
+        }
+        let key = self.others.remove(&id)?;
+        if self.others.is_empty() && self.others.capacity() > KEPT {
+            self.others = HashMap::new();
+        }
+        Some(key)
+    }
+
+    /// Where all of them are kept, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = RequestKey> {
+        self.ascending.iter().chain(self.others.values()).copied()
+    }
+
+    /// Whether it is beyond all that stand in the queue.
+    fn ascends(&self, id: RequestId) -> bool {
+        self.ascending.last_number().is_none_or(|last| id.0 > last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_however_a_client_numbers_its_requests(steps in prop::collection::vec((0..3u8, 0..60u64), 0..300)) {
+            let (mut held, mut model, mut next) = (Held::default(), BTreeMap::new(), 0);
+            for (step, argument) in steps {
+                let id = RequestId(if step == 0 { next } else { argument });
+                if step < 2 && !model.contains_key(&id) {
+                    next = next.max(id.0) + 1;
+                    held.insert(id, RequestKey(next as u32));
+                    model.insert(id, RequestKey(next as u32));
+                } else if step == 2 {
+                    prop_assert_eq!(held.remove(id), model.remove(&id));
+                }
+                prop_assert_eq!(held.get(id), model.get(&id).copied());
+                prop_assert_eq!(held.len(), model.len());
+                let mut keys: Vec<_> = held.keys().collect();
+                keys.sort_unstable();
+                let mut expected: Vec<_> = model.values().copied().collect();
+                expected.sort_unstable();
+                prop_assert_eq!(keys, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Figures of the recent past: how many a second, and how long.
+//!
+//! Seconds are counted from the broker's start. What is counted in one is told when it is over: a figure changes once a second, and
+//! costs an addition meanwhile. Durations go into `hdrhistogram`s.
+
+use std::collections::VecDeque;
+
+use giostra_protocol::Percentiles;
+use hdrhistogram::Histogram;
+
+/// The longest duration that is told apart, in microseconds: an hour.
+const LONGEST: u64 = 3600 * 1_000_000;
+
+/// Seconds whose figures are kept.
+pub const HISTORY: usize = 300;
+
+/// Seconds over which a worker's durations are told, and as many again.
+const RECENT: u64 = 10;
+
+/// How many there were in the last whole second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    second: u64,
+    current: u64,
+    last: u64,
+}
+
+impl Rate {
+    /// So many more.
+    pub fn add(&mut self, count: u64, second: u64) {
+        self.turn_to(second);
+        self.current += count;
+    }
+
+    /// In the second before this one.
+    pub fn before(mut self, second: u64) -> u64 {
+        self.turn_to(second);
+        self.last
+    }
+
+    fn turn_to(&mut self, second: u64) {
+        if second > self.second {
+            self.last = if second == self.second + 1 { self.current } else { 0 };
+            (self.second, self.current) = (second, 0);
+        }
+    }
+}
+
+/// How long something takes, of late: in the current period of [`RECENT`] seconds and the one before. To about a twentieth.
+#[derive(Clone, Debug)]
+pub struct Durations {
+    period: u64,
+    current: Histogram<u32>,
+    before: Histogram<u32>,
+    /// When they were last reckoned.
+    reckoned: Option<u64>,
+    percentiles: Percentiles,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        let (current, before) = (histogram(1), histogram(1));
+        Self { period: 0, current, before, reckoned: None, percentiles: Percentiles::default() }
+    }
+}
+
+impl Durations {
+    /// So many took so long.
+    pub fn add(&mut self, micros: u64, count: u32, second: u64) {
+        self.turn_to(second);
+        record(&mut self.current, micros, count);
+    }
+
+    /// Reckons the percentiles, seen from a second: for many workers that is not nothing, and once a second will do.
+    pub fn reckon(&mut self, second: u64) {
+        if self.reckoned == Some(second) {
+            return;
+        }
+        self.reckoned = Some(second);
+        self.turn_to(second);
+        let mut both = self.before.clone();
+        // They are alike, so that each fits into the other.
+        let _ = both.add(&self.current);
+        self.percentiles = percentiles(&both);
+    }
+
+    /// As they were reckoned last.
+    pub fn percentiles(&self) -> Percentiles {
+        self.percentiles
+    }
+
+    fn turn_to(&mut self, second: u64) {
+        let period = second / RECENT;
+        if period > self.period {
+            std::mem::swap(&mut self.current, &mut self.before);
+            self.current.reset();
+            if period > self.period + 1 {
+                self.before.reset();
+            }
+            self.period = period;
+        }
+    }
+}
+
+/// One second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Second {
+    /// Requests answered in it.
+    pub answered: u64,
+    /// How long they took, from their acceptance to their reply.
+    pub took: Percentiles,
+}
+
+/// The last [`HISTORY`] seconds.
+#[derive(Clone, Debug)]
+pub struct History {
+    second: u64,
+    answered: u64,
+    took: Histogram<u32>,
+    seconds: VecDeque<Second>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { second: 0, answered: 0, took: histogram(2), seconds: VecDeque::with_capacity(HISTORY) }
+    }
+}
+
+impl History {
+    /// So many requests were answered, and took so long.
+    pub fn add(&mut self, micros: u64, count: u32, second: u64) {
+        self.turn_to(second);
+        self.answered += u64::from(count);
+        record(&mut self.took, micros, count);
+    }
+
+    /// The whole seconds before this one, the oldest first.
+    pub fn before(&mut self, second: u64) -> &VecDeque<Second> {
+        self.turn_to(second);
+        &self.seconds
+    }
+
+    fn turn_to(&mut self, second: u64) {
+        if second <= self.second {
+            return;
+        }
+        self.push(Second { answered: self.answered, took: percentiles(&self.took) });
+        // Those in which nothing happened; more than are kept need not be counted.
+        for _ in 0..(second - self.second - 1).min(HISTORY as u64) {
+            self.push(Second::default());
+        }
+        if self.answered > 0 {
+            self.took.reset();
+        }
+        (self.second, self.answered) = (second, 0);
+    }
+
+    fn push(&mut self, second: Second) {
+        if self.seconds.len() == HISTORY {
+            self.seconds.pop_front();
+        }
+        self.seconds.push_back(second);
+    }
+}
+
+/// With one digit it takes 2 KB, with two 13.
+fn histogram(digits: u8) -> Histogram<u32> {
+    Histogram::new_with_bounds(1, LONGEST, digits).expect("the bounds are in order, and so many digits are allowed")
+}
+
+fn record(histogram: &mut Histogram<u32>, micros: u64, count: u32) {
+    histogram.saturating_record_n(micros.clamp(1, LONGEST), count);
+}
+
+fn percentiles(histogram: &Histogram<u32>) -> Percentiles {
+    let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|quantile| match histogram.is_empty() {
+        true => 0,
+        false => histogram.value_at_quantile(quantile),
+    });
+    Percentiles { p50, p90, p99 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_last_whole_second() {
+        let mut rate = Rate::default();
+        rate.add(3, 7);
+        rate.add(4, 7);
+        assert_eq!([rate.before(7), rate.before(8), rate.before(9)], [0, 7, 0]);
+        rate.add(1, 8);
+        assert_eq!([rate.before(8), rate.before(9), rate.before(10)], [7, 1, 0]);
+        rate.add(1, 20);
+        assert_eq!(rate.before(20), 0);
+    }
+
+    #[test]
+    fn durations_are_forgotten_after_two_periods() {
+        let mut durations = Durations::default();
+        durations.add(100, 99, 5);
+        durations.add(10_000, 1, 12);
+        let reckoned = |durations: &mut Durations, second| {
+            durations.reckon(second);
+            durations.percentiles()
+        };
+        let near = |told: u64, is: u64| told.abs_diff(is) * 15 <= is;
+        let told = reckoned(&mut durations, 12);
+        assert!(near(told.p50, 100) && near(told.p90, 100) && near(told.p99, 100), "{told:?}");
+        let told = reckoned(&mut durations, 20);
+        assert!(near(told.p50, 10_000), "{told:?}");
+        assert_eq!(reckoned(&mut durations, 40), Percentiles::default());
+        durations.add(u64::MAX, 1, 40);
+        durations.add(0, u32::MAX, 40);
+        assert_eq!(reckoned(&mut durations, 40), Percentiles::default(), "once a second");
+        assert!(reckoned(&mut durations, 41).p50 <= 1);
+    }
+
+    #[test]
+    fn the_history_has_each_second_also_those_in_which_nothing_happened_and_not_too_many() {
+        let mut history = History::default();
+        history.add(100, 5, 0);
+        history.add(100, 1, 3);
+        let answered = |seconds: &VecDeque<Second>| seconds.iter().map(|second| second.answered).collect::<Vec<_>>();
+        assert_eq!(answered(history.before(4)), [5, 0, 0, 1]);
+        assert_eq!(history.before(4)[1].took, Percentiles::default());
+        assert_eq!(answered(history.before(4)), [5, 0, 0, 1]);
+        assert_eq!(history.before(1_000_000).len(), HISTORY);
+        assert!(history.before(1_000_000).iter().all(|second| second.answered == 0));
+    }
+}

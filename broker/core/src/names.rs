@@ -1,0 +1,110 @@
+//! What the workers of a name have done in a pool, also those that are no longer there: a worker that comes back under its name goes on
+//! counting from there, and of several that share one the sum never goes down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use giostra_protocol::name::Label;
+
+/// The most names that are remembered when nobody bears them any more: they are the workers' choice.
+const MOST_PAST: usize = 10_000;
+
+/// What has become of those that are no longer there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Requests they replied to.
+    pub answered: u64,
+    /// Requests they gave back because they were lost.
+    pub returned: u64,
+}
+
+/// A pool, and a name in it.
+type Key = (Arc<str>, Label);
+
+/// All names.
+#[derive(Debug, Default)]
+pub struct Names {
+    of: HashMap<Key, Name>,
+    /// Those that nobody bears, by when the last one left.
+    absent: BTreeMap<u64, Key>,
+    left: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Name {
+    past: Past,
+    present: usize,
+    /// Where it is in [`Names::absent`], if nobody is present.
+    left: u64,
+}
+
+impl Names {
+    /// A worker has registered.
+    pub fn join(&mut self, pool: &Arc<str>, name: &Label) {
+        let name = self.of.entry((Arc::clone(pool), name.clone())).or_default();
+        name.present += 1;
+        self.absent.remove(&name.left);
+    }
+
+    /// A worker is no longer there, and has answered so many.
+    pub fn part(&mut self, pool: &Arc<str>, name: &Label, answered: u64) {
+        let key = (Arc::clone(pool), name.clone());
+        let Some(name) = self.of.get_mut(&key) else { return };
+        name.past.answered += answered;
+        name.present -= 1;
+        if name.present > 0 {
+            return;
+        }
+        self.left += 1;
+        name.left = self.left;
+        self.absent.insert(self.left, key);
+        if self.absent.len() > MOST_PAST
+            && let Some((_, oldest)) = self.absent.pop_first()
+        {
+            self.of.remove(&oldest);
+        }
+    }
+
+    /// One that has just parted was lost, and gave so many requests back.
+    pub fn gave_back(&mut self, pool: &Arc<str>, name: &Label, returned: u64) {
+        if let Some(name) = self.of.get_mut(&(Arc::clone(pool), name.clone())) {
+            name.past.returned += returned;
+        }
+    }
+
+    /// What is remembered of those of that name that are no longer there.
+    pub fn past(&self, pool: &Arc<str>, name: &Label) -> Past {
+        self.of.get(&(Arc::clone(pool), name.clone())).map(|name| name.past).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_gone_is_remembered_by_pool_and_name_as_long_as_there_is_room() {
+        let mut names = Names::default();
+        let (pool, other): (Arc<str>, Arc<str>) = ("p".into(), "q".into());
+        let label = |number: usize| Label::from(&*number.to_string());
+        for pool in [&pool, &other, &pool] {
+            names.join(pool, &label(0));
+        }
+        names.part(&pool, &label(0), 5);
+        names.gave_back(&pool, &label(0), 2);
+        assert_eq!(names.past(&pool, &label(0)), Past { answered: 5, returned: 2 });
+        assert_eq!(names.past(&other, &label(0)), Past::default(), "another pool's");
+        // As long as a namesake is there it is not forgotten, whoever else comes and goes.
+        for number in 1..MOST_PAST + 10 {
+            names.join(&pool, &label(number));
+            names.part(&pool, &label(number), 1);
+        }
+        assert_eq!((names.of.len(), names.absent.len()), (MOST_PAST + 2, MOST_PAST));
+        assert_eq!(names.past(&pool, &label(0)).answered, 5);
+        assert_eq!([1, 10].map(|number| names.past(&pool, &label(number)).answered), [0, 1]);
+        // Who is back is not among those that are gone.
+        names.join(&pool, &label(10));
+        names.part(&pool, &label(10), 1);
+        assert_eq!((names.past(&pool, &label(10)).answered, names.absent.len()), (2, MOST_PAST));
+    }
+}

@@ -1,0 +1,210 @@
+//! The requests of a pool that wait for a worker.
+//!
+//! First come those that a lost worker gave back, in the order in which they were first dispatched. Then the clients
+//! take turns, one request each: a client with a million requests waiting delays another's only one by one turn.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use giostra_protocol::numbered::NumberedQueue;
+use slab::Slab;
+
+use crate::broker::{ClientNumber, RequestKey};
+
+/// Where a pending request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// When it has never been dispatched: the number it was given when it was accepted.
+    Fresh(u64),
+    /// When it was given back: the number of its first dispatch.
+    Returned(u64),
+    /// When it was given back, too, and is not to be dispatched yet: the same number.
+    Suspended(u64),
+}
+
+/// The requests of a pool that wait for a worker.
+#[derive(Debug, Default)]
+pub struct Pending {
+    returned: BTreeMap<u64, RequestKey>,
+    suspended: BTreeMap<u64, RequestKey>,
+    fresh: Slab<Fresh>,
+    fresh_of: HashMap<ClientNumber, usize>,
+    /// The clients with fresh requests, the one whose turn is next first: where they are kept.
+    turns: VecDeque<usize>,
+    len: usize,
+}
+
+/// A client's requests that have never been dispatched; at least one.
+#[derive(Debug)]
+struct Fresh {
+    client: ClientNumber,
+    queue: NumberedQueue<RequestKey>,
+}
+
+impl Pending {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is one that may be dispatched.
+    pub fn has_next(&self) -> bool {
+        self.len > self.suspended.len()
+    }
+
+    /// Whether some were given back and may be dispatched.
+    pub fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    /// The first of those that were given back.
+    pub fn first_returned(&self) -> Option<RequestKey> {
+        self.returned.first_key_value().map(|(_, &request)| request)
+    }
+
+    /// Among these is the oldest: those that were given back, and the first of each client's others.
+    pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
+        let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
+        self.returned.values().chain(self.suspended.values()).copied().chain(firsts)
+    }
+
+    /// Adds a client's requests that were just accepted, and numbered upwards from `first`.
+    pub fn accept(&mut self, client: ClientNumber, first: u64, requests: &[RequestKey]) {
+        if requests.is_empty() {
+            return;
+        }
+        let place = *self.fresh_of.entry(client).or_insert_with(|| {
+            let place = self.fresh.insert(Fresh { client, queue: NumberedQueue::default() });
+            self.turns.push_back(place);
+            place
+        });
+        let queue = &mut self.fresh[place].queue;
+        for (number, &request) in (first..).zip(requests) {
+            queue.push(number, request);
+        }
+        self.len += requests.len();
+    }
+
+    /// Adds a request that a lost worker gave back. The number is that of its first dispatch.
+    pub fn give_back(&mut self, order: u64, request: RequestKey) {
+        let before = self.returned.insert(order, request);
+        debug_assert!(before.is_none());
+        self.len += 1;
+    }
+
+    /// Adds a request that a lost worker gave back, and that is not to be dispatched before it is resumed.
+    pub fn suspend(&mut self, order: u64, request: RequestKey) {
+        let before = self.suspended.insert(order, request);
+        debug_assert!(before.is_none());
+        self.len += 1;
+    }
+
+    /// A suspended request may be dispatched, in the place of its first dispatch.
+    pub fn resume(&mut self, order: u64) {
+        if let Some(request) = self.suspended.remove(&order) {
+            self.returned.insert(order, request);
+        }
+    }
+
+    /// Takes the request whose turn it is.
+    pub fn pop(&mut self) -> Option<RequestKey> {
+        let request = match self.returned.pop_first() {
+            Some((_, request)) => request,
+            None => self.pop_fresh()?,
+        };
+        self.len -= 1;
+        Some(request)
+    }
+
+    /// Takes out a request that is no longer to be dispatched. It must be there.
+    pub fn remove(&mut self, place: Place, client: ClientNumber) {
+        let removed = match place {
+            Place::Returned(order) => self.returned.remove(&order),
+            Place::Suspended(order) => self.suspended.remove(&order),
+            Place::Fresh(number) => self.remove_fresh(number, client),
+        };
+        debug_assert!(removed.is_some());
+        self.len -= 1;
+    }
+
+    fn pop_fresh(&mut self) -> Option<RequestKey> {
+        let &place = self.turns.front()?;
+        let Fresh { client, queue } = &mut self.fresh[place];
+        let request = queue.pop();
+        if queue.is_empty() {
+            self.fresh_of.remove(client);
+            self.fresh.remove(place);
+            self.turns.pop_front();
+        } else if self.turns.len() > 1 {
+            self.turns.rotate_left(1);
+        }
+        request
+    }
+
+    fn remove_fresh(&mut self, number: u64, client: ClientNumber) -> Option<RequestKey> {
+        let &place = self.fresh_of.get(&client)?;
+        let queue = &mut self.fresh[place].queue;
+        let request = queue.take(number);
+        if queue.is_empty() {
+            self.fresh_of.remove(&client);
+            self.fresh.remove(place);
+            self.turns.retain(|&other| other != place);
+        }
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ClientNumber = ClientNumber(1);
+    const B: ClientNumber = ClientNumber(2);
+
+    fn drain(pending: &mut Pending) -> Vec<u32> {
+        std::iter::from_fn(|| pending.pop()).map(|RequestKey(key)| key).collect()
+    }
+
+    #[test]
+    fn clients_take_turns_and_returned_requests_go_first() {
+        let mut pending = Pending::default();
+        pending.accept(A, 0, &[0, 1, 2, 3].map(RequestKey));
+        pending.accept(B, 4, &[RequestKey(100)]);
+        pending.give_back(9, RequestKey(901));
+        pending.give_back(7, RequestKey(900));
+        assert_eq!(pending.len(), 7);
+        assert_eq!(drain(&mut pending), [900, 901, 0, 100, 1, 2, 3]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_suspended_is_not_dispatched_before_it_is_resumed_and_then_in_its_place() {
+        let mut pending = Pending::default();
+        pending.suspend(8, RequestKey(900));
+        pending.suspend(9, RequestKey(901));
+        assert!(!pending.has_next() && !pending.has_returned() && pending.len() == 2 && !pending.is_empty());
+        pending.give_back(10, RequestKey(902));
+        pending.resume(8);
+        assert!(pending.has_next() && pending.candidates_for_oldest().count() == 3);
+        assert_eq!(std::iter::from_fn(|| pending.has_next().then(|| pending.pop())?).count(), 2);
+        pending.remove(Place::Suspended(9), A);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_removed_is_not_dispatched_and_leaves_nothing_behind() {
+        let mut pending = Pending::default();
+        pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(B, 3, &[RequestKey(3)]);
+        pending.give_back(1, RequestKey(4));
+        pending.remove(Place::Fresh(2), A);
+        pending.remove(Place::Returned(1), B);
+        pending.remove(Place::Fresh(3), B);
+        assert_eq!(drain(&mut pending), [1]);
+        assert!(pending.fresh.is_empty() && pending.turns.is_empty());
+    }
+}

@@ -1,0 +1,103 @@
+//! The last events, for whoever watches: those of the log that are about more than a request going its usual way.
+
+use std::collections::VecDeque;
+
+use giostra_protocol::EventStatus;
+
+use crate::event::Event;
+
+/// Events that are kept.
+const MOST: usize = 100;
+
+/// The most characters of an event's text from its beginning, and from its end: there a reason is given.
+const TEXT: [usize; 2] = [140, 60];
+
+/// The kind that goes first when there is no room.
+const REDISPATCH: &str = "redispatch";
+
+/// The last events.
+#[derive(Debug, Default)]
+pub struct Recent {
+    events: VecDeque<EventStatus>,
+    last: u64,
+}
+
+impl Recent {
+    /// Something happened, so many milliseconds after the broker's start.
+    pub fn note(&mut self, event: &Event, at_ms: u64) {
+        if !event.is_worth_watching() {
+            return;
+        }
+        if self.events.len() == MOST {
+            // The requests of one lost worker may go out in a thousand handfuls: its loss is not to be crowded out by them.
+            let oldest = self.events.iter().position(|event| event.kind == REDISPATCH).unwrap_or(0);
+            self.events.remove(oldest);
+        }
+        self.last += 1;
+        let (text, (worker, count)) = (event.summary(), event.about());
+        let kind = text.split(' ').next().unwrap_or_default().to_string();
+        self.events.push_back(EventStatus { sequence: self.last, at_ms, kind, text: shortened(text), worker, count });
+    }
+
+    /// The newest last.
+    pub fn events(&self) -> impl Iterator<Item = &EventStatus> {
+        self.events.iter()
+    }
+}
+
+/// Without its middle if it is too long: the requests that an event is about may be many.
+fn shortened(text: String) -> String {
+    let [head, tail] = TEXT;
+    let place = |nth: usize| text.char_indices().nth(nth).map(|(place, _)| place);
+    let letters = text.chars().count();
+    match (place(head), place(letters.saturating_sub(tail))) {
+        (Some(end), Some(start)) if letters > head + tail => format!("{} .. {}", &text[..end], &text[start..]),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_protocol::name::Label;
+
+    use super::*;
+    use crate::broker::{ClientNumber, WorkerNumber};
+    use crate::event::{Dropped, Evidence, WorkerLabel};
+    use crate::runs::Runs;
+
+    #[test]
+    fn the_last_hundred_are_kept_and_what_is_usual_is_none() {
+        let mut recent = Recent::default();
+        let worker = WorkerLabel { name: Label::from("worker-1"), number: WorkerNumber(7) };
+        recent.note(&Event::Accepted { requests: Runs::default(), pool: "p".into() }, 1);
+        recent.note(&Event::WorkerLeaving { worker, drained: true, in_flight: 3 }, 2);
+        let [event] = &recent.events().collect::<Vec<_>>()[..] else { panic!("one of them") };
+        assert_eq!((&*event.kind, event.worker, event.count, event.at_ms), ("leaving", Some(7), Some(3), 2));
+        assert_eq!(event.text, "leaving worker-1 w7 in-flight=3 by=drain");
+        for number in 0..150 {
+            let (client, name) = (ClientNumber(number), "x".repeat(300).into());
+            recent.note(&Event::ClientJoined { client, name, key: None }, 3);
+        }
+        assert_eq!(recent.events().count(), MOST);
+        let last = recent.events().last().unwrap();
+        assert!(last.sequence == 151 && last.text.len() == TEXT[0] + TEXT[1] + 4, "{last:?}");
+        assert!(last.text.starts_with("client-joined c149 x") && last.text.contains("x .. x"), "{last:?}");
+    }
+
+    #[test]
+    fn a_loss_is_not_crowded_out_by_its_redispatches() {
+        let mut recent = Recent::default();
+        let worker = |number| WorkerLabel { name: Label::from("worker"), number: WorkerNumber(number) };
+        let (reason, returned, evidence) = (Dropped::ConnectionBroke, Runs::default(), Evidence::Yes);
+        let dropped = Event::WorkerDropped { worker: worker(1), reason, returned, evidence };
+        recent.note(&dropped, 1);
+        for _ in 0..1000 {
+            let (tickets, requests) = (Runs::default(), Runs::default());
+            recent.note(&Event::Dispatched { worker: worker(2), again: true, silent: false, tickets, requests }, 2);
+        }
+        recent.note(&Event::WorkerLeft(worker(2)), 3);
+        let kinds: Vec<_> = recent.events().map(|event| &*event.kind).collect();
+        assert_eq!((kinds.len(), kinds[0], kinds[MOST - 1]), (MOST, "dropped", "left"));
+        assert_eq!(recent.events().last().unwrap().sequence, 1002);
+    }
+}

@@ -1,0 +1,147 @@
+//! Many numbers in few words: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of client 1.
+//!
+//! Requests are dealt one a seat, so that what one worker gets in one turn of the loop are mostly numbers at equal
+//! distances. A line of the log names every one of them, and stays short.
+
+use std::fmt;
+
+use giostra_protocol::RequestId;
+
+use crate::broker::ClientNumber;
+
+/// Numbers at equal distances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    client: Option<ClientNumber>,
+    first: u64,
+    last: u64,
+    /// The distance; 0 if there is one number only.
+    step: u64,
+}
+
+/// A list of numbers, in the order in which they were added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    runs: Vec<Run>,
+}
+
+impl Runs {
+    /// Adds a request.
+    pub fn request(&mut self, client: ClientNumber, id: RequestId) {
+        self.add(Some(client), id.0);
+    }
+
+    /// Adds a ticket, counted from the broker's first.
+    pub fn ticket(&mut self, ticket: u64) {
+        self.add(None, ticket);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.runs.iter().map(|run| (run.last - run.first).checked_div(run.step).unwrap_or(0) + 1).sum()
+    }
+
+    /// Splits off the last number, if there are at least two.
+    pub fn split_last(&mut self) -> Option<Self> {
+        let several = self.runs.len() > 1;
+        let run = self.runs.last_mut()?;
+        let split = Run { first: run.last, step: 0, ..*run };
+        if run.step > 0 {
+            run.last -= run.step;
+            if run.last == run.first {
+                run.step = 0;
+            }
+        } else if several {
+            self.runs.pop();
+        } else {
+            return None;
+        }
+        Some(Self { runs: vec![split] })
+    }
+
+    fn add(&mut self, client: Option<ClientNumber>, number: u64) {
+        if let Some(run) = self.runs.last_mut()
+            && run.client == client
+            && number > run.last
+            && (run.step == 0 || number - run.last == run.step)
+        {
+            run.step = number - run.last;
+            run.last = number;
+        } else {
+            self.runs.push(Run { client, first: number, last: number, step: 0 });
+        }
+    }
+}
+
+impl FromIterator<(ClientNumber, RequestId)> for Runs {
+    fn from_iter<I: IntoIterator<Item = (ClientNumber, RequestId)>>(requests: I) -> Self {
+        let mut runs = Self::default();
+        for (client, id) in requests {
+            runs.request(client, id);
+        }
+        runs
+    }
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Run { client, first, last, step }) in self.runs.iter().enumerate() {
+            if i > 0 {
+                f.write_str(" ")?;
+            }
+            match client {
+                Some(client) => write!(f, "{client}#{first}")?,
+                None => write!(f, "t{first}")?,
+            }
+            if *step > 0 {
+                write!(f, "..{last}")?;
+            }
+            if *step > 1 {
+                write!(f, "/{step}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tickets(numbers: &[u64]) -> Runs {
+        let mut runs = Runs::default();
+        numbers.iter().for_each(|&number| runs.ticket(number));
+        runs
+    }
+
+    #[test]
+    fn numbers_at_equal_distances_are_written_short() {
+        assert_eq!(tickets(&[]).to_string(), "");
+        assert_eq!(tickets(&[5]).to_string(), "t5");
+        assert_eq!(tickets(&[5, 6]).to_string(), "t5..6");
+        assert_eq!(tickets(&[1, 4, 7, 8, 9, 3]).to_string(), "t1..7/3 t8..9 t3");
+        assert_eq!(tickets(&[1, 4, 7, 8, 9, 3]).len(), 6);
+        assert_eq!(tickets(&[7, 7, 6]).to_string(), "t7 t7 t6");
+        let (a, b) = (ClientNumber(1), ClientNumber(2));
+        let requests: Runs = [(a, 1), (a, 2), (b, 3), (b, 5)].map(|(c, id)| (c, RequestId(id))).into_iter().collect();
+        assert_eq!(requests.to_string(), "c1#1..2 c2#3..5/2");
+    }
+
+    #[test]
+    fn the_last_number_can_be_split_off() {
+        let mut runs = tickets(&[1, 4, 7]);
+        assert_eq!(runs.split_last().unwrap().to_string(), "t7");
+        assert_eq!(runs.to_string(), "t1..4/3");
+        assert_eq!(runs.split_last().unwrap().to_string(), "t4");
+        assert_eq!(runs.to_string(), "t1");
+        assert_eq!(runs.split_last(), None);
+        let mut runs = tickets(&[1, 4, 3]);
+        assert_eq!(runs.split_last().unwrap().to_string(), "t3");
+        assert_eq!(runs.to_string(), "t1..4/3");
+    }
+}

@@ -1,0 +1,549 @@
+//! A witness of the core: sees what goes in and what comes out, never the tables, and says whether it fits together.
+//!
+//! From the events alone it knows every request's state, every ring and every window; against this it holds each event
+//! and each message. It panics, with a sentence, at the first contradiction. Its own tables are ordered maps.
+
+mod hearing;
+mod requests;
+mod settling;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use giostra_core::broker::{Output, Settings};
+use giostra_core::event::Event;
+use giostra_core::rotation::Rotation;
+use giostra_protocol::{Bytes, Outcome, Status, Ticket, ToClient, ToWorker, Totals};
+
+use crate::network::{Conn, conn_of};
+use crate::queues::{Key, Queues};
+use crate::seats::Seats;
+use crate::tally::Tally;
+
+/// An accepted request that is not yet answered.
+struct Request {
+    pool: String,
+    body: Bytes,
+    accepted: u64,
+    deadline: Option<u64>,
+    attempts: u32,
+    /// The workers that were lost while they held it, as far as that is held against it.
+    lost: Vec<Lost>,
+    /// Until when it waits for one of them to come back, and is dispatched to nobody.
+    suspended_until: Option<u64>,
+    /// The ticket of its first dispatch.
+    order: Option<u64>,
+    /// The worker that holds it and its ticket; `None`: it is pending.
+    held_by: Option<(u64, u64)>,
+    /// Whether that worker was silent when it was handed the request.
+    silent: bool,
+}
+
+/// A worker that was lost.
+struct Lost {
+    name: String,
+    number: u64,
+    /// Its process, if the matter ends with its return; else 0.
+    process: u64,
+}
+
+/// What a client is to get with the next message.
+struct Owed {
+    id: u64,
+    why: Why,
+    worker: String,
+    attempts: u32,
+    /// Microseconds from its acceptance to its end.
+    took: u64,
+}
+
+enum Why {
+    Replied(Outcome),
+    Expired,
+    Poisoned(Vec<String>),
+}
+
+#[derive(Default)]
+struct Client {
+    conn: Option<Conn>,
+    session: u64,
+    /// Its requests that came too late, as the log tells.
+    stale: u64,
+    answered: u64,
+    owed: Vec<Owed>,
+    /// Until when that may be held back.
+    hold_until: Option<u64>,
+    /// Whether it was ever turned away.
+    turned_away: bool,
+}
+
+struct Worker {
+    conn: Option<Conn>,
+    name: String,
+    pool: String,
+    /// The most that it is ever handed at once, and how many it computes at once.
+    window: usize,
+    threads: usize,
+    process: u64,
+    /// Whether that process has registered again since.
+    superseded: bool,
+    /// The most that it is handed at once now; and as the log says, which tells what seats are passed over by.
+    window_now: usize,
+    window_told: usize,
+    leaving: bool,
+    /// Whether it has said that it can compute nothing.
+    unable: bool,
+    /// Whether it is to hold one request only.
+    alone: bool,
+    /// By ticket: which request, and whether somebody still waits for it.
+    in_flight: BTreeMap<u64, (Key, bool)>,
+    /// Its pings: how many are out, the last one's number, and when that was.
+    pings_out: u32,
+    sequence: u64,
+    pinged: u64,
+}
+
+#[derive(Default)]
+struct Pool {
+    seats: Seats,
+    queues: Queues,
+    /// What was dealt since the last time all was settled, as the events say it.
+    deals: Vec<Deal>,
+    /// The workers of the events of dispatch, in their order.
+    lines: Vec<u64>,
+}
+
+struct Deal {
+    ticket: u64,
+    worker: u64,
+    key: Key,
+    again: bool,
+    silent: bool,
+}
+
+/// A submit that was handed in.
+struct Submit {
+    session: u64,
+    pool: String,
+    timeout_ms: u64,
+    wait: bool,
+    bodies: BTreeMap<u64, Bytes>,
+}
+
+/// What is known of one life of the broker.
+pub struct Witness {
+    settings: Settings,
+    interval: u64,
+    /// Whether nothing that happens may be held against a request.
+    orderly: bool,
+    closing: bool,
+    requests: BTreeMap<Key, Request>,
+    clients: BTreeMap<u64, Client>,
+    client_of: BTreeMap<Conn, u64>,
+    workers: BTreeMap<u64, Worker>,
+    worker_of: BTreeMap<Conn, u64>,
+    pools: BTreeMap<String, Pool>,
+    totals: Totals,
+    last_ticket: u64,
+    asked_to_register: BTreeSet<Conn>,
+    asked_to_hello: BTreeSet<Conn>,
+    /// The name and the window of the last registration over a connection.
+    registrations: BTreeMap<Conn, (String, usize)>,
+    /// The processes that have asked to be registered, in order.
+    registering: VecDeque<u64>,
+    /// Dropped for their silence since the last look.
+    silent: Vec<Conn>,
+
+    // What is owed until all is settled the next time.
+    goodbyes: Vec<Conn>,
+    /// Clients of a broker that closes: those that have left for that, by connection; those that were said goodbye to; and those that
+    /// have said it.
+    parting: BTreeMap<Conn, u64>,
+    told_goodbye: BTreeSet<Conn>,
+    parted: BTreeSet<Conn>,
+    /// Whether somebody has asked for the status since it was told.
+    inspected: bool,
+    /// How many requests came over which connection with which session.
+    heard_of: BTreeMap<(Conn, u64), u64>,
+    /// Bytes of bodies that nobody waits for and that workers hold, by worker and ticket; and whose they were.
+    unwanted: BTreeMap<(u64, u64), (u64, usize)>,
+    /// What is no longer wanted: the worker, the ticket as it is sent.
+    cancels: BTreeSet<(u64, u64)>,
+    closings: BTreeSet<Conn>,
+    welcomes: Vec<Conn>,
+    /// Those that spoke as only registered workers do.
+    spoke: BTreeSet<Conn>,
+    /// Those that spoke as only clients do that have said hello.
+    spoke_as_client: BTreeSet<Conn>,
+    /// Those that are gone, and are to be neither client nor worker any more.
+    gone: Vec<Conn>,
+
+    // What was handed in and what came out since all was settled the last time.
+    submits: BTreeMap<Conn, VecDeque<Submit>>,
+    /// The ids of the last one of which some were accepted: the rest may have been turned away.
+    taken: BTreeMap<Conn, BTreeSet<u64>>,
+    /// All ids of those that were acceptable: the connection, the session, the id.
+    submitted: Vec<(Conn, u64, u64)>,
+    /// Requests that were accepted, or turned away: what became of those submitted.
+    taken_up: BTreeSet<Key>,
+    /// Requests that were held and have ended.
+    ended: BTreeSet<Key>,
+    /// Who was given room, and how much.
+    rooms: Vec<(u64, u64)>,
+    replies: BTreeMap<(Conn, u64), Outcome>,
+    /// The tickets that were handed back: the connection, the ticket as it was sent. And how many requests were taken back.
+    handed: BTreeSet<(Conn, u64)>,
+    handed_back: u64,
+    replies_in: u64,
+    dispatches: Vec<(Conn, Vec<(Ticket, Bytes)>)>,
+    timeout_handled: Option<u64>,
+}
+
+impl Witness {
+    /// Of a broker that has just started with these settings.
+    pub fn new(settings: Settings, orderly: bool) -> Self {
+        Self {
+            orderly,
+            registering: VecDeque::new(),
+            interval: settings.ping_interval.as_micros() as u64,
+            settings,
+            closing: false,
+            requests: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            client_of: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            worker_of: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            totals: Totals::default(),
+            last_ticket: 0,
+            asked_to_register: BTreeSet::new(),
+            asked_to_hello: BTreeSet::new(),
+            registrations: BTreeMap::new(),
+            silent: Vec::new(),
+            goodbyes: Vec::new(),
+            inspected: false,
+            heard_of: BTreeMap::new(),
+            unwanted: BTreeMap::new(),
+            parting: BTreeMap::new(),
+            told_goodbye: BTreeSet::new(),
+            parted: BTreeSet::new(),
+            cancels: BTreeSet::new(),
+            closings: BTreeSet::new(),
+            welcomes: Vec::new(),
+            spoke: BTreeSet::new(),
+            spoke_as_client: BTreeSet::new(),
+            gone: Vec::new(),
+            submits: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            submitted: Vec::new(),
+            taken_up: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            rooms: Vec::new(),
+            replies: BTreeMap::new(),
+            handed: BTreeSet::new(),
+            handed_back: 0,
+            replies_in: 0,
+            dispatches: Vec::new(),
+            timeout_handled: None,
+        }
+    }
+
+    /// Something came out of the core.
+    pub fn sees(&mut self, output: &Output, now: u64, tally: &mut Tally) {
+        match output {
+            Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message, tally),
+            Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now, tally),
+            // It is compared when all of a turn has been seen.
+            Output::Status(..) => self.inspected = false,
+            Output::Close(_) => {}
+            Output::Log(event) => self.sees_event(event, now, tally),
+        }
+    }
+
+    fn sees_to_client(&mut self, conn: Conn, message: &ToClient, tally: &mut Tally) {
+        match message {
+            ToClient::Welcome { client, session, .. } => {
+                self.asked_to_hello.remove(&conn);
+                let known = self.clients.get_mut(client).expect("who is welcomed has joined");
+                assert!(known.conn.is_none_or(|before| before == conn), "c{client} is welcomed under two identities");
+                (known.conn, known.session) = (Some(conn), *session);
+                self.welcomed(conn);
+                self.client_of.insert(conn, *client);
+            }
+            ToClient::Replies(replies) => self.sees_replies(conn, replies),
+            ToClient::Status(status) => self.compare(status),
+            ToClient::Draining { worker, numbers } => {
+                // One that had nothing to finish has left already.
+                let mut drained = numbers.iter().filter_map(|number| self.workers.get(number));
+                assert!(
+                    drained.all(|known| known.leaving && known.name == *worker),
+                    "{worker} is not drained: {numbers:?}"
+                );
+            }
+            ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            ToClient::Goodbye => {
+                tally.count("client-goodbye");
+                assert!(self.parting.contains_key(&conn), "goodbye to {conn}, which has not left");
+                assert!(self.told_goodbye.insert(conn), "{conn} is said goodbye to twice");
+            }
+            ToClient::HelloAgain => {
+                tally.count("hello-again");
+                assert!(!self.client_of.contains_key(&conn), "a known client is asked to say hello");
+                assert!(self.asked_to_hello.insert(conn), "a client is asked twice to say hello");
+            }
+            ToClient::Busy(ids) => {
+                tally.add("turned-away", ids.len() as u64);
+                self.turned_away(conn, ids);
+            }
+            ToClient::Nobody { pool, pools, requests } => {
+                tally.add("nobody", requests.len() as u64);
+                self.nobody(conn, pool, pools, requests);
+            }
+            ToClient::Progress(progress) => {
+                tally.add("progress", progress.len() as u64);
+                self.progress(conn, progress.iter().map(|&(id, _)| id));
+            }
+            ToClient::Room { requests } => {
+                tally.count("room-given");
+                self.rooms.push((self.client_of[&conn], *requests));
+            }
+            _ => {}
+        }
+    }
+
+    /// How large the windows are, since requests were dealt by that. How they are reckoned is not looked at here.
+    pub fn hears_of_windows(&mut self, status: &Status, tally: &mut Tally) {
+        for told in &status.workers {
+            let known = self.workers.get_mut(&told.number).expect("a worker that is told of has joined");
+            let (now, most) = (told.window as usize, known.window);
+            let spare = usize::from(self.settings.rotation == Rotation::Strict);
+            let least = if self.settings.hold.is_zero() { most } else { most.min(known.threads + spare) };
+            assert!((least..=most).contains(&now), "w{} has a window of {now}, not {least} to {most}", told.number);
+            tally.add("window-changes", u64::from(now != known.window_now));
+            known.window_now = now;
+        }
+    }
+
+    fn welcomed(&mut self, conn: Conn) {
+        let place = self.welcomes.iter().position(|&owed| owed == conn);
+        self.welcomes.swap_remove(place.unwrap_or_else(|| panic!("{conn} is welcomed, but was not introduced")));
+        if self.closing {
+            self.closings.insert(conn);
+        }
+    }
+
+    fn sees_to_worker(&mut self, conn: Conn, message: &ToWorker, now: u64, tally: &mut Tally) {
+        match message {
+            ToWorker::Welcome { worker, .. } => {
+                self.asked_to_register.remove(&conn);
+                self.welcomed(conn);
+                let known = self.workers.get_mut(worker).expect("who is welcomed has joined");
+                known.conn = Some(conn);
+                let (name, wanted) = &self.registrations[&conn];
+                let most = self.settings.window.max(known.threads);
+                let window = most.min(if *wanted == 0 { usize::MAX } else { *wanted });
+                assert_eq!((&known.name, known.window), (name, window), "what w{worker} registered with");
+                assert_eq!(self.worker_of.insert(conn, *worker), None, "the identity was another worker's");
+            }
+            ToWorker::Dispatch(requests) => self.dispatches.push((conn, requests.clone())),
+            ToWorker::Cancel(tickets) => {
+                tally.add("cancelled-in-flight", tickets.len() as u64);
+                let worker = self.worker_of[&conn];
+                for ticket in tickets {
+                    assert!(self.cancels.remove(&(worker, ticket.0)), "w{worker}'s {ticket:?} is wanted");
+                }
+            }
+            ToWorker::Ping { sequence } => self.sees_ping(conn, *sequence, now),
+            ToWorker::RegisterAgain => {
+                assert!(!self.worker_of.contains_key(&conn), "a registered worker is asked to register");
+                assert!(self.asked_to_register.insert(conn), "a worker is asked twice to register");
+            }
+            ToWorker::Goodbye => {
+                self.goodbyes.retain(|&left| left != conn);
+                self.spoke.remove(&conn);
+                assert!(!self.worker_of.contains_key(&conn), "goodbye to a worker that has not left");
+            }
+            ToWorker::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            _ => {}
+        }
+    }
+
+    fn sees_event(&mut self, event: &Event, now: u64, tally: &mut Tally) {
+        match event {
+            Event::ClientJoined { client, .. } => {
+                tally.count("client-joined");
+                assert!(self.clients.insert(client.0, Client::default()).is_none(), "{client} joined twice");
+            }
+            Event::Goodbye(client) => {
+                let conn = self.parting.iter().find(|&(_, number)| *number == client.0).map(|(&conn, _)| conn);
+                let conn = conn.unwrap_or_else(|| panic!("{client} has read all, but is not parting"));
+                assert!(self.parted.contains(&conn), "{client} has not said that it has read all");
+                self.parting.remove(&conn);
+            }
+            Event::Unheard { client, unsent, .. } => {
+                tally.count("client-unheard");
+                assert!(unsent.is_empty(), "nobody has said that something was not sent");
+                self.parting.retain(|_, number| *number != client.0);
+            }
+            Event::ClientLeft { client, cancelled, unwanted, reason } => {
+                if *reason == "the broker closes" {
+                    self.parts(client.0, *unwanted);
+                }
+                tally.count("client-left");
+                self.client_left(client.0, *cancelled, *unwanted);
+            }
+            Event::Accepted { requests, pool } => {
+                tally.add("accepted", requests.len());
+                self.accepted(&keys(requests), pool, now);
+            }
+            Event::Stale(client, count) => {
+                tally.add("stale", *count);
+                let known = self.clients.get_mut(&client.0).expect("it is known");
+                known.stale += count;
+                let conn = known.conn.expect("it was welcomed");
+                let sent = self.heard_of.iter().filter(|((of, session), _)| *of == conn && *session != known.session);
+                let sent: u64 = sent.map(|(_, count)| count).sum();
+                assert!(known.stale <= sent, "{client} sent {sent} that are stale, and {} are told of", known.stale);
+            }
+            Event::Replied { worker, errors, requests } => {
+                tally.add(if *errors { "replied-error" } else { "replied" }, requests.len());
+                self.replied(worker.number.0, *errors, &keys(requests), now);
+            }
+            Event::Discarded { worker, requests, late } => {
+                tally.add("discarded-unwanted", requests.len());
+                tally.add(if worker.is_some() { "discarded-late" } else { "discarded-unknown" }, *late);
+                self.discarded(worker.as_ref().map(|worker| worker.number.0), &keys(requests), *late);
+            }
+            Event::Expired(requests) => {
+                tally.add("expired", requests.len());
+                self.expired(&keys(requests), now);
+            }
+            Event::Poisoned { request, workers } => {
+                tally.add("poisoned", request.len());
+                self.poisoned(&keys(request), workers.iter().map(ToString::to_string).collect(), now);
+            }
+            Event::Cancelled(requests) => {
+                tally.add("cancelled", requests.len());
+                self.cancelled(&keys(requests));
+            }
+            Event::Refused { unsaid, .. } => {
+                tally.count("refused");
+                tally.add("log-silent", *unsaid);
+                self.totals.refused += 1 + unsaid;
+            }
+            // The message to its client, which follows, is looked at.
+            Event::Nobody(..) => {}
+            Event::Busy(client, _) => assert!(!self.clients[&client.0].turned_away, "{client} was told before"),
+            Event::Closing(in_flight) => {
+                self.closing = true;
+                self.closings.extend(self.worker_of.keys().chain(self.client_of.keys()));
+                let expected: usize = self.workers.values().map(|worker| worker.in_flight.len()).sum();
+                assert_eq!(*in_flight, expected as u64, "in flight when closing");
+            }
+            of_a_worker => self.sees_event_of_a_worker(of_a_worker, now, tally),
+        }
+    }
+
+    /// Whether there may be somebody who waits for room.
+    pub fn somebody_waits_for_room(&self) -> bool {
+        self.clients.values().any(|client| client.turned_away)
+    }
+
+    /// When the core is to be told the time next.
+    pub fn next_due(&self) -> Option<u64> {
+        let ping = self.workers.values().map(|worker| worker.pinged + self.interval).min();
+        let deadline = self.requests.values().filter_map(|request| request.deadline).min();
+        let held_back = self.clients.values().filter_map(|client| client.hold_until).min();
+        let suspended = self.requests.values().filter_map(|request| request.suspended_until).min();
+        [ping, deadline, suspended, held_back].into_iter().flatten().min()
+    }
+
+    /// The connections of the registered workers, in their order.
+    pub fn registered(&self) -> Vec<Conn> {
+        self.worker_of.keys().copied().collect()
+    }
+
+    /// Requests that wait for a worker.
+    pub fn pending(&self) -> usize {
+        let suspended = self.requests.values().filter(|request| request.suspended_until.is_some()).count();
+        self.pools.values().map(|pool| pool.queues.len()).sum::<usize>() + suspended
+    }
+
+    /// The connections of workers that were dropped for their silence since this was asked last.
+    pub fn take_silent(&mut self) -> Vec<Conn> {
+        std::mem::take(&mut self.silent)
+    }
+
+    /// The core says of itself what is known of it.
+    pub fn compare(&self, status: &Status) {
+        // Of rubbish, not everything is said.
+        let Totals { refused, discarded, .. } = status.totals;
+        assert!(refused >= self.totals.refused && discarded >= self.totals.discarded, "{:?}", status.totals);
+        assert_eq!(status.totals, Totals { refused, discarded, ..self.totals }, "totals");
+        let pending = self.pending();
+        let in_flight = self.requests.len() - pending;
+        assert_eq!((status.pending, status.in_flight), (pending as u64, in_flight as u64), "pending and in flight");
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        workers.sort_unstable_by_key(|&(&number, worker)| (&worker.pool, number));
+        assert_eq!(status.workers.len(), workers.len(), "workers");
+        for (told, (number, known)) in status.workers.iter().zip(workers) {
+            assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
+            assert_eq!(
+                (told.in_flight, told.window_most),
+                (known.in_flight.len() as u64, known.window as u64),
+                "w{number}"
+            );
+            assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
+            let state = match known {
+                _ if known.pings_out > 1 => "silent",
+                _ if known.leaving => "leaving",
+                _ if known.unable => "unable",
+                _ if known.in_flight.is_empty() => "idle",
+                _ => "busy",
+            };
+            assert_eq!(told.state, state, "w{number}");
+        }
+        assert_eq!(status.clients.len(), self.clients.len(), "clients");
+        for (told, (number, known)) in status.clients.iter().zip(&self.clients) {
+            let unanswered = self.requests.range((*number, 0)..=(*number, u64::MAX)).count() as u64;
+            assert_eq!((told.number, told.unanswered, told.answered), (*number, unanswered, known.answered));
+        }
+    }
+
+    /// Every reply that came in went to its client, or was discarded.
+    pub fn all_replies_count(&self, status: &Status) {
+        let Totals { answered, discarded, .. } = status.totals;
+        let known = answered + discarded + self.handed_back;
+        assert_eq!(self.replies_in, known, "replies that came in, and that became of them something");
+    }
+
+    /// Nothing is left to do.
+    pub fn ends(&self) {
+        let left: Vec<_> = self.requests.keys().collect();
+        assert!(left.is_empty(), "at the end the broker still holds {left:?}");
+        assert!(self.workers.values().all(|worker| worker.in_flight.is_empty()), "a worker still owes something");
+    }
+}
+
+/// The requests that are written short as `c1#1..190/3`.
+fn keys(runs: &impl ToString) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for run in runs.to_string().split_whitespace() {
+        let (client, ids) = run[1..].split_once('#').expect("a request is written c1#1");
+        let client = client.parse().expect("a client's number");
+        keys.extend(numbers(ids).map(|id| (client, id)));
+    }
+    keys
+}
+
+/// The tickets that are written short as `t1..190/3`.
+fn tickets(runs: &impl ToString) -> Vec<u64> {
+    runs.to_string().split_whitespace().flat_map(|run| numbers(&run[1..])).collect()
+}
+
+fn numbers(run: &str) -> impl Iterator<Item = u64> + use<> {
+    let (range, step) = run.split_once('/').unwrap_or((run, "1"));
+    let (first, last) = range.split_once("..").unwrap_or((range, range));
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    (number(first)..=number(last)).step_by(number(step) as usize)
+}

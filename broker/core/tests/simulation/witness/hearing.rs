@@ -1,0 +1,98 @@
+//! What is handed in to the core, as far as something has to come of it.
+
+use std::collections::BTreeMap;
+
+use giostra_protocol::{FromClient, FromWorker, VERSION};
+
+use super::{Submit, Witness};
+use crate::network::{Conn, Peer, Up};
+
+impl Witness {
+    /// A message is handed in.
+    pub fn hears(&mut self, conn: Conn, message: &Up) {
+        if let Up::Worker(_) | Up::Malformed(Peer::Worker(_)) = message
+            && let Some(number) = self.worker_of.get(&conn)
+        {
+            self.workers.get_mut(number).expect("it is registered").pings_out = 0;
+        }
+        if let Up::Client(message) = message
+            && !matches!(message, FromClient::Hello { .. } | FromClient::Goodbye | FromClient::Disconnected)
+        {
+            self.spoke_as_client.insert(conn);
+        }
+        match message {
+            Up::Worker(FromWorker::Unable { tickets, .. }) => {
+                self.spoke.insert(conn);
+                self.replies_in += tickets.len() as u64;
+                self.handed.extend(tickets.iter().map(|ticket| (conn, ticket.0)));
+            }
+            Up::Worker(FromWorker::Pong { .. } | FromWorker::Able) => {
+                self.spoke.insert(conn);
+            }
+            Up::Worker(FromWorker::Replies(replies)) => {
+                self.spoke.insert(conn);
+                self.replies_in += replies.len() as u64;
+                for (ticket, outcome) in replies {
+                    self.replies.entry((conn, ticket.0)).or_insert_with(|| outcome.clone());
+                }
+            }
+            Up::Worker(FromWorker::Disconnected) => {
+                self.asked_to_register.remove(&conn);
+                self.is_gone(conn);
+            }
+            Up::Client(FromClient::Disconnected) => {
+                self.asked_to_hello.remove(&conn);
+                self.is_gone(conn);
+            }
+            Up::Worker(FromWorker::Register { version: VERSION, name, window, instance, .. }) => {
+                self.registering.push_back(*instance);
+                self.welcomes.push(conn);
+                self.registrations.insert(conn, (name.clone(), *window as usize));
+            }
+            Up::Client(FromClient::Goodbye) => drop(self.parted.insert(conn)),
+            Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
+            Up::Client(FromClient::Submit { session, pool, timeout_ms, wait, requests }) => {
+                *self.heard_of.entry((conn, *session)).or_default() += requests.len() as u64;
+                let mut bodies = BTreeMap::new();
+                for (id, body) in requests {
+                    bodies.entry(id.0).or_insert_with(|| body.clone());
+                    if !pool.contains(' ') {
+                        self.submitted.push((conn, *session, id.0));
+                    }
+                }
+                let (session, timeout_ms, wait) = (*session, *timeout_ms, *wait);
+                let submit = Submit { session, pool: pool.clone(), timeout_ms, wait, bodies };
+                self.submits.entry(conn).or_default().push_back(submit);
+            }
+            Up::Client(FromClient::Inspect) => self.inspected = true,
+            _ => {}
+        }
+    }
+
+    /// Whether the status may be owed to somebody.
+    pub fn somebody_inspects(&self) -> bool {
+        self.inspected
+    }
+
+    /// The core was told that there is no such peer any more, or that it is given up.
+    pub fn is_gone(&mut self, conn: Conn) {
+        self.gone.push(conn);
+    }
+
+    /// The core was told that this worker's key was taken out, or that it does not read.
+    pub fn has_no_registration(&mut self, conn: Conn) {
+        self.is_gone(conn);
+        self.asked_to_register.remove(&conn);
+    }
+
+    /// The core was told that this client does not read.
+    pub fn is_cut_off(&mut self, conn: Conn) {
+        self.is_gone(conn);
+        self.asked_to_hello.remove(&conn);
+    }
+
+    /// The core was told the time.
+    pub fn timeout_handled(&mut self, now: u64) {
+        self.timeout_handled = Some(now);
+    }
+}

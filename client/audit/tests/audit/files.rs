@@ -1,0 +1,311 @@
+//! Logs in several files, torn, cut short and with their beginnings gone.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use giostra_audit::{Error, Gap, Promise, Verdict, audit, story};
+
+use super::{audit_lines, audit_text, expect_proved, expect_refuted, written};
+
+const BEGIN: [&str; 4] = [
+    "listening frontend=a backend=b rotation=strict log=l pid=1",
+    "joined worker-1 w1 pool=p threads=1 window=3 seats=1",
+    "joined worker-2 w2 pool=p threads=1 window=3 seats=2",
+    "client-joined c1 n",
+];
+
+const DEALT: [&str; 4] = [
+    "accept c1#1..4 pool=p",
+    "dispatch worker-1 w1 t1..3/2 c1#1..3/2",
+    "dispatch worker-2 w2 t2..4/2 c1#2..4/2",
+    "reply worker-1 w1 c1#1",
+];
+
+fn life() -> String {
+    written(&BEGIN) + &written(&DEALT)
+}
+
+/// The same in a later life.
+fn later() -> String {
+    life().replace("10:45", "10:47")
+}
+
+#[test]
+fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
+    let whole = life();
+    for cut in 1..30 {
+        let torn = &whole[..whole.len() - cut];
+        let report = audit_text(torn);
+        expect_proved(&report);
+        assert_eq!(report.torn, 1);
+        // The next broker's first line stands right behind it.
+        let report = audit_text(&[torn, &later()].concat());
+        expect_proved(&report);
+        assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
+    }
+    // Or on a line of its own.
+    let report = audit_text(&[&whole[..whole.len() - 5], "\n", &later()].concat());
+    expect_proved(&report);
+    assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
+}
+
+#[test]
+fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_broker_says_that_it_is_torn() {
+    for torn in ["reply worker-2 w2 c1#2..3", "dispatch worker-1 w1 t5..7 c1#5"] {
+        let whole = life() + &written(&["accept c1#5..9 pool=p", torn]);
+        let torn = whole.trim_end().to_string() + "\ttorn\n";
+        let report = audit_text(&(torn.clone() + &later()));
+        expect_proved(&report);
+        assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 2));
+        let report = audit_text(&(torn + &written(&["cancel c1#2"]) + &later()));
+        expect_refuted(&report, Promise::Evidence, "the line can't be read");
+    }
+}
+
+#[test]
+fn a_forged_last_line_of_a_killed_broker_refutes() {
+    for forged in ["reply worker-2 w2 c1#2..3", "reply worker-1 w1 c1#1..100", "dispatch worker-1 w1 t5..7 c1#5"] {
+        let log = life() + &written(&[forged]);
+        assert_eq!(audit_text(&log).verdict(), Verdict::Refuted, "{forged}");
+        assert_eq!(audit_text(&(log + &later())).verdict(), Verdict::Refuted, "{forged}");
+    }
+}
+
+#[test]
+fn the_same_log_twice_is_not_proved_and_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.log", "b.log"].map(|name| folder.path().join(name));
+    fs::write(&a, life() + &later()).unwrap();
+    // The same file by whatever name is one file.
+    let report = audit(&[a.clone(), a.clone(), folder.path().join("./a.log")]).unwrap();
+    expect_proved(&report);
+    assert_eq!((report.files, report.counts.lives), (1, 2));
+    fs::copy(&a, &b).unwrap();
+    let report = audit(&[a, b]).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    assert_eq!((report.counts.lives, report.counts.accepted, report.counts.replies), (2, 8, 2));
+    let [Gap::Twice(_, 1, 7), Gap::Twice(_, 9, 7)] = &report.gaps[..] else { panic!("{report}") };
+    assert!(!report.proved_in_part() && report.to_string().contains("a broker's life is there twice"), "{report}");
+    let report = audit_text(&(life() + &life()));
+    assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 1), "{report}");
+}
+
+#[test]
+fn behind_lines_that_could_not_be_written_nothing_is_proved_or_refuted() {
+    let gap = written(&["log-gap lost=3", "reply worker-9 w9 c9#9"]);
+    let report = audit_text(&(life() + &gap + &later()));
+    assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 2), "{report}");
+    assert_eq!(report.gaps, [Gap::Lost(3, 1)]);
+    assert!(!report.proved_in_part());
+    let wrong = life().replace("worker-2 w2 t2", "worker-1 w1 t2");
+    assert_eq!(audit_text(&(wrong + &gap)).verdict(), Verdict::Refuted);
+}
+
+#[test]
+fn a_line_torn_in_the_middle_of_a_life_refutes() {
+    let torn = life().replace("accept c1#1..4 pool=p", "accept c1#1..4 po");
+    let report = audit_text(&torn);
+    expect_refuted(&report, Promise::Evidence, "the line can't be read");
+    assert_eq!((report.violations[0].line, report.violations[0].text.len()), (5, 51));
+    let report = audit_text(&life().replace("reply worker-1", "reply\u{0} worker-1\u{fffd}\nx\ny"));
+    assert_eq!(report.violated[Promise::Evidence as usize], 1, "{report}");
+}
+
+#[test]
+fn the_last_pass_of_a_killed_broker_may_be_there_in_part_and_none_of_it_was_sent() {
+    let begun = [&BEGIN[..], &DEALT[..1]].concat();
+    expect_proved(&audit_lines(&[&begun[..], &DEALT[1..2]].concat()));
+    // Not if the missing line would have stood before one that is there.
+    let report = audit_lines(&[&begun[..], &DEALT[2..3]].concat());
+    expect_refuted(&report, Promise::Rotation, "t1 is missing before t2");
+    // And not if the broker went on.
+    let report = audit_lines(&[&begun[..], &DEALT[1..2], &DEALT[3..]].concat());
+    expect_refuted(&report, Promise::Rotation, "t2 is missing before t3");
+    let report = audit_lines(&[&begun[..], &DEALT[1..2], &["stopped"]].concat());
+    expect_refuted(&report, Promise::Rotation, "t2 is missing before t3");
+}
+
+#[test]
+fn each_life_begins_anew() {
+    let report = audit_text(&(life() + &later()));
+    expect_proved(&report);
+    assert_eq!((report.counts.lives, report.counts.accepted, report.counts.open), (2, 8, 6));
+    let report = audit_text(&(life() + &written(&["stopped", "accept c1#9 pool=p"])));
+    assert!(report.violations.iter().any(|violation| violation.what == "the broker had stopped before"), "{report}");
+}
+
+/// A folder with a life's lines in rotated files, one line each, and their paths in order.
+fn rotated() -> (tempfile::TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = life();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    let mut files = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let number = if number + 1 == lines.len() { "CURRENT".into() } else { format!("{number:05}") };
+        files.push(folder.path().join(format!("broker_r{number}.log")));
+        fs::write(files.last().unwrap(), line).unwrap();
+    }
+    symlink("broker_rCURRENT.log", folder.path().join("broker.log")).unwrap();
+    fs::write(folder.path().join("notes.txt"), "not a log").unwrap();
+    (folder, files)
+}
+
+#[test]
+fn a_folder_is_all_of_its_files_in_their_order() {
+    let (folder, mut files) = rotated();
+    let report = audit(&[folder.path().into()]).unwrap();
+    expect_proved(&report);
+    assert_eq!((report.files, report.lines), (8, 8));
+    // One by one, backwards, some of them twice.
+    files.reverse();
+    files.extend([folder.path().join("broker.log"), folder.path().join("./broker_r00003.log")]);
+    let report = audit(&files).unwrap();
+    expect_proved(&report);
+    assert_eq!(report.files, 8);
+    assert!(audit(&[folder.path().join("none.log")]).is_err());
+    assert!(audit(&[tempfile::tempdir().unwrap().path().into()]).is_err());
+}
+
+#[test]
+fn a_log_is_never_refuted_while_it_is_written_and_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(format!("broker_r{name}.log"));
+    let listening = BEGIN[0].replace("log=l", "level=debug log=l");
+    fs::write(file("CURRENT"), written(&[&[listening.as_str()], &BEGIN[1..]].concat())).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            for id in 1..=400 {
+                let name = if id % 2 == 1 { "worker-1 w1" } else { "worker-2 w2" };
+                let turn = [
+                    format!("accept c1#{id} pool=p"),
+                    format!("dispatch {name} t{id} c1#{id}"),
+                    format!("reply {name} c1#{id}"),
+                ];
+                for line in &turn {
+                    fs::rename(file("CURRENT"), file(&format!("{number:05}"))).unwrap();
+                    number += 1;
+                    fs::write(file("CURRENT"), written(&[line])).unwrap();
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut audits = 0;
+        while !done.load(Ordering::Relaxed) {
+            match audit(&[folder.path().into()]) {
+                Ok(report) => expect_proved(&report),
+                Err(Error::Unsteady) => {}
+                Err(error) => panic!("{error}"),
+            }
+            audits += 1;
+        }
+        assert!(audits > 1);
+    });
+    assert_eq!(audit(&[folder.path().into()]).unwrap().counts.replies, 400);
+}
+
+#[test]
+fn a_file_that_was_rotated_after_the_files_were_named_is_missing() {
+    let (folder, files) = rotated();
+    // As a shell would have named them before the last rotation but one.
+    let report = audit(&[&files[..5], &files[7..]].concat()).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    let [Gap::Missing(missing, 1)] = &report.gaps[..] else { panic!("{report}") };
+    assert_eq!(missing, &folder.path().canonicalize().unwrap().join("broker_r00005.log"));
+}
+
+#[test]
+fn logs_of_other_names_are_ordered_by_their_first_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.log", "b.log"].map(|name| folder.path().join(name));
+    fs::write(&b, written(&BEGIN)).unwrap();
+    fs::write(&a, written(&DEALT).replace("10:45", "10:46")).unwrap();
+    expect_proved(&audit(&[a, b]).unwrap());
+}
+
+#[test]
+fn a_missing_beginning_is_not_proved_and_not_refuted() {
+    let (folder, files) = rotated();
+    fs::remove_file(&files[0]).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::Beginning(7)][..]));
+    assert!(!report.proved_in_part());
+    // What is whole after it is audited.
+    let text = fs::read_to_string(&files[7]).unwrap();
+    fs::write(&files[7], text.clone() + &later()).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!((report.verdict(), report.counts.lives), (Verdict::NotProvable, 1));
+    assert!(report.proved_in_part());
+    fs::write(&files[7], text + &later().replace("t2..4/2", "t2..6/4")).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert!(report.verdict() == Verdict::Refuted && !report.proved_in_part());
+}
+
+#[test]
+fn a_file_missing_in_the_middle_is_named() {
+    let (folder, files) = rotated();
+    fs::remove_file(&files[5]).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    let [Gap::Missing(missing, 2)] = &report.gaps[..] else { panic!("{report}") };
+    assert_eq!(missing.file_name(), files[5].file_name());
+}
+
+#[test]
+fn a_log_without_dispatches_proves_nothing() {
+    let lines =
+        life().lines().filter(|line| !line.contains(" DEBUG ")).map(|line| format!("{line}\n")).collect::<String>();
+    let lost = "2026-11-23T10:45:56.824140Z WARN  dropped worker-1 w1 returned=1 c1#3 evidence=yes reason=x\n";
+    let report = audit_text(&(lines + lost));
+    assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::NoDetail(1)][..]));
+    assert!(!report.proved_in_part());
+    assert_eq!(audit_text("").gaps, [Gap::Nothing]);
+    // A broker that says it logs every detail had none; without clients there was nothing to dispatch.
+    let detailed = BEGIN[0].replace("log=l", "level=debug log=l");
+    expect_proved(&audit_lines(&[&[detailed.as_str()], &BEGIN[1..]].concat()));
+    expect_proved(&audit_lines(&BEGIN[..3]));
+}
+
+#[test]
+fn unknown_verbs_are_counted_and_pass() {
+    let report = audit_text(&(life() + &written(&["sang a song", "sang another", "busy c1 count=3"])));
+    expect_proved(&report);
+    assert_eq!(report.unknown.into_iter().collect::<Vec<_>>(), [("sang".to_string(), 2)]);
+}
+
+#[test]
+fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let lost = [
+        "dropped worker-1 w1 returned=1 c1#3 evidence=yes reason=connection broke",
+        "redispatch worker-2 w2 t5 c1#3",
+        "reply-error worker-2 w2 c1#2..4",
+    ];
+    fs::write(&file, life() + &written(&lost).replace("56.824", "56.827") + &later()).unwrap();
+    let story_of = |request| story(std::slice::from_ref(&file), request).unwrap();
+    let told = story_of((1, 3));
+    let steps: Vec<_> = told.steps.iter().map(|step| (step.life, step.what.as_str())).collect();
+    let first = [
+        (1, "client n joined as c1"),
+        (1, "accepted for pool p"),
+        (1, "dispatched to worker-1 w1 as t3"),
+        (1, "given back: worker-1 w1 was dropped, connection broke"),
+        (1, "dispatched again to worker-2 w2 as t5"),
+        (1, "answered with an error by worker-2 w2"),
+    ];
+    assert_eq!(steps[..6], first);
+    assert_eq!(steps[6..], [1, 2, 3].map(|step: usize| (2, first[step - 1].1)));
+    assert_eq!(
+        told.ends,
+        [
+            "c1#3: dispatched 2 times, answered with an error by worker-2 w2 after 3.000 ms",
+            "c1#3: dispatched once, open at the end of the log"
+        ]
+    );
+    assert!(story_of((1, 5)).steps.is_empty() && story_of((2, 1)).to_string().ends_with("is not in the log"));
+}

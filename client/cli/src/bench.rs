@@ -1,0 +1,58 @@
+//! `giostra bench`: how many requests a second, and how long each takes, against a broker that is running.
+//!
+//! All clients live in one thread over one libzmq context, and as little as possible is done for each request: the client shares
+//! the machine with what it measures. The load is in `bench/load.rs`, what is asked in `bench/work.rs`, the outcome in
+//! `bench/outcome.rs`.
+
+mod load;
+mod outcome;
+mod work;
+
+use std::io::Write;
+
+use giostra_client::Error;
+use giostra_transport::shutdown::Shutdown;
+
+use super::args::{Args, Bench};
+use super::failure::{Told, complain, of_batch};
+use super::printed::stdout;
+use super::send::explain;
+use load::{Load, Span};
+use outcome::Outcome;
+pub use work::MIN_SIZE;
+use work::Work;
+
+/// Whether every request was answered, and every result was right.
+pub fn run(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    let work = bench.size.map_or_else(Work::add, Work::echo);
+    let mut load = Load::connect(bench, args, shutdown)?;
+    if !args.json {
+        let clients = if bench.clients == 1 { "1 client".into() } else { format!("{} clients", bench.clients) };
+        writeln!(stdout(), "{clients}, each with {} requests at a time: {work}", bench.window)?;
+    }
+    let mut outcome = Outcome::default();
+    let mut ended = load.run(&work, Span { requests: bench.warm_up, length: None }, &mut outcome);
+    if ended.is_ok() && outcome.all_well() {
+        outcome = Outcome::default();
+        let span = Span { requests: bench.requests.unwrap_or(u64::MAX), length: bench.length() };
+        ended = load.run(&work, span, &mut outcome);
+    }
+    if let Err(Error::Interrupted) = &ended {
+        load.cancel_all()?;
+    }
+    outcome.duplicated = load.duplicated();
+    if let Some(failure) = &outcome.first_failure {
+        complain(format_args!("the first failure: {}", explain(failure, args)));
+    }
+    if args.json {
+        let mut object = outcome.json(bench, &work);
+        if let Some(error) = of_batch(&ended, outcome.first_failure.as_ref()) {
+            object["error"] = error;
+        }
+        writeln!(stdout(), "{object}")?;
+    } else {
+        writeln!(stdout(), "{outcome}")?;
+    }
+    ended.map_err(Told)?;
+    Ok(outcome.all_well())
+}

@@ -1,0 +1,127 @@
+//! `giostra drain`: a worker finishes what it has and is given no more.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use giostra_client::Client;
+use giostra_protocol::{Status, code};
+use serde_json::json;
+
+use super::args::{Args, Drain};
+use super::failure;
+use super::printed::stdout;
+
+/// How often to ask whether it has finished.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The workers that are drained, by number, and the requests that each still holds.
+type Leaving = BTreeMap<u64, u64>;
+
+/// A worker that was lost before it had finished.
+#[derive(Debug, PartialEq, Eq)]
+struct Lost {
+    number: u64,
+    why: String,
+    returned: u64,
+}
+
+/// Well if all of that name have left in order, or are about to.
+pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bool> {
+    let worker = &drain.worker;
+    let numbers = match drain.number {
+        Some(number) => client.drain_number(worker, number).map(|()| vec![number])?,
+        None if drain.all => client.drain_all(worker)?,
+        None => vec![client.drain(worker)?],
+    };
+    let mut status = client.status()?;
+    let mut now = leaving(&status, &numbers);
+    // By number: each is seen for as long as it is told of.
+    let mut lost: BTreeMap<u64, Lost> = losses(&status, &numbers, &now).collect();
+    while !args.no_wait && !now.is_empty() {
+        // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
+        client.next_reply(Some(TICK))?;
+        status = client.status()?;
+        now = leaving(&status, &numbers);
+        lost.extend(losses(&status, &numbers, &now));
+    }
+    let in_flight: u64 = now.values().sum();
+    if args.json {
+        let told: Vec<_> = lost
+            .values()
+            .map(|lost| json!({"number": lost.number, "reason": lost.why, "returned": lost.returned}))
+            .collect();
+        let left = now.is_empty() && lost.is_empty();
+        let mut object = json!({"worker": worker, "left": left, "in_flight": in_flight, "lost": told});
+        if let Some(first) = lost.values().next() {
+            object["error"] = failure::object(code::FAILED, &first.sentence(worker));
+        }
+        writeln!(stdout(), "{object}")?;
+    } else if !now.is_empty() {
+        writeln!(stdout(), "{worker} is leaving, {in_flight} requests in flight")?;
+    } else if lost.is_empty() {
+        writeln!(stdout(), "{worker} has left")?;
+    }
+    lost.values().for_each(|lost| failure::complain(lost.sentence(worker)));
+    Ok(lost.is_empty())
+}
+
+impl Lost {
+    fn sentence(&self, worker: &str) -> String {
+        let Self { number, why, returned } = self;
+        let go = if *returned == 1 { "request goes" } else { "requests go" };
+        format!("{worker} (w{number}) was lost before it had finished, {why}; {returned} {go} to other workers")
+    }
+}
+
+/// Those of these workers that are still there.
+fn leaving(status: &Status, numbers: &[u64]) -> Leaving {
+    let leaving = status.workers.iter().filter(|worker| numbers.contains(&worker.number));
+    leaving.map(|worker| (worker.number, worker.in_flight)).collect()
+}
+
+/// Those that are not, and were lost.
+fn losses(status: &Status, numbers: &[u64], now: &Leaving) -> impl Iterator<Item = (u64, Lost)> {
+    let gone = numbers.iter().filter(|number| !now.contains_key(number));
+    gone.filter_map(|&number| Some((number, loss(status, number)?)))
+}
+
+/// How a worker that is no longer there was lost, if it was.
+fn loss(status: &Status, number: u64) -> Option<Lost> {
+    let known = status.lost.iter().find(|lost| lost.number == number);
+    if let Some(lost) = known {
+        return Some(Lost { number, why: lost.reason.clone(), returned: lost.returned });
+    }
+    // One that is back under its name is not among the lost any more, but what happened last is told.
+    let event = status.events.iter().find(|event| event.kind == "dropped" && event.worker == Some(number))?;
+    let why = event.text.split_once(" reason=").map_or("", |(_, why)| why).to_string();
+    Some(Lost { number, why, returned: event.count.unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_protocol::{EventStatus, LostStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_was_lost_is_known_also_when_its_name_is_back() {
+        let lost = LostStatus { number: 3, reason: "connection broke".into(), returned: 2, ..LostStatus::default() };
+        let event = |kind: &str, number, text: &str| EventStatus {
+            kind: kind.into(),
+            worker: Some(number),
+            text: text.into(),
+            count: Some(4),
+            ..EventStatus::default()
+        };
+        let events = vec![
+            event("left", 4, "left b w4"),
+            event("dropped", 5, "dropped b w5 returned=4 reason=3 pings unanswered"),
+        ];
+        let status = Status { lost: vec![lost], events, ..Status::default() };
+        let known = |number, why: &str, returned| Some(Lost { number, why: why.into(), returned });
+        assert_eq!(loss(&status, 3), known(3, "connection broke", 2));
+        assert_eq!(loss(&status, 4), None);
+        assert_eq!(loss(&status, 5), known(5, "3 pings unanswered", 4));
+    }
+}

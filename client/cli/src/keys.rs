@@ -1,0 +1,110 @@
+//! `giostra keys`: makes keys, shows whose they are, and puts public ones where a broker lets them in. Needs no broker.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use giostra_protocol::name;
+use giostra_transport::keys::{Certificate, KeyPair, PUBLIC_SUFFIX, write_public};
+use serde_json::json;
+
+use super::args::{KeysAllow, KeysCommand, KeysNew, KeysShow};
+use super::printed::stdout;
+
+/// Does what is asked for, or says why not.
+pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        KeysCommand::New(new) => make(new, json),
+        KeysCommand::Show(show) => show_all(show, json),
+        KeysCommand::Allow(allow) => let_in(allow, json),
+    }
+}
+
+fn make(new: &KeysNew, json: bool) -> anyhow::Result<()> {
+    let keys = KeyPair::generate()?;
+    let [public, secret] = keys.write(&new.dir, &new.name)?;
+    if json {
+        let made = json!({"name": new.name, "public_key": keys.public.to_string(), "public": public, "secret": secret});
+        writeln!(stdout(), "{made}")?;
+    } else {
+        writeln!(stdout(), "{}\n  public key {}: for anyone", public.display(), keys.public)?;
+        writeln!(
+            stdout(),
+            "{}\n  with the secret key: for --keys, where it is used, and for nobody else",
+            secret.display()
+        )?;
+    }
+    Ok(())
+}
+
+fn show_all(show: &KeysShow, json: bool) -> anyhow::Result<()> {
+    let mut shown = Vec::new();
+    for file in &show.files {
+        let (certificate, _) = Certificate::read(file)?;
+        let key = certificate.public_key(file)?;
+        if json {
+            let name = certificate.name;
+            shown.push(json!({"file": file, "name": name, "public_key": key.to_string(), "secret": certificate.secret.is_some()}));
+        } else {
+            let also = if certificate.secret.is_some() { "  (and the secret key, not shown)" } else { "" };
+            writeln!(stdout(), "{key}  {}{also}", file.display())?;
+        }
+    }
+    if json {
+        writeln!(stdout(), "{}", json!({ "keys": shown }))?;
+    }
+    Ok(())
+}
+
+fn let_in(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
+    let mut made = Vec::new();
+    for file in &allow.files {
+        let key = Certificate::read_public(file)?;
+        let name = file.file_stem().and_then(|name| name.to_str()).context("the file has no name")?;
+        for role in &allow.roles {
+            let to = allow.dir.join(role.folder()).join(format!("{name}.{PUBLIC_SUFFIX}"));
+            if to.exists() {
+                if Certificate::read_public(&to)? != key {
+                    bail!("{} is another key; remove it first, if it is not to be let in any more", to.display());
+                }
+            } else {
+                // Never a copy of the file: it might be the secret one.
+                write_public(&to, name, &key)?;
+            }
+            if !json {
+                writeln!(stdout(), "{}", to.display())?;
+            }
+            made.push(to);
+        }
+    }
+    if json {
+        writeln!(stdout(), "{}", json!({ "allowed": made }))?;
+    } else {
+        writeln!(stdout(), "a broker that runs with --allow {} learns of it by SIGHUP", allow.dir.display())?;
+    }
+    Ok(())
+}
+
+/// A name that makes a file in a folder, and nothing else.
+pub fn file_name(text: &str) -> Result<String, String> {
+    name::parse(text).map_err(|bad| bad.to_string())?;
+    match Path::new(text).file_name() == Some(text.as_ref()) && !text.starts_with(['.', '-']) && !text.contains('"') {
+        true => Ok(text.into()),
+        false => Err("it is to be the name of a file".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_makes_a_file_and_leads_nowhere_else() {
+        for good in ["alice", "worker-1", "a.b", "né"] {
+            assert_eq!(file_name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "..", ".hidden", "../a", "a/b", "/a", "a b", "a\n", "-v", "a\"b"] {
+            assert!(file_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The journal: what was answered, so that another run need not ask for it again.
+//!
+//! A text file that only grows. Its first line says of what run it is; then there is a line for each answer, in the order in which
+//! they came, with a hash of the line of input that it answers. Each of these lines begins with
+//! the CRC-32 of the rest of it:
+//!
+//! ```text
+//! {"giostra map":2,"json":false,"line":false,"number":false,"operation":"div", ..}
+//! CCCCCCCC > 2049 131 0                          stdout is file 131 of device 2049, from byte 0 on
+//! CCCCCCCC = 2 HHHHHHHH 2                        line 2 has the result 2
+//! CCCCCCCC ! 1 HHHHHHHH failed division by zero  line 1 failed
+//! ```
+//!
+//! Answers are written here before they are printed. So what stands in an output file is always the beginning of what follows from the journal,
+//! however the run was ended, and the next one goes on behind it. A last line without its line break was being written
+//! then, and does not count.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write, stdin, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use giostra_protocol::Failure;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value as Json;
+
+use super::line::Ended;
+use super::output::{self, Start};
+
+/// The key of the first line whose value is the format.
+pub const FORMAT_KEY: &str = "giostra map";
+
+/// The format of what is written here.
+pub const FORMAT: u32 = 2;
+
+/// What has to be the same in each run with one journal.
+pub type Run = BTreeMap<&'static str, Json>;
+
+/// A line's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The number of the line, counted from 1.
+    pub number: u64,
+    /// [`hash`] of the line.
+    pub hash: u32,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// The open file, which is locked.
+pub struct Journal {
+    path: PathBuf,
+    file: Flock<File>,
+    /// What is to be written next.
+    new: Vec<u8>,
+}
+
+/// The records of an earlier run.
+pub struct Records {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Bytes that were read, all of them whole lines.
+    read: u64,
+    line: Vec<u8>,
+    /// Where the output began last in each file that it went to.
+    pub starts: Vec<Start>,
+}
+
+impl Journal {
+    /// Opens the journal of this run, which may be its beginning; what is no whole line is cut off. An error if it is of another run, or
+    /// if one is still running.
+    pub fn open(path: &Path, run: &Run) -> anyhow::Result<(Self, Records)> {
+        let file = File::options().read(true).append(true).create(true).open(path).with_context(|| named(path))?;
+        let metadata = file.metadata()?;
+        ensure!(metadata.is_file(), "{} is no file, so it can't be a journal", path.display());
+        let out = output::same(stdout(), &metadata)?;
+        ensure!(!out, "{} is what stdout writes; the journal needs another file", path.display());
+        let input = output::same(stdin(), &metadata)?;
+        ensure!(!input, "{} is what stdin reads; the journal needs another file", path.display());
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, error)| anyhow!("{}: {error}; is another run using it?", path.display()))?;
+        let mut journal = Self { path: path.into(), file, new: Vec::new() };
+        let mut records = Records::open(path)?;
+        if records.next_line()? {
+            same(run, serde_json::from_slice(&records.line).ok()).with_context(|| named(path))?;
+        } else {
+            serde_json::to_writer(&mut journal.new, run)?;
+            journal.new.push(b'\n');
+            ensure!(journal.new.starts_with(&records.line), "{}: is no journal of giostra map", path.display());
+            journal.file.set_len(0)?;
+            journal.flush()?;
+        }
+        // Before the first record is printed, it is known where the output began and that nothing is
+        // damaged.
+        let mut all = Records::open(path)?;
+        all.next_line()?;
+        while all.next_line()? {
+            match checked(&all.line) {
+                Some(line) if !line.starts_with('>') => {}
+                _ => drop(all.parsed()?),
+            }
+        }
+        journal.file.set_len(all.read).with_context(|| named(path))?;
+        let mut records = Records { starts: all.starts, ..Records::open(path)? };
+        records.next_line()?;
+        Ok((journal, records))
+    }
+
+    /// Notes where the output begins.
+    pub fn note_start(&mut self, Start { file: (device, inode), offset }: Start) {
+        self.write(format_args!("> {device} {inode} {offset}"));
+    }
+
+    /// Notes how a line ended.
+    pub fn note(&mut self, number: u64, hash: u32, ended: &Ended) {
+        match ended {
+            Ended::Result(text) => self.write(format_args!("= {number} {hash:08x} {text}")),
+            Ended::Failed(Failure { code, message }) => {
+                let code = code.replace(' ', "-");
+                self.write(format_args!("! {number} {hash:08x} {code} {message}"));
+            }
+        }
+    }
+
+    /// Writes what was noted.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        let written = self.file.write_all(&self.new).with_context(|| named(&self.path));
+        self.new.clear();
+        written
+    }
+
+    /// Writes a line behind its checksum.
+    fn write(&mut self, what: std::fmt::Arguments<'_>) {
+        let start = self.new.len();
+        self.new.extend_from_slice(&[b' '; CHECKSUM]);
+        writeln!(self.new, "{what}").expect("a Vec takes any number of bytes");
+        let (mut checksum, line) = self.new[start..].split_at_mut(CHECKSUM);
+        let crc = crc32fast::hash(&line[..line.len() - 1]);
+        write!(checksum, "{crc:08x}").expect("there is room for eight digits");
+    }
+}
+
+impl Records {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| named(path))?;
+        Ok(Self { path: path.into(), file: BufReader::new(file), read: 0, line: Vec::new(), starts: Vec::new() })
+    }
+
+    /// The next record; `None` after the last whole one.
+    pub fn next(&mut self) -> anyhow::Result<Option<Record>> {
+        while self.next_line()? {
+            if let Some(record) = self.parsed()? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record in the line, unless it says where the output begins.
+    fn parsed(&mut self) -> anyhow::Result<Option<Record>> {
+        match checked(&self.line).and_then(parsed) {
+            Some(Line::Answer(record)) => return Ok(Some(record)),
+            Some(Line::Start(start)) => self.began(start),
+            None => {
+                let (name, end) = (self.path.display(), self.read);
+                let start = end - self.line.len() as u64;
+                bail!(
+                    "{name} is damaged: its bytes {start} to {end} are not what was written there; \
+                     cut it to its first {start} bytes (truncate -s {start}), and the same command goes on from there"
+                )
+            }
+        }
+        Ok(None)
+    }
+
+    /// The output began there. Of a file that has been deleted since, another may have the number: it is only its last start that counts.
+    fn began(&mut self, start: Start) {
+        self.starts.retain(|other| other.file != start.file);
+        self.starts.push(start);
+    }
+
+    /// Reads a whole line, if there is one.
+    fn next_line(&mut self) -> anyhow::Result<bool> {
+        self.line.clear();
+        self.file.read_until(b'\n', &mut self.line).with_context(|| named(&self.path))?;
+        let whole = self.line.ends_with(b"\n");
+        self.read += if whole { self.line.len() as u64 } else { 0 };
+        Ok(whole)
+    }
+}
+
+enum Line {
+    Answer(Record),
+    Start(Start),
+}
+
+/// Bytes of a checksum, and of the space behind it.
+const CHECKSUM: usize = 9;
+
+/// A line without its checksum and its line break, if the checksum is right.
+fn checked(line: &[u8]) -> Option<&str> {
+    let (checksum, line) = line.strip_suffix(b"\n")?.split_at_checked(CHECKSUM)?;
+    let checksum = str::from_utf8(checksum.strip_suffix(b" ")?).ok()?;
+    let line = str::from_utf8(line).ok()?;
+    (u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(line.as_bytes()))).then_some(line)
+}
+
+fn parsed(line: &str) -> Option<Line> {
+    let mut parts = line.splitn(4, ' ');
+    let (kind, number, third) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    let rest = parts.next()?;
+    if kind == ">" {
+        return Some(Line::Start(Start { file: (number, third.parse().ok()?), offset: rest.parse().ok()? }));
+    }
+    let ended = match kind {
+        "=" => Ended::Result(rest.into()),
+        "!" => rest.split_once(' ').map(|(code, message)| Ended::Failed(Failure::new(code, message)))?,
+        _ => return None,
+    };
+    Some(Line::Answer(Record { number, hash: u32::from_str_radix(third, 16).ok()?, ended }))
+}
+
+/// An error if the journal is of another run.
+fn same(run: &Run, header: Option<serde_json::Map<String, Json>>) -> anyhow::Result<()> {
+    let header = header.filter(|header| header.contains_key(FORMAT_KEY)).context("is no journal of giostra map")?;
+    let format = &header[FORMAT_KEY];
+    ensure!(
+        *format == FORMAT,
+        "the journal has format {format}, and this version of giostra reads and writes format {FORMAT}; \
+         finish it with the version that wrote it, or delete it and begin anew"
+    );
+    for (&key, now) in run {
+        let then = header.get(key).unwrap_or(&Json::Null);
+        ensure!(then == now, "the journal is of another run: its {key} was {then}, and is now {now}");
+    }
+    Ok(())
+}
+
+fn named(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Tells one line from another: its CRC-32.
+pub fn hash(line: &[u8]) -> u32 {
+    crc32fast::hash(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(operation: &str) -> Run {
+        Run::from([(FORMAT_KEY, json!(FORMAT)), ("operation", json!(operation))])
+    }
+
+    fn all(records: &mut Records) -> anyhow::Result<Vec<Record>> {
+        std::iter::from_fn(|| records.next().transpose()).collect()
+    }
+
+    fn some() -> Vec<Record> {
+        let ended = [
+            Ended::Result("two words".into()),
+            Ended::Failed(Failure::from("division by zero")),
+            Ended::Result(String::new()),
+        ];
+        ended.into_iter().zip([2, 1, 3]).map(|(ended, number)| Record { number, hash: 7, ended }).collect()
+    }
+
+    #[test]
+    fn what_was_noted_is_read_again_without_what_was_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let start = Start { file: (1, 2), offset: 3 };
+        let (mut journal, mut records) = Journal::open(&path, &run("div")).unwrap();
+        assert!(all(&mut records).unwrap().is_empty());
+        journal.note_start(start);
+        some().iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.flush().unwrap();
+        drop(journal);
+        let whole = fs::read(&path).unwrap();
+        // Wherever it is cut, the whole lines before count, and it can be gone on with.
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let (mut journal, mut records) = Journal::open(&path, &run("div")).unwrap();
+            let mut known = all(&mut records).unwrap();
+            let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            assert_eq!(known, some()[..lines.saturating_sub(2)], "cut at {cut}");
+            assert_eq!(records.starts, if lines > 1 { vec![start] } else { vec![] });
+            journal.note(9, 9, &Ended::Result("9".into()));
+            journal.flush().unwrap();
+            drop(journal);
+            let (_journal, mut records) = Journal::open(&path, &run("div")).unwrap();
+            known.push(Record { number: 9, hash: 9, ended: Ended::Result("9".into()) });
+            assert_eq!(all(&mut records).unwrap(), known, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_journal_of_another_run_and_a_file_that_is_none_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (journal, _) = Journal::open(&path, &run("div")).unwrap();
+        let refused = |operation| format!("{:#}", Journal::open(&path, &run(operation)).err().expect("an error"));
+        assert!(refused("div").contains("is another run using it?"), "{}", refused("div"));
+        drop(journal);
+        assert!(refused("mul").contains(r#"its operation was "div", and is now "mul""#), "{}", refused("mul"));
+        for other in ["some other file\n", "{}\n", "of one line that has no end"] {
+            fs::write(&path, other).unwrap();
+            assert!(refused("div").contains("is no journal"), "{}", refused("div"));
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_an_error_or_asks_again_but_is_never_another_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
+        journal.note_start(Start { file: (1, 2), offset: 3 });
+        some().iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.flush().unwrap();
+        drop(journal);
+        let whole = fs::read(&path).unwrap();
+        let mut errors = 0;
+        for bit in 0..8 * whole.len() {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            match Journal::open(&path, &run("div")).and_then(|(_journal, mut records)| all(&mut records)) {
+                Ok(known) => assert!(some().starts_with(&known), "bit {bit}: {known:?}"),
+                Err(_) => errors += 1,
+            }
+        }
+        // Harmless: the last line break, without which the last line counts as cut short, and the
+        // case of a checksum's digits.
+        let harmless = 8 + 4 * (CHECKSUM - 1);
+        assert!(errors >= 8 * whole.len() - harmless, "{errors} of {}", 8 * whole.len());
+    }
+
+    #[test]
+    fn a_journal_of_another_format_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let old = "{\"giostra map\":1,\"operation\":\"div\"}\n= 2 5c20cd1d 2\n";
+        fs::write(&path, old).unwrap();
+        let error = format!("{:#}", Journal::open(&path, &run("div")).err().expect("an error"));
+        assert!(error.contains("has format 1, and this version of giostra reads and writes format 2"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), old);
+    }
+
+    #[test]
+    fn of_each_file_it_is_known_where_the_output_began_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
+        let start = |inode, offset| Start { file: (1, inode), offset };
+        [start(2, 3), start(4, 5), start(2, 7)].into_iter().for_each(|start| journal.note_start(start));
+        journal.flush().unwrap();
+        drop(journal);
+        let (_journal, records) = Journal::open(&path, &run("div")).unwrap();
+        assert_eq!(records.starts, [start(4, 5), start(2, 7)]);
+    }
+
+    #[test]
+    fn lines_are_told_apart_by_their_hashes() {
+        let hashes: std::collections::BTreeSet<_> = (0..100_000).map(|n: u32| hash(n.to_string().as_bytes())).collect();
+        // Two of so many are the same by chance once or so.
+        assert!(hashes.len() > 99_990);
+    }
+}

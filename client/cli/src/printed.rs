@@ -1,0 +1,112 @@
+//! Stdout for what commands print, and texts of peers made harmless.
+//!
+//! A worker chooses its results and its errors. On a terminal their control characters would move
+//! the cursor, change colours or hide a part of the text. So all commands that print a peer's text
+//! do it through here; a file or a pipe gets the bytes as they are.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+
+use giostra_common::stdio;
+use giostra_common::stdio::Patient;
+
+/// Stdout. On a terminal, control characters are [`escaped`].
+pub fn stdout() -> Printer {
+    Printer { out: stdio::stdout(), terminal: io::stdout().is_terminal() }
+}
+
+/// See [`stdout`].
+pub struct Printer {
+    out: Patient<io::Stdout>,
+    terminal: bool,
+}
+
+impl Write for Printer {
+    /// Takes whole characters: one that is split between two calls may be a control character that
+    /// nobody sees.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.terminal {
+            return self.out.write(bytes);
+        }
+        self.out.write_all(&escaped(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn write_fmt(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(text.to_string().as_bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The text with each control character but line break and tab written as in JSON: `\u001b`, and
+/// `\r`.
+pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut escaped: Option<Vec<u8>> = None;
+    let (mut at, mut copied) = (0, 0);
+    while at < text.len() {
+        let (length, code) = match text[at..] {
+            [b'\n' | b'\t', ..] => (1, None),
+            [byte @ (..0x20 | 0x7f), ..] => (1, Some(byte)),
+            // U+0080 to U+009F, the second set of control characters. Terminals obey them, too.
+            [0xc2, byte @ 0x80..=0x9f, ..] => (2, Some(byte)),
+            _ => (1, None),
+        };
+        if let Some(code) = code {
+            let out = escaped.get_or_insert_default();
+            out.extend_from_slice(&text[copied..at]);
+            match code {
+                b'\r' => out.extend_from_slice(b"\\r"),
+                code => out.extend_from_slice(format!("\\u{code:04x}").as_bytes()),
+            }
+            copied = at + length;
+        }
+        at += length;
+    }
+    match escaped {
+        None => text.into(),
+        Some(mut out) => {
+            out.extend_from_slice(&text[copied..]);
+            out.into()
+        }
+    }
+}
+
+/// The text in one line: each control character is a space.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        String::from_utf8(escaped(text.as_bytes()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn control_characters_are_escaped_and_all_others_are_as_they_were() {
+        assert_eq!(shown("a\x1b[31mb\rc\u{b}\x7f\0"), r"a\u001b[31mb\rc\u000b\u007f\u0000");
+        assert_eq!(shown("\u{9b}2J\u{85}"), r"\u009b2J\u0085");
+        for harmless in ["", "a\tb\n", "\\x1b", "\u{a0}\u{c2}é€𝄞回"] {
+            assert!(matches!(escaped(harmless.as_bytes()), Cow::Borrowed(text) if text == harmless.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json() {
+        let json = serde_json::to_string("\x1b[0m \u{9b} \x7f \r\n é").unwrap();
+        let shown = shown(&json);
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), "\x1b[0m \u{9b} \x7f \r\n é");
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        assert_eq!(one_line("a\nb\x1b[0m"), "a b [0m");
+        assert_eq!(one_line("é"), "é");
+    }
+}

@@ -1,0 +1,216 @@
+//! The prompt, with the habits of the original system: `random`, then how many; an operation, then its operands; `exit`.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use giostra_client::{Client, Error};
+use giostra_common::stdio;
+use giostra_protocol::code;
+use giostra_transport::shutdown::Shutdown;
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{Context, Editor, Helper};
+use serde_json::json;
+
+use super::args::{Args, Command, Random, Send};
+use super::printed::stdout;
+use super::{audit, bench, drain, failure, keys, man, operations, random, send, status, top};
+
+const COMMANDS: [&str; 8] = ["random", "send", "bench", "status", "top", "drain", "help", "exit"];
+
+const HELP: &str = "\
+  random [COUNT]       random additions, subtractions, multiplications and divisions, checked
+  OP NUMBER..          add sub mul div pow gcd take two numbers, sqrt is_prime primes fib sleep one
+  bench [REQUESTS]     requests a second, and how long each takes
+  status               the workers, their state and their share
+  top                  the same live, on the whole screen
+  drain WORKER         let it finish what it has, and give it no more
+  help                 this
+  exit                 leave (or Ctrl-D)
+somma, sottrazione, moltiplicazione and divisione work, too. Tab completes, the arrow keys go back in history.";
+
+type Line = Editor<Words, FileHistory>;
+
+/// What a line asks for.
+#[derive(Debug, Parser)]
+#[command(multicall = true, disable_help_subcommand = true)]
+struct Asked {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Asks and does until the input ends. Well if it was ended by the user.
+pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    stdio::check_stdin().context("can't read stdin")?;
+    let mut line = Line::new()?;
+    line.set_helper(Some(Words));
+    let history = history_file();
+    if let Some(file) = &history {
+        // None yet is no error.
+        let _ = line.load_history(file);
+    }
+    if !args.json {
+        writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
+    }
+    loop {
+        match line.readline("giostra> ") {
+            Ok(text) => {
+                let words: Vec<_> = text.split_whitespace().map(String::from).collect();
+                if words.is_empty() {
+                    continue;
+                }
+                line.add_history_entry(&text)?;
+                if !obey(&mut line, client, args, shutdown, words)? {
+                    break;
+                }
+            }
+            // Ctrl-C throws away the line.
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(file) = &history {
+        // A history that can't be kept is no reason to fail.
+        let _ = file.parent().map(fs::create_dir_all);
+        let _ = line.save_history(file);
+    }
+    Ok(true)
+}
+
+/// Whether to go on.
+fn obey(
+    line: &mut Line,
+    client: &mut Client,
+    args: &Args,
+    shutdown: &Shutdown,
+    mut words: Vec<String>,
+) -> anyhow::Result<bool> {
+    match words[0].as_str() {
+        "exit" | "quit" => return Ok(false),
+        "help" | "?" => {
+            writeln!(stdout(), "{HELP}")?;
+            return Ok(true);
+        }
+        "random" if words.len() == 1 => match ask(line, "how many? ")? {
+            Some(answer) => words.extend(answer),
+            None => return Ok(true),
+        },
+        name if operations::NAMES.contains(&name) => {
+            if words.len() == 1 {
+                match ask(line, "its numbers? ")? {
+                    Some(answer) => words.extend(answer),
+                    None => return Ok(true),
+                }
+            }
+            words.insert(0, "send".into());
+        }
+        _ => {}
+    }
+    let done = match Asked::try_parse_from(&words) {
+        Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
+        Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
+        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, args, shutdown),
+        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, args),
+        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(args) {
+            Some(obstacle) => writeln!(stdout(), "{obstacle}").map(|()| true).map_err(Into::into),
+            None => top::run(&options, args, shutdown),
+        },
+        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
+        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json),
+        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, args.json).map(|()| true),
+        Ok(Asked { command: Command::Completions(options) }) => man::completions(&options).map(|()| true),
+        Ok(Asked { command: Command::Man(options) }) => man::run(&options, args.json).map(|()| true),
+        Ok(Asked { command: Command::Map(_) }) => {
+            let why = "map reads stdin, which is the prompt's: use it in a shell";
+            return writeln!(stdout(), "{why}").map(|()| true).map_err(Into::into);
+        }
+        Ok(Asked { command: Command::Prompt }) => Ok(true),
+        Err(error) => {
+            // The first line says it; clap's usage lines are for the shell.
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            if args.json {
+                writeln!(stdout(), "{}", json!({"error": failure::object(code::INVALID, first)}))?;
+            } else {
+                writeln!(stdout(), "{first}\nhelp lists the commands")?;
+            }
+            return Ok(true);
+        }
+    };
+    match done {
+        // Ctrl-C ends what is watched, and the prompt with it.
+        Ok(_) => Ok(!shutdown.requested()),
+        Err(error) if is_the_end(&error) => Err(error),
+        // The next command may find a broker, or a file.
+        Err(error) if args.json => failure::print_object(&error).map(|()| true).map_err(Into::into),
+        Err(error) => writeln!(stdout(), "{error:#}").map(|()| true).map_err(Into::into),
+    }
+}
+
+/// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that can't be written.
+fn is_the_end(error: &anyhow::Error) -> bool {
+    let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Zmq(_)));
+    client_is_done || failure::output_error(error).is_some()
+}
+
+fn random(client: &mut Client, options: &Random, args: &Args) -> anyhow::Result<bool> {
+    random::run(client, options, args)
+}
+
+fn send(client: &mut Client, options: &Send, args: &Args) -> anyhow::Result<bool> {
+    send::run(client, options, args)
+}
+
+/// The words of the answer, unless there is none.
+fn ask(line: &mut Line, question: &str) -> anyhow::Result<Option<Vec<String>>> {
+    match line.readline(question) {
+        Ok(answer) => Ok(Some(answer.split_whitespace().map(String::from).collect())),
+        Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where the history is kept: in the user's state folder, if they have a home.
+fn history_file() -> Option<PathBuf> {
+    let state = match std::env::var_os("XDG_STATE_HOME") {
+        Some(state) => PathBuf::from(state),
+        None => PathBuf::from(std::env::var_os("HOME")?).join(".local/state"),
+    };
+    Some(state.join("giostra/history"))
+}
+
+/// Completes commands and operations.
+struct Words;
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, position: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let before = &line[..position];
+        let start = before.rfind(' ').map_or(0, |space| space + 1);
+        // The first word, or the one after `send`.
+        let known: Vec<_> = match before[..start].trim() {
+            "" => COMMANDS.iter().chain(&operations::NAMES).collect(),
+            "send" => operations::NAMES.iter().collect(),
+            _ => Vec::new(),
+        };
+        let matching = known.into_iter().filter(|word| word.starts_with(&before[start..]));
+        let pair = |word: &&str| Pair { display: (*word).into(), replacement: format!("{word} ") };
+        Ok((start, matching.map(pair).collect()))
+    }
+}
+
+impl Hinter for Words {
+    type Hint = String;
+}
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}

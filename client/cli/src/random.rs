@@ -1,0 +1,139 @@
+//! `giostra random`: many random requests, each result checked against a computation of our own.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::{Duration, Instant};
+
+use giostra_client::{Client, Error};
+use giostra_protocol::{Failure, Reply, RequestId};
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rustc_hash::FxHashMap;
+
+use super::args::{Args, Random};
+use super::failure::{Told, complain, of_batch};
+use super::operations::Task;
+use super::printed::stdout;
+use super::send::{explain, value};
+use super::summary::Summary;
+
+/// How often the progress bar moves and the number of workers is asked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Whether every request was answered, and every result was right.
+pub fn run(client: &mut Client, random: &Random, args: &Args) -> anyhow::Result<bool> {
+    wait_for_workers(client, random.wait_workers)?;
+    let seed = random.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let mut batch = Batch {
+        draw: StdRng::seed_from_u64(seed),
+        asked: FxHashMap::default(),
+        summary: Summary::new(seed),
+        first_failure: None,
+    };
+    let ended = batch.run(client, random, args);
+    if let Err(Error::Interrupted) = &ended {
+        client.cancel_all()?;
+    }
+    batch.summary.finish(client.duplicated());
+    if let Some(failure) = &batch.first_failure {
+        complain(format_args!("the first failure: {}", explain(failure, args)));
+    }
+    if args.json {
+        let mut object = batch.summary.json();
+        if let Some(error) = of_batch(&ended, batch.first_failure.as_ref()) {
+            object["error"] = error;
+        }
+        writeln!(stdout(), "{object}")?;
+    } else {
+        writeln!(stdout(), "{}", batch.summary)?;
+    }
+    ended.map_err(Told)?;
+    Ok(batch.summary.all_well())
+}
+
+struct Batch {
+    draw: StdRng,
+    /// What was asked, and when.
+    asked: FxHashMap<RequestId, (Task, Instant)>,
+    summary: Summary,
+    first_failure: Option<Failure>,
+}
+
+impl Batch {
+    fn run(&mut self, client: &mut Client, random: &Random, args: &Args) -> Result<(), Error> {
+        let bar = Bar::new(random.count);
+        let mut next_tick = Instant::now();
+        while self.summary.replies() < random.count {
+            let now = Instant::now();
+            while self.summary.sent < random.count && self.asked.len() < random.window as usize {
+                let task = Task::draw(&mut self.draw);
+                let id = client.submit_within(task.to_body(), args.timeout)?;
+                self.asked.insert(id, (task, now));
+                self.summary.sent += 1;
+            }
+            let mut reply = client.next_reply(Some(TICK))?;
+            let now = Instant::now();
+            // All that is here already, before asking for more: the next requests then travel together, too.
+            while let Some(some) = reply {
+                self.check(&some, now);
+                reply = client.take_reply();
+            }
+            if now >= next_tick {
+                next_tick = now + TICK;
+                bar.tick(self.summary.replies(), client, args);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, reply: &Reply, now: Instant) {
+        let Some((task, asked)) = self.asked.remove(&reply.id) else { return };
+        match value(reply) {
+            Ok(value) => self.summary.answered(&reply.trace, task.is_right(&value), now - asked),
+            Err(failure) => {
+                self.summary.failed(&failure.code);
+                self.first_failure.get_or_insert(failure);
+            }
+        }
+    }
+}
+
+/// The progress bar, if somebody is looking.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(count: u64) -> Self {
+        let bar = if stderr().is_terminal() { ProgressBar::new(count) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len}  {per_sec}  {msg}");
+        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+
+    fn tick(&self, replies: u64, client: &Client, args: &Args) {
+        self.0.set_position(replies);
+        self.0.set_message(match client.without_broker_since() {
+            Some(since) if since.elapsed() >= TICK => format!("waiting for a broker at {}", args.broker),
+            _ => String::new(),
+        });
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Waits until `count` workers are registered, for as long as there is a broker.
+pub fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
+    if count == 0 {
+        return Ok(());
+    }
+    loop {
+        let status = client.status()?;
+        if status.workers.len() as u64 + status.left_out.workers >= count.into() {
+            return Ok(());
+        }
+        // Nobody is told when a worker registers; a reply can't come, so this is a sleep that Ctrl-C ends.
+        client.next_reply(Some(TICK))?;
+    }
+}

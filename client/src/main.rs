@@ -1,9 +1,0 @@
-//! `giostra`, the command line: see `--help`.
-
-mod cli;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cli::main()
-}

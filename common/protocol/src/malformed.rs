@@ -1,0 +1,90 @@
+//! Why bytes are no message, told in a way that a log and a terminal can bear.
+
+use std::fmt::{self, Write as _};
+
+use thiserror::Error;
+
+use crate::name::is_visible;
+
+/// Why frames are not a message.
+#[derive(Debug, Error)]
+pub enum Malformed {
+    /// When the envelope is not one of the messages expected.
+    #[error("not a message of this protocol: {}", InALine(.0))]
+    NotAMessage(#[from] rmp_serde::decode::Error),
+    /// When there is something after the message.
+    #[error("bytes follow the message")]
+    Trailing,
+    /// When a body refers to an attachment that did not come.
+    #[error("attachment {index} of {count} is referred to")]
+    NoSuchAttachment {
+        /// The index referred to.
+        index: u32,
+        /// How many came.
+        count: usize,
+    },
+    /// When two bodies refer to the same attachment: a small message would become a large one for whoever it is for.
+    #[error("attachment {index} is referred to twice")]
+    SharedAttachment {
+        /// The index referred to.
+        index: u32,
+    },
+}
+
+/// The most characters of an error that are shown.
+const MAX_ERROR: usize = 200;
+
+/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and megabytes included.
+struct InALine<'a, E>(&'a E);
+
+impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Line<'a, 'b> {
+            out: &'a mut fmt::Formatter<'b>,
+            left: usize,
+        }
+        impl fmt::Write for Line<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for c in text.chars() {
+                    self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                    // What can't be seen in a line; the quotes around a name stay as they are.
+                    match c != ' ' && !is_visible(c) {
+                        true => fmt::Display::fmt(&c.escape_default(), self.out)?,
+                        false => self.out.write_char(c)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+        let mut line = Line { out: f, left: MAX_ERROR };
+        match (write!(line, "{}", self.0), line.left) {
+            (Err(_), 0) => f.write_str(" .."),
+            (written, _) => written,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FromClient;
+    use crate::codec::{Frames, Message};
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_the_peer_sent() {
+        let error = |name: &str| {
+            let envelope = rmp_serde::to_vec(name).unwrap().into();
+            FromClient::decode(&Frames { envelope, attachments: vec![] }).unwrap_err().to_string()
+        };
+        let forged =
+            error("x\n2026-01-01T00:00:00.000000Z DEBUG reply worker-1 w1 c1#1\u{1b}[2J\u{2028}\u{85}\u{202e}");
+        assert!(
+            forged.contains("`x\\n2026")
+                && !forged.contains(|c: char| c.is_control() || "\u{2028}\u{202e}".contains(c)),
+            "{forged}"
+        );
+        assert!(error(&"é".repeat(1 << 20)).ends_with("éé .."));
+        assert!(error(&"\n".repeat(1 << 20)).len() < 10 * MAX_ERROR);
+        assert!(error("Unheard").contains("unknown variant `Unheard`, expected one of"), "{}", error("Unheard"));
+    }
+}

@@ -1,0 +1,13 @@
+//! Sockets of libzmq with the options that Giostra rests on, CURVE keys, and a connection that is
+//! made anew when it breaks.
+//!
+//! No policy: what is sent to whom is decided elsewhere.
+
+pub mod dialer;
+pub mod endpoint;
+pub mod handshake;
+pub mod keys;
+pub mod shutdown;
+pub mod socket;
+pub mod wake;
+mod z85;
