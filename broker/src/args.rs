@@ -18,7 +18,7 @@ use log::LevelFilter;
 
 use crate::server::Options;
 use crate::{doors, http};
-use giostra_core::broker::Settings;
+use giostra_core::config::Settings;
 use giostra_core::rotation::Rotation;
 
 const EXAMPLES: &str = "\

@@ -24,8 +24,8 @@ use nix::sys::socket as system;
 use zmq::{Context, Socket, SocketType};
 
 use connections::Connections;
-use giostra_core::broker::Rights;
 use giostra_core::caller::{Caller, Key};
+use giostra_core::config::Rights;
 use roles::AllowList;
 
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.

@@ -26,7 +26,8 @@ use zmq::{Context, Socket};
 use crate::doors::{self, Barred, Doors, Refusal};
 use crate::http::{self, Http};
 use crate::outbox::{Kept, Outbox};
-use giostra_core::broker::{Broker, Output, Rights, Settings};
+use giostra_core::broker::{Broker, Output};
+use giostra_core::config::{Rights, Settings};
 
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
 const MESSAGES_A_TURN: usize = 256;

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use giostra_core::broker::{Broker, Output, Rights, Settings};
+use giostra_core::broker::{Broker, Output};
+use giostra_core::config::{Rights, Settings};
 use giostra_protocol::Identity;
 use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION};
 

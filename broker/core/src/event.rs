@@ -8,8 +8,8 @@ use std::sync::Arc;
 use giostra_protocol::name::Label;
 use log::Level;
 
-use crate::broker::{ClientNumber, WorkerNumber};
 use crate::caller::Key;
+use crate::ids::{ClientNumber, WorkerNumber};
 use crate::runs::Runs;
 
 /// A worker as the log names it: `worker-1 w1`. The name is a label, the number identifies.

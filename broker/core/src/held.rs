@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::broker::RequestKey;
+use crate::ids::RequestKey;
 use giostra_protocol::RequestId;
 use giostra_protocol::numbered::NumberedQueue;
 

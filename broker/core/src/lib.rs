@@ -6,8 +6,10 @@
 
 pub mod broker;
 pub mod caller;
+pub mod config;
 pub mod event;
 mod held;
+pub mod ids;
 mod limiter;
 mod liveness;
 mod meter;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use giostra_protocol::numbered::NumberedQueue;
 use slab::Slab;
 
-use crate::broker::{ClientNumber, RequestKey};
+use crate::ids::{ClientNumber, RequestKey};
 
 /// Where a pending request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

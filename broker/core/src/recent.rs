@@ -61,8 +61,8 @@ mod tests {
     use giostra_protocol::name::Label;
 
     use super::*;
-    use crate::broker::{ClientNumber, WorkerNumber};
     use crate::event::{Dropped, Evidence, WorkerLabel};
+    use crate::ids::{ClientNumber, WorkerNumber};
     use crate::runs::Runs;
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use giostra_protocol::RequestId;
 
-use crate::broker::ClientNumber;
+use crate::ids::ClientNumber;
 
 /// Numbers at equal distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use giostra_core::broker::{Broker, Output, Rights, Settings};
+use giostra_core::broker::{Broker, Output};
 use giostra_core::caller::{Caller, Key};
+use giostra_core::config::{Rights, Settings};
 use giostra_core::rotation::Rotation;
 use giostra_protocol::Identity;
 use giostra_protocol::{

@@ -18,7 +18,7 @@ use giostra_transport::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRE
 use giostra_transport::socket::Peers;
 
 use super::permissions;
-use giostra_core::broker::Rights;
+use giostra_core::config::Rights;
 
 /// The keys that are let in.
 #[derive(Debug, Default)]

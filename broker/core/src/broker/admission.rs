@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::{RequestId, ToClient};
 
-use super::{Broker, ClientNumber, Output, Settings};
+use super::{Broker, Output};
+use crate::config::Settings;
 use crate::event::Event;
+use crate::ids::ClientNumber;
 
 /// A client's part, as a multiple of what is still free.
 const SHARE: usize = 4;

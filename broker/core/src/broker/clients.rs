@@ -7,9 +7,11 @@ use giostra_protocol::Identity;
 use giostra_protocol::{Bytes, FromClient, RequestId, ToClient, VERSION, name};
 
 use super::admission::Taken;
-use super::{Broker, Client, ClientNumber, Output, Request, RequestKey, Rights, Settings, State, Untold};
+use super::{Broker, Client, Output, Request, State, Untold};
+use crate::config::{Rights, Settings};
 use crate::event::Event;
 use crate::held::Held;
+use crate::ids::{ClientNumber, RequestKey};
 use crate::pending::Place;
 use crate::runs::Runs;
 

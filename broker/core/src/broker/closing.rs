@@ -8,8 +8,9 @@
 use giostra_protocol::Identity;
 use giostra_protocol::{RequestId, ToClient, ToWorker};
 
-use super::{Broker, ClientNumber, Output, Waiting};
+use super::{Broker, Output, Waiting};
 use crate::event::Event;
+use crate::ids::ClientNumber;
 use crate::runs::Runs;
 
 /// Why a client leaves that was said goodbye to. The audit knows it by this.

@@ -6,8 +6,9 @@ use std::time::Instant;
 use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
-use super::{Broker, Flight, Output, PoolKey, State, Worker, WorkerNumber};
+use super::{Broker, Flight, Output, PoolKey, State, Worker};
 use crate::event::Event;
+use crate::ids::WorkerNumber;
 use crate::pending::Place;
 use crate::roster::Roster;
 use crate::rotation::{Ring, Rotation};

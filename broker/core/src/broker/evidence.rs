@@ -13,8 +13,9 @@ use std::time::Instant;
 use giostra_protocol::name::Label;
 use giostra_protocol::{Failure, code};
 
-use super::{Broker, Moment, RequestKey, State, Worker, WorkerNumber};
+use super::{Broker, Moment, State, Worker};
 use crate::event::{Dropped, Event, Evidence, join};
+use crate::ids::{RequestKey, WorkerNumber};
 use crate::pending::Place;
 
 /// A worker that was lost, as it is held against a request.

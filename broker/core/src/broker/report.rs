@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::{ClientStatus, History, LeftOut, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
 
-use super::{Broker, ClientNumber, Flight, Moment, Pool, PoolKey, State, Worker, WorkerNumber};
+use super::{Broker, Flight, Moment, Pool, PoolKey, State, Worker};
 use crate::caller::Caller;
+use crate::ids::{ClientNumber, WorkerNumber};
 use crate::pending::Place;
 use crate::tally::BOUNDS_US;
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::Ticket;
 
-use super::{Broker, Flight, State, WorkerNumber};
+use super::{Broker, Flight, State};
 use crate::event::Event;
+use crate::ids::WorkerNumber;
 use crate::pending::Place;
 use crate::runs::Runs;
 

@@ -12,8 +12,9 @@ use giostra_protocol::{
 };
 
 use super::report::written;
-use super::{Broker, ClientNumber, Flight, Load, Moment, Output, PoolKey, Request, Worker, WorkerNumber};
+use super::{Broker, Flight, Load, Moment, Output, PoolKey, Request, Worker};
 use crate::event::{Dropped, Event};
+use crate::ids::{ClientNumber, WorkerNumber};
 use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
 use crate::rotation::Rotation;

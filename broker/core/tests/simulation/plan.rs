@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use giostra_core::broker::Settings;
+use giostra_core::config::Settings;
 use giostra_core::rotation::Rotation;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};

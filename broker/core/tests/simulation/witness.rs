@@ -10,7 +10,8 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use giostra_core::broker::{Output, Settings};
+use giostra_core::broker::Output;
+use giostra_core::config::Settings;
 use giostra_core::event::Event;
 use giostra_core::rotation::Rotation;
 use giostra_protocol::{Bytes, Outcome, Status, Ticket, ToClient, ToWorker, Totals};

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use giostra_core::broker::{Broker, Output, Rights};
+use giostra_core::broker::{Broker, Output};
+use giostra_core::config::Rights;
 use giostra_protocol::{FromClient, ToClient, ToWorker};
 
 use crate::clients::Client;
