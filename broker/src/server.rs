@@ -13,6 +13,8 @@ use giostra_common::args::LONGEST;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
 use giostra_common::signals::Hangups;
+use giostra_core::broker::{Broker, Output};
+use giostra_core::config::{Rights, Settings};
 use giostra_protocol::Identity;
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::{Bytes, FromClient, FromWorker, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
@@ -26,8 +28,6 @@ use zmq::{Context, Socket};
 use crate::doors::{self, Barred, Doors, Refusal};
 use crate::http::{self, Http};
 use crate::outbox::{Kept, Outbox};
-use giostra_core::broker::{Broker, Output};
-use giostra_core::config::{Rights, Settings};
 
 /// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
 const MESSAGES_A_TURN: usize = 256;

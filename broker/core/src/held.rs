@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
-use crate::ids::RequestKey;
 use giostra_protocol::RequestId;
 use giostra_protocol::numbered::NumberedQueue;
+
+use crate::ids::RequestKey;
 
 /// Places of the map that are kept though it is empty.
 const KEPT: usize = 4096;

@@ -13,12 +13,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use giostra_core::config::Rights;
 use giostra_protocol::name::is_visible;
 use giostra_transport::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
 use giostra_transport::socket::Peers;
 
 use super::permissions;
-use giostra_core::config::Rights;
 
 /// The keys that are let in.
 #[derive(Debug, Default)]

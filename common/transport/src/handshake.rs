@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use zmq::{Context, Socket, SocketType};
 
+use crate::ffi;
 use crate::socket;
 
 /// What happened to a connection.
@@ -136,10 +137,10 @@ impl Watched {
         // However slowly it is read, there is room.
         monitor.set_rcvhwm(0)?;
         monitor.set_linger(0)?;
-        socket::monitor(&mut self.socket, &endpoint, events)?;
+        ffi::monitor(&mut self.socket, &endpoint, events)?;
         // From here on libzmq may write there, and somebody has to be able to read.
         if let Err(error) = monitor.connect(&endpoint) {
-            socket::end_monitor(&mut self.socket);
+            ffi::end_monitor(&mut self.socket);
             return Err(error);
         }
         self.monitor = Some(monitor);
@@ -154,7 +155,7 @@ impl Watched {
     /// Watches no longer: there is somebody to talk to.
     pub fn look_away(&mut self) {
         if let Some(monitor) = self.monitor.take() {
-            socket::end_monitor(&mut self.socket);
+            ffi::end_monitor(&mut self.socket);
             drop(monitor);
         }
     }
@@ -225,10 +226,11 @@ fn read(frames: &[Vec<u8>]) -> Option<Seen> {
 mod tests {
     use std::time::{Duration, Instant};
 
+    use giostra_protocol::MAX_MESSAGE_BYTES;
+
     use super::*;
     use crate::keys::{Credentials, KeyPair};
     use crate::socket::{Entry, Peers};
-    use giostra_protocol::MAX_MESSAGE_BYTES;
 
     /// A ROUTER with these keys, its endpoint, and a DEALER that is not connected yet.
     fn pair(keys: Option<&KeyPair>, credentials: Option<&Credentials>) -> (Watched, String, Watched) {

@@ -369,7 +369,7 @@ fn unquoted(value: &str) -> Result<&str, &'static str> {
 /// The public key that belongs to a secret one.
 fn public_key(secret: &SecretKey) -> Result<PublicKey, KeyError> {
     let text = Zeroizing::new(zmq::z85_encode(secret.as_bytes()).expect("32 is divisible by 4"));
-    Ok(crate::socket::curve_public(&text).and_then(|public| public.parse().ok()).ok_or(zmq::Error::EINVAL)?)
+    Ok(crate::ffi::curve_public(&text).and_then(|public| public.parse().ok()).ok_or(zmq::Error::EINVAL)?)
 }
 
 #[cfg(test)]

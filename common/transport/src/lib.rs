@@ -5,6 +5,7 @@
 
 pub mod dialer;
 pub mod endpoint;
+mod ffi;
 pub mod handshake;
 pub mod keys;
 pub mod shutdown;

@@ -2,25 +2,18 @@
 //!
 //! All options are set here, before bind and connect. No send and no receive blocks.
 
-#![allow(unsafe_code)] // for the few libzmq calls that crate `zmq` has no function for
-
-use std::ffi::{CStr, CString, c_char, c_void};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, RawFd};
-use std::ptr;
+use std::os::fd::RawFd;
 use std::sync::Once;
 use std::time::Duration;
 
 use giostra_protocol::Bytes;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
-use zmq::{Context, DONTWAIT, Error, SNDMORE, Socket, SocketType};
-
-use crate::keys::{Credentials, KeyPair};
 use giostra_protocol::codec::{ATTACH_FROM, Frames};
 use giostra_protocol::{Identity, MAX_BATCH, MAX_MESSAGE_BYTES};
+use zmq::{Context, DONTWAIT, Error, SNDMORE, Socket, SocketType};
+
+use crate::ffi::{self, retrying};
+use crate::keys::{Credentials, KeyPair};
 
 /// How long a closing socket goes on sending what was given to it.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -108,7 +101,7 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entr
     set_max_frame(&socket, entry.max_message, entry.keys.is_some())?;
     socket.set_handshake_ivl(millis(entry.handshake))?;
     socket.set_router_mandatory(true)?;
-    set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
+    ffi::set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, disconnected)?;
     if let Some(keys) = &entry.keys {
         socket.set_curve_server(true)?;
         socket.set_curve_secretkey(keys.secret.as_bytes())?;
@@ -128,8 +121,7 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entr
 fn draw_routing_ids() {
     static ONCE: Once = Once::new();
     let seed = RandomState::new().build_hasher().finish();
-    // Sound: only sets the state of rand(3), which nothing here needs to be repeatable.
-    ONCE.call_once(|| unsafe { nix::libc::srand(seed as u32) });
+    ONCE.call_once(|| ffi::seed_rand(seed as u32));
 }
 
 /// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer. With
@@ -161,8 +153,8 @@ pub fn dealer(
         socket.set_curve_publickey(own.public.as_bytes())?;
         socket.set_curve_secretkey(own.secret.as_bytes())?;
     }
-    set_bytes(&mut socket, zmq_sys::ZMQ_HELLO_MSG, hello)?;
-    set_bytes(&mut socket, zmq_sys::ZMQ_HICCUP_MSG, hiccup)?;
+    ffi::set_bytes(&mut socket, zmq_sys::ZMQ_HELLO_MSG, hello)?;
+    ffi::set_bytes(&mut socket, zmq_sys::ZMQ_HICCUP_MSG, hiccup)?;
     Ok(socket)
 }
 
@@ -264,7 +256,7 @@ pub fn send_shared_to(socket: &mut Socket, to: &Identity, envelope: &Bytes) -> z
         Err(Error::EHOSTUNREACH) => return Ok(Sent::Gone),
         Err(error) => return Err(error),
     }
-    send_shared(socket, envelope, DONTWAIT)?;
+    ffi::send_shared(socket, envelope, DONTWAIT)?;
     Ok(Sent::Taken)
 }
 
@@ -279,7 +271,7 @@ pub fn send(socket: &mut Socket, envelope: &[u8], attachments: &[Bytes]) -> zmq:
     }
     // A high-water mark counts messages: once the first frame was taken, so are the others.
     for (i, attachment) in attachments.iter().enumerate() {
-        send_shared(socket, attachment, DONTWAIT | more(attachments.len() - i - 1))?;
+        ffi::send_shared(socket, attachment, DONTWAIT | more(attachments.len() - i - 1))?;
     }
     Ok(Sent::Taken)
 }
@@ -289,7 +281,7 @@ fn set_common(socket: &mut Socket) -> zmq::Result<()> {
     socket.set_sndhwm(HIGH_WATER_MARK)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
     socket.set_backlog(4096)?;
-    set_bytes(socket, zmq_sys::ZMQ_OUT_BATCH_SIZE, &OUT_BATCH.to_ne_bytes())?;
+    ffi::set_bytes(socket, zmq_sys::ZMQ_OUT_BATCH_SIZE, &OUT_BATCH.to_ne_bytes())?;
     set_unacknowledged(socket, SILENCE)
 }
 
@@ -312,93 +304,11 @@ fn set_silence(socket: &mut Socket, silence: Duration) -> zmq::Result<()> {
 /// libzmq sends no heartbeat while a message waits in its full connection. Without this limit, only
 /// TCP would notice a host that is gone, after a quarter of an hour.
 fn set_unacknowledged(socket: &mut Socket, silence: Duration) -> zmq::Result<()> {
-    set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(silence).to_ne_bytes())
+    ffi::set_bytes(socket, zmq_sys::ZMQ_TCP_MAXRT, &millis(silence).to_ne_bytes())
 }
 
 fn millis(duration: Duration) -> i32 {
     duration.as_millis().try_into().unwrap_or(i32::MAX)
-}
-
-/// Sets an option that crate `zmq` has no setter for.
-fn set_bytes(socket: &mut Socket, option: u32, value: &[u8]) -> zmq::Result<()> {
-    // Sound: the socket is alive and ours alone; libzmq copies the value, whose length goes with it.
-    let rc = unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, value.as_ptr().cast(), value.len()) };
-    if rc == 0 { Ok(()) } else { Err(last_error()) }
-}
-
-/// Sends a frame without copying it: libzmq lets go of `bytes` when it has written them.
-fn send_shared(socket: &mut Socket, bytes: &Bytes, flags: i32) -> zmq::Result<()> {
-    unsafe extern "C" fn release(_data: *mut c_void, owner: *mut c_void) {
-        // Sound: `owner` is the box made below, and libzmq calls this once.
-        drop(unsafe { Box::from_raw(owner.cast::<Bytes>()) });
-    }
-    let owner = Box::new(bytes.clone());
-    let (data, len) = (owner.as_ptr().cast_mut().cast(), owner.len());
-    let mut message = MaybeUninit::<zmq_sys::zmq_msg_t>::uninit();
-    // Sound: libzmq only reads the data, which `owner` keeps alive until `release`; Bytes may be dropped on any thread.
-    // An initialised message is either taken by a successful send or closed here.
-    unsafe {
-        let rc =
-            zmq_sys::zmq_msg_init_data(message.as_mut_ptr(), data, len, Some(release), Box::into_raw(owner).cast());
-        assert_eq!(rc, 0, "zmq_msg_init_data fails only when there is no memory");
-        let sent = retrying(|| match zmq_sys::zmq_msg_send(message.as_mut_ptr(), socket.as_mut_ptr(), flags) {
-            -1 => Err(last_error()),
-            _ => Ok(()),
-        });
-        if sent.is_err() {
-            zmq_sys::zmq_msg_close(message.as_mut_ptr());
-        }
-        sent
-    }
-}
-
-/// Has libzmq tell what becomes of a socket's connections, at an endpoint within the process.
-pub(crate) fn monitor(socket: &mut Socket, endpoint: &str, events: u32) -> zmq::Result<()> {
-    let endpoint = CString::new(endpoint).map_err(|_| Error::EINVAL)?;
-    // Sound: the socket is alive and ours alone, and libzmq copies the endpoint.
-    let rc = unsafe {
-        zmq_sys::zmq_socket_monitor_versioned(
-            socket.as_mut_ptr(),
-            endpoint.as_ptr(),
-            events.into(),
-            MONITOR_VERSION,
-            zmq_sys::ZMQ_PAIR as i32,
-        )
-    };
-    if rc == 0 { Ok(()) } else { Err(last_error()) }
-}
-
-/// Has libzmq tell no more.
-pub(crate) fn end_monitor(socket: &mut Socket) {
-    // Sound: the socket is alive and ours alone. Without an endpoint the call ends what was begun, and can't fail.
-    unsafe {
-        zmq_sys::zmq_socket_monitor_versioned(
-            socket.as_mut_ptr(),
-            ptr::null(),
-            0,
-            MONITOR_VERSION,
-            zmq_sys::ZMQ_PAIR as i32,
-        )
-    };
-}
-
-/// Of the messages by which libzmq tells of connections.
-const MONITOR_VERSION: i32 = 2;
-
-/// The public key to a secret one, both in Z85; `None` if that is no key.
-pub(crate) fn curve_public(secret: &str) -> Option<String> {
-    let secret = CString::new(secret).ok().filter(|secret| secret.as_bytes().len() == 40)?;
-    let mut public = [0 as c_char; 41];
-    // Sound: libzmq reads 40 characters and a zero, and writes as many.
-    let rc = unsafe { zmq_sys::zmq_curve_public(public.as_mut_ptr(), secret.as_ptr()) };
-    // Sound: what libzmq has written ends with a zero.
-    let public = unsafe { CStr::from_ptr(public.as_ptr()) };
-    (rc == 0).then(|| public.to_str().ok().map(Into::into))?
-}
-
-fn last_error() -> Error {
-    // Sound: reads this thread's errno.
-    Error::from_raw(unsafe { zmq_sys::zmq_errno() })
 }
 
 fn receive_rest(socket: &Socket) -> zmq::Result<Frames> {
@@ -448,16 +358,6 @@ fn receive_frame(socket: &Socket, frame: &mut zmq::Message, flags: i32) -> zmq::
     }
 }
 
-/// Again, if a signal came in between. Any call that looks for what libzmq's threads have to tell may say so, also one that does not wait.
-fn retrying<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
-    loop {
-        match call() {
-            Err(Error::EINTR) => {}
-            result => return result,
-        }
-    }
-}
-
 /// Sleeps until there may be a message for one of `sockets`, one of `descriptors` is readable, or the time is over. A signal may
 /// end it, too.
 ///
@@ -472,13 +372,7 @@ pub fn sleep(sockets: &[&Socket], descriptors: &[RawFd], timeout: Option<Duratio
         }
         all.push(retrying(|| socket.get_fd())?);
     }
-    // Sound: the descriptors are the caller's and the sockets', who outlive this.
-    let borrow = |&fd: &RawFd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN);
-    let mut polled: Vec<_> = all.iter().map(borrow).collect();
-    match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(error) => Err(Error::from_raw(error as i32)),
-    }
+    ffi::poll_readable(&all, timeout)
 }
 
 /// Sleeps until one of the items is ready or the time has passed; a signal ends it early. `None`: no limit.

@@ -1,0 +1,127 @@
+//! What crate `zmq` has no function for, and all `unsafe` of this crate.
+//!
+//! Each function says why it is sound; none hands out anything that is not.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use giostra_protocol::Bytes;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use zmq::{Error, Socket};
+
+/// Sets an option that crate `zmq` has no setter for.
+pub fn set_bytes(socket: &mut Socket, option: u32, value: &[u8]) -> zmq::Result<()> {
+    // Sound: the socket is alive and ours alone; libzmq copies the value, whose length goes with it.
+    let rc = unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, value.as_ptr().cast(), value.len()) };
+    if rc == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Sends a frame without copying it: libzmq lets go of `bytes` when it has written them.
+pub fn send_shared(socket: &mut Socket, bytes: &Bytes, flags: i32) -> zmq::Result<()> {
+    unsafe extern "C" fn release(_data: *mut c_void, owner: *mut c_void) {
+        // Sound: `owner` is the box made below, and libzmq calls this once.
+        drop(unsafe { Box::from_raw(owner.cast::<Bytes>()) });
+    }
+    let owner = Box::new(bytes.clone());
+    let (data, len) = (owner.as_ptr().cast_mut().cast(), owner.len());
+    let mut message = MaybeUninit::<zmq_sys::zmq_msg_t>::uninit();
+    // Sound: libzmq only reads the data, which `owner` keeps alive until `release`; Bytes may be dropped on any thread.
+    // An initialised message is either taken by a successful send or closed here.
+    unsafe {
+        let rc =
+            zmq_sys::zmq_msg_init_data(message.as_mut_ptr(), data, len, Some(release), Box::into_raw(owner).cast());
+        assert_eq!(rc, 0, "zmq_msg_init_data fails only when there is no memory");
+        let sent = retrying(|| match zmq_sys::zmq_msg_send(message.as_mut_ptr(), socket.as_mut_ptr(), flags) {
+            -1 => Err(last_error()),
+            _ => Ok(()),
+        });
+        if sent.is_err() {
+            zmq_sys::zmq_msg_close(message.as_mut_ptr());
+        }
+        sent
+    }
+}
+
+/// Has libzmq tell what becomes of a socket's connections, at an endpoint within the process.
+pub fn monitor(socket: &mut Socket, endpoint: &str, events: u32) -> zmq::Result<()> {
+    let endpoint = CString::new(endpoint).map_err(|_| Error::EINVAL)?;
+    // Sound: the socket is alive and ours alone, and libzmq copies the endpoint.
+    let rc = unsafe {
+        zmq_sys::zmq_socket_monitor_versioned(
+            socket.as_mut_ptr(),
+            endpoint.as_ptr(),
+            events.into(),
+            MONITOR_VERSION,
+            zmq_sys::ZMQ_PAIR as i32,
+        )
+    };
+    if rc == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Has libzmq tell no more.
+pub fn end_monitor(socket: &mut Socket) {
+    // Sound: the socket is alive and ours alone. Without an endpoint the call ends what was begun, and can't fail.
+    unsafe {
+        zmq_sys::zmq_socket_monitor_versioned(
+            socket.as_mut_ptr(),
+            ptr::null(),
+            0,
+            MONITOR_VERSION,
+            zmq_sys::ZMQ_PAIR as i32,
+        )
+    };
+}
+
+/// Of the messages by which libzmq tells of connections.
+const MONITOR_VERSION: i32 = 2;
+
+/// The public key to a secret one, both in Z85; `None` if that is no key.
+pub fn curve_public(secret: &str) -> Option<String> {
+    let secret = CString::new(secret).ok().filter(|secret| secret.as_bytes().len() == 40)?;
+    let mut public = [0 as c_char; 41];
+    // Sound: libzmq reads 40 characters and a zero, and writes as many.
+    let rc = unsafe { zmq_sys::zmq_curve_public(public.as_mut_ptr(), secret.as_ptr()) };
+    // Sound: what libzmq has written ends with a zero.
+    let public = unsafe { CStr::from_ptr(public.as_ptr()) };
+    (rc == 0).then(|| public.to_str().ok().map(Into::into))?
+}
+
+/// Seeds rand(3), of which libzmq makes use.
+pub fn seed_rand(seed: u32) {
+    // Sound: only sets the state of rand(3), which nothing here needs to be repeatable.
+    unsafe { nix::libc::srand(seed) };
+}
+
+/// Sleeps until one of the descriptors is readable, or the time has passed, or a signal comes. The
+/// descriptors are to stay open meanwhile.
+pub fn poll_readable(descriptors: &[RawFd], timeout: Option<Duration>) -> zmq::Result<()> {
+    // Sound: the descriptors are the callers', who keep them open.
+    let borrow = |&fd: &RawFd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN);
+    let mut polled: Vec<_> = descriptors.iter().map(borrow).collect();
+    match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(Error::from_raw(error as i32)),
+    }
+}
+
+/// Again, if a signal came in between. Any call that looks for what libzmq's threads have to tell may say so, also one that does not wait.
+pub fn retrying<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+    loop {
+        match call() {
+            Err(Error::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn last_error() -> Error {
+    // Sound: reads this thread's errno.
+    Error::from_raw(unsafe { zmq_sys::zmq_errno() })
+}
