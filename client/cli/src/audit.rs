@@ -1,11 +1,36 @@
 //! `giostra audit`: what the broker's log proves. It connects to nobody.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use giostra_audit::{Verdict, audit, story};
 
-use super::args::Audit;
+use super::help;
 use super::printed::stdout;
+
+/// What is to be read from the log.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::AUDIT)]
+pub struct Audit {
+    /// Files of the broker's log, or its folder (all of its files); in any order
+    #[arg(required = true, value_name = "LOG")]
+    pub logs: Vec<PathBuf>,
+
+    /// Tell what became of this request instead: of request 17 of client connection 1
+    #[arg(long, value_parser = request, value_name = "c1#17")]
+    pub request: Option<(u64, u64)>,
+
+    /// Let it pass that the oldest files were rotated away: what is left from the next broker's start on is to be proved
+    #[arg(long)]
+    pub partial: bool,
+}
+
+/// A request as the log writes it.
+fn request(text: &str) -> Result<(u64, u64), &'static str> {
+    let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('#'));
+    let numbers = parts.and_then(|(client, id)| Some((client.parse().ok()?, id.parse().ok()?)));
+    numbers.ok_or("a request is written as in the log: c1#17")
+}
 
 /// Whether all is proved, or the request was found.
 pub fn run(options: &Audit, json: bool) -> anyhow::Result<bool> {

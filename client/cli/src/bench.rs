@@ -4,6 +4,7 @@
 //! the machine with what it measures. The load is in `bench/load.rs`, what is asked in `bench/work.rs`, the outcome in
 //! `bench/outcome.rs`.
 
+mod args;
 mod load;
 mod outcome;
 mod work;
@@ -13,20 +14,20 @@ use std::io::Write;
 use giostra_client::Error;
 use giostra_transport::shutdown::Shutdown;
 
-use super::args::{Args, Bench};
 use super::failure::{Told, complain, of_batch};
+use super::global::Global;
 use super::printed::stdout;
 use super::send::explain;
+pub use args::Bench;
 use load::{Load, Span};
 use outcome::Outcome;
-pub use work::MIN_SIZE;
 use work::Work;
 
 /// Whether every request was answered, and every result was right.
-pub fn run(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
+pub fn run(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
     let work = bench.size.map_or_else(Work::add, Work::echo);
-    let mut load = Load::connect(bench, args, shutdown)?;
-    if !args.json {
+    let mut load = Load::connect(bench, global, shutdown)?;
+    if !global.json {
         let clients = if bench.clients == 1 { "1 client".into() } else { format!("{} clients", bench.clients) };
         writeln!(stdout(), "{clients}, each with {} requests at a time: {work}", bench.window)?;
     }
@@ -42,9 +43,9 @@ pub fn run(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
     }
     outcome.duplicated = load.duplicated();
     if let Some(failure) = &outcome.first_failure {
-        complain(format_args!("the first failure: {}", explain(failure, args)));
+        complain(format_args!("the first failure: {}", explain(failure, global)));
     }
-    if args.json {
+    if global.json {
         let mut object = outcome.json(bench, &work);
         if let Some(error) = of_batch(&ended, outcome.first_failure.as_ref()) {
             object["error"] = error;

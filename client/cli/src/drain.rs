@@ -5,12 +5,37 @@ use std::io::Write;
 use std::time::Duration;
 
 use giostra_client::Client;
+use giostra_protocol::name;
 use giostra_protocol::{Status, code};
 use serde_json::json;
 
-use super::args::{Args, Drain};
 use super::failure;
+use super::global::Global;
+use super::help;
 use super::printed::stdout;
+
+/// A worker that is to leave.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::DRAIN)]
+pub struct Drain {
+    /// Its name; or its number as the status and the log have it, like w17
+    #[arg(value_parser = name::parse)]
+    pub worker: String,
+
+    /// Its number, if several workers have the name
+    #[arg(value_parser = registration, value_name = "NUMBER")]
+    pub number: Option<u64>,
+
+    /// All workers of that name
+    #[arg(long, conflicts_with = "number")]
+    pub all: bool,
+}
+
+/// A worker's registration as the log writes it.
+fn registration(text: &str) -> Result<u64, &'static str> {
+    let number = text.strip_prefix('w').and_then(|number| number.parse().ok()).filter(|&number| number > 0);
+    number.ok_or("a worker's number is written as in the log: w17")
+}
 
 /// How often to ask whether it has finished.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,7 +52,7 @@ struct Lost {
 }
 
 /// Well if all of that name have left in order, or are about to.
-pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, drain: &Drain, global: &Global) -> anyhow::Result<bool> {
     let worker = &drain.worker;
     let numbers = match drain.number {
         Some(number) => client.drain_number(worker, number).map(|()| vec![number])?,
@@ -38,7 +63,7 @@ pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bo
     let mut now = leaving(&status, &numbers);
     // By number: each is seen for as long as it is told of.
     let mut lost: BTreeMap<u64, Lost> = losses(&status, &numbers, &now).collect();
-    while !args.no_wait && !now.is_empty() {
+    while !global.no_wait && !now.is_empty() {
         // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
         client.next_reply(Some(TICK))?;
         status = client.status()?;
@@ -46,7 +71,7 @@ pub fn run(client: &mut Client, drain: &Drain, args: &Args) -> anyhow::Result<bo
         lost.extend(losses(&status, &numbers, &now));
     }
     let in_flight: u64 = now.values().sum();
-    if args.json {
+    if global.json {
         let told: Vec<_> = lost
             .values()
             .map(|lost| json!({"number": lost.number, "reason": lost.why, "returned": lost.returned}))

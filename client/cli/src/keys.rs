@@ -1,15 +1,66 @@
 //! `giostra keys`: makes keys, shows whose they are, and puts public ones where a broker lets them in. Needs no broker.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Subcommand;
 use giostra_protocol::name;
-use giostra_transport::keys::{Certificate, KeyPair, PUBLIC_SUFFIX, write_public};
+use giostra_transport::keys::{Certificate, KeyPair, PUBLIC_SUFFIX, Role, write_public};
 use serde_json::json;
 
-use super::args::{KeysAllow, KeysCommand, KeysNew, KeysShow};
+use super::help;
 use super::printed::stdout;
+
+/// What to do with keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a pair of keys: NAME.key, for anyone, and NAME.key_secret, which only its owner can read
+    New(KeysNew),
+    /// Show the public keys in certificate files. Secret ones are never shown
+    Show(KeysShow),
+    /// Let the owners of public certificates in, by putting a copy into the broker's --allow folder
+    Allow(KeysAllow),
+}
+
+/// New keys.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::KEYS_NEW)]
+pub struct KeysNew {
+    /// Whose they are: the name of the files
+    #[arg(value_parser = file_name)]
+    pub name: String,
+
+    /// The folder, made if it is not there
+    #[arg(long, default_value = "keys", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Keys to show.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::KEYS_SHOW)]
+pub struct KeysShow {
+    /// Certificates, public or secret
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Whom to let in.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::KEYS_ALLOW)]
+pub struct KeysAllow {
+    /// Public certificates
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// client: submit requests; worker: compute them; admin: see the status and drain workers. Several: --role client --role admin
+    #[arg(long = "role", required = true, value_name = "client|worker|admin")]
+    pub roles: Vec<Role>,
+
+    /// The broker's --allow folder, made if it is not there
+    #[arg(long, default_value = "keys/allow", value_name = "DIR")]
+    pub dir: PathBuf,
+}
 
 /// Does what is asked for, or says why not.
 pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<()> {

@@ -6,8 +6,10 @@ mod bench;
 mod drain;
 mod events;
 mod failure;
+mod global;
 mod help;
 mod keys;
+mod live;
 mod man;
 mod map;
 mod operations;
@@ -19,7 +21,6 @@ mod status;
 mod summary;
 mod table;
 mod top;
-mod watch;
 mod written;
 
 use std::io::{self, IsTerminal, stdin};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 
 /// The exit status, unless there is an error to explain.
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let global = &args.global;
     let command = match &args.command {
         Some(command) => command,
         None if stdin().is_terminal() => &Command::Prompt,
@@ -56,10 +58,10 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     stdio::check_stdout().map_err(io::Error::from)?;
     // No broker need be there for some.
     let done = match command {
-        Command::Audit(options) => Some(audit::run(options, args.json)?),
-        Command::Keys(command) => Some(keys::run(command, args.json).map(|()| true)?),
-        Command::Completions(options) => Some(man::completions(options).map(|()| true)?),
-        Command::Man(options) => Some(man::run(options, args.json).map(|()| true)?),
+        Command::Audit(options) => Some(audit::run(options, global.json)?),
+        Command::Keys(command) => Some(keys::run(command, global.json).map(|()| true)?),
+        Command::Completions(options) => Some(man::completions(options, Args::command()).map(|()| true)?),
+        Command::Man(options) => Some(man::run(options, Args::command(), global.json).map(|()| true)?),
         _ => None,
     };
     if let Some(well) = done {
@@ -69,23 +71,23 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shutdown = signals::shutdown().context("can't listen for signals")?;
     if let Command::Bench(options) = command {
         // It has connections of its own.
-        return Ok(exit_code(bench::run(options, args, &shutdown)?));
+        return Ok(exit_code(bench::run(options, global, &shutdown)?));
     }
     if let Command::Top(options) = command {
-        if args.json {
+        if global.json {
             Args::command().error(ErrorKind::ArgumentConflict, top::NO_JSON).exit();
         }
         // It asks from a thread of its own.
-        return Ok(exit_code(top::run(options, args, &shutdown)?));
+        return Ok(exit_code(top::run(options, global, &shutdown)?));
     }
-    let mut client = Client::connect(args.options(command.name(), &shutdown)?)?;
+    let mut client = Client::connect(global.options(command.name(), &shutdown)?)?;
     let well = match command {
-        Command::Send(options) => send::run(&mut client, options, args)?,
-        Command::Random(options) => random::run(&mut client, options, args)?,
-        Command::Map(options) => map::run(&mut client, options, args, &shutdown)?,
-        Command::Prompt => prompt::run(&mut client, args, &shutdown)?,
-        Command::Status(options) => status::run(&mut client, options, args)?,
-        Command::Drain(options) => drain::run(&mut client, options, args)?,
+        Command::Send(options) => send::run(&mut client, options, global)?,
+        Command::Random(options) => random::run(&mut client, options, global)?,
+        Command::Map(options) => map::run(&mut client, options, global, &shutdown)?,
+        Command::Prompt => prompt::run(&mut client, global, &shutdown)?,
+        Command::Status(options) => status::run(&mut client, options, global)?,
+        Command::Drain(options) => drain::run(&mut client, options, global)?,
         Command::Bench(_) | Command::Top(_) => unreachable!("they have connections of their own, and are done"),
         Command::Audit(_) | Command::Keys(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("they need no broker, and are done")

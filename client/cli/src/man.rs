@@ -2,23 +2,42 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::Command;
 use giostra_common::manual;
+use giostra_common::manual::Shell;
 use serde_json::json;
 
-use super::args::{Args, Completions, Man};
+use super::help;
 use super::printed::stdout;
 
+/// For which shell.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::COMPLETIONS)]
+pub struct Completions {
+    /// Which
+    pub shell: Shell,
+}
+
+/// Where the man pages go.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::MAN)]
+pub struct Man {
+    /// Write giostra.1, and a page for each command, into this folder, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 /// The pages, on stdout or into a folder.
-pub fn run(man: &Man, json: bool) -> anyhow::Result<()> {
+pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<()> {
     let Some(dir) = &man.dir else {
-        return Ok(stdout().write_all(&manual::page(Args::command()))?);
+        return Ok(stdout().write_all(&manual::page(command))?);
     };
     fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
     let mut files = Vec::new();
-    for (name, page) in manual::pages(Args::command()) {
+    for (name, page) in manual::pages(command) {
         let file = dir.join(name);
         fs::write(&file, page).with_context(|| format!("can't write {}", file.display()))?;
         files.push(file);
@@ -32,6 +51,6 @@ pub fn run(man: &Man, json: bool) -> anyhow::Result<()> {
 }
 
 /// The script, on stdout.
-pub fn completions(options: &Completions) -> anyhow::Result<()> {
-    Ok(stdout().write_all(&manual::completions(Args::command(), options.shell))?)
+pub fn completions(options: &Completions, command: Command) -> anyhow::Result<()> {
+    Ok(stdout().write_all(&manual::completions(command, options.shell))?)
 }

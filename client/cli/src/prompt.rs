@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::CommandFactory;
 use clap::Parser;
 use giostra_client::{Client, Error};
 use giostra_common::stdio;
@@ -19,8 +20,11 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 use serde_json::json;
 
-use super::args::{Args, Command, Random, Send};
+use super::args::{Args, Command};
+use super::global::Global;
 use super::printed::stdout;
+use super::random::Random;
+use super::send::Send;
 use super::{audit, bench, drain, failure, keys, man, operations, random, send, status, top};
 
 const COMMANDS: [&str; 8] = ["random", "send", "bench", "status", "top", "drain", "help", "exit"];
@@ -47,7 +51,7 @@ struct Asked {
 }
 
 /// Asks and does until the input ends. Well if it was ended by the user.
-pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
     stdio::check_stdin().context("can't read stdin")?;
     let mut line = Line::new()?;
     line.set_helper(Some(Words));
@@ -56,7 +60,7 @@ pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Res
         // None yet is no error.
         let _ = line.load_history(file);
     }
-    if !args.json {
+    if !global.json {
         writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
     }
     loop {
@@ -67,7 +71,7 @@ pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Res
                     continue;
                 }
                 line.add_history_entry(&text)?;
-                if !obey(&mut line, client, args, shutdown, words)? {
+                if !obey(&mut line, client, global, shutdown, words)? {
                     break;
                 }
             }
@@ -89,7 +93,7 @@ pub fn run(client: &mut Client, args: &Args, shutdown: &Shutdown) -> anyhow::Res
 fn obey(
     line: &mut Line,
     client: &mut Client,
-    args: &Args,
+    global: &Global,
     shutdown: &Shutdown,
     mut words: Vec<String>,
 ) -> anyhow::Result<bool> {
@@ -115,19 +119,21 @@ fn obey(
         _ => {}
     }
     let done = match Asked::try_parse_from(&words) {
-        Ok(Asked { command: Command::Random(options) }) => random(client, &options, args),
-        Ok(Asked { command: Command::Send(options) }) => send(client, &options, args),
-        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, args, shutdown),
-        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, args),
-        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(args) {
+        Ok(Asked { command: Command::Random(options) }) => random(client, &options, global),
+        Ok(Asked { command: Command::Send(options) }) => send(client, &options, global),
+        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, global, shutdown),
+        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, global),
+        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(global) {
             Some(obstacle) => writeln!(stdout(), "{obstacle}").map(|()| true).map_err(Into::into),
-            None => top::run(&options, args, shutdown),
+            None => top::run(&options, global, shutdown),
         },
-        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, args),
-        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, args.json),
-        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, args.json).map(|()| true),
-        Ok(Asked { command: Command::Completions(options) }) => man::completions(&options).map(|()| true),
-        Ok(Asked { command: Command::Man(options) }) => man::run(&options, args.json).map(|()| true),
+        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, global),
+        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, global.json),
+        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, global.json).map(|()| true),
+        Ok(Asked { command: Command::Completions(options) }) => {
+            man::completions(&options, Args::command()).map(|()| true)
+        }
+        Ok(Asked { command: Command::Man(options) }) => man::run(&options, Args::command(), global.json).map(|()| true),
         Ok(Asked { command: Command::Map(_) }) => {
             let why = "map reads stdin, which is the prompt's: use it in a shell";
             return writeln!(stdout(), "{why}").map(|()| true).map_err(Into::into);
@@ -137,7 +143,7 @@ fn obey(
             // The first line says it; clap's usage lines are for the shell.
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            if args.json {
+            if global.json {
                 writeln!(stdout(), "{}", json!({"error": failure::object(code::INVALID, first)}))?;
             } else {
                 writeln!(stdout(), "{first}\nhelp lists the commands")?;
@@ -150,7 +156,7 @@ fn obey(
         Ok(_) => Ok(!shutdown.requested()),
         Err(error) if is_the_end(&error) => Err(error),
         // The next command may find a broker, or a file.
-        Err(error) if args.json => failure::print_object(&error).map(|()| true).map_err(Into::into),
+        Err(error) if global.json => failure::print_object(&error).map(|()| true).map_err(Into::into),
         Err(error) => writeln!(stdout(), "{error:#}").map(|()| true).map_err(Into::into),
     }
 }
@@ -161,12 +167,12 @@ fn is_the_end(error: &anyhow::Error) -> bool {
     client_is_done || failure::output_error(error).is_some()
 }
 
-fn random(client: &mut Client, options: &Random, args: &Args) -> anyhow::Result<bool> {
-    random::run(client, options, args)
+fn random(client: &mut Client, options: &Random, global: &Global) -> anyhow::Result<bool> {
+    random::run(client, options, global)
 }
 
-fn send(client: &mut Client, options: &Send, args: &Args) -> anyhow::Result<bool> {
-    send::run(client, options, args)
+fn send(client: &mut Client, options: &Send, global: &Global) -> anyhow::Result<bool> {
+    send::run(client, options, global)
 }
 
 /// The words of the answer, unless there is none.

@@ -10,18 +10,40 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 
-use super::args::{Args, Random};
 use super::failure::{Told, complain, of_batch};
+use super::global::Global;
+use super::help;
 use super::operations::Task;
 use super::printed::stdout;
 use super::send::{explain, value};
 use super::summary::Summary;
 
+/// Many random requests.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::RANDOM)]
+pub struct Random {
+    /// How many
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+
+    /// Draw the same requests as another run with this seed [default: a random one, which is printed]
+    #[arg(long, env = "GIOSTRA_SEED")]
+    pub seed: Option<u64>,
+
+    /// Requests that may be unanswered at a time
+    #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub window: u32,
+
+    /// Wait first until so many workers are registered
+    #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
+    pub wait_workers: u32,
+}
+
 /// How often the progress bar moves and the number of workers is asked for.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Whether every request was answered, and every result was right.
-pub fn run(client: &mut Client, random: &Random, args: &Args) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, random: &Random, global: &Global) -> anyhow::Result<bool> {
     wait_for_workers(client, random.wait_workers)?;
     let seed = random.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let mut batch = Batch {
@@ -30,15 +52,15 @@ pub fn run(client: &mut Client, random: &Random, args: &Args) -> anyhow::Result<
         summary: Summary::new(seed),
         first_failure: None,
     };
-    let ended = batch.run(client, random, args);
+    let ended = batch.run(client, random, global);
     if let Err(Error::Interrupted) = &ended {
         client.cancel_all()?;
     }
     batch.summary.finish(client.duplicated());
     if let Some(failure) = &batch.first_failure {
-        complain(format_args!("the first failure: {}", explain(failure, args)));
+        complain(format_args!("the first failure: {}", explain(failure, global)));
     }
-    if args.json {
+    if global.json {
         let mut object = batch.summary.json();
         if let Some(error) = of_batch(&ended, batch.first_failure.as_ref()) {
             object["error"] = error;
@@ -60,14 +82,14 @@ struct Batch {
 }
 
 impl Batch {
-    fn run(&mut self, client: &mut Client, random: &Random, args: &Args) -> Result<(), Error> {
+    fn run(&mut self, client: &mut Client, random: &Random, global: &Global) -> Result<(), Error> {
         let bar = Bar::new(random.count);
         let mut next_tick = Instant::now();
         while self.summary.replies() < random.count {
             let now = Instant::now();
             while self.summary.sent < random.count && self.asked.len() < random.window as usize {
                 let task = Task::draw(&mut self.draw);
-                let id = client.submit_within(task.to_body(), args.timeout)?;
+                let id = client.submit_within(task.to_body(), global.timeout)?;
                 self.asked.insert(id, (task, now));
                 self.summary.sent += 1;
             }
@@ -80,7 +102,7 @@ impl Batch {
             }
             if now >= next_tick {
                 next_tick = now + TICK;
-                bar.tick(self.summary.replies(), client, args);
+                bar.tick(self.summary.replies(), client, global);
             }
         }
         Ok(())
@@ -108,10 +130,10 @@ impl Bar {
         Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
-    fn tick(&self, replies: u64, client: &Client, args: &Args) {
+    fn tick(&self, replies: u64, client: &Client, global: &Global) {
         self.0.set_position(replies);
         self.0.set_message(match client.without_broker_since() {
-            Some(since) if since.elapsed() >= TICK => format!("waiting for a broker at {}", args.broker),
+            Some(since) if since.elapsed() >= TICK => format!("waiting for a broker at {}", global.broker),
             _ => String::new(),
         });
     }

@@ -3,29 +3,57 @@
 use std::io::Write;
 
 use giostra_client::Client;
+use giostra_common::args::switch;
 use giostra_protocol::compute::{AsJson, Call, Value};
 use giostra_protocol::{Failure, Outcome, Reply, code};
 use humantime::format_duration;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::args::{Args, Send};
 use super::failure::{complain, object};
+use super::global::Global;
+use super::help;
+use super::operations::Operation;
 use super::printed::stdout;
 
+/// One request.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::SEND)]
+pub struct Send {
+    /// add sub mul div pow gcd sqrt is_prime primes fib sleep echo, or what the pool's workers offer; status lists it
+    #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
+    pub operation: String,
+
+    /// Numbers, or texts; what begins with a dash and is no number goes behind --
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+
+    /// Send all arguments as texts, not those that are numbers as numbers
+    #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
+    text: bool,
+}
+
+impl Send {
+    /// What it is to be computed on.
+    pub fn arguments(&self) -> Vec<Value> {
+        let value = |word: &String| if self.text { Ok(Value::Text(word.clone())) } else { word.parse() };
+        self.arguments.iter().flat_map(value).collect()
+    }
+}
+
 /// Whether there was a result.
-pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, send: &Send, global: &Global) -> anyhow::Result<bool> {
     let operation = send.operation.clone();
     let call = Call { operation, arguments: send.arguments() };
-    let reply = client.call(call.to_body(), args.timeout)?;
+    let reply = client.call(call.to_body(), global.timeout)?;
     let (mut result, trace) = (value(&reply), reply.trace);
-    if args.json
+    if global.json
         && let Ok(value) = &result
         && let Err(error) = serde_json::to_string(&value.as_json())
     {
         result = Err(Failure::from(format!("the result: {error}")));
     }
-    if args.json {
+    if global.json {
         let trace = json!({
             "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
         });
@@ -37,14 +65,14 @@ pub fn run(client: &mut Client, send: &Send, args: &Args) -> anyhow::Result<bool
         }
     }
     match &result {
-        Ok(value) if !args.json => {
+        Ok(value) if !global.json => {
             let mut line = Vec::new();
             value.write_to(&mut line)?;
             line.push(b'\n');
             stdout().write_all(&line)?;
         }
         Ok(_) => {}
-        Err(failure) => complain(explain(failure, args)),
+        Err(failure) => complain(explain(failure, global)),
     }
     Ok(result.is_ok())
 }
@@ -65,12 +93,12 @@ pub fn value(reply: &Reply) -> Result<Value, Failure> {
 }
 
 /// The failure, and where to look.
-pub fn explain(failure: &Failure, args: &Args) -> String {
+pub fn explain(failure: &Failure, global: &Global) -> String {
     if failure.code == code::NO_BROKER && failure.message.contains(';') {
-        format!("{} (at {})", failure.message, args.broker)
+        format!("{} (at {})", failure.message, global.broker)
     } else if failure.code == code::NO_BROKER {
-        format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, args.broker)
-    } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, args.timeout) {
+        format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, global.broker)
+    } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, global.timeout) {
         format!("{failure} (--timeout {})", format_duration(timeout))
     } else {
         failure.to_string()

@@ -26,12 +26,23 @@ use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use zmq::PollItem;
 
-use super::args::{Args, Top};
+use super::global::Global;
+use super::help;
+use super::live::{self, interval};
 use super::table::colours;
-use super::watch;
+
 use keys::Keyboard;
 use state::{Act, State};
 use view::Look;
+
+/// A live view.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::TOP)]
+pub struct Top {
+    /// How far apart to ask the broker
+    #[arg(long, default_value = "500ms", value_parser = interval, value_name = "DURATION")]
+    pub interval: Duration,
+}
 
 /// How long nothing may change on the screen: times go on, and so may its size have changed.
 const TICK: Duration = Duration::from_millis(250);
@@ -63,9 +74,9 @@ enum News {
 }
 
 /// Why nothing can be drawn, if so.
-pub fn obstacle(args: &Args) -> Option<&'static str> {
+pub fn obstacle(global: &Global) -> Option<&'static str> {
     let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-    if args.json {
+    if global.json {
         Some(NO_JSON)
     } else {
         (dumb || !stdin().is_terminal() || !stdout().is_terminal()).then_some(NO_TERMINAL)
@@ -73,16 +84,16 @@ pub fn obstacle(args: &Args) -> Option<&'static str> {
 }
 
 /// Well if it was quit. An error if the broker never answers, or if a signal ended it.
-pub fn run(options: &Top, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bool> {
-    if let Some(obstacle) = obstacle(args) {
+pub fn run(options: &Top, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    if let Some(obstacle) = obstacle(global) {
         bail!(obstacle);
     }
     // Ends the asking whatever it waits for.
     let stop = Shutdown::new()?;
-    let client = Client::connect(args.options("top", &stop)?)?;
+    let client = Client::connect(global.options("top", &stop)?)?;
     let (waker, alarm) = wake::alarm().context("can't open a pipe")?;
     let ((orders, ordered), (tell, news)) = (channel(), channel());
-    let (endpoint, interval) = (args.broker.clone(), options.interval);
+    let (endpoint, interval) = (global.broker.clone(), options.interval);
     let asking = thread::Builder::new().name("asking".into()).spawn(move || {
         ask(client, &endpoint, interval, &ordered, |news| {
             // Nobody listens any more when the view is left.
@@ -90,7 +101,7 @@ pub fn run(options: &Top, args: &Args, shutdown: &Shutdown) -> anyhow::Result<bo
             waker.wake();
         });
     })?;
-    let ended = Page { shutdown, alarm, news, orders, interval }.show(&args.broker);
+    let ended = Page { shutdown, alarm, news, orders, interval }.show(&global.broker);
     stop.request();
     asking.join().map_err(|_| anyhow!("the thread that asks the broker has panicked"))?;
     ended.map(|()| true)
@@ -118,7 +129,7 @@ fn ask(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        answer = watch::ask(&mut client, endpoint, |why| tell(News::Gone(why)));
+        answer = live::ask(&mut client, endpoint, |why| tell(News::Gone(why)));
     }
 }
 

@@ -8,9 +8,10 @@ use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
 use zmq::{Context, PollItem};
 
+use super::args::Bench;
 use super::outcome::Outcome;
 use super::work::Work;
-use crate::args::{Args, Bench};
+use crate::global::Global;
 
 /// How often one client is served again for what came meanwhile, before it is the others' turn.
 const TURNS: usize = 8;
@@ -45,9 +46,9 @@ struct Loader {
 
 impl Load {
     /// Connects all clients, and waits until the broker has welcomed each.
-    pub fn connect(bench: &Bench, args: &Args, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    pub fn connect(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let context = Context::new();
-        let common = args.options("bench", shutdown)?;
+        let common = global.options("bench", shutdown)?;
         let mut loaders = Vec::new();
         for number in 1..=bench.clients {
             let options = Options { name: format!("{}-{number}", common.name), ..common.clone() };
@@ -62,7 +63,7 @@ impl Load {
             items.push(PollItem::from_fd(loader.client.fd()?, zmq::POLLIN));
         }
         items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
-        Ok(Self { loaders, items, timeout: args.timeout })
+        Ok(Self { loaders, items, timeout: global.timeout })
     }
 
     /// Asks for all that is asked for, and waits until it is answered.

@@ -9,8 +9,8 @@ use giostra_protocol::{Failure, Reply};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
+use super::args::Bench;
 use super::work::Work;
-use crate::args::Bench;
 
 /// Latencies are told apart from 100 ns on, up to a day.
 const LATENCY_NS: (u64, u64) = (100, 24 * 3600 * 1_000_000_000);

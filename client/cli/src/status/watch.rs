@@ -13,28 +13,29 @@ use ratatui::crossterm::queue;
 use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{Clear, ClearType};
 
-use super::args::Args;
-use super::failure::complain;
-use super::status::lines;
-use super::table::Room;
-use super::written::shortened;
+use super::lines::lines;
+use crate::failure::complain;
+use crate::global::Global;
+use crate::live::ask;
+use crate::table::Room;
+use crate::written::shortened;
 
 /// What a terminal that doesn't know its size is taken for.
 const WIDTH: usize = 80;
 const HEIGHT: usize = 24;
 
 /// Well if it was ended by Ctrl-C once the broker had answered. An error if it never does.
-pub fn run(client: &mut Client, interval: Duration, args: &Args) -> anyhow::Result<bool> {
+pub fn run(client: &mut Client, interval: Duration, global: &Global) -> anyhow::Result<bool> {
     let first = client.status()?;
     // What there is to say about a missing broker is said here.
     log::set_max_level(LevelFilter::Error);
     let terminal = std::io::stdout().is_terminal();
-    let Err(error) = if args.json {
-        follow(client, first, interval, args, &mut Json)
+    let Err(error) = if global.json {
+        follow(client, first, interval, global, &mut Json)
     } else if terminal {
-        follow(client, first, interval, args, &mut InPlace::default())
+        follow(client, first, interval, global, &mut InPlace::default())
     } else {
-        follow(client, first, interval, args, &mut Pages::default())
+        follow(client, first, interval, global, &mut Pages::default())
     };
     if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
         return Err(error);
@@ -62,7 +63,7 @@ fn follow(
     client: &mut Client,
     mut status: Status,
     interval: Duration,
-    args: &Args,
+    global: &Global,
     show: &mut impl Show,
 ) -> anyhow::Result<Infallible> {
     loop {
@@ -70,28 +71,12 @@ fn follow(
         // No reply can come: this is a sleep that Ctrl-C ends.
         client.next_reply(Some(interval))?;
         let mut said = String::new();
-        status = ask(client, &args.broker, |why| {
+        status = ask(client, &global.broker, |why| {
             if said != why {
                 show.trouble(&why);
                 said = why;
             }
         })?;
-    }
-}
-
-/// What the broker says now, or when it is there again, if it has answered before. Meanwhile `gone` is told in words why it says nothing.
-pub fn ask(client: &mut Client, endpoint: &str, mut gone: impl FnMut(String)) -> Result<Status, Error> {
-    let no_broker = || format!("no broker at {endpoint}, trying again");
-    client.turn()?;
-    if client.without_broker_since().is_some() {
-        gone(no_broker());
-    }
-    loop {
-        match client.status() {
-            Err(Error::NoBroker { .. }) => gone(no_broker()),
-            Err(Error::Dial(error)) => gone(format!("{error}; trying again")),
-            answer => return answer,
-        }
     }
 }
 

@@ -1,0 +1,69 @@
+//! The options of every command, and the connection that they ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use giostra_client::Options;
+use giostra_common::args::{positive_duration, switch};
+use giostra_protocol::{DEFAULT_POOL, name};
+use giostra_transport::endpoint::parse_to_connect;
+use giostra_transport::keys::{Credentials, KeyError};
+use giostra_transport::shutdown::Shutdown;
+
+/// The options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// The broker's frontend
+    #[arg(
+        long,
+        global = true,
+        env = "GIOSTRA_FRONTEND",
+        default_value = "tcp://127.0.0.1:5555",
+        value_parser = parse_to_connect,
+        value_name = "ENDPOINT"
+    )]
+    pub broker: String,
+
+    /// Whose workers are to compute
+    #[arg(long, global = true, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
+    pub pool: String,
+
+    /// Time limit of a request; without one it waits for as long as there is a broker
+    #[arg(long, global = true, env = "GIOSTRA_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
+    pub timeout: Option<Duration>,
+
+    /// Don't wait: a request fails at once if its pool has no worker, drain returns at once
+    #[arg(long, global = true, env = "GIOSTRA_NO_WAIT", value_parser = switch)]
+    pub no_wait: bool,
+
+    /// How long to go without a broker before giving up, at the start or when it was lost
+    #[arg(long, global = true, env = "GIOSTRA_BROKER_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
+    pub broker_timeout: Duration,
+
+    /// One's own secret certificate, for a broker with keys (giostra keys new)
+    #[arg(long, global = true, env = "GIOSTRA_KEYS", value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+
+    /// The broker's public key, or the file of its public certificate
+    #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
+    pub broker_key: Option<String>,
+
+    /// Print one JSON object, on the last line of stdout; map reads and prints a line of JSON for each request instead
+    #[arg(long, global = true, env = "GIOSTRA_JSON", value_parser = switch)]
+    pub json: bool,
+}
+
+impl Global {
+    /// What a client needs to know. An error if the keys can't be read, or one of the two is missing.
+    pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
+        Ok(Options {
+            broker: self.broker.clone(),
+            name: name::of_process(&format!("giostra-{command}-")),
+            pool: self.pool.clone(),
+            wait: !self.no_wait,
+            broker_timeout: self.broker_timeout,
+            credentials: Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())?,
+            shutdown: Some(shutdown.clone()),
+        })
+    }
+}

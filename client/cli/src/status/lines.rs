@@ -1,0 +1,329 @@
+//! The status as a person is shown it, in lines that fit.
+
+use giostra_protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
+
+use crate::events::told;
+use crate::table::{Cell, Room, Table, of_state};
+use crate::written::{micros, millis, wrapped};
+
+/// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where workers are busy.
+pub const LONG_WAIT_MS: u64 = 200;
+
+/// The most lost workers that are named, and of those that are unable.
+const MOST_LOST: usize = 5;
+
+/// The most events that are told.
+const MOST_EVENTS: usize = 5;
+
+/// What a person is shown, in lines that fit.
+pub fn lines(status: &Status, room: Room) -> Vec<String> {
+    let mut lines: Vec<_> = summary(status).iter().flat_map(|line| wrapped(line, room.width())).collect();
+    for pool in &status.pools {
+        let workers = &status.workers;
+        let said = [describe(pool, workers), waits(pool, workers), offers(pool, workers)];
+        lines.extend(said.iter().flatten().flat_map(|line| wrapped(line, room.width())));
+    }
+    lines.push(String::new());
+    if status.workers.is_empty() {
+        let advice = "no workers: requests wait until one registers (just worker 1, or giostra-worker)";
+        lines.extend(wrapped(advice, room.width()));
+    } else {
+        lines.extend(workers(&status.workers).lines(room));
+    }
+    lines.extend(unable(&status.workers).iter().flat_map(|line| wrapped(line, room.width())));
+    lines.extend(lost(status).iter().flat_map(|line| wrapped(line, room.width())));
+    lines.push(String::new());
+    lines.extend(clients(&status.clients).lines(room));
+    if !status.events.is_empty() {
+        lines.push(String::new());
+        lines.extend(events(status).iter().flat_map(|line| wrapped(line, room.width())));
+    }
+    lines
+}
+
+fn summary(status: &Status) -> Vec<String> {
+    let totals = &status.totals;
+    let mut lines = vec![
+        format!(
+            "broker {} up {}, {} rotation: {} pending, {} in flight",
+            status.version,
+            millis(status.uptime_ms),
+            status.rotation,
+            status.pending,
+            status.in_flight
+        ),
+        format!(
+            "since then: {} accepted, {} answered, {} expired, {} poisoned, {} cancelled, {} re-dispatched, {} late or unwanted",
+            totals.accepted,
+            totals.answered,
+            totals.expired,
+            totals.poisoned,
+            totals.cancelled,
+            totals.redispatched,
+            totals.discarded
+        ),
+    ];
+    if totals.turned_away > 0 {
+        lines.push(format!("{} times a request was turned away for want of room and came again", totals.turned_away));
+    }
+    let left_out = status.left_out.told();
+    if !left_out.is_empty() {
+        lines.push(format!("left out below, since it would be too much: {left_out}"));
+    }
+    let latency = &status.latency_us;
+    let rate = status.history.rate.last().copied().unwrap_or(0);
+    let [p50, p90, p99] = [latency.p50, latency.p90, latency.p99].map(micros);
+    lines.push(format!("last second: {rate} answered, latency p50 {p50}  p90 {p90}  p99 {p99}"));
+    lines
+}
+
+fn describe(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
+    Some(format!(
+        "pool {}: {} seats, next {}, {} pending{}, {} dispatched in the last second",
+        pool.name,
+        pool.ring.len(),
+        next_of(pool, workers),
+        pool.pending,
+        if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() },
+        pool.rate
+    ))
+}
+
+/// Whom the turn waits for, if others have room and it has waited for more than a moment.
+fn waits(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
+    let number = pool.waits_for.filter(|_| pool.waits_ms >= LONG_WAIT_MS)?;
+    let worker = workers.iter().find(|worker| worker.number == number)?;
+    Some(format!(
+        "pool {}: the turn has been waiting for {} w{number} for {}; others have room, but rotation is strict \
+         (--rotation available passes over it)",
+        pool.name,
+        worker.name,
+        millis(pool.waits_ms)
+    ))
+}
+
+/// The workers that can compute nothing for now, and why.
+fn unable(workers: &[WorkerStatus]) -> Vec<String> {
+    let unable: Vec<_> = workers.iter().filter(|worker| !worker.unable.is_empty()).collect();
+    let told = unable.iter().take(MOST_LOST).map(|worker| {
+        let WorkerStatus { name, number, pool, unable, .. } = worker;
+        format!("unable: {name} w{number} of pool {pool}: {unable}")
+    });
+    let more = unable.len().saturating_sub(MOST_LOST);
+    told.chain((more > 0).then(|| format!("unable: {more} more"))).collect()
+}
+
+/// The operations that a pool's workers offer, if it has any, and of each how many do if it is not all of them.
+fn offers(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
+    let workers: Vec<_> = workers.iter().filter(|worker| worker.pool == pool.name).collect();
+    let mut operations: Vec<_> = workers.iter().flat_map(|worker| &worker.operations).collect();
+    operations.sort_unstable();
+    let offers = operations.chunk_by(|a, b| a == b).map(|same| match same.len() {
+        all if all >= workers.len() => same[0].clone(),
+        some => format!("{} ({some} of {})", same[0], workers.len()),
+    });
+    let offers: Vec<_> = offers.collect();
+    (!offers.is_empty()).then(|| format!("pool {} offers {}", pool.name, offers.join(", ")))
+}
+
+/// The name of the worker whose turn is next.
+fn next_of(pool: &PoolStatus, workers: &[WorkerStatus]) -> String {
+    let number = pool.ring.get(pool.turn as usize);
+    let worker = number.and_then(|&number| workers.iter().find(|worker| worker.number == number));
+    worker.map_or_else(|| "nobody".into(), |worker| worker.name.clone())
+}
+
+fn workers(workers: &[WorkerStatus]) -> Table {
+    let all: u64 = workers.iter().map(|worker| worker.answered).sum();
+    let time = |us: u64| Cell::from(if us > 0 { micros(us) } else { "-".into() });
+    let mut table = Table::new(&[
+        ("WORKER", 0),
+        ("NO", 6),
+        ("ADDRESS", 10),
+        ("POOL", 4),
+        ("SEAT", 12),
+        ("STATE", 0),
+        ("IN FLIGHT", 0),
+        ("COMPUTING", 5),
+        ("OLDEST", 8),
+        ("RATE", 2),
+        ("P50", 11),
+        ("P99", 7),
+        ("ANSWERED", 3),
+        ("SHARE", 9),
+        ("RTT", 13),
+        ("RE-DISPATCHED", 14),
+    ]);
+    for worker in workers {
+        table.push([
+            worker.name.clone().into(),
+            format!("w{}", worker.number).into(),
+            worker.address.clone().into(),
+            worker.pool.clone().into(),
+            worker.seat.map_or("-".into(), |seat| (seat + 1).to_string()).into(),
+            Cell { text: worker.state.clone(), tone: of_state(&worker.state) },
+            format!("{}/{}", worker.in_flight, worker.window).into(),
+            format!("{}/{}", worker.computing, worker.threads).into(),
+            if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into(),
+            format!("{}/s", worker.rate).into(),
+            time(worker.service_us.p50),
+            time(worker.service_us.p99),
+            worker.answered.to_string().into(),
+            format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64).into(),
+            time(worker.round_trip_us),
+            worker.redispatched_from.to_string().into(),
+        ]);
+    }
+    table
+}
+
+/// The workers that were dropped and have not come back, the latest first.
+fn lost(status: &Status) -> Vec<String> {
+    let latest = status.lost.iter().rev().take(MOST_LOST).map(|lost| {
+        let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), lost.returned);
+        let LostStatus { name, number, pool, reason, .. } = lost;
+        format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} requests taken back")
+    });
+    let more = status.lost.len().saturating_sub(MOST_LOST);
+    latest.chain((more > 0).then(|| format!("lost before: {more} more"))).collect()
+}
+
+/// What happened last, the newest first.
+fn events(status: &Status) -> Vec<String> {
+    let latest = status.events.iter().rev().take(MOST_EVENTS);
+    let line = |event: &EventStatus| {
+        let since = millis(status.uptime_ms.saturating_sub(event.at_ms));
+        format!("{since} ago: {} {}", event.kind, told(event))
+    };
+    latest.map(line).collect()
+}
+
+fn clients(clients: &[ClientStatus]) -> Table {
+    let mut table = Table::new(&[("CLIENT", 0), ("NO", 2), ("ADDRESS", 3), ("UNANSWERED", 0), ("ANSWERED", 1)]);
+    for client in clients {
+        table.push([
+            client.name.clone().into(),
+            format!("c{}", client.number).into(),
+            client.address.clone().into(),
+            client.unanswered.to_string().into(),
+            client.answered.to_string().into(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_protocol::Percentiles;
+
+    use super::*;
+
+    fn worker(name: &str, operations: &[&str]) -> WorkerStatus {
+        let operations = operations.iter().map(ToString::to_string).collect();
+        WorkerStatus { name: name.into(), pool: "compute".into(), operations, ..WorkerStatus::default() }
+    }
+
+    fn status() -> Status {
+        let pool = PoolStatus { name: "compute".into(), ..PoolStatus::default() };
+        let client =
+            ClientStatus { name: "ada".into(), number: 7, address: "192.0.2.1:4242".into(), ..ClientStatus::default() };
+        let workers = vec![worker("one", &["mul", "add"]), worker("two", &["add"])];
+        Status { workers, pools: vec![pool], clients: vec![client], ..Status::default() }
+    }
+
+    #[test]
+    fn it_tells_what_a_pool_offers_and_where_clients_are() {
+        let text = lines(&status(), Room::default()).join("\n");
+        assert!(text.contains("\npool compute offers add, mul (1 of 2)\n"), "{text}");
+        assert!(text.contains("\nada     c7  192.0.2.1:4242  0           0"), "{text}");
+    }
+
+    #[test]
+    fn it_names_whom_the_turn_waits_for_and_who_can_compute_nothing() {
+        let mut status = status();
+        status.workers[0].number = 3;
+        status.workers[1].unable = "can't start /opt/job: No such file or directory".into();
+        let pool = PoolStatus { waits_for: Some(3), waits_ms: 5700, ..status.pools[0].clone() };
+        let brief = PoolStatus { waits_ms: 3, ..pool.clone() };
+        let text = lines(&Status { pools: vec![pool], ..status.clone() }, Room::default()).join("\n");
+        assert!(
+            text.contains("\npool compute: the turn has been waiting for one w3 for 5.7 s; others have room"),
+            "{text}"
+        );
+        assert!(text.contains("\nunable: two w0 of pool compute: can't start /opt/job: No such file"), "{text}");
+        let text = lines(&Status { pools: vec![brief], ..status }, Room::default()).join("\n");
+        assert!(!text.contains("waiting for"), "{text}");
+    }
+
+    #[test]
+    fn it_names_the_lost_but_not_too_many() {
+        let lost = |number| LostStatus {
+            name: "gone".into(),
+            number,
+            pool: "compute".into(),
+            at_ms: 1000,
+            reason: "connection broke".into(),
+            returned: 3,
+            ..LostStatus::default()
+        };
+        let status = Status { uptime_ms: 3500, lost: (1..=7).map(lost).collect(), ..status() };
+        let text = lines(&status, Room::default()).join("\n");
+        assert!(
+            text.contains("\nlost 2.5 s ago: gone w7 of pool compute, connection broke; 3 requests taken back\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("w3 of") && !text.contains("w2 of") && text.contains("\nlost before: 2 more\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn it_tells_each_workers_place_and_times_and_what_happened_last() {
+        let stuck = WorkerStatus {
+            number: 3,
+            seat: Some(1),
+            state: "stuck".into(),
+            in_flight: 2,
+            window: 8,
+            computing: 1,
+            threads: 1,
+            oldest_ms: 400_000,
+            round_trip_us: 210,
+            redispatched_from: 17,
+            service_us: Percentiles { p50: 310, p99: 1500, ..Percentiles::default() },
+            ..worker("one", &[])
+        };
+        let event = |at_ms| EventStatus {
+            at_ms,
+            kind: "dropped".into(),
+            text: "dropped two w2 returned=3 reason=connection broke".into(),
+            worker: Some(2),
+            count: Some(3),
+            ..EventStatus::default()
+        };
+        let status = Status {
+            uptime_ms: 60_000,
+            workers: vec![stuck],
+            events: (1..=7).map(|second| event(second * 1000)).collect(),
+            ..status()
+        };
+        let text = lines(&status, Room::default()).join("\n");
+        let row = text.lines().find(|line| line.starts_with("one ")).expect("a row");
+        let cells: Vec<_> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        let expected =
+            ["one", "w3", "compute", "2", "stuck", "2/8", "1/1", "6 min 40 s", "0/s", "310 us", "1.5 ms", "0"];
+        assert_eq!((&cells[..12], &cells[13..]), (&expected[..], &["210 us", "17"][..]), "{text}");
+        assert!(text.contains("\n53.0 s ago: dropped two w2, connection broke, 3 requests\n"), "{text}");
+        assert_eq!(text.matches(" ago: dropped").count(), 5, "{text}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for width in 24..160 {
+            let lines = lines(&status(), Room { size: Some((width, 24)), colours: false });
+            assert!(lines.iter().all(|line| crate::written::width(line) <= width), "{width}: {lines:#?}");
+            assert!(lines.iter().any(|line| line.starts_with("WORKER") && line.contains("IN FLIGHT")), "{lines:#?}");
+        }
+    }
+}
