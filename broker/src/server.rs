@@ -32,6 +32,9 @@ const MESSAGES_A_TURN: usize = 256;
 /// The same in bytes: what is large is sent on while it is still in the processor's cache.
 const BYTES_A_TURN: usize = 256 << 10;
 
+/// The same in requests that are cancelled or given back: a message may name many, and a lost connection all that it had.
+const WORK_A_TURN: usize = 4096;
+
 /// Messages that may wait for a worker that does not read, besides one for each request of its window.
 const MESSAGES_BESIDES_DISPATCH: usize = 100;
 
@@ -330,8 +333,8 @@ impl<'a> Server<'a> {
     }
 
     fn hear_workers(&mut self, now: Instant) -> anyhow::Result<Heard> {
-        let mut share = Share::default();
-        while !share.is_used_up() {
+        let mut share = Share::new(&self.core);
+        while !share.is_used_up(&self.core) {
             let (core, doors) = (&self.core, &mut self.doors);
             let heard = socket::receive_and_see(&self.backend, |peer, origin| {
                 let rights = doors.meet(Peers::Workers, peer, origin);
@@ -359,8 +362,8 @@ impl<'a> Server<'a> {
     }
 
     fn hear_clients(&mut self) -> anyhow::Result<Heard> {
-        let mut share = Share::default();
-        while !share.is_used_up() {
+        let mut share = Share::new(&self.core);
+        while !share.is_used_up(&self.core) {
             let (core, doors) = (&self.core, &mut self.doors);
             let heard = socket::receive_and_see(&self.frontend, |peer, origin| {
                 let rights = doors.meet(Peers::Clients, peer, origin);
@@ -546,10 +549,11 @@ fn answered(message: &Frames) -> Vec<RequestId> {
 }
 
 /// What one side had of a turn.
-#[derive(Default)]
 struct Share {
     messages: usize,
     bytes: usize,
+    /// What the core had done before.
+    work: usize,
 }
 
 /// What came from one side in a turn.
@@ -561,13 +565,19 @@ struct Heard {
 }
 
 impl Share {
+    fn new(core: &Broker) -> Self {
+        Self { messages: 0, bytes: 0, work: core.work() }
+    }
+
     fn take(&mut self, frames: &Frames) {
         self.messages += 1;
         self.bytes += frames.bytes();
     }
 
-    fn is_used_up(&self) -> bool {
-        self.messages >= MESSAGES_A_TURN || self.bytes >= BYTES_A_TURN
+    fn is_used_up(&self, core: &Broker) -> bool {
+        self.messages >= MESSAGES_A_TURN
+            || self.bytes >= BYTES_A_TURN
+            || core.work().wrapping_sub(self.work) >= WORK_A_TURN
     }
 
     fn heard(&self, all: bool) -> Heard {

@@ -26,6 +26,7 @@ impl Broker {
         // Taken out for as long as its requests are given back.
         let mut in_flight = std::mem::take(&mut worker.in_flight);
         let (mut read, mut released) = (worker.read, 0);
+        self.work += tickets.len();
         for ticket in tickets {
             let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
             let flight = in_flight.take(ticket);

@@ -462,6 +462,7 @@ impl Broker {
         let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
         let mut returned = Runs::default();
+        self.work += worker.in_flight.len();
         let (mut poisoned, mut unread) = (Vec::new(), worker.unwanted_bytes);
         for (ticket, &flight) in worker.in_flight.numbers().zip(worker.in_flight.iter()) {
             let key = match flight {
