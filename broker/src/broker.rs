@@ -35,7 +35,7 @@ use slab::Slab;
 use crate::caller::Caller;
 use crate::event::{Event, WorkerLabel};
 use crate::held::Held;
-use crate::limiter::Limiter;
+use crate::limiter::{Allowance, Limiter};
 use crate::liveness::Liveness;
 use crate::meter::{Durations, History, Rate};
 use crate::names::Names;
@@ -250,6 +250,8 @@ pub struct Broker {
     workers: Roster<WorkerNumber, Worker>,
     worker_of: HashMap<Identity, WorkerNumber>,
     last_worker: u64,
+    /// How often each peer may register: each time has its lines in the log.
+    registrations: HashMap<Identity, Allowance>,
     /// Peers that are not registered and have been asked to.
     asked_to_register: HashSet<Identity>,
 
@@ -352,6 +354,9 @@ struct Worker {
     leaving: bool,
     /// Why it can compute nothing for now, if it can't. It has no seat then.
     unable: Option<String>,
+    /// How often it may be able again at once, and whether it is and waits for its next ping with that.
+    changes: Allowance,
+    waits_to_be_able: bool,
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,
     /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
@@ -508,6 +513,7 @@ impl Broker {
             workers: Roster::default(),
             worker_of: HashMap::default(),
             last_worker: 0,
+            registrations: HashMap::default(),
             asked_to_register: HashSet::default(),
             pools: Slab::new(),
             pool_of: HashMap::default(),

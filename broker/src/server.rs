@@ -73,11 +73,18 @@ pub struct Options {
     pub settings: Settings,
 }
 
+/// What libzmq puts in for a peer whose connection has ended. Random in each process: no peer can say it in its place.
+type Notice = [u8; 32];
+
+/// Why a peer is refused that says what only the broker's own libzmq says.
+const NOT_ITS_WORD: &str = "'Disconnected' is not for peers to say: close the connection instead";
+
 /// The sockets of a broker that has not begun to serve. Nobody is answered yet, and nothing is
 /// logged: a broker that can't have its endpoints leaves the log's folder as it was.
 pub struct Bound {
     frontend: Watched,
     backend: Watched,
+    notice: Notice,
     doors: Doors,
     http: Option<Http>,
     /// Of the Unix sockets among them.
@@ -91,12 +98,10 @@ impl Bound {
     /// If one of them is taken, or the certificates can't be read.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let context = Context::new();
-        let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
-        let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
-        let watched =
-            |left: &[u8], peers| Watched::new(&context, socket::router(&context, left, peers, &options.entry)?);
-        let frontend = watched(&client_left, Peers::Clients)?;
-        let backend = watched(&worker_left, Peers::Workers)?;
+        let notice: Notice = rand::random();
+        let watched = |peers| Watched::new(&context, socket::router(&context, &notice, peers, &options.entry)?);
+        let frontend = watched(Peers::Clients)?;
+        let backend = watched(Peers::Workers)?;
         let doors = Doors::new(&context, &options.doors)?;
         let mut locks = Vec::new();
         for (socket, endpoint, flag) in
@@ -114,7 +119,7 @@ impl Bound {
             })?;
         }
         let http = options.http.as_ref().map(Http::start).transpose()?;
-        Ok(Self { frontend, backend, doors, http, locks })
+        Ok(Self { frontend, backend, notice, doors, http, locks })
     }
 }
 
@@ -144,6 +149,7 @@ struct Server<'a> {
     core: Broker,
     frontend: Watched,
     backend: Watched,
+    notice: Notice,
     doors: Doors,
     hangups: Hangups,
     http: Option<Http>,
@@ -167,7 +173,7 @@ impl<'a> Server<'a> {
         hangups: Hangups,
         warnings: &[String],
     ) -> anyhow::Result<Self> {
-        let Bound { frontend, backend, doors, http, locks } = bound;
+        let Bound { frontend, backend, notice, doors, http, locks } = bound;
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
@@ -196,6 +202,7 @@ impl<'a> Server<'a> {
             core: Broker::new(options.settings.clone(), Instant::now()),
             frontend,
             backend,
+            notice,
             doors,
             hangups,
             http,
@@ -345,13 +352,15 @@ impl<'a> Server<'a> {
             if let Some(caller) = caller {
                 self.core.handle_worker_caller(&from, caller);
             }
+            if *frames.envelope == self.notice {
+                self.to_workers.forget(&from);
+                self.doors.forget(Peers::Workers, &from);
+                self.core.handle_worker(&from, FromWorker::Disconnected, now);
+                continue;
+            }
             match FromWorker::decode(&frames) {
-                Ok(FromWorker::Disconnected) => {
-                    self.to_workers.forget(&from);
-                    self.doors.forget(Peers::Workers, &from);
-                    self.core.handle_worker(&from, FromWorker::Disconnected, now);
-                }
                 _ if rights.is_none() => {}
+                Ok(FromWorker::Disconnected) => self.core.handle_malformed_worker(&from, NOT_ITS_WORD, now),
                 Ok(message) => {
                     self.core.handle_worker(&from, message, now);
                 }
@@ -376,13 +385,15 @@ impl<'a> Server<'a> {
             }
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();
+            if *frames.envelope == self.notice {
+                self.to_clients.forget(&from);
+                self.doors.forget(Peers::Clients, &from);
+                self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
+                continue;
+            }
             match (FromClient::decode(&frames), rights) {
-                (Ok(FromClient::Disconnected), _) => {
-                    self.to_clients.forget(&from);
-                    self.doors.forget(Peers::Clients, &from);
-                    self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
-                }
                 (_, None) => {}
+                (Ok(FromClient::Disconnected), _) => self.core.handle_malformed_client(&from, NOT_ITS_WORD, now),
                 (Ok(message), Some(rights)) => self.core.handle_client(&from, rights, message, now),
                 (Err(error), _) => self.core.handle_malformed_client(&from, &error.to_string(), now),
             }

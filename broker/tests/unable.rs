@@ -179,3 +179,43 @@ fn the_status_says_whom_strict_rotation_waits_for_and_since_when_while_others_ha
     available.enter("b", 1);
     assert_eq!(waits(&mut available), (None, 0));
 }
+
+#[test]
+fn a_worker_that_changes_its_mind_without_end_fills_no_log_and_gets_its_seat_with_the_next_ping() {
+    let mut world = with_client(Settings::default());
+    world.enter("a", 1);
+    for round in 0..1000 {
+        let reason = format!("reason {round}");
+        world.worker_says("a", FromWorker::Unable { reason: reason.clone(), tickets: vec![] });
+        world.worker_says("a", FromWorker::Able);
+        // The last one is the one that counts.
+        if round < 999 {
+            world.worker_says("a", FromWorker::Unable { reason: "another".into(), tickets: vec![] });
+            world.worker_says("a", FromWorker::Able);
+        }
+    }
+    let lines = world.log.iter().filter(|line| line.starts_with("able ") || line.starts_with("unable ")).count();
+    assert!((2..=30).contains(&lines), "{lines} lines");
+    assert_eq!(world.state("a").0, "unable");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.state("a").0, "idle");
+    world.ask([1], 0, true);
+    assert_eq!(world.of("a").len(), 1);
+}
+
+#[test]
+fn a_worker_that_registers_without_end_is_told_to_wait_and_may_later() {
+    let mut world = with_client(Settings::default());
+    (0..1000).for_each(|_| world.enter("a", 1));
+    assert_eq!(world.log.iter().filter(|line| line.starts_with("joined ")).count(), 100);
+    assert!(world.sent.last().is_some_and(|sent| sent.contains("wait a second")), "{:?}", world.sent.last());
+    assert!(world.status().workers.is_empty());
+    world.pass(Duration::from_secs(1));
+    world.enter("a", 1);
+    assert_eq!(world.status().workers.len(), 1);
+    // Over another connection, or when this one is made anew, it is another's.
+    world.enter("b", 1);
+    world.worker_says("a", FromWorker::Disconnected);
+    world.enter("a", 1);
+    assert_eq!(world.status().workers.len(), 2);
+}
