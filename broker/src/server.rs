@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::args::LONGEST;
+use giostra_common::args::deadline;
 use giostra_common::endpoint::Endpoint;
 use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
@@ -229,7 +229,7 @@ impl<'a> Server<'a> {
             if shutdown.requested() && close_by.is_none() {
                 self.core.close();
                 self.act(now)?;
-                close_by = Some(now + self.options.grace.min(LONGEST));
+                close_by = Some(deadline(now, self.options.grace));
             }
             if let Some(by) = close_by {
                 if self.core.has_finished() {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write, stderr};
 use std::process::exit;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
@@ -78,8 +78,14 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// The longest time that the command lines take, and that the libraries add to a clock: a longer one, such as [`Duration::MAX`], is this.
-pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// The longest time that the command lines take: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The end of a time that begins at `from`. A time of more than ten years, such as [`Duration::MAX`], counts as ten years: the
+/// sum is within the range of every system's clock.
+pub fn deadline(from: Instant, time: Duration) -> Instant {
+    from + time.min(LONGEST)
+}
 
 /// Parses `500ms`, `3s`, `1m 30s`; a parser for `clap`. Ten years at most.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -109,6 +115,13 @@ mod tests {
             assert!(texts.iter().all(|text| switch(text) == Ok(on)), "{texts:?}");
         }
         assert!(["2", "fasle", " "].into_iter().all(|text| switch(text).is_err()));
+    }
+
+    #[test]
+    fn the_end_of_the_longest_time_is_ten_years_away() {
+        let now = Instant::now();
+        assert_eq!(deadline(now, Duration::from_secs(3)), now + Duration::from_secs(3));
+        assert_eq!(deadline(now, Duration::MAX), now + LONGEST);
     }
 
     #[test]

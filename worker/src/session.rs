@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
-use giostra_common::args::LONGEST;
+use giostra_common::args::deadline;
 use giostra_common::dialer::{self, Call, Dialer};
 use giostra_common::handshake::Failure as HandshakeFailure;
 use giostra_common::keys::Credentials;
@@ -392,7 +392,7 @@ impl Session {
         self.unregistered_since = Instant::now();
         self.complained = false;
         if self.leave_by.is_some() {
-            return Ok(Next::Exit);
+            return self.leave_unregistered();
         }
         if register {
             self.send(self.register.clone())?;
@@ -402,13 +402,21 @@ impl Session {
 
     fn leave(&mut self, crew: &Crew) -> Result<Next, Error> {
         if !self.registered {
-            return Ok(Next::Exit);
+            return self.leave_unregistered();
         }
         let load = crew.load();
         log::info!("leaving; {} requests to finish first", load.computing + load.waiting);
-        self.leave_by = Some(Instant::now() + self.options.grace.min(LONGEST));
+        self.leave_by = Some(deadline(Instant::now(), self.options.grace));
         self.send(FromWorker::Leave)?;
         Ok(Next::GoOn)
+    }
+
+    /// The broker may have registered this worker all the same, and its welcome be on the way. It is not waited for: what the broker
+    /// has handed out by then, it hands to others, and holds the loss against nothing. Without a connection this is all that
+    /// the end has to wait for, [`socket::LINGER`] at most.
+    fn leave_unregistered(&mut self) -> Result<Next, Error> {
+        self.send(FromWorker::Leave)?;
+        Ok(Next::Exit)
     }
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {

@@ -6,12 +6,12 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
+use giostra_common::args::deadline;
 use giostra_common::numbered::NumberedQueue;
 use giostra_common::protocol::{Progress, Reply, RequestId};
 use giostra_common::wake::{self, Alarm};
 use rustc_hash::FxHashMap;
 
-use crate::client::deadline;
 use crate::{Client, Error};
 
 /// Where requests are handed in.
@@ -89,7 +89,7 @@ pub fn no_thread(error: &std::io::Error) -> Error {
 impl Desk {
     /// Takes a request.
     pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
-        let deadline = timeout.and_then(|timeout| deadline(Instant::now(), timeout));
+        let deadline = timeout.map(|timeout| deadline(Instant::now(), timeout));
         let mut waiting = self.waiting();
         if let Some(error) = &waiting.ended {
             return Slot::filled(Error::Ended(Arc::clone(error)));
