@@ -51,7 +51,7 @@ const DISMISSED: &str = ".";
 #[derive(Debug)]
 pub struct Guard {
     told: Mutex<Told>,
-    /// Rings when a group is over.
+    /// Rings when a leader was waited for.
     over: Condvar,
     /// Held for reading while a process is started and added.
     starting: RwLock<()>,
@@ -125,6 +125,7 @@ impl Guard {
         let mut told = self.lock();
         let status = leader.wait().ok();
         told.leaders.remove(&id.as_raw());
+        self.over.notify_all();
         status
     }
 
@@ -147,13 +148,13 @@ impl Guard {
         let mut told = self.lock();
         told.groups.remove(&group.as_raw());
         told.tell('-', group);
-        self.over.notify_all();
     }
 
-    /// Waits until there are none, but no longer than that; whether there are none.
+    /// Waits until all leaders were waited for, but no longer than that; whether they were. That a group was removed is not enough:
+    /// it was killed by then, but takes its time to die on a busy machine.
     pub fn wait(&self, limit: Duration) -> bool {
-        let waited = self.over.wait_timeout_while(self.lock(), limit, |told| !told.groups.is_empty());
-        waited.unwrap_or_else(PoisonError::into_inner).0.groups.is_empty()
+        let waited = self.over.wait_timeout_while(self.lock(), limit, |told| !told.leaders.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.leaders.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {
