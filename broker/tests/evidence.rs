@@ -68,7 +68,7 @@ fn a_worker_that_was_leaving_is_held_against_nothing() {
         assert_eq!(world.holding(&connection), [1]);
         match drained {
             true => {
-                world.client_says("c", FromClient::Drain { worker: format!("worker-{number}"), number: 0, all: false })
+                world.client_says("c", FromClient::Drain { worker: format!("worker-{number}"), number: 0, all: false });
             }
             false => world.worker_says(&connection, FromWorker::Leave),
         }
