@@ -213,8 +213,8 @@ fn left_by(input: impl BufRead) -> (BTreeSet<i32>, bool) {
     (groups, dismissed)
 }
 
-/// SIGTERM to these groups and to those that `search` finds, until that finds nothing because nothing is to be searched for;
-/// SIGKILL to each that is there after the grace.
+/// SIGTERM to these groups and to those that `search` finds, which is asked at each of [`SEARCHES`] unless it says `None`: then no
+/// more. SIGKILL to each that is there after the grace.
 fn end(known: BTreeSet<i32>, grace: Duration, mut search: impl FnMut() -> Option<BTreeSet<i32>>) {
     let send = |group: i32, signal: Option<Signal>| killpg(Pid::from_raw(group), signal).is_ok();
     let began = Instant::now();
