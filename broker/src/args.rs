@@ -264,6 +264,7 @@ impl Args {
                 rotation: self.rotation,
                 stuck_after: self.stuck_after,
                 first_ticket: rand::random(),
+                ..Settings::default()
             },
         })
     }

@@ -9,20 +9,19 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use giostra_common::args::LONGEST;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
 use giostra_common::signals::Hangups;
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
-use giostra_protocol::Identity;
 use giostra_protocol::codec::{Frames, Message};
-use giostra_protocol::{Bytes, FromClient, FromWorker, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
+use giostra_protocol::{Bytes, FromClient, FromWorker, Identity, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
 use giostra_transport::endpoint::Endpoint;
 use giostra_transport::handshake::Watched;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
 use giostra_transport::socket::{Entry, Peers, Sent};
+use giostra_transport::time::deadline;
 use zmq::{Context, Socket};
 
 use crate::doors::{self, Barred, Doors, Refusal};
@@ -34,6 +33,9 @@ const MESSAGES_A_TURN: usize = 256;
 
 /// The same in bytes: what is large is sent on while it is still in the processor's cache.
 const BYTES_A_TURN: usize = 256 << 10;
+
+/// The same in requests that are cancelled or given back: a message may name many, and a lost connection all that it had.
+const WORK_A_TURN: usize = 4096;
 
 /// Messages that may wait for a worker that does not read, besides one for each request of its window.
 const MESSAGES_BESIDES_DISPATCH: usize = 100;
@@ -73,11 +75,18 @@ pub struct Options {
     pub settings: Settings,
 }
 
+/// What libzmq puts in for a peer whose connection has ended. Random in each process: no peer can say it in its place.
+type Notice = [u8; 32];
+
+/// Why a peer is refused that says what only the broker's own libzmq says.
+const NOT_ITS_WORD: &str = "'Disconnected' is not for peers to say: close the connection instead";
+
 /// The sockets of a broker that has not begun to serve. Nobody is answered yet, and nothing is
 /// logged: a broker that can't have its endpoints leaves the log's folder as it was.
 pub struct Bound {
     frontend: Watched,
     backend: Watched,
+    notice: Notice,
     doors: Doors,
     http: Option<Http>,
     /// Of the Unix sockets among them.
@@ -91,12 +100,10 @@ impl Bound {
     /// If one of them is taken, or the certificates can't be read.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let context = Context::new();
-        let client_left = FromClient::<Bytes>::Disconnected.encode().envelope;
-        let worker_left = FromWorker::<Bytes>::Disconnected.encode().envelope;
-        let watched =
-            |left: &[u8], peers| Watched::new(&context, socket::router(&context, left, peers, &options.entry)?);
-        let frontend = watched(&client_left, Peers::Clients)?;
-        let backend = watched(&worker_left, Peers::Workers)?;
+        let notice: Notice = rand::random();
+        let watched = |peers| Watched::new(&context, socket::router(&context, &notice, peers, &options.entry)?);
+        let frontend = watched(Peers::Clients)?;
+        let backend = watched(Peers::Workers)?;
         let doors = Doors::new(&context, &options.doors)?;
         let mut locks = Vec::new();
         for (socket, endpoint, flag) in
@@ -114,7 +121,7 @@ impl Bound {
             })?;
         }
         let http = options.http.as_ref().map(Http::start).transpose()?;
-        Ok(Self { frontend, backend, doors, http, locks })
+        Ok(Self { frontend, backend, notice, doors, http, locks })
     }
 }
 
@@ -144,6 +151,7 @@ struct Server<'a> {
     core: Broker,
     frontend: Watched,
     backend: Watched,
+    notice: Notice,
     doors: Doors,
     hangups: Hangups,
     http: Option<Http>,
@@ -167,7 +175,7 @@ impl<'a> Server<'a> {
         hangups: Hangups,
         warnings: &[String],
     ) -> anyhow::Result<Self> {
-        let Bound { frontend, backend, doors, http, locks } = bound;
+        let Bound { frontend, backend, notice, doors, http, locks } = bound;
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
             socket::bound_endpoint(&frontend)?,
@@ -196,6 +204,7 @@ impl<'a> Server<'a> {
             core: Broker::new(options.settings.clone(), Instant::now()),
             frontend,
             backend,
+            notice,
             doors,
             hangups,
             http,
@@ -222,7 +231,7 @@ impl<'a> Server<'a> {
             if shutdown.requested() && close_by.is_none() {
                 self.core.close();
                 self.act(now)?;
-                close_by = Some(now + self.options.grace.min(LONGEST));
+                close_by = Some(deadline(now, self.options.grace));
             }
             if let Some(by) = close_by {
                 if self.core.has_finished() {
@@ -333,8 +342,8 @@ impl<'a> Server<'a> {
     }
 
     fn hear_workers(&mut self, now: Instant) -> anyhow::Result<Heard> {
-        let mut share = Share::default();
-        while !share.is_used_up() {
+        let mut share = Share::new(&self.core);
+        while !share.is_used_up(&self.core) {
             let (core, doors) = (&self.core, &mut self.doors);
             let heard = socket::receive_and_see(&self.backend, |peer, origin| {
                 let rights = doors.meet(Peers::Workers, peer, origin);
@@ -345,13 +354,15 @@ impl<'a> Server<'a> {
             if let Some(caller) = caller {
                 self.core.handle_worker_caller(&from, caller);
             }
+            if *frames.envelope == self.notice {
+                self.to_workers.forget(&from);
+                self.doors.forget(Peers::Workers, &from);
+                self.core.handle_worker(&from, FromWorker::Disconnected, now);
+                continue;
+            }
             match FromWorker::decode(&frames) {
-                Ok(FromWorker::Disconnected) => {
-                    self.to_workers.forget(&from);
-                    self.doors.forget(Peers::Workers, &from);
-                    self.core.handle_worker(&from, FromWorker::Disconnected, now);
-                }
                 _ if rights.is_none() => {}
+                Ok(FromWorker::Disconnected) => self.core.handle_malformed_worker(&from, NOT_ITS_WORD, now),
                 Ok(message) => {
                     self.core.handle_worker(&from, message, now);
                 }
@@ -362,8 +373,8 @@ impl<'a> Server<'a> {
     }
 
     fn hear_clients(&mut self) -> anyhow::Result<Heard> {
-        let mut share = Share::default();
-        while !share.is_used_up() {
+        let mut share = Share::new(&self.core);
+        while !share.is_used_up(&self.core) {
             let (core, doors) = (&self.core, &mut self.doors);
             let heard = socket::receive_and_see(&self.frontend, |peer, origin| {
                 let rights = doors.meet(Peers::Clients, peer, origin);
@@ -376,13 +387,15 @@ impl<'a> Server<'a> {
             }
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();
+            if *frames.envelope == self.notice {
+                self.to_clients.forget(&from);
+                self.doors.forget(Peers::Clients, &from);
+                self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
+                continue;
+            }
             match (FromClient::decode(&frames), rights) {
-                (Ok(FromClient::Disconnected), _) => {
-                    self.to_clients.forget(&from);
-                    self.doors.forget(Peers::Clients, &from);
-                    self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
-                }
                 (_, None) => {}
+                (Ok(FromClient::Disconnected), _) => self.core.handle_malformed_client(&from, NOT_ITS_WORD, now),
                 (Ok(message), Some(rights)) => self.core.handle_client(&from, rights, message, now),
                 (Err(error), _) => self.core.handle_malformed_client(&from, &error.to_string(), now),
             }
@@ -549,10 +562,11 @@ fn answered(message: &Frames) -> Vec<RequestId> {
 }
 
 /// What one side had of a turn.
-#[derive(Default)]
 struct Share {
     messages: usize,
     bytes: usize,
+    /// What the core had done before.
+    work: usize,
 }
 
 /// What came from one side in a turn.
@@ -564,13 +578,19 @@ struct Heard {
 }
 
 impl Share {
+    fn new(core: &Broker) -> Self {
+        Self { messages: 0, bytes: 0, work: core.work() }
+    }
+
     fn take(&mut self, frames: &Frames) {
         self.messages += 1;
         self.bytes += frames.bytes();
     }
 
-    fn is_used_up(&self) -> bool {
-        self.messages >= MESSAGES_A_TURN || self.bytes >= BYTES_A_TURN
+    fn is_used_up(&self, core: &Broker) -> bool {
+        self.messages >= MESSAGES_A_TURN
+            || self.bytes >= BYTES_A_TURN
+            || core.work().wrapping_sub(self.work) >= WORK_A_TURN
     }
 
     fn heard(&self, all: bool) -> Heard {

@@ -8,6 +8,7 @@ use giostra_protocol::{Bytes, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, Re
 use giostra_transport::dialer::{Call, Dialer};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
+use giostra_transport::time::deadline;
 use zmq::Context;
 
 use crate::options::{Error, Options};
@@ -89,7 +90,7 @@ impl Client {
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(Error::TooLarge(body.len()));
         }
-        let deadline = timeout.and_then(|timeout| deadline(Instant::now(), timeout));
+        let deadline = timeout.map(|timeout| deadline(Instant::now(), timeout));
         let id = self.session.submit(body, deadline);
         if self.session.unsent() >= BATCH {
             self.send(Instant::now())?;
@@ -106,7 +107,7 @@ impl Client {
         if wait.is_none() && self.session.unanswered() == 0 {
             return Ok(None);
         }
-        let until = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let until = wait.map(|wait| deadline(Instant::now(), wait));
         self.wait_for(until, Session::take_reply)
     }
 
@@ -247,7 +248,7 @@ impl Client {
 
     /// Waits until a broker has welcomed this client.
     pub fn await_broker(&mut self) -> Result<(), Error> {
-        let until = deadline(Instant::now(), self.options.broker_timeout);
+        let until = Some(deadline(Instant::now(), self.options.broker_timeout));
         match self.wait_for(until, |session| (session.link() == Link::Up).then_some(()))? {
             Some(()) => Ok(()),
             None => Err(self.no_broker()),
@@ -256,7 +257,7 @@ impl Client {
 
     /// Waits for the answer to something that was just asked.
     fn await_answer<T>(&mut self, mut take: impl FnMut(&mut Session) -> Option<T>) -> Result<T, Error> {
-        let until = deadline(Instant::now(), self.options.broker_timeout);
+        let until = Some(deadline(Instant::now(), self.options.broker_timeout));
         let answer = self.wait_for(until, |session| match take(session) {
             Some(answer) => Some(Some(answer)),
             // The question went down with the connection.
@@ -432,12 +433,6 @@ impl Client {
         socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
         Ok(())
     }
-}
-
-/// The end of a time that begins now; `None`: one that ends in centuries never does.
-pub(crate) fn deadline(now: Instant, time: Duration) -> Option<Instant> {
-    const LONGEST: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
-    if time > LONGEST { None } else { now.checked_add(time) }
 }
 
 fn hello(options: &Options) -> FromClient {

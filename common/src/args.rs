@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ColorChoice, Command, Parser};
+use giostra_transport::time::LONGEST;
 use humantime::DurationError;
 
 use crate::stdio;
@@ -78,9 +79,6 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
         _ => Err("a switch is 1, true, yes or on; or 0, false, no, off or empty"),
     }
 }
-
-/// The longest time that the command lines take, and that the libraries add to a clock: a longer one, such as [`Duration::MAX`], is this.
-pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Parses `500ms`, `3s`, `1m 30s`; a parser for `clap`. Ten years at most.
 pub fn duration(text: &str) -> Result<Duration, String> {

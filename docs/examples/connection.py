@@ -98,8 +98,9 @@ class Broker:
                 sys.exit(f"refused: what is at {broker} wants --keys and --broker-key, or is no broker")
             case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL if not self.in_vain:
                 self.in_vain = True
-                advice = ": is --broker-key its public key?" if keys else ""
-                print(f"the connection to {broker} breaks in the handshake{advice}", file=sys.stderr)
+                # If one side has keys and the other none, only the one that notices first learns so, and hangs up.
+                advice = "is --broker-key its public key, and has it keys at all?" if keys else "has it keys?"
+                print(f"the connection to {broker} breaks in the handshake: {advice}", file=sys.stderr)
 
 
 def whole(body: bytes | int, attachments: list[bytes]) -> bytes:

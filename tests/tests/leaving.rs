@@ -1,8 +1,10 @@
 //! Those who go in order: workers that are drained, clients that cancel.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use giostra_protocol::codec::{Frames, Message as _};
+use giostra_protocol::{Bytes, FromWorker};
 use giostra_tests::Setup;
-use giostra_tests::process::{Process, wait_for};
+use giostra_tests::process::{PATIENCE, Process, wait_for};
 use nix::sys::signal::{SigSet, Signal};
 
 #[test]
@@ -19,6 +21,27 @@ fn a_drained_worker_finishes_what_it_has_and_nothing_is_dispatched_twice() -> Re
     assert!(log.contains(" leaving worker-2 w2 ") && log.contains(" by=drain"), "{log}");
     let after = log.split(" leaving worker-2 ").nth(1).unwrap_or_default();
     assert!(!after.contains(" dispatch worker-2 ") && after.contains(" left worker-2 w2"));
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_to_end_before_it_is_welcomed_says_that_it_leaves() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = zmq::Context::new().socket(zmq::ROUTER)?;
+    broker.set_rcvtimeo(PATIENCE.as_millis() as i32)?;
+    broker.bind("tcp://127.0.0.1:*")?;
+    let endpoint = broker.get_last_endpoint()?.map_err(|_| anyhow::anyhow!("an endpoint that is no text"))?;
+    let args = ["--broker", &endpoint, "--grace", "1h"];
+    let mut worker = Process::start(folder.path(), "worker", "giostra-worker", &args)?;
+    let heard = || -> Result<FromWorker> {
+        let envelope = Bytes::from(broker.recv_multipart(0)?.pop().context("no frame")?);
+        Ok(FromWorker::decode(&Frames { envelope, attachments: vec![] })?)
+    };
+    let register = heard()?;
+    ensure!(matches!(register, FromWorker::Register { .. }), "{register:?}");
+    worker.signal(Signal::SIGTERM)?;
+    assert_eq!(heard()?, FromWorker::Leave);
+    assert!(worker.wait()?.success(), "{}", worker.stderr());
     Ok(())
 }
 

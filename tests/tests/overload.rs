@@ -86,6 +86,34 @@ impl Raw {
         Ok(Self(socket))
     }
 
+    /// A worker of one thread in a pool of its own, which is called like it; registered.
+    fn worker(context: &zmq::Context, backend: &str, name: &str) -> Result<Self> {
+        let worker = Self::connect(context, backend)?;
+        worker.say(FromWorker::Register {
+            version: VERSION,
+            name: name.into(),
+            pool: name.into(),
+            operations: vec![],
+            threads: 1,
+            window: 50,
+            instance: 0,
+        })?;
+        let ToWorker::Welcome { .. } = worker.hear()? else { bail!("no welcome") };
+        Ok(worker)
+    }
+
+    /// A client that has been welcomed, and its session.
+    fn client(context: &zmq::Context, frontend: &str, name: &str) -> Result<(Self, u64)> {
+        let client = Self::connect(context, frontend)?;
+        client.hello(name)?;
+        let ToClient::Welcome { session, .. } = client.hear()? else { bail!("no welcome") };
+        Ok((client, session))
+    }
+
+    fn hello(&self, name: &str) -> Result<()> {
+        self.say(FromClient::Hello { version: VERSION, name: name.into() })
+    }
+
     fn say(&self, message: impl Message) -> Result<()> {
         let Frames { envelope, attachments } = message.encode();
         assert!(attachments.is_empty());
@@ -107,17 +135,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     let context = zmq::Context::new();
 
     // A worker with large results, in a pool of its own.
-    let worker = Raw::connect(&context, system.backend())?;
-    let (name, pool) = ("large".to_string(), "large".to_string());
-    worker.say(FromWorker::Register {
-        version: VERSION,
-        name,
-        pool,
-        operations: vec![],
-        threads: 1,
-        window: 50,
-        instance: 0,
-    })?;
+    let worker = Raw::worker(&context, system.backend(), "large")?;
     let computing = std::thread::spawn(move || -> Result<()> {
         loop {
             match worker.hear()? {
@@ -130,17 +148,14 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
                 ToWorker::Ping { sequence } => {
                     worker.say(FromWorker::Pong { sequence, computing: 0, waiting: 0, oldest_ms: 0 })?;
                 }
-                ToWorker::Welcome { .. } | ToWorker::Cancel(_) => {}
+                ToWorker::Cancel(_) => {}
                 ToWorker::Closing => return Ok(()),
                 other => bail!("{other:?}"),
             }
         }
     });
 
-    let client = Raw::connect(&context, system.frontend())?;
-    let hello = || FromClient::Hello { version: VERSION, name: "lazy".into() };
-    client.say(hello())?;
-    let ToClient::Welcome { session, .. } = client.hear()? else { bail!("no welcome") };
+    let (client, session) = Raw::client(&context, system.frontend(), "lazy")?;
     let submit = |session, ids: &mut dyn Iterator<Item = u64>| {
         let requests = ids.map(|id| (RequestId(id), Bytes::new())).collect();
         client.say(FromClient::Submit { session, pool: "large".into(), timeout_ms: 0, wait: true, requests })
@@ -168,7 +183,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
             ToClient::HelloAgain => {
                 cut_off += 1;
                 assert!(unanswered.len() as u64 > REQUESTS / 10, "only {} are left", unanswered.len());
-                client.say(hello())?;
+                client.hello("lazy")?;
             }
             ToClient::Welcome { session, .. } => submit(session, &mut unanswered.iter().copied())?,
             other => bail!("{other:?}"),
@@ -197,22 +212,9 @@ fn a_frozen_client_holds_nobody_up_and_goes_on_when_it_thaws() -> Result<()> {
 fn news_of_progress_never_cuts_off_a_client_that_does_not_read() -> Result<()> {
     let system = Setup::workers(0).broker(&["--max-backlog", "1MiB"]).start()?;
     let context = zmq::Context::new();
-    let worker = Raw::connect(&context, system.backend())?;
-    let (name, pool) = ("chatty".to_string(), "chatty".to_string());
-    worker.say(FromWorker::Register {
-        version: VERSION,
-        name,
-        pool,
-        operations: vec![],
-        threads: 1,
-        window: 50,
-        instance: 0,
-    })?;
-    let ToWorker::Welcome { .. } = worker.hear()? else { bail!("no welcome") };
+    let worker = Raw::worker(&context, system.backend(), "chatty")?;
 
-    let client = Raw::connect(&context, system.frontend())?;
-    client.say(FromClient::Hello { version: VERSION, name: "busy".into() })?;
-    let ToClient::Welcome { session, .. } = client.hear()? else { bail!("no welcome") };
+    let (client, session) = Raw::client(&context, system.frontend(), "busy")?;
     let requests = (1..=50).map(|id| (RequestId(id), Bytes::new())).collect();
     client.say(FromClient::Submit { session, pool: "chatty".into(), timeout_ms: 0, wait: true, requests })?;
     let ToWorker::Dispatch(requests) = worker.hear()? else { bail!("no requests") };

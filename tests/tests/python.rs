@@ -230,15 +230,30 @@ fn a_python_client_that_is_refused_says_why_and_ends() -> Result<()> {
     let open = Setup::workers(0).start()?;
     system.make_keys("mallory")?;
     let key_args = |name| system.key_args(name);
+    let adding = |server: &System, name: &str, keys: &[String], timeout: &str| {
+        let args = ["--broker", server.frontend(), "--timeout", timeout, "add", "1", "2"].map(String::from);
+        python::start(system.folder(), name, "client.py", &[keys, &args].concat())
+    };
     for (name, server, keys, explanation) in [
         ("unlisted", &system, key_args("mallory"), " does not let this key in here"),
         ("role", &system, key_args("worker-1"), " does not let this key in here"),
-        ("without", &system, Vec::new(), " wants --keys and --broker-key, or is no broker"),
-        ("open", &open, key_args("client"), " has no keys, or is no broker"),
     ] {
-        let args: Vec<_> = ["--broker", server.frontend(), "add", "1", "2"].into_iter().map(String::from).collect();
-        let mut client = python::start(system.folder(), name, "client.py", &[keys, args].concat())?;
-        ended(&mut client, "refused: ", explanation)?;
+        ended(&mut adding(server, name, &keys, "30")?, "refused: ", explanation)?;
+    }
+    // Of these, the broker notices first in some handshakes and hangs up; on a busy machine in all of them.
+    for (name, server, keys, explanation, advice) in [
+        ("without", &system, Vec::new(), " wants --keys and --broker-key, or is no broker", "has it keys?\n"),
+        ("open", &open, key_args("client"), " has no keys, or is no broker", ", and has it keys at all?\n"),
+    ] {
+        let mut client = adding(server, name, &keys, "3")?;
+        client.wait()?;
+        if client.stderr().contains("no reply within") {
+            let broken = format!("the connection to {} breaks in the handshake: ", server.frontend());
+            ensure!(client.stderr().contains(&broken) && client.stderr().contains(advice), "{}", client.stderr());
+            ended(&mut client, "no reply within 3.0 s", "")?;
+        } else {
+            ended(&mut client, "refused: ", explanation)?;
+        }
     }
     // Of a peer without keys, the broker says what it is only if it is the first to notice.
     for reason in [" is not allowed", " may not come among the clients", " reason=handshake: "] {

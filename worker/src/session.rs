@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_common::args::LONGEST;
 use giostra_protocol::codec::{Malformed, Message, portions};
 use giostra_protocol::{
     Bytes, DEFAULT_POOL, Failure, FromWorker, MAX_BATCH, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker,
@@ -18,6 +17,7 @@ use giostra_transport::dialer::{Call, Dialer};
 use giostra_transport::handshake::Failure as HandshakeFailure;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
+use giostra_transport::time::deadline;
 use giostra_transport::wake::Alarm;
 use giostra_transport::{dialer, socket, wake};
 use thiserror::Error;
@@ -392,7 +392,7 @@ impl Session {
         self.unregistered_since = Instant::now();
         self.complained = false;
         if self.leave_by.is_some() {
-            return Ok(Next::Exit);
+            return self.leave_unregistered();
         }
         if register {
             self.send(self.register.clone())?;
@@ -402,13 +402,21 @@ impl Session {
 
     fn leave(&mut self, crew: &Crew) -> Result<Next, Error> {
         if !self.registered {
-            return Ok(Next::Exit);
+            return self.leave_unregistered();
         }
         let load = crew.load();
         log::info!("leaving; {} requests to finish first", load.computing + load.waiting);
-        self.leave_by = Some(Instant::now() + self.options.grace.min(LONGEST));
+        self.leave_by = Some(deadline(Instant::now(), self.options.grace));
         self.send(FromWorker::Leave)?;
         Ok(Next::GoOn)
+    }
+
+    /// The broker may have registered this worker all the same, and its welcome be on the way. It is not waited for: what the broker
+    /// has handed out by then, it hands to others, and holds the loss against nothing. Without a connection this is all that
+    /// the end has to wait for, [`socket::LINGER`] at most.
+    fn leave_unregistered(&mut self) -> Result<Next, Error> {
+        self.send(FromWorker::Leave)?;
+        Ok(Next::Exit)
     }
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {

@@ -11,6 +11,7 @@ mod closing;
 mod dealing;
 mod evidence;
 mod inspections;
+mod leaving;
 mod report;
 mod unable;
 mod workers;
@@ -19,21 +20,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::Identity;
 use giostra_protocol::codec::ATTACH_FROM;
 use giostra_protocol::name::Label;
 use giostra_protocol::numbered::NumberedQueue;
 use giostra_protocol::{
-    Bytes, Failure, LostStatus, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace, code,
+    Bytes, Failure, Identity, LostStatus, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace,
+    code,
 };
 use slab::Slab;
 
 use crate::caller::Caller;
-use crate::config::{Rights, Settings};
+use crate::config::{AT_ONCE, Rights, Settings};
 use crate::event::{Event, WorkerLabel};
 use crate::held::Held;
 use crate::ids::{ClientNumber, RequestKey, WorkerNumber};
-use crate::limiter::Limiter;
+use crate::limiter::{Allowance, Limiter};
 use crate::liveness::Liveness;
 use crate::meter::{Durations, History, Rate};
 use crate::names::Names;
@@ -48,9 +49,7 @@ use crate::window::Window;
 use admission::Waiting;
 use evidence::{Instances, Losses};
 use inspections::Inspections;
-
-/// The most requests that expire in one turn: some milliseconds of work, the replies included.
-const EXPIRED_AT_ONCE: usize = 4096;
+use leaving::Leftovers;
 
 /// Places that a table keeps though it is empty.
 const KEPT: usize = 1 << 14;
@@ -111,6 +110,8 @@ pub struct Broker {
     workers: Roster<WorkerNumber, Worker>,
     worker_of: HashMap<Identity, WorkerNumber>,
     last_worker: u64,
+    /// How often each peer may register: each time has its lines in the log.
+    registrations: HashMap<Identity, Allowance>,
     /// Peers that are not registered and have been asked to.
     asked_to_register: HashSet<Identity>,
 
@@ -122,6 +123,9 @@ pub struct Broker {
     /// Tickets dealt so far. On the wire a ticket is this number after [`Settings::first_ticket`].
     last_ticket: u64,
     pending: usize,
+    leftovers: Leftovers,
+    /// Requests that were cancelled, or given back by their workers, since the start: see [`Self::work`].
+    work: usize,
     /// Of all requests' bodies, and of those that nobody waits for any more but a worker has not read yet.
     bytes: usize,
     /// Who waits for room.
@@ -210,6 +214,9 @@ struct Worker {
     leaving: bool,
     /// Why it can compute nothing for now, if it can't. It has no seat then.
     unable: Option<String>,
+    /// How often it may be able again at once, and whether it is and waits for its next ping with that.
+    changes: Allowance,
+    waits_to_be_able: bool,
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,
     /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
@@ -366,6 +373,7 @@ impl Broker {
             workers: Roster::default(),
             worker_of: HashMap::default(),
             last_worker: 0,
+            registrations: HashMap::default(),
             asked_to_register: HashSet::default(),
             pools: Slab::new(),
             pool_of: HashMap::default(),
@@ -373,6 +381,8 @@ impl Broker {
             last_request: 0,
             last_ticket: 0,
             pending: 0,
+            leftovers: Leftovers::default(),
+            work: 0,
             bytes: 0,
             waiting: Waiting::default(),
             asked_to_hello: HashSet::default(),
@@ -420,32 +430,50 @@ impl Broker {
         let suspended = self.instances.suspended.first();
         let suspended = suspended.map(|&(until, _)| self.started + Duration::from_nanos(until.0));
         let status = self.inspections.poll_timeout();
-        [ping, deadline, suspended, self.waiting.poll_timeout(), held_back, status].into_iter().flatten().min()
+        let leftovers = (!self.leftovers.is_empty()).then_some(self.started);
+        let waiting = self.waiting.poll_timeout();
+        [ping, deadline, suspended, waiting, held_back, status, leftovers].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests. Of these it expires so many that
-    /// nobody waits for long; the others are due at once.
+    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests, and takes those of clients that
+    /// have left out of the tables. It does so much that nobody waits for long; the rest is due at once.
     ///
     /// Hand in first what has arrived: it may be the pong.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let before = self.work;
         while let Some(&(due, number)) = self.pings.first()
             && due <= now
+            && self.work - before < AT_ONCE
         {
             self.ping_is_due(number, now);
         }
         self.give_up_suspended(now);
         let mut expired = Runs::default();
         let moment = self.moment(now);
-        for _ in 0..EXPIRED_AT_ONCE {
+        for _ in 0..AT_ONCE {
             let Some(&(due, key)) = self.deadlines.first() else { break };
             if due > moment {
                 break;
+            }
+            let request = &mut self.requests[key.at()];
+            if self.clients.get(&request.client).is_none() {
+                // Its client has left: it has ended already.
+                request.time_limit = 0;
+                self.deadlines.pop_first();
+                continue;
             }
             self.expire(key, &mut expired, moment);
         }
         if !expired.is_empty() {
             self.log(Event::Expired(expired));
         }
+        self.free_leftovers();
+    }
+
+    /// How many requests were cancelled, or given back by their workers, since the start. What one message may cause of that is
+    /// much more than it takes to send it; whoever takes in several at a time stops when it has grown by some thousand.
+    pub fn work(&self) -> usize {
+        self.work
     }
 
     /// Whether it has been said who a client's peer is.
@@ -528,10 +556,11 @@ impl Broker {
     }
 
     /// Takes a request out of every table, without a reply.
-    fn forget(&mut self, key: RequestKey) -> Request {
+    fn forget(&mut self, key: RequestKey) {
+        self.work += 1;
         self.let_go(key);
         self.pools[self.requests[key.at()].pool.0].tally.cancelled += 1;
-        self.close_request(key, None)
+        self.close_request(key, None);
     }
 
     /// Takes a request out of its pool's queue, or tells its worker's window that its result is no longer wanted.
@@ -565,14 +594,14 @@ impl Broker {
     }
 
     /// Takes a request out of the tables that hold it wherever it is, and puts the reply into its client's next message.
-    fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) -> Request {
+    fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) {
         let request = self.requests.remove(key.at());
         if let Some(deadline) = request.deadline() {
             self.deadlines.remove(&(deadline, key));
         }
         self.bytes -= request.body.len();
         self.clear_losses(key, request.lost.as_deref());
-        let Some(client) = self.clients.get_mut(&request.client) else { return request };
+        let Some(client) = self.clients.get_mut(&request.client) else { return };
         client.held.remove(request.id);
         client.bytes -= request.body.len();
         if let Some((outcome, trace)) = reply {
@@ -583,7 +612,6 @@ impl Broker {
             client.replies.push(Reply { id: request.id, outcome, trace });
             client.answered += 1;
         }
-        request
     }
 
     /// A body that nobody waits for is no longer held for a worker.

@@ -6,6 +6,10 @@ use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 
 use crate::rotation::Rotation;
 
+/// The most requests that expire in one turn, or that dead workers give back, not counting the last
+/// one's: some milliseconds of work, the replies included.
+pub(crate) const AT_ONCE: usize = 4096;
+
 /// What a client may do. A worker may compute, and has none of these rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
@@ -49,6 +53,8 @@ pub struct Settings {
     pub window: usize,
     /// How much work a worker has at hand: its window is as large as that takes, and no larger than `window`. Zero: always `window`.
     pub hold: Duration,
+    /// The most requests that are taken out of the tables in one turn after their clients have left. At least 1.
+    pub freed_at_once: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
     /// The most pools that clients may keep; one client makes no more than its share of what is free. Workers may bring as
@@ -78,6 +84,7 @@ impl Default for Settings {
             max_message_bytes: MAX_MESSAGE_BYTES,
             window: 1024,
             hold: Duration::ZERO,
+            freed_at_once: AT_ONCE,
             rotation: Rotation::Strict,
             max_pools: 10_000,
             coalesce: Duration::ZERO,

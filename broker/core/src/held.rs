@@ -2,23 +2,20 @@
 //!
 //! Clients number their requests upwards, as a rule: those that come so stand in a queue, where adding costs next to nothing and
 //! finding is mostly a subtraction. The others (sent again after they were turned away, or by a client that numbers otherwise) are
-//! in a hash map, seeded since the numbers are the client's choice: without a seed some could be chosen that all collide.
+//! in an ordered map: the numbers are the client's choice, and none that it may choose make that slow.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use giostra_protocol::RequestId;
 use giostra_protocol::numbered::NumberedQueue;
 
 use crate::ids::RequestKey;
 
-/// Places of the map that are kept though it is empty.
-const KEPT: usize = 4096;
-
 /// The unanswered requests of one client.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Held {
     ascending: NumberedQueue<RequestKey>,
-    others: HashMap<RequestId, RequestKey>,
+    others: BTreeMap<RequestId, RequestKey>,
 }
 
 impl Held {
@@ -52,14 +49,15 @@ impl Held {
         if let Some(key) = self.ascending.take(id.0) {
             return Some(key);
         }
-        let key = self.others.remove(&id)?;
-        if self.others.is_empty() && self.others.capacity() > KEPT {
-            self.others = HashMap::new();
-        }
-        Some(key)
+        self.others.remove(&id)
     }
 
-    /// Where all of them are kept, in no particular order.
+    /// Takes the next out, in the order of [`Self::keys`].
+    pub fn pop(&mut self) -> Option<RequestKey> {
+        self.ascending.pop().or_else(|| self.others.pop_first().map(|(_, key)| key))
+    }
+
+    /// Where all of them are kept: in the order of their numbers, first those that came so.
     pub fn keys(&self) -> impl Iterator<Item = RequestKey> {
         self.ascending.iter().chain(self.others.values()).copied()
     }
@@ -94,6 +92,8 @@ mod tests {
                 prop_assert_eq!(held.get(id), model.get(&id).copied());
                 prop_assert_eq!(held.len(), model.len());
                 let mut keys: Vec<_> = held.keys().collect();
+                let mut popped = held.clone();
+                prop_assert!(std::iter::from_fn(|| popped.pop()).eq(keys.iter().copied()) && popped.len() == 0);
                 keys.sort_unstable();
                 let mut expected: Vec<_> = model.values().copied().collect();
                 expected.sort_unstable();

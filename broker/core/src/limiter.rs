@@ -42,10 +42,46 @@ impl Limiter {
     }
 }
 
+/// How often one peer may do what is written down each time: so many times at once, and once more in each [`PERIOD`].
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    most: u32,
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    /// One that allows `most` times at once.
+    pub fn new(most: u32, now: Instant) -> Self {
+        Self { most, left: most, since: now }
+    }
+
+    /// Whether it may be done now. It is done then.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let periods = now.saturating_duration_since(self.since).as_secs() / PERIOD.as_secs();
+        if periods > 0 {
+            self.left = self.most.min(self.left.saturating_add(periods.try_into().unwrap_or(u32::MAX)));
+            self.since = now;
+        }
+        let may = self.left > 0;
+        self.left -= u32::from(may);
+        may
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // an instant to begin with
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_allowance_is_used_up_and_comes_back_little_by_little() {
+        let now = Instant::now();
+        let mut allowance = Allowance::new(10, now);
+        let mut takes = |times: u32, now| (0..times).filter(|_| allowance.take(now)).count();
+        assert_eq!((takes(100, now), takes(100, now + PERIOD)), (10, 1));
+        assert_eq!((takes(100, now + 4 * PERIOD), takes(100, now + 1000 * PERIOD)), (3, 10));
+    }
 
     #[test]
     fn little_is_said_of_much_but_all_of_it_is_counted() {

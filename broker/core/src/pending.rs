@@ -69,7 +69,7 @@ impl Pending {
     /// Among these is the oldest: those that were given back, and the first of each client's others.
     pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
         let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
-        self.returned.values().chain(self.suspended.values()).copied().chain(firsts)
+        self.given_back().chain(firsts)
     }
 
     /// Adds a client's requests that were just accepted, and numbered upwards from `first`.
@@ -129,6 +129,20 @@ impl Pending {
         };
         debug_assert!(removed.is_some());
         self.len -= 1;
+    }
+
+    /// Takes out all that is a client's and was never dispatched, whatever there is of it. Returns how much that was.
+    pub fn cut_off(&mut self, client: ClientNumber) -> usize {
+        let Some(place) = self.fresh_of.remove(&client) else { return 0 };
+        let Fresh { queue, .. } = self.fresh.remove(place);
+        self.turns.retain(|&other| other != place);
+        self.len -= queue.len();
+        queue.len()
+    }
+
+    /// Those that were given back, the suspended ones included.
+    pub fn given_back(&self) -> impl Iterator<Item = RequestKey> {
+        self.returned.values().chain(self.suspended.values()).copied()
     }
 
     fn pop_fresh(&mut self) -> Option<RequestKey> {
@@ -193,6 +207,20 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| pending.has_next().then(|| pending.pop())?).count(), 2);
         pending.remove(Place::Suspended(9), A);
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_is_cut_off_keeps_only_what_was_given_back() {
+        let mut pending = Pending::default();
+        pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(B, 3, &[RequestKey(3)]);
+        pending.give_back(1, RequestKey(4));
+        pending.suspend(2, RequestKey(5));
+        assert_eq!((pending.cut_off(A), pending.cut_off(A), pending.len()), (2, 0, 3));
+        assert!(pending.given_back().eq([4, 5].map(RequestKey)));
+        assert!(pending.fresh.len() == 1 && pending.turns.len() == 1);
+        pending.resume(2);
+        assert_eq!(drain(&mut pending), [4, 5, 3]);
     }
 
     #[test]

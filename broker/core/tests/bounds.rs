@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
-use giostra_protocol::Identity;
 use giostra_protocol::codec::Message;
 use giostra_protocol::{
-    Bytes, FromClient, FromWorker, MAX_MESSAGE_BYTES, Outcome, RequestId, Status, Ticket, ToClient, ToWorker, VERSION,
+    Bytes, FromClient, FromWorker, Identity, MAX_MESSAGE_BYTES, Outcome, RequestId, Status, Ticket, ToClient, ToWorker,
+    VERSION,
 };
 
 /// The inverse of rustc-hash's multiplier, modulo 2^64: its multiples hash to small numbers, shifted.
@@ -173,6 +173,38 @@ fn a_crowd_of_requests_expires_in_many_turns_each_once() {
     assert!(all == MANY && turns >= 5, "{all} after {turns} turns");
     assert_eq!(answered(world.pass(Duration::from_secs(1))), 0);
     world.broker.check();
+}
+
+#[test]
+fn a_client_that_leaves_with_a_crowd_of_requests_is_taken_out_in_many_turns() {
+    const MANY: usize = 100_000;
+    let longest = |is_left: bool| {
+        let mut world = World::new(Settings::default());
+        let session = world.client("c");
+        for first in (0..MANY as u64).step_by(50_000) {
+            world.client_says("c", submit(session, "p", 3_600_000, bodies(first..first + 50_000, 1)));
+        }
+        let before = world.broker.work();
+        let message = match is_left {
+            true => FromClient::Disconnected,
+            false => FromClient::Cancel((0..65_536).map(RequestId).collect()),
+        };
+        let begun = Instant::now();
+        world.client_says("c", message);
+        let (mut longest, work) = (begun.elapsed(), world.broker.work() - before);
+        let mut turns = 0;
+        while world.broker.poll_timeout().is_some_and(|due| due <= world.now) {
+            let begun = Instant::now();
+            world.pass(Duration::ZERO);
+            (longest, turns) = (longest.max(begun.elapsed()), turns + 1);
+        }
+        println!("left {is_left}: {turns} turns, {work} at once, the longest {longest:?}");
+        (turns, work)
+    };
+    let (turns, work) = longest(true);
+    assert!(turns >= MANY / 4096 && work < 4096, "{turns} turns, and {work} requests in the first");
+    // One message names no more than a batch, and the loop hears no other in its turn.
+    assert_eq!(longest(false), (0, 65_536));
 }
 
 /// A broker with room for 8 MiB, and a worker with many threads that holds what was submitted to it in several rounds, each of

@@ -1,81 +1,28 @@
 //! What is held against a request, scenario by scenario: which losses of workers count, and when it is given up.
 
-#![allow(clippy::disallowed_methods)] // an instant to begin with
+mod world;
 
 use std::time::{Duration, Instant};
 
-use giostra_core::broker::{Broker, Output};
-use giostra_core::config::{Rights, Settings};
+use giostra_core::broker::Broker;
+use giostra_core::config::Settings;
 use giostra_protocol::Identity;
-use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, MAX_INSTANCE, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION, code,
-};
-
-/// A broker with one client, its clock, and what has come out of it.
-struct World {
-    broker: Broker,
-    now: Instant,
-    session: u64,
-    /// Which connection holds which request, under which ticket.
-    held: Vec<(String, Ticket, u64)>,
-    replies: Vec<(u64, Outcome)>,
-    log: Vec<String>,
-}
+use giostra_protocol::{Bytes, Failure, FromClient, FromWorker, MAX_INSTANCE, Outcome, RequestId, VERSION, code};
+use world::{World, peer};
 
 /// How long a request waits for its worker to come back.
 const MOMENT: Duration = Duration::from_millis(300);
 
-fn peer(name: &str) -> Identity {
-    Identity(Bytes::copy_from_slice(name.as_bytes()))
+/// A broker with the client `c`.
+fn with_client(max_attempts: u32) -> World {
+    let mut world = World::new(Settings { max_attempts, await_return: MOMENT, ..Settings::default() });
+    world.client("c");
+    world
 }
 
 impl World {
-    fn new(max_attempts: u32) -> Self {
-        let now = Instant::now();
-        let settings = Settings { max_attempts, await_return: MOMENT, ..Settings::default() };
-        let broker = Broker::new(settings, now);
-        let mut world = Self { broker, now, session: 0, held: vec![], replies: vec![], log: vec![] };
-        world.client_says(FromClient::Hello { version: VERSION, name: "c".into() });
-        world
-    }
-
-    fn settle(&mut self) {
-        while let Some(output) = self.broker.poll_output(self.now) {
-            match output {
-                Output::Log(event) => self.log.push(event.to_string()),
-                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
-                    let to = String::from_utf8(to.0.to_vec()).unwrap();
-                    let id = |body: &Bytes| u64::from_be_bytes(body[..].try_into().unwrap());
-                    self.held.extend(requests.iter().map(|(ticket, body)| (to.clone(), *ticket, id(body))));
-                }
-                Output::ToClient(_, ToClient::Replies(replies)) => {
-                    self.replies.extend(replies.into_iter().map(|reply| (reply.id.0, reply.outcome)));
-                }
-                Output::ToClient(_, ToClient::Welcome { session, .. }) => self.session = session,
-                _ => {}
-            }
-        }
-        self.broker.check();
-    }
-
-    fn client_says(&mut self, message: FromClient) {
-        self.broker.handle_client(&peer("c"), Rights::ALL, message, self.now);
-        self.settle();
-    }
-
-    fn worker_says(&mut self, connection: &str, message: FromWorker) {
-        self.broker.handle_worker(&peer(connection), message, self.now);
-        self.settle();
-    }
-
-    fn submit(&mut self, ids: impl IntoIterator<Item = u64>) {
-        let requests = ids.into_iter().map(|id| (RequestId(id), Bytes::copy_from_slice(&id.to_be_bytes()))).collect();
-        let (session, pool) = (self.session, "p".into());
-        self.client_says(FromClient::Submit { session, pool, timeout_ms: 0, wait: true, requests });
-    }
-
     /// A worker of this instance registers over this connection.
-    fn join(&mut self, connection: &str, instance: u64) {
+    fn join_again(&mut self, connection: &str, instance: u64) {
         let (name, pool) = (format!("worker-{instance}"), "p".into());
         let operations = vec![];
         let register =
@@ -83,33 +30,18 @@ impl World {
         self.worker_says(connection, register);
     }
 
-    /// Its connection breaks.
-    fn lose(&mut self, connection: &str) {
-        self.held.retain(|(holder, ..)| holder != connection);
-        self.worker_says(connection, FromWorker::Disconnected);
-    }
-
-    /// Something else ends its registration.
+    /// Something else than its connection ends its registration.
     fn drop_by(&mut self, connection: &str, how: impl FnOnce(&mut Broker, &Identity, Instant)) {
         self.held.retain(|(holder, ..)| holder != connection);
         how(&mut self.broker, &peer(connection), self.now);
         self.settle();
     }
 
-    fn reply(&mut self, connection: &str, outcome: Outcome) {
+    /// It replies to the oldest request that it holds, with this.
+    fn reply_with(&mut self, connection: &str, outcome: Outcome) {
         let place = self.held.iter().position(|(holder, ..)| holder == connection).expect("it holds a request");
         let (_, ticket, _) = self.held.remove(place);
         self.worker_says(connection, FromWorker::Replies(vec![(ticket, outcome)]));
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.broker.handle_timeout(self.now);
-        self.settle();
-    }
-
-    fn holding(&self, connection: &str) -> Vec<u64> {
-        self.held.iter().filter(|(holder, ..)| holder == connection).map(|&(.., id)| id).collect()
     }
 
     /// The last line that begins so.
@@ -120,18 +52,24 @@ impl World {
     fn poisoned(&self) -> Vec<&str> {
         self.log.iter().filter_map(|line| line.strip_prefix("poison ")).collect()
     }
+
+    fn outcomes(&self) -> Vec<(u64, Outcome)> {
+        self.replies.iter().map(|(_, reply)| (reply.id.0, reply.outcome.clone())).collect()
+    }
 }
 
 #[test]
 fn a_worker_that_was_leaving_is_held_against_nothing() {
-    let mut world = World::new(1);
-    world.submit([1]);
+    let mut world = with_client(1);
+    world.submit("c", [1]);
     for (number, drained) in [(1, false), (2, true), (3, false)] {
         let connection = number.to_string();
-        world.join(&connection, number);
+        world.join_again(&connection, number);
         assert_eq!(world.holding(&connection), [1]);
         match drained {
-            true => world.client_says(FromClient::Drain { worker: format!("worker-{number}"), number: 0, all: false }),
+            true => {
+                world.client_says("c", FromClient::Drain { worker: format!("worker-{number}"), number: 0, all: false });
+            }
             false => world.worker_says(&connection, FromWorker::Leave),
         }
         world.lose(&connection);
@@ -141,21 +79,21 @@ fn a_worker_that_was_leaving_is_held_against_nothing() {
         );
     }
     world.pass(2 * MOMENT);
-    world.join("4", 4);
+    world.join_again("4", 4);
     assert_eq!((world.holding("4"), world.poisoned()), (vec![1], vec![]));
 }
 
 #[test]
 fn a_key_that_was_taken_out_a_second_registration_and_the_brokers_own_cut_are_held_against_nothing() {
-    let mut world = World::new(1);
-    world.submit([1]);
-    world.join("1", 1);
+    let mut world = with_client(1);
+    world.submit("c", [1]);
+    world.join_again("1", 1);
     world.drop_by("1", Broker::handle_barred_worker);
-    world.join("2", 2);
+    world.join_again("2", 2);
     world.drop_by("2", Broker::handle_overdue_worker);
-    world.join("3", 3);
+    world.join_again("3", 3);
     world.held.clear();
-    world.join("3", 3);
+    world.join_again("3", 3);
     assert_eq!(world.holding("3"), [1]);
     let dropped: Vec<_> = world.log.iter().filter(|line| line.starts_with("dropped ")).collect();
     assert!(dropped.len() == 3 && dropped.iter().all(|line| line.contains(" c1#1 evidence=no reason=")), "{dropped:?}");
@@ -166,11 +104,11 @@ fn a_key_that_was_taken_out_a_second_registration_and_the_brokers_own_cut_are_he
 #[test]
 fn a_worker_whose_connection_is_cut_again_and_again_is_held_against_nothing() {
     for max_attempts in [1, 2, 3] {
-        let mut world = World::new(max_attempts);
-        world.submit([1, 2]);
+        let mut world = with_client(max_attempts);
+        world.submit("c", [1, 2]);
         for cut in 1..=20 {
             let connection = cut.to_string();
-            world.join(&connection, 7);
+            world.join_again(&connection, 7);
             let back = if cut == 1 { String::new() } else { format!(" back=w{}", cut - 1) };
             let joined = format!("joined worker-7 w{cut} pool=p threads=1 window=1024 seats=1{back}");
             assert_eq!(world.line("joined"), joined);
@@ -185,32 +123,32 @@ fn a_worker_whose_connection_is_cut_again_and_again_is_held_against_nothing() {
 
 #[test]
 fn a_request_waits_a_moment_for_its_last_worker_to_come_back_and_is_then_given_up() {
-    let mut world = World::new(1);
-    world.submit([1]);
-    world.join("1", 1);
+    let mut world = with_client(1);
+    world.submit("c", [1]);
+    world.join_again("1", 1);
     world.lose("1");
-    world.join("2", 2);
+    world.join_again("2", 2);
     assert!(world.holding("2").is_empty(), "it waits for the other");
     assert_eq!(world.broker.poll_timeout(), Some(world.now + MOMENT));
     world.pass(MOMENT - Duration::from_millis(1));
     assert!(world.poisoned().is_empty());
     world.pass(Duration::from_millis(1));
     assert_eq!(world.poisoned(), ["c1#1 workers=worker-1"]);
-    let [(1, Outcome::Error(failure))] = &world.replies[..] else { panic!("{:?}", world.replies) };
+    let [(1, Outcome::Error(failure))] = &world.outcomes()[..] else { panic!("{:?}", world.replies) };
     assert_eq!(failure.code, code::POISON);
     assert!(failure.message.contains("(worker-1), and has not come back"), "{failure}");
     // Too late.
-    world.join("3", 1);
+    world.join_again("3", 1);
     assert_eq!(world.line("joined"), "joined worker-1 w3 pool=p threads=1 window=1024 seats=2");
 }
 
 #[test]
 fn a_process_that_a_supervisor_starts_anew_does_not_excuse_the_one_before() {
-    let mut world = World::new(3);
-    world.submit([1]);
+    let mut world = with_client(3);
+    world.submit("c", [1]);
     for process in 1..=3 {
         let connection = process.to_string();
-        world.join(&connection, process);
+        world.join_again(&connection, process);
         assert_eq!(world.holding(&connection), [1]);
         world.lose(&connection);
     }
@@ -220,15 +158,15 @@ fn a_process_that_a_supervisor_starts_anew_does_not_excuse_the_one_before() {
 
 #[test]
 fn any_of_the_lost_workers_that_comes_back_gives_a_request_another_attempt() {
-    let mut world = World::new(3);
-    world.submit([1]);
+    let mut world = with_client(3);
+    world.submit("c", [1]);
     for process in 1..=3 {
-        world.join(&process.to_string(), process);
+        world.join_again(&process.to_string(), process);
         world.lose(&process.to_string());
     }
-    world.join("again", 1);
+    world.join_again("again", 1);
     assert_eq!(world.holding("again"), [1], "two are held against it");
-    world.submit([2]);
+    world.submit("c", [2]);
     assert_eq!(world.holding("again"), [1], "and the next loss would be its last");
     world.lose("again");
     world.pass(MOMENT);
@@ -237,29 +175,29 @@ fn any_of_the_lost_workers_that_comes_back_gives_a_request_another_attempt() {
 
 #[test]
 fn a_return_ends_the_quarantine_of_what_waits_for_an_empty_worker() {
-    let mut world = World::new(2);
-    world.join("1", 1);
-    world.submit([1]);
+    let mut world = with_client(2);
+    world.join_again("1", 1);
+    world.submit("c", [1]);
     world.lose("1");
-    world.submit([2, 3]);
-    world.join("2", 2);
+    world.submit("c", [2, 3]);
+    world.join_again("2", 2);
     assert_eq!(world.holding("2"), [1], "alone");
     world.lose("2");
-    world.join("3", 3);
+    world.join_again("3", 3);
     assert_eq!(world.holding("3"), [2, 3], "the first waits for the second worker");
-    world.join("2 again", 2);
+    world.join_again("2 again", 2);
     assert_eq!(world.holding("2 again"), [1], "one loss is held against it: it is alone");
-    world.join("1 again", 1);
-    world.submit([4, 5]);
+    world.join_again("1 again", 1);
+    world.submit("c", [4, 5]);
     assert_eq!(world.holding("1 again"), [4], "strict rotation waits for the seat that has one alone");
 }
 
 #[test]
 fn a_worker_that_registers_before_its_old_connection_is_missed_is_held_against_nothing() {
-    let mut world = World::new(1);
-    world.join("1", 1);
-    world.submit([1]);
-    world.join("2", 1);
+    let mut world = with_client(1);
+    world.join_again("1", 1);
+    world.submit("c", [1]);
+    world.join_again("2", 1);
     assert_eq!(world.line("joined"), "joined worker-1 w2 pool=p threads=1 window=1024 seats=2 back=w1");
     world.lose("1");
     assert_eq!(world.line("dropped"), "dropped worker-1 w1 returned=1 c1#1 evidence=no reason=connection broke");
@@ -269,10 +207,10 @@ fn a_worker_that_registers_before_its_old_connection_is_missed_is_held_against_n
 #[test]
 fn what_can_not_be_read_is_held_against_the_requests_though_its_worker_lives() {
     // It may be the reply to one of them, which the next worker would send as well: nothing else ends that.
-    let mut world = World::new(2);
-    world.submit([1]);
+    let mut world = with_client(2);
+    world.submit("c", [1]);
     for _ in 0..2 {
-        world.join("1", 1);
+        world.join_again("1", 1);
         world.drop_by("1", |broker, peer, now| broker.handle_malformed_worker(peer, "no message", now));
     }
     assert_eq!(
@@ -284,10 +222,10 @@ fn what_can_not_be_read_is_held_against_the_requests_though_its_worker_lives() {
 
 #[test]
 fn a_worker_without_an_instance_never_comes_back() {
-    let mut world = World::new(2);
-    world.submit([1]);
+    let mut world = with_client(2);
+    world.submit("c", [1]);
     for _ in 0..2 {
-        world.join("1", 0);
+        world.join_again("1", 0);
         world.lose("1");
         assert!(world.line("dropped").contains(" evidence=yes "));
     }
@@ -296,27 +234,27 @@ fn a_worker_without_an_instance_never_comes_back() {
 
 #[test]
 fn what_waits_for_a_return_can_expire_and_be_cancelled_and_leaves_nothing_behind() {
-    let mut world = World::new(1);
-    world.join("1", 1);
-    world.submit(1..=3);
+    let mut world = with_client(1);
+    world.join_again("1", 1);
+    world.submit("c", 1..=3);
     let requests = vec![(RequestId(4), Bytes::copy_from_slice(&4_u64.to_be_bytes()))];
-    let (session, pool) = (world.session, "p".into());
-    world.client_says(FromClient::Submit { session, pool, timeout_ms: 100, wait: true, requests });
+    let (session, pool) = (world.sessions["c"], "p".into());
+    world.client_says("c", FromClient::Submit { session, pool, timeout_ms: 100, wait: true, requests });
     world.lose("1");
-    world.client_says(FromClient::Cancel(vec![RequestId(2)]));
+    world.client_says("c", FromClient::Cancel(vec![RequestId(2)]));
     world.pass(Duration::from_millis(100));
     assert_eq!(world.line("expire"), "expire c1#4");
     world.pass(MOMENT - Duration::from_millis(100));
     assert_eq!(world.poisoned(), ["c1#1 workers=worker-1", "c1#3 workers=worker-1"]);
-    world.join("2", 2);
+    world.join_again("2", 2);
     assert!(world.holding("2").is_empty());
 }
 
 #[test]
 fn where_nothing_is_tried_twice_no_request_is_alone_and_all_that_a_lost_worker_held_is_given_up() {
-    let mut world = World::new(1);
-    world.join("1", 1);
-    world.submit(1..=3);
+    let mut world = with_client(1);
+    world.join_again("1", 1);
+    world.submit("c", 1..=3);
     assert_eq!(world.holding("1"), [1, 2, 3]);
     world.lose("1");
     world.pass(MOMENT);
@@ -325,30 +263,30 @@ fn where_nothing_is_tried_twice_no_request_is_alone_and_all_that_a_lost_worker_h
 
 #[test]
 fn a_worker_that_registers_in_a_loop_leaves_nothing_behind() {
-    let mut world = World::new(2);
+    let mut world = with_client(2);
     for round in 0..1000 {
-        world.join("1", MAX_INSTANCE + round);
+        world.join_again("1", MAX_INSTANCE + round);
         world.lose("1");
     }
-    world.submit([1]);
+    world.submit("c", [1]);
     for _ in 0..1000 {
-        world.join("1", 9);
+        world.join_again("1", 9);
         world.lose("1");
     }
     // That the tables hold no more than the open request says is checked after every step.
-    world.client_says(FromClient::Cancel(vec![RequestId(1)]));
+    world.client_says("c", FromClient::Cancel(vec![RequestId(1)]));
     assert!(world.poisoned().is_empty());
 }
 
 #[test]
 fn a_workers_failure_does_not_pass_for_the_brokers_own() {
-    let mut world = World::new(2);
-    world.join("1", 1);
-    world.submit(1..=3);
+    let mut world = with_client(2);
+    world.join_again("1", 1);
+    world.submit("c", 1..=3);
     for code in [code::POISON, code::CANCELLED, "no-luck"] {
-        world.reply("1", Outcome::Error(Failure::new(code, "because")));
+        world.reply_with("1", Outcome::Error(Failure::new(code, "because")));
     }
     let expected = [(1, code::FAILED), (2, code::FAILED), (3, "no-luck")];
     let expected = expected.map(|(id, code)| (id, Outcome::Error(Failure::new(code, "because"))));
-    assert_eq!(world.replies, expected);
+    assert_eq!(world.outcomes(), expected);
 }

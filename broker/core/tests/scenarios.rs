@@ -1,58 +1,22 @@
 //! The core, scenario by scenario: what a user would lose if it were wrong. No sockets, no clock, no sleeping.
 
-#![allow(clippy::disallowed_methods)] // an instant to begin with
+mod world;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use giostra_core::broker::{Broker, Output};
+use giostra_core::broker::Output;
 use giostra_core::caller::{Caller, Key};
 use giostra_core::config::{Rights, Settings};
 use giostra_core::rotation::Rotation;
-use giostra_protocol::Identity;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, Reply, RequestId, Ticket, ToClient, ToWorker,
+    Bytes, Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
     VERSION, code,
 };
-
-/// A broker, its clock, and what has come out of it.
-struct World {
-    broker: Broker,
-    now: Instant,
-    /// Requests that each worker holds, as it would see them.
-    held: Vec<(String, Ticket, u64)>,
-    replies: Vec<(String, Reply)>,
-    log: Vec<String>,
-    /// What each client was welcomed with.
-    sessions: BTreeMap<String, u64>,
-    /// All other messages, after the name of whom they went to.
-    sent: Vec<String>,
-}
-
-fn settings() -> Settings {
-    Settings { first_ticket: 1000, ..Settings::default() }
-}
-
-fn peer(name: &str) -> Identity {
-    Identity(Bytes::copy_from_slice(name.as_bytes()))
-}
+use world::{World, body, peer, register, settings};
 
 /// One without a key.
 fn caller(address: &str) -> Caller {
     Caller { address: address.into(), key: None }
-}
-
-fn name(peer: &Identity) -> String {
-    String::from_utf8(peer.0.to_vec()).unwrap()
-}
-
-fn body(id: u64) -> Bytes {
-    Bytes::copy_from_slice(&id.to_be_bytes())
-}
-
-fn register(name: &str, window: u32) -> FromWorker {
-    let (name, pool) = (name.into(), "p".into());
-    FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window, instance: 0 }
 }
 
 fn pong(sequence: u64) -> FromWorker {
@@ -64,67 +28,12 @@ fn submit(session: u64, requests: Vec<(RequestId, Bytes)>) -> FromClient {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
-        let now = Instant::now();
-        let broker = Broker::new(settings, now);
-        Self { broker, now, held: vec![], replies: vec![], log: vec![], sessions: BTreeMap::new(), sent: vec![] }
-    }
-
     /// With the client `c` and the workers `1` to `count`.
     fn with_workers(count: usize) -> Self {
         let mut world = Self::new(settings());
         world.client("c");
         (1..=count).for_each(|number| world.join(&number.to_string()));
         world
-    }
-
-    fn settle(&mut self) {
-        while let Some(output) = self.broker.poll_output(self.now) {
-            match output {
-                Output::Log(event) => self.log.push(event.to_string()),
-                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
-                    for (ticket, body) in requests {
-                        self.held.push((name(&to), ticket, u64::from_be_bytes(body[..].try_into().unwrap())));
-                    }
-                }
-                Output::ToClient(to, ToClient::Replies(replies)) => {
-                    self.replies.extend(replies.into_iter().map(|reply| (name(&to), reply)));
-                }
-                Output::ToClient(to, ToClient::Welcome { session, .. }) => {
-                    self.sessions.insert(name(&to), session);
-                }
-                Output::Status(to, status) => {
-                    let message = format!("{:?}", ToClient::<Bytes>::Status(status));
-                    self.sent.extend(to.iter().map(|to| format!("{} {message}", name(to))));
-                }
-                Output::Close(to) => self.sent.push(format!("{} is closed", name(&to))),
-                Output::ToWorker(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
-                Output::ToClient(to, message) => self.sent.push(format!("{} {message:?}", name(&to))),
-            }
-        }
-        self.broker.check();
-    }
-
-    fn client_says(&mut self, client: &str, message: FromClient) {
-        self.broker.handle_client(&peer(client), Rights::ALL, message, self.now);
-        self.settle();
-    }
-
-    fn worker_says(&mut self, worker: &str, message: FromWorker) {
-        self.broker.handle_worker(&peer(worker), message, self.now);
-        self.settle();
-    }
-
-    fn client(&mut self, client: &str) {
-        self.client_says(client, FromClient::Hello { version: VERSION, name: client.into() });
-    }
-
-    fn join(&mut self, worker: &str) {
-        self.join_with_window(worker, 0);
-    }
-
-    fn join_with_window(&mut self, worker: &str, window: u32) {
-        self.worker_says(worker, register(&format!("worker-{worker}"), window));
     }
 
     fn join_as(&mut self, worker: &str, name: &str) {
@@ -138,18 +47,9 @@ impl World {
         (self.take_sent().concat(), self.logged("leaving").len())
     }
 
-    fn submit(&mut self, client: &str, ids: impl IntoIterator<Item = u64>) {
-        self.submit_within(client, ids, 0);
-    }
-
     fn submit_within(&mut self, client: &str, ids: impl IntoIterator<Item = u64>, timeout_ms: u64) {
         let requests = ids.into_iter().map(|id| (RequestId(id), body(id))).collect();
         self.submit_to("p", client, requests, timeout_ms);
-    }
-
-    fn submit_to(&mut self, pool: &str, client: &str, requests: Vec<(RequestId, Bytes)>, timeout_ms: u64) {
-        let session = self.sessions.get(client).copied().unwrap_or_default();
-        self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, wait: true, requests });
     }
 
     /// A client as the lines of acceptance name it.
@@ -166,58 +66,9 @@ impl World {
         sent
     }
 
-    /// The worker replies to the oldest request that it holds.
-    fn reply(&mut self, worker: &str) {
-        let place = self.held.iter().position(|(holder, ..)| holder == worker).expect("it holds a request");
-        let (_, ticket, id) = self.held.remove(place);
-        self.reply_to(worker, ticket, id);
-    }
-
     fn reply_of_whoever(&mut self) {
         let worker = self.held[0].0.clone();
         self.reply(&worker);
-    }
-
-    fn reply_to(&mut self, worker: &str, ticket: Ticket, id: u64) {
-        self.worker_says(worker, FromWorker::Replies(vec![(ticket, Outcome::Ok(body(id)))]));
-    }
-
-    /// Its connection breaks, and what it held is gone.
-    fn lose(&mut self, worker: &str) {
-        self.held.retain(|(holder, ..)| holder != worker);
-        self.worker_says(worker, FromWorker::Disconnected);
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.broker.handle_timeout(self.now);
-        self.settle();
-    }
-
-    /// The requests that a worker holds, in the order of dispatch.
-    fn holding(&self, worker: &str) -> Vec<u64> {
-        self.held.iter().filter(|(holder, ..)| holder == worker).map(|&(.., id)| id).collect()
-    }
-
-    /// What the client was told about a request.
-    fn outcome(&self, client: &str, id: u64) -> Vec<&Outcome> {
-        let its = |(to, reply): &&(String, Reply)| to == client && reply.id == RequestId(id);
-        self.replies.iter().filter(its).map(|(_, reply)| &reply.outcome).collect()
-    }
-
-    fn failure(&self, client: &str, id: u64) -> &Failure {
-        match self.outcome(client, id)[..] {
-            [Outcome::Error(failure)] => failure,
-            ref other => panic!("not one error, but {other:?}"),
-        }
-    }
-
-    fn answered(&self) -> Vec<u64> {
-        self.replies.iter().map(|(_, reply)| reply.id.0).collect()
-    }
-
-    fn logged(&self, start: &str) -> Vec<&str> {
-        self.log.iter().map(String::as_str).filter(|line| line.starts_with(start)).collect()
     }
 }
 

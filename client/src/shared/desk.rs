@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::numbered::NumberedQueue;
 use giostra_protocol::{Bytes, Progress, Reply, RequestId};
+use giostra_transport::time::deadline;
 use giostra_transport::wake;
 use giostra_transport::wake::Alarm;
 use rustc_hash::FxHashMap;
 
-use crate::client::deadline;
 use crate::{Client, Error};
 
 /// Where requests are handed in.
@@ -89,7 +89,7 @@ pub fn no_thread(error: &std::io::Error) -> Error {
 impl Desk {
     /// Takes a request.
     pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
-        let deadline = timeout.and_then(|timeout| deadline(Instant::now(), timeout));
+        let deadline = timeout.map(|timeout| deadline(Instant::now(), timeout));
         let mut waiting = self.waiting();
         if let Some(error) = &waiting.ended {
             return Slot::filled(Error::Ended(Arc::clone(error)));

@@ -212,7 +212,7 @@ pub enum FromClient<B = Bytes> {
     },
     /// When the client has read everything up to the broker's `Goodbye`.
     Goodbye,
-    /// When the connection broke. Put in by libzmq on the broker's side.
+    /// When the connection broke. The broker's own notice: a peer that sends it is refused.
     Disconnected,
 }
 
@@ -342,7 +342,7 @@ pub enum FromWorker<B = Bytes> {
     Able,
     /// When the worker wants no more requests. It finishes those it has, then waits for `Goodbye`.
     Leave,
-    /// When the connection broke. Put in by libzmq on the broker's side.
+    /// When the connection broke. The broker's own notice: a peer that sends it is refused.
     Disconnected,
 }
 

@@ -10,5 +10,6 @@ pub mod handshake;
 pub mod keys;
 pub mod shutdown;
 pub mod socket;
+pub mod time;
 pub mod wake;
 mod z85;

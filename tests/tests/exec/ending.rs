@@ -1,13 +1,19 @@
 //! Programs that hang, flood, escape or are not wanted any more: they end, and nothing is left of them.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use giostra_client::{Client, Options};
 use giostra_protocol::{Bytes, Outcome, code};
-use giostra_tests::System;
-use giostra_tests::process::{PATIENCE, wait_for};
+use giostra_tests::process::{PATIENCE, Process, binary, wait_for};
+use giostra_tests::{Setup, System};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -147,13 +153,77 @@ fn no_program_is_left_when_its_worker_gives_up_is_interrupted_twice_or_is_killed
         let guard = guard_of(bench.system.worker(1).id()).context("no guard")?;
         end(&mut bench.system)?;
         if name == "gives up" {
-            // Each has written its child's id before its own. The child is killed, and nobody can wait for it.
+            // Each has written its child's id before its own. The child is killed, too, but it is not the worker's to wait for.
             assert!(ids.chunks(2).all(|pair| !runs(pair[1])), "it did not wait for them");
         }
         all_end(&ids)?;
         all_end(&[guard])?;
     }
     Ok(())
+}
+
+#[test]
+fn no_program_is_left_at_whatever_moment_of_its_start_its_worker_is_killed() -> Result<()> {
+    const KILLS: u64 = 20;
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("sleeper");
+    symlink("/bin/sleep", &program)?;
+    let command = format!("{} 1000", program.display());
+    // Each thread starts one program after the other.
+    let args = ["--exec", &command, "--threads", "4", "--time-limit", "3ms", "--kill-after", "1s"];
+    let mut system = Setup::workers(0).broker(&["--max-attempts", "1000"]).worker(&args).start()?;
+    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
+    client.await_broker()?;
+    let body = Bytes::from(rmp_serde::to_vec(&("sleeper", [(); 0]))?);
+    for _ in 0..20_000 {
+        client.submit(body.clone())?;
+    }
+    client.next_reply(Some(Duration::ZERO))?;
+    let mut guards = Vec::new();
+    for kill in 1..=KILLS {
+        system.start_worker(1)?;
+        let worker = system.worker(1).id();
+        guards.push(wait_for("its guard is there", || guard_of(worker))?);
+        wait_for("a program runs", || (!all_of(&program).is_empty()).then_some(()))?;
+        // No event tells that a program is half started: the moments are spread over some starts.
+        sleep(Duration::from_micros(700 * kill));
+        system.kill_worker(1)?;
+        wait_for("all programs end", || all_of(&program).is_empty().then_some(()))
+            .with_context(|| format!("after kill {kill}: {:?}", all_of(&program)))?;
+    }
+    all_end(&guards)?;
+    assert!(all_of(&program).is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_guard_ends_programs_that_it_was_never_told_of_and_nobody_elses() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sleeper = |name: &str, mark: &str| {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").env("GIOSTRA_GUARD", mark).process_group(0);
+        Process::spawn(folder.path(), name, sleep)
+    };
+    let (mut own, mut foreign) = (sleeper("own", "a1")?, sleeper("foreign", "a10")?);
+    // Its stdin is at its end, as if its worker had been killed at once.
+    let guard = ["--exec-guard", "100", "a1"];
+    assert!(Process::start(folder.path(), "guard", "giostra-worker", &guard)?.wait()?.success());
+    assert_eq!(own.wait()?.signal(), Some(Signal::SIGTERM as i32));
+    assert!(foreign.is_running());
+    // One whose worker ended in order looks for nothing.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo . | \"$@\"", "sh"]).arg(binary("giostra-worker")?).args(["--exec-guard", "100", "a10"]);
+    assert!(Process::spawn(folder.path(), "dismissed", shell)?.wait()?.success());
+    assert!(foreign.is_running());
+    Ok(())
+}
+
+/// The processes of a program.
+fn all_of(program: &Path) -> Vec<i32> {
+    let begin = [program.as_os_str().as_bytes(), b"\0"].concat();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|words| words.starts_with(&begin))).collect()
 }
 
 fn guard_of(worker: u32) -> Option<i32> {

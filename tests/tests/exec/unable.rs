@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use giostra_tests::process::{binary, wait_for};
+use giostra_tests::process::{binary, wait_for, wait_within};
 use giostra_tests::{Process, Setup, System};
 use serde_json::Value;
 
@@ -105,6 +106,35 @@ fn requests_wait_for_an_only_worker_that_is_unable_and_those_with_a_limit_are_to
     program(&folder, "only")?;
     expect_done(batch, 1..=3)?;
     system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_script_whose_interpreter_vanishes_is_as_good_as_deleted_until_that_is_back() -> Result<()> {
+    for first in ["#!", "#!/usr/bin/env "] {
+        let mut system = Setup::workers(0).start()?;
+        let folder = system.folder().to_path_buf();
+        let interpreter = program(&folder, "interpreter")?;
+        let script = folder.join("script");
+        fs::write(&script, format!("{first}{}\necho \"done $1\"\n", interpreter.display()))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        let exec = script.display().to_string();
+        let args = ["--broker", system.backend(), "--name", "only", "--operation", "job", "--exec", &exec];
+        let _worker = Process::start(&folder, "only", "giostra-worker", &args)?;
+        expect_done(map(&system, 1..=3, &[])?, 1..=3)?;
+
+        fs::remove_file(&interpreter)?;
+        let batch = map(&system, 1..=3, &[])?;
+        wait_for("it is unable", || (told(&mut system, "only").ok()?["state"] == "unable").then_some(()))?;
+        let why = told(&mut system, "only")?["unable"].to_string();
+        assert!(why.contains("its first line names the interpreter"), "{first}: {why}");
+        // It has looked more than once by then, and is not taken in by the script, which is there.
+        let again = wait_within(Duration::from_secs(4), || system.log().contains(" able only ").then_some(()));
+        assert!(again.is_none(), "{first}: {}", system.log());
+        program(&folder, "interpreter")?;
+        expect_done(batch, 1..=3)?;
+        assert_eq!(system.audit()?.counts.reply_errors, 0);
+    }
     Ok(())
 }
 

@@ -200,21 +200,29 @@ fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<(
 }
 
 #[test]
-fn who_says_that_its_own_connection_broke_has_left() -> Result<()> {
+fn who_says_that_its_own_connection_broke_is_refused_and_writes_no_lines_without_end() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
     client.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, wait: true, requests })?;
-    client.say(FromClient::<Bytes>::Disconnected)?;
-    wait_for_line(&system, &[" client-left c1 cancelled=1 ", "connection broke"])?;
-    client.say(FromClient::<Bytes>::Hello { version: VERSION, name: "again".into() })?;
-    ensure!(matches!(client.hear()?, ToClient::Welcome { client: 2, .. }));
+    for _ in 0..100 {
+        client.say(FromClient::<Bytes>::Disconnected)?;
+        ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.contains("close the connection")));
+        client.say(FromClient::<Bytes>::Hello { version: VERSION, name: "again".into() })?;
+        ensure!(matches!(client.hear()?, ToClient::Welcome { client: 1, .. }));
+    }
+    let log = system.log();
+    assert_eq!((log.matches(" client-joined ").count(), log.matches(" client-left ").count()), (1, 0));
 
     let worker = Peer::worker(system.backend(), "p")?;
     worker.say(FromWorker::<Bytes>::Disconnected)?;
-    wait_for_line(&system, &[" dropped stranger w2 ", "connection broke"])?;
-    worker.say(FromWorker::<Bytes>::Pong { sequence: 9, computing: 0, waiting: 0, oldest_ms: 0 })?;
+    ensure!(
+        matches!(worker.hear_as_worker()?, ToWorker::Refused { reason } if reason.contains("close the connection"))
+    );
     ensure!(matches!(worker.hear_as_worker()?, ToWorker::RegisterAgain));
+    // The real one is heard as ever.
+    drop(client);
+    wait_for_line(&system, &[" client-left c1 cancelled=1 ", "connection broke"])?;
     worker.say(FromWorker::<Bytes>::Leave)?;
     ensure!(matches!(worker.hear_as_worker()?, ToWorker::Goodbye));
     check(&mut system)

@@ -8,6 +8,7 @@ mod broker;
 mod crowds;
 mod flood;
 mod impostor;
+mod lines;
 mod peer;
 
 use anyhow::{Context as _, Result, ensure};

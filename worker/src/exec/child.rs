@@ -4,14 +4,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt as _;
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_common::args::LONGEST;
-use giostra_common::signals::unmasked;
 use giostra_protocol::Bytes;
+use giostra_transport::time::deadline;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -57,7 +55,7 @@ pub struct Child {
 impl Child {
     /// Starts a program in a process group of its own. What is to be piped is the command's business.
     pub fn start(command: &mut Command, guard: &Arc<Guard>) -> io::Result<Self> {
-        let mut process = guard.start_leader(|| unmasked(|| command.process_group(0).spawn()))?;
+        let mut process = guard.start_leader(command)?;
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         let pipes =
             [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
@@ -220,7 +218,7 @@ impl Drop for Child {
 
 /// The time so long from now.
 pub fn from_now(duration: Duration) -> Instant {
-    Instant::now() + duration.min(LONGEST)
+    deadline(Instant::now(), duration)
 }
 
 fn pid(process: &process::Child) -> Pid {

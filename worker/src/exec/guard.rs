@@ -1,12 +1,23 @@
 //! Sees to it that no program outlives its worker, however that ends: also by `kill -9`, or by a second signal.
 //!
-//! The guard is a process of its own, another `giostra-worker`. The worker tells it of each process group that it starts and of each that
-//! is over, through a pipe; when the pipe ends, so has the worker, and the guard ends what is left. To have the system do that
-//! (`PR_SET_PDEATHSIG`) takes unsafe code between fork and exec, keeps `std` from starting programs by `posix_spawn`, and forgets the
-//! children's children.
+//! The guard is a process of its own, another `giostra-worker`. The worker tells it of each process group that it starts and of
+//! each that is over, through a pipe; when the pipe ends, so has the worker, and the guard ends what is left.
+//!
+//! A worker that is killed between the start of a program and the word to the guard has told nothing of it. So each program has
+//! its worker's mark in its environment ([`MARK`]), which the program's children inherit, and after an end without
+//! [`Guard::dismiss`] the guard also ends the groups of all processes of its session that bear the mark. Until a process that was
+//! forked has become the program, it holds the write end of the pipe, since that is closed by exec: when the pipe ends, nothing is
+//! about to be started any more.
+//!
+//! To have the system end the programs (`PR_SET_PDEATHSIG`), or to have each process tell its own number before exec, takes unsafe
+//! code between fork and exec and keeps `std` from starting programs by `posix_spawn`; the former also ends them with the thread
+//! that started them, and forgets the children's children.
 
-use std::collections::BTreeSet;
+mod marked;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -14,6 +25,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use giostra_common::signals::unmasked;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
@@ -22,17 +34,29 @@ use nix::unistd::Pid;
 /// The first argument of a process that is a guard.
 pub const GUARD: &str = "--exec-guard";
 
+/// The environment variable of every program that holds its worker's mark, a random number.
+const MARK: &str = "GIOSTRA_GUARD";
+
 /// How often it is looked whether groups are gone.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// When marked processes are looked for, in milliseconds after the worker's end. More than once, because exec closes the pipe a moment
+/// before the environment can be seen.
+const SEARCHES: [u64; 7] = [0, 20, 60, 140, 300, 620, 1000];
+
+/// What the worker says last when it ends in order: no program of it runs that the guard does not know.
+const DISMISSED: &str = ".";
 
 /// The worker's end of the pipe.
 #[derive(Debug)]
 pub struct Guard {
     told: Mutex<Told>,
-    /// Rings when a group is over.
+    /// Rings when a leader was waited for.
     over: Condvar,
     /// Held for reading while a process is started and added.
     starting: RwLock<()>,
+    /// What its programs bear.
+    mark: String,
 }
 
 #[derive(Debug)]
@@ -48,9 +72,12 @@ impl Guard {
     /// Starts one from this process's own program, which has to call [`is_meant`] and [`watch`]. It will wait for `grace` between
     /// SIGTERM and SIGKILL.
     pub fn start(grace: Duration) -> io::Result<Self> {
+        let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         let mut guard = Command::new(std::env::current_exe()?)
             .arg0("giostra-guard")
-            .args([GUARD, &grace.as_millis().to_string()])
+            .args([GUARD, &grace.as_millis().to_string(), &mark])
+            // A worker that is a program itself bears the mark of another guard, which is not to end this one before its time.
+            .env_remove(MARK)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -59,12 +86,13 @@ impl Guard {
             .spawn()?;
         let pipe = guard.stdin.take();
         let told = Told { process: Some(guard), pipe, groups: BTreeSet::new(), leaders: BTreeSet::new() };
-        Ok(Self { told: Mutex::new(told), over: Condvar::new(), starting: RwLock::default() })
+        Ok(Self { told: Mutex::new(told), over: Condvar::new(), starting: RwLock::default(), mark })
     }
 
-    /// Has it end what is left, and waits for that.
+    /// Has it end what it knows to be left, and waits for that.
     pub fn dismiss(&self) {
         let mut told = self.lock();
+        told.say(DISMISSED);
         told.pipe = None;
         if let Some(mut guard) = told.process.take() {
             // That it is gone already is just as well.
@@ -72,10 +100,15 @@ impl Guard {
         }
     }
 
-    /// Starts the leader of a group and adds it. Its status is then no other's: see [`Self::reap_orphans`].
-    pub fn start_leader(&self, start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+    /// Starts a program with its mark as the leader of a group, and adds that. Its status is then no other's: see
+    /// [`Self::reap_orphans`].
+    ///
+    /// # Errors
+    /// If the program can't be started.
+    pub fn start_leader(&self, command: &mut Command) -> io::Result<Child> {
         let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
-        let leader = start()?;
+        command.env(MARK, &self.mark).process_group(0);
+        let leader = unmasked(|| command.spawn())?;
         let group = Pid::from_raw(leader.id() as i32);
         let mut told = self.lock();
         told.groups.insert(group.as_raw());
@@ -92,6 +125,7 @@ impl Guard {
         let mut told = self.lock();
         let status = leader.wait().ok();
         told.leaders.remove(&id.as_raw());
+        self.over.notify_all();
         status
     }
 
@@ -114,13 +148,13 @@ impl Guard {
         let mut told = self.lock();
         told.groups.remove(&group.as_raw());
         told.tell('-', group);
-        self.over.notify_all();
     }
 
-    /// Waits until there are none, but no longer than that; whether there are none.
+    /// Waits until all leaders were waited for, but no longer than that; whether they were. That a group was removed is not enough:
+    /// it was killed by then, but takes its time to die on a busy machine.
     pub fn wait(&self, limit: Duration) -> bool {
-        let waited = self.over.wait_timeout_while(self.lock(), limit, |told| !told.groups.is_empty());
-        waited.unwrap_or_else(PoisonError::into_inner).0.groups.is_empty()
+        let waited = self.over.wait_timeout_while(self.lock(), limit, |told| !told.leaders.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.leaders.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {
@@ -130,9 +164,13 @@ impl Guard {
 
 impl Told {
     fn tell(&mut self, what: char, group: Pid) {
+        self.say(&format!("{what}{group}"));
+    }
+
+    fn say(&mut self, line: &str) {
         let Some(pipe) = &mut self.pipe else { return };
         // One write, so that the guard reads whole lines whatever happens here.
-        if let Err(error) = pipe.write_all(format!("{what}{group}\n").as_bytes()) {
+        if let Err(error) = pipe.write_all(format!("{line}\n").as_bytes()) {
             log::warn!("the guard is gone ({error}): if this worker is killed, its programs live on");
             self.pipe = None;
         }
@@ -151,17 +189,20 @@ pub fn watch() -> io::Result<()> {
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().chain(harmless)).thread_block()?;
     // For `ps` and `pkill`: whoever kills all of one name is to leave this one.
     let _ = std::fs::write("/proc/self/comm", "giostra-guard");
-    let grace = std::env::args_os().nth(2);
-    let grace = grace.as_deref().and_then(OsStr::to_str).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let groups = left_by(io::stdin().lock());
-    end(groups, Duration::from_millis(grace));
+    let argument = |n| std::env::args_os().nth(n);
+    let grace = argument(2).as_deref().and_then(OsStr::to_str).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let (groups, dismissed) = left_by(io::stdin().lock());
+    let mark = argument(3).filter(|_| !dismissed);
+    end(groups, Duration::from_millis(grace), || mark.as_deref().map(|mark| marked::groups(MARK, mark)));
     Ok(())
 }
 
-/// What was added and not removed when the input ended.
-fn left_by(input: impl BufRead) -> BTreeSet<i32> {
+/// What was added and not removed when the input ended, and whether the worker said that this is all.
+fn left_by(input: impl BufRead) -> (BTreeSet<i32>, bool) {
     let mut groups = BTreeSet::new();
+    let mut dismissed = false;
     for line in input.lines().map_while(Result::ok) {
+        dismissed |= line == DISMISSED;
         let number = line.get(1..).and_then(|number| number.parse().ok()).filter(|&number| number > 1);
         match (line.get(..1), number) {
             (Some("+"), Some(group)) => _ = groups.insert(group),
@@ -169,20 +210,43 @@ fn left_by(input: impl BufRead) -> BTreeSet<i32> {
             _ => {}
         }
     }
-    groups
+    (groups, dismissed)
 }
 
-/// SIGTERM to all; SIGKILL to those that are there after the grace.
-fn end(mut groups: BTreeSet<i32>, grace: Duration) {
-    let there = |signal: Signal| move |group: &i32| killpg(Pid::from_raw(*group), signal).is_ok();
-    let exists = |group: &i32| killpg(Pid::from_raw(*group), None).is_ok();
-    groups.retain(there(Signal::SIGTERM));
+/// SIGTERM to these groups and to those that `search` finds, which is asked at each of [`SEARCHES`] unless it says `None`: then no
+/// more. SIGKILL to each that is there after the grace.
+fn end(known: BTreeSet<i32>, grace: Duration, mut search: impl FnMut() -> Option<BTreeSet<i32>>) {
+    let send = |group: i32, signal: Option<Signal>| killpg(Pid::from_raw(group), signal).is_ok();
     let began = Instant::now();
-    while !groups.is_empty() && began.elapsed() < grace {
+    let mut searches = SEARCHES.iter().map(|&after| Duration::from_millis(after)).peekable();
+    // Each since when it knows.
+    let mut ending = BTreeMap::new();
+    let mut found = known;
+    loop {
+        while searches.next_if(|&after| began.elapsed() >= after).is_some() {
+            match search() {
+                Some(more) => found.extend(more),
+                None => searches.by_ref().for_each(drop),
+            }
+        }
+        for group in std::mem::take(&mut found) {
+            ending.entry(group).or_insert_with(|| {
+                send(group, Some(Signal::SIGTERM));
+                Instant::now()
+            });
+        }
+        ending.retain(|&group, since| {
+            if since.elapsed() < grace {
+                return send(group, None);
+            }
+            send(group, Some(Signal::SIGKILL));
+            false
+        });
+        if ending.is_empty() && searches.peek().is_none() {
+            return;
+        }
         sleep(LOOK);
-        groups.retain(exists);
     }
-    groups.retain(there(Signal::SIGKILL));
 }
 
 #[cfg(test)]
@@ -192,7 +256,8 @@ mod tests {
     #[test]
     fn what_was_added_and_not_removed_is_left() {
         let said = "+10\n+11\n-10\n+12\nnonsense\n+1\n+-3\n+\n\n-99\n";
-        assert_eq!(left_by(said.as_bytes()), BTreeSet::from([11, 12]));
+        assert_eq!(left_by(said.as_bytes()), (BTreeSet::from([11, 12]), false));
+        assert_eq!(left_by("+10\n.\n".as_bytes()), (BTreeSet::from([10]), true));
     }
 
     #[test]
@@ -205,7 +270,7 @@ mod tests {
             sh
         };
         let mut all = [sleeper("echo; sleep 60"), sleeper("trap '' TERM; echo; while :; do sleep 60; done")];
-        end(all.iter().map(|sh| sh.id() as i32).collect(), Duration::from_millis(50));
+        end(all.iter().map(|sh| sh.id() as i32).collect(), Duration::from_millis(50), || None);
         assert!(all.iter_mut().all(|sh| !sh.wait().unwrap().success()));
     }
 }

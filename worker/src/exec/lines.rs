@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{Bytes, Failure};
+use giostra_protocol::{Bytes, Failure, code};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -227,7 +227,9 @@ fn give_up(program: &Program, child: &mut Child, trouble: &Trouble) -> Failure {
             if child.exits_until(from_now(grace)) {
                 let status = child.reap();
                 let mut failure = program.ended(status, &child.complaints);
-                failure.message.insert_str(0, "there is no answer: ");
+                if failure.code != code::UNABLE {
+                    failure.message.insert_str(0, "there is no answer: ");
+                }
                 return failure;
             }
             child.end(grace);

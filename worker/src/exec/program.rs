@@ -13,7 +13,6 @@ use bytesize::ByteSize;
 use giostra_protocol::{Failure, code};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::unistd::{AccessFlags, access};
 
 use super::body::invalid;
 use super::child::Child;
@@ -128,12 +127,9 @@ impl Program {
         }
     }
 
-    /// Whether its file is there and may be executed; if not, why it can't be started.
+    /// Whether its file is there and may be executed, and so the interpreter if it is a script; if not, why it can't be started.
     pub fn is_there(&self) -> Result<(), String> {
-        let path = self.template.program();
-        // As the system would say it if it were started.
-        let found = access(path, AccessFlags::X_OK).map_err(io::Error::from);
-        found.map_err(|error| self.cannot_start(&error))
+        self.template.check().map_err(|bad| self.unusable(&bad))
     }
 
     /// Whether it is time to end a program, whatever it has printed.
@@ -162,6 +158,11 @@ impl Program {
 
     /// The reply after it ended by itself too early, or in a way that says that it failed.
     pub fn ended(&self, status: Option<ExitStatus>, complaints: &Tail) -> Failure {
+        // `env` in the first line of a script was started, and says by this that there is no such interpreter.
+        let not_found = status.and_then(|status| status.code()).is_some_and(|code| code == 126 || code == 127);
+        if not_found && let Err(why) = self.is_there() {
+            return Failure::new(code::UNABLE, why);
+        }
         format!("{} {}{complaints}", self.name(), how(status)).into()
     }
 
@@ -179,10 +180,17 @@ impl Program {
 
     fn cannot_start(&self, error: &io::Error) -> String {
         // The system says "No such file" of a script, too, when its interpreter is missing.
-        let path = self.template.program().display();
         match self.template.check() {
-            Err(BadCommand::NotExecutable(..)) | Ok(()) => format!("can't start {path}: {error}"),
-            Err(bad) => format!("can't start {path}: {bad}"),
+            Err(bad) => self.unusable(&bad),
+            Ok(()) => format!("can't start {}: {error}", self.template.program().display()),
+        }
+    }
+
+    fn unusable(&self, bad: &BadCommand) -> String {
+        let path = self.template.program().display();
+        match bad {
+            BadCommand::NotExecutable(_, error) => format!("can't start {path}: {error}"),
+            bad => format!("can't start {path}: {bad}"),
         }
     }
 }

@@ -124,7 +124,7 @@ impl Broker {
         }
         (self.waiting.given, self.waiting.until) = (0, None);
         let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
-        let (mut pending, mut bytes) = (self.pending, self.bytes);
+        let (mut pending, mut bytes) = (self.pending + self.leftovers.len(), self.bytes);
         let mut still_waiting = VecDeque::new();
         while let Some(number) = self.waiting.clients.pop_front() {
             let Some(client) = self.clients.get_mut(&number) else { continue };

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_protocol::Identity;
-use giostra_protocol::{Bytes, FromClient, RequestId, ToClient, VERSION, name};
+use giostra_protocol::{Bytes, FromClient, Identity, RequestId, ToClient, VERSION, name};
 
 use super::admission::Taken;
 use super::{Broker, Client, Output, Request, State, Untold};
@@ -219,7 +218,8 @@ impl Broker {
             if client.held.get(id).is_some() {
                 continue;
             }
-            let in_requests = Taken { most: max_pending, by_all: self.pending, by_client: client.pending };
+            let by_all = self.pending + self.leftovers.len();
+            let in_requests = Taken { most: max_pending, by_all, by_client: client.pending };
             let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
             // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
             let is_full = client.pending >= max_client_pending;
@@ -335,29 +335,5 @@ impl Broker {
             self.totals.cancelled += cancelled.len();
             self.log(Event::Cancelled(cancelled));
         }
-    }
-
-    pub(super) fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
-        let client = self.clients.remove(&number).expect("its number was just looked up");
-        self.client_of.remove(&client.identity);
-        self.gives_room_back(number, client.room);
-        let Untold { stale, nobody } = client.untold;
-        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::Nobody(number, nobody))] {
-            if count > 0 {
-                self.log(event);
-            }
-        }
-        let mut keys: Vec<_> = client.held.keys().collect();
-        // In the order of arrival, so that nothing hangs on a hash map's.
-        keys.sort_unstable_by_key(|key| self.requests[key.at()].id);
-        let (mut cancelled, mut unwanted) = (0, 0);
-        for key in keys {
-            match self.forget(key).state {
-                State::Pending(_) => cancelled += 1,
-                State::InFlight { .. } => unwanted += 1,
-            }
-        }
-        self.totals.cancelled += cancelled + unwanted;
-        self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted });
     }
 }

@@ -77,7 +77,7 @@ impl Broker {
     }
 
     /// Puts what each client is owed into one message. With a time given, it may be held back until then: see
-    /// [`Settings::coalesce`](super::Settings::coalesce).
+    /// [`Settings::coalesce`](crate::config::Settings::coalesce).
     fn send_replies(&mut self, now: Option<Instant>) {
         let holding = now.filter(|_| !self.closing && !self.settings.coalesce.is_zero());
         let Self { touched_clients, clients, outputs, settings, .. } = self;

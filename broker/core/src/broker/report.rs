@@ -63,7 +63,7 @@ impl Broker {
             uptime_ms: millis(now - self.started),
             rotation: self.settings.rotation.to_string(),
             pending: self.pending as u64,
-            in_flight: (self.requests.len() - self.pending) as u64,
+            in_flight: (self.requests.len() - self.leftovers.len() - self.pending) as u64,
             totals: self.totals,
             workers: told,
             clients: self
@@ -220,7 +220,8 @@ impl Broker {
         }
         assert_eq!(self.worker_of.len(), self.workers.len());
         assert_eq!(self.pings.len(), self.workers.len());
-        assert_eq!(self.requests.len(), self.pending + in_flight, "a request is neither pending nor in flight");
+        let open = self.requests.len() - self.leftovers.len();
+        assert_eq!(open, self.pending + in_flight, "a request is neither pending nor in flight");
 
         let pools = self.pool_totals(self.pools.iter().map(|(_, pool)| pool));
         let sum = |count: fn(&PoolTotals) -> u64| pools.iter().map(count).sum::<u64>();
@@ -238,7 +239,7 @@ impl Broker {
                 sum(|pool| pool.redispatched)
             ]
         );
-        assert_eq!(accepted, answered + expired + poisoned + cancelled + self.requests.len() as u64);
+        assert_eq!(accepted, answered + expired + poisoned + cancelled + open as u64);
 
         let mut held = 0;
         for (number, client) in self.clients.iter() {
@@ -259,11 +260,13 @@ impl Broker {
             assert_eq!(client.pools, made, "{number} has made more or fewer pools");
         }
         // What is left is of clients that have gone.
-        let bytes = self.clients.values().map(|client| client.bytes).chain(unread.into_values()).sum::<usize>();
-        assert_eq!(self.bytes, bytes);
+        let leftovers = self.leftovers.keys().map(|key| self.requests[key.at()].body.len());
+        let bytes = self.clients.values().map(|client| client.bytes).chain(unread.into_values()).chain(leftovers);
+        assert_eq!(self.bytes, bytes.sum::<usize>());
+        assert_eq!(self.leftovers.keys().count(), self.leftovers.len());
         self.check_waiting();
         assert_eq!(self.client_of.len(), self.clients.len());
-        assert_eq!(held, self.requests.len(), "a request belongs to no client");
+        assert_eq!(held, open, "a request belongs to no client");
 
         let limited = self.requests.iter().filter(|(_, request)| request.deadline().is_some()).count();
         assert_eq!(self.deadlines.len(), limited);

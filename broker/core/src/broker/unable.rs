@@ -20,6 +20,7 @@ impl Broker {
     /// was on its way to it when it first said it comes back, too.
     pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
         let (mut returned, mut unwanted, mut late) = (Runs::default(), Runs::default(), 0);
+        let now_is = now;
         let now = self.moment(now);
         let worker = self.workers.get_mut(&number).expect("it is registered");
         let (label, pool) = (worker.label(number), worker.pool);
@@ -27,6 +28,7 @@ impl Broker {
         // Taken out for as long as its requests are given back.
         let mut in_flight = std::mem::take(&mut worker.in_flight);
         let (mut read, mut released) = (worker.read, 0);
+        self.work += tickets.len();
         for ticket in tickets {
             let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
             let flight = in_flight.take(ticket);
@@ -61,6 +63,9 @@ impl Broker {
         worker.window.replied(0, holds_more, Duration::ZERO, now.0);
         let reason = one_line(reason);
         worker.unable = Some(reason.clone());
+        worker.waits_to_be_able = false;
+        // Another reason alone is told as often as it may be able again.
+        let is_told = before.is_none() || before.as_ref() != Some(&reason) && worker.changes.take(now_is);
         if before.is_none() && !leaving {
             self.pools[pool.0].ring.leave(number);
             self.pools[pool.0].unable += 1;
@@ -68,7 +73,7 @@ impl Broker {
         let name = &label.name;
         self.names.gave_back(&self.pools[pool.0].name, name, returned.len());
         self.totals.discarded += unwanted.len() + late;
-        if before.as_ref() != Some(&reason) || !returned.is_empty() {
+        if is_told || !returned.is_empty() {
             self.log(Event::WorkerUnable { worker: label.clone(), returned, reason });
         }
         if late > 0 || !unwanted.is_empty() {
@@ -81,9 +86,23 @@ impl Broker {
         }
     }
 
-    /// The worker takes requests again: it sits down at the tail.
+    /// The worker takes requests again. One that changes its mind without end does so with its next ping: each time is two
+    /// lines of the log.
+    pub(super) fn is_able(&mut self, number: WorkerNumber, now: Instant) {
+        let worker = self.workers.get_mut(&number).expect("it is registered");
+        if worker.unable.is_none() || worker.waits_to_be_able {
+            return;
+        }
+        match worker.changes.take(now) {
+            true => self.able(number),
+            false => worker.waits_to_be_able = true,
+        }
+    }
+
+    /// It sits down at the tail.
     pub(super) fn able(&mut self, number: WorkerNumber) {
         let worker = self.workers.get_mut(&number).expect("it is registered");
+        worker.waits_to_be_able = false;
         if worker.leaving || worker.unable.take().is_none() {
             return;
         }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::Identity;
 use giostra_protocol::numbered::NumberedQueue;
 use giostra_protocol::{
-    FromWorker, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, VERSION,
-    code, name,
+    FromWorker, Identity, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
+    VERSION, code, name,
 };
 
 use super::report::written;
 use super::{Broker, Flight, Load, Moment, Output, PoolKey, Request, Worker};
 use crate::event::{Dropped, Event};
 use crate::ids::{ClientNumber, WorkerNumber};
+use crate::limiter::Allowance;
 use crate::liveness::{Due, Liveness};
 use crate::meter::{Durations, Rate};
 use crate::rotation::Rotation;
@@ -33,7 +33,13 @@ impl Broker {
                 if let Some(number) = known {
                     self.drop_worker(number, Dropped::RegisteredAgain, now);
                 }
-                match check_registration(version, &name, &pool, &operations, threads) {
+                let allowance =
+                    self.registrations.entry(from.clone()).or_insert_with(|| Allowance::new(REGISTRATIONS, now));
+                let checked = match allowance.take(now) {
+                    true => check_registration(version, &name, &pool, &operations, threads),
+                    false => Err(TOO_OFTEN.into()),
+                };
+                match checked {
                     Ok(()) => self.register(from, &name, &pool, operations, threads, window, instance, now),
                     Err(reason) => self.refuse_worker(from, &reason, now),
                 }
@@ -44,6 +50,7 @@ impl Broker {
                 }
                 self.asked_to_register.remove(from);
                 self.worker_callers.remove(from);
+                self.registrations.remove(from);
             }
             (FromWorker::Replies(replies), Some(number)) => self.replies(number, replies, now),
             (FromWorker::Replies(replies), None) => {
@@ -67,7 +74,7 @@ impl Broker {
                 }
             }
             (FromWorker::Unable { reason, tickets }, Some(number)) => self.unable(number, &reason, tickets, now),
-            (FromWorker::Able, Some(number)) => self.able(number),
+            (FromWorker::Able, Some(number)) => self.is_able(number, now),
             (FromWorker::Leave, Some(number)) => self.leave(number, false),
             // Whoever is not registered owes nothing.
             (FromWorker::Leave, None) => self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Goodbye)),
@@ -132,6 +139,9 @@ impl Broker {
                 self.pings.remove(&(due, number));
                 self.pings.insert((next, number));
                 self.outputs.push_back(Output::ToWorker(identity, ToWorker::Ping { sequence }));
+                if self.worker(number).waits_to_be_able {
+                    self.able(number);
+                }
             }
         }
     }
@@ -260,6 +270,8 @@ impl Broker {
             window_told: window,
             leaving: false,
             unable: None,
+            changes: Allowance::new(CHANGES, now),
+            waits_to_be_able: false,
             alone: false,
             in_flight: NumberedQueue::default(),
             read: 0,
@@ -462,6 +474,7 @@ impl Broker {
         let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
         let mut returned = Runs::default();
+        self.work += worker.in_flight.len();
         let (mut poisoned, mut unread) = (Vec::new(), worker.unwanted_bytes);
         for (ticket, &flight) in worker.in_flight.numbers().zip(worker.in_flight.iter()) {
             let key = match flight {
@@ -527,6 +540,15 @@ impl Broker {
         }
     }
 }
+
+/// How often a worker may register over one connection at once; more often than faults make one do that.
+const REGISTRATIONS: u32 = 100;
+
+/// How often a worker that was unable may be able again at once.
+const CHANGES: u32 = 10;
+
+/// Why a worker is refused that registers again and again over one connection.
+const TOO_OFTEN: &str = "it registers too often over one connection: wait a second";
 
 /// The most workers of one name that a refusal lists.
 const MOST_NAMESAKES: usize = 10;

@@ -124,6 +124,7 @@ impl Plan {
             max_pending_bytes: dice.one_of(&[40, 400, 1 << 30, 1 << 30]),
             max_client_pending: dice.one_of(&[2, 10, usize::MAX, usize::MAX, usize::MAX]),
             window: dice.one_of(&[1, 2, 4, 64]),
+            freed_at_once: dice.one_of(&[1, 2, 5, 4096]),
             hold: Duration::from_millis(dice.one_of(&[0, 1, 20])),
             rotation: dice.one_of(&[Rotation::Strict, Rotation::Strict, Rotation::Available]),
             coalesce: Duration::from_micros(dice.one_of(&[0, 50, 5000])),

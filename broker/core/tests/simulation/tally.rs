@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// All that is to happen at least once.
-const KINDS: [&str; 81] = [
+const KINDS: [&str; 82] = [
     // What goes wrong.
     "broker-closes",
     "broker-killed",
@@ -68,6 +68,7 @@ const KINDS: [&str; 81] = [
     "held-against-nothing",
     "hello-again",
     "handed-back",
+    "left-in-parts",
     "log-silent",
     "nobody",
     "progress",

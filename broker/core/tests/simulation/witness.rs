@@ -195,6 +195,11 @@ pub struct Witness {
     /// The tickets that were handed back: the connection, the ticket as it was sent. And how many requests were taken back.
     handed: BTreeSet<(Conn, u64)>,
     handed_back: u64,
+    /// The requests of clients that have left, as far as they may still be in the core's tables; no more bytes than these; and
+    /// of how many of them the core was told the time.
+    left_behind: usize,
+    left_behind_bytes: usize,
+    left_before: usize,
     replies_in: u64,
     dispatches: Vec<(Conn, Vec<(Ticket, Bytes)>)>,
     timeout_handled: Option<u64>,
@@ -243,6 +248,9 @@ impl Witness {
             replies: BTreeMap::new(),
             handed: BTreeSet::new(),
             handed_back: 0,
+            left_behind: 0,
+            left_behind_bytes: 0,
+            left_before: 0,
             replies_in: 0,
             dispatches: Vec::new(),
             timeout_handled: None,
@@ -391,6 +399,8 @@ impl Witness {
                     self.parts(client.0, *unwanted);
                 }
                 tally.count("client-left");
+                let count = cancelled + unwanted;
+                tally.add("left-in-parts", u64::from(count > self.settings.freed_at_once as u64));
                 self.client_left(client.0, *cancelled, *unwanted);
             }
             Event::Accepted { requests, pool } => {
@@ -448,6 +458,11 @@ impl Witness {
     /// Whether there may be somebody who waits for room.
     pub fn somebody_waits_for_room(&self) -> bool {
         self.clients.values().any(|client| client.turned_away)
+    }
+
+    /// Whether the core may still have to take requests of clients that have left out of its tables.
+    pub fn something_was_left_behind(&self) -> bool {
+        self.left_behind > 0
     }
 
     /// When the core is to be told the time next.

@@ -312,7 +312,8 @@ impl<'a> World<'a> {
         // Who was given room is waited for, but not for long.
         let sooner = due > Some(self.now) && due <= Some(self.now + ROUND) && life.witness.somebody_waits_for_room();
         let answers = due > Some(self.now) && due <= Some(self.now + STATUS_PAUSE) && life.witness.somebody_inspects();
-        let sooner = sooner || answers;
+        let frees = due <= Some(self.now) && life.witness.something_was_left_behind();
+        let sooner = sooner || answers || frees;
         assert!(due == expected || sooner, "the broker would wake up at {due:?}, not at {expected:?}");
         let unread = !life.from_workers.is_empty() || !life.from_clients.is_empty();
         let wake = [due, life.close_by, unread.then_some(self.now)].into_iter().flatten().min();

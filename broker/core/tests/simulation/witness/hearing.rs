@@ -94,5 +94,6 @@ impl Witness {
     /// The core was told the time.
     pub fn timeout_handled(&mut self, now: u64) {
         self.timeout_handled = Some(now);
+        self.left_before = self.left_behind;
     }
 }

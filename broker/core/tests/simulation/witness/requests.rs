@@ -81,9 +81,12 @@ impl Witness {
         taken
     }
 
-    /// The same with all that nobody waits for any more: what of it its workers have read takes no room.
+    /// The same with all that nobody waits for any more: what of it its workers have read takes no room, nor what clients have
+    /// left behind and is out of the tables by now.
     fn taken_room_at_most(&self, client: u64) -> Taken {
         let mut taken = self.taken_room(client);
+        taken.pending += self.left_behind;
+        taken.bytes += self.left_behind_bytes;
         for (&(worker, ticket), &(of, bytes)) in &self.unwanted {
             let is_held = self.workers.get(&worker).is_some_and(|known| known.in_flight.contains_key(&ticket));
             if is_held {
@@ -260,6 +263,8 @@ impl Witness {
         let keys: Vec<_> = self.requests.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key).collect();
         let pending = keys.iter().filter(|key| self.requests[key].held_by.is_none()).count() as u64;
         assert_eq!((cancelled, unwanted), (pending, keys.len() as u64 - pending), "requests of c{number} that left");
+        self.left_behind += keys.len();
+        self.left_behind_bytes += keys.iter().map(|key| self.requests[key].body.len()).sum::<usize>();
         self.cancelled(&keys);
     }
 

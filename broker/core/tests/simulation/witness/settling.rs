@@ -39,6 +39,10 @@ impl Witness {
         self.all_were_told();
         if let Some(time) = self.timeout_handled.take() {
             assert_eq!(time, now);
+            self.left_behind -= self.left_before.min(self.settings.freed_at_once);
+            if self.left_behind == 0 {
+                self.left_behind_bytes = 0;
+            }
             assert!(self.next_due().is_none_or(|due| due > now), "something was due, and was not done");
         }
         self.room_is_there();

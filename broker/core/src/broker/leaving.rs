@@ -1,0 +1,134 @@
+//! Clients that leave, and what they leave behind.
+//!
+//! A client is gone at once: its requests are dispatched no more, counted as cancelled, and the log says so in one line.
+//! Taking a million of them out of the tables takes longer than anybody else should wait. So those that were never
+//! dispatched, of which there may be so many, are cut off from their pools' queues as a whole, and then taken out some at
+//! a time, in [`Broker::handle_timeout`]. Those that were dispatched are bounded by the workers' windows, and are done
+//! with at once: what becomes of them concerns their workers.
+
+use std::collections::VecDeque;
+
+use super::{Broker, Flight, PoolKey, State, Untold};
+use crate::event::Event;
+use crate::held::Held;
+use crate::ids::{ClientNumber, RequestKey};
+
+/// A client with more than this part of [`Settings::freed_at_once`](crate::config::Settings::freed_at_once) leaves in parts:
+/// looking into every pool costs more than taking a few requests out one by one.
+const FEW: usize = 16;
+
+/// The requests that clients have left behind: in no queue any more, and with no worker.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// By client. None is empty.
+    clients: VecDeque<Held>,
+    requests: usize,
+}
+
+impl Leftovers {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.requests
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests == 0
+    }
+
+    fn add(&mut self, held: Held) {
+        if held.len() > 0 {
+            self.requests += held.len();
+            self.clients.push_back(held);
+        }
+    }
+
+    fn pop(&mut self) -> Option<RequestKey> {
+        let held = self.clients.front_mut()?;
+        let key = held.pop()?;
+        if held.len() == 0 {
+            self.clients.pop_front();
+        }
+        self.requests -= 1;
+        Some(key)
+    }
+
+    /// Where they are kept.
+    pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> {
+        self.clients.iter().flat_map(Held::keys)
+    }
+}
+
+impl Broker {
+    pub(super) fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
+        let client = &self.clients[&number];
+        let (cancelled, unwanted) = (client.pending as u64, (client.held.len() - client.pending) as u64);
+        let few = client.held.len() <= self.settings.freed_at_once / FEW;
+        // In the order of their numbers, so that nothing hangs on a hash map's.
+        let keys: Vec<_> = if few { client.held.keys().collect() } else { self.cut_off(number) };
+        for key in keys {
+            self.forget(key);
+        }
+        let client = self.clients.remove(&number).expect("it was just looked at");
+        self.leftovers.add(client.held);
+        self.client_of.remove(&client.identity);
+        self.gives_room_back(number, client.room);
+        let Untold { stale, nobody } = client.untold;
+        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::Nobody(number, nobody))] {
+            if count > 0 {
+                self.log(event);
+            }
+        }
+        self.totals.cancelled += cancelled + unwanted;
+        self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted });
+    }
+
+    /// Takes a client's requests that were never dispatched out of their pools' queues. Returns its others.
+    fn cut_off(&mut self, number: ClientNumber) -> Vec<RequestKey> {
+        let (mut touched, mut count) = (Vec::new(), 0);
+        for (place, pool) in &mut self.pools {
+            let fresh = pool.pending.cut_off(number);
+            if fresh > 0 {
+                pool.tally.cancelled += fresh as u64;
+                touched.push(PoolKey(place));
+                count += fresh;
+            }
+        }
+        self.work += self.pools.len() / FEW;
+        for pool in touched {
+            self.touch_pool(pool);
+        }
+        self.pending -= count;
+        let client = self.clients.get_mut(&number).expect("it was just looked at");
+        client.pending -= count;
+        let (returned, in_flight) = (client.pending, client.held.len() - count - client.pending);
+        let is_its = |key: &RequestKey| self.requests[key.at()].client == number;
+        let mut others = Vec::with_capacity(returned + in_flight);
+        if returned > 0 {
+            others.extend(self.pools.iter().flat_map(|(_, pool)| pool.pending.given_back()).filter(is_its));
+        }
+        if in_flight > 0 {
+            let flights = self.workers.values().flat_map(|worker| worker.in_flight.iter());
+            let wanted = flights.filter_map(|flight| match *flight {
+                Flight::Wanted(key) => Some(key),
+                Flight::Unwanted(..) => None,
+            });
+            others.extend(wanted.filter(is_its));
+        }
+        debug_assert_eq!(others.len(), returned + in_flight);
+        others
+    }
+
+    /// Takes some of what clients have left behind out of the tables.
+    pub(super) fn free_leftovers(&mut self) {
+        for _ in 0..self.settings.freed_at_once {
+            let Some(key) = self.leftovers.pop() else { break };
+            let request = self.requests.remove(key.at());
+            debug_assert!(matches!(request.state, State::Pending(_)) && request.lost.is_none());
+            if let Some(deadline) = request.deadline() {
+                self.deadlines.remove(&(deadline, key));
+            }
+            self.bytes -= request.body.len();
+        }
+    }
+}
