@@ -187,7 +187,7 @@ test: _python _programs
 
 # Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts
 simulate seeds="3000" first="0":
-    SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-broker --test simulation promises -- --nocapture
+    SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-core --test simulation promises -- --nocapture
 
 # Fuzz each decoder for SECONDS seconds, on from what earlier runs have found (common/fuzz/corpus)
 fuzz seconds="60":
@@ -217,7 +217,7 @@ endurance requests="50000000" workers="1000": build
 bench *args: build
     @ulimit -n "$(ulimit -Hn)" && cargo bench -p giostra-tests --bench performance -- {{ args }}
     cargo bench -p giostra-tests --bench memory
-    cargo bench -p giostra-broker --bench core
+    cargo bench -p giostra-core --bench core
 
 # The same jobs with GNU parallel, gearman and Giostra, in turns (docs/comparison.md; JOBS ROUNDS)
 [no-exit-message]

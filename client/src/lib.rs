@@ -69,7 +69,9 @@ mod shared;
 mod typed;
 
 pub use client::Client;
-pub use giostra_protocol::Progress;
+pub use giostra_protocol::{Bytes, Failure, Outcome, Progress, Reply, RequestId, Status, Trace, code};
+pub use giostra_transport::keys::Credentials;
+pub use giostra_transport::shutdown::Shutdown;
 pub use map::{Map, Unordered};
 pub use options::{Error, Options};
 pub use shared::{Answer, Computed, SharedClient};

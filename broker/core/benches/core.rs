@@ -1,6 +1,6 @@
 //! What a request costs the core alone, through `handle_*` and `poll_output`: no sockets, no encoding, no log written.
 //!
-//! `cargo bench -p giostra-broker --bench core [-- NAME]`: nanoseconds for each request, from its `Submit` to its reply, so that a
+//! `cargo bench -p giostra-core --bench core [-- NAME]`: nanoseconds for each request, from its `Submit` to its reply, so that a
 //! change's cost is seen without the noise of sockets. Making the messages is counted, too; it is the same for all.
 
 #![allow(clippy::disallowed_methods)] // time is what is measured

@@ -46,7 +46,7 @@ fn the_promises_hold_whatever_fails() {
     for seed in first..first + seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| World::run(seed, Trace::Off, &mut tally))) {
             println!("seed {seed} failed. To see all of it:");
-            println!("SIMULATION_SEED={seed} cargo test -p giostra-broker --test simulation promises -- --nocapture");
+            println!("SIMULATION_SEED={seed} cargo test -p giostra-core --test simulation promises -- --nocapture");
             resume_unwind(panic);
         }
     }
