@@ -94,16 +94,10 @@ impl Audit {
                 return self.begins_life(&text, place.line, (strict, detailed, max_attempts));
             }
             self.reports_torn();
-            match line::begun_behind(&text) {
-                Some(begun) => self.begins_life_behind(&text, place.line, &begun),
-                None => self.sees_line(&line, &mut Spot::new(place, &*text)),
-            }
+            self.sees_line(&line, &mut Spot::new(place, &*text));
         } else {
             self.reports_torn();
-            match line::begun_behind(&text).filter(|_| whole) {
-                Some(begun) => self.begins_life_behind(&text, place.line, &begun),
-                None => self.torn = Some(Spot::new(place, &*text).kept()),
-            }
+            self.torn = Some(Spot::new(place, &*text).kept());
         }
     }
 
@@ -137,17 +131,7 @@ impl Audit {
         }
     }
 
-    /// A broker was killed in the middle of a line, and the next one went on from there.
-    fn begins_life_behind(&mut self, text: &str, line: u64, begun: &Line<'_>) {
-        if let Event::Listening { strict, detailed, max_attempts } = begun.event {
-            self.report.torn += 1;
-            self.ends_life();
-            self.begins_life(text, line, (strict, detailed, max_attempts));
-        }
-    }
-
-    fn begins_life(&mut self, text: &str, line: u64, (strict, detailed, max_attempts): (bool, bool, Option<u64>)) {
-        let start = line::start_in(text);
+    fn begins_life(&mut self, start: &str, line: u64, (strict, detailed, max_attempts): (bool, bool, Option<u64>)) {
         if let Some((file, line)) = self.begun.get(start) {
             self.blame = Some(Blame::Twice(file.clone(), *line));
             return;

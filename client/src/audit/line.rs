@@ -100,6 +100,8 @@ pub enum Event<'a> {
 
 impl<'a> Line<'a> {
     /// Takes a line, without its line feed, apart. `None` if the broker would not have written it so: it is torn.
+    ///
+    /// Only the beginning of a line says what it is: further back it quotes what peers have chosen.
     pub fn parse(line: &'a str) -> Option<Self> {
         if line.ends_with(TORN) {
             return None;
@@ -122,19 +124,6 @@ impl<'a> Line<'a> {
     pub fn time(&self) -> SystemTime {
         humantime::parse_rfc3339(self.time).unwrap_or(SystemTime::UNIX_EPOCH)
     }
-}
-
-/// The text of a broker's start, in a line that is one or has one at its end.
-pub(super) fn start_in(text: &str) -> &str {
-    let level = text.rfind(" INFO  listening ").unwrap_or_default();
-    text.get(level.saturating_sub(TIME_BYTES)..).unwrap_or(text)
-}
-
-/// The broker's start that stands behind the beginning of a torn line.
-pub(super) fn begun_behind(text: &str) -> Option<Line<'_>> {
-    let level = text.rfind(" INFO  listening ")?;
-    let start = level.checked_sub(TIME_BYTES).filter(|&start| start > 0)?;
-    Line::parse(text.get(start..)?).filter(|line| matches!(line.event, Event::Listening { .. }))
 }
 
 /// Whether it has the form of a time, without reading it: that would cost more than all the rest.

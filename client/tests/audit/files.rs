@@ -41,8 +41,8 @@ fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
         let report = audit_text(torn);
         expect_proved(&report);
         assert_eq!(report.torn, 1);
-        // The next broker's first line stands right behind it.
-        let report = audit_text(&[torn, &later()].concat());
+        // The next broker has ended it.
+        let report = audit_text(&[torn, "\ttorn\n", &later()].concat());
         expect_proved(&report);
         assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
     }
@@ -63,6 +63,33 @@ fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_broker_says_that_it_
         let report = audit_text(&(torn + &written(&["cancel c1#2"]) + &later()));
         expect_refuted(&report, Promise::Evidence, "the line can't be read");
     }
+}
+
+#[test]
+fn text_that_a_peer_chose_is_never_read_as_a_brokers_start() {
+    let start = "2026-11-28T21:00:00.000000Z INFO  listening frontend=x backend=y rotation=strict";
+    let quotes = [
+        format!("unable worker-1 w1 returned=1 c1#3 reason={start}"),
+        format!("refuse a peer reason=not a message of this protocol: unknown variant `{start} `, expected one of"),
+        format!("refuse a peer reason=unknown variant `{start}"),
+        format!("sang {start}"),
+    ];
+    for quote in &quotes {
+        // Twice: the second is no copy of a life either.
+        let log =
+            life() + &written(&[quote]) + &written(&[quote]).replace(" c1#3", "").replace("returned=1", "returned=0");
+        let report = audit_text(&log);
+        expect_proved(&report);
+        assert_eq!((report.counts.lives, report.torn, report.counts.replies), (1, 0, 1), "{quote}");
+        // What follows is audited.
+        let report = audit_text(&(log + &written(&["reply worker-1 w1 c1#1"])));
+        expect_refuted(&report, Promise::Requests, "w1 replies to c1#1, but it is not open");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broker_rCURRENT.log");
+    fs::write(&file, life() + &written(&[&quotes[0], "cancel c1#3"])).unwrap();
+    let told = story(&[file], (1, 3)).unwrap();
+    assert!(told.steps.iter().all(|step| step.life == 1) && told.ends.len() == 1, "{told}");
 }
 
 #[test]
