@@ -16,6 +16,7 @@ use giostra_common::handshake::Watched;
 use giostra_common::lock::Lock;
 use giostra_common::log::Log;
 use giostra_common::protocol::{FromClient, FromWorker, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
+use giostra_common::shown::word;
 use giostra_common::shutdown::{Hangups, Shutdown};
 use giostra_common::socket::{self, Entry, Identity, Peers, Sent};
 use giostra_common::wire::{Frames, Message};
@@ -176,8 +177,9 @@ impl<'a> Server<'a> {
         let Bound { frontend, backend, notice, doors, http, locks } = bound;
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
-            socket::bound_endpoint(&frontend)?,
-            socket::bound_endpoint(&backend)?,
+            // What a file's name has in it is not to be taken for another field.
+            word(&socket::bound_endpoint(&frontend)?),
+            word(&socket::bound_endpoint(&backend)?),
             options.entry.keys.as_ref().map_or_else(|| "none".into(), |keys| keys.public.to_string()),
             options.settings.rotation,
             options.settings.max_attempts,

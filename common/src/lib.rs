@@ -5,6 +5,7 @@
 pub mod args;
 mod bytes;
 pub mod compute;
+pub mod descriptors;
 pub mod dialer;
 pub mod endpoint;
 pub mod handshake;
@@ -16,6 +17,7 @@ pub mod manual;
 pub mod name;
 pub mod numbered;
 pub mod protocol;
+pub mod shown;
 pub mod shutdown;
 pub mod socket;
 pub mod stdio;

@@ -5,12 +5,13 @@ use std::io::Write;
 use giostra_common::Bytes;
 use giostra_common::compute::{Value, from_json};
 use giostra_common::protocol::{Failure, Reply, code};
+use giostra_common::shown::sentence;
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::cli::failure::object;
-use crate::cli::printed::one_line;
+
 use crate::cli::send::value;
 
 /// What lines are.
@@ -93,7 +94,7 @@ impl Ended {
         match value(reply).and_then(written) {
             Ok(text) if text.contains('\n') => Self::Result(text.replace('\n', "\\n")),
             Ok(text) => Self::Result(text),
-            Err(failure) => Self::Failed(Failure::new(&one_line(&failure.code), one_line(&failure.message))),
+            Err(failure) => Self::Failed(Failure::new(&sentence(&failure.code), sentence(&failure.message))),
         }
     }
 
