@@ -72,6 +72,8 @@ struct Audit {
 enum Blame {
     Missing(PathBuf),
     Lost(u64),
+    /// More requests are open than can be kept.
+    TooLarge,
     /// The life was looked at before: where it began then.
     Twice(PathBuf, u64),
 }
@@ -120,6 +122,10 @@ impl Audit {
             }
             _ => life.sees(line, spot),
         }
+        if self.life.as_ref().is_some_and(|life| life.is_too_large) {
+            self.ends_life();
+            self.blame = Some(Blame::TooLarge);
+        }
     }
 
     /// Something of the same life follows a line that can't be read.
@@ -148,6 +154,7 @@ impl Audit {
             self.report.gaps.extend(match self.blame.take() {
                 Some(Blame::Missing(file)) => Some(Gap::Missing(file, skipped)),
                 Some(Blame::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
+                Some(Blame::TooLarge) => Some(Gap::TooLarge(skipped)),
                 Some(Blame::Twice(file, line)) => Some(Gap::Twice(file, line, skipped)),
                 None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
             });
@@ -181,5 +188,30 @@ impl Audit {
         };
         report.violations = self.findings.first.into_iter().map(violation).collect();
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_open_requests_than_memory_is_meant_for_are_neither_proved_nor_refuted() {
+        let written = |texts: &[&str]| -> String {
+            texts.iter().map(|text| format!("2026-11-23T10:45:56.824140Z INFO  {text}\n")).collect()
+        };
+        let start = "listening frontend=a backend=b rotation=strict level=debug log=l pid=1";
+        let report = |texts: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("a.log");
+            std::fs::write(&file, written(texts)).unwrap();
+            audit(&[file]).unwrap()
+        };
+        let open = [start, "client-joined c1 a", "accept c1#1..4095 pool=p"];
+        // As many as are kept, one after the other.
+        let kept = report(&[&open[..], &["cancel c1#1..4095", "accept c1#4096..8190 pool=p"]].concat());
+        assert_eq!(kept.verdict(), Verdict::Proved, "{kept}");
+        let more = report(&[&open[..], &["accept c1#4096 pool=p", "accept c1#1 pool=p", "sang"]].concat());
+        assert_eq!((more.verdict(), &more.gaps[..]), (Verdict::NotProvable, &[Gap::TooLarge(2)][..]), "{more}");
     }
 }

@@ -336,3 +336,34 @@ fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
     );
     assert!(story_of((1, 5)).steps.is_empty() && story_of((2, 1)).to_string().ends_with("is not in the log"));
 }
+
+#[test]
+fn a_log_is_read_from_pipes_and_from_files_without_a_name() {
+    use std::io::{Write, pipe};
+    use std::os::fd::AsRawFd;
+    let path = |number: i32| PathBuf::from(format!("/proc/self/fd/{number}"));
+    let piped = |text: String| {
+        let (reader, mut writer) = pipe().unwrap();
+        // Without a shell, so that nothing but the pipe is waited for.
+        thread::spawn(move || writer.write_all(text.as_bytes()));
+        reader
+    };
+    let long =
+        || life() + &written(&["cancel c1#2", "cancel c1#3", "cancel c1#4"]) + &written(&vec!["busy c1"; 10_000]);
+    let one = piped(long());
+    expect_proved(&audit(&[path(one.as_raw_fd())]).unwrap());
+    // Several are ordered by their first lines, which are read once.
+    let (second, first) = (piped(later()), piped(long()));
+    let report = audit(&[path(second.as_raw_fd()), path(first.as_raw_fd())]).unwrap();
+    expect_proved(&report);
+    assert_eq!((report.files, report.counts.lives, report.counts.cancelled), (2, 2, 3));
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(life().as_bytes()).unwrap();
+    expect_proved(&audit(&[path(file.as_raw_fd())]).unwrap());
+    // What a link leads to still has its number.
+    let (folder, files) = rotated();
+    let link = folder.path().join("link");
+    symlink(&files[0], &link).unwrap();
+    let report = audit(&[link, files[2].clone()]).unwrap();
+    assert!(matches!(&report.gaps[..], [Gap::Missing(..)]), "{report}");
+}
