@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use giostra_common::dialer;
 use giostra_common::keys::Credentials;
 use giostra_common::protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
 use giostra_common::shutdown::Shutdown;
+use giostra_common::{descriptors, dialer};
 use thiserror::Error;
 
 /// What a client is told.
@@ -73,6 +73,9 @@ pub enum Error {
     /// When the process was asked to finish.
     #[error("interrupted")]
     Interrupted,
+    /// When libzmq would not get the descriptors that it needs, and end the process.
+    #[error(transparent)]
+    TooFewFiles(#[from] descriptors::TooFew),
     /// When libzmq fails.
     #[error("libzmq: {0}")]
     Zmq(#[from] zmq::Error),

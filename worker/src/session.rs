@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use giostra_common::Bytes;
 use giostra_common::args::deadline;
+use giostra_common::descriptors;
 use giostra_common::dialer::{self, Call, Dialer};
 use giostra_common::handshake::Failure as HandshakeFailure;
 use giostra_common::keys::Credentials;
@@ -76,6 +77,9 @@ pub enum Error {
     /// When the broker does not take this worker.
     #[error("the broker refused to register this worker: {0}")]
     Refused(String),
+    /// When libzmq would not get the descriptors that it needs, and end the process.
+    #[error(transparent)]
+    TooFewFiles(#[from] descriptors::TooFew),
     /// When libzmq fails.
     #[error("libzmq: {0}")]
     Zmq(#[from] zmq::Error),
@@ -98,6 +102,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     let service = Arc::new(service);
     let asked = Arc::clone(&service);
+    descriptors::check_connection()?;
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
     let call = Call {
