@@ -100,6 +100,10 @@ impl Audit {
         } else {
             self.reports_torn();
             self.torn = Some(Spot::new(place, &*text).kept());
+            if whole && !line::is_torn(&text) {
+                // No end of a broker leaves such a line.
+                self.reports_torn();
+            }
         }
     }
 
@@ -128,7 +132,7 @@ impl Audit {
         }
     }
 
-    /// Something of the same life follows a line that can't be read.
+    /// A line that can't be read is not the torn end of a life.
     fn reports_torn(&mut self) {
         let Some(mut spot) = self.torn.take() else { return };
         match &mut self.life {

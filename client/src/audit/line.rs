@@ -106,7 +106,7 @@ impl<'a> Line<'a> {
     ///
     /// Only the beginning of a line says what it is: further back it quotes what peers have chosen.
     pub fn parse(line: &'a str) -> Option<Self> {
-        if line.ends_with(TORN) {
+        if is_torn(line) {
             return None;
         }
         let (time, rest) = line.split_at_checked(TIME_BYTES)?;
@@ -127,6 +127,11 @@ impl<'a> Line<'a> {
     pub fn time(&self) -> SystemTime {
         humantime::parse_rfc3339(self.time).unwrap_or(SystemTime::UNIX_EPOCH)
     }
+}
+
+/// Whether a broker says of this line, without its line feed, that the one before left it torn.
+pub(super) fn is_torn(line: &str) -> bool {
+    line.ends_with(TORN)
 }
 
 /// Whether it has the form of a time, without reading it: that would cost more than all the rest.
