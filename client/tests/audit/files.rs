@@ -139,7 +139,7 @@ fn a_line_torn_in_the_middle_of_a_life_refutes() {
     expect_refuted(&report, Promise::Evidence, "the line can't be read");
     assert_eq!((report.violations[0].line, report.violations[0].text.len()), (5, 51));
     let report = audit_text(&life().replace("reply worker-1", "reply\u{0} worker-1\u{fffd}\nx\ny"));
-    assert_eq!(report.violated[Promise::Evidence as usize], 1, "{report}");
+    assert_eq!(report.violated[Promise::Evidence as usize], 2, "{report}");
 }
 
 #[test]
