@@ -8,8 +8,7 @@ use giostra_broker::args::Args;
 use giostra_broker::doors;
 use giostra_broker::server::{self, Bound};
 use giostra_common::args::{complain, parse};
-use giostra_common::signals;
-use giostra_common::signals::outlive;
+use giostra_common::signals::{self, outlive};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {

@@ -15,12 +15,12 @@ use giostra_common::signals::Hangups;
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
 use giostra_protocol::codec::{Frames, Message};
+use giostra_protocol::shown::word;
 use giostra_protocol::{Bytes, FromClient, FromWorker, Identity, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
 use giostra_transport::endpoint::Endpoint;
 use giostra_transport::handshake::Watched;
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::socket;
-use giostra_transport::socket::{Entry, Peers, Sent};
+use giostra_transport::socket::{self, Entry, Peers, Sent};
 use giostra_transport::time::deadline;
 use zmq::{Context, Socket};
 
@@ -178,8 +178,9 @@ impl<'a> Server<'a> {
         let Bound { frontend, backend, notice, doors, http, locks } = bound;
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
-            socket::bound_endpoint(&frontend)?,
-            socket::bound_endpoint(&backend)?,
+            // What a file's name has in it is not to be taken for another field.
+            word(&socket::bound_endpoint(&frontend)?),
+            word(&socket::bound_endpoint(&backend)?),
             options.entry.keys.as_ref().map_or_else(|| "none".into(), |keys| keys.public.to_string()),
             options.settings.rotation,
             options.settings.max_attempts,

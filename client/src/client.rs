@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::Message;
 use giostra_protocol::{Bytes, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION};
+use giostra_transport::descriptors;
 use giostra_transport::dialer::{Call, Dialer};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
@@ -49,11 +50,13 @@ pub struct Client {
 impl Client {
     /// Begins to connect. Does not wait: requests may be submitted at once, and are sent when the broker is there.
     pub fn connect(options: Options) -> Result<Self, Error> {
+        descriptors::check_connection()?;
         Self::connect_in(&Context::new(), options)
     }
 
     /// The same in a context that several clients share, and with it libzmq's thread. It has room for about a thousand.
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
+        descriptors::check_connection()?;
         let now = Instant::now();
         let call = Call {
             endpoint: options.broker.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use giostra_protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
+use giostra_transport::descriptors;
 use giostra_transport::dialer;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
@@ -73,6 +74,9 @@ pub enum Error {
     /// When the process was asked to finish.
     #[error("interrupted")]
     Interrupted,
+    /// When libzmq would not get the descriptors that it needs, and end the process.
+    #[error(transparent)]
+    TooFewFiles(#[from] descriptors::TooFew),
     /// When libzmq fails.
     #[error("libzmq: {0}")]
     Zmq(#[from] zmq::Error),

@@ -416,8 +416,14 @@ impl Session {
             Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),
             Link::Down(since) | Link::Closing(since) => {
                 let away = now.saturating_duration_since(since);
-                let why = self.in_the_way.as_ref().map_or_else(String::new, |why| format!("; {why}"));
-                Failure::new(code::NO_BROKER, format!("no broker for {:.1} s{why}", away.as_secs_f64()))
+                if away < A_HANDSHAKE.min(self.broker_timeout) {
+                    let early = "its time limit passed before a broker could have answered";
+                    Failure::new(code::EXPIRED, early)
+                } else {
+                    let when = if away < self.broker_timeout { "its time limit passed, with " } else { "" };
+                    let why = self.in_the_way.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+                    Failure::new(code::NO_BROKER, format!("{when}no broker for {:.1} s{why}", away.as_secs_f64()))
+                }
             }
         };
         self.end(id, failure);
@@ -451,6 +457,9 @@ impl Session {
         }
     }
 }
+
+/// What a handshake may take. Before, nothing is known of the broker, and only the time limit is to blame.
+const A_HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// When the broker has had its time to say that the deadline has passed.
 fn after_slack(deadline: Instant) -> Instant {
@@ -631,6 +640,27 @@ mod tests {
     }
 
     #[test]
+    fn a_time_limit_that_leaves_no_time_for_a_handshake_says_nothing_of_the_broker() {
+        let (mut session, start) = session();
+        for limit in [Duration::from_nanos(1), Duration::from_micros(100), Duration::from_millis(99)] {
+            session.submit(body(), Some(start + limit));
+            session.handle_timeout(start + limit);
+            let Some(Reply { outcome: Outcome::Error(failure), .. }) = session.take_reply() else { panic!() };
+            assert_eq!(failure.code, code::EXPIRED, "{limit:?}: {failure}");
+            assert!(!failure.message.contains("no broker"), "{failure}");
+        }
+        // What it was that ended the waiting is said.
+        session.submit(body(), Some(start + TIMEOUT / 2));
+        session.submit(body(), None);
+        for (at, said) in [(TIMEOUT / 2, "its time limit passed, with no broker for"), (TIMEOUT, "no broker for")] {
+            session.handle_timeout(start + at);
+            let Some(Reply { outcome: Outcome::Error(failure), .. }) = session.take_reply() else { panic!() };
+            assert_eq!(failure.code, code::NO_BROKER);
+            assert!(failure.message.starts_with(said), "{failure}");
+        }
+    }
+
+    #[test]
     fn a_time_limit_goes_on_running_while_there_is_no_broker() {
         let (mut session, start) = session();
         session.submit(body(), Some(start + Duration::from_secs(100)));
@@ -651,7 +681,7 @@ mod tests {
             let id = session.submit(body(), Some(now));
             if number % 2 == 0 {
                 session.handle_timeout(now);
-                assert_eq!(failure(&mut session), (id.0, code::NO_BROKER.into()));
+                assert_eq!(failure(&mut session).0, id.0);
             } else {
                 session.cancel(vec![id]);
             }

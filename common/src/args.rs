@@ -13,8 +13,7 @@ use clap::{ColorChoice, Command, Parser};
 use giostra_transport::time::LONGEST;
 use humantime::DurationError;
 
-use crate::stdio;
-use crate::stdio::Patient;
+use crate::stdio::{self, Patient};
 
 /// The exit status of a command line that can't be followed.
 pub const USAGE: u8 = 2;

@@ -19,6 +19,8 @@ use files::Files;
 use flexi_logger::{DeferredNow, Duplicate, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
 use log::{Level, LevelFilter};
 
+use giostra_protocol::shown;
+
 thread_local! {
     /// The time that this thread's lines bear, if it keeps one.
     static NOW: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -45,7 +47,7 @@ impl Log {
             .log_to_stderr()
             // A stderr on a full disk is no reason to end.
             .panic_if_error_channel_is_broken(false)
-            .format(line)
+            .format(lines)
             .start()?;
         Ok(Self { handle })
     }
@@ -109,23 +111,72 @@ fn duplicate(level: LevelFilter) -> Duplicate {
     }
 }
 
+/// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor end this one as torn.
 fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    stamp(w, record.level(), *record.args())
+    stamp(w, record.level())?;
+    let mut line = InALine { out: w, failed: Ok(()) };
+    match fmt::write(&mut line, *record.args()) {
+        Ok(()) => Ok(()),
+        Err(_) => line.failed.and(Err(io::Error::other("a value could not be formatted"))),
+    }
 }
 
-fn stamp(w: &mut dyn Write, level: Level, what: fmt::Arguments) -> io::Result<()> {
+/// Lines for people alone: what a program has said on its stderr has several.
+fn lines(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
+    stamp(w, record.level())?;
+    w.write_fmt(*record.args())
+}
+
+fn stamp(w: &mut dyn Write, level: Level) -> io::Result<()> {
     let level = level.as_str();
     NOW.with_borrow(|now| match now {
-        Some(now) => write!(w, "{now} {level:<5} {what}"),
+        Some(now) => write!(w, "{now} {level:<5} "),
         None => {
             let mut now = String::new();
             write_time(&mut now);
-            write!(w, "{now} {level:<5} {what}")
+            write!(w, "{now} {level:<5} ")
         }
     })
+}
+
+/// What is written to it goes out with [`shown::write_line`].
+struct InALine<'a> {
+    out: &'a mut dyn Write,
+    failed: io::Result<()>,
+}
+
+impl fmt::Write for InALine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        struct Out<'a, 'b>(&'a mut InALine<'b>);
+        impl fmt::Write for Out<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.failed = self.0.out.write_all(text.as_bytes());
+                if self.0.failed.is_ok() { Ok(()) } else { Err(fmt::Error) }
+            }
+        }
+        shown::write_line(&mut Out(self), text)
+    }
 }
 
 fn write_time(text: &mut String) {
     use std::fmt::Write;
     write!(text, "{}", humantime::format_rfc3339_micros(SystemTime::now())).expect("a String takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_whatever_is_in_it() {
+        let mut out = Vec::new();
+        let folder = "log\n2026-11-28T21:00:00.000000Z INFO  listening x\u{202e}\ttorn";
+        let record = |what: fmt::Arguments<'_>, out: &mut Vec<u8>| {
+            line(out, &mut DeferredNow::new(), &Record::builder().level(Level::Info).args(what).build()).unwrap();
+        };
+        record(format_args!("listening log={folder}"), &mut out);
+        let written = String::from_utf8(out).unwrap();
+        let (_, text) = written.split_once(' ').unwrap();
+        assert_eq!(text, r"INFO  listening log=log\n2026-11-28T21:00:00.000000Z INFO  listening x\u{202e}\ttorn");
+    }
 }

@@ -125,6 +125,17 @@ fn without_a_broker_the_client_says_so_after_its_time_limit() -> Result<()> {
 }
 
 #[test]
+fn a_time_limit_too_short_for_an_answer_expires_and_does_not_blame_the_broker() -> Result<()> {
+    let mut system = Setup::workers(1).start()?;
+    for limit in ["1ns", "1us", "100us"] {
+        let finished = system.run(&["send", "sleep", "1", "--timeout", limit])?;
+        assert_eq!(finished.code, Some(1));
+        assert!(finished.stderr.contains("expired") && !finished.stderr.contains("no broker"), "{finished:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_busy_worker_is_not_a_dead_one() -> Result<()> {
     // Dropped after at most 0.8 s of silence: the computation takes several times as long.
     let mut system = Setup::workers(1).broker(&["--ping-interval", "200ms"]).start()?;

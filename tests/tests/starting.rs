@@ -166,3 +166,47 @@ fn a_log_whose_broker_may_open_few_files_is_proved_all_the_same() -> Result<()> 
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     Ok(())
 }
+
+#[test]
+fn with_too_few_descriptors_programs_say_so_and_are_never_aborted() -> Result<()> {
+    let system = Setup::workers(1).start()?;
+    let [client, worker] = [binary("giostra")?, binary("giostra-worker")?].map(|path| path.display().to_string());
+    let (frontend, backend) = (system.frontend().to_string(), system.backend().to_string());
+    let run = |files: u32, command: &str| -> Result<Output> {
+        let line = format!("ulimit -n {files}; exec {command}");
+        Ok(Command::new("sh").args(["-c", &line]).env_clear().output()?)
+    };
+    let mut enough = 0;
+    for files in 6..50 {
+        let output = run(files, &format!("{client} send add 1 2 --broker {frontend}"))?;
+        match output.status.code() {
+            Some(0) => enough += 1,
+            // A few are not even enough to listen for signals.
+            _ => ensure!(said(&output)?.lines().count() == 1, "{files}: {output:?}"),
+        }
+        if (12..24).contains(&files) {
+            ensure!(said(&output)?.contains("too few files may be open"), "{files}: {output:?}");
+            let output = run(files, &format!("{worker} --broker {backend}"))?;
+            ensure!(said(&output)?.contains("too few files may be open"), "{files}: {output:?}");
+        }
+    }
+    ensure!(enough > 5, "{enough}");
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_folder_whose_name_has_line_breaks_and_a_start_in_it_does_not_refute_its_log() -> Result<()> {
+    let parent = tempfile::tempdir()?;
+    let name = "log\n2026-11-28T21:00:00.000000Z INFO  listening frontend=x rotation=strict\ttorn";
+    let folder = parent.path().join(name);
+    let args = ["--frontend", ANY, "--backend", ANY, "--log-dir", &folder.display().to_string()];
+    let mut broker = Process::start(parent.path(), "odd", "giostra-broker", &args)?;
+    let log = folder.join("broker.log");
+    wait_for("it listens", || fs::read_to_string(&log).is_ok_and(|log| log.contains(" pid=")).then_some(()))?;
+    broker.signal(Signal::SIGTERM)?;
+    ensure!(broker.wait()?.success(), "{}", broker.stderr());
+    let audit = Command::new(binary("giostra")?).arg("audit").arg(&folder).env_clear().output()?;
+    ensure!(audit.status.success(), "{audit:?}");
+    Ok(())
+}

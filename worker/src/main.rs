@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use giostra_common::args::{complain, parse};
-use giostra_common::signals;
-use giostra_common::signals::outlive;
+use giostra_common::signals::{self, outlive};
 use giostra_worker::exec::guard;
 use giostra_worker::{compute, serve};
 

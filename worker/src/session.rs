@@ -19,7 +19,7 @@ use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::time::deadline;
 use giostra_transport::wake::Alarm;
-use giostra_transport::{dialer, socket, wake};
+use giostra_transport::{descriptors, dialer, socket, wake};
 use thiserror::Error;
 use zmq::Context;
 
@@ -76,6 +76,9 @@ pub enum Error {
     /// When the broker does not take this worker.
     #[error("the broker refused to register this worker: {0}")]
     Refused(String),
+    /// When libzmq would not get the descriptors that it needs, and end the process.
+    #[error(transparent)]
+    TooFewFiles(#[from] descriptors::TooFew),
     /// When libzmq fails.
     #[error("libzmq: {0}")]
     Zmq(#[from] zmq::Error),
@@ -98,6 +101,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     };
     let service = Arc::new(service);
     let asked = Arc::clone(&service);
+    descriptors::check_connection()?;
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
     let call = Call {

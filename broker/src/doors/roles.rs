@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use giostra_core::config::Rights;
-use giostra_protocol::name::is_visible;
+use giostra_protocol::name::fits;
 use giostra_transport::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
 use giostra_transport::socket::Peers;
 
@@ -81,7 +81,7 @@ impl AllowList {
             let entry = self.keys.entry(key).or_default();
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             // One word, one line: it goes into the log.
-            entry.name = name.chars().map(|c| if is_visible(c) { c } else { '_' }).collect();
+            entry.name = name.chars().map(|c| if fits(c) { c } else { '_' }).collect();
             match role {
                 Role::Client => entry.client = true,
                 Role::Worker => entry.worker = true,

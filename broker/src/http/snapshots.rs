@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use std::{io, os::fd::RawFd};
 
 use giostra_protocol::Status;
-use giostra_transport::wake;
-use giostra_transport::wake::{Alarm, Waker};
+use giostra_transport::wake::{self, Alarm, Waker};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

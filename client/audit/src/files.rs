@@ -1,5 +1,6 @@
 //! The files of a log: which, in which order, and their lines.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
@@ -68,6 +69,9 @@ pub(super) struct Source {
     /// The file itself, whatever it is called by now, and its length when it was opened. `None` for a
     /// pipe, which can be opened only once, and beyond [`HELD`] files.
     held: Option<(File, u64)>,
+    /// Of a pipe, which can be opened only once: what has been opened, and looked at, but not read.
+    piped: RefCell<Option<BufReader<File>>>,
+    is_file: bool,
     /// Its device and inode.
     identity: (u64, u64),
 }
@@ -83,7 +87,30 @@ impl Source {
             metadata = file.metadata()?;
             held = Some((file, metadata.len()));
         }
-        Ok(Self { path, missing: None, numbered, held, identity: identity(&metadata) })
+        let (piped, is_file) = (RefCell::default(), metadata.is_file());
+        Ok(Self { path, missing: None, numbered, held, piped, is_file, identity: identity(&metadata) })
+    }
+
+    fn opened(&self) -> io::Result<BufReader<File>> {
+        self.piped.take().map_or_else(|| File::open(&self.path).map(buffered), Ok)
+    }
+
+    /// The time of its first line, if it has one. What is read from a pipe for that is not lost.
+    fn first_time(&self) -> Result<Option<Vec<u8>>, Error> {
+        let mut first = None;
+        if self.is_file {
+            self.read(|_, line, _| {
+                first = Some(line[..line.len().min(TIME_BYTES)].to_vec());
+                false
+            })?;
+        } else {
+            let unreadable = |error| Error::Unreadable { path: self.path.clone(), error };
+            let mut pipe = self.opened().map_err(unreadable)?;
+            let begun = pipe.fill_buf().map_err(unreadable)?;
+            first = (!begun.is_empty()).then(|| begun[..begun.len().min(TIME_BYTES)].to_vec());
+            self.piped.replace(Some(pipe));
+        }
+        Ok(first)
     }
 
     /// Whether its name is still its own. A rotated file keeps its name for good.
@@ -96,15 +123,14 @@ impl Source {
     /// line feed, and whether they have one. What was written since it was opened is left out.
     pub fn read(&self, mut goes_on: impl FnMut(u64, &[u8], bool) -> bool) -> Result<(), Error> {
         let unreadable = |error| Error::Unreadable { path: self.path.clone(), error };
-        let input: Box<dyn Read + '_> = match &self.held {
+        let mut file: Box<dyn BufRead + '_> = match &self.held {
             Some((file, length)) => {
                 let mut file = file;
                 file.rewind().map_err(unreadable)?;
-                Box::new(file.take(*length))
+                Box::new(buffered(file.take(*length)))
             }
-            None => Box::new(File::open(&self.path).map_err(unreadable)?),
+            None => Box::new(self.opened().map_err(unreadable)?),
         };
-        let mut file = BufReader::with_capacity(1 << 16, input);
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -119,6 +145,10 @@ impl Source {
         }
         Ok(())
     }
+}
+
+fn buffered<R: Read>(input: R) -> BufReader<R> {
+    BufReader::with_capacity(1 << 16, input)
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {
@@ -154,8 +184,7 @@ fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     let mut known = HashSet::new();
     for (index, path) in paths.iter().enumerate() {
         let unreadable = |error| Error::Unreadable { path: path.clone(), error };
-        // A link has no number, its file may.
-        let file = if path.is_symlink() { path.canonicalize().map_err(unreadable)? } else { path.clone() };
+        let file = numbered_path(path).map_err(unreadable)?;
         let source = Source::open(file, index < HELD).map_err(unreadable)?;
         if known.insert(source.identity) {
             sources.push(source);
@@ -163,6 +192,19 @@ fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     }
     let steady = self::paths(given)? == paths && sources.iter().all(Source::is_in_place);
     Ok(steady.then_some(sources))
+}
+
+/// The path of what a link leads to, which may have a number; the link's own if that is all there is, as for a pipe
+/// (`/dev/stdin`, `/proc/self/fd/5`) or a file without a name.
+fn numbered_path(path: &Path) -> io::Result<PathBuf> {
+    if path.is_symlink() {
+        let meant = identity(&fs::metadata(path)?);
+        let leads_there = |file: &PathBuf| fs::metadata(file).is_ok_and(|file| identity(&file) == meant);
+        if let Some(file) = path.canonicalize().ok().filter(leads_there) {
+            return Ok(file);
+        }
+    }
+    Ok(path.into())
 }
 
 /// The paths of the files in these files and folders, those of a folder by their numbers.
@@ -223,7 +265,6 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     for log in &mut logs {
         log.sort_by_key(|source| source.numbered.as_ref().map(|&(_, number)| number));
     }
-    // Not looked at without need: what is read from a pipe is gone.
     if logs.len() > 1 {
         let mut timed = Vec::new();
         for log in logs {
@@ -243,13 +284,8 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
 /// The time of the first line of the first file that has one.
 fn first_time(log: &[Source]) -> Result<Option<Vec<u8>>, Error> {
     for source in log {
-        let mut first = None;
-        source.read(|_, line, _| {
-            first = Some(line[..line.len().min(TIME_BYTES)].to_vec());
-            false
-        })?;
-        if first.is_some() {
-            return Ok(first);
+        if let Some(first) = source.first_time()? {
+            return Ok(Some(first));
         }
     }
     Ok(None)

@@ -72,6 +72,8 @@ struct Audit {
 enum Blame {
     Missing(PathBuf),
     Lost(u64),
+    /// More requests are open than can be kept.
+    TooLarge,
     /// The life was looked at before: where it began then.
     Twice(PathBuf, u64),
 }
@@ -94,15 +96,13 @@ impl Audit {
                 return self.begins_life(&text, place.line, (strict, detailed, max_attempts));
             }
             self.reports_torn();
-            match line::begun_behind(&text) {
-                Some(begun) => self.begins_life_behind(&text, place.line, &begun),
-                None => self.sees_line(&line, &mut Spot::new(place, &*text)),
-            }
+            self.sees_line(&line, &mut Spot::new(place, &*text));
         } else {
             self.reports_torn();
-            match line::begun_behind(&text).filter(|_| whole) {
-                Some(begun) => self.begins_life_behind(&text, place.line, &begun),
-                None => self.torn = Some(Spot::new(place, &*text).kept()),
+            self.torn = Some(Spot::new(place, &*text).kept());
+            if whole && !line::is_torn(&text) {
+                // No end of a broker leaves such a line.
+                self.reports_torn();
             }
         }
     }
@@ -126,9 +126,13 @@ impl Audit {
             }
             _ => life.sees(line, spot),
         }
+        if self.life.as_ref().is_some_and(|life| life.is_too_large) {
+            self.ends_life();
+            self.blame = Some(Blame::TooLarge);
+        }
     }
 
-    /// Something of the same life follows a line that can't be read.
+    /// A line that can't be read is not the torn end of a life.
     fn reports_torn(&mut self) {
         let Some(mut spot) = self.torn.take() else { return };
         match &mut self.life {
@@ -137,17 +141,7 @@ impl Audit {
         }
     }
 
-    /// A broker was killed in the middle of a line, and the next one went on from there.
-    fn begins_life_behind(&mut self, text: &str, line: u64, begun: &Line<'_>) {
-        if let Event::Listening { strict, detailed, max_attempts } = begun.event {
-            self.report.torn += 1;
-            self.ends_life();
-            self.begins_life(text, line, (strict, detailed, max_attempts));
-        }
-    }
-
-    fn begins_life(&mut self, text: &str, line: u64, (strict, detailed, max_attempts): (bool, bool, Option<u64>)) {
-        let start = line::start_in(text);
+    fn begins_life(&mut self, start: &str, line: u64, (strict, detailed, max_attempts): (bool, bool, Option<u64>)) {
         if let Some((file, line)) = self.begun.get(start) {
             self.blame = Some(Blame::Twice(file.clone(), *line));
             return;
@@ -164,6 +158,7 @@ impl Audit {
             self.report.gaps.extend(match self.blame.take() {
                 Some(Blame::Missing(file)) => Some(Gap::Missing(file, skipped)),
                 Some(Blame::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
+                Some(Blame::TooLarge) => Some(Gap::TooLarge(skipped)),
                 Some(Blame::Twice(file, line)) => Some(Gap::Twice(file, line, skipped)),
                 None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
             });
@@ -197,5 +192,30 @@ impl Audit {
         };
         report.violations = self.findings.first.into_iter().map(violation).collect();
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_open_requests_than_memory_is_meant_for_are_neither_proved_nor_refuted() {
+        let written = |texts: &[&str]| -> String {
+            texts.iter().map(|text| format!("2026-11-23T10:45:56.824140Z INFO  {text}\n")).collect()
+        };
+        let start = "listening frontend=a backend=b rotation=strict level=debug log=l pid=1";
+        let report = |texts: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("a.log");
+            std::fs::write(&file, written(texts)).unwrap();
+            audit(&[file]).unwrap()
+        };
+        let open = [start, "client-joined c1 a", "accept c1#1..4095 pool=p"];
+        // As many as are kept, one after the other.
+        let kept = report(&[&open[..], &["cancel c1#1..4095", "accept c1#4096..8190 pool=p"]].concat());
+        assert_eq!(kept.verdict(), Verdict::Proved, "{kept}");
+        let more = report(&[&open[..], &["accept c1#4096 pool=p", "accept c1#1 pool=p", "sang"]].concat());
+        assert_eq!((more.verdict(), &more.gaps[..]), (Verdict::NotProvable, &[Gap::TooLarge(2)][..]), "{more}");
     }
 }

@@ -17,6 +17,9 @@ use super::requests::{Key, Request, State, written};
 use super::ring::Ring;
 use super::runs::Runs;
 
+/// The most requests that may be open: each takes some hundred bytes of memory.
+const MOST_OPEN: u64 = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+
 /// A client's connection, and its open requests.
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -95,6 +98,10 @@ pub(super) struct Life {
     /// Said to be still in flight when the broker would not wait any longer.
     not_answered: u64,
     stopped: bool,
+    /// As many may be accepted before it is looked how many are open.
+    look_at: u64,
+    /// Whether more are open than are kept.
+    pub is_too_large: bool,
 }
 
 impl Life {
@@ -118,6 +125,8 @@ impl Life {
             dispatched_after: 0,
             not_answered: 0,
             stopped: false,
+            look_at: MOST_OPEN,
+            is_too_large: false,
         }
     }
 
@@ -196,11 +205,25 @@ impl Life {
         }
     }
 
+    /// More have been accepted.
+    pub fn looks_at_its_size(&mut self) {
+        if self.counts.accepted < self.look_at {
+            return;
+        }
+        let open = self.open();
+        self.is_too_large = open >= MOST_OPEN;
+        self.look_at = self.counts.accepted + MOST_OPEN.saturating_sub(open);
+    }
+
+    fn open(&self) -> u64 {
+        self.clients.values().map(|client| client.held.len() as u64).sum()
+    }
+
     /// There are no more lines.
     pub fn ends(&mut self) {
         // Of a broker that was killed while it wrote, the last pass may be there in part. None of it was sent.
         self.deal(!self.stopped);
-        self.counts.open += self.clients.values().map(|client| client.held.len() as u64).sum::<u64>();
+        self.counts.open += self.open();
     }
 
     /// The pool of that name.

@@ -2,13 +2,16 @@
 
 use std::time::SystemTime;
 
-use super::runs::{Runs, number};
+use super::runs::{Runs, count, ordinal};
 
 /// Bytes of a line's time, `2026-11-23T10:45:56.824140Z`.
 pub(super) const TIME_BYTES: usize = 27;
 
 /// Ends a line that a broker left torn, and that the next one has ended.
 const TORN: &str = "\ttorn";
+
+/// The most requests that a line accepts: those of one message.
+const MOST_ACCEPTED: u64 = 65_536;
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +103,10 @@ pub enum Event<'a> {
 
 impl<'a> Line<'a> {
     /// Takes a line, without its line feed, apart. `None` if the broker would not have written it so: it is torn.
+    ///
+    /// Only the beginning of a line says what it is: further back it quotes what peers have chosen.
     pub fn parse(line: &'a str) -> Option<Self> {
-        if line.ends_with(TORN) {
+        if is_torn(line) {
             return None;
         }
         let (time, rest) = line.split_at_checked(TIME_BYTES)?;
@@ -124,17 +129,9 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The text of a broker's start, in a line that is one or has one at its end.
-pub(super) fn start_in(text: &str) -> &str {
-    let level = text.rfind(" INFO  listening ").unwrap_or_default();
-    text.get(level.saturating_sub(TIME_BYTES)..).unwrap_or(text)
-}
-
-/// The broker's start that stands behind the beginning of a torn line.
-pub(super) fn begun_behind(text: &str) -> Option<Line<'_>> {
-    let level = text.rfind(" INFO  listening ")?;
-    let start = level.checked_sub(TIME_BYTES).filter(|&start| start > 0)?;
-    Line::parse(text.get(start..)?).filter(|line| matches!(line.event, Event::Listening { .. }))
+/// Whether a broker says of this line, without its line feed, that the one before left it torn.
+pub(super) fn is_torn(line: &str) -> bool {
+    line.ends_with(TORN)
 }
 
 /// Whether it has the form of a time, without reading it: that would cost more than all the rest.
@@ -147,7 +144,8 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "accept" => {
             let (requests, pool) = rest.split_once(" pool=")?;
-            Event::Accept { requests: Runs::requests(requests)?, pool: word(pool)? }
+            let requests = Runs::requests(requests).filter(|all| all.count() <= MOST_ACCEPTED)?;
+            Event::Accept { requests, pool: word(pool)? }
         }
         "dispatch" | "redispatch" => {
             let (worker, rest) = worker(rest)?;
@@ -170,7 +168,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
                 None => worker(rest).map(|(worker, rest)| (Some(worker), rest))?,
             };
             let (late, requests) = rest.strip_prefix("late=").map(split_word)?;
-            Event::Discard { worker, late: number(late)?, requests: some_requests(requests)? }
+            Event::Discard { worker, late: count(late)?, requests: some_requests(requests)? }
         }
         "expire" => Event::Expire { requests: Runs::requests(rest)? },
         "cancel" => Event::Cancel { requests: Runs::requests(rest)? },
@@ -178,7 +176,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             let (request, workers) = rest.split_once(" workers=")?;
             Event::Poison { request: Runs::requests(request).filter(|one| one.count() == 1)?, workers }
         }
-        "goodbye" => Event::Goodbye { client: number(rest.strip_prefix('c')?)? },
+        "goodbye" => Event::Goodbye { client: ordinal(rest.strip_prefix('c')?)? },
         "client-joined" | "client-left" | "unheard" => of_a_client(verb, rest)?,
         "joined" | "window" | "leaving" | "left" | "dropped" | "unable" | "able" => of_a_worker(verb, rest)?,
         "listening" => Event::Listening {
@@ -188,27 +186,29 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
                 _ => return None,
             },
             detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
-            max_attempts: value(rest, "max-attempts=").and_then(number),
+            max_attempts: value(rest, "max-attempts=").and_then(count),
         },
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" if rest.is_empty() => Event::Stopped,
         "refuse" | "stale" | "busy" | "nobody" | "watch" | "insecure:" | "allowed" | "hangup:" => Event::NoBearing,
-        _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: number(verb)? },
+        _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
         _ => Event::Unknown { verb },
     })
 }
 
 fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     let (client, rest) = rest.split_once(' ')?;
-    let client = number(client.strip_prefix('c')?)?;
+    let client = ordinal(client.strip_prefix('c')?)?;
     if verb == "client-joined" {
-        return Some(Event::ClientJoined { client, name: word(rest)?, key: value(rest, "key=") });
+        // Behind the name, whatever that is.
+        let (name, rest) = split_word(rest);
+        return (!name.is_empty()).then(|| Event::ClientJoined { client, name, key: value(rest, "key=") });
     }
     if verb == "unheard" {
         let (unsent, reason) = rest.split_once("reason=")?;
         let (unsent, requests) = unsent.strip_suffix(' ')?.strip_prefix("unsent=").map(split_word)?;
-        return Some(Event::Unheard { client, unsent: number(unsent)?, requests: some_requests(requests)?, reason });
+        return Some(Event::Unheard { client, unsent: count(unsent)?, requests: some_requests(requests)?, reason });
     }
     let (counts, reason) = rest.split_once(" reason=")?;
     let (cancelled, unwanted) = (counted(counts, "cancelled=")?, counted(counts, "unwanted=")?);
@@ -221,7 +221,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
         "joined" => {
             let (window, seats) = (counted(rest, "window=")?, counted(rest, "seats=")?);
             let back = match value(rest, "back=") {
-                Some(back) => Some(number(back.strip_prefix('w')?)?),
+                Some(back) => Some(ordinal(back.strip_prefix('w')?)?),
                 None => None,
             };
             Event::Joined { worker, pool: value(rest, "pool=")?, window, seats, back, key: value(rest, "key=") }
@@ -231,7 +231,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
         "unable" => {
             let (given_back, reason) = rest.split_once("reason=")?;
             let (returned, requests) = given_back.strip_suffix(' ')?.strip_prefix("returned=").map(split_word)?;
-            Event::Unable { worker, returned: number(returned)?, requests: some_requests(requests)?, reason }
+            Event::Unable { worker, returned: count(returned)?, requests: some_requests(requests)?, reason }
         }
         "dropped" => {
             let (given_back, reason) = rest.split_once("reason=")?;
@@ -243,7 +243,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
                 _ => return None,
             };
             let (returned, requests) = given_back.strip_prefix("returned=").map(split_word)?;
-            Event::Dropped { worker, returned: number(returned)?, requests: some_requests(requests)?, held, reason }
+            Event::Dropped { worker, returned: count(returned)?, requests: some_requests(requests)?, held, reason }
         }
         "able" => Event::Able { worker, seats: counted(rest, "seats=")? },
         _ => Event::Left { worker },
@@ -254,7 +254,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
 fn worker(text: &str) -> Option<(Worker<'_>, &str)> {
     let (name, rest) = text.split_once(' ')?;
     let (number_of, rest) = split_word(rest);
-    let number = number(number_of.strip_prefix('w')?)?;
+    let number = ordinal(number_of.strip_prefix('w')?)?;
     (!name.is_empty()).then_some((Worker { name, number }, rest))
 }
 
@@ -276,7 +276,7 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 fn counted(text: &str, key: &str) -> Option<u64> {
-    number(value(text, key)?)
+    count(value(text, key)?)
 }
 
 #[cfg(test)]
@@ -319,6 +319,8 @@ mod tests {
                 Event::Listening { strict: true, detailed: true, max_attempts: Some(3) },
             ),
             ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n", key: None }),
+            ("client-joined c1 key=K", Event::ClientJoined { client: 1, name: "key=K", key: None }),
+            ("client-joined c1 key=M key=K", Event::ClientJoined { client: 1, name: "key=M", key: Some("K") }),
             ("client-joined c1 n key=K= name=a", Event::ClientJoined { client: 1, name: "n", key: Some("K=") }),
             (
                 "client-left c1 cancelled=2 unwanted=3 reason=connection broke",

@@ -82,6 +82,8 @@ pub enum Gap {
     Missing(PathBuf, u64),
     /// When lines could not be written: how many, and how many after them were skipped.
     Lost(u64, u64),
+    /// When more requests are open at once than the audit keeps: how many lines after that were skipped.
+    TooLarge(u64),
     /// When a life is there twice, as it is in a copy of the log: where it begins for the first time, and how many lines of
     /// the second time were skipped.
     Twice(PathBuf, u64, u64),
@@ -107,6 +109,13 @@ impl fmt::Display for Gap {
                 write!(
                     f,
                     "{lost} lines could not be written; the {lines} lines up to the next broker's start were skipped"
+                )
+            }
+            Self::TooLarge(lines) => {
+                write!(
+                    f,
+                    "more than 16 million requests are open at once, too many to be kept; the {lines} lines up to the \
+                     next broker's start were skipped"
                 )
             }
             Self::Twice(file, line, lines) => {

@@ -62,6 +62,7 @@ impl Life {
                 }
             }
         }
+        self.looks_at_its_size();
     }
 
     pub(super) fn replied(&mut self, named: line::Worker<'_>, errors: bool, requests: &Runs<'_>, spot: &mut Spot<'_>) {

@@ -5,6 +5,12 @@
 /// audit count for years.
 const MOST: u64 = 1 << 26;
 
+/// No client, worker or ticket has this number or a higher one: there is always a next one.
+const HIGHEST: u64 = 1 << 63;
+
+/// No count in a line is as high: sums of them do not overflow, however many lines there are.
+const UNCOUNTABLE: u64 = 1 << 40;
+
 /// Numbers at equal distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -36,7 +42,13 @@ impl Run {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(range)?, number(range)?),
         };
-        let sound = step > 0 && first <= last && (last - first).is_multiple_of(step) && (last - first) / step < MOST;
+        let sound = step > 0
+            && first <= last
+            && (last - first).is_multiple_of(step)
+            && (last - first) / step < MOST
+            && client < HIGHEST
+            // A request's number is its client's, and any.
+            && (client > 0 || last < HIGHEST);
         sound.then_some(Self { client, first, last, step })
     }
 
@@ -155,6 +167,16 @@ impl<'a> Runs<'a> {
 pub(super) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
+}
+
+/// The number of a client or worker.
+pub(super) fn ordinal(text: &str) -> Option<u64> {
+    number(text).filter(|&number| number < HIGHEST)
+}
+
+/// How many there are of something.
+pub(super) fn count(text: &str) -> Option<u64> {
+    number(text).filter(|&count| count < UNCOUNTABLE)
 }
 
 #[cfg(test)]

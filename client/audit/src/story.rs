@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::files::{self, Error};
-use super::line::{self, Event, Line, Worker};
+use super::line::{Event, Line, Worker};
 use super::requests::{Key, written};
 
 /// Something that happened to a request.
@@ -41,11 +41,8 @@ pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error>
         story: Story { key: (client, id), steps: Vec::new(), ends: Vec::new() },
     };
     for source in files::sources(logs)? {
-        source.read(|_, bytes, _| {
-            let text = String::from_utf8_lossy(bytes);
-            if line::begun_behind(&text).is_some() {
-                teller.begins_life();
-            } else if let Some(line) = Line::parse(&text) {
+        source.read(|_, bytes, whole| {
+            if let Some(line) = Line::parse(&String::from_utf8_lossy(bytes)).filter(|_| whole) {
                 teller.hears(&line);
             }
             true

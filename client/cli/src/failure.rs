@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use giostra_client::Error;
-use giostra_common::args;
-use giostra_common::args::USAGE;
+use giostra_common::args::{self, USAGE};
+use giostra_protocol::shown::sentence;
 use giostra_protocol::{Failure, code};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::printed::{one_line, stdout};
+use super::printed::stdout;
 
 /// The exit status after SIGINT, as a shell reports it.
 const INTERRUPTED: u8 = 130;
@@ -23,9 +23,9 @@ const PROGRAM: &str = "giostra";
 #[error(transparent)]
 pub struct Told(#[from] pub Error);
 
-/// A line on stderr; a peer's control characters in it are spaces.
+/// A line on stderr; a peer's control characters in it are spaces, what else can't be seen is escaped.
 pub fn complain(what: impl Display) {
-    args::complain(PROGRAM, one_line(&what.to_string()));
+    args::complain(PROGRAM, sentence(&what.to_string()));
 }
 
 /// Ends a command that failed: says why, and which exit status that is.
@@ -88,7 +88,7 @@ fn code_of_client(error: &Error) -> &'static str {
         Error::Refused(_) => "refused",
         Error::TooLarge(_) => code::INVALID,
         Error::Interrupted => "interrupted",
-        Error::Unreadable { .. } | Error::Zmq(_) => code::FAILED,
+        Error::Unreadable { .. } | Error::TooFewFiles(_) | Error::Zmq(_) => code::FAILED,
         Error::Ended(error) => code_of_client(error),
     }
 }

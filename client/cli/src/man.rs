@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Command;
-use giostra_common::manual;
-use giostra_common::manual::Shell;
+use giostra_common::manual::{self, Shell};
 use serde_json::json;
 
 use super::help;

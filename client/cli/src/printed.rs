@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-use giostra_common::stdio;
-use giostra_common::stdio::Patient;
+use giostra_common::stdio::{self, Patient};
 
 /// Stdout. On a terminal, control characters are [`escaped`].
 pub fn stdout() -> Printer {
@@ -41,24 +40,27 @@ impl Write for Printer {
     }
 }
 
-/// The text with each control character but line break and tab written as in JSON: `\u001b`, and
-/// `\r`.
+/// The text with each control character but line break and tab written as in JSON, `\u001b` and `\r`,
+/// and so what turns the direction of writing: `\u202e`.
 pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
     let mut escaped: Option<Vec<u8>> = None;
     let (mut at, mut copied) = (0, 0);
     while at < text.len() {
         let (length, code) = match text[at..] {
             [b'\n' | b'\t', ..] => (1, None),
-            [byte @ (..0x20 | 0x7f), ..] => (1, Some(byte)),
+            [byte @ (..0x20 | 0x7f), ..] => (1, Some(u16::from(byte))),
             // U+0080 to U+009F, the second set of control characters. Terminals obey them, too.
-            [0xc2, byte @ 0x80..=0x9f, ..] => (2, Some(byte)),
+            [0xc2, byte @ 0x80..=0x9f, ..] => (2, Some(u16::from(byte))),
+            // U+202A to U+202E and U+2066 to U+2069: embedded, overridden and isolated directions.
+            [0xe2, 0x80, byte @ 0xaa..=0xae, ..] => (3, Some(0x2000 | u16::from(byte & 0x3f))),
+            [0xe2, 0x81, byte @ 0xa6..=0xa9, ..] => (3, Some(0x2040 | u16::from(byte & 0x3f))),
             _ => (1, None),
         };
         if let Some(code) = code {
             let out = escaped.get_or_insert_default();
             out.extend_from_slice(&text[copied..at]);
             match code {
-                b'\r' => out.extend_from_slice(b"\\r"),
+                0x0d => out.extend_from_slice(b"\\r"),
                 code => out.extend_from_slice(format!("\\u{code:04x}").as_bytes()),
             }
             copied = at + length;
@@ -72,11 +74,6 @@ pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
             out.into()
         }
     }
-}
-
-/// The text in one line: each control character is a space.
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) { text.replace(char::is_control, " ").into() } else { text.into() }
 }
 
 #[cfg(test)]
@@ -105,8 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line() {
-        assert_eq!(one_line("a\nb\x1b[0m"), "a b [0m");
-        assert_eq!(one_line("é"), "é");
+    fn no_text_turns_the_direction_of_writing_on_a_terminal() {
+        assert_eq!(shown("\u{202a}\u{202e}\u{2066}\u{2069}x"), r"\u202a\u202e\u2066\u2069x");
+        let others = "\u{2029}\u{202f}\u{2065}\u{206a}\u{200d}";
+        assert_eq!(shown(others), others);
     }
 }

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::numbered::NumberedQueue;
 use giostra_protocol::{Bytes, Progress, Reply, RequestId};
 use giostra_transport::time::deadline;
-use giostra_transport::wake;
-use giostra_transport::wake::Alarm;
+use giostra_transport::wake::{self, Alarm};
 use rustc_hash::FxHashMap;
 
 use crate::{Client, Error};

@@ -12,6 +12,7 @@ mod malformed;
 mod message;
 pub mod name;
 pub mod numbered;
+pub mod shown;
 
 pub use self::bytes::Bytes;
 pub use self::identity::Identity;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use thiserror::Error;
 
-use crate::name::is_visible;
+use crate::shown;
 
 /// Why frames are not a message.
 #[derive(Debug, Error)]
@@ -47,11 +47,7 @@ impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
                 for c in text.chars() {
                     self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-                    // What can't be seen in a line; the quotes around a name stay as they are.
-                    match c != ' ' && !is_visible(c) {
-                        true => fmt::Display::fmt(&c.escape_default(), self.out)?,
-                        false => self.out.write_char(c)?,
-                    }
+                    shown::write_char(self.out, c)?;
                 }
                 Ok(())
             }

@@ -25,24 +25,30 @@ pub enum BadName {
     #[error("a name has {MAX_NAME} characters and {MAX_NAME_BYTES} bytes at most")]
     TooLong,
     /// When it would not be one word in a log line, or would not look like what it is.
-    #[error("a name must not have spaces, control characters or characters that can't be seen")]
+    #[error("a name must not have spaces, `=`, control characters or characters that can't be seen")]
     NotOneWord,
 }
 
-/// Whether `name` is one word of at most [`MAX_NAME`] visible characters.
+/// Whether `name` is one word of at most [`MAX_NAME`] visible characters, none of them `=`.
 pub fn check(name: &str) -> Result<(), BadName> {
     if name.is_empty() {
         Err(BadName::Empty)
     } else if name.len() > MAX_NAME_BYTES || name.chars().nth(MAX_NAME).is_some() {
         Err(BadName::TooLong)
-    } else if !name.chars().all(is_visible) {
+    } else if !name.chars().all(fits) {
         Err(BadName::NotOneWord)
     } else {
         Ok(())
     }
 }
 
-/// Whether a character may stand in a name: a letter, mark, number, punctuation or symbol of Unicode
+/// Whether a character may stand in a name: a [visible](is_visible) one that is not `=`, with which a
+/// name could look like a field of a log line, as `key=..`.
+pub fn fits(c: char) -> bool {
+    is_visible(c) && c != '='
+}
+
+/// Whether a character is seen, and nothing else: a letter, mark, number, punctuation or symbol of Unicode
 /// that is not [default-ignorable](https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point).
 ///
 /// That leaves out spaces, controls, what changes the direction of writing, what has no width, and
@@ -129,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_visible_word() {
+    fn a_name_is_one_visible_word_that_is_no_field() {
         assert_eq!(check("worker-1"), Ok(()));
         assert_eq!(check("più-veloce@host:1"), Ok(()));
         assert_eq!(check(""), Err(BadName::Empty));
@@ -137,7 +143,7 @@ mod tests {
         assert_eq!(check(&"x".repeat(MAX_NAME + 1)), Err(BadName::TooLong));
         assert_eq!(check(&"é".repeat(MAX_NAME)), Ok(()));
         assert_eq!(check(&"🎠".repeat(MAX_NAME_BYTES / 4 + 1)), Err(BadName::TooLong));
-        for forged in ["a b", "a\nreply worker-1", "a\u{1b}[2J", "a\u{2028}b"] {
+        for forged in ["a b", "key=a", "=", "a\nreply worker-1", "a\u{1b}[2J", "a\u{2028}b"] {
             assert_eq!(check(forged), Err(BadName::NotOneWord), "{forged:?}");
         }
     }

@@ -296,7 +296,8 @@ fn is_too_large(error: &io::Error) -> bool {
 }
 
 fn write_gap(to: &mut Vec<u8>, lost: u64) -> io::Result<()> {
-    stamp(to, Level::Warn, format_args!("log-gap lost={lost}"))?;
+    stamp(to, Level::Warn)?;
+    write!(to, "log-gap lost={lost}")?;
     to.write_all(b"\n")
 }
 

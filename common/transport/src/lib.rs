@@ -3,6 +3,7 @@
 //!
 //! No policy: what is sent to whom is decided elsewhere.
 
+pub mod descriptors;
 pub mod dialer;
 pub mod endpoint;
 mod ffi;

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Ticket;
+use giostra_protocol::shown::sentence;
 
 use super::{Broker, Flight, State};
 use crate::event::Event;
@@ -118,9 +119,8 @@ impl Broker {
 
 /// A peer's sentence, fit for the log and the status: one line, not too long, and never empty.
 fn one_line(reason: &str) -> String {
-    let printable = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c };
-    let line: String = reason.chars().take(MOST_REASON).map(printable).collect();
-    match line.trim() {
+    let end = reason.char_indices().nth(MOST_REASON).map_or(reason.len(), |(end, _)| end);
+    match sentence(&reason[..end]).trim() {
         "" => "it does not say why".into(),
         line => line.into(),
     }
@@ -131,8 +131,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_one_line_that_is_not_too_long() {
+    fn a_reason_is_one_line_that_is_not_too_long_and_hides_nothing() {
         assert_eq!(one_line("can't start x:\nno such file\u{1b}[2J"), "can't start x: no such file [2J");
+        assert_eq!(one_line("on \u{202e}1tsoh\u{200b}"), r"on \u{202e}1tsoh\u{200b}");
         assert_eq!(one_line(" \n"), "it does not say why");
         assert_eq!(one_line(&"é".repeat(10_000)).chars().count(), MOST_REASON);
     }

@@ -41,15 +41,16 @@ fn a_line_torn_at_the_end_of_a_life_is_no_violation() {
         let report = audit_text(torn);
         expect_proved(&report);
         assert_eq!(report.torn, 1);
-        // The next broker's first line stands right behind it.
-        let report = audit_text(&[torn, &later()].concat());
+        // The next broker has ended it.
+        let report = audit_text(&[torn, "\ttorn\n", &later()].concat());
         expect_proved(&report);
         assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
     }
-    // Or on a line of its own.
-    let report = audit_text(&[&whole[..whole.len() - 5], "\n", &later()].concat());
-    expect_proved(&report);
-    assert_eq!((report.torn, report.counts.lives, report.counts.replies), (1, 2, 1));
+    // A line that has an end was not torn.
+    for next in [String::new(), later()] {
+        let report = audit_text(&[&whole[..whole.len() - 5], "\n", &next].concat());
+        expect_refuted(&report, Promise::Evidence, "the line can't be read");
+    }
 }
 
 #[test]
@@ -63,6 +64,33 @@ fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_broker_says_that_it_
         let report = audit_text(&(torn + &written(&["cancel c1#2"]) + &later()));
         expect_refuted(&report, Promise::Evidence, "the line can't be read");
     }
+}
+
+#[test]
+fn text_that_a_peer_chose_is_never_read_as_a_brokers_start() {
+    let start = "2026-11-28T21:00:00.000000Z INFO  listening frontend=x backend=y rotation=strict";
+    let quotes = [
+        format!("unable worker-1 w1 returned=1 c1#3 reason={start}"),
+        format!("refuse a peer reason=not a message of this protocol: unknown variant `{start} `, expected one of"),
+        format!("refuse a peer reason=unknown variant `{start}"),
+        format!("sang {start}"),
+    ];
+    for quote in &quotes {
+        // Twice: the second is no copy of a life either.
+        let log =
+            life() + &written(&[quote]) + &written(&[quote]).replace(" c1#3", "").replace("returned=1", "returned=0");
+        let report = audit_text(&log);
+        expect_proved(&report);
+        assert_eq!((report.counts.lives, report.torn, report.counts.replies), (1, 0, 1), "{quote}");
+        // What follows is audited.
+        let report = audit_text(&(log + &written(&["reply worker-1 w1 c1#1"])));
+        expect_refuted(&report, Promise::Requests, "w1 replies to c1#1, but it is not open");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broker_rCURRENT.log");
+    fs::write(&file, life() + &written(&[&quotes[0], "cancel c1#3"])).unwrap();
+    let told = story(&[file], (1, 3)).unwrap();
+    assert!(told.steps.iter().all(|step| step.life == 1) && told.ends.len() == 1, "{told}");
 }
 
 #[test]
@@ -111,7 +139,7 @@ fn a_line_torn_in_the_middle_of_a_life_refutes() {
     expect_refuted(&report, Promise::Evidence, "the line can't be read");
     assert_eq!((report.violations[0].line, report.violations[0].text.len()), (5, 51));
     let report = audit_text(&life().replace("reply worker-1", "reply\u{0} worker-1\u{fffd}\nx\ny"));
-    assert_eq!(report.violated[Promise::Evidence as usize], 1, "{report}");
+    assert_eq!(report.violated[Promise::Evidence as usize], 2, "{report}");
 }
 
 #[test]
@@ -308,4 +336,35 @@ fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
         ]
     );
     assert!(story_of((1, 5)).steps.is_empty() && story_of((2, 1)).to_string().ends_with("is not in the log"));
+}
+
+#[test]
+fn a_log_is_read_from_pipes_and_from_files_without_a_name() {
+    use std::io::{Write, pipe};
+    use std::os::fd::AsRawFd;
+    let path = |number: i32| PathBuf::from(format!("/proc/self/fd/{number}"));
+    let piped = |text: String| {
+        let (reader, mut writer) = pipe().unwrap();
+        // Without a shell, so that nothing but the pipe is waited for.
+        thread::spawn(move || writer.write_all(text.as_bytes()));
+        reader
+    };
+    let long =
+        || life() + &written(&["cancel c1#2", "cancel c1#3", "cancel c1#4"]) + &written(&vec!["busy c1"; 10_000]);
+    let one = piped(long());
+    expect_proved(&audit(&[path(one.as_raw_fd())]).unwrap());
+    // Several are ordered by their first lines, which are read once.
+    let (second, first) = (piped(later()), piped(long()));
+    let report = audit(&[path(second.as_raw_fd()), path(first.as_raw_fd())]).unwrap();
+    expect_proved(&report);
+    assert_eq!((report.files, report.counts.lives, report.counts.cancelled), (2, 2, 3));
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(life().as_bytes()).unwrap();
+    expect_proved(&audit(&[path(file.as_raw_fd())]).unwrap());
+    // What a link leads to still has its number.
+    let (folder, files) = rotated();
+    let link = folder.path().join("link");
+    symlink(&files[0], &link).unwrap();
+    let report = audit(&[link, files[2].clone()]).unwrap();
+    assert!(matches!(&report.gaps[..], [Gap::Missing(..)]), "{report}");
 }

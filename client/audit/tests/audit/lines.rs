@@ -462,3 +462,31 @@ fn ids_that_were_chosen_to_collide_are_audited_as_fast_as_others() {
     let (honest, chosen) = (took(0x9e37_79b9_7f4a_7c15), took(INVERSE));
     assert!(chosen < 20 * honest + std::time::Duration::from_millis(200), "{chosen:?} instead of {honest:?}");
 }
+
+const BEGUN: [&str; 4] =
+    [LISTENING, "client-joined c1 n", "joined worker-1 w1 pool=p threads=1 window=3 seats=1", "accept c1#1..4 pool=p"];
+
+#[test]
+fn numbers_that_no_broker_writes_are_refuted_whatever_they_would_add_up_to() {
+    let most = u64::MAX;
+    for lines in [
+        vec![format!("discard ? ? late={most}"); 2],
+        vec![format!("client-left c1 cancelled={most} unwanted={most} reason=x")],
+        vec![format!("client-joined c{most} n"), "client-joined c1 n".into()],
+        vec![format!("joined worker-9 w{most} pool=p threads=1 window={most} seats=1"), "left worker-9 w1".into()],
+        vec![format!("dispatch worker-1 w1 t{most} c1#4"), "dispatch worker-1 w1 t1 c1#4".into()],
+        vec![format!("dropped worker-1 w1 returned={most} evidence=yes reason=x"); 2],
+        vec![format!("unheard c1 unsent={most} reason=x"); 2],
+        vec![format!("closing in-flight={most}"), format!("{most} requests were not answered within 5s")],
+        vec![format!("unable worker-1 w1 returned={most} reason=x"), format!("able worker-1 w1 seats={most}")],
+        vec!["accept c1#1..67108864 pool=p".into()],
+        vec![format!("accept c{most}#1 pool=p")],
+    ] {
+        let begun = BEGUN.iter().map(|line| (*line).to_string());
+        let report = audit_lines(&begun.chain(lines).chain(["cancel c1#1".into()]).collect::<Vec<_>>());
+        assert!(report.violated[Promise::Evidence as usize] > 0, "{report}");
+    }
+    // But a client may number its requests as it likes.
+    let chosen = format!("accept c1#{most} pool=p");
+    expect_proved(&audit_lines(&[&BEGUN[..], &[&chosen]].concat()));
+}

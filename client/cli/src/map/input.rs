@@ -7,11 +7,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use anyhow::Context;
-use giostra_common::stdio;
-use giostra_common::stdio::Patient;
+use giostra_common::stdio::{self, Patient};
 use giostra_protocol::{Bytes, MAX_MESSAGE_BYTES};
-use giostra_transport::wake;
-use giostra_transport::wake::{Alarm, Waker};
+use giostra_transport::wake::{self, Alarm, Waker};
 
 /// How much is read at once.
 const BLOCK: usize = 64 << 10;

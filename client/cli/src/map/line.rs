@@ -3,13 +3,14 @@
 use std::io::Write;
 
 use giostra_protocol::compute::{Value, from_json};
+use giostra_protocol::shown::sentence;
 use giostra_protocol::{Bytes, Failure, Reply, code};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::failure::object;
-use crate::printed::one_line;
+
 use crate::send::value;
 
 /// What lines are.
@@ -92,7 +93,7 @@ impl Ended {
         match value(reply).and_then(written) {
             Ok(text) if text.contains('\n') => Self::Result(text.replace('\n', "\\n")),
             Ok(text) => Self::Result(text),
-            Err(failure) => Self::Failed(Failure::new(&one_line(&failure.code), one_line(&failure.message))),
+            Err(failure) => Self::Failed(Failure::new(&sentence(&failure.code), sentence(&failure.message))),
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! `serde_json` itself reads an integer of more than 64 bits as floating point and writes NaN as `null`.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 use thiserror::Error;
@@ -77,8 +80,9 @@ pub fn from_json(text: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// A value as JSON has it: bytes are a text if they are UTF-8, or else a list of numbers; keys are texts. A number that is not
-/// finite is an error, or for people a text.
+/// A value as JSON has it: bytes are a text if they are UTF-8, or else a list of numbers; keys are texts, as are numbers and
+/// truth values there. A number that is not finite is an error, or for people a text. So is another key, for people its JSON,
+/// and a key that is there twice, for people both.
 #[derive(Clone, Copy, Debug)]
 pub struct AsJson<'a> {
     pub(super) value: &'a Value,
@@ -88,6 +92,24 @@ pub struct AsJson<'a> {
 impl AsJson<'_> {
     fn of(self, value: &Value) -> AsJson<'_> {
         AsJson { value, ..self }
+    }
+
+    /// The text that a key is.
+    fn key<E: serde::ser::Error>(self, key: &Value) -> Result<Cow<'_, str>, E> {
+        let error = match key {
+            Value::Text(text) => return Ok(text.as_str().into()),
+            Value::Bytes(bytes) if let Ok(text) = str::from_utf8(bytes) => return Ok(text.into()),
+            Value::Bool(_) | Value::Int(_) | Value::Large(_) => return Ok(key.to_string().into()),
+            Value::Float(float) if float.is_finite() => return Ok(key.to_string().into()),
+            Value::Float(float) => format!("{float} can't be a key in JSON"),
+            Value::Nil | Value::Bytes(_) | Value::List(_) | Value::Map(_) => {
+                "a key of a map can't be written as JSON: it is no text and no number".into()
+            }
+        };
+        if self.for_people {
+            return serde_json::to_string(&self.of(key)).map(Cow::from).map_err(E::custom);
+        }
+        Err(E::custom(error))
     }
 }
 
@@ -105,8 +127,13 @@ impl Serialize for AsJson<'_> {
             Value::List(values) => serializer.collect_seq(values.iter().map(|value| self.of(value))),
             Value::Map(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;
+                let mut known = HashSet::new();
                 for (key, value) in entries {
-                    map.serialize_entry(&key.to_string(), &self.of(value))?;
+                    let key = self.key(key)?;
+                    if !self.for_people && !known.insert(key.clone()) {
+                        return Err(S::Error::custom(format_args!("the key {key:?} is there twice")));
+                    }
+                    map.serialize_entry(&key, &self.of(value))?;
                 }
                 map.end()
             }
@@ -141,5 +168,30 @@ mod tests {
         assert!(from_json(b"1e400").is_err());
         let long = exact_numbers("9".repeat(1_000_000).as_bytes()).unwrap_err().to_string();
         assert!(long.len() < 100, "{long}");
+    }
+
+    #[test]
+    fn a_key_that_json_does_not_have_is_an_error_and_for_people_its_json() {
+        let map = |keys: Vec<Value>| Value::Map(keys.into_iter().map(|key| (key, Value::Int(2))).collect());
+        let json = |value: &Value| serde_json::to_string(&value.as_json()).map_err(|error| error.to_string());
+        for (key, shown) in [
+            (Value::List(vec![Value::Int(1)]), "{\"[1]\":2}"),
+            (map(vec![]), "{\"{}\":2}"),
+            (Value::Nil, "{\"null\":2}"),
+            (Value::Bytes(vec![0xff]), "{\"[255]\":2}"),
+        ] {
+            let value = map(vec![key]);
+            assert!(json(&value).unwrap_err().contains("key"), "{value:?}");
+            assert_eq!(value.to_string(), shown);
+        }
+        assert!(json(&map(vec![Value::Float(f64::NAN)])).unwrap_err().contains("NaN"));
+        // Two keys would be one.
+        let text = || Value::Text("1".into());
+        for twice in [vec![text(), text()], vec![Value::Int(1), text()], vec![text(), Value::Bytes(b"1".into())]] {
+            assert_eq!(json(&map(twice)), Err("the key \"1\" is there twice".into()));
+        }
+        let sound = map(vec![text(), Value::Int(-1), Value::Large(u64::MAX), Value::Bool(true), Value::Float(0.5)]);
+        let written = r#"{"1":2,"-1":2,"18446744073709551615":2,"true":2,"0.5":2}"#;
+        assert_eq!(json(&sound).as_deref(), Ok(written));
     }
 }
