@@ -9,8 +9,8 @@
 
 mod files;
 
-use std::cell::RefCell;
-use std::fmt;
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
@@ -24,7 +24,12 @@ use crate::shown;
 thread_local! {
     /// The time that this thread's lines bear, if it keeps one.
     static NOW: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The memory of this thread's last line, for the next.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
 }
+
+/// The most memory of a line that is kept for the next.
+const MOST_KEPT: usize = 1 << 16;
 
 /// How the log is kept in files.
 #[derive(Clone, Copy, Debug)]
@@ -113,53 +118,42 @@ fn duplicate(level: LevelFilter) -> Duplicate {
 
 /// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor end this one as torn.
 fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    stamp(w, record.level())?;
-    let mut line = InALine { out: w, failed: Ok(()) };
-    match fmt::write(&mut line, *record.args()) {
-        Ok(()) => Ok(()),
-        Err(_) => line.failed.and(Err(io::Error::other("a value could not be formatted"))),
+    // Taken out, since what is written may itself log. Looked through once: that costs a line some 10 ns.
+    let mut text = LINE.take();
+    text.clear();
+    stamp(&mut text, record.level());
+    let head = text.len();
+    let formatted = text.write_fmt(*record.args()).map_err(io::Error::other);
+    let written = formatted.and_then(|()| match shown::is_plain(&text[head..]) {
+        true => w.write_all(text.as_bytes()),
+        false => {
+            let mut escaped = text[..head].to_string();
+            shown::write_line(&mut escaped, &text[head..]).map_err(io::Error::other)?;
+            w.write_all(escaped.as_bytes())
+        }
+    });
+    if text.capacity() <= MOST_KEPT {
+        LINE.set(text);
     }
+    written
 }
 
 /// Lines for people alone: what a program has said on its stderr has several.
 fn lines(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    stamp(w, record.level())?;
-    w.write_fmt(*record.args())
+    let mut head = String::new();
+    stamp(&mut head, record.level());
+    write!(w, "{head}{}", record.args())
 }
 
-fn stamp(w: &mut dyn Write, level: Level) -> io::Result<()> {
-    let level = level.as_str();
+fn stamp(text: &mut String, level: Level) {
     NOW.with_borrow(|now| match now {
-        Some(now) => write!(w, "{now} {level:<5} "),
-        None => {
-            let mut now = String::new();
-            write_time(&mut now);
-            write!(w, "{now} {level:<5} ")
-        }
-    })
-}
-
-/// What is written to it goes out with [`shown::write_line`].
-struct InALine<'a> {
-    out: &'a mut dyn Write,
-    failed: io::Result<()>,
-}
-
-impl fmt::Write for InALine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        struct Out<'a, 'b>(&'a mut InALine<'b>);
-        impl fmt::Write for Out<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                self.0.failed = self.0.out.write_all(text.as_bytes());
-                if self.0.failed.is_ok() { Ok(()) } else { Err(fmt::Error) }
-            }
-        }
-        shown::write_line(&mut Out(self), text)
-    }
+        Some(now) => text.push_str(now),
+        None => write_time(text),
+    });
+    write!(text, " {:<5} ", level.as_str()).expect("a String takes any text");
 }
 
 fn write_time(text: &mut String) {
-    use std::fmt::Write;
     write!(text, "{}", humantime::format_rfc3339_micros(SystemTime::now())).expect("a String takes any text");
 }
 
@@ -171,7 +165,7 @@ mod tests {
     fn a_line_is_one_line_whatever_is_in_it() {
         let mut out = Vec::new();
         let folder = "log\n2026-11-28T21:00:00.000000Z INFO  listening x\u{202e}\ttorn";
-        let record = |what: fmt::Arguments<'_>, out: &mut Vec<u8>| {
+        let record = |what: std::fmt::Arguments<'_>, out: &mut Vec<u8>| {
             line(out, &mut DeferredNow::new(), &Record::builder().level(Level::Info).args(what).build()).unwrap();
         };
         record(format_args!("listening log={folder}"), &mut out);

@@ -296,9 +296,9 @@ fn is_too_large(error: &io::Error) -> bool {
 }
 
 fn write_gap(to: &mut Vec<u8>, lost: u64) -> io::Result<()> {
-    stamp(to, Level::Warn)?;
-    write!(to, "log-gap lost={lost}")?;
-    to.write_all(b"\n")
+    let mut line = String::new();
+    stamp(&mut line, Level::Warn);
+    writeln!(to, "{line}log-gap lost={lost}")
 }
 
 fn current(directory: &Path, name: &str) -> PathBuf {
