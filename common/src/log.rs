@@ -4,10 +4,13 @@
 //! out once a turn of the program's loop ([`Log::tick`]), not once a line: that, and a buffer that only [`Log::flush`]
 //! empties, makes a line cost some 150 ns.
 //!
+//! What goes to stderr is written by a thread of its own ([`stderr`]): a reader that does not read stops nobody.
+//!
 //! The files are written by a writer of our own behind `flexi_logger`: its own one tells a full disk to nobody but stderr, two lines
 //! for each lost one, and loses its buffer when it begins a new file on one.
 
 mod files;
+pub mod stderr;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -16,9 +19,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use files::Files;
-use flexi_logger::{DeferredNow, Duplicate, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
+use flexi_logger::writers::LogWriter;
+use flexi_logger::{DeferredNow, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
 use log::{Level, LevelFilter};
+use thiserror::Error;
 
+use crate::lock;
 use crate::shown;
 
 thread_local! {
@@ -40,21 +46,31 @@ pub struct Rotation {
     pub files: usize,
 }
 
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// When another process writes the files.
+    #[error(transparent)]
+    Locked(#[from] lock::Error),
+    /// When the files can't be opened, or the system gives no thread.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// When the process has a logger already.
+    #[error(transparent)]
+    Logger(#[from] FlexiLoggerError),
+}
+
 /// The process's log.
 pub struct Log {
     handle: LoggerHandle,
 }
 
 impl Log {
-    /// To stderr alone, each line at once.
-    pub fn to_stderr(level: LevelFilter) -> Result<Self, FlexiLoggerError> {
-        let handle = Logger::with(specification(level))
-            .log_to_stderr()
-            // A stderr on a full disk is no reason to end.
-            .panic_if_error_channel_is_broken(false)
-            .format(lines)
-            .start()?;
-        Ok(Self { handle })
+    /// To stderr alone, each line at once, unless nobody reads it: then what memory can't hold is missing, and
+    /// counted. Dropping this, or flushing the logger, waits for what is on its way there.
+    pub fn to_stderr(level: LevelFilter) -> Result<Self, Error> {
+        stderr::start()?;
+        Self::start(level, Box::new(Stderr))
     }
 
     /// To `NAME.log` in `directory`, rotated; lines up to `stderr` to stderr too.
@@ -68,13 +84,17 @@ impl Log {
         rotation: Rotation,
         level: LevelFilter,
         stderr: LevelFilter,
-    ) -> Result<Self, FlexiLoggerError> {
+    ) -> Result<Self, Error> {
+        stderr::start()?;
+        let files = Files::open(directory, name, rotation)?;
+        Self::start(level, Box::new(Copied { files, stderr }))
+    }
+
+    fn start(level: LevelFilter, to: Box<dyn LogWriter>) -> Result<Self, Error> {
         let handle = Logger::with(specification(level))
-            .log_to_writer(Box::new(Files::open(directory, name, rotation)?))
-            .duplicate_to_stderr(duplicate(stderr))
-            // Nor is one that is on a full disk, too.
+            .log_to_writer(to)
+            // A stderr on a full disk is no reason to end.
             .panic_if_error_channel_is_broken(false)
-            .format(line)
             .start()?;
         Ok(Self { handle })
     }
@@ -98,22 +118,50 @@ impl Drop for Log {
     fn drop(&mut self) {
         NOW.with_borrow_mut(Option::take);
         self.handle.flush();
+        stderr::finish();
+    }
+}
+
+/// Stderr as the only place of the log.
+struct Stderr;
+
+impl LogWriter for Stderr {
+    fn write(&self, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
+        stderr::say(|to| lines(to, now, record));
+        stderr::settle();
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        stderr::finish();
+        Ok(())
+    }
+}
+
+/// Files, and stderr for the lines up to a level.
+struct Copied {
+    files: Files,
+    stderr: LevelFilter,
+}
+
+impl LogWriter for Copied {
+    fn write(&self, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
+        if record.level() <= self.stderr {
+            stderr::say(|to| line(to, now, record));
+        }
+        self.files.write(now, record)
+    }
+
+    /// The files first: they are the evidence.
+    fn flush(&self) -> io::Result<()> {
+        self.files.flush()?;
+        stderr::settle();
+        Ok(())
     }
 }
 
 fn specification(level: LevelFilter) -> LogSpecification {
     LogSpecification::builder().default(level).build()
-}
-
-fn duplicate(level: LevelFilter) -> Duplicate {
-    match level {
-        LevelFilter::Off => Duplicate::None,
-        LevelFilter::Error => Duplicate::Error,
-        LevelFilter::Warn => Duplicate::Warn,
-        LevelFilter::Info => Duplicate::Info,
-        LevelFilter::Debug => Duplicate::Debug,
-        LevelFilter::Trace => Duplicate::Trace,
-    }
 }
 
 /// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor end this one as torn.

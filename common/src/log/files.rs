@@ -16,7 +16,7 @@ use flexi_logger::DeferredNow;
 use flexi_logger::writers::LogWriter;
 use log::{Level, Record};
 
-use super::{Rotation, line, stamp};
+use super::{Error, Rotation, line, stamp, stderr};
 use crate::lock::Lock;
 
 /// Bytes that lines may wait in.
@@ -68,9 +68,9 @@ struct State {
 
 impl Files {
     /// Goes on with the files that are there. An error if none can be opened.
-    pub(super) fn open(directory: &Path, name: &str, rotation: Rotation) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, name: &str, rotation: Rotation) -> Result<Self, Error> {
         fs::create_dir_all(directory)?;
-        let lock = Lock::take(&directory.join(format!("{name}.lock"))).map_err(io::Error::other)?;
+        let lock = Lock::take(&directory.join(format!("{name}.lock")))?;
         let (file, size) = open_current(directory, name)?;
         let mut state = State {
             directory: directory.into(),
@@ -161,7 +161,7 @@ impl State {
 
     /// Says it on stderr, which may be as full as the disk.
     fn tell(&self, what: &str) {
-        let _ = writeln!(io::stderr(), "the log in {} {what}", self.directory.display());
+        stderr::say(|line| write!(line, "the log in {} {what}", self.directory.display()));
     }
 
     fn write_out(&mut self) -> io::Result<()> {
