@@ -87,7 +87,10 @@ impl Log {
     ) -> Result<Self, Error> {
         stderr::start()?;
         let files = Files::open(directory, name, rotation)?;
-        Self::start(level, Box::new(Copied { files, stderr }))
+        let log = Self::start(level, Box::new(Copied { files, stderr }))?;
+        // A line has the same time in both places.
+        log.tick();
+        Ok(log)
     }
 
     fn start(level: LevelFilter, to: Box<dyn LogWriter>) -> Result<Self, Error> {
