@@ -241,6 +241,46 @@ fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
 }
 
 #[test]
+fn connections_that_are_idle_unfinished_or_refused_as_pages_take_no_place_from_health() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let ask_for_health = |kind: &str| -> Result<()> {
+        // More than once: one that has just been served is idle, too.
+        for _ in 0..3 {
+            let said = ask(&system, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            ensure!(status(&said) == 200, "{kind}: {said}");
+        }
+        Ok(())
+    };
+    let pages = (0..PAGES).map(|_| begun(&system, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", 12));
+    let pages = pages.collect::<Result<Vec<_>>>()?;
+    for (kind, bytes, answer) in [
+        ("silent", "", 0),
+        ("unfinished", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", 0),
+        ("idle", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
+        ("without a body", "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
+        ("refused as pages", "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
+    ] {
+        let all = (0..PLACES).map(|_| begun(&system, bytes, answer)).collect::<Result<Vec<_>>>()?;
+        ask_for_health(kind)?;
+        drop(all);
+    }
+    // Those that are being answered keep their places.
+    for (mut page, _) in pages {
+        page.read_exact(&mut [0; 1000]).context("a page was cut off")?;
+    }
+    check(&mut system)
+}
+
+/// A connection on which this was sent, and the beginning of the answer.
+fn begun(system: &System, bytes: &str, answer: usize) -> Result<(TcpStream, String)> {
+    let mut stream = connect(system)?;
+    stream.write_all(bytes.as_bytes())?;
+    let mut said = vec![0; answer];
+    stream.read_exact(&mut said)?;
+    Ok((stream, String::from_utf8_lossy(&said).into()))
+}
+
+#[test]
 fn a_proxy_is_told_not_to_hold_events_back() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let mut stream = connect(&system)?;
