@@ -123,6 +123,10 @@ impl Lines {
     }
 
     fn say(&self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+        // Before anything is locked: what is written may itself log.
+        let mut line = Vec::new();
+        let _ = write(&mut line);
+        line.push(b'\n');
         let mut state = self.shared.lock();
         if state.is_full() {
             state = self.wait_a_little(state, State::is_full);
@@ -131,8 +135,7 @@ impl Lines {
             state.lost += 1;
             return;
         }
-        write(&mut state.waiting).expect("a Vec takes any text");
-        state.waiting.push(b'\n');
+        state.waiting.append(&mut line);
         self.shared.more.notify_one();
     }
 
@@ -238,12 +241,10 @@ impl<W: Write> Writer<W> {
         if self.unshown == 0 {
             return true;
         }
-        let mut line = Vec::new();
-        stamp(&mut line, Level::Warn).expect("a Vec takes any text");
-        let unshown = self.unshown;
-        writeln!(line, "{unshown} lines could not be shown: nobody read them, or stderr is broken")
-            .expect("a Vec takes any text");
-        let told = self.put(&line);
+        let mut line = String::new();
+        stamp(&mut line, Level::Warn);
+        line.push_str(&format!("{} lines could not be shown: nobody read them, or stderr is broken\n", self.unshown));
+        let told = self.put(line.as_bytes());
         if told {
             self.unshown = 0;
         }
