@@ -5,6 +5,7 @@
 
 mod metrics;
 mod page;
+mod places;
 mod snapshots;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use axum::routing::get;
 use axum::{Router, body::Body};
 use futures_util::{Stream, stream};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
@@ -31,9 +33,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use places::{Answer, Place, Places};
 use snapshots::{EVERY, Publisher, Snapshots};
 
-/// The most connections at a time.
+/// The most connections at a time. When they are there, the one that has been idle for longest gives way to the next.
 pub const MOST_CONNECTIONS: usize = 64;
 
 /// How many of them may be pages that are open: the others are left for metrics and for whoever asks whether the broker is well.
@@ -112,7 +115,7 @@ impl Drop for Http {
 }
 
 async fn accept(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Places::new(MOST_CONNECTIONS);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES);
     loop {
@@ -121,16 +124,22 @@ async fn accept(listener: TcpListener, router: Router) {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        if !places.make_room() {
             turn_away(&stream);
             continue;
-        };
+        }
         // Otherwise whose host is gone would keep its place.
         let _ = setsockopt(&stream, TcpUserTimeout, &(UNACKNOWLEDGED.as_millis() as u32));
-        let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        tokio::spawn(async move {
-            let _ = served.await;
-            drop(place);
+        let router = TowerToHyperService::new(router.clone());
+        let http = http.clone();
+        places.seat(async move |place: Place| {
+            let place = Arc::new(place);
+            let answer = service_fn(move |request| {
+                place.begin();
+                let (place, answer) = (Arc::clone(&place), router.call(request));
+                async move { answer.await.map(|response| response.map(|body| Answer::new(body, place))) }
+            });
+            let _ = http.serve_connection(TokioIo::new(stream), answer).await;
         });
     }
 }
@@ -236,7 +245,9 @@ fn is_of_another_site(request: &Request) -> bool {
 async fn events(State(shared): State<Shared>) -> Response {
     let Ok(place) = Arc::clone(&shared.pages).try_acquire_owned() else {
         let why = "too many pages are open\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response();
+        // What has no place among the pages is to take none from the others.
+        let headers = [(header::RETRY_AFTER, "1"), (header::CONNECTION, "close")];
+        return (StatusCode::SERVICE_UNAVAILABLE, headers, why).into_response();
     };
     // nginx buffers what it passes on, and so would hand the events over in bundles, unless it is told not to.
     let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];

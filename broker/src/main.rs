@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use giostra_broker::args::Args;
 use giostra_broker::doors;
 use giostra_broker::server::{self, Bound};
-use giostra_common::args::{complain, parse};
+use giostra_common::args::{end_complaining, parse};
 use giostra_common::signals::{self, outlive};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain("giostra-broker", format_args!("{error:#}"));
+            end_complaining("giostra-broker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

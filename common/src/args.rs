@@ -3,7 +3,7 @@
 use std::env::var_os;
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io::{self, Write, stderr};
+use std::io::{self, Write};
 use std::process::exit;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use clap::{ColorChoice, Command, Parser};
 use giostra_transport::time::LONGEST;
 use humantime::DurationError;
 
+use crate::log::stderr;
 use crate::stdio::{self, Patient};
 
 /// The exit status of a command line that can't be followed.
@@ -67,7 +68,14 @@ pub fn unprinted(program: &str, error: &io::Error) {
 
 /// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to panic, as `eprintln` does.
 pub fn complain(program: &str, what: impl Display) {
-    let _ = writeln!(Patient(stderr()), "{program}: {what}");
+    // What was logged before comes first.
+    stderr::finish();
+    let _ = writeln!(Patient(io::stderr()), "{program}: {what}");
+}
+
+/// The same as the last word of a server, which ends also if nobody reads it.
+pub fn end_complaining(program: &str, what: impl Display) {
+    stderr::last_word(&format!("{program}: {what}"));
 }
 
 /// Parses what a switch's environment variable says; a parser for `clap`. Empty is as if it were not there.

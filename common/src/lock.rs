@@ -82,6 +82,24 @@ impl Lock {
             }
         }
     }
+
+    /// Whether its file is still in its place. If somebody has removed it, another process may take the same right.
+    pub fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+}
+
+/// Locks a file that is open, so that nobody else writes it meanwhile; a device is everybody's.
+///
+/// # Errors
+/// [`Error::InUse`] if another process has locked it.
+pub fn hold(file: File, path: &Path) -> Result<Flock<File>, Error> {
+    let one = file.metadata().map_err(|error| Error::Io(path.into(), error))?.is_file();
+    let how = if one { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };
+    Flock::lock(file, how).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => Error::InUse(path.into(), None),
+        errno => Error::Io(path.into(), errno.into()),
+    })
 }
 
 impl Drop for Lock {
@@ -95,7 +113,7 @@ impl Drop for Lock {
 }
 
 /// Whether this file is the one at `path`.
-fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     file.metadata().map(id).is_ok_and(|ours| fs::metadata(path).map(id).is_ok_and(|there| there == ours))
 }

@@ -4,27 +4,39 @@
 //! out once a turn of the program's loop ([`Log::tick`]), not once a line: that, and a buffer that only [`Log::flush`]
 //! empties, makes a line cost some 150 ns.
 //!
+//! What goes to stderr is written by a thread of its own ([`stderr`]): a reader that does not read stops nobody.
+//!
 //! The files are written by a writer of our own behind `flexi_logger`: its own one tells a full disk to nobody but stderr, two lines
 //! for each lost one, and loses its buffer when it begins a new file on one.
 
 mod files;
+pub mod stderr;
 
-use std::cell::RefCell;
-use std::fmt;
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
 use files::Files;
-use flexi_logger::{DeferredNow, Duplicate, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
+use flexi_logger::writers::LogWriter;
+use flexi_logger::{DeferredNow, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
 use log::{Level, LevelFilter};
+use thiserror::Error;
 
 use giostra_protocol::shown;
+
+use crate::lock;
 
 thread_local! {
     /// The time that this thread's lines bear, if it keeps one.
     static NOW: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The memory of this thread's last line, for the next.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
 }
+
+/// The most memory of a line that is kept for the next.
+const MOST_KEPT: usize = 1 << 16;
 
 /// How the log is kept in files.
 #[derive(Clone, Copy, Debug)]
@@ -35,21 +47,31 @@ pub struct Rotation {
     pub files: usize,
 }
 
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// When another process writes the files.
+    #[error(transparent)]
+    Locked(#[from] lock::Error),
+    /// When the files can't be opened, or the system gives no thread.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// When the process has a logger already.
+    #[error(transparent)]
+    Logger(#[from] FlexiLoggerError),
+}
+
 /// The process's log.
 pub struct Log {
     handle: LoggerHandle,
 }
 
 impl Log {
-    /// To stderr alone, each line at once.
-    pub fn to_stderr(level: LevelFilter) -> Result<Self, FlexiLoggerError> {
-        let handle = Logger::with(specification(level))
-            .log_to_stderr()
-            // A stderr on a full disk is no reason to end.
-            .panic_if_error_channel_is_broken(false)
-            .format(lines)
-            .start()?;
-        Ok(Self { handle })
+    /// To stderr alone, each line at once, unless nobody reads it: then what memory can't hold is missing, and
+    /// counted. Dropping this, or flushing the logger, waits for what is on its way there.
+    pub fn to_stderr(level: LevelFilter) -> Result<Self, Error> {
+        stderr::start()?;
+        Self::start(level, Box::new(Stderr))
     }
 
     /// To `NAME.log` in `directory`, rotated; lines up to `stderr` to stderr too.
@@ -63,13 +85,20 @@ impl Log {
         rotation: Rotation,
         level: LevelFilter,
         stderr: LevelFilter,
-    ) -> Result<Self, FlexiLoggerError> {
+    ) -> Result<Self, Error> {
+        stderr::start()?;
+        let files = Files::open(directory, name, rotation)?;
+        let log = Self::start(level, Box::new(Copied { files, stderr }))?;
+        // A line has the same time in both places.
+        log.tick();
+        Ok(log)
+    }
+
+    fn start(level: LevelFilter, to: Box<dyn LogWriter>) -> Result<Self, Error> {
         let handle = Logger::with(specification(level))
-            .log_to_writer(Box::new(Files::open(directory, name, rotation)?))
-            .duplicate_to_stderr(duplicate(stderr))
-            // Nor is one that is on a full disk, too.
+            .log_to_writer(to)
+            // A stderr on a full disk is no reason to end.
             .panic_if_error_channel_is_broken(false)
-            .format(line)
             .start()?;
         Ok(Self { handle })
     }
@@ -93,6 +122,45 @@ impl Drop for Log {
     fn drop(&mut self) {
         NOW.with_borrow_mut(Option::take);
         self.handle.flush();
+        stderr::finish();
+    }
+}
+
+/// Stderr as the only place of the log.
+struct Stderr;
+
+impl LogWriter for Stderr {
+    fn write(&self, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
+        stderr::say(|to| lines(to, now, record));
+        stderr::settle();
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        stderr::finish();
+        Ok(())
+    }
+}
+
+/// Files, and stderr for the lines up to a level.
+struct Copied {
+    files: Files,
+    stderr: LevelFilter,
+}
+
+impl LogWriter for Copied {
+    fn write(&self, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
+        if record.level() <= self.stderr {
+            stderr::say(|to| line(to, now, record));
+        }
+        self.files.write(now, record)
+    }
+
+    /// The files first: they are the evidence.
+    fn flush(&self) -> io::Result<()> {
+        self.files.flush()?;
+        stderr::settle();
+        Ok(())
     }
 }
 
@@ -100,66 +168,44 @@ fn specification(level: LevelFilter) -> LogSpecification {
     LogSpecification::builder().default(level).build()
 }
 
-fn duplicate(level: LevelFilter) -> Duplicate {
-    match level {
-        LevelFilter::Off => Duplicate::None,
-        LevelFilter::Error => Duplicate::Error,
-        LevelFilter::Warn => Duplicate::Warn,
-        LevelFilter::Info => Duplicate::Info,
-        LevelFilter::Debug => Duplicate::Debug,
-        LevelFilter::Trace => Duplicate::Trace,
-    }
-}
-
 /// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor end this one as torn.
 fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    stamp(w, record.level())?;
-    let mut line = InALine { out: w, failed: Ok(()) };
-    match fmt::write(&mut line, *record.args()) {
-        Ok(()) => Ok(()),
-        Err(_) => line.failed.and(Err(io::Error::other("a value could not be formatted"))),
+    // Taken out, since what is written may itself log. Looked through once: that costs a line some 10 ns.
+    let mut text = LINE.take();
+    text.clear();
+    stamp(&mut text, record.level());
+    let head = text.len();
+    let formatted = text.write_fmt(*record.args()).map_err(io::Error::other);
+    let written = formatted.and_then(|()| match shown::is_plain(&text[head..]) {
+        true => w.write_all(text.as_bytes()),
+        false => {
+            let mut escaped = text[..head].to_string();
+            shown::write_line(&mut escaped, &text[head..]).map_err(io::Error::other)?;
+            w.write_all(escaped.as_bytes())
+        }
+    });
+    if text.capacity() <= MOST_KEPT {
+        LINE.set(text);
     }
+    written
 }
 
 /// Lines for people alone: what a program has said on its stderr has several.
 fn lines(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    stamp(w, record.level())?;
-    w.write_fmt(*record.args())
+    let mut head = String::new();
+    stamp(&mut head, record.level());
+    write!(w, "{head}{}", record.args())
 }
 
-fn stamp(w: &mut dyn Write, level: Level) -> io::Result<()> {
-    let level = level.as_str();
+fn stamp(text: &mut String, level: Level) {
     NOW.with_borrow(|now| match now {
-        Some(now) => write!(w, "{now} {level:<5} "),
-        None => {
-            let mut now = String::new();
-            write_time(&mut now);
-            write!(w, "{now} {level:<5} ")
-        }
-    })
-}
-
-/// What is written to it goes out with [`shown::write_line`].
-struct InALine<'a> {
-    out: &'a mut dyn Write,
-    failed: io::Result<()>,
-}
-
-impl fmt::Write for InALine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        struct Out<'a, 'b>(&'a mut InALine<'b>);
-        impl fmt::Write for Out<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                self.0.failed = self.0.out.write_all(text.as_bytes());
-                if self.0.failed.is_ok() { Ok(()) } else { Err(fmt::Error) }
-            }
-        }
-        shown::write_line(&mut Out(self), text)
-    }
+        Some(now) => text.push_str(now),
+        None => write_time(text),
+    });
+    write!(text, " {:<5} ", level.as_str()).expect("a String takes any text");
 }
 
 fn write_time(text: &mut String) {
-    use std::fmt::Write;
     write!(text, "{}", humantime::format_rfc3339_micros(SystemTime::now())).expect("a String takes any text");
 }
 
@@ -171,7 +217,7 @@ mod tests {
     fn a_line_is_one_line_whatever_is_in_it() {
         let mut out = Vec::new();
         let folder = "log\n2026-11-28T21:00:00.000000Z INFO  listening x\u{202e}\ttorn";
-        let record = |what: fmt::Arguments<'_>, out: &mut Vec<u8>| {
+        let record = |what: std::fmt::Arguments<'_>, out: &mut Vec<u8>| {
             line(out, &mut DeferredNow::new(), &Record::builder().level(Level::Info).args(what).build()).unwrap();
         };
         record(format_args!("listening log={folder}"), &mut out);

@@ -195,23 +195,17 @@ fn connections_that_say_nothing_keep_nobody_from_work() -> Result<()> {
     for _ in 0..200 {
         silent.push(connect(&system)?);
     }
-    let mut turned_away = 0;
-    for stream in &mut silent {
-        stream.set_read_timeout(Some(Duration::from_millis(if turned_away == 0 { 100 } else { 5000 })))?;
-        let mut said = [0; 12];
-        if stream.read_exact(&mut said).is_ok() {
-            assert_eq!(&said, b"HTTP/1.1 503");
-            turned_away += 1;
-        } else if turned_away > 0 {
-            break;
-        }
+    // Those that came first give way, and none is told why: they have asked for nothing.
+    for stream in &mut silent[..200 - PLACES] {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let ended = stream.read(&mut [0; 12]);
+        ensure!(matches!(ended, Ok(0)), "{ended:?}");
     }
-    ensure!(turned_away == 200 - PLACES, "{turned_away} were turned away");
+    assert_eq!(system.get("/healthz")?, "ok\n");
     system.random(&["1000"])?;
     batch.finish()?.all_well()?;
     ensure!(system.broker().rss()? < before + MARGIN);
     drop(silent);
-    wait_for("there is room again", || system.get("/healthz").is_ok_and(|said| said == "ok\n").then_some(()))?;
     check(&mut system)
 }
 
@@ -238,6 +232,46 @@ fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
     wait_for("there is room for a page", || open().is_ok_and(|(_, said)| said == "HTTP/1.1 200").then_some(()))?;
     drop(pages);
     check(&mut system)
+}
+
+#[test]
+fn connections_that_are_idle_unfinished_or_refused_as_pages_take_no_place_from_health() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    let ask_for_health = |kind: &str| -> Result<()> {
+        // More than once: one that has just been served is idle, too.
+        for _ in 0..3 {
+            let said = ask(&system, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            ensure!(status(&said) == 200, "{kind}: {said}");
+        }
+        Ok(())
+    };
+    let pages = (0..PAGES).map(|_| begun(&system, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", 12));
+    let pages = pages.collect::<Result<Vec<_>>>()?;
+    for (kind, bytes, answer) in [
+        ("silent", "", 0),
+        ("unfinished", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", 0),
+        ("idle", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
+        ("without a body", "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
+        ("refused as pages", "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
+    ] {
+        let all = (0..PLACES).map(|_| begun(&system, bytes, answer)).collect::<Result<Vec<_>>>()?;
+        ask_for_health(kind)?;
+        drop(all);
+    }
+    // Those that are being answered keep their places.
+    for (mut page, _) in pages {
+        page.read_exact(&mut [0; 1000]).context("a page was cut off")?;
+    }
+    check(&mut system)
+}
+
+/// A connection on which this was sent, and the beginning of the answer.
+fn begun(system: &System, bytes: &str, answer: usize) -> Result<(TcpStream, String)> {
+    let mut stream = connect(system)?;
+    stream.write_all(bytes.as_bytes())?;
+    let mut said = vec![0; answer];
+    stream.read_exact(&mut said)?;
+    Ok((stream, String::from_utf8_lossy(&said).into()))
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Args {
     /// # Errors
     /// If there is a logger already.
     pub fn log_to_stderr(&self) -> io::Result<()> {
-        // Each line is written at once: nothing is left to do at the end.
+        // Each line is written at once if it can be; for those that can't, `serve` waits at its end.
         Log::to_stderr(self.log_level).map(std::mem::forget).map_err(io::Error::other)
     }
 

@@ -5,7 +5,8 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use giostra_common::args::{complain, parse};
+use giostra_common::args::{end_complaining, parse};
+use giostra_common::log::stderr;
 use giostra_common::signals::{self, outlive};
 use giostra_worker::exec::guard;
 use giostra_worker::{compute, serve};
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain("giostra-worker", format_args!("{error:#}"));
+            end_complaining("giostra-worker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -39,5 +40,6 @@ fn run(Cli { args, exec, .. }: &Cli) -> anyhow::Result<()> {
     };
     let end = serve(&options, exec.clone(), &shutdown);
     exec.close();
+    stderr::finish();
     Ok(end?)
 }

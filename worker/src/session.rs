@@ -133,7 +133,10 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
         attachments: Vec::new(),
     };
     log::info!("connecting to {} as {}", options.broker, options.name);
-    crew::work(session, threads, &service, waker)
+    let end = crew::work(session, threads, &service, waker);
+    // Its last lines may be on their way yet.
+    log::logger().flush();
+    end
 }
 
 /// The shortest and the longest time for which a worker whose operation can't compute takes no requests. Doubled each

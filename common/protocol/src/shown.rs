@@ -14,9 +14,15 @@ pub fn write_char(out: &mut impl Write, c: char) -> fmt::Result {
     if c == ' ' || is_visible(c) { out.write_char(c) } else { write!(out, "{}", c.escape_default()) }
 }
 
+/// Whether there is nothing but spaces and what is visible in ASCII, as in almost every line.
+pub fn is_plain(text: &str) -> bool {
+    // To the end in any case: so it takes many bytes at a time.
+    !text.bytes().fold(false, |odd, byte| odd | !matches!(byte, b' '..=b'~'))
+}
+
 /// Writes a text, with [`write_char`].
 pub fn write_line(out: &mut impl Write, text: &str) -> fmt::Result {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if is_plain(text) {
         return out.write_str(text);
     }
     text.chars().try_for_each(|c| write_char(out, c))

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use flexi_logger::DeferredNow;
 use flexi_logger::writers::LogWriter;
 use log::{Level, Record};
+use nix::fcntl::Flock;
 
-use super::{Rotation, line, stamp};
-use crate::lock::Lock;
+use super::{Error, Rotation, line, stamp, stderr};
+use crate::lock::{self, Lock, is_at};
 
 /// Bytes that lines may wait in.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -34,16 +35,17 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The files, one of them the current one.
 pub(super) struct Files {
     state: Mutex<State>,
-    /// Two processes that write the same files would tear each other's lines, and delete each
-    /// other's files. The file stays when the process ends, and is then in nobody's way.
-    _lock: Lock,
 }
 
 struct State {
     directory: PathBuf,
     name: String,
     rotation: Rotation,
-    file: File,
+    /// Locked, so that it is nobody else's also when the lock's own file was removed.
+    file: Flock<File>,
+    /// Two processes that write the same files would tear each other's lines, and delete each
+    /// other's files. Taken again if somebody has removed its file.
+    lock: Lock,
     /// Bytes in the current file.
     size: u64,
     /// The numbers of the others, the oldest first.
@@ -68,15 +70,16 @@ struct State {
 
 impl Files {
     /// Goes on with the files that are there. An error if none can be opened.
-    pub(super) fn open(directory: &Path, name: &str, rotation: Rotation) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, name: &str, rotation: Rotation) -> Result<Self, Error> {
         fs::create_dir_all(directory)?;
-        let lock = Lock::take(&directory.join(format!("{name}.lock"))).map_err(io::Error::other)?;
+        let lock = Lock::take(&lock_path(directory, name))?;
         let (file, size) = open_current(directory, name)?;
         let mut state = State {
             directory: directory.into(),
             name: name.into(),
             rotation,
             file,
+            lock,
             size,
             numbers: VecDeque::new(),
             waiting: Vec::with_capacity(BUFFER_BYTES),
@@ -92,7 +95,7 @@ impl Files {
         state.numbers = state.numbers_there()?;
         state.remove_old();
         state.begin_on_a_new_line()?;
-        Ok(Self { state: Mutex::new(state), _lock: lock })
+        Ok(Self { state: Mutex::new(state) })
     }
 }
 
@@ -161,7 +164,7 @@ impl State {
 
     /// Says it on stderr, which may be as full as the disk.
     fn tell(&self, what: &str) {
-        let _ = writeln!(io::stderr(), "the log in {} {what}", self.directory.display());
+        stderr::say(|line| write!(line, "the log in {} {what}", self.directory.display()));
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -209,12 +212,14 @@ impl State {
 
     /// Begins a new file. Can be tried again if it fails half-way.
     fn rotate(&mut self) -> io::Result<()> {
-        let number = self.numbers.back().map_or(0, |last| last + 1);
-        match fs::rename(current(&self.directory, &self.name), self.numbered(number)) {
-            // Renamed in an earlier attempt, or taken away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => renamed?,
+        // It may not be ours: another process's, made in its place. Or it was renamed in an earlier attempt.
+        if !is_at(&self.file, &current(&self.directory, &self.name)) {
+            self.seen = None;
+            return self.look();
         }
+        self.unseen = 0;
+        let number = self.numbers.back().map_or(0, |last| last + 1);
+        fs::rename(current(&self.directory, &self.name), self.numbered(number))?;
         (self.file, self.size) = open_current(&self.directory, &self.name)?;
         self.numbers.push_back(number);
         self.remove_old();
@@ -230,14 +235,23 @@ impl State {
         }
     }
 
-    /// Looks now and then whether somebody has taken the current file away, or its folder: they are then made anew.
+    /// Looks now and then whether somebody has taken the current file away, or its folder, or the lock: they are then made anew.
+    ///
+    /// # Errors
+    /// If another process has the folder by now: nothing is written there any more, unless that one ends.
     fn look(&mut self) -> io::Result<()> {
         if self.seen.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());
         }
-        let ours = self.file.metadata()?;
-        let there = fs::metadata(current(&self.directory, &self.name));
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        let in_place = is_at(&self.file, &current(&self.directory, &self.name));
+        if !self.lock.is_in_place() {
+            match self.renew_lock() {
+                // The current file is locked: nobody else can write here.
+                Err(_) if in_place => {}
+                renewed => renewed?,
+            }
+        }
+        if in_place {
             self.unseen = 0;
         } else {
             self.seen = None;
@@ -258,6 +272,12 @@ impl State {
             self.begin_on_a_new_line()?;
         }
         self.seen = Some(Instant::now());
+        Ok(())
+    }
+
+    fn renew_lock(&mut self) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        self.lock = Lock::take(&lock_path(&self.directory, &self.name)).map_err(io::Error::other)?;
         Ok(())
     }
 
@@ -296,20 +316,31 @@ fn is_too_large(error: &io::Error) -> bool {
 }
 
 fn write_gap(to: &mut Vec<u8>, lost: u64) -> io::Result<()> {
-    stamp(to, Level::Warn)?;
-    write!(to, "log-gap lost={lost}")?;
-    to.write_all(b"\n")
+    let mut line = String::new();
+    stamp(&mut line, Level::Warn);
+    writeln!(to, "{line}log-gap lost={lost}")
 }
 
 fn current(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}_rCURRENT.log"))
 }
 
-/// Opens the current file, with its folder and the link to it. And its size.
-fn open_current(directory: &Path, name: &str) -> io::Result<(File, u64)> {
+fn lock_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.lock"))
+}
+
+/// Opens and locks the current file, with its folder and the link to it. And its size.
+fn open_current(directory: &Path, name: &str) -> io::Result<(Flock<File>, u64)> {
     fs::create_dir_all(directory)?;
     let path = current(directory, name);
-    let file = File::options().create(true).read(true).append(true).open(&path)?;
+    let file = loop {
+        let file = File::options().create(true).read(true).append(true).open(&path)?;
+        let file = lock::hold(file, &path).map_err(io::Error::other)?;
+        // Whoever had it may have given it another name in between.
+        if is_at(&file, &path) {
+            break file;
+        }
+    };
     let link = directory.join(format!("{name}.log"));
     if !link.is_symlink() {
         // Not every file system has links, and the log is complete without.
@@ -432,5 +463,44 @@ mod tests {
         let log = read(&directory, "x.log");
         let lines: Vec<_> = log.lines().collect();
         assert!(lines.len() == 2 && lines[0].ends_with(" WARN  log-gap lost=1") && lines[1] == "two", "{log}");
+    }
+    #[test]
+    fn a_process_whose_lockfile_was_removed_keeps_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = files(folder.path(), 100, 1);
+        fs::remove_file(folder.path().join("x.lock")).unwrap();
+        let second = || Files::open(folder.path(), "x", Rotation { bytes: 100, files: 1 });
+        assert!(matches!(second(), Err(Error::Io(_))), "the current file is locked itself");
+        say(&mut state, "one");
+        state.flush();
+        let refused = second().err().expect("the lock was taken again").to_string();
+        assert!(refused.contains("x.lock is in use by process "), "{refused}");
+        assert_eq!(read(folder.path(), "x.log"), "one\n");
+    }
+
+    #[test]
+    fn a_process_whose_folder_another_has_made_anew_writes_nothing_there_until_that_one_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("log");
+        let mut first = files(&directory, 1, 9);
+        fs::remove_dir_all(&directory).unwrap();
+        let mut second = files(&directory, 1, 9);
+        for line in 0..3 {
+            // Each would begin a new file, and so rename the other's.
+            for (state, name) in [(&mut first, "first"), (&mut second, "second")] {
+                state.seen = None;
+                say(state, &format!("{name} {line}"));
+                state.flush();
+            }
+        }
+        assert_eq!(
+            (read(&directory, "x_r00000.log"), read(&directory, "x_r00001.log")),
+            ("second 0\n".into(), "second 1\n".into())
+        );
+        assert_eq!(read(&directory, "x.log"), "second 2\n");
+        drop(second);
+        first.flush();
+        let after = read(&directory, "x.log");
+        assert!(!first.failing && after.ends_with("first 0\nfirst 1\nfirst 2\n"), "{after}");
     }
 }

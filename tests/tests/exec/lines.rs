@@ -149,6 +149,39 @@ fn a_process_that_dies_is_started_again_and_its_request_is_told() -> Result<()> 
 }
 
 #[test]
+fn a_process_that_ends_after_each_answer_costs_no_request() -> Result<()> {
+    // It is still ending when the next line comes; the larger one fills the pipe.
+    for (script, line) in [
+        ("read -r line; echo $line", "short".to_string()),
+        ("read -r line; echo $line; sleep 0.02", "short".to_string()),
+        ("read -r line; echo ${#line}; exec >&-; sleep 0.02", "x".repeat(200_000)),
+    ] {
+        let mut bench = Bench::start(&["--exec-lines", &format!("sh -c '{script}'")])?;
+        let expected = if line.len() > 10 { json!(line.len().to_string()) } else { json!(line) };
+        for _ in 0..30 {
+            assert_eq!(bench.result(&json!([line]))?, expected, "{script}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_whose_line_was_read_by_a_process_that_ended_is_not_asked_again() -> Result<()> {
+    // Answers the first, counts the second, and ends.
+    let folder = tempfile::tempdir()?;
+    let count = folder.path().join("count").display().to_string();
+    let script = format!("read -r line; echo $line; read -r line; echo taken >> {count}");
+    let mut bench = Bench::start(&["--exec-lines", &format!("sh -c '{script}'")])?;
+    for round in 1..=3 {
+        assert_eq!(bench.result(&json!(["first"]))?, json!("first"));
+        let failure = bench.failure(&json!(["second"]))?.to_string();
+        assert_eq!(failure, "failed: there is no answer: sh exited with status 0");
+        assert_eq!(std::fs::read_to_string(&count)?.lines().count(), round);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_program_that_can_not_live_is_started_ever_more_slowly() -> Result<()> {
     let mut bench = Bench::start(&["--exec-lines", "sh -c 'echo no licence >&2; exit 1'"])?;
     let began = Instant::now();

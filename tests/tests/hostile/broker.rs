@@ -98,10 +98,11 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     let long = "x".repeat(1 << 20);
     let names = [
         ("", "must not be empty"),
-        ("a b", "must not have spaces, control characters"),
-        (FORGED, "must not have spaces, control characters"),
-        ("a\nb", "must not have spaces, control characters"),
-        ("\u{1b}[2J", "must not have spaces, control characters"),
+        ("a b", "must not have spaces, `=`, control characters"),
+        (FORGED, "must not have spaces, `=`, control characters"),
+        ("a\nb", "must not have spaces, `=`, control characters"),
+        ("\u{1b}[2J", "must not have spaces, `=`, control characters"),
+        ("key=x", "must not have spaces, `=`, control characters"),
         (&*long, "64 characters and 128 bytes at most"),
     ];
     for (version, name, complaint) in [(0, "n", "version 2 of the protocol, not 0"), (u32::MAX, "n", "version 2")]

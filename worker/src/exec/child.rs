@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use rustix::io::ioctl_fionread;
 
 use super::guard::Guard;
 use super::tail::Tail;
@@ -43,6 +44,10 @@ pub struct Child {
     input: Bytes,
     /// Whether stdin is closed after that.
     last: bool,
+    /// How much of what it was fed last has been written.
+    fed: usize,
+    /// Whether it has read any of that, as was seen when its stdin was closed.
+    took: bool,
     /// What came from stdout.
     pub printed: Vec<u8>,
     /// The end of what came from stderr.
@@ -68,6 +73,8 @@ impl Child {
             stderr,
             input: Bytes::new(),
             last: false,
+            fed: 0,
+            took: false,
             printed: Vec::new(),
             complaints: Tail::default(),
             pause: SHORTEST,
@@ -78,8 +85,17 @@ impl Child {
 
     /// Has this written to its stdin, which is closed then if it is the last.
     pub fn feed(&mut self, input: Bytes, last: bool) {
-        (self.input, self.last) = (input, last);
+        (self.input, self.last, self.fed) = (input, last, 0);
         self.write();
+    }
+
+    /// Whether it has read any byte of what it was fed last. Once it has been waited for, that stays so.
+    pub fn has_taken(&self) -> bool {
+        match &self.stdin {
+            // What is left in the pipe; nobody can tell on a system that does not say.
+            Some(pipe) => ioctl_fionread(pipe).map_or(true, |left| left < self.fed as u64),
+            None => self.took,
+        }
     }
 
     /// Sleeps until there is something to read or to write, for `limit` at most and never longer than [`TICK`]; then does that. No more
@@ -172,11 +188,15 @@ impl Child {
         let Some(pipe) = &mut self.stdin else { return };
         while !self.input.is_empty() {
             match pipe.write(&self.input) {
-                Ok(written) => self.input = self.input.slice(written..),
+                Ok(written) => {
+                    self.input = self.input.slice(written..);
+                    self.fed += written;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // It does not want to read any more: its own affair.
                 Err(_) => {
+                    self.took = self.has_taken();
                     self.input = Bytes::new();
                     self.stdin = None;
                     return;

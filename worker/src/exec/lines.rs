@@ -93,8 +93,13 @@ impl Lines {
             LineFormat::Json => json_line(encoded)?,
             LineFormat::JsonId => id_line(seat.id, encoded)?,
         };
-        seat.prepare(program, job)?;
-        let printed = seat.ask(program, line, job)?;
+        let printed = loop {
+            seat.prepare(program, job)?;
+            // At most once: a process that has just been started is no such one.
+            if let Some(printed) = seat.ask(program, &line, job)? {
+                break printed;
+            }
+        };
         let (answer, trusted) = match self.format {
             LineFormat::Plain => (Ok(body::result(&printed)), true),
             LineFormat::Json => {
@@ -155,22 +160,28 @@ impl Seat {
         Ok(())
     }
 
-    /// Has the process answer.
-    fn ask(&mut self, program: &Program, line: Bytes, job: &Job<'_>) -> Result<Vec<u8>, Failure> {
+    /// Has the process answer. `None` if it has answered others, and ended without taking anything of this line: another
+    /// process can be asked.
+    fn ask(&mut self, program: &Program, line: &Bytes, job: &Job<'_>) -> Result<Option<Vec<u8>>, Failure> {
         let child = self.child.as_mut().expect("it was prepared");
         child.complaints.clear();
-        child.feed(line, false);
+        child.feed(line.clone(), false);
         let limits = program.limits;
         let limit = if self.answered { limits.of_request() } else { limits.of_first_request() };
         let task = Task { job, began: Instant::now(), limit };
         match answer(program, child, &task) {
             Ok(line) => {
                 (self.answered, self.vain) = (true, 0);
-                Ok(line)
+                Ok(Some(line))
             }
             Err(trouble) => {
                 let mut failure = give_up(program, child, &trouble);
+                let untaken = matches!(trouble, Trouble::Over) && self.answered && !child.has_taken();
                 self.child = None;
+                if untaken {
+                    log::debug!("{failure}: it has not taken the request, which the next one is asked");
+                    return Ok(None);
+                }
                 let vain = matches!(trouble, Trouble::Over) && !self.answered;
                 self.vain = if vain { self.vain.saturating_add(1) } else { 0 };
                 if self.vain > 1 {

@@ -5,11 +5,13 @@
 //! the CRC-32 of the rest of it:
 //!
 //! ```text
-//! {"giostra map":2,"json":false,"line":false,"number":false,"operation":"div", ..}
-//! CCCCCCCC > 2049 131 0                          stdout is file 131 of device 2049, from byte 0 on
-//! CCCCCCCC = 2 HHHHHHHH 2                        line 2 has the result 2
-//! CCCCCCCC ! 1 HHHHHHHH failed division by zero  line 1 failed
+//! {"giostra map":3,"json":false,"line":false,"number":false,"operation":"div", ..}
+//! CCCCCCCC > 2049 131 0                                 stdout is file 131 of device 2049, from byte 0 on
+//! CCCCCCCC = 2 HHHHHHHH 2                               line 2 has the result 2
+//! CCCCCCCC ! 1 HHHHHHHH ["failed","division by zero"]   line 1 failed
 //! ```
+//!
+//! A failure's code and message are JSON, since both are a worker's own words, with whatever is in them.
 //!
 //! Answers are written here before they are printed. So what stands in an output file is always the beginning of what follows from the journal,
 //! however the run was ended, and the next one goes on behind it. A last line without its line break was being written
@@ -32,7 +34,7 @@ use super::output::{self, Start};
 pub const FORMAT_KEY: &str = "giostra map";
 
 /// The format of what is written here.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What has to be the same in each run with one journal.
 pub type Run = BTreeMap<&'static str, Json>;
@@ -117,8 +119,8 @@ impl Journal {
         match ended {
             Ended::Result(text) => self.write(format_args!("= {number} {hash:08x} {text}")),
             Ended::Failed(Failure { code, message }) => {
-                let code = code.replace(' ', "-");
-                self.write(format_args!("! {number} {hash:08x} {code} {message}"));
+                let texts = serde_json::json!([code, message]);
+                self.write(format_args!("! {number} {hash:08x} {texts}"));
             }
         }
     }
@@ -215,7 +217,10 @@ fn parsed(line: &str) -> Option<Line> {
     }
     let ended = match kind {
         "=" => Ended::Result(rest.into()),
-        "!" => rest.split_once(' ').map(|(code, message)| Ended::Failed(Failure::new(code, message)))?,
+        "!" => {
+            let (code, message) = serde_json::from_str(rest).ok()?;
+            Ended::Failed(Failure { code, message })
+        }
         _ => return None,
     };
     Some(Line::Answer(Record { number, hash: u32::from_str_radix(third, 16).ok()?, ended }))
@@ -301,6 +306,25 @@ mod tests {
     }
 
     #[test]
+    fn whatever_words_a_failure_has_are_read_again_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
+        let texts =
+            ["my code", "my-code", "", " ", "a\tb", "\"quoted\", \\", "line\nbreak", "\r\u{2028}", "[\"a\",\"b\"]"];
+        let failures = texts.iter().flat_map(|code| texts.map(|message| Failure::new(code, message)));
+        let records: Vec<_> = failures
+            .zip(1..)
+            .map(|(failure, number)| Record { number, hash: 7, ended: Ended::Failed(failure) })
+            .collect();
+        records.iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.flush().unwrap();
+        drop(journal);
+        let (_journal, mut read) = Journal::open(&path, &run("div")).unwrap();
+        assert_eq!(all(&mut read).unwrap(), records);
+    }
+
+    #[test]
     fn a_journal_of_another_run_and_a_file_that_is_none_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
@@ -349,7 +373,7 @@ mod tests {
         let old = "{\"giostra map\":1,\"operation\":\"div\"}\n= 2 5c20cd1d 2\n";
         fs::write(&path, old).unwrap();
         let error = format!("{:#}", Journal::open(&path, &run("div")).err().expect("an error"));
-        assert!(error.contains("has format 1, and this version of giostra reads and writes format 2"), "{error}");
+        assert!(error.contains("has format 1, and this version of giostra reads and writes format 3"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), old);
     }
 
