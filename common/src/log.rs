@@ -13,9 +13,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use files::Files;
+use files::{Files, Kept};
 use flexi_logger::{DeferredNow, Duplicate, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
 use log::{Level, LevelFilter};
 
@@ -38,6 +39,8 @@ pub struct Rotation {
 /// The process's log.
 pub struct Log {
     handle: LoggerHandle,
+    /// `None` if it goes to stderr alone.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Log {
@@ -49,7 +52,7 @@ impl Log {
             .panic_if_error_channel_is_broken(false)
             .format(lines)
             .start()?;
-        Ok(Self { handle })
+        Ok(Self { handle, kept: None })
     }
 
     /// To `NAME.log` in `directory`, rotated; lines up to `stderr` to stderr too.
@@ -64,14 +67,16 @@ impl Log {
         level: LevelFilter,
         stderr: LevelFilter,
     ) -> Result<Self, FlexiLoggerError> {
+        let files = Files::open(directory, name, rotation)?;
+        let kept = files.kept();
         let handle = Logger::with(specification(level))
-            .log_to_writer(Box::new(Files::open(directory, name, rotation)?))
+            .log_to_writer(Box::new(files))
             .duplicate_to_stderr(duplicate(stderr))
             // Nor is one that is on a full disk, too.
             .panic_if_error_channel_is_broken(false)
             .format(line)
             .start()?;
-        Ok(Self { handle })
+        Ok(Self { handle, kept: Some(kept) })
     }
 
     /// Sets the time for this thread's lines until the next call.
@@ -81,6 +86,17 @@ impl Log {
             now.clear();
             write_time(now);
         });
+    }
+
+    /// Lines written to the files since they were opened, those included that still wait in the buffer.
+    pub fn lines(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.lines())
+    }
+
+    /// The last whole line that was in the files when they were opened: its time and the CRC-32 of all
+    /// of it without the line feed, `2026-11-23T09:41:07.123456Z/0a1b2c3d`. `None` if there was none.
+    pub fn predecessor(&self) -> Option<&str> {
+        self.kept.as_ref()?.predecessor.as_deref()
     }
 
     /// Writes out what waits in the buffer.
