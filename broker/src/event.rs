@@ -297,7 +297,7 @@ impl Event {
         }
     }
 
-    /// The line without the requests' names, for people.
+    /// The line without the requests' names, and without what is there to prove that no line is missing: for people.
     pub fn summary(&self) -> String {
         match self {
             Self::WorkerDropped { worker, reason, returned, .. } => {
@@ -314,6 +314,11 @@ impl Event {
             Self::Unheard { client, unsent, reason } => {
                 format!("unheard {client} unsent={} reason={reason}", unsent.len())
             }
+            Self::ClientJoined { clients, .. } | Self::ClientLeft { clients, .. } => {
+                self.to_string().replacen(&format!(" clients={clients}"), "", 1)
+            }
+            Self::WorkerJoined { workers, .. } => self.to_string().replacen(&format!(" workers={workers}"), "", 1),
+            Self::WorkerLeft { worker, .. } => format!("left {worker}"),
             other => other.to_string(),
         }
     }

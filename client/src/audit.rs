@@ -238,7 +238,7 @@ mod tests {
             std::fs::write(&file, written(texts)).unwrap();
             audit(&[file]).unwrap()
         };
-        let open = [start, "client-joined c1 a", "accept c1#1..4095 pool=p"];
+        let open = [start, "client-joined c1 a clients=1", "accept c1#1..4095 pool=p"];
         // As many as are kept, one after the other.
         let kept = report(&[&open[..], &["cancel c1#1..4095", "accept c1#4096..8190 pool=p"]].concat());
         assert_eq!(kept.verdict(), Verdict::Proved, "{kept}");
