@@ -140,7 +140,7 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let mut server = Server::start(bound, options, log, hangups, warnings)?;
     server.serve(shutdown)?;
-    log::info!("stopped");
+    log::info!("stopped lines={}", log.lines() - server.lines_before + 1);
     log.flush();
     Ok(())
 }
@@ -163,6 +163,8 @@ struct Server<'a> {
     sends: Vec<Output>,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
+    /// Lines of the log before the first of this life.
+    lines_before: u64,
     /// Held until the sockets are closed.
     _locks: Vec<Lock>,
 }
@@ -176,8 +178,9 @@ impl<'a> Server<'a> {
         warnings: &[String],
     ) -> anyhow::Result<Self> {
         let Bound { frontend, backend, notice, doors, http, locks } = bound;
+        let lines_before = log.lines();
         log::info!(
-            "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} log={} pid={}",
+            "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} after={} log={} pid={}",
             // What a file's name has in it is not to be taken for another field.
             word(&socket::bound_endpoint(&frontend)?),
             word(&socket::bound_endpoint(&backend)?),
@@ -185,6 +188,7 @@ impl<'a> Server<'a> {
             options.settings.rotation,
             options.settings.max_attempts,
             log::max_level().as_str().to_ascii_lowercase(),
+            log.predecessor().unwrap_or("none"),
             options.log_dir.display(),
             std::process::id()
         );
@@ -217,6 +221,7 @@ impl<'a> Server<'a> {
             sends: Vec::new(),
             envelope: Vec::new(),
             attachments: Vec::new(),
+            lines_before,
             _locks: locks,
         })
     }

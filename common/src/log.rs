@@ -16,9 +16,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use files::Files;
+use files::{Files, Kept};
 use flexi_logger::writers::LogWriter;
 use flexi_logger::{DeferredNow, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
 use log::{Level, LevelFilter};
@@ -64,6 +65,8 @@ pub enum Error {
 /// The process's log.
 pub struct Log {
     handle: LoggerHandle,
+    /// `None` if it goes to stderr alone.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Log {
@@ -71,7 +74,7 @@ impl Log {
     /// counted. Dropping this, or flushing the logger, waits for what is on its way there.
     pub fn to_stderr(level: LevelFilter) -> Result<Self, Error> {
         stderr::start()?;
-        Self::start(level, Box::new(Stderr))
+        Self::start(level, Box::new(Stderr), None)
     }
 
     /// To `NAME.log` in `directory`, rotated; lines up to `stderr` to stderr too.
@@ -88,19 +91,20 @@ impl Log {
     ) -> Result<Self, Error> {
         stderr::start()?;
         let files = Files::open(directory, name, rotation)?;
-        let log = Self::start(level, Box::new(Copied { files, stderr }))?;
+        let kept = files.kept();
+        let log = Self::start(level, Box::new(Copied { files, stderr }), Some(kept))?;
         // A line has the same time in both places.
         log.tick();
         Ok(log)
     }
 
-    fn start(level: LevelFilter, to: Box<dyn LogWriter>) -> Result<Self, Error> {
+    fn start(level: LevelFilter, to: Box<dyn LogWriter>, kept: Option<Arc<Kept>>) -> Result<Self, Error> {
         let handle = Logger::with(specification(level))
             .log_to_writer(to)
             // A stderr on a full disk is no reason to end.
             .panic_if_error_channel_is_broken(false)
             .start()?;
-        Ok(Self { handle })
+        Ok(Self { handle, kept })
     }
 
     /// Sets the time for this thread's lines until the next call.
@@ -110,6 +114,17 @@ impl Log {
             now.clear();
             write_time(now);
         });
+    }
+
+    /// Lines written to the files since they were opened, those included that still wait in the buffer.
+    pub fn lines(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.lines())
+    }
+
+    /// The last whole line that was in the files when they were opened: its time and the CRC-32 of all
+    /// of it without the line feed, `2026-11-23T09:41:07.123456Z/0a1b2c3d`. `None` if there was none.
+    pub fn predecessor(&self) -> Option<&str> {
+        self.kept.as_ref()?.predecessor.as_deref()
     }
 
     /// Writes out what waits in the buffer.

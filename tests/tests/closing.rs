@@ -103,7 +103,7 @@ fn what_is_answered_arrives_before_the_broker_ends_however_late_its_client_reads
     lazy.say(FromClient::Goodbye)?;
     assert!(system.broker().wait()?.success());
     let log = system.log();
-    assert!(log.contains(" client-left c1 cancelled=0 unwanted=0 reason=the broker closes"), "{log}");
+    assert!(log.contains(" client-left c1 cancelled=0 unwanted=0 clients=0 reason=the broker closes"), "{log}");
     assert!(log.contains(" goodbye c1"), "{log}");
     system.audit()?;
     Ok(())

@@ -51,7 +51,7 @@ fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
 
     // Started again, it sits at the tail.
     system.start_worker(2)?;
-    assert!(wait_for_line(&system, " joined worker-2 w4 ")?.ends_with("seats=3"));
+    assert!(wait_for_line(&system, " joined worker-2 w4 ")?.contains(" seats=3 "));
     let before = lines(&system, " dispatch ").len();
     system.random(&["6", "--window", "1"])?;
     let turns: String = lines(&system, " dispatch ")[before..]

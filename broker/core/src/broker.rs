@@ -229,6 +229,8 @@ struct Worker {
     unwanted_bytes: usize,
     /// Replies to tickets that are not its own, of which the log has not told.
     late: u64,
+    /// Results that were discarded, as far as the log has told.
+    discarded: u64,
     liveness: Liveness,
     registered: Instant,
     answered: u64,

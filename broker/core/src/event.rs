@@ -90,6 +90,8 @@ pub enum Event {
         client: ClientNumber,
         /// The name it gave.
         name: Arc<str>,
+        /// The clients that are there now, itself included.
+        clients: usize,
         /// Its key, if it has one.
         key: Option<Key>,
     },
@@ -103,6 +105,8 @@ pub enum Event {
         cancelled: u64,
         /// Its requests whose replies will be discarded.
         unwanted: u64,
+        /// The clients that are still there.
+        clients: usize,
     },
     /// When a worker registered.
     WorkerJoined {
@@ -116,6 +120,8 @@ pub enum Event {
         window: usize,
         /// The seats in its ring, its own included.
         seats: usize,
+        /// The workers that are registered now, itself included.
+        workers: usize,
         /// The last registration of the same process, if requests it held are still open or it is still there.
         back: Option<WorkerNumber>,
         /// Its key, if it has one.
@@ -154,7 +160,14 @@ pub enum Event {
         seats: usize,
     },
     /// When a leaving worker owed nothing more.
-    WorkerLeft(WorkerLabel),
+    WorkerLeft {
+        /// Which.
+        worker: WorkerLabel,
+        /// Its results that were discarded.
+        discarded: u64,
+        /// The workers that are still registered.
+        workers: usize,
+    },
     /// When a worker was lost.
     WorkerDropped {
         /// Which.
@@ -163,6 +176,12 @@ pub enum Event {
         reason: Dropped,
         /// Its unanswered requests, which go to the next seats.
         returned: Runs,
+        /// What it still had that nobody waits for.
+        unwanted: u64,
+        /// Its results that were discarded.
+        discarded: u64,
+        /// The workers that are still registered.
+        workers: usize,
         /// Whether that is held against them.
         evidence: Evidence,
     },
@@ -278,7 +297,7 @@ impl Event {
         }
     }
 
-    /// The line without the requests' names, for people.
+    /// The line without the requests' names, and without what is there to prove that no line is missing: for people.
     pub fn summary(&self) -> String {
         match self {
             Self::WorkerDropped { worker, reason, returned, .. } => {
@@ -295,6 +314,11 @@ impl Event {
             Self::Unheard { client, unsent, reason } => {
                 format!("unheard {client} unsent={} reason={reason}", unsent.len())
             }
+            Self::ClientJoined { clients, .. } | Self::ClientLeft { clients, .. } => {
+                self.to_string().replacen(&format!(" clients={clients}"), "", 1)
+            }
+            Self::WorkerJoined { workers, .. } => self.to_string().replacen(&format!(" workers={workers}"), "", 1),
+            Self::WorkerLeft { worker, .. } => format!("left {worker}"),
             other => other.to_string(),
         }
     }
@@ -305,7 +329,7 @@ impl Event {
             Self::WorkerJoined { worker, .. }
             | Self::Window { worker, .. }
             | Self::WorkerAble { worker, .. }
-            | Self::WorkerLeft(worker) => (Some(worker.number.0), None),
+            | Self::WorkerLeft { worker, .. } => (Some(worker.number.0), None),
             Self::WorkerLeaving { worker, in_flight, .. } => (Some(worker.number.0), Some(*in_flight as u64)),
             Self::WorkerDropped { worker, returned, .. } | Self::WorkerUnable { worker, returned, .. } => {
                 (Some(worker.number.0), Some(returned.len()))
@@ -333,12 +357,18 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClientJoined { client, name, key } => write!(f, "client-joined {client} {name}{}", behind(key)),
-            Self::ClientLeft { client, reason, cancelled, unwanted } => {
-                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted} reason={reason}")
+            Self::ClientJoined { client, name, clients, key } => {
+                write!(f, "client-joined {client} {name} clients={clients}{}", behind(key))
             }
-            Self::WorkerJoined { worker, pool, threads, window, seats, back, key } => {
-                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
+            Self::ClientLeft { client, reason, cancelled, unwanted, clients } => {
+                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted} clients={clients} ")?;
+                write!(f, "reason={reason}")
+            }
+            Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
+                write!(
+                    f,
+                    "joined {worker} pool={pool} threads={threads} window={window} seats={seats} workers={workers}"
+                )?;
                 if let Some(before) = back {
                     write!(f, " back={before}")?;
                 }
@@ -354,9 +384,12 @@ impl fmt::Display for Event {
                 write!(f, "reason={reason}")
             }
             Self::WorkerAble { worker, seats } => write!(f, "able {worker} seats={seats}"),
-            Self::WorkerLeft(worker) => write!(f, "left {worker}"),
-            Self::WorkerDropped { worker, reason, returned, evidence } => {
+            Self::WorkerLeft { worker, discarded, workers } => {
+                write!(f, "left {worker} discarded={discarded} workers={workers}")
+            }
+            Self::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
                 write!(f, "dropped {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;
+                write!(f, "unwanted={unwanted} discarded={discarded} workers={workers} ")?;
                 write!(f, "evidence={evidence} reason={reason}")
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),

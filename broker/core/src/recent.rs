@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(event.text, "leaving worker-1 w7 in-flight=3 by=drain");
         for number in 0..150 {
             let (client, name) = (ClientNumber(number), "x".repeat(300).into());
-            recent.note(&Event::ClientJoined { client, name, key: None }, 3);
+            recent.note(&Event::ClientJoined { client, name, clients: 1, key: None }, 3);
         }
         assert_eq!(recent.events().count(), MOST);
         let last = recent.events().last().unwrap();
@@ -89,13 +89,16 @@ mod tests {
         let mut recent = Recent::default();
         let worker = |number| WorkerLabel { name: Label::from("worker"), number: WorkerNumber(number) };
         let (reason, returned, evidence) = (Dropped::ConnectionBroke, Runs::default(), Evidence::Yes);
-        let dropped = Event::WorkerDropped { worker: worker(1), reason, returned, evidence };
+        let worker_1 = worker(1);
+        let (unwanted, discarded, workers) = (0, 0, 1);
+        let dropped =
+            Event::WorkerDropped { worker: worker_1, reason, returned, unwanted, discarded, workers, evidence };
         recent.note(&dropped, 1);
         for _ in 0..1000 {
             let (tickets, requests) = (Runs::default(), Runs::default());
             recent.note(&Event::Dispatched { worker: worker(2), again: true, silent: false, tickets, requests }, 2);
         }
-        recent.note(&Event::WorkerLeft(worker(2)), 3);
+        recent.note(&Event::WorkerLeft { worker: worker(2), discarded: 0, workers: 0 }, 3);
         let kinds: Vec<_> = recent.events().map(|event| &*event.kind).collect();
         assert_eq!((kinds.len(), kinds[0], kinds[MOST - 1]), (MOST, "dropped", "left"));
         assert_eq!(recent.events().last().unwrap().sequence, 1002);

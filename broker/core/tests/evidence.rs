@@ -75,7 +75,10 @@ fn a_worker_that_was_leaving_is_held_against_nothing() {
         world.lose(&connection);
         assert_eq!(
             world.line("dropped"),
-            format!("dropped worker-{number} w{number} returned=1 c1#1 evidence=no reason=connection broke")
+            format!(
+                "dropped worker-{number} w{number} returned=1 c1#1 unwanted=0 discarded=0 workers=0 evidence=no \
+                 reason=connection broke"
+            )
         );
     }
     world.pass(2 * MOMENT);
@@ -96,7 +99,11 @@ fn a_key_that_was_taken_out_a_second_registration_and_the_brokers_own_cut_are_he
     world.join_again("3", 3);
     assert_eq!(world.holding("3"), [1]);
     let dropped: Vec<_> = world.log.iter().filter(|line| line.starts_with("dropped ")).collect();
-    assert!(dropped.len() == 3 && dropped.iter().all(|line| line.contains(" c1#1 evidence=no reason=")), "{dropped:?}");
+    assert!(
+        dropped.len() == 3
+            && dropped.iter().all(|line| line.contains(" c1#1 ") && line.contains(" evidence=no reason=")),
+        "{dropped:?}"
+    );
     world.pass(2 * MOMENT);
     assert!(world.poisoned().is_empty());
 }
@@ -110,11 +117,15 @@ fn a_worker_whose_connection_is_cut_again_and_again_is_held_against_nothing() {
             let connection = cut.to_string();
             world.join_again(&connection, 7);
             let back = if cut == 1 { String::new() } else { format!(" back=w{}", cut - 1) };
-            let joined = format!("joined worker-7 w{cut} pool=p threads=1 window=1024 seats=1{back}");
+            let joined = format!("joined worker-7 w{cut} pool=p threads=1 window=1024 seats=1 workers=1{back}");
             assert_eq!(world.line("joined"), joined);
             assert_eq!(world.holding(&connection), [1, 2]);
             world.lose(&connection);
-            assert!(world.line("dropped").contains(" c1#1..2 evidence=unless-back reason="));
+            assert!(
+                world
+                    .line("dropped")
+                    .contains(" c1#1..2 unwanted=0 discarded=0 workers=0 evidence=unless-back reason=")
+            );
             world.pass(MOMENT / 2);
         }
         assert!(world.poisoned().is_empty() && world.replies.is_empty());
@@ -139,7 +150,7 @@ fn a_request_waits_a_moment_for_its_last_worker_to_come_back_and_is_then_given_u
     assert!(failure.message.contains("(worker-1), and has not come back"), "{failure}");
     // Too late.
     world.join_again("3", 1);
-    assert_eq!(world.line("joined"), "joined worker-1 w3 pool=p threads=1 window=1024 seats=2");
+    assert_eq!(world.line("joined"), "joined worker-1 w3 pool=p threads=1 window=1024 seats=2 workers=2");
 }
 
 #[test]
@@ -198,9 +209,12 @@ fn a_worker_that_registers_before_its_old_connection_is_missed_is_held_against_n
     world.join_again("1", 1);
     world.submit("c", [1]);
     world.join_again("2", 1);
-    assert_eq!(world.line("joined"), "joined worker-1 w2 pool=p threads=1 window=1024 seats=2 back=w1");
+    assert_eq!(world.line("joined"), "joined worker-1 w2 pool=p threads=1 window=1024 seats=2 workers=2 back=w1");
     world.lose("1");
-    assert_eq!(world.line("dropped"), "dropped worker-1 w1 returned=1 c1#1 evidence=no reason=connection broke");
+    assert_eq!(
+        world.line("dropped"),
+        "dropped worker-1 w1 returned=1 c1#1 unwanted=0 discarded=0 workers=1 evidence=no reason=connection broke"
+    );
     assert_eq!(world.holding("2"), [1]);
 }
 
@@ -215,7 +229,8 @@ fn what_can_not_be_read_is_held_against_the_requests_though_its_worker_lives() {
     }
     assert_eq!(
         world.line("dropped"),
-        "dropped worker-1 w2 returned=1 c1#1 evidence=yes reason=sent something unreadable: no message"
+        "dropped worker-1 w2 returned=1 c1#1 unwanted=0 discarded=0 workers=0 evidence=yes \
+         reason=sent something unreadable: no message"
     );
     assert_eq!(world.poisoned(), ["c1#1 workers=worker-1,worker-1"]);
 }

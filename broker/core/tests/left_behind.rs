@@ -43,7 +43,10 @@ fn a_client_that_leaves_with_much_is_gone_at_once_and_none_of_its_requests_is_di
     world.client("d");
     world.submit("d", [100]);
     world.client_says("c", FromClient::Disconnected);
-    assert_eq!(world.logged("client-left"), ["client-left c1 cancelled=6 unwanted=3 reason=connection broke"]);
+    assert_eq!(
+        world.logged("client-left"),
+        ["client-left c1 cancelled=6 unwanted=3 clients=1 reason=connection broke"]
+    );
     assert_eq!(world.counts(), (1, 0, 9), "only the other client's is left");
     let status = world.broker.status(world.now);
     assert_eq!((status.clients.len(), status.pools[0].pending, status.pool_totals[0].cancelled), (1, 1, 9));
@@ -86,7 +89,10 @@ fn what_a_lost_or_unable_worker_gives_back_meanwhile_is_not_a_client_s_that_has_
     world.worker_says("2", FromWorker::Unable { reason: "no program".into(), tickets });
     world.lose("1");
     assert_eq!(world.logged("unable"), ["unable worker-2 w2 returned=0 reason=no program"]);
-    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=0 evidence=yes reason=connection broke"]);
+    assert_eq!(
+        world.logged("dropped"),
+        ["dropped worker-1 w1 returned=0 unwanted=3 discarded=0 workers=1 evidence=yes reason=connection broke"]
+    );
     world.join("3");
     assert!(world.holding("3").is_empty());
     assert_eq!((world.turns(), world.counts()), (2, (0, 0, 9)));
@@ -97,7 +103,10 @@ fn what_was_given_back_before_its_client_left_is_dispatched_to_nobody() {
     let mut world = with_much(1, 0);
     world.lose("1");
     world.client_says("c", FromClient::Disconnected);
-    assert_eq!(world.logged("client-left"), ["client-left c1 cancelled=9 unwanted=0 reason=connection broke"]);
+    assert_eq!(
+        world.logged("client-left"),
+        ["client-left c1 cancelled=9 unwanted=0 clients=0 reason=connection broke"]
+    );
     assert_eq!(world.counts(), (0, 0, 9));
     world.join("2");
     assert!(world.holding("2").is_empty());

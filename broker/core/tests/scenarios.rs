@@ -54,8 +54,8 @@ impl World {
 
     /// A client as the lines of acceptance name it.
     fn number_of(&self, client: &str) -> String {
-        let suffix = format!(" {client}");
-        let joined = self.log.iter().find(|line| line.starts_with("client-joined ") && line.ends_with(&suffix));
+        let name = format!(" {client} clients=");
+        let joined = self.log.iter().find(|line| line.starts_with("client-joined ") && line.contains(&name));
         format!(" {}#", joined.unwrap().split(' ').nth(1).unwrap())
     }
 
@@ -158,7 +158,9 @@ fn requests_of_a_lost_worker_go_to_the_next_seats_in_their_order_and_before_newe
     world.lose("2");
     assert_eq!(
         world.logged("dropped"),
-        ["dropped worker-2 w2 returned=2 c1#2..5/3 evidence=yes reason=connection broke"]
+        [
+            "dropped worker-2 w2 returned=2 c1#2..5/3 unwanted=0 discarded=0 workers=2 evidence=yes reason=connection broke"
+        ]
     );
     // Room comes up seat by seat.
     ["1", "3", "1", "3"].iter().for_each(|worker| world.reply(worker));
@@ -215,7 +217,10 @@ fn a_worker_that_stops_answering_pings_is_dropped_and_sits_at_the_tail_when_it_i
         world.pass(Duration::from_secs(1));
         world.worker_says("2", pong(second));
     }
-    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 evidence=yes reason=3 pings unanswered"]);
+    assert_eq!(
+        world.logged("dropped"),
+        ["dropped worker-1 w1 returned=1 c1#1 unwanted=0 discarded=0 workers=1 evidence=yes reason=3 pings unanswered"]
+    );
     assert_eq!(world.holding("2"), [1]);
     // Thawed, it says several things at once, and is asked to register once.
     world.worker_says("1", pong(1));
@@ -225,7 +230,7 @@ fn a_worker_that_stops_answering_pings_is_dropped_and_sits_at_the_tail_when_it_i
     world.join("1");
     world.submit("c", 2..=4);
     assert_eq!((world.holding("1"), world.holding("2")), (vec![2, 4], vec![3]), "w2 had the last turn");
-    assert_eq!(world.logged("joined").last().unwrap().split(' ').next_back(), Some("seats=2"));
+    assert!(world.logged("joined").last().unwrap().ends_with(" seats=2 workers=2"));
 }
 
 #[test]
@@ -296,7 +301,10 @@ fn a_client_that_leaves_has_its_requests_cancelled_and_its_results_discarded() {
     world.submit("c", 1..=3);
     world.submit("d", 1..=1);
     world.client_says("c", FromClient::Disconnected);
-    assert_eq!(world.logged("client-left"), ["client-left c1 cancelled=2 unwanted=1 reason=connection broke"]);
+    assert_eq!(
+        world.logged("client-left"),
+        ["client-left c1 cancelled=2 unwanted=1 clients=1 reason=connection broke"]
+    );
     world.reply("1");
     assert_eq!(world.logged("discard"), ["discard worker-1 w1 late=0 c1#1"]);
     world.reply("1");
@@ -362,7 +370,7 @@ fn a_leaving_worker_finishes_what_it_has_and_gets_no_more() {
     world.lose("1");
     assert_eq!(world.answered(), [1]);
     assert!(world.logged("dropped").is_empty());
-    assert_eq!(world.logged("left"), ["left worker-1 w1"]);
+    assert_eq!(world.logged("left"), ["left worker-1 w1 discarded=0 workers=1"]);
 }
 
 #[test]
@@ -716,7 +724,9 @@ fn whose_key_is_taken_out_is_gone_at_once_and_its_requests_are_not_lost() {
     world.held.retain(|(holder, ..)| holder != "1");
     assert_eq!(
         world.logged("dropped"),
-        ["dropped worker-1 w1 returned=2 c1#1..3/2 evidence=no reason=its key is no longer allowed"]
+        [
+            "dropped worker-1 w1 returned=2 c1#1..3/2 unwanted=0 discarded=0 workers=1 evidence=no reason=its key is no longer allowed"
+        ]
     );
     while !world.held.is_empty() {
         world.reply("2");
@@ -727,7 +737,7 @@ fn whose_key_is_taken_out_is_gone_at_once_and_its_requests_are_not_lost() {
     world.settle();
     let left = world.logged("client-left");
     assert!(
-        left[0].starts_with("client-left c1 cancelled=0 unwanted=2 reason=its key is no longer allowed"),
+        left[0].starts_with("client-left c1 cancelled=0 unwanted=2 clients=0 reason=its key is no longer allowed"),
         "{left:?}"
     );
 }
@@ -827,7 +837,10 @@ fn a_client_that_does_not_read_is_cut_off_and_told_so_once() {
     world.take_sent();
     world.broker.handle_overdue_client(&peer("c"));
     world.settle();
-    assert_eq!(world.logged("client-left"), ["client-left c1 cancelled=1 unwanted=1 reason=does not read its replies"]);
+    assert_eq!(
+        world.logged("client-left"),
+        ["client-left c1 cancelled=1 unwanted=1 clients=0 reason=does not read its replies"]
+    );
     // What it said before it knew is lost on the broker.
     world.submit("c", 3..=3);
     world.client_says("c", FromClient::Cancel(vec![RequestId(1)]));
@@ -879,12 +892,15 @@ fn who_joins_or_is_refused_is_logged_with_address_and_key() {
             format!("refuse a worker at 10.0.0.1:1 {unnamed} reason=rubbish"),
         ]
     );
-    assert_eq!(world.logged("client-joined"), [format!("client-joined c1 c {alice}")]);
-    assert_eq!(world.logged("joined"), [format!("joined worker-w w1 pool=p threads=1 window=1024 seats=1 {unnamed}")]);
+    assert_eq!(world.logged("client-joined"), [format!("client-joined c1 c clients=1 {alice}")]);
+    assert_eq!(
+        world.logged("joined"),
+        [format!("joined worker-w w1 pool=p threads=1 window=1024 seats=1 workers=1 {unnamed}")]
+    );
     // They went with the connection.
     world.client_says("c", FromClient::Disconnected);
     world.client("c");
-    assert_eq!(world.logged("client-joined").last().unwrap(), &"client-joined c2 c");
+    assert_eq!(world.logged("client-joined").last().unwrap(), &"client-joined c2 c clients=1");
 }
 
 #[test]
@@ -962,7 +978,10 @@ fn a_worker_that_registers_twice_has_forgotten_what_it_was_handed() {
     world.held.clear();
     world.join("1");
     assert_eq!(world.holding("1"), [1]);
-    assert_eq!(world.logged("dropped"), ["dropped worker-1 w1 returned=1 c1#1 evidence=no reason=registered again"]);
+    assert_eq!(
+        world.logged("dropped"),
+        ["dropped worker-1 w1 returned=1 c1#1 unwanted=0 discarded=0 workers=0 evidence=no reason=registered again"]
+    );
     world.reply("1");
     assert_eq!(world.answered(), [1]);
 }

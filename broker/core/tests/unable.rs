@@ -135,7 +135,11 @@ fn tickets_that_are_not_its_own_or_not_wanted_any_more_are_left_alone_and_who_le
     world.worker_says("a", FromWorker::Leave);
     world.worker_says("a", unable([of_a[0], of_a[1], of_b[0], Ticket(u64::MAX), of_a[1]]));
     assert!(world.has_logged("unable a w1 returned=1 c1#3 reason=no program"), "{:?}", world.log);
-    assert!(world.has_logged("discard a w1 late=3 c1#1") && world.has_logged("left a w1"), "{:?}", world.log);
+    assert!(
+        world.has_logged("discard a w1 late=3 c1#1") && world.has_logged("left a w1 discarded=4 workers=1"),
+        "{:?}",
+        world.log
+    );
     world.worker_says("a", unable([of_b[0]]));
     world.worker_says("stranger", FromWorker::Able);
     world.of("b").into_iter().for_each(|ticket| world.answer("b", ticket));

@@ -113,6 +113,12 @@ impl Source {
         Ok(first)
     }
 
+    /// Whether it belongs to the same log as that one, which was written before it.
+    pub fn goes_on_from(&self, earlier: &Self) -> bool {
+        let base = |source: &Self| source.numbered.as_ref().map(|(base, _)| base.clone());
+        base(self).is_some() && base(self) == base(earlier)
+    }
+
     /// Whether its name is still its own. A rotated file keeps its name for good.
     fn is_in_place(&self) -> bool {
         !matches!(self.numbered, Some((_, Number::Current)))

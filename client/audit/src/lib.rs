@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 pub use files::Error;
 pub use findings::Promise;
-pub use line::{Event, Line, Worker};
+pub use line::{Event, Gone, Line, Start, Worker};
 pub use report::{Counts, Gap, Report, Verdict, Violation};
 pub use runs::{Numbers, Run, Runs};
 pub use story::{Step, Story, story};
@@ -42,9 +42,10 @@ pub fn audit(logs: &[PathBuf]) -> Result<Report, Error> {
     let mut audit =
         Audit { report: Report { files: sources.len(), strict: true, ..Report::default() }, ..Audit::default() };
     for (file, source) in sources.iter().enumerate() {
-        audit.begins_file(source);
+        audit.begins_file(source, file.checked_sub(1).map(|earlier| &sources[earlier]));
         source.read(|line, bytes, whole| {
             audit.sees(Place { file, line }, bytes, whole);
+            audit.passes(bytes, whole);
             true
         })?;
     }
@@ -64,6 +65,8 @@ struct Audit {
     begun: HashMap<String, (PathBuf, u64)>,
     /// The file that is being read.
     file: PathBuf,
+    /// The last whole line before the one that is looked at, if there is one in the same log and nothing in between is missing.
+    last: Option<Vec<u8>>,
     /// A line that can't be read: right if nothing of its broker's life comes after it.
     torn: Option<Spot<'static>>,
 }
@@ -79,8 +82,11 @@ enum Blame {
 }
 
 impl Audit {
-    fn begins_file(&mut self, source: &Source) {
+    fn begins_file(&mut self, source: &Source, earlier: Option<&Source>) {
         self.file.clone_from(&source.path);
+        if source.missing.is_some() || !earlier.is_some_and(|earlier| source.goes_on_from(earlier)) {
+            self.last = None;
+        }
         if let Some(missing) = &source.missing {
             self.ends_life();
             self.blame = Some(Blame::Missing(missing.clone()));
@@ -91,9 +97,9 @@ impl Audit {
         self.report.lines += 1;
         let text = String::from_utf8_lossy(bytes);
         if let Some(line) = Line::parse(&text).filter(|_| whole) {
-            if let Event::Listening { strict, detailed, max_attempts } = line.event {
+            if let Event::Listening(start) = line.event {
                 self.ends_life();
-                return self.begins_life(&text, place.line, (strict, detailed, max_attempts));
+                return self.begins_life(&text, place.line, &start);
             }
             self.reports_torn();
             self.sees_line(&line, &mut Spot::new(place, &*text));
@@ -141,14 +147,29 @@ impl Audit {
         }
     }
 
-    fn begins_life(&mut self, start: &str, line: u64, (strict, detailed, max_attempts): (bool, bool, Option<u64>)) {
-        if let Some((file, line)) = self.begun.get(start) {
+    fn begins_life(&mut self, text: &str, line: u64, start: &Start<'_>) {
+        if let Some((file, line)) = self.begun.get(text) {
             self.blame = Some(Blame::Twice(file.clone(), *line));
             return;
         }
-        self.begun.insert(start.into(), (self.file.clone(), line));
-        self.report.strict &= strict;
-        self.life = Some(Life::new(strict, detailed, max_attempts));
+        self.begun.insert(text.into(), (self.file.clone(), line));
+        if let (Some(after), Some(last)) = (start.after, &self.last)
+            && !stands_for(after, last)
+        {
+            let after = after.split('/').next().unwrap_or_default().into();
+            self.report.gaps.push(Gap::Cut(self.file.clone(), line, after));
+        }
+        self.report.strict &= start.strict;
+        self.life = Some(Life::new(start));
+    }
+
+    /// A line was looked at.
+    fn passes(&mut self, bytes: &[u8], whole: bool) {
+        if whole && !bytes.ends_with(line::TORN.as_bytes()) {
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(bytes);
+        }
     }
 
     fn ends_life(&mut self) {
@@ -195,6 +216,12 @@ impl Audit {
     }
 }
 
+/// Whether a broker that says that it started after this line means that one.
+fn stands_for(after: &str, line: &[u8]) -> bool {
+    let checksum = after.rsplit('/').next().and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    checksum == Some(crc32fast::hash(line))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +238,7 @@ mod tests {
             std::fs::write(&file, written(texts)).unwrap();
             audit(&[file]).unwrap()
         };
-        let open = [start, "client-joined c1 a", "accept c1#1..4095 pool=p"];
+        let open = [start, "client-joined c1 a clients=1", "accept c1#1..4095 pool=p"];
         // As many as are kept, one after the other.
         let kept = report(&[&open[..], &["cancel c1#1..4095", "accept c1#4096..8190 pool=p"]].concat());
         assert_eq!(kept.verdict(), Verdict::Proved, "{kept}");

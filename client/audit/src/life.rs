@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::dealing::{Hand, Manner};
 use super::evidence::Missing;
 use super::findings::{Findings, Promise, Spot};
-use super::line::{self, Event, Line};
+use super::line::{self, Event, Gone, Line, Start};
 use super::parting::{self, Parting};
 use super::report::Counts;
 use super::requests::{Key, Request, State, written};
@@ -49,6 +49,8 @@ pub(super) struct Worker {
     /// What nobody waits for any more, but is still computed; how often it is there.
     pub unwanted: HashMap<Key, u32>,
     pub unwanted_count: u64,
+    /// Its results that were discarded.
+    pub discarded: u64,
 }
 
 impl Worker {
@@ -95,6 +97,12 @@ pub(super) struct Life {
     /// Lost workers after which a request is given up: as the broker says, or else as with the first that was; and after how many one was dispatched again.
     pub given_up_after: Option<usize>,
     pub dispatched_after: usize,
+    /// Lines so far.
+    lines: u64,
+    /// How many more clients and workers the log says there are than it shows, which has been reported.
+    more_clients: i128,
+    more_workers: i128,
+    closing: bool,
     /// Said to be still in flight when the broker would not wait any longer.
     not_answered: u64,
     stopped: bool,
@@ -105,12 +113,12 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub fn new(strict: bool, detailed: bool, max_attempts: Option<u64>) -> Self {
+    pub fn new(start: &Start<'_>) -> Self {
         Self {
-            strict,
+            strict: start.strict,
             counts: Counts { lives: 1, ..Counts::default() },
             findings: Findings::default(),
-            detailed,
+            detailed: start.detailed,
             clients: HashMap::default(),
             workers: HashMap::default(),
             pools: Vec::new(),
@@ -121,8 +129,12 @@ impl Life {
             last_worker: 0,
             last_ticket: 0,
             hands: Vec::new(),
-            given_up_after: max_attempts.and_then(|most| usize::try_from(most).ok()),
+            given_up_after: start.max_attempts.and_then(|most| usize::try_from(most).ok()),
             dispatched_after: 0,
+            lines: 1,
+            more_clients: 0,
+            more_workers: 0,
+            closing: false,
             not_answered: 0,
             stopped: false,
             look_at: MOST_OPEN,
@@ -132,6 +144,7 @@ impl Life {
 
     /// Looks at a line that is not [`Event::Listening`].
     pub fn sees(&mut self, line: &Line<'_>, spot: &mut Spot<'_>) {
+        self.lines += 1;
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
             Event::NoBearing | Event::Unknown { .. } => return,
@@ -143,25 +156,34 @@ impl Life {
         }
         self.checks_not_stopped(spot);
         match line.event {
-            Event::ClientJoined { client, .. } => self.client_joined(client, spot),
-            Event::ClientLeft { client, cancelled, unwanted, reason } => {
+            Event::ClientJoined { client, clients, .. } => {
+                self.client_joined(client, spot);
+                self.compares_clients(clients, spot);
+            }
+            Event::ClientLeft { client, cancelled, unwanted, clients, reason } => {
                 let known = self.clients.get(&client);
                 let answered = known.is_some_and(|client| client.answered);
                 if known.is_some() && reason == parting::CLOSES {
                     self.parts(client, answered, spot);
                 }
                 self.client_left(client, cancelled, unwanted, spot);
+                self.compares_clients(clients, spot);
             }
-            Event::Joined { worker, pool, window, seats, back, .. } => {
+            Event::Joined { worker, pool, window, seats, workers, back, .. } => {
                 self.joined(worker, pool, (window, seats), back, spot);
+                self.compares_workers(workers, spot);
             }
             Event::Window { worker, size } => self.window(worker, size, spot),
             Event::Leaving { worker, in_flight } => self.leaving(worker, in_flight, spot),
             Event::Unable { worker, returned, requests, .. } => self.unable(worker, returned, &requests, spot),
             Event::Able { worker, seats } => self.able(worker, seats, spot),
-            Event::Left { worker } => self.left(worker, spot),
-            Event::Dropped { worker, returned, requests, held, reason } => {
-                self.dropped(worker, (returned, &requests), (held, reason), spot);
+            Event::Left { worker, gone } => {
+                self.left(worker, gone, spot);
+                self.compares_workers(gone.workers, spot);
+            }
+            Event::Dropped { worker, returned, requests, gone, held, reason } => {
+                self.dropped(worker, (returned, &requests), gone, (held, reason), spot);
+                self.compares_workers(gone.workers, spot);
             }
             Event::Accept { requests, pool } => self.accepted(&requests, pool, spot),
             Event::Reply { worker, errors, requests } => self.replied(worker, errors, &requests, spot),
@@ -176,19 +198,23 @@ impl Life {
                 self.ended(&requests, "is cancelled", spot);
             }
             Event::Poison { request, workers } => self.poisoned(&request, workers, spot),
-            Event::Closing { in_flight } => self.compares_in_flight(in_flight, spot),
+            Event::Closing { in_flight } => {
+                self.closing = true;
+                self.compares_in_flight(in_flight, spot);
+            }
             Event::NotAnswered { in_flight } => {
                 self.compares_in_flight(in_flight, spot);
                 self.not_answered = in_flight;
             }
             Event::Goodbye { client } => self.goodbye(client, spot),
             Event::Unheard { client, unsent, requests, .. } => self.unheard(client, unsent, &requests, spot),
-            Event::Stopped => {
+            Event::Stopped { lines } => {
                 self.compares_in_flight(self.not_answered, spot);
                 self.has_heard_of_all(spot);
+                self.compares_lines(lines, spot);
                 self.stopped = true;
             }
-            Event::Listening { .. }
+            Event::Listening(_)
             | Event::LogGap { .. }
             | Event::Dispatch { .. }
             | Event::NoBearing
@@ -364,7 +390,7 @@ impl Life {
         }
     }
 
-    fn left(&mut self, named: line::Worker<'_>, spot: &mut Spot<'_>) {
+    fn left(&mut self, named: line::Worker<'_>, gone: Gone, spot: &mut Spot<'_>) {
         if !self.knows(named, spot) {
             return;
         }
@@ -383,6 +409,7 @@ impl Life {
         for &key in worker.in_flight.values() {
             self.set_adrift(key);
         }
+        self.compares_discarded(number, &worker, gone, spot);
     }
 
     /// Takes the worker out of everything but its requests. It must be registered.
@@ -396,6 +423,47 @@ impl Life {
         let known: u64 = self.workers.values().map(Worker::load).sum();
         if known != in_flight {
             self.findings.add(spot, Promise::Requests, || format!("{known} requests are in flight, not {in_flight}"));
+        }
+    }
+
+    fn compares_clients(&mut self, clients: u64, spot: &mut Spot<'_>) {
+        let known = self.clients.len() as i128 + self.more_clients;
+        if known != i128::from(clients) {
+            self.more_clients += i128::from(clients) - known;
+            self.findings.add(spot, Promise::Leaving, || format!("there are {known} clients, not {clients}"));
+        }
+    }
+
+    fn compares_workers(&mut self, workers: u64, spot: &mut Spot<'_>) {
+        let known = self.workers.len() as i128 + self.more_workers;
+        if known != i128::from(workers) {
+            self.more_workers += i128::from(workers) - known;
+            self.findings.add(spot, Promise::Rotation, || format!("there are {known} workers, not {workers}"));
+        }
+    }
+
+    /// A worker has gone: what was discarded of its results is what the lines say.
+    pub fn compares_discarded(&mut self, number: u64, worker: &Worker, gone: Gone, spot: &mut Spot<'_>) {
+        let (unwanted, discarded) = (worker.unwanted_count, worker.discarded);
+        if (unwanted, discarded) != (gone.unwanted, gone.discarded) {
+            self.findings.add(spot, Promise::Requests, || {
+                format!(
+                    "{discarded} results of w{number} were discarded, and {unwanted} that nobody waits for were to come, not \
+                     {} and {}",
+                    gone.discarded, gone.unwanted
+                )
+            });
+        }
+    }
+
+    fn compares_lines(&mut self, lines: u64, spot: &mut Spot<'_>) {
+        let known = self.lines;
+        if known != lines {
+            self.findings
+                .add(spot, Promise::Evidence, || format!("the broker wrote {lines} lines, and {known} are here"));
+        }
+        if !self.closing {
+            self.findings.add(spot, Promise::Evidence, || "the broker stops without `closing`".into());
         }
     }
 
@@ -420,5 +488,6 @@ fn new_worker(named: line::Worker<'_>, process: u64, pool: usize, window: Option
         in_flight: BTreeMap::new(),
         unwanted: HashMap::default(),
         unwanted_count: 0,
+        discarded: 0,
     }
 }

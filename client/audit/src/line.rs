@@ -8,7 +8,7 @@ use super::runs::{Runs, count, ordinal};
 pub(super) const TIME_BYTES: usize = 27;
 
 /// Ends a line that a broker left torn, and that the next one has ended.
-const TORN: &str = "\ttorn";
+pub(super) const TORN: &str = "\ttorn";
 
 /// The most requests that a line accepts: those of one message.
 const MOST_ACCEPTED: u64 = 65_536;
@@ -43,20 +43,52 @@ pub enum Held {
     Yes,
 }
 
+/// What is counted when a worker goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Requests that it still had and that nobody waits for.
+    pub unwanted: u64,
+    /// Its results that were discarded.
+    pub discarded: u64,
+    /// The workers that are still registered.
+    pub workers: u64,
+}
+
+/// What a broker says of itself when it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start<'a> {
+    /// Whether its rotation is strict.
+    pub strict: bool,
+    /// Whether it says that it logs every detail.
+    pub detailed: bool,
+    /// After how many lost workers it gives a request up, if it says so.
+    pub max_attempts: Option<u64>,
+    /// The line that stood before this one, if it says so: its time and the CRC-32 of all of it, in
+    /// hexadecimal digits, with a slash between them.
+    pub after: Option<&'a str>,
+}
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are those of docs/log.md, under the same names
 pub enum Event<'a> {
-    /// When a broker has started; whether its rotation is strict, whether it says that it logs every detail,
-    /// and after how many lost workers it gives a request up, if it says so.
-    Listening { strict: bool, detailed: bool, max_attempts: Option<u64> },
+    /// When a broker has started.
+    Listening(Start<'a>),
     /// When a client said hello, with this key if the broker has keys.
-    ClientJoined { client: u64, name: &'a str, key: Option<&'a str> },
+    ClientJoined { client: u64, name: &'a str, clients: u64, key: Option<&'a str> },
     /// When a client's connection ended.
-    ClientLeft { client: u64, cancelled: u64, unwanted: u64, reason: &'a str },
+    ClientLeft { client: u64, cancelled: u64, unwanted: u64, clients: u64, reason: &'a str },
     /// When a worker registered, with this key if the broker has keys.
     /// The same process as `back`, if there is one.
-    Joined { worker: Worker<'a>, pool: &'a str, window: u64, seats: u64, back: Option<u64>, key: Option<&'a str> },
+    Joined {
+        worker: Worker<'a>,
+        pool: &'a str,
+        window: u64,
+        seats: u64,
+        workers: u64,
+        back: Option<u64>,
+        key: Option<&'a str>,
+    },
     /// When a seat's window is full and has another size than before.
     Window { worker: Worker<'a>, size: u64 },
     /// When a worker gave up its seat.
@@ -66,9 +98,9 @@ pub enum Event<'a> {
     /// When it took a seat again.
     Able { worker: Worker<'a>, seats: u64 },
     /// When a leaving worker owed nothing more.
-    Left { worker: Worker<'a> },
+    Left { worker: Worker<'a>, gone: Gone },
     /// When a worker was lost.
-    Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, held: Held, reason: &'a str },
+    Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, gone: Gone, held: Held, reason: &'a str },
     /// When requests were accepted.
     Accept { requests: Runs<'a>, pool: &'a str },
     /// When requests were handed to a worker: for the first time, or `again`; and whether it was `silent` already.
@@ -91,8 +123,8 @@ pub enum Event<'a> {
     Goodbye { client: u64 },
     /// When such a client is waited for no longer: so many replies, to these requests, were never sent.
     Unheard { client: u64, unsent: u64, requests: Runs<'a>, reason: &'a str },
-    /// When the broker has finished.
-    Stopped,
+    /// When the broker has finished, and has written so many lines, this one included.
+    Stopped { lines: u64 },
     /// When so many lines are missing, because they could not be written.
     LogGap { lost: u64 },
     /// When something happened that has no bearing on the promises.
@@ -179,7 +211,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "goodbye" => Event::Goodbye { client: ordinal(rest.strip_prefix('c')?)? },
         "client-joined" | "client-left" | "unheard" => of_a_client(verb, rest)?,
         "joined" | "window" | "leaving" | "left" | "dropped" | "unable" | "able" => of_a_worker(verb, rest)?,
-        "listening" => Event::Listening {
+        "listening" => Event::Listening(Start {
             strict: match value(rest, "rotation=")? {
                 "strict" => true,
                 "available" => false,
@@ -187,10 +219,11 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             },
             detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
             max_attempts: value(rest, "max-attempts=").and_then(count),
-        },
+            after: value(rest, "after=").filter(|&after| after != "none"),
+        }),
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
-        "stopped" if rest.is_empty() => Event::Stopped,
+        "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
         "refuse" | "stale" | "busy" | "nobody" | "watch" | "insecure:" | "allowed" | "hangup:" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
         _ => Event::Unknown { verb },
@@ -203,7 +236,8 @@ fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     if verb == "client-joined" {
         // Behind the name, whatever that is.
         let (name, rest) = split_word(rest);
-        return (!name.is_empty()).then(|| Event::ClientJoined { client, name, key: value(rest, "key=") });
+        let clients = counted(rest, "clients=")?;
+        return (!name.is_empty()).then(|| Event::ClientJoined { client, name, clients, key: value(rest, "key=") });
     }
     if verb == "unheard" {
         let (unsent, reason) = rest.split_once("reason=")?;
@@ -212,7 +246,7 @@ fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     }
     let (counts, reason) = rest.split_once(" reason=")?;
     let (cancelled, unwanted) = (counted(counts, "cancelled=")?, counted(counts, "unwanted=")?);
-    Some(Event::ClientLeft { client, cancelled, unwanted, reason })
+    Some(Event::ClientLeft { client, cancelled, unwanted, clients: counted(counts, "clients=")?, reason })
 }
 
 fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
@@ -220,11 +254,12 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "joined" => {
             let (window, seats) = (counted(rest, "window=")?, counted(rest, "seats=")?);
+            let (workers, key) = (counted(rest, "workers=")?, value(rest, "key="));
             let back = match value(rest, "back=") {
                 Some(back) => Some(ordinal(back.strip_prefix('w')?)?),
                 None => None,
             };
-            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats, back, key: value(rest, "key=") }
+            Event::Joined { worker, pool: value(rest, "pool=")?, window, seats, workers, back, key }
         }
         "window" => Event::Window { worker, size: counted(rest, "size=")? },
         "leaving" => Event::Leaving { worker, in_flight: counted(rest, "in-flight=")? },
@@ -242,12 +277,26 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
                 "yes" => Held::Yes,
                 _ => return None,
             };
+            // Before the counts there stands a list of requests, which has no `u` in it.
+            let (given_back, counts) = given_back.split_at(given_back.find(" unwanted=")?);
             let (returned, requests) = given_back.strip_prefix("returned=").map(split_word)?;
-            Event::Dropped { worker, returned: count(returned)?, requests: some_requests(requests)?, held, reason }
+            let (returned, requests) = (count(returned)?, some_requests(requests)?);
+            Event::Dropped {
+                worker,
+                returned,
+                requests,
+                gone: gone(counts, counted(counts, "unwanted=")?)?,
+                held,
+                reason,
+            }
         }
         "able" => Event::Able { worker, seats: counted(rest, "seats=")? },
-        _ => Event::Left { worker },
+        _ => Event::Left { worker, gone: gone(rest, 0)? },
     })
+}
+
+fn gone(counts: &str, unwanted: u64) -> Option<Gone> {
+    Some(Gone { unwanted, discarded: counted(counts, "discarded=")?, workers: counted(counts, "workers=")? })
 }
 
 /// `worker-1 w1`, and what follows.
@@ -308,52 +357,60 @@ mod tests {
     fn every_line_of_the_broker_is_read() {
         let worker = Worker { name: "a", number: 1 };
         let none = Runs::default();
+        let gone = Gone { unwanted: 4, discarded: 5, workers: 3 };
         let one = Runs::requests("c1#5").unwrap();
         for (text, event) in [
+            ("listening frontend=x backend=y rotation=available log=a b pid=1", Event::Listening(Start::default())),
             (
-                "listening frontend=x backend=y rotation=available log=a b pid=1",
-                Event::Listening { strict: false, detailed: false, max_attempts: None },
+                "listening frontend=x backend=y rotation=strict max-attempts=3 level=debug after=T/1f log=l pid=1",
+                Event::Listening(Start { strict: true, detailed: true, max_attempts: Some(3), after: Some("T/1f") }),
+            ),
+            ("client-joined c1 n clients=1", Event::ClientJoined { client: 1, name: "n", clients: 1, key: None }),
+            (
+                "client-joined c1 n clients=2 key=K= name=a",
+                Event::ClientJoined { client: 1, name: "n", clients: 2, key: Some("K=") },
             ),
             (
-                "listening frontend=x backend=y rotation=strict max-attempts=3 level=debug log=l pid=1",
-                Event::Listening { strict: true, detailed: true, max_attempts: Some(3) },
+                "client-left c1 cancelled=2 unwanted=3 clients=4 reason=connection broke",
+                Event::ClientLeft { client: 1, cancelled: 2, unwanted: 3, clients: 4, reason: "connection broke" },
             ),
-            ("client-joined c1 n", Event::ClientJoined { client: 1, name: "n", key: None }),
-            ("client-joined c1 key=K", Event::ClientJoined { client: 1, name: "key=K", key: None }),
-            ("client-joined c1 key=M key=K", Event::ClientJoined { client: 1, name: "key=M", key: Some("K") }),
-            ("client-joined c1 n key=K= name=a", Event::ClientJoined { client: 1, name: "n", key: Some("K=") }),
             (
-                "client-left c1 cancelled=2 unwanted=3 reason=connection broke",
-                Event::ClientLeft { client: 1, cancelled: 2, unwanted: 3, reason: "connection broke" },
+                "client-joined c1 key=K clients=2",
+                Event::ClientJoined { client: 1, name: "key=K", clients: 2, key: None },
+            ),
+            (
+                "client-joined c1 key=M clients=2 key=K",
+                Event::ClientJoined { client: 1, name: "key=M", clients: 2, key: Some("K") },
             ),
             ("window a w1 size=3", Event::Window { worker, size: 3 }),
             (
-                "joined a w1 pool=p threads=1 window=9 seats=2",
-                Event::Joined { worker, pool: "p", window: 9, seats: 2, back: None, key: None },
+                "joined a w1 pool=p threads=1 window=9 seats=2 workers=3",
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, workers: 3, back: None, key: None },
             ),
             (
-                "joined a w1 pool=p threads=1 window=9 seats=2 back=w7 key=K",
-                Event::Joined { worker, pool: "p", window: 9, seats: 2, back: Some(7), key: Some("K") },
+                "joined a w1 pool=p threads=1 window=9 seats=2 workers=3 back=w7 key=K",
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, workers: 3, back: Some(7), key: Some("K") },
             ),
             (
-                "joined a w1 pool=p threads=1 window=9 seats=2 key=K name=pool=q",
-                Event::Joined { worker, pool: "p", window: 9, seats: 2, back: None, key: Some("K") },
+                "joined a w1 pool=p threads=1 window=9 seats=2 workers=3 key=K name=pool=q",
+                Event::Joined { worker, pool: "p", window: 9, seats: 2, workers: 3, back: None, key: Some("K") },
             ),
             ("leaving a w1 in-flight=4 by=drain", Event::Leaving { worker, in_flight: 4 }),
-            ("left a w1", Event::Left { worker }),
+            ("left a w1 discarded=5 workers=3", Event::Left { worker, gone: Gone { unwanted: 0, ..gone } }),
             (
-                "dropped a w1 returned=1 c1#5 evidence=unless-back reason=3 pings unanswered",
+                "dropped a w1 returned=1 c1#5 unwanted=4 discarded=5 workers=3 evidence=unless-back reason=3 pings unanswered",
                 Event::Dropped {
                     worker,
                     returned: 1,
                     requests: one,
+                    gone,
                     held: Held::UnlessBack,
                     reason: "3 pings unanswered",
                 },
             ),
             (
-                "dropped a w1 returned=0 evidence=no reason=x",
-                Event::Dropped { worker, returned: 0, requests: none, held: Held::No, reason: "x" },
+                "dropped a w1 returned=0 unwanted=4 discarded=5 workers=3 evidence=no reason=x",
+                Event::Dropped { worker, returned: 0, requests: none, gone, held: Held::No, reason: "x" },
             ),
             (
                 "unable a w1 returned=1 c1#5 reason=can't start x: no such file",
@@ -375,11 +432,12 @@ mod tests {
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
             ("log-gap lost=7", Event::LogGap { lost: 7 }),
-            ("stopped", Event::Stopped),
+            ("stopped lines=9", Event::Stopped { lines: 9 }),
             ("busy c1 anything", Event::NoBearing),
             ("insecure: whoever", Event::NoBearing),
             ("allowed keys=3 barred=1", Event::NoBearing),
             ("hangup: there are no keys to read anew", Event::NoBearing),
+            ("listening rotation=available after=none", Event::Listening(Start::default())),
             ("sang loudly", Event::Unknown { verb: "sang" }),
         ] {
             assert_eq!(parsed(text), Some(event), "{text}");
@@ -388,7 +446,9 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_not_read() {
-        let whole = format!("{TIME} WARN  dropped a w1 returned=2 c1#5..6 evidence=yes reason=x");
+        let whole = format!(
+            "{TIME} WARN  dropped a w1 returned=2 c1#5..6 unwanted=0 discarded=0 workers=0 evidence=yes reason=x"
+        );
         assert!(Line::parse(&whole).is_some());
         for end in 0..whole.len() - "x".len() {
             let torn = Line::parse(&whole[..end]);

@@ -87,6 +87,9 @@ pub enum Gap {
     /// When a life is there twice, as it is in a copy of the log: where it begins for the first time, and how many lines of
     /// the second time were skipped.
     Twice(PathBuf, u64, u64),
+    /// When the broker that starts in this file and line went on behind a line of that time, and another one stands there: lines
+    /// are missing between the two.
+    Cut(PathBuf, u64, String),
     /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level info`.
     NoDetail(u64),
     /// When there is no life in the log at all.
@@ -123,6 +126,14 @@ impl fmt::Display for Gap {
                     f,
                     "a broker's life is there twice, for the first time from {}:{line} on; the {lines} lines that follow its \
                      start the second time were skipped: give each file once, and no copies",
+                    file.display()
+                )
+            }
+            Self::Cut(file, line, after) => {
+                write!(
+                    f,
+                    "lines are missing before {}:{line}: the broker that starts there went on behind a line of {after}, which \
+                     is not the one that stands there",
                     file.display()
                 )
             }

@@ -3,7 +3,7 @@
 use super::evidence::Loss;
 use super::findings::{Promise, Spot};
 use super::life::Life;
-use super::line::{self, Held};
+use super::line::{self, Gone, Held};
 use super::runs::Runs;
 use std::collections::hash_map::Entry;
 
@@ -119,6 +119,7 @@ impl Life {
             return;
         }
         let number = named.number;
+        self.workers.get_mut(&number).expect("it is known").discarded += late + requests.count();
         for key in requests.each() {
             let worker = self.workers.get_mut(&number).expect("it is known");
             match worker.unwanted.entry(key) {
@@ -151,6 +152,7 @@ impl Life {
         &mut self,
         named: line::Worker<'_>,
         (returned, requests): (u64, &Runs<'_>),
+        gone: Gone,
         (held, reason): (Held, &str),
         spot: &mut Spot<'_>,
     ) {
@@ -182,6 +184,7 @@ impl Life {
                 format!("w{number} gives back {}, which it does not hold", written(name))
             });
         }
+        self.compares_discarded(number, &worker, gone, spot);
     }
 
     /// A worker can compute nothing for now: it has no seat, and nothing is held against what it hands back.

@@ -72,7 +72,7 @@ impl Teller {
         let key = self.key;
         match line.event {
             Event::Listening { .. } => self.begins_life(),
-            Event::ClientJoined { client, name, key: own } if client == key.0 => {
+            Event::ClientJoined { client, name, key: own, .. } if client == key.0 => {
                 let own = own.map(|own| format!(", with the key {own}")).unwrap_or_default();
                 self.joined = Some(self.step(line, format!("client {name} joined as c{client}{own}")));
             }

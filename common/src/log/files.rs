@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flexi_logger::DeferredNow;
@@ -26,6 +26,12 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Ends a line that a process left torn: it can't be taken for a whole one.
 const TORN: &[u8] = b"\ttorn\n";
 
+/// The least that is read at once of a file's end.
+const BLOCK: u64 = 4096;
+
+/// Bytes of a line's time.
+const TIME_BYTES: usize = 27;
+
 /// How often to look whether the current file is still in its place.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -34,7 +40,25 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// The files, one of them the current one.
 pub(super) struct Files {
+    kept: Arc<Kept>,
+}
+
+/// What is known of the files.
+pub(super) struct Kept {
     state: Mutex<State>,
+    /// The last whole line that was there before, as [`told`] tells it.
+    pub predecessor: Option<String>,
+}
+
+impl Kept {
+    /// Lines since the files were opened.
+    pub(super) fn lines(&self) -> u64 {
+        self.state().total
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct State {
@@ -58,6 +82,8 @@ struct State {
     lost: u64,
     /// How many are waiting.
     lines: u64,
+    /// How many there were, lost ones included.
+    total: u64,
     /// Lines written since the file was last seen in its place.
     unseen: u64,
     seen: Option<Instant>,
@@ -86,6 +112,7 @@ impl Files {
             torn: false,
             lost: 0,
             lines: 0,
+            total: 0,
             unseen: 0,
             seen: None,
             failing: false,
@@ -93,22 +120,27 @@ impl Files {
             told: false,
         };
         state.numbers = state.numbers_there()?;
+        // Only evidence: a file that can't be read is no reason not to start.
+        let predecessor = state.last_line().ok().flatten().map(|line| told(&line));
         state.remove_old();
         state.begin_on_a_new_line()?;
-        Ok(Self { state: Mutex::new(state) })
+        Ok(Self { kept: Arc::new(Kept { state: Mutex::new(state), predecessor }) })
+    }
+
+    pub(super) fn kept(&self) -> Arc<Kept> {
+        Arc::clone(&self.kept)
     }
 }
 
 impl LogWriter for Files {
     fn write(&self, now: &mut DeferredNow, record: &Record) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.add(|waiting| line(waiting, now, record));
+        self.kept.state().add(|waiting| line(waiting, now, record));
         Ok(())
     }
 
     /// Never an error: it has been told already, and nobody could do anything about it.
     fn flush(&self) -> io::Result<()> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        self.kept.state().flush();
         Ok(())
     }
 }
@@ -116,6 +148,7 @@ impl LogWriter for Files {
 impl State {
     /// Adds a line, if there is room for it.
     fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+        self.total += 1;
         if self.waiting.len() >= BUFFER_BYTES && !self.failing {
             self.flush();
         }
@@ -294,6 +327,20 @@ impl State {
         Ok(())
     }
 
+    /// The last whole line of all the files.
+    fn last_line(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut found = last_line_of(&self.file, self.size)?;
+        // The current file may have none, or nothing but a torn one.
+        for &number in self.numbers.iter().rev() {
+            if found.is_some() {
+                break;
+            }
+            let file = File::open(self.numbered(number))?;
+            found = last_line_of(&file, file.metadata()?.len())?;
+        }
+        Ok(found)
+    }
+
     fn numbered(&self, number: u32) -> PathBuf {
         self.directory.join(format!("{}_r{number:05}.log", self.name))
     }
@@ -309,6 +356,41 @@ impl State {
         numbers.sort_unstable();
         Ok(numbers.into())
     }
+}
+
+/// The last whole line of a file of that size, without its line feed.
+fn last_line_of(file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
+    let (mut start, mut end_of_file) = (size, Vec::new());
+    loop {
+        let whole = end_of_file.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let mut lines = end_of_file[..whole].split_inclusive(|&byte| byte == b'\n').rev().peekable();
+        while let Some(line) = lines.next() {
+            // The beginning of the first one may not have been read yet.
+            if lines.peek().is_none() && start > 0 {
+                break;
+            }
+            if !line.ends_with(TORN) {
+                return Ok(Some(line[..line.len() - 1].to_vec()));
+            }
+        }
+        if start == 0 {
+            return Ok(None);
+        }
+        // As much again, so that a long line is not looked through too often.
+        let more = BLOCK.max(end_of_file.len() as u64).min(start);
+        start -= more;
+        let mut block = vec![0; more.try_into().map_err(io::Error::other)?];
+        file.read_exact_at(&mut block, start)?;
+        block.append(&mut end_of_file);
+        end_of_file = block;
+    }
+}
+
+/// A line as it can be told in one word: its time, and a checksum of all of it.
+fn told(line: &[u8]) -> String {
+    let time = line.split(|&byte| byte == b' ').next().and_then(|time| str::from_utf8(time).ok());
+    let time = time.filter(|time| time.len() <= TIME_BYTES && time.bytes().all(|byte| byte.is_ascii_graphic()));
+    format!("{}/{:08x}", time.filter(|time| !time.is_empty()).unwrap_or("?"), crc32fast::hash(line))
 }
 
 fn is_too_large(error: &io::Error) -> bool {
@@ -356,7 +438,7 @@ mod tests {
 
     fn files(directory: &Path, bytes: u64, files: usize) -> State {
         let opened = Files::open(directory, "x", Rotation { bytes, files }).unwrap();
-        opened.state.into_inner().unwrap()
+        Arc::into_inner(opened.kept).unwrap().state.into_inner().unwrap()
     }
 
     fn say(state: &mut State, text: &str) {
@@ -419,6 +501,33 @@ mod tests {
         }
         assert_eq!(read(folder.path(), "x_r00000.log"), "tor\ttorn\none\n");
         assert_eq!(read(folder.path(), "x.log"), "two\n");
+    }
+
+    #[test]
+    fn the_last_whole_line_of_before_is_known_wherever_it_stands() {
+        let predecessor = |texts: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (number, text) in texts.iter().enumerate() {
+                let number = if number + 1 == texts.len() { "CURRENT".into() } else { format!("{number:05}") };
+                fs::write(folder.path().join(format!("x_r{number}.log")), text).unwrap();
+            }
+            let opened = Files::open(folder.path(), "x", Rotation { bytes: 100, files: 9 }).unwrap();
+            opened.kept.predecessor.clone()
+        };
+        let line = "2026-11-23T09:41:07.123456Z INFO  stopped";
+        let known = Some(format!("2026-11-23T09:41:07.123456Z/{:08x}", crc32fast::hash(line.as_bytes())));
+        let whole = format!("{line}\n");
+        assert_eq!(predecessor(&["", ""]), None);
+        assert_eq!(predecessor(&["torn"]), None);
+        assert_eq!(predecessor(&[&whole]), known);
+        assert_eq!(predecessor(&["older\n", &whole]), known);
+        assert_eq!(predecessor(&[&format!("older\n{whole}torn")]), known);
+        assert_eq!(predecessor(&[&format!("{whole}torn\ttorn\nagain\ttorn\n"), "torn\ttorn\n", ""]), known);
+        // Longer than what is read at once, and than what is read the next time.
+        let long = format!("{line} {}", "y".repeat(5 * BLOCK as usize));
+        let checksum = format!("/{:08x}", crc32fast::hash(long.as_bytes()));
+        assert!(predecessor(&[&format!("older\n{long}\ntorn\ttorn\n")]).unwrap().ends_with(&checksum));
+        assert_eq!(predecessor(&["\u{1b} \n"]).unwrap()[..2], *"?/");
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn a_registered_worker_that_becomes_unreadable_is_dropped_told_and_asked_to_regi
             other => bail!("{}: {other:?}", bad.what),
         }
         ensure!(matches!(worker.hear_as_worker()?, ToWorker::RegisterAgain), "{}", bad.what);
-        wait_for_line(&system, &[" dropped stranger ", "returned=1 c1#1 evidence=yes reason=", bad.reason])?;
+        wait_for_line(&system, &[" dropped stranger ", "returned=1 c1#1 ", "evidence=yes reason=", bad.reason])?;
     }
     system.start_worker(1)?;
     assert_eq!((batch.finish()?.stdout, system.log().matches(" redispatch ").count()), ("3\n".into(), all.len()));

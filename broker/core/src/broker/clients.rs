@@ -153,7 +153,8 @@ impl Broker {
                     },
                 );
                 let key = self.client_callers.get(from).and_then(|caller| caller.key.clone());
-                self.log(Event::ClientJoined { client: number, name, key });
+                let clients = self.clients.len();
+                self.log(Event::ClientJoined { client: number, name, clients, key });
                 number
             }
         };

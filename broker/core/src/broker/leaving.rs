@@ -80,7 +80,8 @@ impl Broker {
             }
         }
         self.totals.cancelled += cancelled + unwanted;
-        self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted });
+        let clients = self.clients.len();
+        self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted, clients });
     }
 
     /// Takes a client's requests that were never dispatched out of their pools' queues. Returns its others.

@@ -21,8 +21,7 @@ impl Broker {
     /// was on its way to it when it first said it comes back, too.
     pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
         let (mut returned, mut unwanted, mut late) = (Runs::default(), Runs::default(), 0);
-        let now_is = now;
-        let now = self.moment(now);
+        let moment = self.moment(now);
         let worker = self.workers.get_mut(&number).expect("it is registered");
         let (label, pool) = (worker.label(number), worker.pool);
         let (leaving, before) = (worker.leaving, worker.unable.clone());
@@ -61,12 +60,12 @@ impl Broker {
         worker.unwanted_bytes -= released;
         worker.alone &= holds_more;
         // What it hands back took no time of computing that would say how wide its window should be.
-        worker.window.replied(0, holds_more, Duration::ZERO, now.0);
+        worker.window.replied(0, holds_more, Duration::ZERO, moment.0);
         let reason = one_line(reason);
         worker.unable = Some(reason.clone());
         worker.waits_to_be_able = false;
         // Another reason alone is told as often as it may be able again.
-        let is_told = before.is_none() || before.as_ref() != Some(&reason) && worker.changes.take(now_is);
+        let is_told = before.is_none() || before.as_ref() != Some(&reason) && worker.changes.take(now);
         if before.is_none() && !leaving {
             self.pools[pool.0].ring.leave(number);
             self.pools[pool.0].unable += 1;
@@ -75,11 +74,9 @@ impl Broker {
         self.names.gave_back(&self.pools[pool.0].name, name, returned.len());
         self.totals.discarded += unwanted.len() + late;
         if is_told || !returned.is_empty() {
-            self.log(Event::WorkerUnable { worker: label.clone(), returned, reason });
+            self.log(Event::WorkerUnable { worker: label, returned, reason });
         }
-        if late > 0 || !unwanted.is_empty() {
-            self.log(Event::Discarded { worker: Some(label), requests: unwanted, late });
-        }
+        self.discards(number, unwanted, late, now);
         self.release_read(number);
         self.touch_pool(pool);
         if leaving && !holds_more {

@@ -278,6 +278,7 @@ impl Broker {
             pinged_after: 0,
             unwanted_bytes: 0,
             late: 0,
+            discarded: 0,
             liveness,
             registered: now,
             answered: 0,
@@ -288,9 +289,11 @@ impl Broker {
             cancelled: Vec::new(),
         };
         let key = self.worker_callers.get(from).and_then(|caller| caller.key.clone());
-        self.log(Event::WorkerJoined { worker: worker.label(number), pool, threads, window, seats, back, key });
+        let label = worker.label(number);
         self.worker_of.insert(from.clone(), number);
         self.workers.insert(number, worker);
+        let workers = self.workers.len();
+        self.log(Event::WorkerJoined { worker: label, pool, threads, window, seats, workers, back, key });
         let welcome = ToWorker::Welcome {
             version: VERSION,
             worker: number.0,
@@ -368,7 +371,6 @@ impl Broker {
         worker.in_flight = in_flight;
         worker.read = read;
         worker.unwanted_bytes -= released;
-        worker.late += late;
         worker.took = Some(durations);
         worker.rate.add(answered, now.second());
         worker.answered += answered;
@@ -383,13 +385,34 @@ impl Broker {
             }
         }
         self.release_read(number);
-        if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now_is) {
-            let late = std::mem::take(&mut self.worker(number).late);
-            self.log(Event::Discarded { worker: Some(label), requests: unwanted, late });
-        }
+        self.discards(number, unwanted, late, now_is);
         self.touch_pool(pool);
         if finished {
             self.goodbye(number);
+        }
+    }
+
+    /// Results of a worker came that nobody wanted, and so many to tickets that are not its own. Of these alone the log does
+    /// not tell at once if there are too many such lines.
+    pub(super) fn discards(&mut self, number: WorkerNumber, unwanted: Runs, late: u64, now: Instant) {
+        self.worker(number).late += late;
+        if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now) {
+            self.tells_of_discarded(number, unwanted);
+        }
+    }
+
+    fn tells_of_discarded(&mut self, number: WorkerNumber, requests: Runs) {
+        let worker = self.worker(number);
+        let late = std::mem::take(&mut worker.late);
+        worker.discarded += requests.len() + late;
+        let worker = Some(worker.label(number));
+        self.log(Event::Discarded { worker, requests, late });
+    }
+
+    /// Tells of what was discarded and not told of, before the worker goes.
+    fn tells_the_rest(&mut self, number: WorkerNumber) {
+        if self.worker(number).late > 0 {
+            self.tells_of_discarded(number, Runs::default());
         }
     }
 
@@ -463,23 +486,27 @@ impl Broker {
 
     /// A leaving worker owes nothing more.
     pub(super) fn goodbye(&mut self, number: WorkerNumber) {
+        self.tells_the_rest(number);
         let worker = self.remove_worker(number);
-        self.log(Event::WorkerLeft(worker.label(number)));
+        let (label, discarded, workers) = (worker.label(number), worker.discarded, self.workers.len());
+        self.log(Event::WorkerLeft { worker: label, discarded, workers });
         self.outputs.push_back(Output::ToWorker(worker.identity, ToWorker::Goodbye));
     }
 
     /// A worker is lost: its requests go back, to be dispatched before all others.
     fn drop_worker(&mut self, number: WorkerNumber, reason: Dropped, now: Instant) {
+        self.tells_the_rest(number);
         let worker = self.remove_worker(number);
         let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
         let mut returned = Runs::default();
         self.work += worker.in_flight.len();
-        let (mut poisoned, mut unread) = (Vec::new(), worker.unwanted_bytes);
+        let (mut poisoned, mut unread, mut unwanted) = (Vec::new(), worker.unwanted_bytes, 0);
         for (ticket, &flight) in worker.in_flight.numbers().zip(worker.in_flight.iter()) {
             let key = match flight {
                 Flight::Wanted(key) => key,
                 Flight::Unwanted(client, _, bytes) => {
+                    unwanted += 1;
                     self.release(client, bytes);
                     continue;
                 }
@@ -511,7 +538,9 @@ impl Broker {
         if matches!(reason, Dropped::Silent(_)) && unread >= CLOSE_FROM {
             self.outputs.push_back(Output::Close(worker.identity.clone()));
         }
-        self.log(Event::WorkerDropped { worker: worker.label(number), reason, returned, evidence });
+        let (discarded, workers) = (worker.discarded, self.workers.len());
+        let worker = worker.label(number);
+        self.log(Event::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence });
         for key in poisoned {
             self.poison(key, now);
         }

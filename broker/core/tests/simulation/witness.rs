@@ -92,6 +92,8 @@ struct Worker {
     window_now: usize,
     window_told: usize,
     leaving: bool,
+    /// Its results that were discarded, as far as the log has told.
+    discarded: u64,
     /// Whether it has said that it can compute nothing.
     unable: bool,
     /// Whether it is to hold one request only.
@@ -379,9 +381,10 @@ impl Witness {
 
     fn sees_event(&mut self, event: &Event, now: u64, tally: &mut Tally) {
         match event {
-            Event::ClientJoined { client, .. } => {
+            Event::ClientJoined { client, clients, .. } => {
                 tally.count("client-joined");
                 assert!(self.clients.insert(client.0, Client::default()).is_none(), "{client} joined twice");
+                assert_eq!(*clients, self.clients.len(), "clients after {client} joined");
             }
             Event::Goodbye(client) => {
                 let conn = self.parting.iter().find(|&(_, number)| *number == client.0).map(|(&conn, _)| conn);
@@ -394,7 +397,7 @@ impl Witness {
                 assert!(unsent.is_empty(), "nobody has said that something was not sent");
                 self.parting.retain(|_, number| *number != client.0);
             }
-            Event::ClientLeft { client, cancelled, unwanted, reason } => {
+            Event::ClientLeft { client, cancelled, unwanted, clients, reason } => {
                 if *reason == "the broker closes" {
                     self.parts(client.0, *unwanted);
                 }
@@ -402,6 +405,7 @@ impl Witness {
                 let count = cancelled + unwanted;
                 tally.add("left-in-parts", u64::from(count > self.settings.freed_at_once as u64));
                 self.client_left(client.0, *cancelled, *unwanted);
+                assert_eq!(*clients, self.clients.len(), "clients after {client} left");
             }
             Event::Accepted { requests, pool } => {
                 tally.add("accepted", requests.len());

@@ -118,7 +118,7 @@ impl Core {
             }
         }
         assert!(self.broker.has_finished());
-        self.log.push("stopped".into());
+        self.log.push(format!("stopped lines={}", self.log.len() + 1));
     }
 
     fn settle(&mut self) {

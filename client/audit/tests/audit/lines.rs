@@ -33,7 +33,7 @@ const SOUND: [&str; 31] = [
     "cancel c1#5",
     "discard worker-1 w1 late=1 c1#5",
     "leaving worker-1 w1 in-flight=0 by=drain",
-    "left worker-1 w1",
+    "left worker-1 w1 discarded=2 workers=2",
     "accept c1#10 pool=p",
     "expire c1#10",
     "client-left c1 cancelled=0 unwanted=1 reason=connection broke",

@@ -205,6 +205,9 @@ impl Witness {
 
     pub(super) fn discarded(&mut self, worker: Option<u64>, keys: &[Key], late: u64) {
         self.totals.discarded += keys.len() as u64 + late;
+        if let Some(worker) = worker {
+            self.workers.get_mut(&worker).expect("it is registered").discarded += keys.len() as u64 + late;
+        }
         for key in keys {
             let number = worker.expect("only of a worker it is known what it was asked");
             let known = self.workers.get_mut(&number).expect("it is registered");

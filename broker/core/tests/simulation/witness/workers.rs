@@ -10,12 +10,13 @@ use crate::tally::Tally;
 impl Witness {
     pub(super) fn sees_event_of_a_worker(&mut self, event: &Event, now: u64, tally: &mut Tally) {
         match event {
-            Event::WorkerJoined { worker, pool, threads, window, seats, back, .. } => {
+            Event::WorkerJoined { worker, pool, threads, window, seats, workers, back, .. } => {
                 tally.count("worker-joined");
                 let process = self.registering.pop_front().expect("somebody registers");
                 assert_eq!(back.map(|back| back.0), self.before(process), "who {worker} was before");
                 self.comes_back(process, tally);
                 self.joined(worker, pool, (*threads as usize, *window), *seats, process, now);
+                assert_eq!(*workers, self.workers.len(), "workers after {worker} joined");
             }
             Event::Window { worker, size } => {
                 tally.count("window-told");
@@ -35,13 +36,14 @@ impl Witness {
                 tally.count("worker-able");
                 self.able(worker.number.0, *seats);
             }
-            Event::WorkerLeft(worker) => {
+            Event::WorkerLeft { worker, discarded, workers } => {
                 tally.count("worker-left");
                 let left = self.removed(worker.number.0);
                 assert!(left.leaving && left.in_flight.is_empty(), "{worker} left, but owes something");
+                assert_eq!((*discarded, *workers), (left.discarded, self.workers.len()), "after {worker} left");
                 self.goodbyes.push(left.conn.expect("it was welcomed"));
             }
-            Event::WorkerDropped { worker, reason, returned, evidence } => {
+            Event::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
                 tally.count(match reason {
                     Dropped::ConnectionBroke => "dropped-broken",
                     Dropped::Silent(_) => "dropped-silent",
@@ -51,6 +53,10 @@ impl Witness {
                     Dropped::Barred => "dropped-barred",
                     Dropped::Overdue => "dropped-overdue",
                 });
+                let known = &self.workers[&worker.number.0];
+                let held = known.in_flight.values().filter(|(_, wanted)| !wanted).count() as u64;
+                assert_eq!((*unwanted, *discarded), (held, known.discarded), "what {worker} was not to send");
+                assert_eq!(*workers, self.workers.len() - 1, "workers after {worker} was lost");
                 self.dropped(worker.number.0, reason, &keys(returned), *evidence, now, tally);
             }
             Event::Dispatched { worker, again, silent, tickets: dealt, requests } => {
@@ -114,6 +120,7 @@ impl Witness {
             window_now: window,
             window_told: window,
             leaving: false,
+            discarded: 0,
             unable: false,
             alone: false,
             in_flight: Default::default(),

@@ -1,0 +1,81 @@
+//! The audit beside a real broker: while the log is written and rotated, over lives that were killed, and where
+//! something was removed from it.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use giostra_audit::{Error, Gap, Report, Verdict, audit};
+use giostra_tests::process::wait_for;
+use giostra_tests::{Setup, System};
+
+/// The audit of the log as it is at this moment; `None` if its files came and went too fast.
+fn audited(system: &System) -> Result<Option<Report>> {
+    match audit(&[system.folder().join("log")]) {
+        Ok(report) => Ok(Some(report)),
+        Err(Error::Unsteady) => Ok(None),
+        Err(error) => bail!(error),
+    }
+}
+
+/// Audits again and again while batches run and the broker is killed. What each report must be, `check` says. Also returns how
+/// many lives there were.
+fn audit_under_load(files: &str, check: impl Fn(&Report) -> bool) -> Result<(System, u64)> {
+    let mut system = Setup::workers(3).broker(&["--log-size", "40KiB", "--log-files", files]).start()?;
+    let (mut reports, mut lives) = (0, 1);
+    for batch_number in 1..=3 {
+        let mut batch = system.begin(&["random", "20000", "--window", "20", "--json"])?;
+        let mut rounds = 0;
+        while batch.process().is_running() {
+            if let Some(report) = audited(&system)? {
+                ensure!(check(&report), "{report}");
+                reports += 1;
+            }
+            rounds += 1;
+            // In the middle of its work. The clients send again what is open.
+            if batch_number < 3 && rounds == 2 {
+                system.kill_broker()?;
+                system.start_broker()?;
+                lives += 1;
+            }
+        }
+        batch.finish()?.all_well()?;
+    }
+    ensure!(reports > 3, "{reports} audits are too few to tell");
+    Ok((system, lives))
+}
+
+#[test]
+fn the_log_of_a_busy_broker_is_proved_at_each_moment_while_it_is_written_and_rotated() -> Result<()> {
+    let (system, lives) = audit_under_load("100000", |report| report.verdict() == Verdict::Proved)?;
+    ensure!(system.log_files().len() > 5, "{:?}", system.log_files());
+    assert_eq!(system.audit()?.counts.lives, lives);
+    Ok(())
+}
+
+#[test]
+fn a_log_of_few_files_is_never_refuted_while_the_oldest_are_removed() -> Result<()> {
+    let no_cut = |report: &Report| !report.gaps.iter().any(|gap| matches!(gap, Gap::Cut(..)));
+    audit_under_load("3", |report| report.verdict() != Verdict::Refuted && no_cut(report)).map(drop)
+}
+
+#[test]
+fn a_stop_that_is_removed_from_between_two_lives_is_missed() -> Result<()> {
+    let mut system = Setup::workers(2).start()?;
+    system.random(&["100"])?;
+    system.broker().signal(nix::sys::signal::Signal::SIGTERM)?;
+    ensure!(system.broker().wait()?.success());
+    system.start_broker()?;
+    system.random(&["100"])?;
+    // The workers of the second life are there, and its client has gone: the log stands still.
+    wait_for("the client has left", || (system.log().matches(" client-left ").count() == 2).then_some(()))?;
+    system.audit()?;
+    let [file] = &system.log_files()[..] else { bail!("{:?}", system.log_files()) };
+    let whole = fs::read_to_string(file)?;
+    let copy = system.folder().join("copy.log");
+    let stopped = whole.lines().find(|line| line.contains(" stopped lines=")).context("it has stopped")?;
+    fs::write(&copy, whole.replace(&format!("{stopped}\n"), ""))?;
+    let report = audit(std::slice::from_ref(&copy))?;
+    let [Gap::Cut(_, _, after)] = &report.gaps[..] else { bail!("{report}") };
+    ensure!(stopped.starts_with(after.as_str()) && report.verdict() == Verdict::NotProvable, "{report}");
+    Ok(())
+}
