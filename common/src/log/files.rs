@@ -81,7 +81,7 @@ struct State {
     /// Lines that there was no room for since the last that there was.
     lost: u64,
     /// How many are waiting.
-    lines: u64,
+    buffered: u64,
     /// How many there were, lost ones included.
     total: u64,
     /// Lines written since the file was last seen in its place.
@@ -111,7 +111,7 @@ impl Files {
             waiting: Vec::with_capacity(BUFFER_BYTES),
             torn: false,
             lost: 0,
-            lines: 0,
+            buffered: 0,
             total: 0,
             unseen: 0,
             seen: None,
@@ -159,7 +159,7 @@ impl State {
         self.tell_of_gap();
         write(&mut self.waiting).expect("a Vec takes any text");
         self.waiting.push(b'\n');
-        self.lines += 1;
+        self.buffered += 1;
     }
 
     fn tell_of_gap(&mut self) {
@@ -218,7 +218,7 @@ impl State {
         let result = loop {
             let rest = &self.waiting[written..];
             if rest.is_empty() {
-                self.unseen += std::mem::take(&mut self.lines);
+                self.unseen += std::mem::take(&mut self.buffered);
                 break Ok(());
             }
             match self.file.write(rest) {
