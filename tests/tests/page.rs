@@ -248,12 +248,7 @@ fn at_rest_the_figures_are_those_of_the_status() -> Result<()> {
 
 fn whatever_peers_call_themselves_is_text() -> Result<()> {
     let mut system = Setup::workers(0).watched().start()?;
-    let names = [
-        "<img/src/onerror>",
-        "\"'><script>alert(2)</script>",
-        "&lt;b&gt;${1}`\\u0041",
-        "<svg/onload>",
-    ];
+    let names = ["<img/src/onerror>", "\"'><script>alert(2)</script>", "&lt;b&gt;${1}`\\u0041", "<svg/onload>"];
     let mut workers = Vec::new();
     for name in names {
         workers.push(system.other_worker(name, "<b>pool\"'</b>")?);
