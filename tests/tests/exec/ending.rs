@@ -218,6 +218,27 @@ fn the_guard_ends_programs_that_it_was_never_told_of_and_nobody_elses() -> Resul
     Ok(())
 }
 
+#[test]
+fn a_guard_that_was_killed_is_replaced_by_one_that_knows_all_programs_and_leaves_no_zombie() -> Result<()> {
+    let args = ["--exec", DEAF, "--threads", "3", "--kill-after", "200ms"];
+    let mut bench = Bench::start(&args)?;
+    let file = bench.file("ids");
+    let worker = bench.system.worker(1).id();
+    bench.submit(&json!([file]))?;
+    written(&file, 2)?;
+    let first = guard_of(worker).context("no guard")?;
+    kill(Pid::from_raw(first), Signal::SIGKILL)?;
+    // It is missed at the next start of a program.
+    bench.submit(&json!([file]))?;
+    let ids = written(&file, 4)?;
+    let second = wait_for("another guard", || guard_of(worker).filter(|&id| id != first))?;
+    assert!(!Path::new(&format!("/proc/{first}")).exists(), "a zombie was left");
+    bench.system.kill_worker(1)?;
+    all_end(&ids)?;
+    all_end(&[second])?;
+    Ok(())
+}
+
 /// The processes of a program.
 fn all_of(program: &Path) -> Vec<i32> {
     let begin = [program.as_os_str().as_bytes(), b"\0"].concat();

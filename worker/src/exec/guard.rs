@@ -59,8 +59,32 @@ pub struct Guard {
     mark: String,
 }
 
+/// How guards are started.
+#[derive(Debug)]
+struct Orders {
+    grace: Duration,
+    mark: String,
+}
+
+impl Orders {
+    fn start(&self) -> io::Result<Child> {
+        Command::new(std::env::current_exe()?)
+            .arg0("giostra-guard")
+            .args([GUARD, &self.grace.as_millis().to_string(), &self.mark])
+            // A worker that is a program itself bears the mark of another guard, which is not to end this one before its time.
+            .env_remove(MARK)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C is for those before it.
+            .process_group(0)
+            .spawn()
+    }
+}
+
 #[derive(Debug)]
 struct Told {
+    orders: Orders,
     process: Option<Child>,
     pipe: Option<ChildStdin>,
     groups: BTreeSet<i32>,
@@ -73,19 +97,10 @@ impl Guard {
     /// SIGTERM and SIGKILL.
     pub fn start(grace: Duration) -> io::Result<Self> {
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let mut guard = Command::new(std::env::current_exe()?)
-            .arg0("giostra-guard")
-            .args([GUARD, &grace.as_millis().to_string(), &mark])
-            // A worker that is a program itself bears the mark of another guard, which is not to end this one before its time.
-            .env_remove(MARK)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Ctrl-C is for those before it.
-            .process_group(0)
-            .spawn()?;
+        let orders = Orders { grace, mark: mark.clone() };
+        let mut guard = orders.start()?;
         let pipe = guard.stdin.take();
-        let told = Told { process: Some(guard), pipe, groups: BTreeSet::new(), leaders: BTreeSet::new() };
+        let told = Told { orders, process: Some(guard), pipe, groups: BTreeSet::new(), leaders: BTreeSet::new() };
         Ok(Self { told: Mutex::new(told), over: Condvar::new(), starting: RwLock::default(), mark })
     }
 
@@ -170,10 +185,31 @@ impl Told {
     fn say(&mut self, line: &str) {
         let Some(pipe) = &mut self.pipe else { return };
         // One write, so that the guard reads whole lines whatever happens here.
-        if let Err(error) = pipe.write_all(format!("{line}\n").as_bytes()) {
-            log::warn!("the guard is gone ({error}): if this worker is killed, its programs live on");
-            self.pipe = None;
+        let Err(error) = pipe.write_all(format!("{line}\n").as_bytes()) else { return };
+        self.pipe = None;
+        if let Some(mut gone) = self.process.take() {
+            // Somebody has killed it, so that it is waited for at once.
+            let _ = gone.kill();
+            let _ = gone.wait();
         }
+        if line != DISMISSED {
+            match self.replace() {
+                Ok(()) => log::warn!("the guard was gone ({error}), another one was started"),
+                Err(why) => log::warn!("the guard is gone ({why}): if this worker is killed, its programs live on"),
+            }
+        }
+    }
+
+    /// Starts another guard that knows all groups.
+    fn replace(&mut self) -> io::Result<()> {
+        let mut guard = self.orders.start()?;
+        let known: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
+        if let Some(pipe) = &mut guard.stdin {
+            pipe.write_all(known.as_bytes())?;
+        }
+        self.pipe = guard.stdin.take();
+        self.process = Some(guard);
+        Ok(())
     }
 }
 
