@@ -52,12 +52,30 @@ fn two_brokers_do_not_share_a_folder_of_logs() -> Result<()> {
 fn a_second_start_by_mistake_leaves_the_running_brokers_files_alone() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     system.random(&["100"])?;
+    wait_for("the log is at rest", || system.log().contains(" client-left c1 ").then_some(()))?;
     let before = contents(&system.folder().join("log"))?;
     let (frontend, backend) = (system.frontend().to_string(), system.backend().to_string());
     let args = ["--frontend", &frontend, "--backend", &backend, "--log-dir", &log_dir(&system)];
     let said = fails(&[&args[..], &["--log-size", "1", "--log-files", "0"]].concat())?;
     assert!(said.contains("it is in use; is a broker running there already?"), "{said}");
     assert_eq!(contents(&system.folder().join("log"))?, before);
+    Ok(())
+}
+
+#[test]
+fn an_abstract_unix_socket_belongs_to_one_broker() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let [front, back, other] = ["front", "back", "other"].map(|name| format!("ipc://@{}", path(name)));
+    let first = ["--frontend", &front, "--backend", &back, "--log-dir", &path("first")];
+    let first = Process::start(folder.path(), "first", "giostra-broker", &first)?;
+    wait_for("the broker listens", || first.stderr().contains(" listening ").then_some(()))?;
+    for (frontend, backend) in [(&front, &other), (&other, &back)] {
+        let said = fails(&["--frontend", frontend, "--backend", backend, "--log-dir", &path("second")])?;
+        assert!(said.contains("it is in use; is a broker running there already?"), "{said}");
+    }
+    let status = Command::new(binary("giostra")?).args(["--broker", &front, "status"]).output()?;
+    assert!(status.status.success(), "the first can no longer be reached");
     Ok(())
 }
 
