@@ -1,15 +1,15 @@
 //! Writes the corpora that the targets begin with: valid messages of every variant.
 
 #[allow(dead_code)] // the test that it belongs to uses all of it
-#[path = "../../tests/mutations/valid.rs"]
+#[path = "../../protocol/tests/mutations/valid.rs"]
 mod valid;
 
 use std::{fs, io};
 
 use giostra_fuzz::input;
-use giostra_protocol::{FromClient, FromWorker, ToClient, ToWorker};
 use giostra_protocol::codec::Message as _;
 use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{FromClient, FromWorker, ToClient, ToWorker};
 use rand::{RngExt as _, SeedableRng as _};
 use valid::{Random, Valid};
 

@@ -28,8 +28,8 @@ pub fn input(frames: &Frames) -> Option<Vec<u8>> {
     for attachment in &frames.attachments {
         input.push(attachment.len().try_into().ok()?);
     }
-    input.extend(frames.attachments.iter().flatten());
-    input.extend(&frames.envelope);
+    frames.attachments.iter().for_each(|attachment| input.extend_from_slice(attachment));
+    input.extend_from_slice(&frames.envelope);
     Some(input)
 }
 
