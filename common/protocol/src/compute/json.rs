@@ -82,11 +82,14 @@ pub fn from_json(text: &[u8]) -> Result<Value, serde_json::Error> {
 
 /// A value as JSON has it: bytes are a text if they are UTF-8, or else a list of numbers; keys are texts, as are numbers and
 /// truth values there. A number that is not finite is an error, or for people a text. So is another key, for people its JSON,
-/// and a key that is there twice, for people both.
+/// and a key that is there twice, for people both. A key of that kind within such a key is `..` for people: its JSON would be
+/// twice as long for each level that it nests.
 #[derive(Clone, Copy, Debug)]
 pub struct AsJson<'a> {
     pub(super) value: &'a Value,
     pub(super) for_people: bool,
+    /// Whether this is a part of a key.
+    pub(super) in_key: bool,
 }
 
 impl AsJson<'_> {
@@ -106,8 +109,12 @@ impl AsJson<'_> {
                 "a key of a map can't be written as JSON: it is no text and no number".into()
             }
         };
+        if self.for_people && self.in_key {
+            return Ok("..".into());
+        }
         if self.for_people {
-            return serde_json::to_string(&self.of(key)).map(Cow::from).map_err(E::custom);
+            let key = AsJson { value: key, in_key: true, ..self };
+            return serde_json::to_string(&key).map(Cow::from).map_err(E::custom);
         }
         Err(E::custom(error))
     }
@@ -184,6 +191,11 @@ mod tests {
             assert!(json(&value).unwrap_err().contains("key"), "{value:?}");
             assert_eq!(value.to_string(), shown);
         }
+        // What is nested in keys does not double with each level.
+        let deep = (0..500).fold(Value::Nil, |key, _| map(vec![key]));
+        assert_eq!(deep.to_string(), r#"{"{\"..\":2}":2}"#);
+        let wide = (0..20).fold(Value::Nil, |key, _| map(vec![Value::List(vec![key])]));
+        assert_eq!(wide.to_string(), r#"{"[{\"..\":2}]":2}"#);
         assert!(json(&map(vec![Value::Float(f64::NAN)])).unwrap_err().contains("NaN"));
         // Two keys would be one.
         let text = || Value::Text("1".into());

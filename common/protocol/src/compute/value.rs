@@ -62,7 +62,7 @@ impl Value {
     /// The value as JSON, which `serde_json` can write. Bytes become a text if they are UTF-8, or else a list of numbers. Writing it
     /// is an error if there is a number in it that is not finite: JSON has none.
     pub fn as_json(&self) -> AsJson<'_> {
-        AsJson { value: self, for_people: false }
+        AsJson { value: self, for_people: false, in_key: false }
     }
 
     /// Writes it as it is printed; bytes as they are.
@@ -130,7 +130,7 @@ impl fmt::Display for Value {
                 Ok(())
             }
             Self::List(_) | Self::Map(_) => {
-                let json = serde_json::to_string(&AsJson { value: self, for_people: true });
+                let json = serde_json::to_string(&AsJson { value: self, for_people: true, in_key: false });
                 f.write_str(&json.map_err(|_| fmt::Error)?)
             }
         }
