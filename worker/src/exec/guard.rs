@@ -203,12 +203,14 @@ impl Told {
     /// Starts another guard that knows all groups.
     fn replace(&mut self) -> io::Result<()> {
         let mut guard = self.orders.start()?;
-        let known: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
-        if let Some(pipe) = &mut guard.stdin {
-            pipe.write_all(known.as_bytes())?;
-        }
-        self.pipe = guard.stdin.take();
+        let pipe = guard.stdin.take();
+        // Known before anything fails, so that it is waited for in any case.
         self.process = Some(guard);
+        if let Some(mut pipe) = pipe {
+            let known: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
+            pipe.write_all(known.as_bytes())?;
+            self.pipe = Some(pipe);
+        }
         Ok(())
     }
 }
