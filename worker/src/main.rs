@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use giostra_common::args::{end_complaining, parse};
+use giostra_common::args::{parse, report_fatal};
 use giostra_common::log::stderr;
 use giostra_common::signals::{self, outlive};
 use giostra_worker::exec::guard;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            end_complaining("giostra-worker", format_args!("{error:#}"));
+            report_fatal("giostra-worker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -13,13 +13,13 @@ use giostra_protocol::{
     Bytes, DEFAULT_POOL, Failure, FromWorker, MAX_BATCH, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker,
     VERSION,
 };
-use giostra_transport::dialer::{Call, Dialer};
-use giostra_transport::handshake::Failure as HandshakeFailure;
+use giostra_transport::connector::{ConnectOptions, Connector};
 use giostra_transport::keys::Credentials;
+use giostra_transport::monitor::Failure as HandshakeFailure;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::time::deadline;
 use giostra_transport::wake::Alarm;
-use giostra_transport::{descriptors, dialer, socket, wake};
+use giostra_transport::{connector, descriptors, socket, wake};
 use thiserror::Error;
 use zmq::Context;
 
@@ -72,7 +72,7 @@ impl Default for Options {
 pub enum Error {
     /// When the endpoint makes no sense, or no handshake succeeds with what is there.
     #[error(transparent)]
-    Dial(#[from] dialer::Error),
+    Dial(#[from] connector::Error),
     /// When the broker does not take this worker.
     #[error("the broker refused to register this worker: {0}")]
     Refused(String),
@@ -104,14 +104,14 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     descriptors::check_connection()?;
     let context = Context::new();
     let (waker, alarm) = wake::alarm()?;
-    let call = Call {
+    let call = ConnectOptions {
         endpoint: options.broker.clone(),
         hello: register.clone().encode().envelope,
         hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
         linger: socket::LINGER,
         credentials: options.credentials.clone(),
     };
-    let broker = Dialer::new(&context, call, Instant::now())?;
+    let broker = Connector::new(&context, call, Instant::now())?;
     let session = Session {
         broker,
         options: options.clone(),
@@ -167,7 +167,7 @@ pub enum Next {
 /// The conversation, and all it needs. One thread at a time has it.
 pub struct Session {
     options: Options,
-    broker: Dialer,
+    broker: Connector,
     shutdown: Shutdown,
     /// Rings when somebody wants whoever sleeps here to look around.
     alarm: Alarm,
@@ -264,7 +264,7 @@ impl Session {
             );
             return Ok(Next::Exit);
         }
-        if let Some(failure) = self.broker.tend(Instant::now())?
+        if let Some(failure) = self.broker.poll(Instant::now())?
             && self.said.replace(failure) != Some(failure)
         {
             log::error!("the handshake with {} failed: {}", self.options.broker, self.broker.explain(failure));

@@ -228,10 +228,10 @@ fn a_guard_that_was_killed_is_replaced_by_one_that_knows_all_programs_and_leaves
     written(&file, 2)?;
     let first = guard_of(worker).context("no guard")?;
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
-    // It is missed at the next start of a program.
+    let second = wait_for("another guard", || guard_of(worker).filter(|&id| id != first))?;
+    // One program that the first guard knew, one that it never knew.
     bench.submit(&json!([file]))?;
     let ids = written(&file, 4)?;
-    let second = wait_for("another guard", || guard_of(worker).filter(|&id| id != first))?;
     assert!(!Path::new(&format!("/proc/{first}")).exists(), "a zombie was left");
     bench.system.kill_worker(1)?;
     all_end(&ids)?;

@@ -1,7 +1,6 @@
 //! The part of the command line that makes any program a worker.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -109,7 +108,7 @@ impl ExecArgs {
     fn program(&self, template: Template, operation: &str, options: &Options) -> anyhow::Result<Program> {
         let output = usize::try_from(self.max_output.as_u64())?;
         let environment = vec![("GIOSTRA_OPERATION", operation.into()), ("GIOSTRA_WORKER", options.name.clone())];
-        let guard = Arc::new(Guard::start(self.kill_after).context("can't start the guard")?);
+        let guard = Guard::start(self.kill_after).context("can't start the guard")?;
         reaper::start(&guard).context("can't start the thread that waits for orphans")?;
         Ok(Program {
             template,

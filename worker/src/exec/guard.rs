@@ -21,8 +21,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::sleep;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use giostra_common::signals::unmasked;
@@ -40,6 +40,9 @@ const MARK: &str = "GIOSTRA_GUARD";
 /// How often it is looked whether groups are gone.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The pause before another guard is tried after the system has started none.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// When marked processes are looked for, in milliseconds after the worker's end. More than once, because exec closes the pipe a moment
 /// before the environment can be seen.
 const SEARCHES: [u64; 7] = [0, 20, 60, 140, 300, 620, 1000];
@@ -47,27 +50,27 @@ const SEARCHES: [u64; 7] = [0, 20, 60, 140, 300, 620, 1000];
 /// What the worker says last when it ends in order: no program of it runs that the guard does not know.
 const DISMISSED: &str = ".";
 
-/// The worker's end of the pipe.
+/// The worker's side of its guard. A guard that somebody kills is replaced.
 #[derive(Debug)]
 pub struct Guard {
-    told: Mutex<Told>,
+    launch: Launch,
+    state: Mutex<State>,
     /// Rings when a leader was waited for.
     over: Condvar,
     /// Held for reading while a process is started and added.
     starting: RwLock<()>,
-    /// What its programs bear.
-    mark: String,
 }
 
 /// How guards are started.
 #[derive(Debug)]
-struct Orders {
+struct Launch {
     grace: Duration,
+    /// The value of [`MARK`] in this worker's programs.
     mark: String,
 }
 
-impl Orders {
-    fn start(&self) -> io::Result<Child> {
+impl Launch {
+    fn spawn(&self) -> io::Result<Child> {
         Command::new(std::env::current_exe()?)
             .arg0("giostra-guard")
             .args([GUARD, &self.grace.as_millis().to_string(), &self.mark])
@@ -82,10 +85,10 @@ impl Orders {
     }
 }
 
-#[derive(Debug)]
-struct Told {
-    orders: Orders,
+#[derive(Debug, Default)]
+struct State {
     process: Option<Child>,
+    /// `None` once a write has failed, until the guard is replaced.
     pipe: Option<ChildStdin>,
     groups: BTreeSet<i32>,
     /// The processes that somebody waits for: the leaders of the groups until they were waited for.
@@ -93,23 +96,60 @@ struct Told {
 }
 
 impl Guard {
-    /// Starts one from this process's own program, which has to call [`is_meant`] and [`watch`]. It will wait for `grace` between
-    /// SIGTERM and SIGKILL.
-    pub fn start(grace: Duration) -> io::Result<Self> {
+    /// Starts one from this process's own program, which has to call [`is_meant`] and [`watch`], and a thread that replaces
+    /// it. It will wait for `grace` between SIGTERM and SIGKILL.
+    ///
+    /// # Errors
+    /// If the system starts no process or no thread.
+    pub fn start(grace: Duration) -> io::Result<Arc<Self>> {
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let orders = Orders { grace, mark: mark.clone() };
-        let mut guard = orders.start()?;
-        let pipe = guard.stdin.take();
-        let told = Told { orders, process: Some(guard), pipe, groups: BTreeSet::new(), leaders: BTreeSet::new() };
-        Ok(Self { told: Mutex::new(told), over: Condvar::new(), starting: RwLock::default(), mark })
+        let launch = Launch { grace, mark };
+        let mut state = State::default();
+        state.adopt(launch.spawn()?)?;
+        let guard =
+            Arc::new(Self { launch, state: Mutex::new(state), over: Condvar::new(), starting: RwLock::default() });
+        let replacing = Arc::clone(&guard);
+        thread::Builder::new().name("guard".into()).spawn(move || replacing.replace_until_dismissed())?;
+        Ok(guard)
+    }
+
+    /// Waits for the guard's end again and again, and starts another one each time that it was not [dismissed](Self::dismiss).
+    fn replace_until_dismissed(&self) {
+        let mut failed = false;
+        loop {
+            let Some(id) = self.lock().process.as_ref().map(|guard| Pid::from_raw(guard.id() as i32)) else { return };
+            // It keeps its number until it is waited for under the lock.
+            wait_unreaped(id);
+            let mut state = self.lock();
+            let Some(gone) = &mut state.process else { return };
+            if !matches!(gone.try_wait(), Ok(None)) {
+                match self.launch.spawn().and_then(|next| state.adopt(next)) {
+                    Ok(()) => {
+                        failed = false;
+                        log::warn!("the guard was killed, another one was started");
+                    }
+                    Err(_) if failed => {}
+                    Err(error) => {
+                        failed = true;
+                        log::warn!(
+                            "the guard is gone ({error}): until there is another, programs outlive a killed worker"
+                        );
+                    }
+                }
+            }
+            drop(state);
+            if failed {
+                sleep(RETRY);
+            }
+        }
     }
 
     /// Has it end what it knows to be left, and waits for that.
     pub fn dismiss(&self) {
-        let mut told = self.lock();
-        told.say(DISMISSED);
-        told.pipe = None;
-        if let Some(mut guard) = told.process.take() {
+        let mut state = self.lock();
+        state.say(DISMISSED);
+        state.pipe = None;
+        if let Some(mut guard) = state.process.take() {
             // That it is gone already is just as well.
             let _ = guard.wait();
         }
@@ -122,13 +162,13 @@ impl Guard {
     /// If the program can't be started.
     pub fn start_leader(&self, command: &mut Command) -> io::Result<Child> {
         let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
-        command.env(MARK, &self.mark).process_group(0);
+        command.env(MARK, &self.launch.mark).process_group(0);
         let leader = unmasked(|| command.spawn())?;
         let group = Pid::from_raw(leader.id() as i32);
-        let mut told = self.lock();
-        told.groups.insert(group.as_raw());
-        told.leaders.insert(group.as_raw());
-        told.tell('+', group);
+        let mut state = self.lock();
+        state.groups.insert(group.as_raw());
+        state.leaders.insert(group.as_raw());
+        state.tell('+', group);
         Ok(leader)
     }
 
@@ -136,10 +176,10 @@ impl Guard {
     pub fn collect(&self, leader: &mut Child) -> Option<ExitStatus> {
         let id = Pid::from_raw(leader.id() as i32);
         // Not under the lock: it may take its time, and keeps its number until it was waited for.
-        while let Err(Errno::EINTR) = waitid(Id::Pid(id), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
-        let mut told = self.lock();
+        wait_unreaped(id);
+        let mut state = self.lock();
         let status = leader.wait().ok();
-        told.leaders.remove(&id.as_raw());
+        state.leaders.remove(&id.as_raw());
         self.over.notify_all();
         status
     }
@@ -148,10 +188,10 @@ impl Guard {
     pub fn reap_orphans(&self, children: &[Pid]) {
         // One that was being started when they were listed has been added afterwards.
         drop(self.starting.write());
-        let told = self.lock();
-        let own = told.process.as_ref().map(|guard| guard.id() as i32);
+        let state = self.lock();
+        let own = state.process.as_ref().map(|guard| guard.id() as i32);
         for &child in children {
-            if Some(child.as_raw()) != own && !told.leaders.contains(&child.as_raw()) {
+            if Some(child.as_raw()) != own && !state.leaders.contains(&child.as_raw()) {
                 // It may still run.
                 let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
             }
@@ -160,59 +200,49 @@ impl Guard {
 
     /// A group is over. To be called before its leader is waited for: from then on another process may have its number.
     pub fn remove(&self, group: Pid) {
-        let mut told = self.lock();
-        told.groups.remove(&group.as_raw());
-        told.tell('-', group);
+        let mut state = self.lock();
+        state.groups.remove(&group.as_raw());
+        state.tell('-', group);
     }
 
     /// Waits until all leaders were waited for, but no longer than that; whether they were. That a group was removed is not enough:
     /// it was killed by then, but takes its time to die on a busy machine.
     pub fn wait(&self, limit: Duration) -> bool {
-        let waited = self.over.wait_timeout_while(self.lock(), limit, |told| !told.leaders.is_empty());
+        let waited = self.over.wait_timeout_while(self.lock(), limit, |state| !state.leaders.is_empty());
         waited.unwrap_or_else(PoisonError::into_inner).0.leaders.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Told {
+impl State {
     fn tell(&mut self, what: char, group: Pid) {
         self.say(&format!("{what}{group}"));
     }
 
     fn say(&mut self, line: &str) {
-        let Some(pipe) = &mut self.pipe else { return };
-        // One write, so that the guard reads whole lines whatever happens here.
-        let Err(error) = pipe.write_all(format!("{line}\n").as_bytes()) else { return };
-        self.pipe = None;
-        if let Some(mut gone) = self.process.take() {
-            // Somebody has killed it, so that it is waited for at once.
-            let _ = gone.kill();
-            let _ = gone.wait();
-        }
-        if line != DISMISSED {
-            match self.replace() {
-                Ok(()) => log::warn!("the guard was gone ({error}), another one was started"),
-                Err(why) => log::warn!("the guard is gone ({why}): if this worker is killed, its programs live on"),
-            }
+        // One write, so that the guard reads whole lines whatever happens here. If it is gone, the next one is told of all groups.
+        if self.pipe.as_mut().is_some_and(|pipe| pipe.write_all(format!("{line}\n").as_bytes()).is_err()) {
+            self.pipe = None;
         }
     }
 
-    /// Starts another guard that knows all groups.
-    fn replace(&mut self) -> io::Result<()> {
-        let mut guard = self.orders.start()?;
-        let pipe = guard.stdin.take();
+    /// Makes this process the guard and tells it of all groups.
+    fn adopt(&mut self, mut guard: Child) -> io::Result<()> {
+        self.pipe = guard.stdin.take();
         // Known before anything fails, so that it is waited for in any case.
         self.process = Some(guard);
-        if let Some(mut pipe) = pipe {
-            let known: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
-            pipe.write_all(known.as_bytes())?;
-            self.pipe = Some(pipe);
-        }
-        Ok(())
+        let Some(pipe) = &mut self.pipe else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let known: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
+        pipe.write_all(known.as_bytes())
     }
+}
+
+/// Waits until this child has exited, and leaves its status to another wait.
+fn wait_unreaped(child: Pid) {
+    while let Err(Errno::EINTR) = waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
 }
 
 /// Whether this process was started as a guard.
