@@ -15,16 +15,16 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use giostra_protocol::Identity;
-use giostra_transport::handshake::{Failure, Sight, Watched};
 use giostra_transport::keys::PublicKey;
-use giostra_transport::socket::{self, Origin, Peers, ZAP_ENDPOINT};
+use giostra_transport::monitor::{Failure, MonitorEvent, MonitoredSocket};
+use giostra_transport::socket::{self, MessageMetadata, Peers, ZAP_ENDPOINT};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket as system;
 use zmq::{Context, Socket, SocketType};
 
 use connections::Connections;
-use giostra_core::caller::{Caller, Key};
 use giostra_core::config::Rights;
+use giostra_core::peer_info::{Key, PeerInfo};
 use roles::AllowList;
 
 /// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
@@ -36,10 +36,10 @@ const AT_ONCE: usize = 64;
 const RESERVED: u64 = 160;
 
 /// The least files that a broker must be able to open: its own, and some connections.
-pub const LEAST_FILES: u64 = RESERVED + 32;
+pub const MIN_FILES: u64 = RESERVED + 32;
 
-/// Both sockets' doors.
-pub struct Doors {
+/// Both sockets' access.
+pub struct AccessControl {
     /// Whom to let in, and where that is read; `None`: whoever comes.
     guard: Option<Guard>,
     connections: [Connections; 2],
@@ -57,16 +57,16 @@ struct Guard {
     allowed: AllowList,
     /// Where libzmq asks.
     zap: Socket,
-    guests: HashMap<(Peers, Identity), Guest>,
+    peers: HashMap<(Peers, Identity), Peer>,
 }
 
 /// A peer that has been let in.
-struct Guest {
+struct Peer {
     key: PublicKey,
     rights: Rights,
     descriptor: Option<RawFd>,
     /// Whether it is no longer welcome: what it says until its connection has ended is not heard.
-    barred: bool,
+    revoked: bool,
 }
 
 /// Somebody who was not let in.
@@ -79,14 +79,14 @@ pub struct Refusal {
 }
 
 /// A peer that is no longer welcome.
-pub struct Barred {
+pub struct Revoked {
     /// At which door.
     pub door: Peers,
     /// Who.
     pub peer: Identity,
 }
 
-/// How the doors are to be kept.
+/// How the access are to be kept.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The folder of the certificates that are let in; `None`: whoever comes.
@@ -95,7 +95,7 @@ pub struct Settings {
     pub connections: usize,
 }
 
-impl Doors {
+impl AccessControl {
     /// Before the sockets are bound.
     pub fn new(context: &Context, settings: &Settings) -> anyhow::Result<Self> {
         let guard = settings.allow.clone().map(|folder| Guard::new(context, folder)).transpose()?;
@@ -126,7 +126,7 @@ impl Doors {
 
     /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket. Whether there was anything, and who was
     /// not let in.
-    pub fn turn(&mut self, sockets: [&Watched; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
+    pub fn turn(&mut self, sockets: [&MonitoredSocket; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
         let (mut some, mut behind) = (false, false);
         for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
             for seen in 1..=AT_ONCE {
@@ -148,11 +148,11 @@ impl Doors {
     }
 
     /// Counts what was seen at a door. Why a peer was not let in, if it was not.
-    fn judge(&mut self, door: usize, sight: &Sight, from: &str) -> Option<String> {
+    fn judge(&mut self, door: usize, sight: &MonitorEvent, from: &str) -> Option<String> {
         let all: usize = self.connections.iter().map(Connections::len).sum();
         let connections = &mut self.connections[door];
         match *sight {
-            Sight::Accepted(descriptor) => {
+            MonitorEvent::Accepted(descriptor) => {
                 let refused = connections.accepted(descriptor, from, room_for_connections().saturating_sub(all)).err();
                 match refused {
                     Some(_) => close(descriptor, Some(from)),
@@ -160,11 +160,11 @@ impl Doors {
                 }
                 refused
             }
-            Sight::Succeeded => {
+            MonitorEvent::Succeeded => {
                 self.undecided.remove(from);
                 None
             }
-            Sight::Failed(failure) => {
+            MonitorEvent::Failed(failure) => {
                 let undecided = self.undecided.remove(from);
                 match failure {
                     // That was this broker's own doing, and has been said.
@@ -173,7 +173,7 @@ impl Doors {
                     failure => Some(format!("handshake: {failure}")),
                 }
             }
-            Sight::Ended(descriptor) => {
+            MonitorEvent::Ended(descriptor) => {
                 connections.ended(descriptor);
                 // Of a peer whose protocol is too old for keys libzmq says nothing else.
                 self.undecided.remove(from).then(|| "handshake: no ZMTP 3".into())
@@ -182,17 +182,17 @@ impl Doors {
     }
 
     /// What the sender of a message may do; `None`: it is not to be heard.
-    pub fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Option<Rights> {
+    pub fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut MessageMetadata) -> Option<Rights> {
         let Some(guard) = &mut self.guard else { return Some(Rights::ALL) };
         guard.meet(door, peer, origin)
     }
 
     /// Who the sender of a message is, who has been met. To be asked once a connection.
-    pub fn caller(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Caller {
+    pub fn peer_info(&mut self, door: Peers, peer: &Identity, origin: &mut MessageMetadata) -> PeerInfo {
         if let (Peers::Workers, Some(descriptor)) = (door, origin.descriptor()) {
             self.workers.insert(peer.clone(), (descriptor, peer_of(descriptor)));
         }
-        Caller {
+        PeerInfo {
             address: address_of(origin).as_str().into(),
             key: self.guard.as_ref().and_then(|guard| guard.key(door, peer)),
         }
@@ -213,28 +213,28 @@ impl Doors {
             self.workers.remove(peer);
         }
         if let Some(guard) = &mut self.guard {
-            guard.guests.remove(&(door, peer.clone()));
+            guard.peers.remove(&(door, peer.clone()));
         }
     }
 
     /// Reads anew whom to let in, and closes the connections of those who are no longer, or whose rights have changed: they may come
     /// back with those they have now. How many keys there are, and who they were; `None` without keys. With an error everything stays
     /// as it is.
-    pub fn reload(&mut self) -> anyhow::Result<Option<(usize, Vec<Barred>)>> {
+    pub fn reload(&mut self) -> anyhow::Result<Option<(usize, Vec<Revoked>)>> {
         let Some(guard) = &mut self.guard else { return Ok(None) };
         guard.allowed = AllowList::read(&guard.folder)?;
-        let mut barred = Vec::new();
-        for ((door, peer), guest) in &mut guard.guests {
-            if guard.allowed.rights(*door, &guest.key) != Some(guest.rights) && !guest.barred {
-                guest.barred = true;
+        let mut revoked = Vec::new();
+        for ((door, peer), guest) in &mut guard.peers {
+            if guard.allowed.rights(*door, &guest.key) != Some(guest.rights) && !guest.revoked {
+                guest.revoked = true;
                 if let Some(descriptor) = guest.descriptor {
                     close(descriptor, None);
                 }
-                barred.push(Barred { door: *door, peer: peer.clone() });
+                revoked.push(Revoked { door: *door, peer: peer.clone() });
             }
         }
-        barred.sort_unstable_by(|a, b| a.peer.cmp(&b.peer));
-        Ok(Some((guard.allowed.len(), barred)))
+        revoked.sort_unstable_by(|a, b| a.peer.cmp(&b.peer));
+        Ok(Some((guard.allowed.len(), revoked)))
     }
 }
 
@@ -246,7 +246,7 @@ impl Guard {
         let zap = context.socket(SocketType::REP)?;
         zap.set_linger(0)?;
         zap.bind(ZAP_ENDPOINT).context("can't answer for the authentication")?;
-        Ok(Self { folder, allowed, zap, guests: HashMap::new() })
+        Ok(Self { folder, allowed, zap, peers: HashMap::new() })
     }
 
     /// How many have asked.
@@ -297,14 +297,14 @@ impl Guard {
 
     /// The key of a peer that has been met.
     fn key(&self, door: Peers, peer: &Identity) -> Option<Key> {
-        self.guests.get(&(door, peer.clone())).map(|guest| self.named_key(guest.key))
+        self.peers.get(&(door, peer.clone())).map(|guest| self.named_key(guest.key))
     }
 
-    fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut Origin) -> Option<Rights> {
+    fn meet(&mut self, door: Peers, peer: &Identity, origin: &mut MessageMetadata) -> Option<Rights> {
         // libzmq's routing ids are unique a socket, not a context.
         let place = (door, peer.clone());
-        if let Some(guest) = self.guests.get(&place) {
-            return (!guest.barred).then_some(guest.rights);
+        if let Some(guest) = self.peers.get(&place) {
+            return (!guest.revoked).then_some(guest.rights);
         }
         let key: PublicKey = origin.user()?.parse().ok()?;
         // It may have been taken out since the handshake.
@@ -313,14 +313,14 @@ impl Guard {
         if let (None, Some(descriptor)) = (rights, descriptor) {
             close(descriptor, None);
         }
-        let guest = Guest { key, rights: rights.unwrap_or(Rights::NONE), descriptor, barred: rights.is_none() };
-        self.guests.insert(place, guest);
+        let guest = Peer { key, rights: rights.unwrap_or(Rights::NONE), descriptor, revoked: rights.is_none() };
+        self.peers.insert(place, guest);
         rights
     }
 }
 
 /// Where a message comes from, as people write it; nothing if it is not known.
-fn address_of(origin: &mut Origin) -> String {
+fn address_of(origin: &mut MessageMetadata) -> String {
     let address = origin.descriptor().and_then(peer_of);
     address.map_or_else(String::new, |address| SocketAddr::new(address.ip().to_canonical(), address.port()).to_string())
 }
@@ -341,7 +341,7 @@ fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
     v4.or_else(|| peer.as_sockaddr_in6().map(|peer| SocketAddr::from((peer.ip(), peer.port()))))
 }
 
-/// The most connections that there is room for, at both doors, of the files that this process may have open. It may be told otherwise while it
+/// The most connections that there is room for, at both access, of the files that this process may have open. It may be told otherwise while it
 /// runs.
 fn room_for_connections() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);

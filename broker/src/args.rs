@@ -19,7 +19,7 @@ use giostra_transport::socket::Entry;
 use log::LevelFilter;
 
 use crate::server::Options;
-use crate::{doors, http};
+use crate::{access, http};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -243,7 +243,7 @@ impl Args {
                 max_message: bytes(self.max_message),
             },
             insecure: self.keys.is_none() && !(self.frontend.is_local() && self.backend.is_local()),
-            doors: doors::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
+            access: access::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
             http: self.http.map(|listen| http::Settings { listen, hosts: self.http_host.clone() }),
             settings: Settings {
                 coalesce: self.coalesce,
@@ -263,7 +263,7 @@ impl Args {
                 hold: self.hold,
                 rotation: self.rotation,
                 stuck_after: self.stuck_after,
-                first_ticket: rand::random(),
+                first_ticket: rand::random::<u64>() >> FIRST_TICKET_SHIFT,
                 ..Settings::default()
             },
         })
@@ -272,6 +272,10 @@ impl Args {
 
 /// A worker whose connection broke is back within a quarter of a second, as a rule; a supervisor's new process is no sooner.
 const AWAIT_RETURN: Duration = Duration::from_secs(1);
+
+/// Tickets and sessions begin below 2^52 and count up, so that they stay below 2^53: JavaScript and many readers of JSON round
+/// what is larger.
+const FIRST_TICKET_SHIFT: u32 = 12;
 
 /// Requests are counted in 32 bits, those included that workers hold.
 const MOST_PENDING: u64 = 1 << 31;
@@ -329,6 +333,12 @@ mod tests {
         for bad in ["8080", "localhost", "localhost:x", "example.org:80", ":80", "127.0.0.1:99999"] {
             assert!(http_address(bad).unwrap_err().contains("127.0.0.1:8080"), "{bad}");
         }
+    }
+
+    #[test]
+    fn sessions_and_tickets_begin_where_every_language_counts_exactly() {
+        let first_ticket = || Args::parse_from(["giostra-broker"]).options().unwrap().core.first_ticket;
+        assert!((0..100).all(|_| first_ticket() < 1 << 52));
     }
 
     #[test]

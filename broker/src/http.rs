@@ -37,10 +37,10 @@ use places::{Answer, Place, Places};
 use snapshots::{EVERY, Publisher, Snapshots};
 
 /// The most connections at a time. When they are there, the one that has been idle for longest gives way to the next.
-pub const MOST_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 
 /// How many of them may be pages that are open: the others are left for metrics and for whoever asks whether the broker is well.
-pub const MOST_PAGES: usize = 48;
+pub const MAX_PAGES: usize = 48;
 
 /// How long a request's headers may take to come, and a connection may do nothing between two requests.
 const HEADERS: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ impl Drop for Http {
 }
 
 async fn accept(listener: TcpListener, router: Router) {
-    let places = Places::new(MOST_CONNECTIONS);
+    let places = Places::new(MAX_CONNECTIONS);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES);
     loop {
@@ -162,7 +162,7 @@ struct Shared {
 
 fn router(snapshots: Snapshots, hosts: Vec<String>) -> Router {
     let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_millis() as f64 / 1e3);
-    let pages = Arc::new(Semaphore::new(MOST_PAGES));
+    let pages = Arc::new(Semaphore::new(MAX_PAGES));
     let shared = Shared { snapshots, hosts: hosts.into(), pages, started };
     Router::new()
         .route("/", get(page::page))
@@ -235,7 +235,7 @@ fn is_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
     })
 }
 
-/// Whether a browser says that another site's page asks, which sends no `Origin` with a picture or a script. Whoever follows a link to the
+/// Whether a browser says that another site's page asks, which sends no `MessageMetadata` with a picture or a script. Whoever follows a link to the
 /// page from elsewhere is let in: he sees it himself.
 fn is_of_another_site(request: &Request) -> bool {
     let says = |name: &str, value: &str| request.headers().get_all(name).iter().any(|said| said == value);

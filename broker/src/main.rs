@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::CommandFactory;
+use giostra_broker::access;
 use giostra_broker::args::Args;
-use giostra_broker::doors;
 use giostra_broker::server::{self, Bound};
-use giostra_common::args::{end_complaining, parse};
+use giostra_common::args::{parse, report_fatal};
 use giostra_common::signals::{self, outlive};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            end_complaining("giostra-broker", format_args!("{error:#}"));
+            report_fatal("giostra-broker", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -46,9 +46,9 @@ fn raise_file_limit() -> anyhow::Result<Option<String>> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     ensure!(
-        files >= doors::LEAST_FILES,
+        files >= access::MIN_FILES,
         "only {files} files may be open at a time; a broker needs {} at least (ulimit -Hn)",
-        doors::LEAST_FILES
+        access::MIN_FILES
     );
     let few = || format!("only {files} files may be open at a time, and so fewer connections (ulimit -Hn)");
     Ok((files < FEW_FILES).then(few))

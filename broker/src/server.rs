@@ -15,16 +15,16 @@ use giostra_common::signals::Hangups;
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
 use giostra_protocol::codec::{Frames, Message};
-use giostra_protocol::shown::word;
+use giostra_protocol::escape::word;
 use giostra_protocol::{Bytes, FromClient, FromWorker, Identity, MAX_THREADS, RequestId, Status, ToClient, ToWorker};
 use giostra_transport::endpoint::Endpoint;
-use giostra_transport::handshake::Watched;
+use giostra_transport::monitor::MonitoredSocket;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket::{self, Entry, Peers, Sent};
 use giostra_transport::time::deadline;
 use zmq::{Context, Socket};
 
-use crate::doors::{self, Barred, Doors, Refusal};
+use crate::access::{self, AccessControl, Refusal, Revoked};
 use crate::http::{self, Http};
 use crate::outbox::{Kept, Outbox};
 
@@ -43,7 +43,7 @@ const MESSAGES_BESIDES_DISPATCH: usize = 100;
 /// Turns after which the clock is looked at although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
-/// Turns after which the doors are looked after, also while there is nothing to do inside but to look for more. After a sleep it is done at once:
+/// Turns after which the access are looked after, also while there is nothing to do inside but to look for more. After a sleep it is done at once:
 /// it may have been what ended it; so it is where a turn was not enough for all who came.
 const TURNS_WITHOUT_DOORS: u32 = 8;
 
@@ -68,7 +68,7 @@ pub struct Options {
     /// Whether other hosts can reach it although nothing is demanded.
     pub insecure: bool,
     /// Whom to let in.
-    pub doors: doors::Settings,
+    pub access: access::Settings,
     /// Where to be watched, if anywhere.
     pub http: Option<http::Settings>,
     /// What the core goes by.
@@ -84,10 +84,10 @@ const NOT_ITS_WORD: &str = "'Disconnected' is not for peers to say: close the co
 /// The sockets of a broker that has not begun to serve. Nobody is answered yet, and nothing is
 /// logged: a broker that can't have its endpoints leaves the log's folder as it was.
 pub struct Bound {
-    frontend: Watched,
-    backend: Watched,
+    frontend: MonitoredSocket,
+    backend: MonitoredSocket,
     notice: Notice,
-    doors: Doors,
+    access: AccessControl,
     http: Option<Http>,
     /// Of the Unix sockets among them.
     locks: Vec<Lock>,
@@ -101,10 +101,10 @@ impl Bound {
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let context = Context::new();
         let notice: Notice = rand::random();
-        let watched = |peers| Watched::new(&context, socket::router(&context, &notice, peers, &options.entry)?);
+        let watched = |peers| MonitoredSocket::new(&context, socket::router(&context, &notice, peers, &options.entry)?);
         let frontend = watched(Peers::Clients)?;
         let backend = watched(Peers::Workers)?;
-        let doors = Doors::new(&context, &options.doors)?;
+        let access = AccessControl::new(&context, &options.access)?;
         let mut locks = Vec::new();
         for (socket, endpoint, flag) in
             [(&frontend, &options.frontend, "--frontend"), (&backend, &options.backend, "--backend")]
@@ -121,7 +121,7 @@ impl Bound {
             })?;
         }
         let http = options.http.as_ref().map(Http::start).transpose()?;
-        Ok(Self { frontend, backend, notice, doors, http, locks })
+        Ok(Self { frontend, backend, notice, access, http, locks })
     }
 }
 
@@ -149,10 +149,10 @@ struct Server<'a> {
     options: &'a Options,
     log: &'a Log,
     core: Broker,
-    frontend: Watched,
-    backend: Watched,
+    frontend: MonitoredSocket,
+    backend: MonitoredSocket,
     notice: Notice,
-    doors: Doors,
+    access: AccessControl,
     hangups: Hangups,
     http: Option<Http>,
     turns_without_doors: u32,
@@ -177,7 +177,7 @@ impl<'a> Server<'a> {
         hangups: Hangups,
         warnings: &[String],
     ) -> anyhow::Result<Self> {
-        let Bound { frontend, backend, notice, doors, http, locks } = bound;
+        let Bound { frontend, backend, notice, access, http, locks } = bound;
         let lines_before = log.lines();
         log::info!(
             "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} after={} log={} pid={}",
@@ -198,7 +198,7 @@ impl<'a> Server<'a> {
         if let Some(http) = &http {
             log::info!("watch http://{}/", http.address);
         }
-        for warning in warnings.iter().chain(doors.warnings()) {
+        for warning in warnings.iter().chain(access.warnings()) {
             log::warn!("{warning}");
         }
         log.flush();
@@ -210,7 +210,7 @@ impl<'a> Server<'a> {
             frontend,
             backend,
             notice,
-            doors,
+            access,
             hangups,
             http,
             turns_without_doors: 0,
@@ -287,7 +287,7 @@ impl<'a> Server<'a> {
         }
         let mut some = from_workers.some || from_clients.some;
         self.turns_without_doors += 1;
-        if self.turns_without_doors >= TURNS_WITHOUT_DOORS || self.doors.is_behind() {
+        if self.turns_without_doors >= TURNS_WITHOUT_DOORS || self.access.is_behind() {
             self.turns_without_doors = 0;
             some |= self.look_after_the_doors(now)?;
         }
@@ -302,7 +302,7 @@ impl<'a> Server<'a> {
 
     /// Whether anybody came or went.
     fn look_after_the_doors(&mut self, now: Instant) -> anyhow::Result<bool> {
-        let (some, refusals) = self.doors.turn([&self.frontend, &self.backend])?;
+        let (some, refusals) = self.access.turn([&self.frontend, &self.backend])?;
         for Refusal { from, reason } in refusals {
             self.core.handle_refused(&from, &reason, now);
         }
@@ -324,24 +324,24 @@ impl<'a> Server<'a> {
 
     fn reload(&mut self, now: Instant) {
         self.log.tick();
-        let barred = match self.doors.reload() {
+        let revoked = match self.access.reload() {
             Ok(None) => return log::info!("hangup: there are no keys to read anew"),
-            Ok(Some((keys, barred))) => {
-                log::info!("allowed keys={keys} barred={}", barred.len());
-                self.doors.warnings().iter().for_each(|warning| log::warn!("{warning}"));
-                barred
+            Ok(Some((keys, revoked))) => {
+                log::info!("allowed keys={keys} revoked={}", revoked.len());
+                self.access.warnings().iter().for_each(|warning| log::warn!("{warning}"));
+                revoked
             }
             Err(error) => return log::error!("hangup: those with keys stay as they are: {error:#}"),
         };
-        for Barred { door, peer } in barred {
+        for Revoked { door, peer } in revoked {
             match door {
                 Peers::Clients => {
                     self.to_clients.forget(&peer);
-                    self.core.handle_barred_client(&peer);
+                    self.core.handle_revoked_client(&peer);
                 }
                 Peers::Workers => {
                     self.to_workers.forget(&peer);
-                    self.core.handle_barred_worker(&peer, now);
+                    self.core.handle_revoked_worker(&peer, now);
                 }
             }
         }
@@ -350,19 +350,19 @@ impl<'a> Server<'a> {
     fn hear_workers(&mut self, now: Instant) -> anyhow::Result<Heard> {
         let mut share = Share::new(&self.core);
         while !share.is_used_up(&self.core) {
-            let (core, doors) = (&self.core, &mut self.doors);
-            let heard = socket::receive_and_see(&self.backend, |peer, origin| {
-                let rights = doors.meet(Peers::Workers, peer, origin);
-                (rights, (!core.knows_worker_caller(peer)).then(|| doors.caller(Peers::Workers, peer, origin)))
+            let (core, access) = (&self.core, &mut self.access);
+            let heard = socket::receive_with_metadata(&self.backend, |peer, origin| {
+                let rights = access.meet(Peers::Workers, peer, origin);
+                (rights, (!core.knows_worker_info(peer)).then(|| access.peer_info(Peers::Workers, peer, origin)))
             })?;
-            let Some((from, frames, (rights, caller))) = heard else { return Ok(share.heard(true)) };
+            let Some((from, frames, (rights, peer_info))) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
-            if let Some(caller) = caller {
-                self.core.handle_worker_caller(&from, caller);
+            if let Some(peer_info) = peer_info {
+                self.core.handle_worker_info(&from, peer_info);
             }
             if *frames.envelope == self.notice {
                 self.to_workers.forget(&from);
-                self.doors.forget(Peers::Workers, &from);
+                self.access.forget(Peers::Workers, &from);
                 self.core.handle_worker(&from, FromWorker::Disconnected, now);
                 continue;
             }
@@ -381,21 +381,21 @@ impl<'a> Server<'a> {
     fn hear_clients(&mut self) -> anyhow::Result<Heard> {
         let mut share = Share::new(&self.core);
         while !share.is_used_up(&self.core) {
-            let (core, doors) = (&self.core, &mut self.doors);
-            let heard = socket::receive_and_see(&self.frontend, |peer, origin| {
-                let rights = doors.meet(Peers::Clients, peer, origin);
-                (rights, (!core.knows_client_caller(peer)).then(|| doors.caller(Peers::Clients, peer, origin)))
+            let (core, access) = (&self.core, &mut self.access);
+            let heard = socket::receive_with_metadata(&self.frontend, |peer, origin| {
+                let rights = access.meet(Peers::Clients, peer, origin);
+                (rights, (!core.knows_client_info(peer)).then(|| access.peer_info(Peers::Clients, peer, origin)))
             })?;
-            let Some((from, frames, (rights, caller))) = heard else { return Ok(share.heard(true)) };
+            let Some((from, frames, (rights, peer_info))) = heard else { return Ok(share.heard(true)) };
             share.take(&frames);
-            if let Some(caller) = caller {
-                self.core.handle_client_caller(&from, caller);
+            if let Some(peer_info) = peer_info {
+                self.core.handle_client_info(&from, peer_info);
             }
             // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
             let now = Instant::now();
             if *frames.envelope == self.notice {
                 self.to_clients.forget(&from);
-                self.doors.forget(Peers::Clients, &from);
+                self.access.forget(Peers::Clients, &from);
                 self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
                 continue;
             }
@@ -456,7 +456,7 @@ impl<'a> Server<'a> {
             Output::Status(to, status) => return self.send_status(&to, status),
             Output::Close(peer) => {
                 self.to_workers.forget(&peer);
-                self.doors.end_worker(&peer);
+                self.access.end_worker(&peer);
                 return Ok(());
             }
             Output::Log(_) => return Ok(()),
@@ -551,7 +551,7 @@ impl<'a> Server<'a> {
         let retry = [self.to_clients.retry_after(), self.to_workers.retry_after()].into_iter().flatten().min();
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
-        let others = [self.frontend.monitor(), self.backend.monitor(), self.doors.socket()];
+        let others = [self.frontend.monitor(), self.backend.monitor(), self.access.socket()];
         let sockets: Vec<&Socket> =
             [&*self.backend, &*self.frontend].into_iter().chain(others.into_iter().flatten()).collect();
         socket::sleep(&sockets, &descriptors, timeout)?;

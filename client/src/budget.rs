@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// the requests are long, and workers may be idle for want of more: then their number doubles every
 /// 250 ms.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct InFlightBudget {
     requests: usize,
     bytes: usize,
     unanswered: usize,
@@ -36,14 +36,14 @@ const MORE: usize = 4;
 /// What is expected fades by this part with each answer that is smaller: of what is large once in a while, most is forgotten after some hundreds.
 const FADING: usize = 64;
 
-impl Room {
+impl InFlightBudget {
     /// Requests that may be unanswered if nothing else is said.
     pub const REQUESTS: usize = 4096;
 
     /// Bytes that may be held if nothing else is said: 64 MiB.
     pub const BYTES: usize = 64 << 20;
 
-    /// Room for so many requests, and so many bytes; in any case for one request.
+    /// InFlightBudget for so many requests, and so many bytes; in any case for one request.
     pub fn new(requests: usize, bytes: usize) -> Self {
         Self { requests, bytes, unanswered: 0, held: 0, answered: 0, expected: 0, grown: FIRST, silent_since: None }
     }
@@ -113,7 +113,7 @@ impl Room {
     }
 }
 
-impl Default for Room {
+impl Default for InFlightBudget {
     fn default() -> Self {
         Self::new(Self::REQUESTS, Self::BYTES)
     }
@@ -123,21 +123,21 @@ impl Default for Room {
 mod tests {
     use super::*;
 
-    fn fill(room: &mut Room, body: usize) -> usize {
+    fn fill(room: &mut InFlightBudget, body: usize) -> usize {
         std::iter::repeat_with(|| room.is_left().then(|| room.ask(body))).map_while(|asked| asked).count()
     }
 
     #[test]
     fn there_is_room_for_so_many_requests_or_bytes_and_always_for_one() {
-        assert_eq!(fill(&mut Room::new(10, 1000), 1), 10);
-        assert_eq!(fill(&mut Room::new(10, 1000), 250), 4);
-        assert_eq!(fill(&mut Room::new(10, 1000), 5000), 1);
-        assert_eq!(fill(&mut Room::new(0, 0), 1), 1);
+        assert_eq!(fill(&mut InFlightBudget::new(10, 1000), 1), 10);
+        assert_eq!(fill(&mut InFlightBudget::new(10, 1000), 250), 4);
+        assert_eq!(fill(&mut InFlightBudget::new(10, 1000), 5000), 1);
+        assert_eq!(fill(&mut InFlightBudget::new(0, 0), 1), 1);
     }
 
     #[test]
     fn large_results_that_came_make_room_scarce_for_those_to_come() {
-        let mut room = Room::new(50, 1000);
+        let mut room = InFlightBudget::new(50, 1000);
         assert_eq!(fill(&mut room, 0), 50);
         (0..50).for_each(|_| room.answer(0, 100));
         assert_eq!((room.unanswered(), room.is_left()), (0, true));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn with_each_answer_there_is_room_for_more() {
-        let mut room = Room::new(4096, usize::MAX);
+        let mut room = InFlightBudget::new(4096, usize::MAX);
         assert_eq!(fill(&mut room, 0), FIRST);
         let mut rounds = 0;
         while room.unanswered() < 4096 {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn while_no_answer_comes_the_number_doubles_up_to_what_is_allowed() {
-        let (mut room, mut now) = (Room::new(300, usize::MAX), Instant::now());
+        let (mut room, mut now) = (InFlightBudget::new(300, usize::MAX), Instant::now());
         let mut asked = vec![fill(&mut room, 0)];
         while let Some(due) = room.poll_timeout(|| now) {
             assert!(due > now);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn while_answers_come_or_results_are_large_silence_lets_nothing_more_be_asked() {
-        let (mut room, now) = (Room::new(4096, 1000), Instant::now());
+        let (mut room, now) = (InFlightBudget::new(4096, 1000), Instant::now());
         fill(&mut room, 0);
         room.pass(|| now);
         room.answer(0, 100);
@@ -187,7 +187,7 @@ mod tests {
 
     /// The most bytes that are held if results are handed on in order, the first of which comes when there is no more room. Answers
     /// come one by one, in order.
-    fn most_held(room: &mut Room, requests: usize, result: impl Fn(usize) -> usize) -> usize {
+    fn most_held(room: &mut InFlightBudget, requests: usize, result: impl Fn(usize) -> usize) -> usize {
         let (mut asked, mut answered, mut most) = (1, 1, 0);
         room.ask(0);
         while asked < requests {
@@ -208,15 +208,15 @@ mod tests {
     #[test]
     fn large_results_behind_a_slow_first_one_are_bounded() {
         const LARGE: usize = 1 << 20;
-        let mut room = Room::default();
+        let mut room = InFlightBudget::default();
         let held = most_held(&mut room, 4096, |_| LARGE);
-        assert!(held <= Room::BYTES + LARGE, "{held}");
+        assert!(held <= InFlightBudget::BYTES + LARGE, "{held}");
     }
 
     #[test]
     fn large_results_are_bounded_also_if_there_were_many_small_ones_before() {
         const LARGE: usize = 1 << 20;
-        let mut room = Room::default();
+        let mut room = InFlightBudget::default();
         for _ in 0..100_000 {
             room.ask(0);
             room.answer(0, 10);
@@ -225,13 +225,13 @@ mod tests {
         room.ask(0);
         room.answer(0, LARGE);
         room.hand_on(LARGE);
-        assert_eq!(fill(&mut room, 0), Room::BYTES / LARGE);
+        assert_eq!(fill(&mut room, 0), InFlightBudget::BYTES / LARGE);
         // When they are over, it is forgotten.
         for _ in 0..1000 {
             room.answer(0, 10);
             room.hand_on(10);
             room.ask(0);
         }
-        assert_eq!(room.unanswered() + fill(&mut room, 0), Room::REQUESTS);
+        assert_eq!(room.unanswered() + fill(&mut room, 0), InFlightBudget::REQUESTS);
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::Message;
 use giostra_protocol::{Bytes, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, Status, ToClient, VERSION};
+use giostra_transport::connector::{ConnectOptions, Connector};
 use giostra_transport::descriptors;
-use giostra_transport::dialer::{Call, Dialer};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
 use giostra_transport::time::deadline;
@@ -33,7 +33,7 @@ const MESSAGES_A_TURN: usize = 256;
 /// A connection to a broker, and the requests that it has not answered.
 pub struct Client {
     options: Options,
-    broker: Dialer,
+    broker: Connector,
     session: Session,
     /// Whether it has been said that there is no broker.
     said: bool,
@@ -58,14 +58,14 @@ impl Client {
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
         descriptors::check_connection()?;
         let now = Instant::now();
-        let call = Call {
+        let call = ConnectOptions {
             endpoint: options.broker.clone(),
             hello: hello(&options).encode().envelope,
             hiccup: ToClient::<Bytes>::Hiccup.encode().envelope,
             linger: Duration::ZERO,
             credentials: options.credentials.clone(),
         };
-        let broker = Dialer::new(context, call, now)?;
+        let broker = Connector::new(context, call, now)?;
         let session = Session::new(&options.pool, options.wait, options.broker_timeout, now);
         let (envelope, attachments) = (Vec::new(), Vec::new());
         Ok(Self {
@@ -356,7 +356,7 @@ impl Client {
 
     /// Looks after the connection. When there will be something to do though nothing has come.
     fn wake(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
-        if let Some(failure) = self.broker.tend(now)? {
+        if let Some(failure) = self.broker.poll(now)? {
             self.session.handshake_failed(&self.broker.explain(failure));
         }
         let patience = self.patience(now);

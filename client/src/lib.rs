@@ -59,11 +59,11 @@
 //! A broker that is killed and started again costs time, nothing else: what is unanswered is sent to the next one. The
 //! operations must bear being computed twice; a reply is given once.
 
+pub mod budget;
 mod client;
 mod map;
 mod options;
-pub mod order;
-pub mod room;
+pub mod reorder;
 mod session;
 mod shared;
 mod typed;

@@ -4,13 +4,13 @@ use std::iter::Fuse;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{Bytes, Failure, Outcome, Progress, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::order::Order;
-use crate::room::Room;
+use crate::budget::InFlightBudget;
+use crate::reorder::ReorderBuffer;
 use crate::typed::{CallError, body};
 use crate::{Client, Error};
 
@@ -19,7 +19,7 @@ impl Client {
     /// its place; when the client itself can't go on, that is the last that comes.
     ///
     /// At most [`Map::window`] requests are under way, the oldest unanswered one included: what was asked after it waits here. Arguments are asked for when there
-    /// is room, in the caller's thread: while their iterator blocks, no result comes. Dropping the map cancels what is
+    /// is budget, in the caller's thread: while their iterator blocks, no result comes. Dropping the map cancels what is
     /// unanswered. Replies to requests that were submitted before it are left for later.
     pub fn map<R, A>(&mut self, operation: &str, arguments: A) -> Map<'_, A::IntoIter, R>
     where
@@ -32,21 +32,21 @@ impl Client {
             operation: operation.into(),
             arguments: arguments.into_iter().fuse(),
             timeout: None,
-            requests: Room::REQUESTS,
-            bytes: Room::BYTES,
-            room: Room::default(),
+            requests: InFlightBudget::REQUESTS,
+            bytes: InFlightBudget::BYTES,
+            budget: InFlightBudget::default(),
             next: 0,
-            unanswered: NumberedQueue::default(),
+            unanswered: SparseQueue::default(),
             over: false,
         };
-        Map { calls, order: Order::starting_at(0), result: PhantomData }
+        Map { calls, order: ReorderBuffer::starting_at(0), result: PhantomData }
     }
 }
 
 /// The results of an operation on many arguments, in their order: see [`Client::map`].
 pub struct Map<'c, I, R> {
     calls: Calls<'c, I>,
-    order: Order<Answer>,
+    order: ReorderBuffer<Answer>,
     result: PhantomData<fn() -> R>,
 }
 
@@ -63,7 +63,7 @@ impl<'c, I, R> Map<'c, I, R> {
     #[must_use]
     pub fn window(mut self, requests: usize) -> Self {
         self.calls.requests = requests.max(1);
-        self.calls.room = Room::new(self.calls.requests, self.calls.bytes);
+        self.calls.budget = InFlightBudget::new(self.calls.requests, self.calls.bytes);
         self
     }
 
@@ -72,7 +72,7 @@ impl<'c, I, R> Map<'c, I, R> {
     #[must_use]
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.calls.bytes = bytes;
-        self.calls.room = Room::new(self.calls.requests, bytes);
+        self.calls.budget = InFlightBudget::new(self.calls.requests, bytes);
         self
     }
 
@@ -183,11 +183,11 @@ struct Calls<'c, I> {
     timeout: Option<Duration>,
     requests: usize,
     bytes: usize,
-    room: Room,
+    budget: InFlightBudget,
     /// The place of the next arguments.
     next: u64,
     /// By request id.
-    unanswered: NumberedQueue<Asked>,
+    unanswered: SparseQueue<Asked>,
     /// Whether the client could not go on.
     over: bool,
 }
@@ -203,8 +203,8 @@ struct Asked {
 impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
     /// Asks for as much as there is room for, before this place. Ends with the first arguments that can't be encoded, which `unasked` is told.
     fn ask(&mut self, ahead: u64, mut unasked: impl FnMut(u64, CallError)) -> Result<(), Error> {
-        self.room.pass(Instant::now);
-        while self.next < ahead && self.room.is_left() {
+        self.budget.pass(Instant::now);
+        while self.next < ahead && self.budget.is_left() {
             let Some(arguments) = self.arguments.next() else { return Ok(()) };
             let place = self.next;
             self.next += 1;
@@ -224,7 +224,7 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
                 }
                 Err(error) => return Err(error),
             }
-            self.room.ask(bytes);
+            self.budget.ask(bytes);
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
     fn next_answer(&mut self) -> Result<Option<(u64, Answer)>, Error> {
         let Some(first) = self.unanswered.numbers().next() else { return Ok(None) };
         loop {
-            let Some(reply) = self.client.next_reply_since(RequestId(first), self.room.poll_timeout(Instant::now))?
+            let Some(reply) = self.client.next_reply_since(RequestId(first), self.budget.poll_timeout(Instant::now))?
             else {
                 return Ok(None);
             };
@@ -243,13 +243,13 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
                 Outcome::Ok(body) => Answer::Result(body),
                 Outcome::Error(failure) => Answer::Failure(failure),
             };
-            self.room.answer(bytes, answer.bytes());
+            self.budget.answer(bytes, answer.bytes());
             return Ok(Some((place, answer)));
         }
     }
 
     fn hand_on<R: DeserializeOwned>(&mut self, answer: Answer) -> Result<R, CallError> {
-        self.room.hand_on(answer.bytes());
+        self.budget.hand_on(answer.bytes());
         match answer {
             Answer::Result(body) => Ok(rmp_serde::from_slice(&body)?),
             Answer::Failure(failure) => Err(failure.into()),
@@ -272,7 +272,7 @@ impl<I> Calls<'_, I> {
 
     fn cancel(&mut self) {
         let ids: Vec<_> = self.unanswered.numbers().map(RequestId).collect();
-        self.unanswered = NumberedQueue::default();
+        self.unanswered = SparseQueue::default();
         // A client that can't say so is about to lose its connection, by which the broker knows, too.
         let _ = self.client.cancel(ids);
     }

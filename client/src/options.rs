@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use giostra_protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
+use giostra_transport::connector;
 use giostra_transport::descriptors;
-use giostra_transport::dialer;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
 use thiserror::Error;
@@ -48,7 +48,7 @@ impl Default for Options {
 pub enum Error {
     /// When the endpoint makes no sense, or no handshake succeeds with what is there.
     #[error(transparent)]
-    Dial(#[from] dialer::Error),
+    Dial(#[from] connector::Error),
     /// When no broker answered in time.
     #[error("no broker at {endpoint} within {waited:?}; is one running? (just up, or giostra-broker)")]
     NoBroker {

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 /// It takes a place for each number from the next one to the highest that has come: whoever fills it bounds it, by asking for
 /// nothing that is too far ahead of [`Self::next`].
 #[derive(Clone, Debug)]
-pub struct Order<T> {
+pub struct ReorderBuffer<T> {
     next: u64,
     /// From the next one on.
     places: VecDeque<Option<T>>,
 }
 
-impl<T> Order<T> {
+impl<T> ReorderBuffer<T> {
     /// Nothing yet; this number is the first to be handed on.
     pub fn starting_at(first: u64) -> Self {
         Self { next: first, places: VecDeque::new() }
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn each_thing_is_handed_on_once_and_in_its_turn() {
-        let mut order = Order::starting_at(1);
+        let mut order = ReorderBuffer::starting_at(1);
         assert_eq!((order.put(2, 'b'), order.pop(), order.span()), (Ok(()), None, 2));
         assert_eq!(order.put(2, 'x'), Err('x'));
         assert_eq!(order.put(1, 'a'), Ok(()));
@@ -86,7 +86,7 @@ mod tests {
         for seed in 0..200 {
             let mut random = StdRng::seed_from_u64(seed);
             let window = random.random_range(1..50);
-            let (mut order, mut out, mut asked) = (Order::starting_at(0), Vec::new(), Vec::new());
+            let (mut order, mut out, mut asked) = (ReorderBuffer::starting_at(0), Vec::new(), Vec::new());
             let mut last = 0;
             while out.len() < 300 {
                 while last < 300 && last < order.next() + window {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
     Bytes, Failure, FromClient, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
 };
@@ -50,11 +50,11 @@ pub struct Session {
     /// Of the last welcome.
     session: u64,
     last_id: u64,
-    unanswered: NumberedQueue<Request>,
+    unanswered: SparseQueue<Request>,
     /// Those that are to be sent, by id.
     unsent: VecDeque<RequestId>,
     /// Those that the broker had no room for: they go before the others.
-    turned_away: VecDeque<RequestId>,
+    rejected: VecDeque<RequestId>,
     /// How many requests may be sent, once the broker has had no room.
     room: Option<u64>,
     /// What the broker takes: bytes of a frame, requests in a message.
@@ -99,9 +99,9 @@ impl Session {
             link: Link::Down(now),
             session: 0,
             last_id: 0,
-            unanswered: NumberedQueue::default(),
+            unanswered: SparseQueue::default(),
             unsent: VecDeque::new(),
-            turned_away: VecDeque::new(),
+            rejected: VecDeque::new(),
             room: None,
             limits: Limits { bytes: u64::MAX, requests: BATCH },
             deadlines: BTreeSet::new(),
@@ -168,7 +168,7 @@ impl Session {
 
     /// Requests that wait to be sent.
     pub fn unsent(&self) -> usize {
-        self.turned_away.len() + self.unsent.len()
+        self.rejected.len() + self.unsent.len()
     }
 
     /// Replies to requests that had one already.
@@ -255,7 +255,7 @@ impl Session {
         let mut limit: Option<Duration> = None;
         let mut bytes = 0;
         while requests.len() < most && bytes < BATCH_BYTES {
-            let queue = if self.turned_away.is_empty() { &mut self.unsent } else { &mut self.turned_away };
+            let queue = if self.rejected.is_empty() { &mut self.unsent } else { &mut self.rejected };
             // What was answered or has expired since is not sent.
             let Some(&id) = queue.front() else { break };
             let Some(request) = self.unanswered.get(id.0) else {
@@ -305,17 +305,17 @@ impl Session {
                     self.link = Link::Down(now);
                 }
                 self.given_up.clear();
-                let waiting = self.turned_away.iter().chain(&self.unsent);
+                let waiting = self.rejected.iter().chain(&self.unsent);
                 let waiting = waiting.filter(|id| self.unanswered.get(id.0).is_some()).count();
                 self.to_resend += self.unanswered.len() - waiting;
                 self.unsent = self.ids();
-                self.turned_away.clear();
+                self.rejected.clear();
             }
-            ToClient::Busy(ids) => {
-                self.turned_away.extend(ids.into_iter().filter(|id| self.unanswered.get(id.0).is_some()));
+            ToClient::Rejected(ids) => {
+                self.rejected.extend(ids.into_iter().filter(|id| self.unanswered.get(id.0).is_some()));
                 self.room = Some(0);
             }
-            ToClient::Room { requests } => self.room = Some(requests),
+            ToClient::Credit { requests } => self.room = Some(requests),
             ToClient::Replies(replies) => {
                 for reply in replies {
                     match self.unanswered.take(reply.id.0) {
@@ -333,7 +333,7 @@ impl Session {
                 self.progress.extend(known);
                 self.progress_has_changed = true;
             }
-            ToClient::Nobody { pool, pools, requests } => {
+            ToClient::NoWorker { pool, pools, requests } => {
                 let others = match pools.is_empty() {
                     true => "no pool has any".into(),
                     false => format!("there are workers in {}", pools.join(", ")),
@@ -573,16 +573,16 @@ mod tests {
         welcome(&mut session, now);
         sent(&mut session, now);
         session.handle(reply(2), now);
-        session.handle(ToClient::Busy([1, 2, 3].map(RequestId).into()), now);
+        session.handle(ToClient::Rejected([1, 2, 3].map(RequestId).into()), now);
         session.submit(body(), None);
         assert_eq!(sent(&mut session, now), []);
-        session.handle(ToClient::Busy(vec![RequestId(BATCH as u64 + 1)]), now);
-        session.handle(ToClient::Room { requests: 2 }, now);
+        session.handle(ToClient::Rejected(vec![RequestId(BATCH as u64 + 1)]), now);
+        session.handle(ToClient::Credit { requests: 2 }, now);
         assert_eq!(sent(&mut session, now), [(0, vec![1, 3])]);
-        session.handle(ToClient::Room { requests: 10 }, now);
+        session.handle(ToClient::Credit { requests: 10 }, now);
         assert_eq!(sent(&mut session, now), [(0, vec![BATCH as u64 + 1, BATCH as u64 + 7])]);
         // Room is counted from then on ..
-        session.handle(ToClient::Room { requests: 1 }, now);
+        session.handle(ToClient::Credit { requests: 1 }, now);
         session.submit(body(), None);
         session.submit(body(), None);
         assert_eq!(sent(&mut session, now).len(), 1);

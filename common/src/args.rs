@@ -10,11 +10,11 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ColorChoice, Command, Parser};
-use giostra_transport::time::LONGEST;
+use giostra_transport::time::MAX_DURATION;
 use humantime::DurationError;
 
 use crate::log::stderr;
-use crate::stdio::{self, Patient};
+use crate::stdio::{self, Retrying};
 
 /// The exit status of a command line that can't be followed.
 pub const USAGE: u8 = 2;
@@ -28,7 +28,7 @@ pub fn parse<A: Parser>() -> A {
     let printable = if wrong.use_stderr() { Ok(()) } else { stdio::check_stdout().map_err(io::Error::from) };
     match printable.and_then(|()| wrong.print()) {
         Err(error) if !wrong.use_stderr() => {
-            unprinted(A::command().get_name(), &error);
+            report_unwritten(A::command().get_name(), &error);
             exit(1)
         }
         _ => exit(wrong.exit_code()),
@@ -60,21 +60,21 @@ fn without_empty(command: Command) -> Command {
 }
 
 /// Says that stdout can't be written, unless whoever reads it has read enough, as `head` does.
-pub fn unprinted(program: &str, error: &io::Error) {
+pub fn report_unwritten(program: &str, error: &io::Error) {
     if error.kind() != io::ErrorKind::BrokenPipe {
-        complain(program, format_args!("can't write to stdout: {error}"));
+        report_error(program, format_args!("can't write to stdout: {error}"));
     }
 }
 
 /// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to panic, as `eprintln` does.
-pub fn complain(program: &str, what: impl Display) {
+pub fn report_error(program: &str, what: impl Display) {
     // What was logged before comes first.
     stderr::finish();
-    let _ = writeln!(Patient(io::stderr()), "{program}: {what}");
+    let _ = writeln!(Retrying(io::stderr()), "{program}: {what}");
 }
 
 /// The same as the last word of a server, which ends also if nobody reads it.
-pub fn end_complaining(program: &str, what: impl Display) {
+pub fn report_fatal(program: &str, what: impl Display) {
     stderr::last_word(&format!("{program}: {what}"));
 }
 
@@ -90,7 +90,7 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
 /// Parses `500ms`, `3s`, `1m 30s`; a parser for `clap`. Ten years at most.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) => Err("that is over ten years".into()),
         Err(DurationError::NumberOverflow) => Err("that is over ten years".into()),
         Err(error) => Err(format!("{error}; durations are written 500ms, 3s, 2m")),

@@ -25,7 +25,7 @@ use flexi_logger::{DeferredNow, FlexiLoggerError, LogSpecification, Logger, Logg
 use log::{Level, LevelFilter};
 use thiserror::Error;
 
-use giostra_protocol::shown;
+use giostra_protocol::escape;
 
 use crate::lock;
 
@@ -191,11 +191,11 @@ fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<(
     stamp(&mut text, record.level());
     let head = text.len();
     let formatted = text.write_fmt(*record.args()).map_err(io::Error::other);
-    let written = formatted.and_then(|()| match shown::is_plain(&text[head..]) {
+    let written = formatted.and_then(|()| match escape::is_plain(&text[head..]) {
         true => w.write_all(text.as_bytes()),
         false => {
             let mut escaped = text[..head].to_string();
-            shown::write_line(&mut escaped, &text[head..]).map_err(io::Error::other)?;
+            escape::write_line(&mut escaped, &text[head..]).map_err(io::Error::other)?;
             w.write_all(escaped.as_bytes())
         }
     });

@@ -10,7 +10,7 @@ use clap_complete::generate;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use crate::args::unprinted;
+use crate::args::report_unwritten;
 use crate::stdio::{check_stdout, stdout};
 
 pub use clap_complete::Shell;
@@ -43,7 +43,7 @@ impl Manual {
         Some(match printable.and_then(|()| stdout().write_all(&text)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                unprinted(&name, &error);
+                report_unwritten(&name, &error);
                 ExitCode::FAILURE
             }
         })

@@ -9,7 +9,7 @@
 //! the streams are looked at before `main`.
 //!
 //! A stream may also be shared with a process that made it non-blocking, as node and ssh do.
-//! [`Patient`] waits where the standard library fails with `EAGAIN`.
+//! [`Retrying`] waits where the standard library fails with `EAGAIN`.
 
 use std::fmt::Arguments;
 use std::io::{self, Read, Write};
@@ -90,9 +90,9 @@ fn check(stream: BorrowedFd<'_>, wrong: OFlag) -> Result<(), Unusable> {
 /// A text of several parts is written at once, so that other processes' lines do not come in
 /// between.
 #[derive(Debug)]
-pub struct Patient<F>(pub F);
+pub struct Retrying<F>(pub F);
 
-impl<F: AsFd> Patient<F> {
+impl<F: AsFd> Retrying<F> {
     /// Tries until the call is neither interrupted nor would block.
     fn insist(&self, ready: PollFlags, mut call: impl FnMut(&F) -> nix::Result<usize>) -> io::Result<usize> {
         loop {
@@ -108,13 +108,13 @@ impl<F: AsFd> Patient<F> {
     }
 }
 
-impl<F: AsFd> Read for Patient<F> {
+impl<F: AsFd> Read for Retrying<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.insist(PollFlags::POLLIN, |file| unistd::read(file, buffer))
     }
 }
 
-impl<F: AsFd> Write for Patient<F> {
+impl<F: AsFd> Write for Retrying<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.insist(PollFlags::POLLOUT, |file| unistd::write(file, bytes))
     }
@@ -129,8 +129,8 @@ impl<F: AsFd> Write for Patient<F> {
 }
 
 /// Stdout, with none of the standard library's exceptions.
-pub fn stdout() -> Patient<io::Stdout> {
-    Patient(io::stdout())
+pub fn stdout() -> Retrying<io::Stdout> {
+    Retrying(io::stdout())
 }
 
 #[cfg(test)]
@@ -155,9 +155,9 @@ mod tests {
         // writer.
         let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
         let all = bytes.clone();
-        let writing = thread::spawn(move || Patient(writer).write_all(&all));
+        let writing = thread::spawn(move || Retrying(writer).write_all(&all));
         let mut read = Vec::new();
-        Patient(reader).read_to_end(&mut read).unwrap();
+        Retrying(reader).read_to_end(&mut read).unwrap();
         writing.join().unwrap().unwrap();
         assert!(read == bytes, "{} bytes", read.len());
     }
@@ -167,6 +167,6 @@ mod tests {
         let readable = File::open("/dev/null").unwrap();
         assert_eq!(check(readable.as_fd(), OFlag::O_RDONLY).unwrap_err(), Unusable::Direction);
         assert_eq!(check(readable.as_fd(), OFlag::O_WRONLY), Ok(()));
-        assert!(Patient(readable).write(b"x").is_err());
+        assert!(Retrying(readable).write(b"x").is_err());
     }
 }

@@ -48,10 +48,10 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
                         if "Ok" in outcome:
                             outcome["Ok"] = whole(outcome["Ok"], attachments)
                         outcomes[request] = outcome
-            case {"Busy": requests}:
+            case {"Rejected": requests}:
                 unsent.extend((request, unanswered[request]) for request in requests if request in unanswered)
                 room = 0
-            case {"Room": [room]}:
+            case {"Credit": [room]}:
                 pass
             case "HelloAgain":
                 session = None

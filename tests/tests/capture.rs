@@ -32,7 +32,7 @@ fn tcpdump() -> Result<()> {
     Ok(())
 }
 
-/// What went over the wire at both doors, from a worker's registration to the answer of a request.
+/// What went over the wire at both access, from a worker's registration to the answer of a request.
 fn captured(setup: Setup) -> Result<Vec<u8>> {
     let mut system = setup.start()?;
     let file = system.folder().join("capture.pcap");
@@ -97,7 +97,7 @@ fn without_keys_a_packet_capture_shows_operation_and_operand() -> Result<()> {
 
 fn with_keys_a_packet_capture_shows_neither_operation_nor_operand() -> Result<()> {
     let captured = captured(Setup::workers(0).secured())?;
-    // The greetings are in clear: it was there, at both doors.
+    // The greetings are in clear: it was there, at both access.
     ensure!(count(&captured, b"CURVE\0\0\0\0\0\0\0\0") >= 4, "no greetings were captured");
     for (what, seen) in seen(&captured) {
         ensure!(!seen, "{what} can be read in the capture");

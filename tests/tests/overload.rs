@@ -20,7 +20,7 @@ fn at_the_limit_requests_wait_at_their_clients_and_questions_are_answered() -> R
     for limit in [["--max-pending", "1000"], ["--max-pending-bytes", "8KiB"]] {
         let mut system = Setup::workers(0).broker(&limit).start()?;
         let batch = system.begin(&["random", "30000", "--window", "30000", "--json"])?;
-        wait_for("it is turned away", || system.log().contains(" busy c1 ").then_some(()))?;
+        wait_for("it is turned away", || system.log().contains(" rejected c1 ").then_some(()))?;
         let status = system.status()?;
         assert!(status["pending"].as_u64() < Some(1000), "{status}");
         // Another one is served as well: it is let in, and ends on time.
@@ -30,7 +30,7 @@ fn at_the_limit_requests_wait_at_their_clients_and_questions_are_answered() -> R
         system.start_worker(2)?;
         let summary = batch.finish()?.all_well()?;
         assert_eq!(summary["answered"], 30000);
-        assert!(totals(&mut system, "turned_away")? > 0);
+        assert!(totals(&mut system, "rejected")? > 0);
     }
     Ok(())
 }
@@ -53,7 +53,7 @@ fn one_who_asks_now_and_then_is_served_among_a_hundred_who_flood() -> Result<()>
         flood.next_reply(Some(Duration::ZERO))?;
         floods.push(flood);
     }
-    wait_for("the broker is full", || (totals(&mut system, "turned_away").ok()? > 0).then_some(()))?;
+    wait_for("the broker is full", || (totals(&mut system, "rejected").ok()? > 0).then_some(()))?;
     let mut few = connect("few".into())?;
     let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Int(2)] };
     let reply = few.call(call.to_body(), Some(Duration::from_secs(60)))?;

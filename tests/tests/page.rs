@@ -239,7 +239,7 @@ fn at_rest_the_figures_are_those_of_the_status() -> Result<()> {
         "poisoned",
         "discarded",
         "refused",
-        "turned_away",
+        "rejected",
     ];
     let expected: Vec<_> = names.iter().filter_map(|name| snapshot["totals"][name].as_u64()).collect();
     assert_eq!(totals, expected, "{snapshot}");
@@ -398,7 +398,7 @@ fn each_kind_of_event_has_its_shape() -> Result<()> {
     let browser = open(&system)?;
     let shapes =
         |kind: &str| format!("document.querySelector('#events li[data-kind={kind}] use')?.getAttribute('href')");
-    // busy, discard and expire: the client wants them no more while they are computed, or still wait.
+    // rejected, discard and expire: the client wants them no more while they are computed, or still wait.
     let mut sleeper = system.begin(&["send", "sleep", "1", "--timeout", "300ms"])?;
     sleeper.process().wait()?;
     system.run(&["random", "1", "--pool", "nobody", "--timeout", "100ms"])?;
@@ -408,9 +408,9 @@ fn each_kind_of_event_has_its_shape() -> Result<()> {
         ("joined", "joined"),
         ("client-joined", "client"),
         ("client-left", "client"),
-        ("busy", "silent"),
+        ("rejected", "suspect"),
         ("discard", "discarded"),
-        ("expire", "silent"),
+        ("expire", "suspect"),
         ("leaving", "leaving"),
         ("left", "leaving"),
     ] {

@@ -22,14 +22,13 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::ATTACH_FROM;
 use giostra_protocol::name::Label;
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
     Bytes, Failure, Identity, LostStatus, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace,
     code,
 };
 use slab::Slab;
 
-use crate::caller::Caller;
 use crate::config::{AT_ONCE, Rights, Settings};
 use crate::event::{Event, WorkerLabel};
 use crate::held::Held;
@@ -38,6 +37,7 @@ use crate::limiter::{Allowance, Limiter};
 use crate::liveness::Liveness;
 use crate::meter::{Durations, History, Rate};
 use crate::names::Names;
+use crate::peer_info::PeerInfo;
 use crate::pending::{Pending, Place};
 use crate::recent::Recent;
 use crate::roster::Roster;
@@ -149,8 +149,8 @@ pub struct Broker {
     names: Names,
     /// Clients that were said goodbye to, and have not answered.
     parting: BTreeMap<Identity, ClientNumber>,
-    client_callers: HashMap<Identity, Caller>,
-    worker_callers: HashMap<Identity, Caller>,
+    client_callers: HashMap<Identity, PeerInfo>,
+    worker_callers: HashMap<Identity, PeerInfo>,
     refusals: Limiter,
     strays: Limiter,
     /// Of lines that a peer can cause although nothing is done for it.
@@ -220,7 +220,7 @@ struct Worker {
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,
     /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
-    in_flight: NumberedQueue<Flight>,
+    in_flight: SparseQueue<Flight>,
     /// The ticket up to which it has read what it was handed, as far as its replies and pongs tell.
     read: u64,
     /// The last ticket before its last ping.
@@ -306,8 +306,8 @@ enum State {
         ticket: u64,
         /// The ticket of its first dispatch.
         order: u64,
-        /// Whether the worker was silent already: if it is lost, that is not held against the request.
-        silent: bool,
+        /// Whether the worker was suspect already: if it is lost, that is not held against the request.
+        suspect: bool,
     },
 }
 
@@ -479,23 +479,23 @@ impl Broker {
     }
 
     /// Whether it has been said who a client's peer is.
-    pub fn knows_client_caller(&self, peer: &Identity) -> bool {
+    pub fn knows_client_info(&self, peer: &Identity) -> bool {
         self.client_callers.contains_key(peer)
     }
 
     /// The same of a worker's.
-    pub fn knows_worker_caller(&self, peer: &Identity) -> bool {
+    pub fn knows_worker_info(&self, peer: &Identity) -> bool {
         self.worker_callers.contains_key(peer)
     }
 
     /// Who it is that has connected as a client, before anything of it is handed in.
-    pub fn handle_client_caller(&mut self, from: &Identity, caller: Caller) {
-        self.client_callers.insert(from.clone(), caller);
+    pub fn handle_client_info(&mut self, from: &Identity, peer_info: PeerInfo) {
+        self.client_callers.insert(from.clone(), peer_info);
     }
 
     /// The same of a worker.
-    pub fn handle_worker_caller(&mut self, from: &Identity, caller: Caller) {
-        self.worker_callers.insert(from.clone(), caller);
+    pub fn handle_worker_info(&mut self, from: &Identity, peer_info: PeerInfo) {
+        self.worker_callers.insert(from.clone(), peer_info);
     }
 
     /// Requests handed to workers and not yet answered, those included that nobody waits for any more.

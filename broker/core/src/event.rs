@@ -8,8 +8,8 @@ use std::sync::Arc;
 use giostra_protocol::name::Label;
 use log::Level;
 
-use crate::caller::Key;
 use crate::ids::{ClientNumber, WorkerNumber};
+use crate::peer_info::Key;
 use crate::runs::Runs;
 
 /// A worker as the log names it: `worker-1 w1`. The name is a label, the number identifies.
@@ -43,7 +43,7 @@ pub enum Dropped {
     /// When it sent something that is no message.
     Malformed(String),
     /// When its key is no longer allowed.
-    Barred,
+    Revoked,
 }
 
 impl fmt::Display for Dropped {
@@ -55,7 +55,7 @@ impl fmt::Display for Dropped {
             Self::Overdue => f.write_str("does not take what it is sent"),
             Self::RegisteredAgain => f.write_str("registered again"),
             Self::Malformed(error) => write!(f, "sent something unreadable: {error}"),
-            Self::Barred => f.write_str("its key is no longer allowed"),
+            Self::Revoked => f.write_str("its key is no longer allowed"),
         }
     }
 }
@@ -201,7 +201,7 @@ pub enum Event {
         /// Whether other workers were lost while they held them, or handed them back.
         again: bool,
         /// Whether the worker has left a ping unanswered for an interval.
-        silent: bool,
+        suspect: bool,
         /// The tickets, in the order of the requests.
         tickets: Runs,
         /// Which.
@@ -246,9 +246,9 @@ pub enum Event {
         unsaid: u64,
     },
     /// When so many requests of a client were turned away for want of room, and it had not been told before.
-    Busy(ClientNumber, u64),
+    Rejected(ClientNumber, u64),
     /// When so many requests of a client were not to wait for a worker, and there was none.
-    Nobody(ClientNumber, u64),
+    NoWorker(ClientNumber, u64),
     /// When the broker was asked to finish: so many requests are in flight.
     Closing(u64),
     /// When a client of a closing broker has read all its replies.
@@ -273,7 +273,7 @@ impl Event {
             | Self::Poisoned { .. }
             | Self::Refused { .. }
             | Self::Unheard { .. }
-            | Self::Busy(..) => Level::Warn,
+            | Self::Rejected(..) => Level::Warn,
             Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
             Self::Accepted { .. } | Self::Window { .. } | Self::Dispatched { .. } | Self::Replied { .. } => {
                 Level::Debug
@@ -291,7 +291,7 @@ impl Event {
             | Self::Replied { .. }
             | Self::Stale(..)
             | Self::Cancelled(_)
-            | Self::Nobody(..)
+            | Self::NoWorker(..)
             | Self::Goodbye(_) => false,
             _ => true,
         }
@@ -345,7 +345,7 @@ impl Event {
             | Self::Cancelled(requests)
             | Self::Poisoned { request: requests, .. } => (None, Some(requests.len())),
             Self::ClientLeft { cancelled, unwanted, .. } => (None, Some(cancelled + unwanted)),
-            Self::Stale(_, count) | Self::Busy(_, count) | Self::Nobody(_, count) | Self::Closing(count) => {
+            Self::Stale(_, count) | Self::Rejected(_, count) | Self::NoWorker(_, count) | Self::Closing(count) => {
                 (None, Some(*count))
             }
             Self::Unheard { unsent, .. } => (None, Some(unsent.len())),
@@ -394,9 +394,9 @@ impl fmt::Display for Event {
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
             Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
-            Self::Dispatched { worker, again, silent, tickets, requests } => {
+            Self::Dispatched { worker, again, suspect, tickets, requests } => {
                 let verb = if *again { "redispatch" } else { "dispatch" };
-                write!(f, "{verb} {worker} {tickets} {requests}{}", if *silent { " silent" } else { "" })
+                write!(f, "{verb} {worker} {tickets} {requests}{}", if *suspect { " suspect" } else { "" })
             }
             Self::Replied { worker, errors, requests } => {
                 write!(f, "{} {worker} {requests}", if *errors { "reply-error" } else { "reply" })
@@ -414,8 +414,8 @@ impl fmt::Display for Event {
             Self::Cancelled(requests) => write!(f, "cancel {requests}"),
             Self::Refused { from, reason, unsaid: 0 } => write!(f, "refuse {from} reason={reason}"),
             Self::Refused { from, reason, unsaid } => write!(f, "refuse {from} unsaid={unsaid} reason={reason}"),
-            Self::Busy(client, count) => write!(f, "busy {client} count={count}"),
-            Self::Nobody(client, count) => write!(f, "nobody {client} count={count}"),
+            Self::Rejected(client, count) => write!(f, "rejected {client} count={count}"),
+            Self::NoWorker(client, count) => write!(f, "no-worker {client} count={count}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
             Self::Goodbye(client) => write!(f, "goodbye {client}"),
             Self::Unheard { client, unsent, reason } => {

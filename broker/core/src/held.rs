@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 
 use giostra_protocol::RequestId;
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 
 use crate::ids::RequestKey;
 
 /// The unanswered requests of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
-    ascending: NumberedQueue<RequestKey>,
+    ascending: SparseQueue<RequestKey>,
     others: BTreeMap<RequestId, RequestKey>,
 }
 

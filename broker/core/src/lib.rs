@@ -5,7 +5,6 @@
 //! them.
 
 pub mod broker;
-pub mod caller;
 pub mod config;
 pub mod event;
 mod held;
@@ -14,6 +13,7 @@ mod limiter;
 mod liveness;
 mod meter;
 mod names;
+pub mod peer_info;
 mod pending;
 mod recent;
 mod roster;

@@ -48,7 +48,7 @@ impl Liveness {
     }
 
     /// Whether a ping has been unanswered for a whole interval.
-    pub fn silent(&self) -> bool {
+    pub fn suspect(&self) -> bool {
         self.out > 1
     }
 
@@ -99,7 +99,7 @@ mod tests {
         for sequence in 2..=4 {
             assert_eq!(liveness.on_due(INTERVAL, 3, liveness.due()), Due::Ping(sequence));
         }
-        assert!(liveness.silent());
+        assert!(liveness.suspect());
         assert_eq!(liveness.on_due(INTERVAL, 3, liveness.due()), Due::Dead(3));
         assert_eq!(liveness.due() - froze, 4 * INTERVAL);
     }

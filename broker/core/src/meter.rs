@@ -9,7 +9,7 @@ use giostra_protocol::Percentiles;
 use hdrhistogram::Histogram;
 
 /// The longest duration that is told apart, in microseconds: an hour.
-const LONGEST: u64 = 3600 * 1_000_000;
+const MAX_DURATION: u64 = 3600 * 1_000_000;
 
 /// Seconds whose figures are kept.
 pub const HISTORY: usize = 300;
@@ -165,11 +165,12 @@ impl History {
 
 /// With one digit it takes 2 KB, with two 13.
 fn histogram(digits: u8) -> Histogram<u32> {
-    Histogram::new_with_bounds(1, LONGEST, digits).expect("the bounds are in order, and so many digits are allowed")
+    Histogram::new_with_bounds(1, MAX_DURATION, digits)
+        .expect("the bounds are in order, and so many digits are allowed")
 }
 
 fn record(histogram: &mut Histogram<u32>, micros: u64, count: u32) {
-    histogram.saturating_record_n(micros.clamp(1, LONGEST), count);
+    histogram.saturating_record_n(micros.clamp(1, MAX_DURATION), count);
 }
 
 fn percentiles(histogram: &Histogram<u32>) -> Percentiles {

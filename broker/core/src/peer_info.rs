@@ -6,7 +6,7 @@ use giostra_protocol::name::Label;
 
 /// Written as it follows a name in the log: ` at 10.0.0.1:4321 key=.. name=alice`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
+pub struct PeerInfo {
     /// The address and port; empty if they are not known.
     pub address: Label,
     /// The key, if the broker has keys.
@@ -22,7 +22,7 @@ pub struct Key {
     pub name: Label,
 }
 
-impl fmt::Display for Caller {
+impl fmt::Display for PeerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.address.is_empty() {
             write!(f, " at {}", self.address)?;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 use slab::Slab;
 
 use crate::ids::{ClientNumber, RequestKey};
@@ -37,7 +37,7 @@ pub struct Pending {
 #[derive(Debug)]
 struct Fresh {
     client: ClientNumber,
-    queue: NumberedQueue<RequestKey>,
+    queue: SparseQueue<RequestKey>,
 }
 
 impl Pending {
@@ -78,7 +78,7 @@ impl Pending {
             return;
         }
         let place = *self.fresh_of.entry(client).or_insert_with(|| {
-            let place = self.fresh.insert(Fresh { client, queue: NumberedQueue::default() });
+            let place = self.fresh.insert(Fresh { client, queue: SparseQueue::default() });
             self.turns.push_back(place);
             place
         });

@@ -96,7 +96,7 @@ mod tests {
         recent.note(&dropped, 1);
         for _ in 0..1000 {
             let (tickets, requests) = (Runs::default(), Runs::default());
-            recent.note(&Event::Dispatched { worker: worker(2), again: true, silent: false, tickets, requests }, 2);
+            recent.note(&Event::Dispatched { worker: worker(2), again: true, suspect: false, tickets, requests }, 2);
         }
         recent.note(&Event::WorkerLeft { worker: worker(2), discarded: 0, workers: 0 }, 3);
         let kinds: Vec<_> = recent.events().map(|event| &*event.kind).collect();

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Index;
 
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 
 /// A number that somebody is given.
 pub trait Number: Copy {
@@ -15,13 +15,13 @@ pub trait Number: Copy {
 
 /// Who is here. To find somebody is mostly a subtraction; they are gone through in the order in which they came.
 pub struct Roster<N, T> {
-    present: NumberedQueue<Box<T>>,
+    present: SparseQueue<Box<T>>,
     numbers: PhantomData<N>,
 }
 
 impl<N, T> Default for Roster<N, T> {
     fn default() -> Self {
-        Self { present: NumberedQueue::default(), numbers: PhantomData }
+        Self { present: SparseQueue::default(), numbers: PhantomData }
     }
 }
 

@@ -98,9 +98,9 @@ impl World {
     }
 }
 
-fn turned_away(outputs: &[Output]) -> usize {
+fn rejected(outputs: &[Output]) -> usize {
     let busy = outputs.iter().filter_map(|output| match output {
-        Output::ToClient(_, ToClient::Busy(ids)) => Some(ids.len()),
+        Output::ToClient(_, ToClient::Rejected(ids)) => Some(ids.len()),
         _ => None,
     });
     busy.sum()
@@ -148,7 +148,7 @@ fn ids_that_were_chosen_to_collide_take_no_longer_than_others() {
         let requests = bodies(ids, 1);
         let begun = Instant::now();
         let outputs = world.client_says("c", submit(session, "p", 0, requests));
-        assert_eq!((turned_away(outputs), refused(outputs)), (0, None));
+        assert_eq!((rejected(outputs), refused(outputs)), (0, None));
         let took = begun.elapsed();
         assert_eq!(world.broker.status(world.now).pending, MANY);
         took
@@ -218,7 +218,7 @@ fn with_a_worker_that_does_not_read() -> (World, u64, usize) {
         let requests = bodies(id..id + 10, 1 << 20);
         id += 10;
         let outputs = world.client_says("c", submit(session, "p", 10, requests));
-        taken += 10 - turned_away(outputs);
+        taken += 10 - rejected(outputs);
         world.pass(Duration::from_millis(20));
         world.broker.check();
     }
@@ -239,7 +239,7 @@ fn bodies_that_a_worker_has_not_read_take_room_though_they_have_expired() {
     world.broker.check();
     let session = world.client("c");
     let outputs = world.client_says("c", submit(session, "p", 10, bodies([id], 1 << 20)));
-    assert_eq!((turned_away(outputs), logged(outputs, "accept").count()), (0, 1));
+    assert_eq!((rejected(outputs), logged(outputs, "accept").count()), (0, 1));
     world.broker.check();
 }
 
@@ -251,7 +251,7 @@ fn a_silent_worker_that_has_not_read_much_loses_its_connection_and_gives_the_roo
     world.broker.check();
     let session = world.client("d");
     let outputs = world.client_says("d", submit(session, "p", 10, bodies([id], 4 << 20)));
-    assert_eq!(turned_away(outputs) + logged(outputs, "accept").count(), 1);
+    assert_eq!(rejected(outputs) + logged(outputs, "accept").count(), 1);
     let mut closed = 0;
     for _ in 0..5 {
         let outputs = world.pass(Duration::from_secs(1));
@@ -260,7 +260,7 @@ fn a_silent_worker_that_has_not_read_much_loses_its_connection_and_gives_the_roo
     assert_eq!(closed, 1);
     world.broker.check();
     let outputs = world.client_says("d", submit(session, "q", 0, bodies([id + 1], 6 << 20)));
-    assert_eq!(turned_away(outputs), 0);
+    assert_eq!(rejected(outputs), 0);
 }
 
 #[test]

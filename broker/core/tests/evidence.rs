@@ -91,7 +91,7 @@ fn a_key_that_was_taken_out_a_second_registration_and_the_brokers_own_cut_are_he
     let mut world = with_client(1);
     world.submit("c", [1]);
     world.join_again("1", 1);
-    world.drop_by("1", Broker::handle_barred_worker);
+    world.drop_by("1", Broker::handle_revoked_worker);
     world.join_again("2", 2);
     world.drop_by("2", Broker::handle_overdue_worker);
     world.join_again("3", 3);

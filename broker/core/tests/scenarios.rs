@@ -5,8 +5,8 @@ mod world;
 use std::time::Duration;
 
 use giostra_core::broker::Output;
-use giostra_core::caller::{Caller, Key};
 use giostra_core::config::{Rights, Settings};
+use giostra_core::peer_info::{Key, PeerInfo};
 use giostra_core::rotation::Rotation;
 use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
@@ -15,8 +15,8 @@ use giostra_protocol::{
 use world::{World, body, peer, register, settings};
 
 /// One without a key.
-fn caller(address: &str) -> Caller {
-    Caller { address: address.into(), key: None }
+fn peer_info(address: &str) -> PeerInfo {
+    PeerInfo { address: address.into(), key: None }
 }
 
 fn pong(sequence: u64) -> FromWorker {
@@ -413,7 +413,7 @@ fn a_worker_that_was_silent_when_it_was_handed_a_request_is_not_held_against_it(
         world.broker.handle_timeout(world.now);
     }
     world.submit("c", 1..=1);
-    assert_eq!(world.logged("dispatch"), ["dispatch worker-1 w1 t1 c1#1 silent"]);
+    assert_eq!(world.logged("dispatch"), ["dispatch worker-1 w1 t1 c1#1 suspect"]);
     world.lose("1");
     assert!(world.logged("poison").is_empty());
     world.join("2");
@@ -628,7 +628,7 @@ fn what_there_is_no_room_for_is_turned_away_and_comes_again() {
     world.submit("c", 1..=10);
     // One client gets four fifths; and is told what it has to send again.
     assert_eq!(world.logged("accept"), ["accept c1#1..8 pool=p"]);
-    assert_eq!(world.take_sent(), ["c Busy([RequestId(9), RequestId(10)])"]);
+    assert_eq!(world.take_sent(), ["c Rejected([RequestId(9), RequestId(10)])"]);
     // Others have room still.
     world.client("d");
     world.submit("d", 1..=1);
@@ -637,12 +637,12 @@ fn what_there_is_no_room_for_is_turned_away_and_comes_again() {
 
     // There is room as soon as something is dispatched; it is counted.
     world.join("1");
-    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    assert_eq!(world.take_sent(), ["c Credit { requests: 1 }"]);
     world.submit("c", 9..=10);
-    assert_eq!(world.take_sent(), ["c Busy([RequestId(10)])"]);
+    assert_eq!(world.take_sent(), ["c Rejected([RequestId(10)])"]);
     world.reply("1");
     world.reply("1");
-    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    assert_eq!(world.take_sent(), ["c Credit { requests: 1 }"]);
     world.submit("c", 10..=10);
     while !world.held.is_empty() {
         world.reply("1");
@@ -656,17 +656,17 @@ fn one_client_has_its_own_bound_however_much_room_there_is() {
     world.client("c");
     world.client("d");
     world.submit("c", 1..=5);
-    assert_eq!(world.take_sent(), ["c Busy([RequestId(4), RequestId(5)])"]);
+    assert_eq!(world.take_sent(), ["c Rejected([RequestId(4), RequestId(5)])"]);
     world.submit("d", 1..=3);
     assert_eq!(world.logged("accept"), ["accept c1#1..3 pool=p", "accept c2#1..3 pool=p"]);
     world.join("1");
-    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    assert_eq!(world.take_sent(), ["c Credit { requests: 1 }"]);
     world.submit("c", 4..=5);
-    assert_eq!(world.take_sent(), ["c Busy([RequestId(5)])"]);
+    assert_eq!(world.take_sent(), ["c Rejected([RequestId(5)])"]);
     while !world.held.is_empty() {
         world.reply("1");
     }
-    assert_eq!(world.take_sent(), ["c Room { requests: 1 }"]);
+    assert_eq!(world.take_sent(), ["c Credit { requests: 1 }"]);
     world.submit("c", 5..=5);
     world.reply("1");
     assert_eq!(world.answered().len(), 8);
@@ -718,8 +718,8 @@ fn each_key_does_what_its_roles_say_and_nothing_else() {
 fn whose_key_is_taken_out_is_gone_at_once_and_its_requests_are_not_lost() {
     let mut world = World::with_workers(2);
     world.submit("c", 1..=4);
-    world.broker.handle_barred_worker(&peer("1"), world.now);
-    world.broker.handle_barred_worker(&peer("nobody"), world.now);
+    world.broker.handle_revoked_worker(&peer("1"), world.now);
+    world.broker.handle_revoked_worker(&peer("nobody"), world.now);
     world.settle();
     world.held.retain(|(holder, ..)| holder != "1");
     assert_eq!(
@@ -733,7 +733,7 @@ fn whose_key_is_taken_out_is_gone_at_once_and_its_requests_are_not_lost() {
     }
     assert_eq!(world.answered().len(), 4);
     world.submit("c", 5..=6);
-    world.broker.handle_barred_client(&peer("c"));
+    world.broker.handle_revoked_client(&peer("c"));
     world.settle();
     let left = world.logged("client-left");
     assert!(
@@ -758,7 +758,7 @@ fn the_bytes_of_unanswered_requests_are_bounded_too() {
     // Answered, they take no room any more.
     let replies = dispatched.into_iter().map(|(ticket, _)| (ticket, Outcome::Ok(Bytes::new()))).collect();
     world.worker_says("1", FromWorker::Replies(replies));
-    assert_eq!(world.sent.last().unwrap(), "c Room { requests: 4 }");
+    assert_eq!(world.sent.last().unwrap(), "c Credit { requests: 4 }");
 }
 
 #[test]
@@ -824,7 +824,7 @@ fn whoever_has_nothing_gets_the_first_room_there_is() {
     let sent = world.take_sent();
     // The first have waited longest; but they have something pending, and wait until it is worth a message.
     let [told] = &sent[..] else { panic!("{sent:?}") };
-    let client = told.strip_suffix(" Room { requests: 1 }").unwrap();
+    let client = told.strip_suffix(" Credit { requests: 1 }").unwrap();
     assert!(world.logged("accept").iter().all(|line| !line.contains(&world.number_of(client))), "{told}");
 }
 
@@ -873,10 +873,10 @@ fn who_joins_or_is_refused_is_logged_with_address_and_key() {
     let mut world = World::new(settings());
     let public = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";
     for (who, name) in [("c", "alice"), ("w", "")] {
-        let caller =
-            Caller { address: "10.0.0.1:1".into(), key: Some(Key { public: public.into(), name: name.into() }) };
-        world.broker.handle_client_caller(&peer(who), caller.clone());
-        world.broker.handle_worker_caller(&peer(who), caller);
+        let peer_info =
+            PeerInfo { address: "10.0.0.1:1".into(), key: Some(Key { public: public.into(), name: name.into() }) };
+        world.broker.handle_client_info(&peer(who), peer_info.clone());
+        world.broker.handle_worker_info(&peer(who), peer_info);
     }
     world.broker.handle_malformed_client(&peer("c"), "rubbish", world.now);
     world.client("c");
@@ -1058,10 +1058,10 @@ fn replies_for_one_client_in_one_turn_are_one_message() {
 #[test]
 fn the_status_tells_whose_turn_it_is_how_long_things_took_and_what_happened_last() {
     let mut world = World::new(Settings { window: 2, ..settings() });
-    world.broker.handle_client_caller(&peer("c"), caller("10.0.0.1:1"));
+    world.broker.handle_client_info(&peer("c"), peer_info("10.0.0.1:1"));
     world.client("c");
     for worker in ["1", "2", "3"] {
-        world.broker.handle_worker_caller(&peer(worker), caller(&format!("10.0.0.2:{worker}")));
+        world.broker.handle_worker_info(&peer(worker), peer_info(&format!("10.0.0.2:{worker}")));
         world.join(worker);
     }
     world.submit("c", 1..=8);
@@ -1194,7 +1194,7 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
         world.client_says("c", submit);
     };
     submit(&mut world, "nobody", &[1, 2]);
-    let told = r#"c Nobody { pool: "nobody", pools: ["p"], requests: [RequestId(1), RequestId(2)] }"#;
+    let told = r#"c NoWorker { pool: "nobody", pools: ["p"], requests: [RequestId(1), RequestId(2)] }"#;
     assert_eq!(world.take_sent(), [told]);
     assert_eq!(world.logged("nobody"), ["nobody c1 count=2"]);
     submit(&mut world, "p", &[1]);
@@ -1204,7 +1204,7 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
     world.worker_says("1", FromWorker::Leave);
     world.take_sent();
     submit(&mut world, "p", &[1, 3]);
-    assert_eq!(world.take_sent(), [r#"c Nobody { pool: "p", pools: [], requests: [RequestId(3)] }"#]);
+    assert_eq!(world.take_sent(), [r#"c NoWorker { pool: "p", pools: [], requests: [RequestId(3)] }"#]);
     world.reply("1");
     assert_eq!(world.answered(), [1]);
 }
@@ -1246,10 +1246,10 @@ fn a_worker_is_stuck_when_it_answers_pings_while_a_request_does_not_end() {
     // Nothing is decided by it: it has its seat, and is handed what comes.
     world.submit("c", 2..=2);
     assert_eq!(world.holding("1"), [1, 2]);
-    // One that is silent besides may be dead.
+    // One that is suspect besides may be dead.
     world.pass(Duration::from_secs(1));
     world.pass(Duration::from_secs(1));
-    assert_eq!(state(&mut world), "silent");
+    assert_eq!(state(&mut world), "suspect");
     world.worker_says("1", pong(4, 0, 0));
     assert_eq!(state(&mut world), "busy");
     world.reply("1");

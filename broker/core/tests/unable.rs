@@ -52,7 +52,7 @@ impl World {
 
     /// How often a client was told that there is nobody.
     fn nobody(&self) -> usize {
-        self.sent.iter().filter(|sent| sent.contains(" Nobody ")).count()
+        self.sent.iter().filter(|sent| sent.contains(" NoWorker ")).count()
     }
 
     fn has_logged(&self, line: &str) -> bool {

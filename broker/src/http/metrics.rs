@@ -141,14 +141,14 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         counter(
             "giostra_turned_away_total",
             "Requests turned away for want of room, each time counted. They come again.",
-            none(totals.turned_away as f64),
+            none(totals.rejected as f64),
         ),
     ];
     all.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
 }
 
 /// What a worker may be: those of [`WorkerStatus::state`], and lost.
-const STATES: [&str; 7] = ["idle", "busy", "stuck", "silent", "unable", "leaving", "lost"];
+const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leaving", "lost"];
 
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);

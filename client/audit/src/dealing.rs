@@ -21,8 +21,8 @@ use super::runs::{Run, Runs};
 pub(super) struct Manner {
     /// Whether another worker was lost before.
     pub again: bool,
-    /// Whether this one was silent already.
-    pub silent: bool,
+    /// Whether this one was suspect already.
+    pub suspect: bool,
 }
 
 /// A line of dispatch that waits for its neighbours.
@@ -225,7 +225,7 @@ impl Life {
                 order
             }
         };
-        request.state = State::InFlight { worker: hand.worker, ticket, order, silent: hand.manner.silent };
+        request.state = State::InFlight { worker: hand.worker, ticket, order, suspect: hand.manner.suspect };
         if hand.manner.again || matches!(before, State::Suspended(_)) {
             let lost = request.lost.len();
             self.dispatched_after = self.dispatched_after.max(lost);

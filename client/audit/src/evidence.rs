@@ -100,9 +100,9 @@ impl Life {
     pub(super) fn give_back(&mut self, key: Key, number: u64, worker: &Worker, held: Held) {
         let limit = self.given_up_after;
         let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.get_mut(&key.1)) else { return };
-        let State::InFlight { order, silent, .. } = request.state else { return };
+        let State::InFlight { order, suspect, .. } = request.state else { return };
         request.state = State::Returned(order);
-        if held != Held::No && !silent {
+        if held != Held::No && !suspect {
             let process = (held == Held::UnlessBack).then_some(worker.process);
             request.lost.push(Loss { name: Rc::clone(&worker.name), number, process });
             if let Some(process) = process {

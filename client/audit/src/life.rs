@@ -148,9 +148,9 @@ impl Life {
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
             Event::NoBearing | Event::Unknown { .. } => return,
-            Event::Dispatch { worker, again, silent, tickets, requests } => {
+            Event::Dispatch { worker, again, suspect, tickets, requests } => {
                 self.checks_not_stopped(spot);
-                return self.dispatched(worker, Manner { again, silent }, &tickets, &requests, spot);
+                return self.dispatched(worker, Manner { again, suspect }, &tickets, &requests, spot);
             }
             _ => self.deal(false),
         }

@@ -103,8 +103,8 @@ pub enum Event<'a> {
     Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, gone: Gone, held: Held, reason: &'a str },
     /// When requests were accepted.
     Accept { requests: Runs<'a>, pool: &'a str },
-    /// When requests were handed to a worker: for the first time, or `again`; and whether it was `silent` already.
-    Dispatch { worker: Worker<'a>, again: bool, silent: bool, tickets: Runs<'a>, requests: Runs<'a> },
+    /// When requests were handed to a worker: for the first time, or `again`; and whether it was `suspect` already.
+    Dispatch { worker: Worker<'a>, again: bool, suspect: bool, tickets: Runs<'a>, requests: Runs<'a> },
     /// When a worker's results, or its `errors`, went to their clients.
     Reply { worker: Worker<'a>, errors: bool, requests: Runs<'a> },
     /// When results came that nobody wanted any more.
@@ -183,12 +183,12 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             let (worker, rest) = worker(rest)?;
             // No ticket has a `c` in it.
             let (tickets, requests) = rest.split_at(rest.find(" c")?);
-            let (requests, silent) = match requests.strip_suffix(" silent") {
+            let (requests, suspect) = match requests.strip_suffix(" suspect") {
                 Some(requests) => (requests, true),
                 None => (requests, false),
             };
             let (tickets, requests) = (Runs::tickets(tickets)?, Runs::requests(&requests[1..])?);
-            Event::Dispatch { worker, again: verb == "redispatch", silent, tickets, requests }
+            Event::Dispatch { worker, again: verb == "redispatch", suspect, tickets, requests }
         }
         "reply" | "reply-error" => {
             let (worker, rest) = worker(rest)?;
@@ -224,7 +224,9 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
-        "refuse" | "stale" | "busy" | "nobody" | "watch" | "insecure:" | "allowed" | "hangup:" => Event::NoBearing,
+        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "insecure:" | "allowed" | "hangup:" => {
+            Event::NoBearing
+        }
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
         _ => Event::Unknown { verb },
     })
@@ -345,7 +347,7 @@ mod tests {
         let line = Line::parse(&text).unwrap();
         assert_eq!((line.written_time(), line.level), (TIME, "DEBUG"));
         assert_eq!(line.time(), humantime::parse_rfc3339(TIME).unwrap());
-        let Event::Dispatch { worker, again: true, silent: false, tickets, requests } = line.event else {
+        let Event::Dispatch { worker, again: true, suspect: false, tickets, requests } = line.event else {
             panic!("{line:?}")
         };
         assert_eq!(worker, Worker { name: "worker-1", number: 7 });
@@ -433,9 +435,9 @@ mod tests {
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
             ("log-gap lost=7", Event::LogGap { lost: 7 }),
             ("stopped lines=9", Event::Stopped { lines: 9 }),
-            ("busy c1 anything", Event::NoBearing),
+            ("rejected c1 anything", Event::NoBearing),
             ("insecure: whoever", Event::NoBearing),
-            ("allowed keys=3 barred=1", Event::NoBearing),
+            ("allowed keys=3 revoked=1", Event::NoBearing),
             ("hangup: there are no keys to read anew", Event::NoBearing),
             ("listening rotation=available after=none", Event::Listening(Start::default())),
             ("sang loudly", Event::Unknown { verb: "sang" }),

@@ -29,7 +29,7 @@ pub(super) enum State {
     /// When a lost worker gave it back, and it will be given up unless one comes back: the same.
     Suspended(u64),
     /// When a worker holds it; `order` is the ticket of its first dispatch.
-    InFlight { worker: u64, ticket: u64, order: u64, silent: bool },
+    InFlight { worker: u64, ticket: u64, order: u64, suspect: bool },
     /// When the log contradicted itself about it, which has been reported: it may be anywhere.
     Adrift,
 }

@@ -14,7 +14,7 @@ use std::io::Write;
 use giostra_client::Error;
 use giostra_transport::shutdown::Shutdown;
 
-use super::failure::{Told, complain, of_batch};
+use super::failure::{Told, of_batch, report_error};
 use super::global::Global;
 use super::printed::stdout;
 use super::send::explain;
@@ -43,7 +43,7 @@ pub fn run(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Resul
     }
     outcome.duplicated = load.duplicated();
     if let Some(failure) = &outcome.first_failure {
-        complain(format_args!("the first failure: {}", explain(failure, global)));
+        report_error(format_args!("the first failure: {}", explain(failure, global)));
     }
     if global.json {
         let mut object = outcome.json(bench, &work);

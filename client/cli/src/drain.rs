@@ -87,7 +87,7 @@ pub fn run(client: &mut Client, drain: &Drain, global: &Global) -> anyhow::Resul
     } else if lost.is_empty() {
         writeln!(stdout(), "{worker} has left")?;
     }
-    lost.values().for_each(|lost| failure::complain(lost.sentence(worker)));
+    lost.values().for_each(|lost| failure::report_error(lost.sentence(worker)));
     Ok(lost.is_empty())
 }
 

@@ -25,7 +25,7 @@ pub fn told(event: &EventStatus) -> String {
 pub fn tone_of(event: &EventStatus) -> Tone {
     match &*event.kind {
         "joined" | "able" => Tone::Good,
-        "leaving" | "left" | "redispatch" | "discard" | "expire" | "busy" | "closing" => Tone::Notable,
+        "leaving" | "left" | "redispatch" | "discard" | "expire" | "rejected" | "closing" => Tone::Notable,
         "dropped" | "unable" | "poison" | "refuse" => Tone::Bad,
         _ => Tone::Plain,
     }

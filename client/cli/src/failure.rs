@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use giostra_client::Error;
 use giostra_common::args::{self, USAGE};
-use giostra_protocol::shown::sentence;
+use giostra_protocol::escape::sentence;
 use giostra_protocol::{Failure, code};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -24,21 +24,21 @@ const PROGRAM: &str = "giostra";
 pub struct Told(#[from] pub Error);
 
 /// A line on stderr; a peer's control characters in it are spaces, what else can't be seen is escaped.
-pub fn complain(what: impl Display) {
-    args::complain(PROGRAM, sentence(&what.to_string()));
+pub fn report_error(what: impl Display) {
+    args::report_error(PROGRAM, sentence(&what.to_string()));
 }
 
 /// Ends a command that failed: says why, and which exit status that is.
 pub fn end(error: &anyhow::Error, json: bool) -> ExitCode {
     if let Some(error) = output_error(error) {
-        args::unprinted(PROGRAM, error);
+        args::report_unwritten(PROGRAM, error);
         return ExitCode::FAILURE;
     }
     if json {
         // What can't be printed now is on stderr.
         let _ = print_object(error);
     }
-    complain(format_args!("{error:#}"));
+    report_error(format_args!("{error:#}"));
     match of_client(error) {
         Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
         _ if error.is::<giostra_audit::Error>() => ExitCode::from(USAGE),

@@ -50,7 +50,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(command) => command,
         None if stdin().is_terminal() => &Command::Prompt,
         None => {
-            failure::complain("no command, and the prompt needs a terminal; giostra --help lists the commands");
+            failure::report_error("no command, and the prompt needs a terminal; giostra --help lists the commands");
             return Ok(ExitCode::from(USAGE));
         }
     };

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use giostra_client::room::Room;
+use giostra_client::budget::InFlightBudget;
 use giostra_client::{Client, Error};
 use giostra_common::stdio;
 use giostra_protocol::{Bytes, Failure, Outcome, Reply, RequestId, code};
@@ -28,7 +28,7 @@ use giostra_transport::shutdown::Shutdown;
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
-use super::failure::{complain, of_client, output_error};
+use super::failure::{of_client, output_error, report_error};
 use super::global::Global;
 use super::random::wait_for_workers;
 use super::send::explain;
@@ -75,7 +75,7 @@ struct Batch<'a> {
     asked: FxHashMap<RequestId, Asked>,
     /// Lines that failed, until they are asked again.
     again: Again<(Asked, Bytes)>,
-    room: Room,
+    budget: InFlightBudget,
     sequence: Sequence<Done>,
     failures: Failures,
     output: Output,
@@ -180,7 +180,7 @@ impl<'a> Batch<'a> {
             known: HashMap::default(),
             asked: HashMap::default(),
             again: Again::new(),
-            room: Room::new(map.window as usize, Room::BYTES),
+            budget: InFlightBudget::new(map.window as usize, InFlightBudget::BYTES),
             sequence: Sequence::new(format.ordered, map.window),
             failures,
             output,
@@ -234,7 +234,7 @@ impl<'a> Batch<'a> {
 
     /// Asks for as many lines as there are, and as there is room for.
     fn ask(&mut self) -> anyhow::Result<()> {
-        self.room.pass(Instant::now);
+        self.budget.pass(Instant::now);
         while self.wants_lines() {
             match self.input.next()? {
                 Next::Line(text) => self.take(&text)?,
@@ -247,7 +247,7 @@ impl<'a> Batch<'a> {
     }
 
     fn wants_lines(&self) -> bool {
-        !self.read && self.room.is_left() && self.sequence.has_room(self.input.taken() + 1)
+        !self.read && self.budget.is_left() && self.sequence.has_room(self.input.taken() + 1)
     }
 
     /// Asks for a line, unless the journal knows its answer or it makes no request.
@@ -270,7 +270,7 @@ impl<'a> Batch<'a> {
         let again = (self.map.retry > 0).then(|| body.clone());
         match self.client.submit_within(body, self.global.timeout) {
             Ok(id) => {
-                self.room.ask(bytes);
+                self.budget.ask(bytes);
                 self.asked.insert(id, Asked { line, bytes, body: again, left: self.map.retry });
                 Ok(())
             }
@@ -307,7 +307,7 @@ impl<'a> Batch<'a> {
         }
         let ended = Ended::of(reply, self.format.json);
         let held = ended.bytes() + asked.line.kept();
-        self.room.answer(asked.bytes, held);
+        self.budget.answer(asked.bytes, held);
         self.end(asked.line, ended, held)
     }
 
@@ -351,9 +351,9 @@ impl<'a> Batch<'a> {
 
     /// Prints what was done, and what waited for it; or lets it wait for its turn.
     fn print(&mut self, done: Done) -> anyhow::Result<()> {
-        let Self { sequence, failures, output, room, format, .. } = self;
+        let Self { sequence, failures, output, budget, format, .. } = self;
         sequence.end(done.line.number, done, |Done { line, failed, ended, held }| {
-            room.hand_on(held);
+            budget.hand_on(held);
             if let Some(ended) = ended {
                 format.write(&mut output.buffer, line.number, &ended);
             }
@@ -392,7 +392,7 @@ impl<'a> Batch<'a> {
         self.course.tick(self.client, &self.global.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
         let now = Instant::now();
-        let until = [self.course.poll_timeout(), self.room.poll_timeout(|| now), self.again.next()];
+        let until = [self.course.poll_timeout(), self.budget.poll_timeout(|| now), self.again.next()];
         let until = until.into_iter().flatten().min();
         Ok(self.client.wait(input.as_slice(), until)?)
     }
@@ -409,15 +409,15 @@ impl<'a> Batch<'a> {
     fn tell(&self, ended: &anyhow::Result<()>) {
         let broken = ended.as_ref().err();
         if let Some(what) = self.failures.rest().filter(|_| self.map.quiet) {
-            complain(what);
+            report_error(what);
         }
         if self.map.quiet || broken.is_some_and(|error| output_error(error).is_some()) {
             return;
         }
-        complain(&self.course);
+        report_error(&self.course);
         if let Some(Error::Interrupted) = broken.and_then(of_client) {
             let open = self.asked.len() + self.again.len();
-            complain(match &self.map.journal {
+            report_error(match &self.map.journal {
                 Some(_) => format!("{open} lines were unanswered; the same command goes on"),
                 None => format!("{open} lines were unanswered; with --journal it could go on"),
             });

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-use giostra_common::stdio::{self, Patient};
+use giostra_common::stdio::{self, Retrying};
 
 /// Stdout. On a terminal, control characters are [`escaped`].
 pub fn stdout() -> Printer {
@@ -16,7 +16,7 @@ pub fn stdout() -> Printer {
 
 /// See [`stdout`].
 pub struct Printer {
-    out: Patient<io::Stdout>,
+    out: Retrying<io::Stdout>,
     terminal: bool,
 }
 

@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 
-use super::failure::{Told, complain, of_batch};
+use super::failure::{Told, of_batch, report_error};
 use super::global::Global;
 use super::help;
 use super::operations::Task;
@@ -58,7 +58,7 @@ pub fn run(client: &mut Client, random: &Random, global: &Global) -> anyhow::Res
     }
     batch.summary.finish(client.duplicated());
     if let Some(failure) = &batch.first_failure {
-        complain(format_args!("the first failure: {}", explain(failure, global)));
+        report_error(format_args!("the first failure: {}", explain(failure, global)));
     }
     if global.json {
         let mut object = batch.summary.json();

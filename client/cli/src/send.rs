@@ -10,7 +10,7 @@ use humantime::format_duration;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::failure::{complain, object};
+use super::failure::{object, report_error};
 use super::global::Global;
 use super::help;
 use super::operations::Operation;
@@ -72,7 +72,7 @@ pub fn run(client: &mut Client, send: &Send, global: &Global) -> anyhow::Result<
             stdout().write_all(&line)?;
         }
         Ok(_) => {}
-        Err(failure) => complain(explain(failure, global)),
+        Err(failure) => report_error(explain(failure, global)),
     }
     Ok(result.is_ok())
 }

@@ -66,7 +66,7 @@ pub fn of_state(state: &str) -> Tone {
     match state {
         "busy" => Tone::Good,
         "leaving" => Tone::Notable,
-        "stuck" | "silent" | "unable" | "lost" => Tone::Bad,
+        "stuck" | "suspect" | "unable" | "lost" => Tone::Bad,
         _ => Tone::Plain,
     }
 }
@@ -190,7 +190,7 @@ mod tests {
         let mut table = Table::new(&[("WORKER", 0), ("ADDRESS", 3), ("STATE", 0), ("SHARE", 2), ("RATE", 1)]);
         let state = |state: &str| Cell { text: state.into(), tone: of_state(state) };
         table.push([name.into(), "127.0.0.1:12345".into(), state("busy"), "50.0 %".into(), "1/s".into()]);
-        table.push(["b".into(), "127.0.0.1:12346".into(), state("silent"), "50.0 %".into(), "20/s".into()]);
+        table.push(["b".into(), "127.0.0.1:12346".into(), state("suspect"), "50.0 %".into(), "20/s".into()]);
         table
     }
 
@@ -238,7 +238,7 @@ mod tests {
         let room = Room { size: None, colours: true };
         let lines = table("a").lines(room);
         assert!(lines[1].contains("\u{1b}[32mbusy  \u{1b}[0m  50.0 %"), "{lines:?}");
-        assert!(lines[2].contains("\u{1b}[31msilent\u{1b}[0m  50.0 %"), "{lines:?}");
+        assert!(lines[2].contains("\u{1b}[31msuspect\u{1b}[0m  50.0 %"), "{lines:?}");
         assert!(!lines[0].contains('\u{1b}'));
     }
 }

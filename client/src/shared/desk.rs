@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{Bytes, Progress, Reply, RequestId};
 use giostra_transport::time::deadline;
 use giostra_transport::wake::{self, Alarm};
@@ -22,7 +22,7 @@ pub struct Desk {
 /// What the thread has not seen yet.
 struct Waiting {
     /// By number.
-    calls: NumberedQueue<Call>,
+    calls: SparseQueue<Call>,
     /// The numbers of calls that the thread has, and nobody waits for any more.
     given_up: Vec<u64>,
     last: u64,
@@ -60,7 +60,7 @@ pub struct Service {
     desk: Arc<Desk>,
     alarm: Alarm,
     /// What was taken from the desk, and is about to be submitted.
-    taken: NumberedQueue<Call>,
+    taken: SparseQueue<Call>,
     /// What is under way.
     calls: FxHashMap<RequestId, Arc<Slot>>,
     /// Its ids by the numbers of the calls.
@@ -72,10 +72,9 @@ pub struct Service {
 /// A desk, and who serves it.
 pub fn open(client: Client) -> Result<(Arc<Desk>, Service), Error> {
     let (bell, alarm) = wake::alarm().map_err(|error| no_thread(&error))?;
-    let waiting =
-        Waiting { calls: NumberedQueue::default(), given_up: Vec::new(), last: 0, closed: false, ended: None };
+    let waiting = Waiting { calls: SparseQueue::default(), given_up: Vec::new(), last: 0, closed: false, ended: None };
     let desk = Arc::new(Desk { waiting: Mutex::new(waiting), bell });
-    let taken = NumberedQueue::default();
+    let taken = SparseQueue::default();
     let (calls, ids) = (FxHashMap::default(), FxHashMap::default());
     Ok((Arc::clone(&desk), Service { client, desk, alarm, taken, calls, ids, error: None }))
 }

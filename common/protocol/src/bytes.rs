@@ -2,7 +2,7 @@
 //!
 //! Nearly every request and result is smaller than a cache line. To share such bytes costs more than to copy them: an atomic addition and an
 //! atomic subtraction for each owner, and the frame they came in is kept as long as any of its hundreds of bodies. So up to
-//! [`MOST_HERE`] bytes are copied; from there on it is [`bytes::Bytes`], a slice of something with many owners.
+//! [`INLINE_MAX`] bytes are copied; from there on it is [`bytes::Bytes`], a slice of something with many owners.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::ops::{Bound, Deref, RangeBounds};
 use ::bytes::Bytes as Shared;
 
 /// So many bytes are copied, more are shared. A [`Bytes`] then has 40, 8 more than [`bytes::Bytes`].
-pub const MOST_HERE: usize = 38;
+pub const INLINE_MAX: usize = 38;
 
 /// Immutable bytes, in the way of [`bytes::Bytes`].
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct Bytes(Kept);
 #[derive(Clone)]
 enum Kept {
     /// When they are here: so many of the array's. What stands behind them means nothing.
-    Here(u8, [u8; MOST_HERE]),
+    Here(u8, [u8; INLINE_MAX]),
     /// When they are elsewhere.
     There(Shared),
 }
@@ -29,7 +29,7 @@ enum Kept {
 impl Bytes {
     /// None.
     pub const fn new() -> Self {
-        Self(Kept::Here(0, [0; MOST_HERE]))
+        Self(Kept::Here(0, [0; INLINE_MAX]))
     }
 
     /// Those, which are there for ever.
@@ -92,14 +92,14 @@ impl Bytes {
             Bound::Unbounded => self.len(),
         };
         let (all, len) = (&self[..end], end - begin);
-        if len > MOST_HERE {
+        if len > INLINE_MAX {
             return match &self.0 {
                 Kept::There(shared) => Self(Kept::There(shared.slice(begin..end))),
                 Kept::Here(..) => unreachable!("so many are not here"),
             };
         }
         // Most parts have others behind them: to copy as many as there is room for takes a few instructions, and no loop.
-        match self.get(begin..begin + MOST_HERE).and_then(|some| some.try_into().ok()) {
+        match self.get(begin..begin + INLINE_MAX).and_then(|some| some.try_into().ok()) {
             Some(some) => Self(Kept::Here(len as u8, some)),
             None => Self::copy_from_slice(&all[begin..]),
         }
@@ -120,7 +120,7 @@ impl Bytes {
     }
 
     fn here(bytes: &[u8]) -> Option<Self> {
-        let mut here = [0; MOST_HERE];
+        let mut here = [0; INLINE_MAX];
         here.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(Self(Kept::Here(bytes.len() as u8, here)))
     }
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(size_of::<Bytes>(), 40);
         let few = many.slice(10..20);
         assert!(matches!(few.0, Kept::Here(10, _)));
-        assert!(matches!(many.slice(..MOST_HERE).0, Kept::Here(..)));
+        assert!(matches!(many.slice(..INLINE_MAX).0, Kept::Here(..)));
     }
 
     #[test]

@@ -268,9 +268,9 @@ impl<B> ToClient<B> {
             Self::Draining { worker, numbers } => ToClient::Draining { worker, numbers },
             Self::Refused { reason } => ToClient::Refused { reason },
             Self::Declined { reason, requests } => ToClient::Declined { reason, requests },
-            Self::Busy(ids) => ToClient::Busy(ids),
-            Self::Nobody { pool, pools, requests } => ToClient::Nobody { pool, pools, requests },
-            Self::Room { requests } => ToClient::Room { requests },
+            Self::Rejected(ids) => ToClient::Rejected(ids),
+            Self::NoWorker { pool, pools, requests } => ToClient::NoWorker { pool, pools, requests },
+            Self::Credit { requests } => ToClient::Credit { requests },
             Self::HelloAgain => ToClient::HelloAgain,
             Self::Closing => ToClient::Closing,
             Self::Goodbye => ToClient::Goodbye,
@@ -382,7 +382,7 @@ mod tests {
                 trace: Trace { worker: "w".into(), attempts: 2, waited_us: 3, took_us: u64::MAX },
             },
         ]));
-        round_trip(ToClient::Busy(vec![RequestId(3)]));
+        round_trip(ToClient::Rejected(vec![RequestId(3)]));
         round_trip(FromWorker::Leave);
         let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
         let instance = crate::MAX_INSTANCE - 1;

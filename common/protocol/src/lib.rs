@@ -7,12 +7,12 @@
 mod bytes;
 pub mod codec;
 pub mod compute;
+pub mod escape;
 mod identity;
 mod malformed;
 mod message;
 pub mod name;
-pub mod numbered;
-pub mod shown;
+pub mod sparse_queue;
 
 pub use self::bytes::Bytes;
 pub use self::identity::Identity;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use thiserror::Error;
 
-use crate::shown;
+use crate::escape;
 
 /// Why frames are not a message.
 #[derive(Debug, Error)]
@@ -47,7 +47,7 @@ impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
                 for c in text.chars() {
                     self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-                    shown::write_char(self.out, c)?;
+                    escape::write_char(self.out, c)?;
                 }
                 Ok(())
             }

@@ -260,10 +260,10 @@ pub enum ToClient<B = Bytes> {
         #[serde(deserialize_with = "codec::batch")]
         requests: Vec<RequestId>,
     },
-    /// When there was no room for these requests: they were not accepted. They are to be sent again when there is `Room`.
-    Busy(#[serde(deserialize_with = "codec::batch")] Vec<RequestId>),
+    /// When there was no room for these requests: they were not accepted. They are to be sent again when there is `Credit`.
+    Rejected(#[serde(deserialize_with = "codec::batch")] Vec<RequestId>),
     /// When these requests were not to wait for a worker, and there was none: they were not accepted.
-    Nobody {
+    NoWorker {
         /// The pool in which there is none.
         pool: String,
         /// Those in which there are some, by name: a hundred at most.
@@ -273,8 +273,8 @@ pub enum ToClient<B = Bytes> {
         #[serde(deserialize_with = "codec::batch")]
         requests: Vec<RequestId>,
     },
-    /// When a client that was told `Busy` may go on: with so many requests, until it is told of more.
-    Room {
+    /// When a client that was told `Rejected` may go on: with so many requests, until it is told of more.
+    Credit {
         /// The requests that it may submit. Those sent before are not counted.
         requests: u64,
     },
@@ -595,7 +595,7 @@ pub struct Totals {
     /// Messages that could not be accepted.
     pub refused: u64,
     /// Requests turned away for want of room, each time counted. They come again.
-    pub turned_away: u64,
+    pub rejected: u64,
 }
 
 /// A worker, as the broker sees it.
@@ -608,7 +608,7 @@ pub struct WorkerStatus {
     /// Its pool.
     pub pool: String,
     /// `idle`; `busy`: it holds requests; `stuck`: it does, answers pings, and the oldest request has been computing for longer than
-    /// the broker's `--stuck-after`; `silent`: a ping is overdue; `unable`: it can compute nothing for now and has no seat; or `leaving`.
+    /// the broker's `--stuck-after`; `suspect`: a ping is overdue; `unable`: it can compute nothing for now and has no seat; or `leaving`.
     pub state: String,
     /// Whether it has given up its seat, and only finishes what it has.
     pub leaving: bool,

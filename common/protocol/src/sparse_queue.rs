@@ -15,18 +15,18 @@ const KEPT: usize = 4096;
 
 /// A queue of numbered things, the numbers ascending.
 #[derive(Clone, Debug)]
-pub struct NumberedQueue<T> {
+pub struct SparseQueue<T> {
     places: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
 
-impl<T> Default for NumberedQueue<T> {
+impl<T> Default for SparseQueue<T> {
     fn default() -> Self {
         Self { places: VecDeque::new(), len: 0 }
     }
 }
 
-impl<T> NumberedQueue<T> {
+impl<T> SparseQueue<T> {
     /// How many things are in it.
     pub fn len(&self) -> usize {
         self.len
@@ -142,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_behaves_like_an_ordered_map_and_stays_small(steps in prop::collection::vec((0..4u8, 0..200u64), 0..400)) {
-            let (mut queue, mut model, mut next) = (NumberedQueue::default(), BTreeMap::new(), 0);
+            let (mut queue, mut model, mut next) = (SparseQueue::default(), BTreeMap::new(), 0);
             for (step, argument) in steps {
                 match step {
                     0 | 1 => {

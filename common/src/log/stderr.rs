@@ -17,7 +17,7 @@ use log::Level;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::stamp;
-use crate::stdio::Patient;
+use crate::stdio::Retrying;
 
 /// Bytes of lines that may wait.
 const ROOM: usize = 1 << 20;
@@ -40,7 +40,7 @@ static STDERR: OnceLock<Lines> = OnceLock::new();
 pub(super) fn start() -> io::Result<()> {
     if STDERR.get().is_none() {
         // Who started another one at the same time has the same right.
-        let _ = STDERR.set(Lines::start(Patient(io::stderr()))?);
+        let _ = STDERR.set(Lines::start(Retrying(io::stderr()))?);
     }
     Ok(())
 }
@@ -53,7 +53,7 @@ pub(super) fn say(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
             let mut line = Vec::new();
             let _ = write(&mut line);
             line.push(b'\n');
-            let _ = Patient(io::stderr()).write_all(&line);
+            let _ = Retrying(io::stderr()).write_all(&line);
         }
     }
 }

@@ -12,8 +12,8 @@ use thiserror::Error;
 use zmq::{Context, Socket};
 
 use crate::endpoint::{BadEndpoint, Endpoint};
-use crate::handshake::{Failure, Watched};
 use crate::keys::Credentials;
+use crate::monitor::{Failure, MonitoredSocket};
 use crate::socket;
 
 /// After how long without an answer a new socket is taken.
@@ -57,7 +57,7 @@ impl Attempts {
 
 /// Whom to call, and what to say.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct ConnectOptions {
     /// The broker's.
     pub endpoint: String,
     /// What is said first over each connection.
@@ -105,10 +105,10 @@ pub enum Error {
 }
 
 /// The socket, and what is known of who is at its other end.
-pub struct Dialer {
-    call: Call,
+pub struct Connector {
+    call: ConnectOptions,
     context: Context,
-    socket: Watched,
+    socket: MonitoredSocket,
     /// When the socket was last connected.
     dialed: Instant,
     /// Since when nobody has been there; `None`: somebody is.
@@ -121,14 +121,14 @@ pub struct Dialer {
     mismatch: Option<Failure>,
 }
 
-impl Dialer {
+impl Connector {
     /// Begins to connect.
-    pub fn new(context: &Context, mut call: Call, now: Instant) -> Result<Self, Error> {
+    pub fn new(context: &Context, mut call: ConnectOptions, now: Instant) -> Result<Self, Error> {
         match Endpoint::to_connect(&call.endpoint) {
             Ok(endpoint) => call.endpoint = endpoint.to_string(),
             Err(source) => return Err(Error::Endpoint { endpoint: call.endpoint, source }),
         }
-        let dialer = Self {
+        let connector = Self {
             socket: make(context, &call)?,
             call,
             context: context.clone(),
@@ -139,8 +139,8 @@ impl Dialer {
             failure: None,
             mismatch: None,
         };
-        dialer.connect()?;
-        Ok(dialer)
+        connector.connect()?;
+        Ok(connector)
     }
 
     /// The broker has welcomed this side.
@@ -149,7 +149,7 @@ impl Dialer {
         self.ever_answered = true;
         self.attempts.succeeded();
         (self.failure, self.mismatch) = (None, None);
-        self.socket.look_away();
+        self.socket.stop_monitor();
     }
 
     /// The connection broke, or the broker is to welcome this side anew.
@@ -160,9 +160,9 @@ impl Dialer {
 
     /// Sees what has become of the connection, and connects again where libzmq does not. The handshake that failed last, if one has since
     /// this was last called. An error if one failed for good with a broker that has never been there; one that has been may be changing its keys.
-    pub fn tend(&mut self, now: Instant) -> Result<Option<Failure>, Error> {
+    pub fn poll(&mut self, now: Instant) -> Result<Option<Failure>, Error> {
         let mut last = None;
-        while let Some(failure) = self.socket.see_failure()? {
+        while let Some(failure) = self.socket.next_failure()? {
             last = Some(failure);
             self.failure = last;
             // Once it may have been something else that listened there. Who finds out first hangs up, so that the next failure may look otherwise.
@@ -189,7 +189,7 @@ impl Dialer {
         Ok(last)
     }
 
-    /// When [`Self::tend`] is to be called though nothing has come.
+    /// When [`Self::poll`] is to be called though nothing has come.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.attempts.resume, self.anew_at()].into_iter().flatten().min()
     }
@@ -227,12 +227,12 @@ impl Dialer {
 }
 
 /// One that is not connected yet.
-fn make(context: &Context, call: &Call) -> zmq::Result<Watched> {
-    let Call { hello, hiccup, linger, credentials, .. } = call;
-    Watched::new(context, socket::dealer(context, hello, hiccup, *linger, credentials.as_ref())?)
+fn make(context: &Context, call: &ConnectOptions) -> zmq::Result<MonitoredSocket> {
+    let ConnectOptions { hello, hiccup, linger, credentials, .. } = call;
+    MonitoredSocket::new(context, socket::dealer(context, hello, hiccup, *linger, credentials.as_ref())?)
 }
 
-impl Deref for Dialer {
+impl Deref for Connector {
     type Target = Socket;
 
     fn deref(&self) -> &Socket {
@@ -240,7 +240,7 @@ impl Deref for Dialer {
     }
 }
 
-impl DerefMut for Dialer {
+impl DerefMut for Connector {
     fn deref_mut(&mut self) -> &mut Socket {
         &mut self.socket
     }
@@ -274,14 +274,14 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_none_is_said_at_once() {
-        let call = |endpoint: &str| Call {
+        let call = |endpoint: &str| ConnectOptions {
             endpoint: endpoint.into(),
             hello: Bytes::new(),
             hiccup: Bytes::new(),
             linger: Duration::ZERO,
             credentials: None,
         };
-        let dial = |endpoint: &str| Dialer::new(&Context::new(), call(endpoint), Instant::now()).map(drop);
+        let dial = |endpoint: &str| Connector::new(&Context::new(), call(endpoint), Instant::now()).map(drop);
         for (bad, complaint) in [("nonsense", "the port is missing"), ("tcp://127.0.0.1:99999", "'99999' is no port")] {
             let error = dial(bad).unwrap_err().to_string();
             assert!(error.contains(complaint), "{error}");

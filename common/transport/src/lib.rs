@@ -3,12 +3,12 @@
 //!
 //! No policy: what is sent to whom is decided elsewhere.
 
+pub mod connector;
 pub mod descriptors;
-pub mod dialer;
 pub mod endpoint;
 mod ffi;
-pub mod handshake;
 pub mod keys;
+pub mod monitor;
 pub mod shutdown;
 pub mod socket;
 pub mod time;

@@ -16,7 +16,7 @@ use crate::socket;
 
 /// What happened to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum MonitorEvent {
     /// When a peer connected. It has not said anything yet.
     Accepted(RawFd),
     /// When the handshake was well.
@@ -101,15 +101,15 @@ impl fmt::Display for Failure {
 ///
 /// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there any more: so the two are together,
 /// and the monitor is ended before either is closed.
-pub struct Watched {
+pub struct MonitoredSocket {
     socket: Socket,
     monitor: Option<Socket>,
 }
 
 /// Something seen, and the peer's endpoint.
-pub type Seen = (Sight, String);
+pub type Seen = (MonitorEvent, String);
 
-impl Watched {
+impl MonitoredSocket {
     /// Watches a socket that is neither bound nor connected yet.
     pub fn new(context: &Context, socket: Socket) -> zmq::Result<Self> {
         let mut watched = Self { socket, monitor: None };
@@ -153,7 +153,7 @@ impl Watched {
     }
 
     /// Watches no longer: there is somebody to talk to.
-    pub fn look_away(&mut self) {
+    pub fn stop_monitor(&mut self) {
         if let Some(monitor) = self.monitor.take() {
             ffi::end_monitor(&mut self.socket);
             drop(monitor);
@@ -172,9 +172,9 @@ impl Watched {
     }
 
     /// The next failed handshake, if there is one.
-    pub fn see_failure(&self) -> zmq::Result<Option<Failure>> {
+    pub fn next_failure(&self) -> zmq::Result<Option<Failure>> {
         while let Some((sight, _)) = self.see()? {
-            if let Sight::Failed(failure) = sight {
+            if let MonitorEvent::Failed(failure) = sight {
                 return Ok(Some(failure));
             }
         }
@@ -182,7 +182,7 @@ impl Watched {
     }
 }
 
-impl Deref for Watched {
+impl Deref for MonitoredSocket {
     type Target = Socket;
 
     fn deref(&self) -> &Socket {
@@ -190,15 +190,15 @@ impl Deref for Watched {
     }
 }
 
-impl DerefMut for Watched {
+impl DerefMut for MonitoredSocket {
     fn deref_mut(&mut self) -> &mut Socket {
         &mut self.socket
     }
 }
 
-impl Drop for Watched {
+impl Drop for MonitoredSocket {
     fn drop(&mut self) {
-        self.look_away();
+        self.stop_monitor();
     }
 }
 
@@ -209,13 +209,13 @@ fn read(frames: &[Vec<u8>]) -> Option<Seen> {
     let (event, value) = (u32::try_from(number(event)?).ok()?, number(value)?);
     let fd = || RawFd::try_from(value).ok();
     let sight = match event {
-        zmq_sys::ZMQ_EVENT_ACCEPTED => Sight::Accepted(fd()?),
-        zmq_sys::ZMQ_EVENT_DISCONNECTED => Sight::Ended(fd()?),
-        zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED => Sight::Succeeded,
-        zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH => Sight::Failed(Failure::Refused(value)),
-        zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL => Sight::Failed(Failure::Protocol(value)),
+        zmq_sys::ZMQ_EVENT_ACCEPTED => MonitorEvent::Accepted(fd()?),
+        zmq_sys::ZMQ_EVENT_DISCONNECTED => MonitorEvent::Ended(fd()?),
+        zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED => MonitorEvent::Succeeded,
+        zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH => MonitorEvent::Failed(Failure::Refused(value)),
+        zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL => MonitorEvent::Failed(Failure::Protocol(value)),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL => {
-            Sight::Failed(Failure::Broken(Errno::from_raw(i32::try_from(value).unwrap_or(0))))
+            MonitorEvent::Failed(Failure::Broken(Errno::from_raw(i32::try_from(value).unwrap_or(0))))
         }
         _ => return None,
     };
@@ -233,7 +233,7 @@ mod tests {
     use crate::socket::{Entry, Peers};
 
     /// A ROUTER with these keys, its endpoint, and a DEALER that is not connected yet.
-    fn pair(keys: Option<&KeyPair>, credentials: Option<&Credentials>) -> (Watched, String, Watched) {
+    fn pair(keys: Option<&KeyPair>, credentials: Option<&Credentials>) -> (MonitoredSocket, String, MonitoredSocket) {
         let context = Context::new();
         let entry = Entry {
             keys: keys.cloned(),
@@ -242,11 +242,11 @@ mod tests {
             max_message: MAX_MESSAGE_BYTES,
         };
         let router =
-            Watched::new(&context, socket::router(&context, b"left", Peers::Clients, &entry).unwrap()).unwrap();
+            MonitoredSocket::new(&context, socket::router(&context, b"left", Peers::Clients, &entry).unwrap()).unwrap();
         socket::bind(&router, "tcp://127.0.0.1:*").unwrap();
         let endpoint = socket::bound_endpoint(&router).unwrap();
         let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, credentials).unwrap();
-        (router, endpoint, Watched::new(&context, dealer).unwrap())
+        (router, endpoint, MonitoredSocket::new(&context, dealer).unwrap())
     }
 
     fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> T {
@@ -265,11 +265,11 @@ mod tests {
         let keys = KeyPair::generate().unwrap();
         let (router, endpoint, dealer) = pair(Some(&keys), None);
         dealer.connect(&endpoint).unwrap();
-        let failure = wait_for(|| dealer.see_failure().unwrap());
+        let failure = wait_for(|| dealer.next_failure().unwrap());
         assert!(failure.is_mismatch() && failure.to_string().contains("one side speaks with keys"), "{failure}");
         assert!(failure.advice(false).contains("--broker-key"));
         let from = wait_for(|| match router.see().unwrap() {
-            Some((Sight::Failed(seen), from)) => Some((seen == failure, from)),
+            Some((MonitorEvent::Failed(seen), from)) => Some((seen == failure, from)),
             _ => None,
         });
         assert!(from.0 && from.1.starts_with("tcp://127.0.0.1:") && from.1 != endpoint, "{from:?}");
@@ -280,11 +280,11 @@ mod tests {
         let (router, endpoint, dealer) = pair(None, None);
         dealer.connect(&endpoint).unwrap();
         let (sight, from) = wait_for(|| router.see().unwrap());
-        let Sight::Accepted(descriptor) = sight else { panic!("{sight:?} from {from}") };
+        let MonitorEvent::Accepted(descriptor) = sight else { panic!("{sight:?} from {from}") };
         wait_for(|| socket::receive_from(&router).unwrap());
-        assert_eq!(wait_for(|| router.see().unwrap()), (Sight::Succeeded, from.clone()));
+        assert_eq!(wait_for(|| router.see().unwrap()), (MonitorEvent::Succeeded, from.clone()));
         drop(dealer);
-        assert_eq!(wait_for(|| router.see().unwrap()), (Sight::Ended(descriptor), from));
+        assert_eq!(wait_for(|| router.see().unwrap()), (MonitorEvent::Ended(descriptor), from));
     }
 
     #[test]
@@ -293,9 +293,9 @@ mod tests {
         let credentials = Credentials { own, broker: others.public };
         let (router, endpoint, dealer) = pair(Some(&keys), Some(&credentials));
         dealer.connect(&endpoint).unwrap();
-        let failure = wait_for(|| dealer.see_failure().unwrap());
+        let failure = wait_for(|| dealer.next_failure().unwrap());
         assert!(failure.is_tried_again() && failure.advice(true).contains("--broker-key"), "{failure}");
-        let seen = wait_for(|| router.see_failure().unwrap());
+        let seen = wait_for(|| router.next_failure().unwrap());
         assert!(seen.to_string().contains("can't be decrypted"), "{seen}");
     }
 
@@ -305,10 +305,10 @@ mod tests {
         let event =
             |event: u32, value: u64| [number(event.into()), number(1), number(value), vec![], b"tcp://x".to_vec()];
         let sight = |frames: &[Vec<u8>]| read(frames).map(|(sight, _)| sight);
-        let failed = |failure| Some(Sight::Failed(failure));
+        let failed = |failure| Some(MonitorEvent::Failed(failure));
         assert_eq!(sight(&event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH, 400)), failed(Failure::Refused(400)));
         let no_detail = event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL, u64::MAX);
-        assert!(matches!(sight(&no_detail), Some(Sight::Failed(Failure::Broken(_)))));
+        assert!(matches!(sight(&no_detail), Some(MonitorEvent::Failed(Failure::Broken(_)))));
         assert_eq!(sight(&event(zmq_sys::ZMQ_EVENT_ACCEPTED, u64::MAX)), None);
         assert_eq!(sight(&event(0, 1)), None);
         let whole = event(zmq_sys::ZMQ_EVENT_ACCEPTED, 7);

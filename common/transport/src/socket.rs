@@ -173,27 +173,27 @@ pub fn bound_endpoint(socket: &Socket) -> zmq::Result<String> {
 
 /// The next message and who sent it, if there is one.
 pub fn receive_from(socket: &Socket) -> zmq::Result<Option<(Identity, Frames)>> {
-    Ok(receive_and_see(socket, |_, _| ())?.map(|(from, frames, ())| (from, frames)))
+    Ok(receive_with_metadata(socket, |_, _| ())?.map(|(from, frames, ())| (from, frames)))
 }
 
 /// The same, and what `see` makes of the sender.
-pub fn receive_and_see<T>(
+pub fn receive_with_metadata<T>(
     socket: &Socket,
-    see: impl FnOnce(&Identity, &mut Origin) -> T,
+    see: impl FnOnce(&Identity, &mut MessageMetadata) -> T,
 ) -> zmq::Result<Option<(Identity, Frames, T)>> {
     let mut frame = zmq::Message::new();
     if !receive_frame(socket, &mut frame, DONTWAIT)? {
         return Ok(None);
     }
     let identity = Identity(Bytes::copy_from_slice(&frame));
-    let seen = see(&identity, &mut Origin(frame));
+    let seen = see(&identity, &mut MessageMetadata(frame));
     Ok(Some((identity, receive_rest(socket)?, seen)))
 }
 
 /// Where a message came from.
-pub struct Origin(zmq::Message);
+pub struct MessageMetadata(zmq::Message);
 
-impl Origin {
+impl MessageMetadata {
     /// What ZAP's handler has called the peer, if there is one.
     pub fn user(&mut self) -> Option<&str> {
         self.0.gets("User-Id")

@@ -55,21 +55,21 @@ fn large_requests_that_expire_at_a_frozen_worker_take_no_more_memory_than_they_m
     let before = system.broker().rss()?;
     system.worker(1).signal(Signal::SIGSTOP)?;
     let (client, session) = Peer::client(system.frontend())?;
-    let (mut most, mut turned_away) = (before, 0);
+    let (mut most, mut rejected) = (before, 0);
     for id in 0..REQUESTS {
         client.say(submit(session, "compute", 1, id, BODY))?;
         loop {
             match client.hear()? {
                 ToClient::Replies(_) => break,
-                ToClient::Busy(_) => break turned_away += 1,
-                ToClient::Room { .. } => {}
+                ToClient::Rejected(_) => break rejected += 1,
+                ToClient::Credit { .. } => {}
                 other => bail!("{other:?}"),
             }
         }
         most = most.max(system.broker().rss()?);
     }
-    println!("{before} bytes before, {most} at most, {turned_away} of {REQUESTS} turned away");
-    ensure!(turned_away > 0, "all were taken");
+    println!("{before} bytes before, {most} at most, {rejected} of {REQUESTS} turned away");
+    ensure!(rejected > 0, "all were taken");
     ensure!(most < before + (128 << 20), "{before} bytes before, {most} at most");
     // It is dropped, loses its connection, and comes back by itself.
     wait_for("it is dropped", || system.log().contains(" dropped worker-1 w1 ").then_some(()))?;

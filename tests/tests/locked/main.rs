@@ -1,6 +1,6 @@
 //! A broker with keys: who is let in, who is not, what those learn who are not, and what the others notice of it.
 
-mod doors;
+mod access;
 mod files;
 mod limits;
 mod peer;

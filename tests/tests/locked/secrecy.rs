@@ -11,7 +11,7 @@ use giostra_tests::{Setup, System};
 use crate::relay::{Relay, address};
 use crate::{check, count, run, start, total};
 
-/// Somebody listens at both doors of a system with a client and a worker that say what would be noticed. Whether each of that was heard.
+/// Somebody listens at both access of a system with a client and a worker that say what would be noticed. Whether each of that was heard.
 fn overheard(setup: Setup) -> Result<Vec<(&'static str, bool)>> {
     let mut system = setup.start()?;
     let relays = [Relay::to(system.frontend())?, Relay::to(system.backend())?];

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, ensure};
 use giostra_protocol::{Bytes, FromClient, ToClient};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
-use giostra_transport::handshake::{Sight, Watched};
 use giostra_transport::keys::{Credentials, KeyPair};
+use giostra_transport::monitor::{MonitorEvent, MonitoredSocket};
 use nix::sys::signal::Signal;
 use rand::RngExt as _;
 use serde_json::Value;
@@ -64,7 +64,7 @@ fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<
     let context = zmq::Context::new();
     let mut sockets = Vec::new();
     for _ in 0..8 {
-        let socket = Watched::new(&context, plain(&context, Some(credentials))?)?;
+        let socket = MonitoredSocket::new(&context, plain(&context, Some(credentials))?)?;
         socket.connect(endpoint)?;
         sockets.push(socket);
     }
@@ -72,7 +72,7 @@ fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<
     wait_for("the handshakes have failed", || {
         for socket in &sockets {
             while let Ok(Some((sight, _))) = socket.see() {
-                if matches!(sight, Sight::Failed(_)) {
+                if matches!(sight, MonitorEvent::Failed(_)) {
                     failed += 1;
                     // What libzmq has given up by itself is not connected any more.
                     let _ = socket.disconnect(endpoint);
@@ -84,13 +84,13 @@ fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<
     })
 }
 
-/// What everybody who has no business here does, at the doors in turn: four kinds of handshakes that fail.
+/// What everybody who has no business here does, at the access in turn: four kinds of handshakes that fail.
 fn attack(system: &System) -> Result<Vec<JoinHandle<Result<()>>>> {
-    let doors = [system.frontend().to_string(), system.backend().to_string()];
+    let access = [system.frontend().to_string(), system.backend().to_string()];
     let listed = system.credentials("client")?;
     let unlisted = Credentials { own: KeyPair::generate()?, broker: listed.broker };
     let astray = Credentials { own: listed.own, broker: KeyPair::generate()?.public };
-    let [one, two, three] = [doors.clone(), doors.clone(), doors];
+    let [one, two, three] = [access.clone(), access.clone(), access];
     let hammers = move || hammer(&one[0], &unlisted, EACH / 2).and_then(|()| hammer(&one[1], &unlisted, EACH / 2));
     let strays = move || hammer(&two[0], &astray, EACH / 2).and_then(|()| hammer(&two[1], &astray, EACH / 2));
     let raw = move || {
@@ -110,8 +110,8 @@ fn attack(system: &System) -> Result<Vec<JoinHandle<Result<()>>>> {
 /// Connections that say nothing, until they are closed.
 fn silence(system: &System) -> Result<JoinHandle<Result<Duration>>> {
     let began = Instant::now();
-    let doors = [system.frontend(), system.backend()];
-    let silent: std::io::Result<Vec<_>> = (0..SILENT).map(|n| TcpStream::connect(address(doors[n % 2]))).collect();
+    let access = [system.frontend(), system.backend()];
+    let silent: std::io::Result<Vec<_>> = (0..SILENT).map(|n| TcpStream::connect(address(access[n % 2]))).collect();
     let silent = silent?;
     Ok(thread::spawn(move || {
         for mut stream in silent {

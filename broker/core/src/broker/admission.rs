@@ -101,11 +101,11 @@ impl Broker {
             }
             None => {
                 self.waiting.clients.push_back(number);
-                self.log(Event::Busy(number, count));
+                self.log(Event::Rejected(number, count));
             }
         }
-        self.totals.turned_away += count;
-        self.outputs.push_back(Output::ToClient(identity, ToClient::Busy(requests)));
+        self.totals.rejected += count;
+        self.outputs.push_back(Output::ToClient(identity, ToClient::Rejected(requests)));
     }
 
     /// A client that is gone needs no room.
@@ -145,7 +145,7 @@ impl Broker {
             bytes = bytes.saturating_add(room.saturating_mul(size));
             self.waiting.given += room as u64;
             self.waiting.until = Some(now + ROUND);
-            let room = ToClient::Room { requests: room as u64 };
+            let room = ToClient::Credit { requests: room as u64 };
             self.outputs.push_back(Output::ToClient(client.identity.clone(), room));
         }
         self.waiting.clients = still_waiting;

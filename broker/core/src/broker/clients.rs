@@ -70,7 +70,7 @@ impl Broker {
     }
 
     /// A client's key is no longer allowed, or not for the same.
-    pub fn handle_barred_client(&mut self, from: &Identity) {
+    pub fn handle_revoked_client(&mut self, from: &Identity) {
         if let Some(&client) = self.client_of.get(from) {
             self.client_leaves(client, "its key is no longer allowed, or has other roles now");
         }
@@ -152,7 +152,7 @@ impl Broker {
                         answered: 0,
                     },
                 );
-                let key = self.client_callers.get(from).and_then(|caller| caller.key.clone());
+                let key = self.client_callers.get(from).and_then(|peer_info| peer_info.key.clone());
                 let clients = self.clients.len();
                 self.log(Event::ClientJoined { client: number, name, clients, key });
                 number
@@ -212,7 +212,7 @@ impl Broker {
         let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(accepted_at.0).is_some());
         let pool = self.pool(pool, Some(number));
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
-        let (mut accepted, mut turned_away, mut bytes_away) = (Runs::default(), Vec::new(), 0);
+        let (mut accepted, mut rejected, mut bytes_away) = (Runs::default(), Vec::new(), 0);
         let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
         let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         for (id, body) in requests {
@@ -225,7 +225,7 @@ impl Broker {
             // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
             let is_full = client.pending >= max_client_pending;
             if is_full || !in_requests.has_room() || !in_bytes.has_room() {
-                turned_away.push(id);
+                rejected.push(id);
                 bytes_away += body.len();
                 continue;
             }
@@ -262,9 +262,9 @@ impl Broker {
             let pool = Arc::clone(&self.pools[pool.0].name);
             self.log(Event::Accepted { requests: accepted, pool });
         }
-        if !turned_away.is_empty() {
-            let size = bytes_away / turned_away.len();
-            self.turn_away(number, turned_away, size);
+        if !rejected.is_empty() {
+            let size = bytes_away / rejected.len();
+            self.turn_away(number, rejected, size);
         }
     }
 
@@ -290,9 +290,9 @@ impl Broker {
         client.untold.nobody += requests.len() as u64;
         if self.idle_lines.allows(now) {
             let count = std::mem::take(&mut client.untold.nobody);
-            self.log(Event::Nobody(number, count));
+            self.log(Event::NoWorker(number, count));
         }
-        self.outputs.push_back(Output::ToClient(to, ToClient::Nobody { pool, pools, requests }));
+        self.outputs.push_back(Output::ToClient(to, ToClient::NoWorker { pool, pools, requests }));
     }
 
     /// Why a pool can't be made for this client, if it can't and there is none of that name.

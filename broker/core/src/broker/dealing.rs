@@ -23,7 +23,7 @@ const HOLD_UNTIL: usize = 8;
 /// What one worker was dealt in one pass.
 #[derive(Default)]
 struct Hand {
-    silent: bool,
+    suspect: bool,
     tickets: Runs,
     requests: Runs,
 }
@@ -144,8 +144,8 @@ impl Broker {
                 _ => ticket,
             };
             let worker = self.workers.get_mut(&number).expect("a seated worker is here");
-            let silent = worker.liveness.silent();
-            request.state = State::InFlight { worker: number, ticket, order, silent };
+            let suspect = worker.liveness.suspect();
+            request.state = State::InFlight { worker: number, ticket, order, suspect };
             request.attempts += 1;
             request.dispatched = moment;
 
@@ -165,7 +165,7 @@ impl Broker {
                 hands.push((number, Hand::default()));
             }
             let hand = &mut hands[index].1;
-            hand.silent = silent;
+            hand.suspect = suspect;
             hand.tickets.ticket(ticket);
             hand.requests.request(request.client, request.id);
             dealt += 1;
@@ -213,12 +213,12 @@ impl Broker {
         let mut begun = Vec::new();
         for (number, hand) in hands.iter_mut().take(begun_lap) {
             if let (Some(tickets), Some(requests)) = (hand.tickets.split_last(), hand.requests.split_last()) {
-                begun.push((*number, Hand { silent: hand.silent, tickets, requests }));
+                begun.push((*number, Hand { suspect: hand.suspect, tickets, requests }));
             }
         }
-        for (number, Hand { silent, tickets, requests }) in hands.into_iter().chain(begun) {
+        for (number, Hand { suspect, tickets, requests }) in hands.into_iter().chain(begun) {
             let worker = self.workers[&number].label(number);
-            self.log(Event::Dispatched { worker, again, silent, tickets, requests });
+            self.log(Event::Dispatched { worker, again, suspect, tickets, requests });
         }
     }
 }

@@ -98,7 +98,7 @@ impl Broker {
             // It was about to end anyway, and has said so.
             _ if worker.leaving => Evidence::No,
             // It lives; or it was the broker that cut it off.
-            Dropped::RegisteredAgain | Dropped::Barred | Dropped::Overdue => Evidence::No,
+            Dropped::RegisteredAgain | Dropped::Revoked | Dropped::Overdue => Evidence::No,
             // It lives, but what can't be read may be its answer to one of them, and would be the next worker's, too:
             // nothing else ends that.
             Dropped::Malformed(_) => Evidence::Yes,
@@ -119,9 +119,9 @@ impl Broker {
         now: Moment,
     ) -> bool {
         let request = &mut self.requests[key.at()];
-        let State::InFlight { order, silent, .. } = request.state else { unreachable!("it is in flight") };
+        let State::InFlight { order, suspect, .. } = request.state else { unreachable!("it is in flight") };
         let (client, pool) = (request.client, request.pool);
-        let counts = evidence != Evidence::No && !silent;
+        let counts = evidence != Evidence::No && !suspect;
         if counts {
             let instance = if evidence == Evidence::UnlessBack { worker.instance } else { 0 };
             let losses = &mut request.lost.get_or_insert_default().losses;

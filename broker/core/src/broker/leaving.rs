@@ -74,7 +74,7 @@ impl Broker {
         self.client_of.remove(&client.identity);
         self.gives_room_back(number, client.room);
         let Untold { stale, nobody } = client.untold;
-        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::Nobody(number, nobody))] {
+        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::NoWorker(number, nobody))] {
             if count > 0 {
                 self.log(event);
             }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use giostra_protocol::{ClientStatus, History, LeftOut, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
 
 use super::{Broker, Flight, Moment, Pool, PoolKey, State, Worker};
-use crate::caller::Caller;
 use crate::ids::{ClientNumber, WorkerNumber};
+use crate::peer_info::PeerInfo;
 use crate::pending::Place;
 use crate::tally::BOUNDS_US;
 
@@ -150,7 +150,7 @@ impl Broker {
         let pool = &self.pools[worker.pool.0].name;
         let past = self.names.past(pool, &worker.name);
         let state = match worker {
-            _ if worker.liveness.silent() => "silent",
+            _ if worker.liveness.suspect() => "suspect",
             _ if worker.leaving => "leaving",
             _ if worker.unable.is_some() => "unable",
             _ if worker.in_flight.is_empty() => "idle",
@@ -313,8 +313,8 @@ fn shorten(workers: &mut [WorkerStatus]) -> u64 {
     left_out
 }
 
-pub(super) fn written(caller: Option<&Caller>) -> String {
-    caller.map(|caller| caller.address.to_string()).unwrap_or_default()
+pub(super) fn written(peer_info: Option<&PeerInfo>) -> String {
+    peer_info.map(|peer_info| peer_info.address.to_string()).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

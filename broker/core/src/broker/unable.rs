@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Ticket;
-use giostra_protocol::shown::sentence;
+use giostra_protocol::escape::sentence;
 
 use super::{Broker, Flight, State};
 use crate::event::Event;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::numbered::NumberedQueue;
+use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
     FromWorker, Identity, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
     VERSION, code, name,
@@ -118,9 +118,9 @@ impl Broker {
     }
 
     /// A worker's key is no longer allowed.
-    pub fn handle_barred_worker(&mut self, from: &Identity, now: Instant) {
+    pub fn handle_revoked_worker(&mut self, from: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(from) {
-            self.drop_worker(number, Dropped::Barred, now);
+            self.drop_worker(number, Dropped::Revoked, now);
         }
         self.asked_to_register.remove(from);
     }
@@ -273,7 +273,7 @@ impl Broker {
             changes: Allowance::new(CHANGES, now),
             waits_to_be_able: false,
             alone: false,
-            in_flight: NumberedQueue::default(),
+            in_flight: SparseQueue::default(),
             read: 0,
             pinged_after: 0,
             unwanted_bytes: 0,
@@ -288,7 +288,7 @@ impl Broker {
             batch: Vec::new(),
             cancelled: Vec::new(),
         };
-        let key = self.worker_callers.get(from).and_then(|caller| caller.key.clone());
+        let key = self.worker_callers.get(from).and_then(|peer_info| peer_info.key.clone());
         let label = worker.label(number);
         self.worker_of.insert(from.clone(), number);
         self.workers.insert(number, worker);
@@ -582,7 +582,7 @@ const TOO_OFTEN: &str = "it registers too often over one connection: wait a seco
 /// The most workers of one name that a refusal lists.
 const MOST_NAMESAKES: usize = 10;
 
-/// The bytes of bodies that a silent worker has not read from which on its connection is ended when it is dropped.
+/// The bytes of bodies that a suspect worker has not read from which on its connection is ended when it is dropped.
 const CLOSE_FROM: usize = 1 << 20;
 
 /// The most lost workers that are told of.

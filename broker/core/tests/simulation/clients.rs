@@ -231,17 +231,17 @@ impl World<'_> {
                     self.client_says(number, hello);
                 }
             }
-            ToClient::Busy(ids) => {
+            ToClient::Rejected(ids) => {
                 let ids = ids.into_iter().map(|id| id.0);
                 ids.rev().filter(|id| client.unanswered.contains_key(id)).for_each(|id| client.unsent.push_front(id));
                 client.room = Some(0);
             }
-            ToClient::Room { requests } => client.room = Some(requests),
+            ToClient::Credit { requests } => client.room = Some(requests),
             ToClient::Replies(replies) => {
                 let again = replies.iter().filter(|reply| !client.take(reply, now)).count();
                 self.tally.add("answered-resent", again as u64);
             }
-            ToClient::Nobody { requests, .. } => {
+            ToClient::NoWorker { requests, .. } => {
                 for id in requests {
                     // An answer like any other: what was sent twice may have a second one.
                     *client.answered.entry(id.0).or_default() += 1;

@@ -177,8 +177,8 @@ impl World<'_> {
             }
             (Fault::Bar, Some(conn)) => {
                 let Some(life) = &mut self.life else { return };
-                self.tally.count("worker-barred");
-                life.barred.push(conn);
+                self.tally.count("worker-revoked");
+                life.revoked.push(conn);
                 self.end_worker(number, Fate::Dies, Some(0));
                 self.wake_broker(self.now);
             }

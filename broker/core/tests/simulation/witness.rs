@@ -36,8 +36,8 @@ struct Request {
     order: Option<u64>,
     /// The worker that holds it and its ticket; `None`: it is pending.
     held_by: Option<(u64, u64)>,
-    /// Whether that worker was silent when it was handed the request.
-    silent: bool,
+    /// Whether that worker was suspect when it was handed the request.
+    suspect: bool,
 }
 
 /// A worker that was lost.
@@ -75,7 +75,7 @@ struct Client {
     /// Until when that may be held back.
     hold_until: Option<u64>,
     /// Whether it was ever turned away.
-    turned_away: bool,
+    rejected: bool,
 }
 
 struct Worker {
@@ -121,7 +121,7 @@ struct Deal {
     worker: u64,
     key: Key,
     again: bool,
-    silent: bool,
+    suspect: bool,
 }
 
 /// A submit that was handed in.
@@ -155,7 +155,7 @@ pub struct Witness {
     /// The processes that have asked to be registered, in order.
     registering: VecDeque<u64>,
     /// Dropped for their silence since the last look.
-    silent: Vec<Conn>,
+    suspect: Vec<Conn>,
 
     // What is owed until all is settled the next time.
     goodbyes: Vec<Conn>,
@@ -227,7 +227,7 @@ impl Witness {
             asked_to_register: BTreeSet::new(),
             asked_to_hello: BTreeSet::new(),
             registrations: BTreeMap::new(),
-            silent: Vec::new(),
+            suspect: Vec::new(),
             goodbyes: Vec::new(),
             inspected: false,
             heard_of: BTreeMap::new(),
@@ -302,11 +302,11 @@ impl Witness {
                 assert!(!self.client_of.contains_key(&conn), "a known client is asked to say hello");
                 assert!(self.asked_to_hello.insert(conn), "a client is asked twice to say hello");
             }
-            ToClient::Busy(ids) => {
+            ToClient::Rejected(ids) => {
                 tally.add("turned-away", ids.len() as u64);
-                self.turned_away(conn, ids);
+                self.rejected(conn, ids);
             }
-            ToClient::Nobody { pool, pools, requests } => {
+            ToClient::NoWorker { pool, pools, requests } => {
                 tally.add("nobody", requests.len() as u64);
                 self.nobody(conn, pool, pools, requests);
             }
@@ -314,7 +314,7 @@ impl Witness {
                 tally.add("progress", progress.len() as u64);
                 self.progress(conn, progress.iter().map(|&(id, _)| id));
             }
-            ToClient::Room { requests } => {
+            ToClient::Credit { requests } => {
                 tally.count("room-given");
                 self.rooms.push((self.client_of[&conn], *requests));
             }
@@ -447,8 +447,8 @@ impl Witness {
                 self.totals.refused += 1 + unsaid;
             }
             // The message to its client, which follows, is looked at.
-            Event::Nobody(..) => {}
-            Event::Busy(client, _) => assert!(!self.clients[&client.0].turned_away, "{client} was told before"),
+            Event::NoWorker(..) => {}
+            Event::Rejected(client, _) => assert!(!self.clients[&client.0].rejected, "{client} was told before"),
             Event::Closing(in_flight) => {
                 self.closing = true;
                 self.closings.extend(self.worker_of.keys().chain(self.client_of.keys()));
@@ -461,7 +461,7 @@ impl Witness {
 
     /// Whether there may be somebody who waits for room.
     pub fn somebody_waits_for_room(&self) -> bool {
-        self.clients.values().any(|client| client.turned_away)
+        self.clients.values().any(|client| client.rejected)
     }
 
     /// Whether the core may still have to take requests of clients that have left out of its tables.
@@ -491,7 +491,7 @@ impl Witness {
 
     /// The connections of workers that were dropped for their silence since this was asked last.
     pub fn take_silent(&mut self) -> Vec<Conn> {
-        std::mem::take(&mut self.silent)
+        std::mem::take(&mut self.suspect)
     }
 
     /// The core says of itself what is known of it.
@@ -515,7 +515,7 @@ impl Witness {
             );
             assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
             let state = match known {
-                _ if known.pings_out > 1 => "silent",
+                _ if known.pings_out > 1 => "suspect",
                 _ if known.leaving => "leaving",
                 _ if known.unable => "unable",
                 _ if known.in_flight.is_empty() => "idle",

@@ -80,7 +80,7 @@ pub struct Life {
     pub piled_up: BTreeSet<Conn>,
     pub cut_off: BTreeSet<Conn>,
     /// Workers whose key was taken out, and those that do not take what they are sent.
-    pub barred: Vec<Conn>,
+    pub revoked: Vec<Conn>,
     pub overdue_workers: BTreeSet<Conn>,
     /// Set once it is to finish.
     pub close_by: Option<u64>,
@@ -240,7 +240,7 @@ impl<'a> World<'a> {
             stalled_until: 0,
             piled_up: BTreeSet::new(),
             cut_off: BTreeSet::new(),
-            barred: Vec::new(),
+            revoked: Vec::new(),
             overdue_workers: BTreeSet::new(),
             close_by: None,
             turns_without_clock: 0,
@@ -277,10 +277,10 @@ impl<'a> World<'a> {
             return self.wake_broker(until);
         }
         let now = self.instant();
-        for conn in std::mem::take(&mut life.barred) {
+        for conn in std::mem::take(&mut life.revoked) {
             life.from_workers.retain(|(from, _)| *from != conn);
             life.witness.has_no_registration(conn);
-            life.core.handle_barred_worker(&identity(conn), now);
+            life.core.handle_revoked_worker(&identity(conn), now);
         }
         let drained = self.hear_workers(&mut life, now);
         self.hear_clients(&mut life, now);

@@ -1,8 +1,8 @@
 /* Events */
 
 const KINDS = { joined: ["joined", "busy"], unable: ["unable", "unable"], able: ["joined", "busy"], left: ["leaving", "leaving"], leaving: ["leaving", "leaving"], dropped: ["lost", "lost"], redispatch: ["moved", ""],
-  poison: ["silent", "lost"], expire: ["silent", "silent"],
-  refuse: ["silent", "silent"], discard: ["discarded", ""], busy: ["silent", "silent"], closing: ["leaving", "leaving"], "client-joined": ["client", ""], "client-left": ["client", ""] };
+  poison: ["suspect", "lost"], expire: ["suspect", "suspect"],
+  refuse: ["suspect", "suspect"], discard: ["discarded", ""], rejected: ["suspect", "suspect"], closing: ["leaving", "leaving"], "client-joined": ["client", ""], "client-left": ["client", ""] };
 
 function drawEvents(fresh, whole) {
   const list = $("#events ol"), scroller = list.parentNode, top = scroller.scrollTop, height = list.offsetHeight * (top > 0);
@@ -24,7 +24,7 @@ function drawEvents(fresh, whole) {
 /** An event in words: `dropped worker-2 w2, connection broke, 12 requests`. Of the log's `key=value`, the numbers of requests come last. */
 function told({ kind, text, worker, count: requests }) {
   const [line, reason = ""] = text.split(/ reason=(.*)/s), words = line.split(" "), named = worker === null ? 1 : 3;
-  const counted = ["dropped", "unable", "redispatch", "discard", "expire", "busy"].includes(kind) && requests !== null;
+  const counted = ["dropped", "unable", "redispatch", "discard", "expire", "rejected"].includes(kind) && requests !== null;
   const said = [words.slice(0, named).join(" ")];
   for (const word of words.slice(named)) {
     const [, key, value] = /^([a-z-]+)=(.*)$/.exec(word) ?? [];

@@ -39,7 +39,7 @@ function drawTabs(pools) {
   }
   for (const tab of tabs.children) {
     const pool = pools.find(({ name }) => name === tab.pool), order = model.orders.get(tab.pool);
-    const trouble = stalled(pool) || order.some((number) => ["stuck", "silent", "unable", "lost"].includes(model.state(number)));
+    const trouble = stalled(pool) || order.some((number) => ["stuck", "suspect", "unable", "lost"].includes(model.state(number)));
     say(tab, `${plain(pool.name)} · ${count(pool.ring.length)}${trouble ? " ⚠\uFE0E" : ""}`);
     put(tab, "aria-selected", String(tab.pool === view.pool));
     put(tab, "tabindex", tab.pool === view.pool ? "0" : "-1");

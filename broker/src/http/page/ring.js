@@ -138,7 +138,7 @@ class Ring {
     const returned = model.ghosts.get(worker.number)?.returned;
     if (state === "lost") return returned ? `lost · ${count(returned)} taken back` : "lost";
     if (state === "stuck") return `stuck ${ms(worker.oldest_ms)}`;
-    if (state === "silent") return `silent ${ms(worker.pong_age_ms)}`;
+    if (state === "suspect") return `suspect ${ms(worker.pong_age_ms)}`;
     if (state === "leaving" || state === "unable") return state;
     if (model.joined.has(worker.number)) return "joined";
     const gain = model.moves.reduce((sum, move) => sum + (move.to === worker.number ? move.count : 0), 0);
@@ -292,5 +292,5 @@ function stalled(pool) {
 function states(numbers) {
   const tally = {};
   for (const number of numbers) tally[model.state(number)] = (tally[model.state(number)] ?? 0) + 1;
-  return ["lost", "silent", "stuck", "unable", "leaving", "busy", "idle"].filter((state) => tally[state]).map((state) => `${count(tally[state])} ${state}`).join(", ");
+  return ["lost", "suspect", "stuck", "unable", "leaving", "busy", "idle"].filter((state) => tally[state]).map((state) => `${count(tally[state])} ${state}`).join(", ");
 }

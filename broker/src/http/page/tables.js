@@ -87,7 +87,7 @@ class Table {
 const poolRates = new Map();
 let nameLetters = 16;       // As many as the column has room for.
 const share = (worker) => worker.rate / (poolRates.get(worker.pool) || Infinity);
-const STATES = ["busy", "idle", "stuck", "silent", "unable", "leaving", "lost"];
+const STATES = ["busy", "idle", "stuck", "suspect", "unable", "leaving", "lost"];
 
 const workers = new Table($("#workers"), [
   { label: "Name", width: 150, value: (w) => w.name, cell(td, w) {

@@ -185,7 +185,7 @@ impl Core {
         let Some(worker) = self.some_worker() else { return };
         self.workers.remove(&worker);
         match self.dice.random_range(0..8) {
-            0 => self.broker.handle_barred_worker(&identity(worker), self.now),
+            0 => self.broker.handle_revoked_worker(&identity(worker), self.now),
             1 => self.broker.handle_malformed_worker(&identity(worker), "no message", self.now),
             _ => return self.worker_says(worker, FromWorker::Disconnected),
         }

@@ -306,7 +306,7 @@ fn poison() -> Vec<String> {
 fn a_worker_that_was_silent_already_is_not_held_against_a_request() {
     let mut lines = poison();
     let redispatch = lines.iter().rposition(|line| line.starts_with("redispatch")).unwrap();
-    lines[redispatch].push_str(" silent");
+    lines[redispatch].push_str(" suspect");
     expect_refuted(&audit_lines(&lines), Promise::Poison, "c1#1 was lost with a1,a2, not with a1,a2,a3");
     // It waits on.
     lines.pop();

@@ -1,6 +1,6 @@
 //! Lines that failed and wait to be asked again.
 //!
-//! The pause before a retry doubles from [`FIRST`] to [`LONGEST`], and a random half of it is left
+//! The pause before a retry doubles from [`FIRST`] to [`MAX_DURATION`], and a random half of it is left
 //! out: lines that failed together are not all asked again together.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(100);
 
 /// The longest pause before any retry.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_DURATION: Duration = Duration::from_secs(10);
 
 /// What is to be asked again, by the time at which it is.
 pub struct Again<T> {
@@ -51,7 +51,7 @@ impl<T> Again<T> {
 /// How long to wait before a line's retry, the first being 1. `random` is from 0 to 1.
 pub fn pause(retry: u32, random: f64) -> Duration {
     let doublings = retry.saturating_sub(1).min(16);
-    let longest = FIRST.saturating_mul(1 << doublings).min(LONGEST);
+    let longest = FIRST.saturating_mul(1 << doublings).min(MAX_DURATION);
     longest.mul_f64(0.5 + random / 2.0)
 }
 

@@ -85,7 +85,7 @@ impl Course {
 
     /// A line on stderr, above the bar.
     pub fn say(&self, what: impl fmt::Display) {
-        self.bar.suspend(|| crate::failure::complain(what));
+        self.bar.suspend(|| crate::failure::report_error(what));
     }
 
     /// When the bar is to move next, if there is one.

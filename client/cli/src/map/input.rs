@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use anyhow::Context;
-use giostra_common::stdio::{self, Patient};
+use giostra_common::stdio::{self, Retrying};
 use giostra_protocol::{Bytes, MAX_MESSAGE_BYTES};
 use giostra_transport::wake::{self, Alarm, Waker};
 
@@ -47,7 +47,7 @@ impl Input {
     pub fn open() -> anyhow::Result<Self> {
         stdio::check_stdin().context("can't read stdin")?;
         let length = left_in(&stdin());
-        let mut input = Self::reading(Patient(stdin()))?;
+        let mut input = Self::reading(Retrying(stdin()))?;
         input.length = length;
         Ok(input)
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use giostra_protocol::compute::{Value, from_json};
-use giostra_protocol::shown::sentence;
+use giostra_protocol::escape::sentence;
 use giostra_protocol::{Bytes, Failure, Reply, code};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};

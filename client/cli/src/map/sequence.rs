@@ -1,6 +1,6 @@
 //! Which lines are open, and what waits for its turn to be printed.
 
-use giostra_client::order::Order;
+use giostra_client::reorder::ReorderBuffer;
 
 /// How far lines may be answered ahead of the oldest that is not, where none waits for it: a byte each is remembered, and what a
 /// journal knows of as many lines that were read again.
@@ -15,9 +15,9 @@ pub struct Sequence<T> {
 
 enum Lines<T> {
     /// When an answer waits for those of all lines before.
-    Ordered(Order<T>),
+    Ordered(ReorderBuffer<T>),
     /// When it does not.
-    Unordered(Order<()>),
+    Unordered(ReorderBuffer<()>),
 }
 
 impl<T> Sequence<T> {
@@ -25,8 +25,8 @@ impl<T> Sequence<T> {
     pub fn new(ordered: bool, window: u32) -> Self {
         let window = u64::from(window);
         match ordered {
-            true => Self { lines: Lines::Ordered(Order::starting_at(1)), ahead: window },
-            false => Self { lines: Lines::Unordered(Order::starting_at(1)), ahead: window.max(FAR) },
+            true => Self { lines: Lines::Ordered(ReorderBuffer::starting_at(1)), ahead: window },
+            false => Self { lines: Lines::Unordered(ReorderBuffer::starting_at(1)), ahead: window.max(FAR) },
         }
     }
 

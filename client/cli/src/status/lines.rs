@@ -63,8 +63,8 @@ fn summary(status: &Status) -> Vec<String> {
             totals.discarded
         ),
     ];
-    if totals.turned_away > 0 {
-        lines.push(format!("{} times a request was turned away for want of room and came again", totals.turned_away));
+    if totals.rejected > 0 {
+        lines.push(format!("{} times a request was turned away for want of room and came again", totals.rejected));
     }
     let left_out = status.left_out.told();
     if !left_out.is_empty() {

@@ -14,7 +14,7 @@ use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{Clear, ClearType};
 
 use super::lines::lines;
-use crate::failure::complain;
+use crate::failure::report_error;
 use crate::global::Global;
 use crate::live::ask;
 use crate::table::Room;
@@ -54,7 +54,7 @@ trait Show {
 
     /// Says why none comes.
     fn trouble(&mut self, why: &str) {
-        complain(why);
+        report_error(why);
     }
 }
 

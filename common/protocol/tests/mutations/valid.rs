@@ -64,7 +64,7 @@ impl Valid for ToClient {
             7 => Self::Refused { reason: text(random) },
             8 => Self::Closing,
             9 => Self::Progress(list(random, |random| (RequestId(number(random)), progress(random)))),
-            10 => Self::Nobody {
+            10 => Self::NoWorker {
                 pool: text(random),
                 pools: list(random, text),
                 requests: list(random, |random| RequestId(number(random))),

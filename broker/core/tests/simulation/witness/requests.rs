@@ -54,7 +54,7 @@ impl Witness {
                 suspended_until: None,
                 order: None,
                 held_by: None,
-                silent: false,
+                suspect: false,
             };
             assert!(self.requests.insert(key, request).is_none(), "{key:?} is accepted although it is held");
             self.pools.entry(pool.into()).or_default().queues.accept(key);
@@ -127,14 +127,14 @@ impl Witness {
         }
     }
 
-    pub(super) fn turned_away(&mut self, conn: Conn, ids: &[RequestId]) {
+    pub(super) fn rejected(&mut self, conn: Conn, ids: &[RequestId]) {
         let number = self.client_of[&conn];
         assert!(
             !ids.is_empty() && !self.has_room(&self.taken_room_at_most(number)),
             "c{number} is turned away although there is room"
         );
-        self.clients.get_mut(&number).expect("it is known").turned_away = true;
-        self.totals.turned_away += ids.len() as u64;
+        self.clients.get_mut(&number).expect("it is known").rejected = true;
+        self.totals.rejected += ids.len() as u64;
         // The rest of one of which some were accepted, or all of the next.
         let numbers: Vec<_> = ids.iter().map(|id| id.0).collect();
         let taken = self.taken.remove(&conn).unwrap_or_default();
@@ -153,7 +153,7 @@ impl Witness {
     pub(super) fn room_is_there(&mut self) {
         let mut given = 0;
         for (number, requests) in std::mem::take(&mut self.rooms) {
-            assert!(self.clients[&number].turned_away, "c{number} is given room, but was never turned away");
+            assert!(self.clients[&number].rejected, "c{number} is given room, but was never turned away");
             assert!(
                 requests > 0 && self.has_room(&self.taken_room(number)),
                 "c{number} is given room where there is none"

@@ -10,15 +10,15 @@ use crate::queues::Key;
 use crate::tally::Tally;
 
 impl Witness {
-    pub(super) fn dispatched(&mut self, worker: u64, again: bool, silent: bool, tickets: &[u64], keys: &[Key]) {
+    pub(super) fn dispatched(&mut self, worker: u64, again: bool, suspect: bool, tickets: &[u64], keys: &[Key]) {
         assert!(!self.closing, "requests are dispatched while closing");
         assert_eq!(tickets.len(), keys.len(), "an event of dispatch has as many tickets as requests");
         let known = self.workers.get(&worker).unwrap_or_else(|| panic!("dispatch to w{worker}, which is gone"));
-        assert_eq!(silent, known.pings_out > 1, "whether w{worker} is silent");
+        assert_eq!(suspect, known.pings_out > 1, "whether w{worker} is suspect");
         let pool = self.pools.get_mut(&known.pool).expect("it joined there");
         pool.lines.push(worker);
         for (&ticket, &key) in tickets.iter().zip(keys) {
-            pool.deals.push(Deal { ticket, worker, key, again, silent });
+            pool.deals.push(Deal { ticket, worker, key, again, suspect });
         }
     }
 
@@ -127,7 +127,7 @@ impl Witness {
             let expected = upcoming.iter().cycle();
             assert!(lines.iter().zip(expected).all(|(a, b)| a == b), "{name}: {lines:?} do not go round {upcoming:?}");
         }
-        for Deal { ticket, worker, key, again, silent } in deals {
+        for Deal { ticket, worker, key, again, suspect } in deals {
             let turn = self.turn(pool);
             assert_eq!(turn, Some(worker), "{name}: t{ticket} goes to w{worker} out of turn");
             let next = pool.queues.next();
@@ -140,7 +140,7 @@ impl Witness {
             let alone = !request.lost.is_empty() && request.lost.len() + 1 == self.settings.max_attempts as usize;
             request.attempts += 1;
             request.order.get_or_insert(ticket);
-            (request.held_by, request.silent) = (Some((worker, ticket)), silent);
+            (request.held_by, request.suspect) = (Some((worker, ticket)), suspect);
             let sent = Ticket(self.settings.first_ticket.wrapping_add(ticket));
             batches.entry(worker).or_default().push((sent, request.body.clone()));
             let holder = self.workers.get_mut(&worker).expect("its turn was next");

@@ -46,11 +46,11 @@ impl Witness {
             Event::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
                 tally.count(match reason {
                     Dropped::ConnectionBroke => "dropped-broken",
-                    Dropped::Silent(_) => "dropped-silent",
+                    Dropped::Silent(_) => "dropped-suspect",
                     Dropped::Unreachable => "dropped-unreachable",
                     Dropped::RegisteredAgain => "dropped-registered-again",
                     Dropped::Malformed(_) => "dropped-malformed",
-                    Dropped::Barred => "dropped-barred",
+                    Dropped::Revoked => "dropped-revoked",
                     Dropped::Overdue => "dropped-overdue",
                 });
                 let known = &self.workers[&worker.number.0];
@@ -59,11 +59,11 @@ impl Witness {
                 assert_eq!(*workers, self.workers.len() - 1, "workers after {worker} was lost");
                 self.dropped(worker.number.0, reason, &keys(returned), *evidence, now, tally);
             }
-            Event::Dispatched { worker, again, silent, tickets: dealt, requests } => {
+            Event::Dispatched { worker, again, suspect, tickets: dealt, requests } => {
                 let (dealt, keys) = (tickets(dealt), keys(requests));
                 tally.add(if *again { "redispatched" } else { "dispatched" }, dealt.len() as u64);
-                tally.add("dispatched-to-silent", if *silent { dealt.len() as u64 } else { 0 });
-                self.dispatched(worker.number.0, *again, *silent, &dealt, &keys);
+                tally.add("dispatched-to-suspect", if *suspect { dealt.len() as u64 } else { 0 });
+                self.dispatched(worker.number.0, *again, *suspect, &dealt, &keys);
             }
             other => panic!("an event that nobody knows: {other}"),
         }
@@ -217,7 +217,7 @@ impl Witness {
         assert_eq!(held, returned, "w{number} is lost, and what it held is not what is returned");
         for key in held {
             let request = self.requests.get_mut(&key).expect("what is in flight is held");
-            let counts = !request.silent && evidence != Evidence::No;
+            let counts = !request.suspect && evidence != Evidence::No;
             if counts {
                 let process = if evidence == Evidence::UnlessBack { worker.process } else { 0 };
                 request.lost.push(Lost { name: worker.name.clone(), number, process });
@@ -238,7 +238,7 @@ impl Witness {
             Dropped::Silent(pings) => {
                 assert_eq!(*pings, self.settings.ping_max_out, "pings that w{number} was dropped for");
                 assert_eq!(worker.pings_out, self.settings.ping_max_out, "pings that w{number} left unanswered");
-                self.silent.extend(worker.conn);
+                self.suspect.extend(worker.conn);
             }
             Dropped::Malformed(_) => self.totals.refused += 1,
             _ => {}

@@ -39,7 +39,7 @@ fn status() -> Status {
         pending: 1234,
         in_flight: 77,
         totals: Totals { answered: 50_000_000, redispatched: 12, poisoned: 1, ..Totals::default() },
-        workers: vec![worker(1, "busy", 64), worker(2, "silent", 13), worker(3, "idle", 0)],
+        workers: vec![worker(1, "busy", 64), worker(2, "suspect", 13), worker(3, "idle", 0)],
         pools: vec![PoolStatus {
             name: "compute".into(),
             ring: vec![1, 2, 3],
@@ -102,7 +102,7 @@ fn all_of_it_is_seen_on_80x24() {
             " workers: 3, by seat ",
             " WORKER    STATE   IN FLIGHT          RATE  P50     P99     PONG   RTT     LOST",
             " worker-1  busy    64/64      ██████  4321  310 us  1.5 ms  0.4 s  210 us  0",
-            "▸worker-2  silent  13/64      ██░░░░",
+            "▸worker-2  suspect  13/64      ██░░░░",
             " answered/s 11960, peak 11960, 40 s ",
             " p99 1.0 ms",
             "█",
@@ -151,7 +151,7 @@ fn a_small_terminal_has_what_matters_most() {
     let screen = screen(&state(), 40, 10);
     shows(
         &screen,
-        &["/s   1234 pending   77 in flight", "▸worker-2", "worker-1  busy", "silent  13/64", "idle", "q quit"],
+        &["/s   1234 pending   77 in flight", "▸worker-2", "worker-1  busy", "suspect  13/64", "idle", "q quit"],
     );
 }
 
