@@ -1,8 +1,9 @@
-//! Who comes in: keys and roles ([`roles`]), connections ([`connections`]), and the sockets by which libzmq asks and tells of them.
+//! Who comes in: keys and roles ([`roles`]), connections ([`connections`]), and the sockets by
+//! which libzmq asks and tells of them.
 //!
-//! With keys, libzmq lets nobody speak whom this does not let in: it asks for each handshake, and goes on with others meanwhile.
-//! That is answered between two turns of the server's loop, like everything else here, so that all of it is in one order with
-//! what the broker does.
+//! With keys, libzmq lets nobody speak whom this does not let in: it asks for each handshake, and
+//! goes on with others meanwhile. That is answered between two turns of the server's loop, like
+//! everything else here, so that all of it is in one order with what the broker does.
 
 mod connections;
 mod permissions;
@@ -27,12 +28,13 @@ use giostra_core::config::Rights;
 use giostra_core::peer_info::{Key, PeerInfo};
 use roles::AllowList;
 
-/// The most questions and events taken in at once, so that whoever knocks without end does not keep those inside waiting.
+/// The most questions and events taken in at once, so that whoever knocks without end does not keep
+/// those inside waiting.
 const AT_ONCE: usize = 64;
 
-/// Files that are open besides connections, or are to be opened: libzmq's own, the log's next one, those with keys, the 64 connections of
-/// `--http`, and connections that libzmq has taken and that are not counted yet. If a connection can't be had for want of one, libzmq tries
-/// without a pause.
+/// Files that are open besides connections, or are to be opened: libzmq's own, the log's next one,
+/// those with keys, the 64 connections of `--http`, and connections that libzmq has taken and that
+/// are not counted yet. If a connection can't be had for want of one, libzmq tries without a pause.
 const RESERVED: u64 = 160;
 
 /// The least files that a broker must be able to open: its own, and some connections.
@@ -124,8 +126,8 @@ impl AccessControl {
         self.guard.as_ref().map(|guard| &guard.zap)
     }
 
-    /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket. Whether there was anything, and who was
-    /// not let in.
+    /// Answers who asks, and sees who has come and gone at the clients' and at the workers' socket.
+    /// Whether there was anything, and who was not let in.
     pub fn turn(&mut self, sockets: [&MonitoredSocket; 2]) -> anyhow::Result<(bool, Vec<Refusal>)> {
         let (mut some, mut behind) = (false, false);
         for (number, (socket, door)) in sockets.into_iter().zip(DOORS).enumerate() {
@@ -217,9 +219,9 @@ impl AccessControl {
         }
     }
 
-    /// Reads anew whom to let in, and closes the connections of those who are no longer, or whose rights have changed: they may come
-    /// back with those they have now. How many keys there are, and who they were; `None` without keys. With an error everything stays
-    /// as it is.
+    /// Reads anew whom to let in, and closes the connections of those who are no longer, or whose
+    /// rights have changed: they may come back with those they have now. How many keys there
+    /// are, and who they were; `None` without keys. With an error everything stays as it is.
     pub fn reload(&mut self) -> anyhow::Result<Option<(usize, Vec<Revoked>)>> {
         let Some(guard) = &mut self.guard else { return Ok(None) };
         guard.allowed = AllowList::read(&guard.folder)?;
@@ -268,7 +270,8 @@ impl Guard {
     }
 
     fn decide(&self, question: &[Vec<u8>]) -> Result<PublicKey, Refusal> {
-        // Version, request, domain, address, routing id, mechanism, credentials: libzmq asks, and nobody else can.
+        // Version, request, domain, address, routing id, mechanism, credentials: libzmq asks, and nobody
+        // else can.
         let [_, _, domain, address, _, mechanism, credentials @ ..] = question else {
             return Err(Refusal { from: "?".into(), reason: "a question that is not ZAP's".into() });
         };
@@ -341,8 +344,8 @@ fn peer_of(descriptor: RawFd) -> Option<SocketAddr> {
     v4.or_else(|| peer.as_sockaddr_in6().map(|peer| SocketAddr::from((peer.ip(), peer.port()))))
 }
 
-/// The most connections that there is room for, at both access, of the files that this process may have open. It may be told otherwise while it
-/// runs.
+/// The most connections that there is room for, at both access, of the files that this process may
+/// have open. It may be told otherwise while it runs.
 fn room_for_connections() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX)
@@ -350,8 +353,9 @@ fn room_for_connections() -> usize {
 
 /// Ends a connection of libzmq's, which notices and tells everybody as if the peer had done it.
 ///
-/// libzmq has no call for that. In the rare case that it has closed the descriptor by itself in this moment, and it is another
-/// connection's now, that peer connects again; `from` makes that rarer still.
+/// libzmq has no call for that. In the rare case that it has closed the descriptor by itself in
+/// this moment, and it is another connection's now, that peer connects again; `from` makes that
+/// rarer still.
 fn close(descriptor: RawFd, from: Option<&str>) {
     if from.is_none_or(|from| connections::address(from) == peer_of(descriptor)) {
         // What is no connection any more needs no end.

@@ -50,7 +50,8 @@ key is no longer there is dropped. SIGINT and SIGTERM stay ignored if they were 
 
 Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line.";
 
-/// Hands compute requests to registered workers in strict rotation, and a lost worker's requests to the next ones.
+/// Hands compute requests to registered workers in strict rotation, and a lost worker's requests to
+/// the next ones.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra-broker", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -62,15 +63,18 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_bind, value_name = "ENDPOINT")]
     backend: Endpoint,
 
-    /// This broker's secret certificate (giostra keys new): peers need keys, too, and everything is encrypted
+    /// This broker's secret certificate (giostra keys new): peers need keys, too, and everything is
+    /// encrypted
     #[arg(long, env = "GIOSTRA_BROKER_KEYS", requires = "allow", value_name = "FILE")]
     keys: Option<PathBuf>,
 
-    /// Folder of the public certificates that are let in: client/, worker/ and admin/ (giostra keys allow)
+    /// Folder of the public certificates that are let in: client/, worker/ and admin/ (giostra keys
+    /// allow)
     #[arg(long, env = "GIOSTRA_ALLOW", requires = "keys", value_name = "DIR")]
     allow: Option<PathBuf>,
 
-    /// Allow endpoints that other hosts can reach, without keys: whoever reaches them is served, in clear text
+    /// Allow endpoints that other hosts can reach, without keys: whoever reaches them is served, in
+    /// clear text
     #[arg(long, env = "GIOSTRA_INSECURE", value_parser = switch)]
     insecure: bool,
 
@@ -82,11 +86,14 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
     handshake_timeout: Duration,
 
-    /// How long a client may be silent, as when it is stopped by Ctrl-Z or its host is suspended, before its connection is closed and its requests are cancelled: it sends them again when it goes on. 1s or longer
+    /// How long a client may be silent, as when it is stopped by Ctrl-Z or its host is suspended,
+    /// before its connection is closed and its requests are cancelled: it sends them again when it
+    /// goes on. 1s or longer
     #[arg(long, env = "GIOSTRA_CLIENT_TIMEOUT", default_value = "10s", value_parser = client_timeout, value_name = "DURATION")]
     client_timeout: Duration,
 
-    /// The largest message frame, and so the largest body; who sends a larger one loses its connection. 1 MiB to 64 MiB
+    /// The largest message frame, and so the largest body; who sends a larger one loses its
+    /// connection. 1 MiB to 64 MiB
     #[arg(long, env = "GIOSTRA_MAX_MESSAGE", default_value = "64MiB", value_parser = message_size, value_name = "BYTES")]
     max_message: ByteSize,
 
@@ -98,11 +105,13 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_HTTP", value_parser = http_address, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
 
-    /// A name by which this host may be asked there, besides its addresses and localhost; may be repeated
+    /// A name by which this host may be asked there, besides its addresses and localhost; may be
+    /// repeated
     #[arg(long, env = "GIOSTRA_HTTP_HOST", value_delimiter = ',', value_name = "NAME")]
     http_host: Vec<String>,
 
-    /// Allow an --http that other hosts can reach: whoever reaches it sees all there is to see, in clear text
+    /// Allow an --http that other hosts can reach: whoever reaches it sees all there is to see, in
+    /// clear text
     #[arg(long, env = "GIOSTRA_HTTP_PUBLIC", value_parser = switch)]
     http_public: bool,
 
@@ -114,15 +123,19 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_PING_MAX_OUT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     ping_max_out: u32,
 
-    /// How long a worker's oldest request has been computing, pings answered, when the status calls the worker stuck. Nothing else comes of it
+    /// How long a worker's oldest request has been computing, pings answered, when the status calls
+    /// the worker stuck. Nothing else comes of it
     #[arg(long, env = "GIOSTRA_STUCK_AFTER", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     stuck_after: Duration,
 
-    /// Workers lost without a word while they held a request, and not come back, before it is answered with an error. Before the last attempt a request is alone with its worker; with 1 nothing is tried again, and all that a lost worker held is given up
+    /// Workers lost without a word while they held a request, and not come back, before it is
+    /// answered with an error. Before the last attempt a request is alone with its worker; with 1
+    /// nothing is tried again, and all that a lost worker held is given up
     #[arg(long, env = "GIOSTRA_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
 
-    /// The most requests waiting for a worker; what is more waits at its client. One client gets at most 4/5 of it
+    /// The most requests waiting for a worker; what is more waits at its client. One client gets at
+    /// most 4/5 of it
     #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=MOST_PENDING), value_name = "N")]
     max_pending: u64,
 
@@ -134,31 +147,38 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
     max_pending_bytes: ByteSize,
 
-    /// The most pools; one client's requests make at most 4/5 of them, workers may bring as many again
+    /// The most pools; one client's requests make at most 4/5 of them, workers may bring as many
+    /// again
     #[arg(long, env = "GIOSTRA_MAX_POOLS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_pools: u32,
 
-    /// The most requests in flight to one worker, however short they are, unless it has more threads; it may ask for fewer (giostra-worker --window)
+    /// The most requests in flight to one worker, however short they are, unless it has more
+    /// threads; it may ask for fewer (giostra-worker --window)
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
 
-    /// How much work a worker has at hand: as many requests as it computes in so long, at least as many as it has threads, and with strict rotation one more. 0: as many as --window, always
+    /// How much work a worker has at hand: as many requests as it computes in so long, at least as
+    /// many as it has threads, and with strict rotation one more. 0: as many as --window, always
     #[arg(long, env = "GIOSTRA_HOLD", default_value = "50ms", value_parser = duration, value_name = "DURATION")]
     hold: Duration,
 
-    /// At a worker whose window is full: strict waits for it, available goes on to the next with room
+    /// At a worker whose window is full: strict waits for it, available goes on to the next with
+    /// room
     #[arg(long, env = "GIOSTRA_ROTATION", default_value_t = Rotation::Strict, value_name = "strict|available")]
     rotation: Rotation,
 
-    /// After a signal, how long to wait for what is in flight, and for clients to read their replies
+    /// After a signal, how long to wait for what is in flight, and for clients to read their
+    /// replies
     #[arg(long, env = "GIOSTRA_GRACE", default_value = "5s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
-    /// How long to look for more work without sleeping after there was some: costs CPU, saves wake-ups
+    /// How long to look for more work without sleeping after there was some: costs CPU, saves
+    /// wake-ups
     #[arg(long, env = "GIOSTRA_SPIN", default_value = "200us", value_parser = duration, value_name = "DURATION")]
     spin: Duration,
 
-    /// How long a reply may wait to travel with others to the same client; a lone one, and a broker about to sleep, wait for nothing
+    /// How long a reply may wait to travel with others to the same client; a lone one, and a broker
+    /// about to sleep, wait for nothing
     #[arg(long, env = "GIOSTRA_COALESCE", default_value = "90us", value_parser = duration, value_name = "DURATION")]
     coalesce: Duration,
 
@@ -178,7 +198,8 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_LOG_FILES", default_value_t = 15, value_name = "N")]
     log_files: usize,
 
-    /// What is logged: debug is all, info leaves out dispatches and replies (and so cannot be audited)
+    /// What is logged: debug is all, info leaves out dispatches and replies (and so cannot be
+    /// audited)
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "debug", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
 
@@ -270,11 +291,12 @@ impl Args {
     }
 }
 
-/// A worker whose connection broke is back within a quarter of a second, as a rule; a supervisor's new process is no sooner.
+/// A worker whose connection broke is back within a quarter of a second, as a rule; a supervisor's
+/// new process is no sooner.
 const AWAIT_RETURN: Duration = Duration::from_secs(1);
 
-/// Tickets and sessions begin below 2^52 and count up, so that they stay below 2^53: JavaScript and many readers of JSON round
-/// what is larger.
+/// Tickets and sessions begin below 2^52 and count up, so that they stay below 2^53: JavaScript and
+/// many readers of JSON round what is larger.
 const FIRST_TICKET_SHIFT: u32 = 12;
 
 /// Requests are counted in 32 bits, those included that workers hold.
@@ -337,7 +359,7 @@ mod tests {
 
     #[test]
     fn sessions_and_tickets_begin_where_every_language_counts_exactly() {
-        let first_ticket = || Args::parse_from(["giostra-broker"]).options().unwrap().core.first_ticket;
+        let first_ticket = || Args::parse_from(["giostra-broker"]).options().unwrap().settings.first_ticket;
         assert!((0..100).all(|_| first_ticket() < 1 << 52));
     }
 

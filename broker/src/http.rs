@@ -1,4 +1,5 @@
-//! The live page, the snapshot as JSON, and metrics, by HTTP: to look at, for nothing here changes the broker.
+//! The live page, the snapshot as JSON, and metrics, by HTTP: to look at, for nothing here changes
+//! the broker.
 //!
 //! All of it runs in one thread of its own, by [axum](https://docs.rs/axum) on [hyper](https://docs.rs/hyper). What it knows of the broker
 //! comes through [`snapshots`].
@@ -36,13 +37,16 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use places::{Answer, Place, Places};
 use snapshots::{EVERY, Publisher, Snapshots};
 
-/// The most connections at a time. When they are there, the one that has been idle for longest gives way to the next.
+/// The most connections at a time. When they are there, the one that has been idle for longest
+/// gives way to the next.
 pub const MAX_CONNECTIONS: usize = 64;
 
-/// How many of them may be pages that are open: the others are left for metrics and for whoever asks whether the broker is well.
+/// How many of them may be pages that are open: the others are left for metrics and for whoever
+/// asks whether the broker is well.
 pub const MAX_PAGES: usize = 48;
 
-/// How long a request's headers may take to come, and a connection may do nothing between two requests.
+/// How long a request's headers may take to come, and a connection may do nothing between two
+/// requests.
 const HEADERS: Duration = Duration::from_secs(10);
 
 /// The most bytes of a request's headers.
@@ -175,8 +179,8 @@ fn router(snapshots: Snapshots, hosts: Vec<String>) -> Router {
         .with_state(shared)
 }
 
-/// Serves only who means this host: not a page of somebody else's that has its own name point here (DNS rebinding), nor one that
-/// asks from elsewhere.
+/// Serves only who means this host: not a page of somebody else's that has its own name point here
+/// (DNS rebinding), nor one that asks from elsewhere.
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let host = match host(&request) {
         Ok(host) => host,
@@ -235,8 +239,9 @@ fn is_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
     })
 }
 
-/// Whether a browser says that another site's page asks, which sends no `MessageMetadata` with a picture or a script. Whoever follows a link to the
-/// page from elsewhere is let in: he sees it himself.
+/// Whether a browser says that another site's page asks, which sends no `MessageMetadata` with a
+/// picture or a script. Whoever follows a link to the page from elsewhere is let in: he sees it
+/// himself.
 fn is_of_another_site(request: &Request) -> bool {
     let says = |name: &str, value: &str| request.headers().get_all(name).iter().any(|said| said == value);
     says("sec-fetch-site", "cross-site") && !(says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document"))
@@ -249,7 +254,8 @@ async fn events(State(shared): State<Shared>) -> Response {
         let headers = [(header::RETRY_AFTER, "1"), (header::CONNECTION, "close")];
         return (StatusCode::SERVICE_UNAVAILABLE, headers, why).into_response();
     };
-    // nginx buffers what it passes on, and so would hand the events over in bundles, unless it is told not to.
+    // nginx buffers what it passes on, and so would hand the events over in bundles, unless it is told
+    // not to.
     let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
     (unbuffered, Sse::new(snapshots_for(shared.snapshots, place))).into_response()
 }

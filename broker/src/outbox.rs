@@ -1,7 +1,9 @@
-//! What could not be sent yet: libzmq holds a bounded number of messages for a peer that does not read, then says so.
+//! What could not be sent yet: libzmq holds a bounded number of messages for a peer that does not
+//! read, then says so.
 //!
-//! Messages to such a peer wait here, in order, and are tried again. Whoever lets too many bytes wait is cut off: what
-//! waits is thrown away, and so is all that would follow, until the peer has taken one last message that tells it so.
+//! Messages to such a peer wait here, in order, and are tried again. Whoever lets too many bytes
+//! wait is cut off: what waits is thrown away, and so is all that would follow, until the peer has
+//! taken one last message that tells it so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -99,7 +101,8 @@ impl Outbox {
         }
     }
 
-    /// Tries to send what waits, to so many peers in turn that it does not take long. Returns the peers that are gone.
+    /// Tries to send what waits, to so many peers in turn that it does not take long. Returns the
+    /// peers that are gone.
     pub fn retry(&mut self, mut send: impl FnMut(&Identity, &Frames) -> Sent) -> Vec<Identity> {
         let mut gone = Vec::new();
         let begin = self.tried_last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);

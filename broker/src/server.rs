@@ -1,7 +1,8 @@
 //! The shell: sockets, clock and log around the core. It decides nothing.
 //!
-//! A turn of its loop: what workers say, what clients say, what time it is, then everything the core has decided. All of
-//! a turn's log lines are written out before anything is sent: whatever a killed broker did is in its log.
+//! A turn of its loop: what workers say, what clients say, what time it is, then everything the
+//! core has decided. All of a turn's log lines are written out before anything is sent: whatever a
+//! killed broker did is in its log.
 
 #![allow(clippy::disallowed_methods)] // the one place that reads the clock
 
@@ -28,23 +29,27 @@ use crate::access::{self, AccessControl, Refusal, Revoked};
 use crate::http::{self, Http};
 use crate::outbox::{Kept, Outbox};
 
-/// The most messages taken from one side in one turn, so that neither the other side nor the clock waits for long.
+/// The most messages taken from one side in one turn, so that neither the other side nor the clock
+/// waits for long.
 const MESSAGES_A_TURN: usize = 256;
 
 /// The same in bytes: what is large is sent on while it is still in the processor's cache.
 const BYTES_A_TURN: usize = 256 << 10;
 
-/// The same in requests that are cancelled or given back: a message may name many, and a lost connection all that it had.
+/// The same in requests that are cancelled or given back: a message may name many, and a lost
+/// connection all that it had.
 const WORK_A_TURN: usize = 4096;
 
-/// Messages that may wait for a worker that does not read, besides one for each request of its window.
+/// Messages that may wait for a worker that does not read, besides one for each request of its
+/// window.
 const MESSAGES_BESIDES_DISPATCH: usize = 100;
 
 /// Turns after which the clock is looked at although workers still have something to say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
-/// Turns after which the access are looked after, also while there is nothing to do inside but to look for more. After a sleep it is done at once:
-/// it may have been what ended it; so it is where a turn was not enough for all who came.
+/// Turns after which the access are looked after, also while there is nothing to do inside but to
+/// look for more. After a sleep it is done at once: it may have been what ended it; so it is where
+/// a turn was not enough for all who came.
 const TURNS_WITHOUT_DOORS: u32 = 8;
 
 /// What the server is to do.
@@ -75,7 +80,8 @@ pub struct Options {
     pub settings: Settings,
 }
 
-/// What libzmq puts in for a peer whose connection has ended. Random in each process: no peer can say it in its place.
+/// What libzmq puts in for a peer whose connection has ended. Random in each process: no peer can
+/// say it in its place.
 type Notice = [u8; 32];
 
 /// Why a peer is refused that says what only the broker's own libzmq says.
@@ -215,7 +221,8 @@ impl<'a> Server<'a> {
             http,
             turns_without_doors: 0,
             to_clients: Outbox::new(options.max_backlog, usize::MAX),
-            // A worker's window bounds what it is dispatched, and --max-pending-bytes the bytes of it; who is sent more than that and some pings is no worker.
+            // A worker's window bounds what it is dispatched, and --max-pending-bytes the bytes of it; who is sent more
+            // than that and some pings is no worker.
             to_workers: Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH)),
             turns_without_clock: 0,
             sends: Vec::new(),
@@ -391,7 +398,8 @@ impl<'a> Server<'a> {
             if let Some(peer_info) = peer_info {
                 self.core.handle_client_info(&from, peer_info);
             }
-            // Time limits begin now: a process that is stopped in the middle of a turn must not count that against them.
+            // Time limits begin now: a process that is stopped in the middle of a turn must not count that
+            // against them.
             let now = Instant::now();
             if *frames.envelope == self.notice {
                 self.to_clients.forget(&from);

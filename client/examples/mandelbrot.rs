@@ -1,4 +1,5 @@
-//! Has the Mandelbrot set rendered by the workers of `worker/examples/mandelbrot_worker.rs`, tile by tile, and writes a picture.
+//! Has the Mandelbrot set rendered by the workers of `worker/examples/mandelbrot_worker.rs`, tile
+//! by tile, and writes a picture.
 //!
 //! ```sh
 //! cargo run --release -p giostra-client --example mandelbrot -- mandelbrot.png

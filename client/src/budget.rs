@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 /// What is under way, and how much may be.
 ///
-/// Bytes are those of the bodies of unanswered requests, and of results that have not been handed on. How large a result will
-/// be nobody knows: each that is still to come counts as much as the largest of late. Before any is known, few are asked for, and with each that comes some
-/// more, so that large ones are seen before thousands of them are on their way. While no answer comes,
-/// the requests are long, and workers may be idle for want of more: then their number doubles every
-/// 250 ms.
+/// Bytes are those of the bodies of unanswered requests, and of results that have not been handed
+/// on. How large a result will be nobody knows: each that is still to come counts as much as the
+/// largest of late. Before any is known, few are asked for, and with each that comes some
+/// more, so that large ones are seen before thousands of them are on their way. While no answer
+/// comes, the requests are long, and workers may be idle for want of more: then their number
+/// doubles every 250 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlightBudget {
     requests: usize,
@@ -33,7 +34,8 @@ const SILENCE: Duration = Duration::from_millis(250);
 /// How many more may be for each answer.
 const MORE: usize = 4;
 
-/// What is expected fades by this part with each answer that is smaller: of what is large once in a while, most is forgotten after some hundreds.
+/// What is expected fades by this part with each answer that is smaller: of what is large once in a
+/// while, most is forgotten after some hundreds.
 const FADING: usize = 64;
 
 impl InFlightBudget {
@@ -53,8 +55,8 @@ impl InFlightBudget {
         self.unanswered == 0 || (self.unanswered < self.allowed() && self.has_bytes())
     }
 
-    /// Lets the number of requests grow if more has been held back for long without an answer. To be
-    /// called before asking. The clock is read only if something is held back.
+    /// Lets the number of requests grow if more has been held back for long without an answer. To
+    /// be called before asking. The clock is read only if something is held back.
     pub fn pass(&mut self, now: impl FnOnce() -> Instant) {
         let allowed = self.allowed();
         let is_held_back = self.unanswered >= allowed && allowed < self.requests && self.has_bytes();
@@ -185,8 +187,8 @@ mod tests {
         assert!(!room.is_left(), "63 results of 100 bytes are more than 1000");
     }
 
-    /// The most bytes that are held if results are handed on in order, the first of which comes when there is no more room. Answers
-    /// come one by one, in order.
+    /// The most bytes that are held if results are handed on in order, the first of which comes
+    /// when there is no more room. Answers come one by one, in order.
     fn most_held(room: &mut InFlightBudget, requests: usize, result: impl Fn(usize) -> usize) -> usize {
         let (mut asked, mut answered, mut most) = (1, 1, 0);
         room.ask(0);

@@ -48,13 +48,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to connect. Does not wait: requests may be submitted at once, and are sent when the broker is there.
+    /// Begins to connect. Does not wait: requests may be submitted at once, and are sent when the
+    /// broker is there.
     pub fn connect(options: Options) -> Result<Self, Error> {
         descriptors::check_connection()?;
         Self::connect_in(&Context::new(), options)
     }
 
-    /// The same in a context that several clients share, and with it libzmq's thread. It has room for about a thousand.
+    /// The same in a context that several clients share, and with it libzmq's thread. It has room
+    /// for about a thousand.
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
         descriptors::check_connection()?;
         let now = Instant::now();
@@ -101,8 +103,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Waits for the next reply, in no particular order; `None` if there is none after `wait` (which may be zero),
-    /// or at once if there is no limit and nothing is unanswered.
+    /// Waits for the next reply, in no particular order; `None` if there is none after `wait`
+    /// (which may be zero), or at once if there is no limit and nothing is unanswered.
     pub fn next_reply(&mut self, wait: Option<Duration>) -> Result<Option<Reply>, Error> {
         if let Some(reply) = self.session.take_reply() {
             return Ok(Some(reply));
@@ -132,17 +134,19 @@ impl Client {
         self.session.take_reply()
     }
 
-    /// Sends and receives all that there is, without waiting: for whoever waits for several clients at once. The replies are
-    /// then to be had from [`Self::take_reply`].
+    /// Sends and receives all that there is, without waiting: for whoever waits for several clients
+    /// at once. The replies are then to be had from [`Self::take_reply`].
     ///
-    /// It is to be called after submitting, when [`Self::fd`] is readable, and at the instant that it returns, if any.
+    /// It is to be called after submitting, when [`Self::fd`] is readable, and at the instant that
+    /// it returns, if any.
     pub fn turn(&mut self) -> Result<Option<Instant>, Error> {
         let now = Instant::now();
         self.send(now)?;
         loop {
             let all = self.receive(now)?;
             self.session.handle_timeout(now);
-            // The descriptor tells of what came since the socket was last found empty, and sending takes that notice away.
+            // The descriptor tells of what came since the socket was last found empty, and sending takes that
+            // notice away.
             if !self.send(now)? && all {
                 break;
             }
@@ -151,8 +155,8 @@ impl Client {
         self.wake(now)
     }
 
-    /// The same, and if no reply is here, waits: until something came, one of these descriptors is readable, or it is `until`. For whoever
-    /// waits for other things besides.
+    /// The same, and if no reply is here, waits: until something came, one of these descriptors is
+    /// readable, or it is `until`. For whoever waits for other things besides.
     pub fn wait(&mut self, descriptors: &[RawFd], until: Option<Instant>) -> Result<(), Error> {
         let wake = self.turn()?;
         if self.session.has_replies() {
@@ -162,7 +166,8 @@ impl Client {
         self.turn().map(drop)
     }
 
-    /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be another one after each turn.
+    /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be
+    /// another one after each turn.
     pub fn fd(&self) -> Result<RawFd, Error> {
         Ok(self.broker.get_fd()?)
     }
@@ -181,11 +186,13 @@ impl Client {
         self.await_answer(Session::take_status)
     }
 
-    /// Asks the broker to let the worker of this name finish what it has, and to give it no more. Returns the number of
-    /// its registration. A name that no worker has may be such a number, like `w17`.
+    /// Asks the broker to let the worker of this name finish what it has, and to give it no more.
+    /// Returns the number of its registration. A name that no worker has may be such a number,
+    /// like `w17`.
     ///
     /// # Errors
-    /// [`Error::Refused`] if there is no such worker, or if there are several: the reason lists them.
+    /// [`Error::Refused`] if there is no such worker, or if there are several: the reason lists
+    /// them.
     pub fn drain(&mut self, worker: &str) -> Result<u64, Error> {
         self.ask_to_drain(worker, 0, false).map(|numbers| numbers.first().copied().unwrap_or_default())
     }
@@ -217,7 +224,8 @@ impl Client {
         self.session.cancel_all().into_iter().try_for_each(|message| self.say(message))
     }
 
-    /// Gives up these requests: no reply to them is to be had any more, and what has not been computed never will be.
+    /// Gives up these requests: no reply to them is to be had any more, and what has not been
+    /// computed never will be.
     pub fn cancel(&mut self, ids: impl IntoIterator<Item = RequestId>) -> Result<(), Error> {
         self.session.cancel(ids.into_iter().collect()).into_iter().try_for_each(|message| self.say(message))
     }
@@ -302,8 +310,8 @@ impl Client {
         }
     }
 
-    /// Sleeps until something may have come, one of the descriptors is readable, or the first of these
-    /// instants. Notices if the process was stopped meanwhile.
+    /// Sleeps until something may have come, one of the descriptors is readable, or the first of
+    /// these instants. Notices if the process was stopped meanwhile.
     fn sleep(&mut self, descriptors: &[RawFd], wake: [Option<Instant>; 2]) -> Result<(), Error> {
         let now = Instant::now();
         let pulse = (self.session.unanswered() > 0).then(|| now + PULSE);
@@ -363,7 +371,8 @@ impl Client {
         Ok([patience, self.broker.poll_timeout(), self.session.poll_timeout()].into_iter().flatten().min())
     }
 
-    /// Says once that there is no broker if there has been none for a while, or else when that will be.
+    /// Says once that there is no broker if there has been none for a while, or else when that will
+    /// be.
     fn patience(&mut self, now: Instant) -> Option<Instant> {
         let Some(since) = self.without_broker_since() else {
             self.said = false;

@@ -1,7 +1,7 @@
 //! A client: submits requests, many at a time, and gets exactly one reply for each.
 //!
-//! There are three ways. [`Client::compute`] asks for one thing, and [`Client::map`] for many, in the order of the arguments or
-//! as the results come:
+//! There are three ways. [`Client::compute`] asks for one thing, and [`Client::map`] for many, in
+//! the order of the arguments or as the results come:
 //!
 //! ```no_run
 //! use giostra_client::{Client, Options};
@@ -18,8 +18,8 @@
 //! }
 //! ```
 //!
-//! A [`SharedClient`] is for many threads or tasks. What it returns can be waited for, or awaited in any runtime; dropped, it cancels
-//! the request:
+//! A [`SharedClient`] is for many threads or tasks. What it returns can be waited for, or awaited
+//! in any runtime; dropped, it cancels the request:
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -38,7 +38,9 @@
 //! }
 //! ```
 //!
-//! A client has one pool, that of its [`Options`]: who asks several pools has a client for each. And [`Client::submit`] takes any bytes as a request, for workers that want no MessagePack, or for an event loop of one's own:
+//! A client has one pool, that of its [`Options`]: who asks several pools has a client for each.
+//! And [`Client::submit`] takes any bytes as a request, for workers that want no MessagePack, or
+//! for an event loop of one's own:
 //!
 //! ```no_run
 //! use giostra_client::{Client, Options, body};
@@ -56,8 +58,8 @@
 //! }
 //! ```
 //!
-//! A broker that is killed and started again costs time, nothing else: what is unanswered is sent to the next one. The
-//! operations must bear being computed twice; a reply is given once.
+//! A broker that is killed and started again costs time, nothing else: what is unanswered is sent
+//! to the next one. The operations must bear being computed twice; a reply is given once.
 
 pub mod budget;
 mod client;

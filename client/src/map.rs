@@ -1,4 +1,5 @@
-//! One operation on many arguments: an iterator of calls becomes an iterator of results, many of them under way at a time.
+//! One operation on many arguments: an iterator of calls becomes an iterator of results, many of
+//! them under way at a time.
 
 use std::iter::Fuse;
 use std::marker::PhantomData;
@@ -15,11 +16,13 @@ use crate::typed::{CallError, body};
 use crate::{Client, Error};
 
 impl Client {
-    /// Has an operation computed on each of these arguments. The results come in the order of the arguments, each call's failure in
-    /// its place; when the client itself can't go on, that is the last that comes.
+    /// Has an operation computed on each of these arguments. The results come in the order of the
+    /// arguments, each call's failure in its place; when the client itself can't go on, that is
+    /// the last that comes.
     ///
-    /// At most [`Map::window`] requests are under way, the oldest unanswered one included: what was asked after it waits here. Arguments are asked for when there
-    /// is budget, in the caller's thread: while their iterator blocks, no result comes. Dropping the map cancels what is
+    /// At most [`Map::window`] requests are under way, the oldest unanswered one included: what was
+    /// asked after it waits here. Arguments are asked for when there is budget, in the caller's
+    /// thread: while their iterator blocks, no result comes. Dropping the map cancels what is
     /// unanswered. Replies to requests that were submitted before it are left for later.
     pub fn map<R, A>(&mut self, operation: &str, arguments: A) -> Map<'_, A::IntoIter, R>
     where
@@ -52,7 +55,8 @@ pub struct Map<'c, I, R> {
 
 /// The same as the results come, each with the place of its arguments, counted from 0.
 ///
-/// When the client can't go on, the error comes last, at the place of the oldest call that is unanswered.
+/// When the client can't go on, the error comes last, at the place of the oldest call that is
+/// unanswered.
 pub struct Unordered<'c, I, R> {
     calls: Calls<'c, I>,
     result: PhantomData<fn() -> R>,
@@ -67,8 +71,9 @@ impl<'c, I, R> Map<'c, I, R> {
         self
     }
 
-    /// Bytes of requests and of results that may be held at a time, 64 MiB if nothing else is said. One request there may always be,
-    /// and results that are larger than those before them may exceed it.
+    /// Bytes of requests and of results that may be held at a time, 64 MiB if nothing else is said.
+    /// One request there may always be, and results that are larger than those before them may
+    /// exceed it.
     #[must_use]
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.calls.bytes = bytes;
@@ -76,7 +81,8 @@ impl<'c, I, R> Map<'c, I, R> {
         self
     }
 
-    /// The time limit of each request, from when it is submitted; without one it waits for as long as there is a broker.
+    /// The time limit of each request, from when it is submitted; without one it waits for as long
+    /// as there is a broker.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.calls.timeout = Some(timeout);
@@ -91,7 +97,8 @@ impl<'c, I, R> Map<'c, I, R> {
 }
 
 impl<I, R> Map<'_, I, R> {
-    /// How far those are that are being computed, by their places, as far as their operation has said so. It is to be asked between two results.
+    /// How far those are that are being computed, by their places, as far as their operation has
+    /// said so. It is to be asked between two results.
     pub fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
         self.calls.progress()
     }
@@ -201,7 +208,8 @@ struct Asked {
 }
 
 impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
-    /// Asks for as much as there is room for, before this place. Ends with the first arguments that can't be encoded, which `unasked` is told.
+    /// Asks for as much as there is room for, before this place. Ends with the first arguments that
+    /// can't be encoded, which `unasked` is told.
     fn ask(&mut self, ahead: u64, mut unasked: impl FnMut(u64, CallError)) -> Result<(), Error> {
         self.budget.pass(Instant::now);
         while self.next < ahead && self.budget.is_left() {
@@ -229,8 +237,8 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
         Ok(())
     }
 
-    /// The next answer, in no particular order; `None` if nothing is unanswered, or if none has come
-    /// for so long that there may be room for more requests.
+    /// The next answer, in no particular order; `None` if nothing is unanswered, or if none has
+    /// come for so long that there may be room for more requests.
     fn next_answer(&mut self) -> Result<Option<(u64, Answer)>, Error> {
         let Some(first) = self.unanswered.numbers().next() else { return Ok(None) };
         loop {

@@ -19,9 +19,11 @@ pub struct Options {
     pub name: String,
     /// The pool whose workers are to compute the requests.
     pub pool: String,
-    /// Whether requests wait for a worker if there is none in the pool when they come to the broker. If not they end in `no-worker`.
+    /// Whether requests wait for a worker if there is none in the pool when they come to the
+    /// broker. If not they end in `no-worker`.
     pub wait: bool,
-    /// How long to go without a broker, at the start or after it was lost, before requests end in `no-broker`.
+    /// How long to go without a broker, at the start or after it was lost, before requests end in
+    /// `no-broker`.
     pub broker_timeout: Duration,
     /// Its keys and the broker's, if the broker demands keys.
     pub credentials: Option<Credentials>,

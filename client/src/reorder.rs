@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 /// What has come and can't be handed on yet. Numbers count up by one.
 ///
-/// It takes a place for each number from the next one to the highest that has come: whoever fills it bounds it, by asking for
-/// nothing that is too far ahead of [`Self::next`].
+/// It takes a place for each number from the next one to the highest that has come: whoever fills
+/// it bounds it, by asking for nothing that is too far ahead of [`Self::next`].
 #[derive(Clone, Debug)]
 pub struct ReorderBuffer<T> {
     next: u64,

@@ -1,8 +1,9 @@
 //! A client's side of the conversation with the broker, without its socket and clock.
 //!
-//! Messages and instants come in, messages to send and replies come out. What is unanswered is kept until its reply is
-//! here: after the connection broke, all of it is sent again, in its order. The broker answers each request once over
-//! each connection; a reply to a request that is no longer unanswered is counted and thrown away.
+//! Messages and instants come in, messages to send and replies come out. What is unanswered is kept
+//! until its reply is here: after the connection broke, all of it is sent again, in its order. The
+//! broker answers each request once over each connection; a reply to a request that is no longer
+//! unanswered is counted and thrown away.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ use rustc_hash::FxHashSet;
 /// The most requests in one message. More gain nothing.
 pub const BATCH: usize = 512;
 
-/// The same in bytes of their bodies, but for the last one's: what is large gains nothing by waiting for others.
+/// The same in bytes of their bodies, but for the last one's: what is large gains nothing by
+/// waiting for others.
 const BATCH_BYTES: usize = 256 << 10;
 
 /// The most requests given up of which it is remembered: a reply to one of them is no second one.
@@ -73,7 +75,8 @@ pub struct Session {
     /// Ended here, so that this connection's broker may still reply to them.
     given_up: FxHashSet<RequestId>,
     duplicated: u64,
-    /// Why there is no broker, if something is there that is none, or with which no handshake succeeds.
+    /// Why there is no broker, if something is there that is none, or with which no handshake
+    /// succeeds.
     in_the_way: Option<String>,
 }
 
@@ -141,7 +144,8 @@ impl Session {
         self.cancel(ids)
     }
 
-    /// Gives up these requests, and the replies to them that have not been taken. The messages that tell the broker, if it knows of them.
+    /// Gives up these requests, and the replies to them that have not been taken. The messages that
+    /// tell the broker, if it knows of them.
     pub fn cancel(&mut self, mut ids: Vec<RequestId>) -> Vec<FromClient> {
         if !self.replies.is_empty() {
             let ids: FxHashSet<_> = ids.iter().collect();
@@ -239,8 +243,8 @@ impl Session {
         self.refused.take()
     }
 
-    /// The number of requests that the last connection took with it, to be sent again over this one. It
-    /// is told once for each connection.
+    /// The number of requests that the last connection took with it, to be sent again over this
+    /// one. It is told once for each connection.
     pub fn take_to_resend(&mut self) -> usize {
         std::mem::take(&mut self.to_resend).min(self.unanswered.len())
     }
@@ -368,7 +372,8 @@ impl Session {
         }
     }
 
-    /// Ends the requests whose time is over, and all of them if there has been no broker for too long.
+    /// Ends the requests whose time is over, and all of them if there has been no broker for too
+    /// long.
     ///
     /// As long as a broker is there, it is the one to say that a request has expired.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -395,7 +400,8 @@ impl Session {
         }
     }
 
-    /// Remembers that these were ended here, as long as the broker may still reply to them: another connection's never does.
+    /// Remembers that these were ended here, as long as the broker may still reply to them: another
+    /// connection's never does.
     fn remember(&mut self, ids: &[RequestId]) {
         if matches!(self.link, Link::Down(_)) {
             return;
@@ -429,7 +435,8 @@ impl Session {
         self.end(id, failure);
     }
 
-    /// Ends a request of so many bytes, which the broker does not take: sending it would cost the connection, time and again.
+    /// Ends a request of so many bytes, which the broker does not take: sending it would cost the
+    /// connection, time and again.
     fn reject(&mut self, id: RequestId, bytes: usize) {
         let most = self.limits.bytes;
         let message = format!("the request has {bytes} bytes, and this broker takes {most} at most (--max-message)");
@@ -458,7 +465,8 @@ impl Session {
     }
 }
 
-/// What a handshake may take. Before, nothing is known of the broker, and only the time limit is to blame.
+/// What a handshake may take. Before, nothing is known of the broker, and only the time limit is to
+/// blame.
 const A_HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// When the broker has had its time to say that the deadline has passed.

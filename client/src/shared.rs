@@ -1,6 +1,7 @@
 //! A client for many threads or tasks: one connection, served by a thread of its own.
 //!
-//! Nothing here knows a runtime: an answer is a [`Future`] of the standard library, and can be waited for without one.
+//! Nothing here knows a runtime: an answer is a [`Future`] of the standard library, and can be
+//! waited for without one.
 
 mod desk;
 
@@ -20,13 +21,16 @@ use crate::typed::{CallError, body, result};
 use crate::{Client, Error, Options};
 use desk::{Desk, Slot};
 
-/// A client that may be cloned and used from many threads or tasks at once: all of them have one connection.
+/// A client that may be cloned and used from many threads or tasks at once: all of them have one
+/// connection.
 ///
-/// It takes any number of requests: each is held for as long as its [`Answer`] is, and by nothing else, so that memory is bounded by what its
-/// users hold. What the broker has no room for waits here, its time limit going on. All of them go to one pool, that of the [`Options`]: another pool takes
-/// another client.
+/// It takes any number of requests: each is held for as long as its [`Answer`] is, and by nothing
+/// else, so that memory is bounded by what its users hold. What the broker has no room for waits
+/// here, its time limit going on. All of them go to one pool, that of the [`Options`]: another pool
+/// takes another client.
 ///
-/// The connection ends when the last clone and the last answer are dropped. When it can't go on, every answer is [`Error::Ended`].
+/// The connection ends when the last clone and the last answer are dropped. When it can't go on,
+/// every answer is [`Error::Ended`].
 #[derive(Clone)]
 pub struct SharedClient {
     desk: Arc<Open>,
@@ -53,7 +57,8 @@ impl SharedClient {
         Ok(Self { desk: Arc::new(Open(desk)) })
     }
 
-    /// Submits a request, which is under way at once. Its answer waits or is awaited; dropped before, it cancels the request.
+    /// Submits a request, which is under way at once. Its answer waits or is awaited; dropped
+    /// before, it cancels the request.
     pub fn call(&self, body: Bytes, timeout: Option<Duration>) -> Answer {
         Answer { slot: self.desk.0.submit(body, timeout), desk: Arc::clone(&self.desk) }
     }
@@ -93,7 +98,8 @@ impl Answer {
         self.slot.wait()
     }
 
-    /// How far it is, if it is being computed and its operation has said so: see [`Client::progress`].
+    /// How far it is, if it is being computed and its operation has said so: see
+    /// [`Client::progress`].
     pub fn progress(&self) -> Option<Progress> {
         self.slot.progress()
     }
@@ -135,7 +141,8 @@ impl<R: DeserializeOwned> Computed<R> {
         }
     }
 
-    /// How far it is, if it is being computed and its operation has said so: see [`Client::progress`].
+    /// How far it is, if it is being computed and its operation has said so: see
+    /// [`Client::progress`].
     pub fn progress(&self) -> Option<Progress> {
         self.answer.as_ref().ok()?.progress()
     }

@@ -1,4 +1,5 @@
-//! Calls of operations with arguments and results of Rust's types: what `serde` can write, and what it can read.
+//! Calls of operations with arguments and results of Rust's types: what `serde` can write, and what
+//! it can read.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub enum CallError {
     /// When the client can't go on.
     #[error(transparent)]
     Client(#[from] Error),
-    /// When the request ended without a result: the operation failed, its time limit passed, there was no broker ..
+    /// When the request ended without a result: the operation failed, its time limit passed, there
+    /// was no broker ..
     #[error(transparent)]
     Failure(#[from] Failure),
     /// When the arguments can't be written in MessagePack.
@@ -26,9 +28,11 @@ pub enum CallError {
     Result(#[from] rmp_serde::decode::Error),
 }
 
-/// The body of a request: `[operation, arguments]` in MessagePack, structs with the names of their fields.
+/// The body of a request: `[operation, arguments]` in MessagePack, structs with the names of their
+/// fields.
 ///
-/// The arguments are a tuple, an array or a list for the ready worker; other workers may take others.
+/// The arguments are a tuple, an array or a list for the ready worker; other workers may take
+/// others.
 pub fn body(operation: &str, arguments: &impl Serialize) -> Result<Bytes, CallError> {
     Ok(rmp_serde::to_vec_named(&(operation, arguments))?.into())
 }
@@ -42,7 +46,8 @@ pub fn result<R: DeserializeOwned>(outcome: Outcome) -> Result<R, CallError> {
 }
 
 impl Client {
-    /// Has an operation computed, and waits for its result. Replies to other requests are left for later.
+    /// Has an operation computed, and waits for its result. Replies to other requests are left for
+    /// later.
     pub fn compute<R: DeserializeOwned>(
         &mut self,
         operation: &str,

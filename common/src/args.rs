@@ -1,4 +1,5 @@
-//! What the command lines have in common: how they end, and durations and switches as people write them.
+//! What the command lines have in common: how they end, and durations and switches as people write
+//! them.
 
 use std::env::var_os;
 use std::ffi::OsStr;
@@ -19,7 +20,8 @@ use crate::stdio::{self, Retrying};
 /// The exit status of a command line that can't be followed.
 pub const USAGE: u8 = 2;
 
-/// The process's command line. Ends the process after `--help` and `--version`, and if the command line is wrong.
+/// The process's command line. Ends the process after `--help` and `--version`, and if the command
+/// line is wrong.
 pub fn parse<A: Parser>() -> A {
     let wrong = match try_parse() {
         Ok(args) => return args,
@@ -35,8 +37,8 @@ pub fn parse<A: Parser>() -> A {
     }
 }
 
-/// As [`Parser::try_parse`], but a dumb terminal is shown no colours even where `CI` is set, which is enough for `clap` to think
-/// that escapes are understood.
+/// As [`Parser::try_parse`], but a dumb terminal is shown no colours even where `CI` is set, which
+/// is enough for `clap` to think that escapes are understood.
 fn try_parse<A: Parser>() -> Result<A, clap::Error> {
     let mut command = A::command();
     let set = |key| var_os(key).is_some_and(|value| !value.is_empty() && value != "0");
@@ -66,7 +68,8 @@ pub fn report_unwritten(program: &str, error: &io::Error) {
     }
 }
 
-/// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to panic, as `eprintln` does.
+/// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to
+/// panic, as `eprintln` does.
 pub fn report_error(program: &str, what: impl Display) {
     // What was logged before comes first.
     stderr::finish();
@@ -78,7 +81,8 @@ pub fn report_fatal(program: &str, what: impl Display) {
     stderr::last_word(&format!("{program}: {what}"));
 }
 
-/// Parses what a switch's environment variable says; a parser for `clap`. Empty is as if it were not there.
+/// Parses what a switch's environment variable says; a parser for `clap`. Empty is as if it were
+/// not there.
 pub fn switch(text: &str) -> Result<bool, &'static str> {
     match text.to_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),

@@ -83,7 +83,8 @@ impl Lock {
         }
     }
 
-    /// Whether its file is still in its place. If somebody has removed it, another process may take the same right.
+    /// Whether its file is still in its place. If somebody has removed it, another process may take
+    /// the same right.
     pub fn is_in_place(&self) -> bool {
         is_at(&self.file, &self.path)
     }

@@ -1,13 +1,15 @@
 //! The log: files of bounded size and number, a copy on stderr, flushed when the program says so.
 //!
-//! A line is `2026-11-23T09:41:07.123456Z INFO  what happened`. The time is UTC with microseconds. It is read and written
-//! out once a turn of the program's loop ([`Log::tick`]), not once a line: that, and a buffer that only [`Log::flush`]
-//! empties, makes a line cost some 150 ns.
+//! A line is `2026-11-23T09:41:07.123456Z INFO  what happened`. The time is UTC with microseconds.
+//! It is read and written out once a turn of the program's loop ([`Log::tick`]), not once a line:
+//! that, and a buffer that only [`Log::flush`] empties, makes a line cost some 150 ns.
 //!
-//! What goes to stderr is written by a thread of its own ([`stderr`]): a reader that does not read stops nobody.
+//! What goes to stderr is written by a thread of its own ([`stderr`]): a reader that does not read
+//! stops nobody.
 //!
-//! The files are written by a writer of our own behind `flexi_logger`: its own one tells a full disk to nobody but stderr, two lines
-//! for each lost one, and loses its buffer when it begins a new file on one.
+//! The files are written by a writer of our own behind `flexi_logger`: its own one tells a full
+//! disk to nobody but stderr, two lines for each lost one, and loses its buffer when it begins a
+//! new file on one.
 
 mod files;
 pub mod stderr;
@@ -70,8 +72,9 @@ pub struct Log {
 }
 
 impl Log {
-    /// To stderr alone, each line at once, unless nobody reads it: then what memory can't hold is missing, and
-    /// counted. Dropping this, or flushing the logger, waits for what is on its way there.
+    /// To stderr alone, each line at once, unless nobody reads it: then what memory can't hold is
+    /// missing, and counted. Dropping this, or flushing the logger, waits for what is on its
+    /// way there.
     pub fn to_stderr(level: LevelFilter) -> Result<Self, Error> {
         stderr::start()?;
         Self::start(level, Box::new(Stderr), None)
@@ -79,9 +82,10 @@ impl Log {
 
     /// To `NAME.log` in `directory`, rotated; lines up to `stderr` to stderr too.
     ///
-    /// `NAME.log` is a link to the current file, `NAME_rCURRENT.log`; the others are `NAME_r00000.log` and so on.
-    /// Lines wait in a buffer until [`Self::flush`]. If they can't be written, stderr says so, the program goes on, and what memory
-    /// can't hold is missing: the line `log-gap lost=N` then stands for N others.
+    /// `NAME.log` is a link to the current file, `NAME_rCURRENT.log`; the others are
+    /// `NAME_r00000.log` and so on. Lines wait in a buffer until [`Self::flush`]. If they can't
+    /// be written, stderr says so, the program goes on, and what memory can't hold is missing:
+    /// the line `log-gap lost=N` then stands for N others.
     pub fn to_files(
         directory: &Path,
         name: &str,
@@ -116,13 +120,15 @@ impl Log {
         });
     }
 
-    /// Lines written to the files since they were opened, those included that still wait in the buffer.
+    /// Lines written to the files since they were opened, those included that still wait in the
+    /// buffer.
     pub fn lines(&self) -> u64 {
         self.kept.as_ref().map_or(0, |kept| kept.lines())
     }
 
-    /// The last whole line that was in the files when they were opened: its time and the CRC-32 of all
-    /// of it without the line feed, `2026-11-23T09:41:07.123456Z/0a1b2c3d`. `None` if there was none.
+    /// The last whole line that was in the files when they were opened: its time and the CRC-32 of
+    /// all of it without the line feed, `2026-11-23T09:41:07.123456Z/0a1b2c3d`. `None` if there
+    /// was none.
     pub fn predecessor(&self) -> Option<&str> {
         self.kept.as_ref()?.predecessor.as_deref()
     }
@@ -183,9 +189,11 @@ fn specification(level: LevelFilter) -> LogSpecification {
     LogSpecification::builder().default(level).build()
 }
 
-/// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor end this one as torn.
+/// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor
+/// end this one as torn.
 fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    // Taken out, since what is written may itself log. Looked through once: that costs a line some 10 ns.
+    // Taken out, since what is written may itself log. Looked through once: that costs a line some 10
+    // ns.
     let mut text = LINE.take();
     text.clear();
     stamp(&mut text, record.level());

@@ -1,5 +1,5 @@
-//! What a program prints about itself: the completion script for a shell, and its man pages. Both come from the definition of the
-//! command line, as `--help` does, and so always agree with it.
+//! What a program prints about itself: the completion script for a shell, and its man pages. Both
+//! come from the definition of the command line, as `--help` does, and so always agree with it.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -31,7 +31,8 @@ pub struct Manual {
 }
 
 impl Manual {
-    /// Prints what is asked for, if anything is; the exit status of the process, which then has done its work.
+    /// Prints what is asked for, if anything is; the exit status of the process, which then has
+    /// done its work.
     pub fn print(&self, command: Command) -> Option<ExitCode> {
         let name = command.get_name().to_string();
         let text = match self.completions {
@@ -123,7 +124,8 @@ fn render(command: &Command, source: &str) -> Vec<u8> {
 
 const VEC: &str = "a Vec takes any number of bytes";
 
-/// The blocks of text behind the options: `Examples:` with a line for each, `Exit status: 0 if ..`, or a paragraph.
+/// The blocks of text behind the options: `Examples:` with a line for each, `Exit status: 0 if ..`,
+/// or a paragraph.
 fn after_help(page: &mut Roff, help: &str) {
     let mut in_notes = false;
     for block in help.split("\n\n") {
@@ -155,7 +157,8 @@ fn is_heading(text: &str) -> bool {
     text.len() <= 16 && text.starts_with(char::is_uppercase) && text.chars().all(|c| c.is_alphabetic() || c == ' ')
 }
 
-/// Commands, each with what is to be said of it beside it or below it. One that is too long for a line goes on after a `\`.
+/// Commands, each with what is to be said of it beside it or below it. One that is too long for a
+/// line goes on after a `\`.
 fn examples(page: &mut Roff, lines: &str) {
     for line in lines.replace("\\\n      ", "").lines() {
         let (command, remark) = match line.strip_prefix("  ").unwrap_or(line) {

@@ -1,7 +1,8 @@
-//! Signals. SIGINT, SIGTERM and, unless it means something else, SIGHUP: the first asks the process to finish, the second ends it at once.
+//! Signals. SIGINT, SIGTERM and, unless it means something else, SIGHUP: the first asks the process
+//! to finish, the second ends it at once.
 //!
-//! One that was ignored at the start stays ignored, as `nohup` and the background jobs of scripts want it. [`outlive`] lists those
-//! that end nothing here.
+//! One that was ignored at the start stays ignored, as `nohup` and the background jobs of scripts
+//! want it. [`outlive`] lists those that end nothing here.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -23,9 +24,9 @@ use giostra_transport::wake::{self, Alarm};
 /// The exit status after a second signal: what a shell reports for a process that SIGINT ended.
 const EXIT_AT_ONCE: i32 = 130;
 
-/// A [`Shutdown`] that SIGINT, SIGTERM and SIGHUP ask for, also if they were blocked at the start, but
-/// not those that were ignored. To be called once, in the process's first thread. SIGXFSZ no longer
-/// ends the process: writing fails instead.
+/// A [`Shutdown`] that SIGINT, SIGTERM and SIGHUP ask for, also if they were blocked at the start,
+/// but not those that were ignored. To be called once, in the process's first thread. SIGXFSZ no
+/// longer ends the process: writing fails instead.
 ///
 /// # Errors
 /// If the system takes no handler.
@@ -34,8 +35,8 @@ pub fn shutdown() -> io::Result<Shutdown> {
     shutdown_on(&[SIGTERM, SIGHUP])
 }
 
-/// A [`Shutdown`] that SIGINT and SIGTERM ask for. What SIGHUP asks for is up to the caller, also if it
-/// was ignored at the start.
+/// A [`Shutdown`] that SIGINT and SIGTERM ask for. What SIGHUP asks for is up to the caller, also
+/// if it was ignored at the start.
 ///
 /// # Errors
 /// If the system takes no handler.
@@ -90,9 +91,10 @@ impl Ignored {
     }
 }
 
-/// Has the process live on through signals that mean nothing to it and would end it: SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF and
-/// SIGIO. Programs that it starts have them as they were. For a process that is to run for long, in its first thread, before others
-/// are started. If SIGCHLD is ignored, it is no more: nobody could learn how a program ended.
+/// Has the process live on through signals that mean nothing to it and would end it: SIGUSR1,
+/// SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF and SIGIO. Programs that it starts have them as they were.
+/// For a process that is to run for long, in its first thread, before others are started. If
+/// SIGCHLD is ignored, it is no more: nobody could learn how a program ended.
 pub fn outlive() -> io::Result<()> {
     for signal in [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO] {
         outlive_signal(signal)?;
@@ -103,20 +105,23 @@ pub fn outlive() -> io::Result<()> {
     Ok(())
 }
 
-/// A handler that does nothing: one that is ignored, programs would inherit. Blocked, since no call is to be broken off for it.
+/// A handler that does nothing: one that is ignored, programs would inherit. Blocked, since no call
+/// is to be broken off for it.
 fn outlive_signal(signal: i32) -> io::Result<()> {
     flag::register(signal, Arc::default())?;
     Ok(SigSet::from(Signal::try_from(signal)?).thread_block()?)
 }
 
-/// Has these signals come to none but the threads that listen, which have been started before: not to this one, nor to those that it starts.
-/// Its calls into libzmq would otherwise be broken off. Programs that are started from here inherit that, unless it is by way of [`unmasked`].
+/// Has these signals come to none but the threads that listen, which have been started before: not
+/// to this one, nor to those that it starts. Its calls into libzmq would otherwise be broken off.
+/// Programs that are started from here inherit that, unless it is by way of [`unmasked`].
 fn keep_away() -> io::Result<()> {
     Ok(ours().thread_block()?)
 }
 
-/// Starts a program with no signal blocked: it inherits what is, and would not hear SIGTERM, which comes to none but the thread for signals from
-/// [`shutdown`] on. One that comes just now is heard here, and only handed on.
+/// Starts a program with no signal blocked: it inherits what is, and would not hear SIGTERM, which
+/// comes to none but the thread for signals from [`shutdown`] on. One that comes just now is heard
+/// here, and only handed on.
 pub fn unmasked<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let before = SigSet::thread_get_mask()?;
     SigSet::empty().thread_set_mask()?;

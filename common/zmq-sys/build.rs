@@ -1,11 +1,12 @@
-//! Builds libzmq 4.3.5 from the source that `zeromq-src` ships, with the libsodium that `libsodium-sys-stable` has
-//! built (Cargo hands over where it is: <https://doc.rust-lang.org/cargo/reference/build-scripts.html#the-links-manifest-key>).
+//! Builds libzmq 4.3.5 from the source that `zeromq-src` ships, with the libsodium that
+//! `libsodium-sys-stable` has built (Cargo hands over where it is: <https://doc.rust-lang.org/cargo/reference/build-scripts.html#the-links-manifest-key>).
 
 use std::env;
 
-/// What libzmq's own build finds on every Linux of today, and `zeromq-src` does not look for. Without the first, threads wake each
-/// other through a pair of sockets, which costs several times as much; without the last four, keepalive options do nothing. Those that end
-/// in `CLOEXEC` keep descriptors from the programs that a worker runs.
+/// What libzmq's own build finds on every Linux of today, and `zeromq-src` does not look for.
+/// Without the first, threads wake each other through a pair of sockets, which costs several times
+/// as much; without the last four, keepalive options do nothing. Those that end in `CLOEXEC` keep
+/// descriptors from the programs that a worker runs.
 const LINUX: [&str; 10] = [
     "ZMQ_HAVE_EVENTFD",
     "ZMQ_HAVE_EVENTFD_CLOEXEC",
@@ -23,7 +24,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let [lib, include] = ["DEP_SODIUM_LIB", "DEP_SODIUM_INCLUDE"]
         .map(|name| env::var(name).unwrap_or_else(|_| panic!("libsodium-sys-stable did not set {name}")));
-    // libzmq's own warnings are for its authors: `-w` last in the flags wins over what zeromq-src asks for.
+    // libzmq's own warnings are for its authors: `-w` last in the flags wins over what zeromq-src asks
+    // for.
     let mut flags = env::var("CXXFLAGS").unwrap_or_default();
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         LINUX.iter().for_each(|name| flags += &format!(" -D{name}=1"));

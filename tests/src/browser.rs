@@ -1,7 +1,8 @@
 //! A real browser without a screen, told by [WebDriver](https://www.w3.org/TR/webdriver2/) what to do: Debian's chromium, by its
 //! `chromium-driver`.
 //!
-//! Needs both; `just test` installs them where it can, and [`available`] says what is missing. Knows nothing of the page.
+//! Needs both; `just test` installs them where it can, and [`available`] says what is missing.
+//! Knows nothing of the page.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,8 @@ fn browser() -> Result<PathBuf> {
 
 /// Starts a driver; the port that it listens on.
 ///
-/// The system picks one for its IPv6 socket, and it ends at once if somebody has the same of IPv4: then another is tried.
+/// The system picks one for its IPv6 socket, and it ends at once if somebody has the same of IPv4:
+/// then another is tried.
 fn drive(folder: &Path) -> Result<(Process, u16)> {
     for _ in 0..STARTS {
         let mut command = Command::new(driver()?);
@@ -132,7 +134,8 @@ impl Browser {
         self.run(&format!("return {expression}"))
     }
 
-    /// Waits until an expression is true in the page. An error says what is seen if that takes too long.
+    /// Waits until an expression is true in the page. An error says what is seen if that takes too
+    /// long.
     pub fn wait_until(&self, condition: &str) -> Result<()> {
         let mut last = Ok(Value::Null);
         let waited = wait_for(condition, || {
@@ -172,7 +175,8 @@ impl Browser {
         Ok(BASE64_STANDARD.decode(encoded.as_str().context("a screenshot is a string")?)?)
     }
 
-    /// What has been complained about since this was last asked: errors and warnings of scripts, of the network, of the page's policy.
+    /// What has been complained about since this was last asked: errors and warnings of scripts, of
+    /// the network, of the page's policy.
     pub fn complaints(&self) -> Result<Vec<String>> {
         let entries = self.ask("POST", "/se/log", Some(&json!({"type": "browser"})))?;
         let entries = entries.as_array().context("a log is a list")?.iter();
@@ -211,7 +215,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // In peace, then by force: what its processes still write into the profile would keep that from being removed.
+        // In peace, then by force: what its processes still write into the profile would keep that from
+        // being removed.
         let _ = self.ask("DELETE", "", None);
         if let Some(browser) = self.browser {
             let gone = || kill(browser, None).is_err().then_some(());

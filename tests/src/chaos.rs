@@ -1,8 +1,10 @@
-//! A fault hunt, end to end: a broker, workers and clients as real processes under load, that are killed, frozen and
-//! restarted; in the end each request must have been answered once, with the right result.
+//! A fault hunt, end to end: a broker, workers and clients as real processes under load, that are
+//! killed, frozen and restarted; in the end each request must have been answered once, with the
+//! right result.
 //!
-//! The faults follow a plan that a seed settles ([`plan`]). The load is of two kinds: threads that use the client's library and
-//! keep books of their own ([`load`]), and `giostra random` processes ([`batches`]). The audit of the log is [`audit`].
+//! The faults follow a plan that a seed settles ([`plan`]). The load is of two kinds: threads that
+//! use the client's library and keep books of their own ([`load`]), and `giostra random` processes
+//! ([`batches`]). The audit of the log is [`audit`].
 
 pub mod audit;
 pub mod batches;
@@ -99,9 +101,11 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs for `duration` and as long as it takes until all is answered; `secure`: with keys. An error if the system could not go on.
+/// Runs for `duration` and as long as it takes until all is answered; `secure`: with keys. An error
+/// if the system could not go on.
 ///
-/// The folder with its files is kept, and named on stderr, if that is wanted or if not all was well.
+/// The folder with its files is kept, and named on stderr, if that is wanted or if not all was
+/// well.
 pub fn run(duration: Duration, seed: u64, secure: bool, keep: bool, shutdown: &Shutdown) -> Result<Report> {
     let mut stage = Stage::set(seed, secure)?;
     let report = perform(&mut stage, duration, seed, shutdown);

@@ -1,4 +1,5 @@
-//! What the end-to-end tests, the demo and the benches share: real processes on ports that the system picks.
+//! What the end-to-end tests, the demo and the benches share: real processes on ports that the
+//! system picks.
 
 pub mod browser;
 pub mod chaos;

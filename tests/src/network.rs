@@ -1,7 +1,9 @@
-//! A network of a test's own: hosts on a switch, with links that can be cut, slowed down and made lossy.
+//! A network of a test's own: hosts on a switch, with links that can be cut, slowed down and made
+//! lossy.
 //!
-//! Each host is a network namespace, and so is the switch, a bridge: nothing of it is seen outside, and no packet leaves it.
-//! Needs Linux, root and iproute2; [`available`] and its neighbours say what is missing. Knows nothing of brokers and workers.
+//! Each host is a network namespace, and so is the switch, a bridge: nothing of it is seen outside,
+//! and no packet leaves it. Needs Linux, root and iproute2; [`available`] and its neighbours say
+//! what is missing. Knows nothing of brokers and workers.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +16,15 @@ use crate::trials;
 /// The hosts' network, of those set aside for examples (RFC 5737).
 const PREFIX: &str = "192.0.2";
 
-/// How every network's namespaces are called: this, the process id, the number of the network in the process, the host.
+/// How every network's namespaces are called: this, the process id, the number of the network in
+/// the process, the host.
 const NAME: &str = "giostra";
 
 /// A namespace's one interface.
 const INTERFACE: &str = "eth0";
 
-/// The hosts and their switch. They go when this is dropped; what runs in them should have ended by then.
+/// The hosts and their switch. They go when this is dropped; what runs in them should have ended by
+/// then.
 #[derive(Debug)]
 pub struct Network {
     switch: String,
@@ -92,7 +96,8 @@ impl Network {
         self.hosts.iter().map(|host| (host.name.clone(), host.namespace.clone())).collect()
     }
 
-    /// Pulls the host's cable: neither side gets a packet any more, and the host sees that it has no carrier.
+    /// Pulls the host's cable: neither side gets a packet any more, and the host sees that it has
+    /// no carrier.
     pub fn unplug(&self, name: &str) -> Result<()> {
         ip(&["-n", &self.switch, "link", "set", name, "down"])
     }
@@ -102,7 +107,8 @@ impl Network {
         ip(&["-n", &self.switch, "link", "set", name, "up"])
     }
 
-    /// Cuts the host off somewhere on the way: neither side gets a packet any more, and nobody can see why.
+    /// Cuts the host off somewhere on the way: neither side gets a packet any more, and nobody can
+    /// see why.
     pub fn cut(&self, name: &str) -> Result<()> {
         self.set_forwarding(name, "0")
     }
@@ -117,15 +123,16 @@ impl Network {
         run("bridge", &["-n", &self.switch, "link", "set", "dev", name, "state", state]).map(drop)
     }
 
-    /// Limits the host's link to this rate (`10mbit`), both ways. What doesn't fit into a queue of 50 ms is lost.
+    /// Limits the host's link to this rate (`10mbit`), both ways. What doesn't fit into a queue of
+    /// 50 ms is lost.
     pub fn slow_down(&self, name: &str, rate: &str) -> Result<()> {
         self.on_both_ends(name, &["qdisc", "add"], &["root", "tbf", "rate", rate, "burst", "16kb", "latency", "50ms"])
     }
 
     /// Lets the host's link lose packets at random, both ways: `share` of them, from 0 to 1.
     pub fn lose(&self, name: &str, share: f64) -> Result<()> {
-        // A classic BPF program: a random word is loaded (SKF_AD_OFF + SKF_AD_RANDOM), and the packet dropped (2, TC_ACT_SHOT) if
-        // that is below the limit, else passed on (0, TC_ACT_OK).
+        // A classic BPF program: a random word is loaded (SKF_AD_OFF + SKF_AD_RANDOM), and the packet
+        // dropped (2, TC_ACT_SHOT) if that is below the limit, else passed on (0, TC_ACT_OK).
         let limit = (share * f64::from(u32::MAX)) as u32;
         let program = format!("4,32 0 0 4294963256,53 1 0 {limit},6 0 0 2,6 0 0 0");
         self.on_both_ends(name, &["qdisc", "add"], &["clsact"])?;
@@ -137,7 +144,8 @@ impl Network {
         self.on_both_ends(name, &["qdisc", "add"], &[&["root", "netem"], treatment].concat())
     }
 
-    /// Packets that the host's link has lost, both ways: those that found its queue full and those lost at random.
+    /// Packets that the host's link has lost, both ways: those that found its queue full and those
+    /// lost at random.
     pub fn lost(&self, name: &str) -> Result<u64> {
         let mut lost = 0;
         for (namespace, interface) in self.ends(name) {

@@ -1,5 +1,6 @@
-//! What the performance bench counts with and writes: figures with their spread, the processes' use of the machine, the tables,
-//! the plot. What is run, and in which order, is `tests/benches/performance/`.
+//! What the performance bench counts with and writes: figures with their spread, the processes' use
+//! of the machine, the tables, the plot. What is run, and in which order, is
+//! `tests/benches/performance/`.
 
 pub mod figures;
 pub mod machine;

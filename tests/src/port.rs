@@ -10,11 +10,13 @@ use nix::sys::socket::{
 
 use crate::process::wait_for;
 
-/// A port of 127.0.0.1, picked by the system. As long as this lives nobody else is given it, neither to listen nor to connect from; whoever
-/// is told its number may listen there (as libzmq and the standard library do, with `SO_REUSEADDR`), and stop, and listen again.
+/// A port of 127.0.0.1, picked by the system. As long as this lives nobody else is given it,
+/// neither to listen nor to connect from; whoever is told its number may listen there (as libzmq
+/// and the standard library do, with `SO_REUSEADDR`), and stop, and listen again.
 /// Meanwhile connections are refused.
 ///
-/// A port that was merely free a moment ago is one that a test beside this one may be given in the next.
+/// A port that was merely free a moment ago is one that a test beside this one may be given in the
+/// next.
 #[derive(Debug)]
 pub struct Port {
     /// Bound, never listening.
@@ -49,8 +51,9 @@ impl Port {
     }
 }
 
-/// Binds where one's own process has just stopped listening. It may take a moment: a process that another thread starts has the
-/// listening socket, too, until it becomes the program that it is to be.
+/// Binds where one's own process has just stopped listening. It may take a moment: a process that
+/// another thread starts has the listening socket, too, until it becomes the program that it is to
+/// be.
 pub fn until_free<T>(mut bind: impl FnMut() -> Result<T>) -> Result<T> {
     let mut last = None;
     let bound = wait_for("the port is free", || bind().map_err(|error| last = Some(error)).ok());

@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 /// How long anything that is bound to happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks again and again until `found` finds something. An error that says `what` if that takes longer than [`PATIENCE`].
+/// Looks again and again until `found` finds something. An error that says `what` if that takes
+/// longer than [`PATIENCE`].
 pub fn wait_for<T>(what: &str, found: impl FnMut() -> Option<T>) -> Result<T> {
     wait_within(PATIENCE, found).with_context(|| format!("{what}: not within {PATIENCE:?}"))
 }
@@ -34,8 +35,8 @@ pub fn wait_within<T>(patience: Duration, mut found: impl FnMut() -> Option<T>) 
     }
 }
 
-/// Has programs that are started from here end at SIGINT, also where this process ignores it, as background jobs of scripts do: what
-/// has a handler is set to the default in programs.
+/// Has programs that are started from here end at SIGINT, also where this process ignores it, as
+/// background jobs of scripts do: what has a handler is set to the default in programs.
 fn hear_interrupts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -74,7 +75,8 @@ impl Process {
         Self::start_in(None, folder, name, program, args)
     }
 
-    /// The same in a network namespace, if there is one. Its process id is the program's own all the same.
+    /// The same in a network namespace, if there is one. Its process id is the program's own all
+    /// the same.
     pub fn start_in<A: AsRef<OsStr>>(
         namespace: Option<&str>,
         folder: &Path,
@@ -115,7 +117,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it a signal. After SIGSTOP, waits until all of its threads stand still: they stop one by one, some of them after a last request.
+    /// Sends it a signal. After SIGSTOP, waits until all of its threads stand still: they stop one
+    /// by one, some of them after a last request.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), signal).with_context(|| format!("{signal} to {}", self.name))?;
         if signal == Signal::SIGSTOP {

@@ -1,6 +1,7 @@
 //! The examples in Python (`docs/examples`), as processes.
 //!
-//! `just test` installs the interpreter with what they need; [`available`] says whether it is there.
+//! `just test` installs the interpreter with what they need; [`available`] says whether it is
+//! there.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -14,7 +15,8 @@ use giostra_transport::keys::{PUBLIC_SUFFIX, SECRET_SUFFIX};
 use crate::process::Process;
 use crate::trials::Missing;
 
-/// Whether the interpreter that `just _python` makes is there, new enough for the examples, and has their libraries.
+/// Whether the interpreter that `just _python` makes is there, new enough for the examples, and has
+/// their libraries.
 pub fn available() -> Result<()> {
     let needs = "import sys, msgpack, zmq; sys.exit(sys.version_info < (3, 10))";
     let interpreter = interpreter();
@@ -50,7 +52,8 @@ pub fn start_code<A: AsRef<OsStr>>(folder: &Path, name: &str, code: &str, args: 
     Process::spawn(folder, name, command)
 }
 
-/// Has pyzmq make certificates, `NAME.key` and `NAME.key_secret`, in a folder. Unlike pyzmq it leaves the secret one to its owner alone.
+/// Has pyzmq make certificates, `NAME.key` and `NAME.key_secret`, in a folder. Unlike pyzmq it
+/// leaves the secret one to its owner alone.
 pub fn make_keys(folder: &Path, name: &str) -> Result<()> {
     make_exposed_keys(folder, name)?;
     let secret = folder.join(format!("{name}.{SECRET_SUFFIX}"));

@@ -55,8 +55,8 @@ impl Setup {
         self
     }
 
-    /// Spreads it over a network: each process runs on the host of its name, or on the one called `client` or `worker`
-    /// for all that have none of their own.
+    /// Spreads it over a network: each process runs on the host of its name, or on the one called
+    /// `client` or `worker` for all that have none of their own.
     #[must_use]
     pub fn across(mut self, network: &Network) -> Self {
         self.namespaces = network.namespaces();
@@ -78,7 +78,8 @@ impl Setup {
         self
     }
 
-    /// Gives keys to the broker, to each worker, and to the client as which [`System`] itself runs commands; that one is an admin, too.
+    /// Gives keys to the broker, to each worker, and to the client as which [`System`] itself runs
+    /// commands; that one is an admin, too.
     #[must_use]
     pub fn secured(self) -> Self {
         self.secured_by(|folder, name| Ok(KeyPair::generate()?.write(folder, name).map(drop)?))
@@ -141,7 +142,8 @@ impl Setup {
     }
 }
 
-/// What the keys of the broker and of the system's own client are called; a worker's are called like it.
+/// What the keys of the broker and of the system's own client are called; a worker's are called
+/// like it.
 const BROKER: &str = "broker";
 const CLIENT: &str = "client";
 const LATER_WORKER: &str = "later-worker";
@@ -151,7 +153,8 @@ const LATER_WORKER: &str = "later-worker";
 pub struct System {
     setup: Setup,
     folder: TempDir,
-    /// Of the frontend, the backend and the page, unless it is spread over a network: its own from one life of the broker to the next.
+    /// Of the frontend, the backend and the page, unless it is spread over a network: its own from
+    /// one life of the broker to the next.
     ports: [Port; 3],
     /// Of the frontend and the backend, known once the broker has been started.
     endpoints: Option<[String; 2]>,
@@ -172,7 +175,8 @@ pub struct Batch {
 }
 
 impl System {
-    /// Starts the broker, on the ports that it had before if it had any, and waits until it listens.
+    /// Starts the broker, on the ports that it had before if it had any, and waits until it
+    /// listens.
     pub fn start_broker(&mut self) -> Result<()> {
         let [front, back, page] = &self.ports;
         let [frontend, backend] = match (&self.setup.address, &self.endpoints) {
@@ -240,7 +244,8 @@ impl System {
         Ok(())
     }
 
-    /// Starts a worker of any name and pool beside those that have numbers, and waits until it is registered.
+    /// Starts a worker of any name and pool beside those that have numbers, and waits until it is
+    /// registered.
     pub fn other_worker(&mut self, name: &str, pool: &str) -> Result<Process> {
         self.others += 1;
         let joined = format!(" joined {name} ");
@@ -433,7 +438,8 @@ impl System {
         Ok(Batch { process: self.process(&name, "giostra", &args)? })
     }
 
-    /// Starts a `giostra` command on a terminal, with the system's own client's keys if there are any.
+    /// Starts a `giostra` command on a terminal, with the system's own client's keys if there are
+    /// any.
     pub fn begin_on_terminal(&self, columns: u16, rows: u16, args: &[&str]) -> Result<Terminal> {
         let own = ["--broker".into(), self.frontend().into()].into_iter().chain(self.key_args(CLIENT));
         let args: Vec<_> = own.chain(args.iter().map(ToString::to_string)).collect();
@@ -489,7 +495,8 @@ impl Finished {
         serde_json::from_str(line).with_context(|| format!("no JSON: {self:?}"))
     }
 
-    /// The same of a random batch, which must have gone well: each request answered once, no result wrong.
+    /// The same of a random batch, which must have gone well: each request answered once, no result
+    /// wrong.
     pub fn all_well(&self) -> Result<Value> {
         let summary = self.json()?;
         let well = self.code == Some(0)

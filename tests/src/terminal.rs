@@ -1,6 +1,8 @@
-//! A terminal of a test's own, and a program on it: what it draws, and what the terminal is like when it has ended.
+//! A terminal of a test's own, and a program on it: what it draws, and what the terminal is like
+//! when it has ended.
 //!
-//! Needs `setsid` of util-linux: the program is to find this terminal, not that of whoever runs the tests.
+//! Needs `setsid` of util-linux: the program is to find this terminal, not that of whoever runs the
+//! tests.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -105,7 +107,8 @@ impl Terminal {
         self.with(vt100::Screen::alternate_screen)
     }
 
-    /// Waits until the terminal is as it was before the program began, but for what is written on it.
+    /// Waits until the terminal is as it was before the program began, but for what is written on
+    /// it.
     pub fn wait_until_restored(&self) -> Result<()> {
         wait_for("the terminal is restored", || {
             let drawn = self.with(|screen| !screen.alternate_screen() && !screen.hide_cursor());

@@ -1,8 +1,9 @@
 //! Tests that need what not every machine has: root, network namespaces, a file system to mount.
 //!
-//! cargo's own harness knows only `#[ignore]`, decided when the test is compiled. With this one a test whose machine lacks
-//! something counts as ignored, never as passed, and a line on stderr says why. In CI (`CI=true`) only what can't be installed is a
-//! reason for that: where a program is missing the test fails, lest nobody notices that it never runs.
+//! cargo's own harness knows only `#[ignore]`, decided when the test is compiled. With this one a
+//! test whose machine lacks something counts as ignored, never as passed, and a line on stderr says
+//! why. In CI (`CI=true`) only what can't be installed is a reason for that: where a program is
+//! missing the test fails, lest nobody notices that it never runs.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -59,7 +60,8 @@ macro_rules! test {
     };
 }
 
-/// The `main` of a file of tests: all of them at once, unless told otherwise by the usual arguments: they mostly wait.
+/// The `main` of a file of tests: all of them at once, unless told otherwise by the usual
+/// arguments: they mostly wait.
 pub fn run(tests: &[Test]) -> ExitCode {
     run_at_once(tests.len(), tests)
 }

@@ -1,5 +1,5 @@
-//! The audit beside a real broker: while the log is written and rotated, over lives that were killed, and where
-//! something was removed from it.
+//! The audit beside a real broker: while the log is written and rotated, over lives that were
+//! killed, and where something was removed from it.
 
 use std::fs;
 
@@ -17,8 +17,8 @@ fn audited(system: &System) -> Result<Option<Report>> {
     }
 }
 
-/// Audits again and again while batches run and the broker is killed. What each report must be, `check` says. Also returns how
-/// many lives there were.
+/// Audits again and again while batches run and the broker is killed. What each report must be,
+/// `check` says. Also returns how many lives there were.
 fn audit_under_load(files: &str, check: impl Fn(&Report) -> bool) -> Result<(System, u64)> {
     let mut system = Setup::workers(3).broker(&["--log-size", "40KiB", "--log-files", files]).start()?;
     let (mut reports, mut lives) = (0, 1);

@@ -1,7 +1,7 @@
 //! What a packet capture shows of a conversation: with keys no more than that there is one.
 //!
-//! tcpdump listens on the loopback interface at the test's own two ports; that takes root. (What a relay on the way learns is in
-//! `locked/secrecy.rs`.)
+//! tcpdump listens on the loopback interface at the test's own two ports; that takes root. (What a
+//! relay on the way learns is in `locked/secrecy.rs`.)
 
 use std::fs;
 use std::io::Write as _;
@@ -59,7 +59,8 @@ fn listen(system: &System, file: &Path) -> Result<Process> {
     let filter = format!("port {} or port {}", ports[0], ports[1]);
     let program: PathBuf = trials::program("tcpdump", "tcpdump")?;
     let mut command = Command::new(program);
-    // -Z: it stays root, and may write into the folder. -s, -B: room for thousands of packets, however slowly they are written.
+    // -Z: it stays root, and may write into the folder. -s, -B: room for thousands of packets, however
+    // slowly they are written.
     command.args(["-i", "lo", "-n", "-s", "4096", "-B", "16384", "-U", "--immediate-mode", "-Z", "root", "-w"]);
     command.arg(file).arg(filter);
     let tcpdump = Process::spawn(system.folder(), "tcpdump", command)?;
@@ -68,8 +69,8 @@ fn listen(system: &System, file: &Path) -> Result<Process> {
     Ok(tcpdump)
 }
 
-/// Whether each of these is to be seen. The operation with the length that MessagePack writes before it: three letters alone might come up
-/// by chance.
+/// Whether each of these is to be seen. The operation with the length that MessagePack writes
+/// before it: three letters alone might come up by chance.
 fn seen(captured: &[u8]) -> [(&'static str, bool); 7] {
     let has = |what: &[u8]| count(captured, what) > 0;
     [

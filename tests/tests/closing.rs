@@ -17,7 +17,8 @@ use zmq::{Socket, SocketType};
 const REQUESTS: u64 = 50;
 const BYTES: usize = 1 << 20;
 
-/// A client that reads when it likes, with as little room for what it has not read as libzmq allows.
+/// A client that reads when it likes, with as little room for what it has not read as libzmq
+/// allows.
 struct Lazy(Socket);
 
 impl Lazy {

@@ -20,7 +20,8 @@ fn call(operation: &str, arguments: &[Value]) -> Call {
     Call { operation: operation.into(), arguments: arguments.to_vec() }
 }
 
-/// That it expired, and that it was the broker who said so: within the second after which the client says it by itself.
+/// That it expired, and that it was the broker who said so: within the second after which the
+/// client says it by itself.
 fn assert_expired_at_the_broker(reply: &Reply) {
     let Outcome::Error(failure) = &reply.outcome else { panic!("{reply:?}") };
     assert_eq!(failure.code, code::EXPIRED, "{failure}");
@@ -34,7 +35,8 @@ fn lines(system: &System, verb: &str) -> Vec<String> {
 
 #[test]
 fn a_request_at_a_frozen_worker_expires_and_its_late_result_is_discarded() -> Result<()> {
-    // A worker that is silent for so long is not dropped: nothing but its own time limit ends the request.
+    // A worker that is silent for so long is not dropped: nothing but its own time limit ends the
+    // request.
     let mut system = Setup::workers(1).broker(&["--ping-interval", "60s"]).start()?;
     let mut client = connect(&system)?;
     client.await_broker()?;

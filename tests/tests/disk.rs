@@ -1,6 +1,7 @@
 //! A disk that is full, and a log folder that is taken away, under a running broker.
 //!
-//! The small disk is a tmpfs of the test's own; where it can't be mounted, those tests count as ignored.
+//! The small disk is a tmpfs of the test's own; where it can't be mounted, those tests count as
+//! ignored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -143,7 +144,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, in case of a process that still has a file on it. If it was never mounted, there is nothing to undo.
+        // Lazily, in case of a process that still has a file on it. If it was never mounted, there is
+        // nothing to undo.
         let _ = mounting("umount", &["--lazy"], self.folder.path());
     }
 }

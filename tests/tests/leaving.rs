@@ -192,7 +192,8 @@ fn a_client_whose_broker_is_killed_says_how_many_requests_it_sends_again() -> Re
 
 #[test]
 fn who_was_started_with_the_signals_blocked_hears_them_all_the_same() -> Result<()> {
-    // What is blocked here, the processes inherit, as from any supervisor that waits for signals of its own.
+    // What is blocked here, the processes inherit, as from any supervisor that waits for signals of its
+    // own.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_block()?;
     let mut system = Setup::workers(1).start()?;
     system.worker(1).signal(Signal::SIGTERM)?;

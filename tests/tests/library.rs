@@ -1,4 +1,5 @@
-//! The client library as programs use it: typed calls, an iterator over many, a client for threads and tasks.
+//! The client library as programs use it: typed calls, an iterator over many, a client for threads
+//! and tasks.
 
 use std::future::Future;
 use std::iter::repeat;
@@ -216,7 +217,8 @@ fn a_dropped_map_cancels_what_is_unanswered() -> Result<()> {
     assert_eq!(map.next().context("the first")??, 0.0);
     drop(map);
     assert_eq!(client.unanswered(), 0);
-    // As many as are asked for before much is known of the results; one of them is being computed, to its end.
+    // As many as are asked for before much is known of the results; one of them is being computed, to
+    // its end.
     wait_for_cancelled(&mut system, 60)?;
     let began = Instant::now();
     assert_eq!(client.map::<i64, _>("add", [(1, 2)]).next().context("one")??, 3);
@@ -327,7 +329,8 @@ fn more_than_the_broker_has_room_for_wait_with_their_time_limits_and_are_cancell
     Ok(())
 }
 
-/// A worker with an operation that says how far it is, until it is told to go on; with 0, it has nothing to say.
+/// A worker with an operation that says how far it is, until it is told to go on; with 0, it has
+/// nothing to say.
 fn reporting_worker(system: &System, go_on: Arc<AtomicBool>) -> Result<(Shutdown, thread::JoinHandle<()>)> {
     let stop = Shutdown::new()?;
     let worker = Worker::new(system.backend()).name("reporting").long_operation(

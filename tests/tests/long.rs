@@ -1,4 +1,5 @@
-//! Long computations: how far they are, and that they end when nobody waits for them. And requests that do not wait for a worker.
+//! Long computations: how far they are, and that they end when nobody waits for them. And requests
+//! that do not wait for a worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,5 @@
-//! Metrics as Prometheus reads them: well-formed, named by its conventions, and in agreement with what has happened.
+//! Metrics as Prometheus reads them: well-formed, named by its conventions, and in agreement with
+//! what has happened.
 //!
 //! Where the machine has no Prometheus, the tests that need its programs count as ignored.
 
@@ -298,7 +299,8 @@ fn counts(series: &str) -> bool {
 /// A metric, and the labels that are asked of it, with the values if only some are meant.
 type Asked<'a> = (&'a str, Vec<(&'a str, Option<&'a str>)>);
 
-/// The labels and values that are asked of each metric in a query, and the labels by which it is summed.
+/// The labels and values that are asked of each metric in a query, and the labels by which it is
+/// summed.
 fn asked(query: &str) -> Vec<Asked<'_>> {
     let by = query.split(" by (").skip(1).filter_map(|rest| rest.split(')').next()).flat_map(|by| by.split(", "));
     let by: Vec<_> = by.map(|label| (label, None)).collect();

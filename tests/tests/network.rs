@@ -1,6 +1,8 @@
-//! Links that are cut, slow or lossy, between hosts of the test's own: a broken connection is often not told to anybody.
+//! Links that are cut, slow or lossy, between hosts of the test's own: a broken connection is often
+//! not told to anybody.
 //!
-//! Only where the machine can have such hosts (`giostra_tests::network`); elsewhere these tests count as ignored.
+//! Only where the machine can have such hosts (`giostra_tests::network`); elsewhere these tests
+//! count as ignored.
 
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -119,7 +121,8 @@ fn a_client_behind_a_cut_link_gives_up_in_the_end_and_says_so() -> Result<()> {
 fn the_requests_of_a_client_behind_a_cut_link_do_not_hold_the_pool() -> Result<()> {
     let network = Network::of(&["broker", "worker", "client-1", "client-2", "client"])?;
     let mut system = Setup::workers(1).broker(&["--window", "1"]).across(&network).start()?;
-    // One request that is being computed until after its client was given up, one that waits for its turn.
+    // One request that is being computed until after its client was given up, one that waits for its
+    // turn.
     let _computing = system.begin(&["send", "sleep", "16"])?;
     wait_for_line(&system, " dispatch worker-1 ")?;
     let _waiting = system.begin(&["send", "add", "1", "2"])?;
@@ -139,7 +142,8 @@ fn the_requests_of_a_client_behind_a_cut_link_do_not_hold_the_pool() -> Result<(
 
 fn a_broker_whose_host_was_cut_off_goes_on_with_everybody() -> Result<()> {
     let network = Network::of(&HOSTS)?;
-    // The workers seem to die one after another, each with what its predecessor held: that makes no request suspect.
+    // The workers seem to die one after another, each with what its predecessor held: that makes no
+    // request suspect.
     let mut system = Setup::workers(3).across(&network).start()?;
     let batch = begin_batch(&mut system)?;
     // First for as long as the pings allow.

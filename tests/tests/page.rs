@@ -1,6 +1,8 @@
-//! The live page in a real browser: what it shows of workers, also of those that are killed, and that it shows it safely.
+//! The live page in a real browser: what it shows of workers, also of those that are killed, and
+//! that it shows it safely.
 //!
-//! Only where the machine has one (`giostra_tests::browser`); elsewhere these tests count as ignored.
+//! Only where the machine has one (`giostra_tests::browser`); elsewhere these tests count as
+//! ignored.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -398,7 +400,8 @@ fn each_kind_of_event_has_its_shape() -> Result<()> {
     let browser = open(&system)?;
     let shapes =
         |kind: &str| format!("document.querySelector('#events li[data-kind={kind}] use')?.getAttribute('href')");
-    // rejected, discard and expire: the client wants them no more while they are computed, or still wait.
+    // rejected, discard and expire: the client wants them no more while they are computed, or still
+    // wait.
     let mut sleeper = system.begin(&["send", "sleep", "1", "--timeout", "300ms"])?;
     sleeper.process().wait()?;
     system.run(&["random", "1", "--pool", "nobody", "--timeout", "100ms"])?;
@@ -439,7 +442,8 @@ fn is_clean(browser: &Browser, system: &System) -> Result<()> {
     let own = [format!("http://{}/", system.http()), format!("http://{}/events", system.http())];
     let requests = browser.requests()?;
     ensure!(requests.contains(&own[1]), "{requests:?}");
-    // The browser's own first page is of its own making, and pictures in the page itself come from nowhere.
+    // The browser's own first page is of its own making, and pictures in the page itself come from
+    // nowhere.
     let from_nowhere = |url: &str| ["chrome:", "data:"].iter().any(|scheme| url.starts_with(scheme));
     let others: Vec<_> = requests.iter().filter(|url| !own.contains(url) && !from_nowhere(url)).collect();
     ensure!(others.is_empty(), "{others:?}");

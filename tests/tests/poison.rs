@@ -34,7 +34,8 @@ fn call(operation: &str, arguments: &[i64]) -> Call {
     Call { operation: operation.into(), arguments: arguments.iter().copied().map(Value::Int).collect() }
 }
 
-/// Sends additions, in the middle of them a request that ends its worker. The outcomes, and which one that request is.
+/// Sends additions, in the middle of them a request that ends its worker. The outcomes, and which
+/// one that request is.
 fn outcomes(system: &System, additions: i64) -> Result<(HashMap<RequestId, Outcome>, RequestId)> {
     let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
     let mut deadly = None;
@@ -55,7 +56,8 @@ fn outcomes(system: &System, additions: i64) -> Result<(HashMap<RequestId, Outco
 
 #[test]
 fn a_request_that_ends_its_workers_is_given_up_after_so_many_and_all_others_are_answered() -> Result<()> {
-    // Each worker holds many requests, and takes them along: they are lost with the deadly one, but not given up with it.
+    // Each worker holds many requests, and takes them along: they are lost with the deadly one, but not
+    // given up with it.
     let system = Setup::workers(0).broker(&["--max-attempts", "3"]).start()?;
     let mut workers = start_fragile_workers(&system, 4)?;
     let (outcomes, deadly) = outcomes(&system, 300)?;
@@ -142,7 +144,8 @@ fn wait_for_lines(system: &System, part: &str, count: usize) -> Result<()> {
     wait_for(&format!("{count} times {part}"), || (system.log().matches(part).count() >= count).then_some(()))
 }
 
-/// The lines of workers that were lost while they had the only request, with what is held against it and why.
+/// The lines of workers that were lost while they had the only request, with what is held against
+/// it and why.
 fn losses(system: &System, how: &str) -> usize {
     let log = system.log();
     log.lines().filter(|line| line.contains(" dropped ") && line.contains(" c1#1 ") && line.contains(how)).count()

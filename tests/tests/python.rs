@@ -1,6 +1,8 @@
-//! The examples in Python, written from the protocol's page alone, together with the real broker, workers and client.
+//! The examples in Python, written from the protocol's page alone, together with the real broker,
+//! workers and client.
 //!
-//! Only where the machine has what they need (`giostra_tests::python`); elsewhere these tests count as ignored.
+//! Only where the machine has what they need (`giostra_tests::python`); elsewhere these tests count
+//! as ignored.
 
 use std::fs;
 use std::process::ExitCode;
@@ -240,7 +242,8 @@ fn a_python_client_that_is_refused_says_why_and_ends() -> Result<()> {
     ] {
         ended(&mut adding(server, name, &keys, "30")?, "refused: ", explanation)?;
     }
-    // Of these, the broker notices first in some handshakes and hangs up; on a busy machine in all of them.
+    // Of these, the broker notices first in some handshakes and hangs up; on a busy machine in all of
+    // them.
     for (name, server, keys, explanation, advice) in [
         ("without", &system, Vec::new(), " wants --keys and --broker-key, or is no broker", "has it keys?\n"),
         ("open", &open, key_args("client"), " has no keys, or is no broker", ", and has it keys at all?\n"),
@@ -337,7 +340,8 @@ fn the_short_client_and_worker_talk_to_a_broker_with_keys() -> Result<()> {
     short_ones_work(system)
 }
 
-/// The short worker computes what the ready client and the short one ask for, and lives on whatever that is.
+/// The short worker computes what the ready client and the short one ask for, and lives on whatever
+/// that is.
 fn short_ones_work(mut system: System) -> Result<()> {
     let args = [&[system.backend(), "short"].map(String::from)[..], &short_keys(&system, "short")].concat();
     let _worker = python::start(system.folder(), "short", "short_worker.py", &args)?;
@@ -373,7 +377,8 @@ fn short_keys(system: &System, own: &str) -> Vec<String> {
     system.key_args(own).into_iter().filter(|word| !word.starts_with("--")).collect()
 }
 
-/// A batch of the ready client and one of the client in Python, alice, are answered by worker 1 and a worker in Python, turn and turn about.
+/// A batch of the ready client and one of the client in Python, alice, are answered by worker 1 and
+/// a worker in Python, turn and turn about.
 fn both_kinds_take_turns(system: &mut System) -> Result<()> {
     let _python = worker(system, "python-1")?;
     assert_eq!(system.random(&["2000"])?["workers"], json!({"python-1": 1000, "worker-1": 1000}));
@@ -386,7 +391,8 @@ fn both_kinds_take_turns(system: &mut System) -> Result<()> {
     Ok(())
 }
 
-/// Waits until it ends, with exit status 1, without a result, its last words beginning and ending like this.
+/// Waits until it ends, with exit status 1, without a result, its last words beginning and ending
+/// like this.
 fn ended(process: &mut Process, begin: &str, end: &str) -> Result<()> {
     let code = process.wait()?.code();
     let (result, said) = (process.stdout(), process.stderr());

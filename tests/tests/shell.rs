@@ -1,5 +1,5 @@
-//! The programs as a shell, a script or a terminal sees them: completion, man pages, JSON, colour, switches, and an output that can't
-//! be written.
+//! The programs as a shell, a script or a terminal sees them: completion, man pages, JSON, colour,
+//! switches, and an output that can't be written.
 //!
 //! What needs a program that is not there counts as ignored.
 
@@ -379,7 +379,8 @@ fn a_reader_that_has_read_enough_is_no_reason_to_complain() -> Result<()> {
     })
 }
 
-/// Does something with each command that prints, each once with `--json`, too, where it makes a difference.
+/// Does something with each command that prints, each once with `--json`, too, where it makes a
+/// difference.
 fn of_each_command(check: impl Fn(&mut Command, &str) -> Result<()>) -> Result<()> {
     const COMMANDS: [&str; 13] = [
         "send add 1 2",

@@ -1,4 +1,5 @@
-//! The threads of a worker: none of them waits for another's long computation, and a worker at rest does nothing at all.
+//! The threads of a worker: none of them waits for another's long computation, and a worker at rest
+//! does nothing at all.
 
 use std::fs;
 use std::thread::sleep;

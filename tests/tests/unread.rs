@@ -143,7 +143,8 @@ fn a_worker_whose_stderr_nobody_reads_computes_and_ends_when_it_is_asked_to() ->
     let null = pipe()?;
     let broker = Broker::start(null.1)?;
     let (_reader, writer) = full_pipe()?;
-    // Each answer is followed by a line too many, which the worker complains of before the next request.
+    // Each answer is followed by a line too many, which the worker complains of before the next
+    // request.
     let chatty = "sh -c 'while read -r line; do echo $line; echo more >&2; sleep 0.01; echo stray; done' sh";
     let backend = broker.endpoint("backend=")?;
     let args = ["--broker", &backend, "--name", "w", "--exec-lines", chatty, "--operation", "x"];

@@ -62,7 +62,8 @@ fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> 
     take(&mut client, COUNT / 2, &mut by_worker, hold_at_most(2))?;
     system.start_worker(4)?;
     let joined = begun.elapsed();
-    // Where it would have nothing to do until the turn has come round to it, the others take one or two more.
+    // Where it would have nothing to do until the turn has come round to it, the others take one or two
+    // more.
     take(&mut client, COUNT / 2, &mut by_worker, hold_at_most(4))?;
     // A fourth of 150, less what was under way when it joined.
     assert!(by_worker["worker-4"] >= 30, "{by_worker:?}");
@@ -101,7 +102,8 @@ fn short_requests_stream_and_long_ones_that_follow_after_a_rest_do_not_pile_up()
     thread::sleep(Duration::from_millis(1200));
     submit_sleeps(&mut client, [Duration::from_millis(100); 20])?;
     take(&mut client, 4, &mut BTreeMap::new(), |status| assert_eq!(windows(status), [2, 2]))?;
-    // Those that come without a rest are handed out as if they were short; the first reply says that they are not.
+    // Those that come without a rest are handed out as if they were short; the first reply says that
+    // they are not.
     take(&mut client, 16, &mut BTreeMap::new(), |_| ())?;
     system.random(&["100000"])?;
     submit_sleeps(&mut client, [Duration::from_millis(100); 20])?;
@@ -145,13 +147,14 @@ fn with_rotation_available_no_request_waits_behind_a_long_one_while_a_worker_idl
     Ok(())
 }
 
-/// How long so much work takes if nobody ever waits: three workers, and from then on, if a fourth joined, four.
+/// How long so much work takes if nobody ever waits: three workers, and from then on, if a fourth
+/// joined, four.
 fn ideal(work: Duration, joined: Option<Duration>) -> Duration {
     joined.map_or(work / 3, |joined| joined + work.saturating_sub(3 * joined) / 4)
 }
 
-/// Time until all of these are answered by three workers, of which there are four from the middle on if `joined`; divided by the time that it
-/// would take if nobody ever waited.
+/// Time until all of these are answered by three workers, of which there are four from the middle
+/// on if `joined`; divided by the time that it would take if nobody ever waited.
 fn over_the_ideal(broker: &[&str], times: &[Duration], joined: bool) -> Result<f64> {
     let mut system = Setup::workers(3).broker(broker).start()?;
     let mut client = connect(&system)?;

@@ -1,4 +1,5 @@
-//! A worker that renders parts of the Mandelbrot set. Its client is `client/examples/mandelbrot.rs`.
+//! A worker that renders parts of the Mandelbrot set. Its client is
+//! `client/examples/mandelbrot.rs`.
 //!
 //! ```sh
 //! cargo run --release -p giostra-worker --example mandelbrot_worker -- --pool mandelbrot --threads 2
@@ -24,7 +25,8 @@ struct Tile {
     iterations: u32,
 }
 
-/// Larger ones are not computed: whoever asks is to ask for smaller parts, which can be computed beside each other.
+/// Larger ones are not computed: whoever asks is to ask for smaller parts, which can be computed
+/// beside each other.
 const MOST_PIXELS: u64 = 1 << 20;
 
 /// Points that are computed along each side of a pixel.
@@ -68,8 +70,8 @@ fn pixel(tile: Tile, column: u32, row: u32) -> [u8; 3] {
     sum.map(|part| (part / (SAMPLES * SAMPLES)) as u8)
 }
 
-/// After how many steps of z -> z^2 + c the point has escaped, with what a further step would add to make it smooth: the normalised iteration
-/// count of Linas Vepstas.
+/// After how many steps of z -> z^2 + c the point has escaped, with what a further step would add
+/// to make it smooth: the normalised iteration count of Linas Vepstas.
 fn escape(cx: f64, cy: f64, iterations: u32) -> Option<f64> {
     let (mut x, mut y) = (0.0_f64, 0.0_f64);
     for step in 0..iterations {

@@ -1,4 +1,5 @@
-//! The command line of a worker: that of `giostra-worker`, but for what it computes; for workers of one's own, too.
+//! The command line of a worker: that of `giostra-worker`, but for what it computes; for workers of
+//! one's own, too.
 
 use std::io;
 use std::path::PathBuf;
@@ -60,8 +61,9 @@ impl Args {
         parse()
     }
 
-    /// Has what the crate `log` is told logged to stderr, as far as `--log-level` says: the library's lines and the operations' own. Until the process
-    /// ends. Once a process; who has a logger of their own leaves it.
+    /// Has what the crate `log` is told logged to stderr, as far as `--log-level` says: the
+    /// library's lines and the operations' own. Until the process ends. Once a process; who has
+    /// a logger of their own leaves it.
     ///
     /// # Errors
     /// If there is a logger already.

@@ -1,38 +1,50 @@
-//! Where the threads of a worker see what is to be done, and who does it. It decides, and does nothing: no threads, no socket, no clock.
+//! Where the threads of a worker see what is to be done, and who does it. It decides, and does
+//! nothing: no threads, no socket, no clock.
 //!
-//! There is one *desk*: the socket and the conversation ([`crate::session`]). Whoever takes it off the board sits there: sends the results
-//! that lie on the board, sleeps until something comes, puts requests into the queue; then he puts it back and looks at the board again. A
-//! thread that computes looks at the board after each chunk of requests, lays its results down, and does the first of these that
-//! applies ([`Board::next`]):
+//! There is one *desk*: the socket and the conversation ([`crate::session`]). Whoever takes it off
+//! the board sits there: sends the results that lie on the board, sleeps until something comes,
+//! puts requests into the queue; then he puts it back and looks at the board again. A thread that
+//! computes looks at the board after each chunk of requests, lays its results down, and does the
+//! first of these that applies ([`Board::next`]):
 //!
-//! 1. results have waited long enough and the desk is free: sit down for a moment, send them, hear what has come;
+//! 1. results have waited long enough and the desk is free: sit down for a moment, send them, hear
+//!    what has come;
 //! 2. requests wait: take a chunk of them;
 //! 3. the desk is free: send what results there are, and sleep there;
 //! 4. sleep until somebody calls.
 //!
-//! So a single thread receives, computes and sends, and wakes nobody but, after a rest, the watchman.
+//! So a single thread receives, computes and sends, and wakes nobody but, after a rest, the
+//! watchman.
 //!
-//! The *watchman* never computes ([`patrol`]). While threads take requests he looks at the board every [`TICK`], and when the desk has stood
-//! there for that long, he calls an idle thread to it or, if all compute, sits down himself. He also takes out of the hands what lies behind
-//! or before a long computation: waiting requests go back into the queue, results onto the board.
+//! The *watchman* never computes ([`patrol`]). While threads take requests he looks at the board
+//! every [`TICK`], and when the desk has stood there for that long, he calls an idle thread to it
+//! or, if all compute, sits down himself. He also takes out of the hands what lies behind or before
+//! a long computation: waiting requests go back into the queue, results onto the board.
 //!
 //! # Why no wake-up is lost
 //!
-//! All of the board is under one lock. Each of those who sleep is woken by whoever, under that lock, makes it necessary:
+//! All of the board is under one lock. Each of those who sleep is woken by whoever, under that
+//! lock, makes it necessary:
 //!
-//! - *Whoever sits at the desk* has taken all results when he took the desk off the board. Who lays down results that are to be sent, and
-//!   finds no desk, rings the alarm. It goes on ringing until a poll has ended by it, and after that poll the board is looked at.
-//! - *An idle thread* sleeps while no request waits and the desk is taken. Requests get into the queue from the desk, or out of a hand by the
-//!   watchman. Who sat at the desk looks at the board afterwards, and who takes some and leaves some calls one idle thread, unless one is called
-//!   already; that one does the same. Only if it seems little work does he come back for it himself; if he does not, since it was more, the
-//!   watchman calls one. The desk is free for longer than somebody looks at the board only when its thread has taken a chunk (then the
-//!   watchman ticks), or when the watchman has given it up for the sake of an idle thread, which he calls. A thread that becomes idle while *he*
-//!   sits there rings the alarm.
-//! - *The watchman* sleeps without a limit, at the desk or not, only while the desk is taken and no hand holds anything but
-//!   what is being computed. Whoever takes a chunk changes that, and sets him ticking; so hands hold requests, or results of earlier ones, and
-//!   the desk is free, only while he ticks. A hand whose last request is finished needs nobody: its thread comes to the board.
+//! - *Whoever sits at the desk* has taken all results when he took the desk off the board. Who lays
+//!   down results that are to be sent, and finds no desk, rings the alarm. It goes on ringing until
+//!   a poll has ended by it, and after that poll the board is looked at.
+//! - *An idle thread* sleeps while no request waits and the desk is taken. Requests get into the
+//!   queue from the desk, or out of a hand by the watchman. Who sat at the desk looks at the board
+//!   afterwards, and who takes some and leaves some calls one idle thread, unless one is called
+//!   already; that one does the same. Only if it seems little work does he come back for it
+//!   himself; if he does not, since it was more, the watchman calls one. The desk is free for
+//!   longer than somebody looks at the board only when its thread has taken a chunk (then the
+//!   watchman ticks), or when the watchman has given it up for the sake of an idle thread, which he
+//!   calls. A thread that becomes idle while *he* sits there rings the alarm.
+//! - *The watchman* sleeps without a limit, at the desk or not, only while the desk is taken and no
+//!   hand holds anything but what is being computed. Whoever takes a chunk changes that, and sets
+//!   him ticking; so hands hold requests, or results of earlier ones, and the desk is free, only
+//!   while he ticks. A hand whose last request is finished needs nobody: its thread comes to the
+//!   board.
 //!
-//! `board/simulation.rs` lets all of them act in random order, where each that sleeps goes on only when it has been woken.
+//! `board/simulation.rs` lets all of them act in random order, where each that sleeps goes on only
+//! when it has been woken.
 
 mod patrol;
 #[cfg(test)]
@@ -143,7 +155,8 @@ pub struct Load {
     pub computing: u32,
     /// Requests waiting for a thread.
     pub waiting: u32,
-    /// For how long the oldest of those being computed has been computing, give or take some milliseconds.
+    /// For how long the oldest of those being computed has been computing, give or take some
+    /// milliseconds.
     pub oldest: Duration,
 }
 
@@ -227,7 +240,8 @@ impl<D> Board<D> {
         self.ticking
     }
 
-    /// Adds requests to the queue. For whoever sits at the desk, who looks at the board when he has heard all that is there.
+    /// Adds requests to the queue. For whoever sits at the desk, who looks at the board when he has
+    /// heard all that is there.
     pub fn assign(&mut self, requests: Vec<Request>) -> Calls {
         if let Some(trouble) = &mut self.trouble {
             trouble.tickets.extend(requests.into_iter().map(|(ticket, _)| ticket));
@@ -244,7 +258,8 @@ impl<D> Board<D> {
         Calls { alarm: self.desk.is_none(), ..Calls::default() }
     }
 
-    /// Nothing can be computed for now: the request of this ticket is handed back, and all that waits.
+    /// Nothing can be computed for now: the request of this ticket is handed back, and all that
+    /// waits.
     pub fn give_up(&mut self, reason: String, ticket: Option<Ticket>, hands: &Hands) -> Calls {
         let trouble = self.trouble.get_or_insert_default();
         trouble.reason = reason;

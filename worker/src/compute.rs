@@ -1,4 +1,5 @@
-//! The operations of the ready worker: arithmetic, and some that cost real CPU, so that balancing can be seen.
+//! The operations of the ready worker: arithmetic, and some that cost real CPU, so that balancing
+//! can be seen.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ const MAX_FIB: i128 = 55;
 /// The longest `sleep`, in seconds.
 const MAX_SLEEP: f64 = 3600.0;
 
-/// The longest request, in bytes. A few numbers take less than a hundred; as a list of them, a message of the largest size
-/// would take gigabytes.
+/// The longest request, in bytes. A few numbers take less than a hundred; as a list of them, a
+/// message of the largest size would take gigabytes.
 const MAX_REQUEST: usize = 64 << 10;
 
 /// The operations of the ready worker.
@@ -49,8 +50,8 @@ pub fn operations() -> Operations {
         .max_bytes(MAX_REQUEST)
 }
 
-/// Whole numbers stay whole; it is an error if the result does not fit into 64 bits, with or without a sign. If `whole` gives
-/// `None`, the result is no whole number.
+/// Whole numbers stay whole; it is an error if the result does not fit into 64 bits, with or
+/// without a sign. If `whole` gives `None`, the result is no whole number.
 fn arithmetic(
     name: &str,
     arguments: &[Value],

@@ -1,6 +1,8 @@
-//! The threads: those that compute, and the watchman. Each looks at the board, does what it says, and looks again.
+//! The threads: those that compute, and the watchman. Each looks at the board, does what it says,
+//! and looks again.
 //!
-//! What that is, and why nobody sleeps for ever, is [`crate::board`]'s; what is said at the desk, [`crate::session`]'s.
+//! What that is, and why nobody sleeps for ever, is [`crate::board`]'s; what is said at the desk,
+//! [`crate::session`]'s.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,7 +18,8 @@ use crate::hand::{Hands, Request};
 use crate::session::{Error, Next, Session};
 use crate::{Job, Service};
 
-/// All threads of a worker. Those that compute end with it, each after what it is computing; nobody waits for them.
+/// All threads of a worker. Those that compute end with it, each after what it is computing; nobody
+/// waits for them.
 pub struct Crew {
     board: Mutex<Board<Box<Session>>>,
     hands: Hands,
@@ -194,7 +197,8 @@ impl Crew {
         board
     }
 
-    /// Whoever panics may have the desk with him, and then nothing would ever come of the others' work.
+    /// Whoever panics may have the desk with him, and then nothing would ever come of the others'
+    /// work.
     fn closing_at_a_panic(&self, work: impl FnOnce(&Self)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
             self.close(&mut self.lock(), Err(panic));

@@ -1,8 +1,10 @@
-//! Any program as a worker: a process for each request, or a long-lived one for each thread that is asked line by line.
+//! Any program as a worker: a process for each request, or a long-lived one for each thread that is
+//! asked line by line.
 //!
-//! What comes from a request is never interpreted: it becomes words of the command, which no shell reads, or stdin. A request ends when its
-//! process does, and with it all of its process group. [`guard`] sees to what is left when the worker itself is killed.
-//! `docs/exec.md` tells it for users.
+//! What comes from a request is never interpreted: it becomes words of the command, which no shell
+//! reads, or stdin. A request ends when its process does, and with it all of its process group.
+//! [`guard`] sees to what is left when the worker itself is killed. `docs/exec.md` tells it for
+//! users.
 
 pub mod args;
 mod body;
@@ -61,7 +63,8 @@ impl Exec {
         Self(Arc::new(Inner { operation, program, way: Way::Lines(Lines::new(threads, format)) }))
     }
 
-    /// Ends all processes, those included that are computing: for when the worker itself ends. Waits for that, within bounds.
+    /// Ends all processes, those included that are computing: for when the worker itself ends.
+    /// Waits for that, within bounds.
     pub fn close(&self) {
         let Inner { program, way, .. } = &*self.0;
         program.closing.store(true, Ordering::Release);

@@ -1,7 +1,9 @@
-//! What one computing thread has before it: the requests it has taken, the one it computes, the results of those it has computed.
+//! What one computing thread has before it: the requests it has taken, the one it computes, the
+//! results of those it has computed.
 //!
-//! The lock of a hand is all that a thread takes between two requests. Nobody else wants it but the watchman, every few milliseconds:
-//! he takes out what lies behind a request that goes on and on, see [`crate::board`].
+//! The lock of a hand is all that a thread takes between two requests. Nobody else wants it but the
+//! watchman, every few milliseconds: he takes out what lies behind a request that goes on and on,
+//! see [`crate::board`].
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,16 +20,20 @@ pub type Reply = (Ticket, Outcome);
 /// How far something is that is being computed.
 pub type News = (Ticket, Progress);
 
-/// The most requests that a thread takes at once. With so many, what is done once a chunk costs next to nothing a request.
+/// The most requests that a thread takes at once. With so many, what is done once a chunk costs
+/// next to nothing a request.
 const MOST: usize = 64;
 
-/// A chunk that was computed faster may be followed by one of twice the size; and for less work nobody is woken, which takes 5 to 15 us itself.
+/// A chunk that was computed faster may be followed by one of twice the size; and for less work
+/// nobody is woken, which takes 5 to 15 us itself.
 pub const SHORT: Duration = Duration::from_micros(50);
 
-/// What takes longer is not small work: results do not wait for so long on purpose, and so long nobody idle leaves the desk alone.
+/// What takes longer is not small work: results do not wait for so long on purpose, and so long
+/// nobody idle leaves the desk alone.
 pub const LONG: Duration = Duration::from_micros(200);
 
-/// What a request that is being computed says of itself is passed on no more often than this: people read it.
+/// What a request that is being computed says of itself is passed on no more often than this:
+/// people read it.
 const NEWS: Duration = Duration::from_millis(100);
 
 /// All hands, one a thread.
@@ -42,8 +48,8 @@ pub struct Hand {
     waiting: VecDeque<Request>,
     computing: Computing,
     done: Vec<Reply>,
-    /// When the last chunk was taken. Close to when the request that is being computed was begun, since the watchman leaves nothing to be
-    /// begun later.
+    /// When the last chunk was taken. Close to when the request that is being computed was begun,
+    /// since the watchman leaves nothing to be begun later.
     since: Option<Instant>,
     /// How many were begun since.
     begun: u32,
@@ -58,7 +64,8 @@ pub struct Hand {
 enum Computing {
     Nothing,
     Wanted,
-    /// When nobody waits for the result any more; the broker for the reply, so that it knows that there is room.
+    /// When nobody waits for the result any more; the broker for the reply, so that it knows that
+    /// there is room.
     Cancelled,
     /// When nobody waits for a reply.
     Forgotten,
@@ -117,7 +124,8 @@ impl Hand {
         }
     }
 
-    /// Takes a chunk from the front of the queue, of `share` requests at most. The hand must hold nothing that waits.
+    /// Takes a chunk from the front of the queue, of `share` requests at most. The hand must hold
+    /// nothing that waits.
     pub fn take(&mut self, queue: &mut VecDeque<Request>, share: usize, now: Instant) {
         self.waiting.extend(queue.drain(..share.min(self.most)));
         self.since = Some(now);
@@ -158,7 +166,8 @@ impl Hand {
         tickets.extend(self.waiting.drain(..).map(|(ticket, _)| ticket));
     }
 
-    /// When a chunk has been computed: how long that took for each request. Settles the size of the next one.
+    /// When a chunk has been computed: how long that took for each request. Settles the size of the
+    /// next one.
     pub fn end_chunk(&mut self, now: Instant) -> Option<Duration> {
         let took = now.saturating_duration_since(self.since.take()?);
         if took < SHORT {
@@ -169,7 +178,8 @@ impl Hand {
         Some(took / self.begun.max(1))
     }
 
-    /// Moves the results to the end of `done`; since when they may have been there, if there are any.
+    /// Moves the results to the end of `done`; since when they may have been there, if there are
+    /// any.
     pub fn lay_down(&mut self, done: &mut Vec<Reply>) -> Option<Instant> {
         if self.done.is_empty() {
             return None;
@@ -196,8 +206,8 @@ impl Hand {
         }
     }
 
-    /// Nobody waits any more for the results of these tickets. Those that are not begun are done now, with an error; whether
-    /// there was one.
+    /// Nobody waits any more for the results of these tickets. Those that are not begun are done
+    /// now, with an error; whether there was one.
     pub fn cancel(&mut self, wanted: &impl Fn(&Ticket) -> bool) -> bool {
         if self.computing == Computing::Wanted && !wanted(&self.ticket) {
             self.computing = Computing::Cancelled;

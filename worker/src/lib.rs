@@ -1,4 +1,5 @@
-//! A worker: registers with the broker, computes requests, survives the broker's restart, leaves politely.
+//! A worker: registers with the broker, computes requests, survives the broker's restart, leaves
+//! politely.
 //!
 //! One's own operations are a few lines:
 //!
@@ -18,13 +19,16 @@
 //! }
 //! ```
 //!
-//! A request's body is `[operation, arguments]` in MessagePack, its result any value: whatever `serde` can read and write. An
-//! error, and a panic, becomes an error reply; the worker lives on. Who wants other bodies implements [`Service`].
+//! A request's body is `[operation, arguments]` in MessagePack, its result any value: whatever
+//! `serde` can read and write. An error, and a panic, becomes an error reply; the worker lives on.
+//! Who wants other bodies implements [`Service`].
 //!
-//! However long a request is computed, pings are answered meanwhile: a long computation never looks like death. It can tell how far it is,
-//! and learn that nobody waits for it any more: see [`Worker::long_operation`] and [`Job`].
+//! However long a request is computed, pings are answered meanwhile: a long computation never looks
+//! like death. It can tell how far it is, and learn that nobody waits for it any more: see
+//! [`Worker::long_operation`] and [`Job`].
 //!
-//! An operation may be computed twice, when a worker is lost and another gets what it had; its reply is given once.
+//! An operation may be computed twice, when a worker is lost and another gets what it had; its
+//! reply is given once.
 
 pub mod args;
 mod board;

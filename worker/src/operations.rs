@@ -16,17 +16,19 @@ pub trait Service: Send + Sync + 'static {
     /// The names of the operations, for people.
     fn operations(&self) -> Vec<String>;
 
-    /// Computes the result of a request. May be called by several threads at once; a panic becomes an error reply.
+    /// Computes the result of a request. May be called by several threads at once; a panic becomes
+    /// an error reply.
     ///
     /// What takes longer than a second or so should look at the job from time to time.
     ///
-    /// A failure with the code [`code::UNABLE`] is no answer: it says that nothing can be computed for now, whatever the
-    /// request. The worker hands this request back, and all that it has not begun, and takes none for a second; for
-    /// longer, up to 30 s, each time that this happens again before anything was computed.
+    /// A failure with the code [`code::UNABLE`] is no answer: it says that nothing can be computed
+    /// for now, whatever the request. The worker hands this request back, and all that it has
+    /// not begun, and takes none for a second; for longer, up to 30 s, each time that this
+    /// happens again before anything was computed.
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure>;
 
-    /// Whether it is worth trying again after [`code::UNABLE`]. Asked before the worker takes requests again, and then
-    /// once a second; the error says why not.
+    /// Whether it is worth trying again after [`code::UNABLE`]. Asked before the worker takes
+    /// requests again, and then once a second; the error says why not.
     fn is_able(&self) -> Result<(), String> {
         Ok(())
     }
@@ -62,20 +64,23 @@ impl Operations {
         Self::default()
     }
 
-    /// Answers requests of more than so many bytes with an error: decoded, they may take many times as much memory. Those that
-    /// are not decoded ([`Self::with_encoded`]) may be larger.
+    /// Answers requests of more than so many bytes with an error: decoded, they may take many times
+    /// as much memory. Those that are not decoded ([`Self::with_encoded`]) may be larger.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
     }
 
-    /// Adds an operation. Its arguments are whatever `serde` can read: a tuple, a struct, a list. Those that can't be read as `A` are
-    /// answered with an error; of a list of one, that one may be meant, and of an empty list nothing, `()`; and a text in a list may mean the
+    /// Adds an operation. Its arguments are whatever `serde` can read: a tuple, a struct, a list.
+    /// Those that can't be read as `A` are answered with an error; of a list of one, that one
+    /// may be meant, and of an empty list nothing, `()`; and a text in a list may mean the
     /// number that it says, since a command line sends `007` and `1.10` as they are.
     ///
-    /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own. The codes of the broker and of
-    /// the client's side (`expired`, `poison`, `no-worker`, `cancelled`, `no-broker`, `refused`, `interrupted`) become `failed`.
-    /// With [`code::UNABLE`] it is no answer: the request goes to another worker ([`Service::compute`]).
+    /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own. The
+    /// codes of the broker and of the client's side (`expired`, `poison`, `no-worker`,
+    /// `cancelled`, `no-broker`, `refused`, `interrupted`) become `failed`.
+    /// With [`code::UNABLE`] it is no answer: the request goes to another worker
+    /// ([`Service::compute`]).
     #[must_use]
     pub fn with<A, R, E>(self, name: &str, f: impl Fn(A) -> Result<R, E> + Send + Sync + 'static) -> Self
     where
@@ -86,7 +91,8 @@ impl Operations {
         self.with_job(name, move |arguments, _| f(arguments))
     }
 
-    /// The same of an operation that takes long: it can tell how far it is, and learn that nobody waits for it any more.
+    /// The same of an operation that takes long: it can tell how far it is, and learn that nobody
+    /// waits for it any more.
     #[must_use]
     pub fn with_job<A, R, E>(
         mut self,
@@ -109,8 +115,8 @@ impl Operations {
         self
     }
 
-    /// Adds an operation on its arguments as they are encoded, whose result is encoded, too. Its arguments, or a part of them,
-    /// may be the result without a copy: see [`Bytes::slice`].
+    /// Adds an operation on its arguments as they are encoded, whose result is encoded, too. Its
+    /// arguments, or a part of them, may be the result without a copy: see [`Bytes::slice`].
     #[must_use]
     pub fn with_encoded(
         mut self,
@@ -160,7 +166,8 @@ impl Service for Operations {
     }
 }
 
-/// A result of fewer bytes is copied out of the buffer that it was encoded in, which serves the next one, too.
+/// A result of fewer bytes is copied out of the buffer that it was encoded in, which serves the
+/// next one, too.
 const COPIED: usize = 4 << 10;
 
 thread_local! {
@@ -172,7 +179,8 @@ fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
     RESULT.with_borrow_mut(|encoded| {
         // Left by one whose encoding failed or panicked.
         encoded.clear();
-        // Structs with the names of their fields: whoever reads it need not be Rust, and a field that is left out shifts no other.
+        // Structs with the names of their fields: whoever reads it need not be Rust, and a field that is
+        // left out shifts no other.
         rmp_serde::encode::write_named(encoded, result)?;
         Ok(if encoded.len() < COPIED { Bytes::copy_from_slice(encoded) } else { std::mem::take(encoded).into() })
     })

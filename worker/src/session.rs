@@ -1,7 +1,8 @@
 //! A worker's side of the conversation with the broker.
 //!
-//! It is led by whoever has nothing to compute at the moment, and by somebody who never computes if all do, so that pings are always
-//! answered: [`crate::board`] says who. Here is what is said, and the socket.
+//! It is led by whoever has nothing to compute at the moment, and by somebody who never computes if
+//! all do, so that pings are always answered: [`crate::board`] says who. Here is what is said, and
+//! the socket.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -87,7 +88,8 @@ pub enum Error {
     Start(#[from] io::Error),
 }
 
-/// Registers and computes until `shutdown` is requested (then finishes what it has, and leaves) or the broker drains it.
+/// Registers and computes until `shutdown` is requested (then finishes what it has, and leaves) or
+/// the broker drains it.
 pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
     let threads = options.threads.max(1);
     let register: FromWorker = FromWorker::Register {
@@ -139,8 +141,8 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     end
 }
 
-/// The shortest and the longest time for which a worker whose operation can't compute takes no requests. Doubled each
-/// time, until it has computed something again.
+/// The shortest and the longest time for which a worker whose operation can't compute takes no
+/// requests. Doubled each time, until it has computed something again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// Why nothing can be computed, and when to try again.
@@ -149,7 +151,8 @@ struct Unable {
     again: Instant,
 }
 
-/// A random number below [`MAX_INSTANCE`], not 0, by which the broker knows this worker when it comes back.
+/// A random number below [`MAX_INSTANCE`], not 0, by which the broker knows this worker when it
+/// comes back.
 fn instance() -> u64 {
     // The keys of a hasher are the standard library's own randomness, and other ones each time.
     RandomState::new().hash_one(std::process::id()) % (MAX_INSTANCE - 1) + 1
@@ -197,7 +200,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be computed goes to the crew.
+    /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be
+    /// computed goes to the crew.
     pub fn turn(
         &mut self,
         crew: &Crew,
@@ -240,8 +244,8 @@ impl Session {
         self.look_at_the_clock(crew)
     }
 
-    /// Until a message is there, the alarm rings, the process is to finish, or something is due. After the alarm, the crew's board is to be
-    /// looked at.
+    /// Until a message is there, the alarm rings, the process is to finish, or something is due.
+    /// After the alarm, the crew's board is to be looked at.
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.fd(), self.shutdown.fd()];
         let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
@@ -383,7 +387,8 @@ impl Session {
         (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
     }
 
-    /// It may have been requests. A broker that is told to register the worker again hands out anew what it has lost.
+    /// It may have been requests. A broker that is told to register the worker again hands out anew
+    /// what it has lost.
     fn hear_nonsense(&mut self, crew: &Crew, error: &Malformed) -> Result<Next, Error> {
         if !std::mem::replace(&mut self.puzzled, true) {
             log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
@@ -418,9 +423,10 @@ impl Session {
         Ok(Next::GoOn)
     }
 
-    /// The broker may have registered this worker all the same, and its welcome be on the way. It is not waited for: what the broker
-    /// has handed out by then, it hands to others, and holds the loss against nothing. Without a connection this is all that
-    /// the end has to wait for, [`socket::LINGER`] at most.
+    /// The broker may have registered this worker all the same, and its welcome be on the way. It
+    /// is not waited for: what the broker has handed out by then, it hands to others, and holds
+    /// the loss against nothing. Without a connection this is all that the end has to wait for,
+    /// [`socket::LINGER`] at most.
     fn leave_unregistered(&mut self) -> Result<Next, Error> {
         self.send(FromWorker::Leave)?;
         Ok(Next::Exit)
@@ -428,13 +434,15 @@ impl Session {
 
     fn send(&mut self, message: FromWorker) -> Result<(), Error> {
         message.encode_into(&mut self.envelope, &mut self.attachments);
-        // Without a limit of its own the socket takes everything; what matters is told again by the broker's asking.
+        // Without a limit of its own the socket takes everything; what matters is told again by the
+        // broker's asking.
         socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
         Ok(())
     }
 }
 
-/// The outcome, unless no message can hold it: sending it would cost the connection, and then the next worker's.
+/// The outcome, unless no message can hold it: sending it would cost the connection, and then the
+/// next worker's.
 fn sendable(outcome: Outcome, most: usize) -> Outcome {
     match outcome {
         Outcome::Ok(result) if result.len() > most => Outcome::Error(Failure::from(format!(

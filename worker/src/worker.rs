@@ -13,7 +13,8 @@ use crate::{Error, Job, Operations, Options, serve};
 
 /// A worker that is being put together: whose requests it computes, and how.
 ///
-/// Whoever has a command line of their own sets what it says; whoever wants that of `giostra-worker` begins with its options:
+/// Whoever has a command line of their own sets what it says; whoever wants that of
+/// `giostra-worker` begins with its options:
 ///
 /// ```no_run
 /// use giostra_worker::{Worker, args::Args};
@@ -34,7 +35,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker of the broker with this backend, such as `tcp://127.0.0.1:5556`. Everything else is as [`Options::default`] has it.
+    /// A worker of the broker with this backend, such as `tcp://127.0.0.1:5556`. Everything else is
+    /// as [`Options::default`] has it.
     pub fn new(broker: impl Into<String>) -> Self {
         Self::with_options(Options { broker: broker.into(), ..Options::default() })
     }
@@ -91,7 +93,8 @@ impl Worker {
         self
     }
 
-    /// Adds an operation that takes long: it can tell how far it is, and learn that nobody waits for it any more.
+    /// Adds an operation that takes long: it can tell how far it is, and learn that nobody waits
+    /// for it any more.
     pub fn long_operation<A, R, E>(
         mut self,
         name: &str,
@@ -106,10 +109,12 @@ impl Worker {
         self
     }
 
-    /// Works until SIGINT or SIGTERM; then finishes what it has, and leaves. Survives the broker's restarts.
+    /// Works until SIGINT or SIGTERM; then finishes what it has, and leaves. Survives the broker's
+    /// restarts.
     ///
-    /// These signals, and SIGHUP, come to a thread of their own; in this one and those that compute they are blocked, and so they would be in programs that
-    /// an operation starts. It is to start them by way of [`unmasked`](crate::unmasked): `unmasked(|| command.spawn())`.
+    /// These signals, and SIGHUP, come to a thread of their own; in this one and those that compute
+    /// they are blocked, and so they would be in programs that an operation starts. It is to
+    /// start them by way of [`unmasked`](crate::unmasked): `unmasked(|| command.spawn())`.
     ///
     /// # Errors
     /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.

@@ -1,7 +1,9 @@
-//! What a request costs the core alone, through `handle_*` and `poll_output`: no sockets, no encoding, no log written.
+//! What a request costs the core alone, through `handle_*` and `poll_output`: no sockets, no
+//! encoding, no log written.
 //!
-//! `cargo bench -p giostra-core --bench core [-- NAME]`: nanoseconds for each request, from its `Submit` to its reply, so that a
-//! change's cost is seen without the noise of sockets. Making the messages is counted, too; it is the same for all.
+//! `cargo bench -p giostra-core --bench core [-- NAME]`: nanoseconds for each request, from its
+//! `Submit` to its reply, so that a change's cost is seen without the noise of sockets. Making the
+//! messages is counted, too; it is the same for all.
 
 #![allow(clippy::disallowed_methods)] // time is what is measured
 
@@ -114,7 +116,8 @@ impl World {
         began.elapsed().as_nanos() as f64 / served as f64
     }
 
-    /// Turns of the loop until so many requests were answered, each replaced by another. How many they were.
+    /// Turns of the loop until so many requests were answered, each replaced by another. How many
+    /// they were.
     fn serve(&mut self, requests: u64) -> u64 {
         let mut served = 0;
         while served < requests {

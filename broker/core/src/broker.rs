@@ -1,9 +1,10 @@
 //! The core: who gets which request, who counts as dead, what is answered.
 //!
-//! It knows neither sockets nor the clock. Messages and instants come in through `handle_*`; what is to be sent and what
-//! is to be logged comes out of [`Broker::poll_output`], in one order. Inputs may come several at a time: all that they
-//! ask for is settled in one place ([`dealing`]) when the outputs are polled, so that what one worker or client is owed
-//! then travels in one message. Poll until there is nothing more before the next input's effects are to be seen.
+//! It knows neither sockets nor the clock. Messages and instants come in through `handle_*`; what
+//! is to be sent and what is to be logged comes out of [`Broker::poll_output`], in one order.
+//! Inputs may come several at a time: all that they ask for is settled in one place ([`dealing`])
+//! when the outputs are polled, so that what one worker or client is owed then travels in one
+//! message. Poll until there is nothing more before the next input's effects are to be seen.
 
 mod admission;
 mod clients;
@@ -54,7 +55,8 @@ use leaving::Leftovers;
 /// Places that a table keeps though it is empty.
 const KEPT: usize = 1 << 14;
 
-/// Nanoseconds since the broker's start: half the size of an `Instant`, of which a request has several.
+/// Nanoseconds since the broker's start: half the size of an `Instant`, of which a request has
+/// several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment(u64);
 
@@ -90,8 +92,8 @@ pub enum Output {
     ToWorker(Identity, ToWorker),
     /// When the status is to be sent to these clients.
     Status(Vec<Identity>, Box<Status>),
-    /// When a lost worker's connection is to be ended: libzmq holds much that the worker has not read, and lets go of it with
-    /// the connection.
+    /// When a lost worker's connection is to be ended: libzmq holds much that the worker has not
+    /// read, and lets go of it with the connection.
     Close(Identity),
     /// When something is to be logged.
     Log(Event),
@@ -124,9 +126,11 @@ pub struct Broker {
     last_ticket: u64,
     pending: usize,
     leftovers: Leftovers,
-    /// Requests that were cancelled, or given back by their workers, since the start: see [`Self::work`].
+    /// Requests that were cancelled, or given back by their workers, since the start: see
+    /// [`Self::work`].
     work: usize,
-    /// Of all requests' bodies, and of those that nobody waits for any more but a worker has not read yet.
+    /// Of all requests' bodies, and of those that nobody waits for any more but a worker has not
+    /// read yet.
     bytes: usize,
     /// Who waits for room.
     waiting: Waiting,
@@ -157,7 +161,8 @@ pub struct Broker {
     idle_lines: Limiter,
     inspections: Inspections,
     outputs: VecDeque<Output>,
-    /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`] looks at.
+    /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`]
+    /// looks at.
     touched_pools: Vec<PoolKey>,
     touched_clients: Vec<ClientNumber>,
     /// Workers that hold requests which are no longer wanted, and have not been told.
@@ -184,7 +189,8 @@ struct Client {
     wanted_size: usize,
     /// Replies that go to it with the next message.
     replies: Vec<Reply>,
-    /// Whether one of them is large: they wait for nothing, since no message is saved that would count.
+    /// Whether one of them is large: they wait for nothing, since no message is saved that would
+    /// count.
     large: bool,
     /// When that is sent at the latest, if it was held back.
     hold_until: Option<Instant>,
@@ -204,7 +210,8 @@ struct Worker {
     pool: PoolKey,
     operations: Vec<String>,
     threads: u32,
-    /// What it registered with: another connection with the same number is the same process. 0: not known.
+    /// What it registered with: another connection with the same number is the same process. 0: not
+    /// known.
     instance: u64,
     /// Whether the same process has registered again since, over another connection.
     is_back: bool,
@@ -214,12 +221,14 @@ struct Worker {
     leaving: bool,
     /// Why it can compute nothing for now, if it can't. It has no seat then.
     unable: Option<String>,
-    /// How often it may be able again at once, and whether it is and waits for its next ping with that.
+    /// How often it may be able again at once, and whether it is and waits for its next ping with
+    /// that.
     changes: Allowance,
     waits_to_be_able: bool,
     /// Whether it holds a request that is to be with a worker alone.
     alone: bool,
-    /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes it.
+    /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes
+    /// it.
     in_flight: SparseQueue<Flight>,
     /// The ticket up to which it has read what it was handed, as far as its replies and pongs tell.
     read: u64,
@@ -261,7 +270,8 @@ impl Load {
 #[derive(Clone, Copy, Debug)]
 enum Flight {
     Wanted(RequestKey),
-    /// With the bytes of its body, which libzmq or the outbox still holds; 0 once the worker has read it.
+    /// With the bytes of its body, which libzmq or the outbox still holds; 0 once the worker has
+    /// read it.
     Unwanted(ClientNumber, RequestId, u32),
 }
 
@@ -275,7 +285,8 @@ struct Pool {
     workers: usize,
     /// Those of them that are unable and do not leave: they are expected back.
     unable: usize,
-    /// The seat whose turn it has been while requests wait, and since when. Only with strict rotation.
+    /// The seat whose turn it has been while requests wait, and since when. Only with strict
+    /// rotation.
     waits: Option<(WorkerNumber, Moment)>,
     dispatched: Rate,
     tally: Tally,
@@ -293,7 +304,8 @@ struct Request {
     /// For the last time; not meant as long as there was no attempt.
     dispatched: Moment,
     attempts: u32,
-    /// The workers that were lost while they held it, as far as that is held against it. Boxed: hardly a request has any.
+    /// The workers that were lost while they held it, as far as that is held against it. Boxed:
+    /// hardly a request has any.
     lost: Option<Box<Losses>>,
     state: State,
 }
@@ -306,7 +318,8 @@ enum State {
         ticket: u64,
         /// The ticket of its first dispatch.
         order: u64,
-        /// Whether the worker was suspect already: if it is lost, that is not held against the request.
+        /// Whether the worker was suspect already: if it is lost, that is not held against the
+        /// request.
         suspect: bool,
     },
 }
@@ -328,9 +341,10 @@ impl Request {
         self.lost.as_deref().map_or(0, Losses::len)
     }
 
-    /// Whether the next loss of its worker would be its last. It is then dealt to a worker that holds nothing else: it may be
-    /// what ends them, or one of the many that were with it. Where nothing is tried twice it is not alone: that would leave
-    /// every worker a single request at a time.
+    /// Whether the next loss of its worker would be its last. It is then dealt to a worker that
+    /// holds nothing else: it may be what ends them, or one of the many that were with it.
+    /// Where nothing is tried twice it is not alone: that would leave every worker a single
+    /// request at a time.
     fn has_last_chance(&self, max_attempts: u32) -> bool {
         self.lost() > 0 && self.lost() as u64 + 1 >= u64::from(max_attempts)
     }
@@ -437,8 +451,9 @@ impl Broker {
         [ping, deadline, suspended, waiting, held_back, status, leftovers].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests, and takes those of clients that
-    /// have left out of the tables. It does so much that nobody waits for long; the rest is due at once.
+    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests, and
+    /// takes those of clients that have left out of the tables. It does so much that nobody
+    /// waits for long; the rest is due at once.
     ///
     /// Hand in first what has arrived: it may be the pong.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -472,8 +487,9 @@ impl Broker {
         self.free_leftovers();
     }
 
-    /// How many requests were cancelled, or given back by their workers, since the start. What one message may cause of that is
-    /// much more than it takes to send it; whoever takes in several at a time stops when it has grown by some thousand.
+    /// How many requests were cancelled, or given back by their workers, since the start. What one
+    /// message may cause of that is much more than it takes to send it; whoever takes in
+    /// several at a time stops when it has grown by some thousand.
     pub fn work(&self) -> usize {
         self.work
     }
@@ -498,7 +514,8 @@ impl Broker {
         self.worker_callers.insert(from.clone(), peer_info);
     }
 
-    /// Requests handed to workers and not yet answered, those included that nobody waits for any more.
+    /// Requests handed to workers and not yet answered, those included that nobody waits for any
+    /// more.
     pub fn in_flight(&self) -> usize {
         self.workers.values().map(|worker| worker.in_flight.len()).sum()
     }
@@ -565,7 +582,8 @@ impl Broker {
         self.close_request(key, None);
     }
 
-    /// Takes a request out of its pool's queue, or tells its worker's window that its result is no longer wanted.
+    /// Takes a request out of its pool's queue, or tells its worker's window that its result is no
+    /// longer wanted.
     fn let_go(&mut self, key: RequestKey) {
         let Request { client, id, pool, state, .. } = self.requests[key.at()];
         match state {
@@ -595,7 +613,8 @@ impl Broker {
         }
     }
 
-    /// Takes a request out of the tables that hold it wherever it is, and puts the reply into its client's next message.
+    /// Takes a request out of the tables that hold it wherever it is, and puts the reply into its
+    /// client's next message.
     fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) {
         let request = self.requests.remove(key.at());
         if let Some(deadline) = request.deadline() {
@@ -624,7 +643,8 @@ impl Broker {
         }
     }
 
-    /// Gives memory back that a burst has taken. Places of the table of requests can't be moved while it has some.
+    /// Gives memory back that a burst has taken. Places of the table of requests can't be moved
+    /// while it has some.
     fn shrink(&mut self) {
         if self.requests.is_empty() && self.requests.capacity() > KEPT {
             self.requests = Slab::new();
@@ -656,8 +676,8 @@ impl Broker {
         }
     }
 
-    /// The pool of that name, made if there is none, by a client or else by a worker. It goes when nothing is in it: see
-    /// [`Self::settle`].
+    /// The pool of that name, made if there is none, by a client or else by a worker. It goes when
+    /// nothing is in it: see [`Self::settle`].
     fn pool(&mut self, name: &str, maker: Option<ClientNumber>) -> PoolKey {
         let key = match self.pool_of.get(name) {
             Some(&key) => key,

@@ -33,17 +33,19 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// Unanswered pings after which a worker is dropped. At least 1.
     pub ping_max_out: u32,
-    /// Workers lost without a word while they hold a request after which it is given up. At least 1.
+    /// Workers lost without a word while they hold a request after which it is given up. At least
+    /// 1.
     pub max_attempts: u32,
-    /// How long a request that would be given up waits for the worker that was lost last: it may only have lost its
-    /// connection, and be about to come back.
+    /// How long a request that would be given up waits for the worker that was lost last: it may
+    /// only have lost its connection, and be about to come back.
     pub await_return: Duration,
-    /// The most requests that may be pending; more are turned away until there is room. At least 1. Those that a lost
-    /// worker gave back count, but are never turned away.
+    /// The most requests that may be pending; more are turned away until there is room. At least 1.
+    /// Those that a lost worker gave back count, but are never turned away.
     pub max_pending: usize,
     /// Bytes of unanswered requests' bodies from which on more are turned away. At least 1.
     pub max_pending_bytes: usize,
-    /// The most requests of one client that may be pending; it has less when there is little room for all. At least 1.
+    /// The most requests of one client that may be pending; it has less when there is little room
+    /// for all. At least 1.
     pub max_client_pending: usize,
     /// The most requests in one `Submit`; a larger one is refused. At least 1.
     pub max_batch: usize,
@@ -51,20 +53,25 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// The most requests in flight to one worker, unless it has more threads. At least 1.
     pub window: usize,
-    /// How much work a worker has at hand: its window is as large as that takes, and no larger than `window`. Zero: always `window`.
+    /// How much work a worker has at hand: its window is as large as that takes, and no larger than
+    /// `window`. Zero: always `window`.
     pub hold: Duration,
-    /// The most requests that are taken out of the tables in one turn after their clients have left. At least 1.
+    /// The most requests that are taken out of the tables in one turn after their clients have
+    /// left. At least 1.
     pub freed_at_once: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
-    /// The most pools that clients may keep; one client makes no more than its share of what is free. Workers may bring as
-    /// many again. At least 1.
+    /// The most pools that clients may keep; one client makes no more than its share of what is
+    /// free. Workers may bring as many again. At least 1.
     pub max_pools: usize,
-    /// How long replies may wait for others to the same client, until nearly all of its requests that are in flight have one.
-    /// Where several workers answer one after another it makes one message of several, and the client's next requests come
-    /// in one message, too. A broker that is about to sleep holds nothing back: see [`Broker::flush`](crate::broker::Broker::flush).
+    /// How long replies may wait for others to the same client, until nearly all of its requests
+    /// that are in flight have one. Where several workers answer one after another it makes one
+    /// message of several, and the client's next requests come in one message, too. A broker
+    /// that is about to sleep holds nothing back: see
+    /// [`Broker::flush`](crate::broker::Broker::flush).
     pub coalesce: Duration,
-    /// How long the oldest request of a busy worker has been computing when it is told to be stuck. Nothing is decided by it.
+    /// How long the oldest request of a busy worker has been computing when it is told to be stuck.
+    /// Nothing is decided by it.
     pub stuck_after: Duration,
     /// The ticket before the first: random, so that tickets from before a restart fit nothing.
     pub first_ticket: u64,

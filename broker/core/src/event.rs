@@ -1,6 +1,7 @@
 //! What the broker did, for its log: the evidence from which its promises are proved.
 //!
-//! `docs/log.md` describes the lines for whoever reads them by program; they are as settled as the protocol.
+//! `docs/log.md` describes the lines for whoever reads them by program; they are as settled as the
+//! protocol.
 
 use std::fmt;
 use std::sync::Arc;
@@ -122,12 +123,14 @@ pub enum Event {
         seats: usize,
         /// The workers that are registered now, itself included.
         workers: usize,
-        /// The last registration of the same process, if requests it held are still open or it is still there.
+        /// The last registration of the same process, if requests it held are still open or it is
+        /// still there.
         back: Option<WorkerNumber>,
         /// Its key, if it has one.
         key: Option<Key>,
     },
-    /// When a seat's window is full and another size than was last said, where that decides who is dealt to.
+    /// When a seat's window is full and another size than was last said, where that decides who is
+    /// dealt to.
     Window {
         /// Whose.
         worker: WorkerLabel,
@@ -222,7 +225,8 @@ pub enum Event {
         worker: Option<WorkerLabel>,
         /// The requests, if they are known: cancelled, expired, or their client has left.
         requests: Runs,
-        /// How many had tickets that are not this worker's: it was dropped meanwhile, or the broker was restarted.
+        /// How many had tickets that are not this worker's: it was dropped meanwhile, or the broker
+        /// was restarted.
         late: u64,
     },
     /// When requests reached their time limit.
@@ -245,7 +249,8 @@ pub enum Event {
         /// Messages that were not accepted and of which nothing was said, since the last such line.
         unsaid: u64,
     },
-    /// When so many requests of a client were turned away for want of room, and it had not been told before.
+    /// When so many requests of a client were turned away for want of room, and it had not been
+    /// told before.
     Rejected(ClientNumber, u64),
     /// When so many requests of a client were not to wait for a worker, and there was none.
     NoWorker(ClientNumber, u64),
@@ -297,7 +302,8 @@ impl Event {
         }
     }
 
-    /// The line without the requests' names, and without what is there to prove that no line is missing: for people.
+    /// The line without the requests' names, and without what is there to prove that no line is
+    /// missing: for people.
     pub fn summary(&self) -> String {
         match self {
             Self::WorkerDropped { worker, reason, returned, .. } => {

@@ -1,8 +1,9 @@
 //! The unanswered requests of one client, by the numbers that it gave them.
 //!
-//! Clients number their requests upwards, as a rule: those that come so stand in a queue, where adding costs next to nothing and
-//! finding is mostly a subtraction. The others (sent again after they were turned away, or by a client that numbers otherwise) are
-//! in an ordered map: the numbers are the client's choice, and none that it may choose make that slow.
+//! Clients number their requests upwards, as a rule: those that come so stand in a queue, where
+//! adding costs next to nothing and finding is mostly a subtraction. The others (sent again after
+//! they were turned away, or by a client that numbers otherwise) are in an ordered map: the numbers
+//! are the client's choice, and none that it may choose make that slow.
 
 use std::collections::BTreeMap;
 

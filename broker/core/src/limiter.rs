@@ -26,8 +26,8 @@ impl Limiter {
         self.say(0, now).is_some()
     }
 
-    /// There is something to say of `count` things. Of how many, if now is the time: those are included of which nothing could
-    /// be said before.
+    /// There is something to say of `count` things. Of how many, if now is the time: those are
+    /// included of which nothing could be said before.
     pub fn say(&mut self, count: u64, now: Instant) -> Option<u64> {
         if now.saturating_duration_since(self.since) >= PERIOD {
             self.since = now;
@@ -42,7 +42,8 @@ impl Limiter {
     }
 }
 
-/// How often one peer may do what is written down each time: so many times at once, and once more in each [`PERIOD`].
+/// How often one peer may do what is written down each time: so many times at once, and once more
+/// in each [`PERIOD`].
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
     most: u32,

@@ -1,12 +1,15 @@
 //! Whether a worker still answers.
 //!
-//! Each worker is pinged once an interval. When the next ping is due and `max_out` earlier ones are unanswered, the
-//! worker is dead: a worker that froze right after a pong is found out `max_out` to `max_out + 1` intervals later.
+//! Each worker is pinged once an interval. When the next ping is due and `max_out` earlier ones are
+//! unanswered, the worker is dead: a worker that froze right after a pong is found out `max_out` to
+//! `max_out + 1` intervals later.
 //!
-//! Any message from a worker is a sign of life and clears the count: a pong may stand behind a thousand replies.
+//! Any message from a worker is a sign of life and clears the count: a pong may stand behind a
+//! thousand replies.
 //!
-//! A stall of the broker itself counts against nobody: pings are counted when they are sent, the next is due one
-//! interval after the last was really sent, and the shell hands in what has arrived before it asks who is due.
+//! A stall of the broker itself counts against nobody: pings are counted when they are sent, the
+//! next is due one interval after the last was really sent, and the shell hands in what has arrived
+//! before it asks who is due.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +60,8 @@ impl Liveness {
         self.out = 0;
     }
 
-    /// A pong came; whether it is that to the last ping. Only that tells a round trip: others are late.
+    /// A pong came; whether it is that to the last ping. Only that tells a round trip: others are
+    /// late.
     pub fn on_pong(&mut self, sequence: u64, now: Instant) -> bool {
         let Some(sent) = self.sent.filter(|_| sequence == self.sequence) else { return false };
         self.pong = Some((now, now.saturating_duration_since(sent)));

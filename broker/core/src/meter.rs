@@ -1,7 +1,8 @@
 //! Figures of the recent past: how many a second, and how long.
 //!
-//! Seconds are counted from the broker's start. What is counted in one is told when it is over: a figure changes once a second, and
-//! costs an addition meanwhile. Durations go into `hdrhistogram`s.
+//! Seconds are counted from the broker's start. What is counted in one is told when it is over: a
+//! figure changes once a second, and costs an addition meanwhile. Durations go into
+//! `hdrhistogram`s.
 
 use std::collections::VecDeque;
 
@@ -46,7 +47,8 @@ impl Rate {
     }
 }
 
-/// How long something takes, of late: in the current period of [`RECENT`] seconds and the one before. To about a twentieth.
+/// How long something takes, of late: in the current period of [`RECENT`] seconds and the one
+/// before. To about a twentieth.
 #[derive(Clone, Debug)]
 pub struct Durations {
     period: u64,
@@ -71,7 +73,8 @@ impl Durations {
         record(&mut self.current, micros, count);
     }
 
-    /// Reckons the percentiles, seen from a second: for many workers that is not nothing, and once a second will do.
+    /// Reckons the percentiles, seen from a second: for many workers that is not nothing, and once
+    /// a second will do.
     pub fn reckon(&mut self, second: u64) {
         if self.reckoned == Some(second) {
             return;

@@ -1,12 +1,14 @@
-//! What the workers of a name have done in a pool, also those that are no longer there: a worker that comes back under its name goes on
-//! counting from there, and of several that share one the sum never goes down.
+//! What the workers of a name have done in a pool, also those that are no longer there: a worker
+//! that comes back under its name goes on counting from there, and of several that share one the
+//! sum never goes down.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use giostra_protocol::name::Label;
 
-/// The most names that are remembered when nobody bears them any more: they are the workers' choice.
+/// The most names that are remembered when nobody bears them any more: they are the workers'
+/// choice.
 const MOST_PAST: usize = 10_000;
 
 /// What has become of those that are no longer there.

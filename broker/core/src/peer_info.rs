@@ -1,4 +1,5 @@
-//! Who is at the other end of a connection, as far as the shell sees it: for the log, and for whoever watches. Nothing is decided by it.
+//! Who is at the other end of a connection, as far as the shell sees it: for the log, and for
+//! whoever watches. Nothing is decided by it.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! The requests of a pool that wait for a worker.
 //!
-//! First come those that a lost worker gave back, in the order in which they were first dispatched. Then the clients
-//! take turns, one request each: a client with a million requests waiting delays another's only one by one turn.
+//! First come those that a lost worker gave back, in the order in which they were first dispatched.
+//! Then the clients take turns, one request each: a client with a million requests waiting delays
+//! another's only one by one turn.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -66,7 +67,8 @@ impl Pending {
         self.returned.first_key_value().map(|(_, &request)| request)
     }
 
-    /// Among these is the oldest: those that were given back, and the first of each client's others.
+    /// Among these is the oldest: those that were given back, and the first of each client's
+    /// others.
     pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
         let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
         self.given_back().chain(firsts)
@@ -96,7 +98,8 @@ impl Pending {
         self.len += 1;
     }
 
-    /// Adds a request that a lost worker gave back, and that is not to be dispatched before it is resumed.
+    /// Adds a request that a lost worker gave back, and that is not to be dispatched before it is
+    /// resumed.
     pub fn suspend(&mut self, order: u64, request: RequestKey) {
         let before = self.suspended.insert(order, request);
         debug_assert!(before.is_none());
@@ -131,7 +134,8 @@ impl Pending {
         self.len -= 1;
     }
 
-    /// Takes out all that is a client's and was never dispatched, whatever there is of it. Returns how much that was.
+    /// Takes out all that is a client's and was never dispatched, whatever there is of it. Returns
+    /// how much that was.
     pub fn cut_off(&mut self, client: ClientNumber) -> usize {
         let Some(place) = self.fresh_of.remove(&client) else { return 0 };
         let Fresh { queue, .. } = self.fresh.remove(place);

@@ -1,4 +1,5 @@
-//! The last events, for whoever watches: those of the log that are about more than a request going its usual way.
+//! The last events, for whoever watches: those of the log that are about more than a request going
+//! its usual way.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,8 @@ use crate::event::Event;
 /// Events that are kept.
 const MOST: usize = 100;
 
-/// The most characters of an event's text from its beginning, and from its end: there a reason is given.
+/// The most characters of an event's text from its beginning, and from its end: there a reason is
+/// given.
 const TEXT: [usize; 2] = [140, 60];
 
 /// The kind that goes first when there is no room.
@@ -29,7 +31,8 @@ impl Recent {
             return;
         }
         if self.events.len() == MOST {
-            // The requests of one lost worker may go out in a thousand handfuls: its loss is not to be crowded out by them.
+            // The requests of one lost worker may go out in a thousand handfuls: its loss is not to be crowded
+            // out by them.
             let oldest = self.events.iter().position(|event| event.kind == REDISPATCH).unwrap_or(0);
             self.events.remove(oldest);
         }

@@ -1,4 +1,5 @@
-//! Who is here, by the number that they were given: a map, for numbers that count up and are never given again.
+//! Who is here, by the number that they were given: a map, for numbers that count up and are never
+//! given again.
 
 use std::marker::PhantomData;
 use std::ops::Index;
@@ -13,7 +14,8 @@ pub trait Number: Copy {
     fn of(number: u64) -> Self;
 }
 
-/// Who is here. To find somebody is mostly a subtraction; they are gone through in the order in which they came.
+/// Who is here. To find somebody is mostly a subtraction; they are gone through in the order in
+/// which they came.
 pub struct Roster<N, T> {
     present: SparseQueue<Box<T>>,
     numbers: PhantomData<N>,

@@ -1,8 +1,9 @@
 //! Whose turn it is: the ring of a pool's workers.
 //!
-//! Seats stand in the order of registration. The ring remembers the gap behind the seat that had the last turn, not an
-//! index modulo the length: a worker that joins sits down at the tail, before the turn goes round to the first seat
-//! again if the tail had the last turn; one that leaves takes its seat along, and no other seat gains or loses a turn.
+//! Seats stand in the order of registration. The ring remembers the gap behind the seat that had
+//! the last turn, not an index modulo the length: a worker that joins sits down at the tail, before
+//! the turn goes round to the first seat again if the tail had the last turn; one that leaves takes
+//! its seat along, and no other seat gains or loses a turn.
 
 use std::fmt;
 use std::str::FromStr;
@@ -80,7 +81,8 @@ impl<W: Copy + PartialEq> Ring<W> {
 
     /// Gives the turn to the next seat if `has_room` for it, and says whose turn it was.
     ///
-    /// Under [`Rotation::Strict`] only the very next seat is asked; under [`Rotation::Available`] each seat once.
+    /// Under [`Rotation::Strict`] only the very next seat is asked; under [`Rotation::Available`]
+    /// each seat once.
     pub fn turn(&mut self, rotation: Rotation, mut has_room: impl FnMut(W) -> bool) -> Option<W> {
         let asked = match rotation {
             Rotation::Strict => self.seats.len().min(1),

@@ -1,7 +1,7 @@
 //! Many numbers in few words: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of client 1.
 //!
-//! Requests are dealt one a seat, so that what one worker gets in one turn of the loop are mostly numbers at equal
-//! distances. A line of the log names every one of them, and stays short.
+//! Requests are dealt one a seat, so that what one worker gets in one turn of the loop are mostly
+//! numbers at equal distances. A line of the log names every one of them, and stays short.
 
 use std::fmt;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use giostra_protocol::PoolTotals;
 
-/// Bounds between which durations are counted, in microseconds. The last is an hour; what took longer is counted behind it.
+/// Bounds between which durations are counted, in microseconds. The last is an hour; what took
+/// longer is counted behind it.
 pub const BOUNDS_US: [u64; 20] = [
     100,
     250,

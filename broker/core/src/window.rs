@@ -1,28 +1,34 @@
 //! How many requests a worker is handed at once: so many that it always has work, and no more.
 //!
-//! By Little's law, a worker that answers `r` requests a second and holds `W` of them keeps each for `W / r`. A window of
+//! By Little's law, a worker that answers `r` requests a second and holds `W` of them keeps each
+//! for `W / r`. A window of
 //!
 //! ```text
 //! W = r x (hold + 2 x round trip),  never below its threads and its spare, never above its bound
 //! ```
 //!
-//! gives it `hold` of work and covers the way there and back: of requests of ten seconds it has the next one at hand, so that others have the
-//! rest, and those of a microsecond stream. The round trip is that of its pings. `r` is that of the latest work: the window is
-//! as many requests as it has answered in its last `hold + 2 x round trip` of having any, older ones fading. So long requests shrink it with
-//! the first reply, and short ones let it grow within milliseconds. Time without work does not count.
+//! gives it `hold` of work and covers the way there and back: of requests of ten seconds it has the
+//! next one at hand, so that others have the rest, and those of a microsecond stream. The round
+//! trip is that of its pings. `r` is that of the latest work: the window is as many requests as it
+//! has answered in its last `hold + 2 x round trip` of having any, older ones fading. So long
+//! requests shrink it with the first reply, and short ones let it grow within milliseconds. Time
+//! without work does not count.
 //!
 //! The spare is one request with strict rotation, which comes round to each seat in turn. Where the
 //! rotation passes full seats over there is none: a spare behind a long request would wait for it
 //! while another worker idles. Requests that are shorter than `hold` get theirs from the product.
 //!
-//! Where long requests differ in length, one spare is too few: strict rotation waits for the seat with the longest, and the others run dry. So while one of
-//! them has nothing to do, the seat that is waited for gets more spare ones ([`Window::widen`]), and loses them again when that has not been
-//! needed for a while. Where all take as long, it stays at one.
+//! Where long requests differ in length, one spare is too few: strict rotation waits for the seat
+//! with the longest, and the others run dry. So while one of them has nothing to do, the seat that
+//! is waited for gets more spare ones ([`Window::widen`]), and loses them again when that has not
+//! been needed for a while. Where all take as long, it stays at one.
 //!
-//! It is no trap: if the window itself is what slows the worker down, because each request goes there and back and nothing is computed meanwhile,
-//! then `r = W / round trip`, and what follows is at least twice `W`.
+//! It is no trap: if the window itself is what slows the worker down, because each request goes
+//! there and back and nothing is computed meanwhile, then `r = W / round trip`, and what follows is
+//! at least twice `W`.
 //!
-//! Who has rested begins anew with the smallest window: what comes after a pause may be of another kind, and to be too careful costs one round trip.
+//! Who has rested begins anew with the smallest window: what comes after a pause may be of another
+//! kind, and to be too careful costs one round trip.
 
 use std::time::Duration;
 
@@ -31,12 +37,14 @@ use std::time::Duration;
 pub enum Spare {
     /// When the next request is to be there as soon as a thread is done.
     One,
-    /// When a request is rather to stay with the broker, for the first worker that has a free thread.
+    /// When a request is rather to stay with the broker, for the first worker that has a free
+    /// thread.
     None,
 }
 
-/// The most that there are of them for the sake of others. With seven, three workers whose requests take exponentially distributed times
-/// are busy for 93 % of the time, with one for 76 %, and with any number for 97 % (3,000 requests, simulated).
+/// The most that there are of them for the sake of others. With seven, three workers whose requests
+/// take exponentially distributed times are busy for 93 % of the time, with one for 76 %, and with
+/// any number for 97 % (3,000 requests, simulated).
 const MOST_SPARE: usize = 7;
 
 /// After so many replies a thread, in which no more spare ones were needed, one is taken back.
@@ -49,8 +57,8 @@ const REST: u64 = 1_000_000_000;
 #[derive(Clone, Debug)]
 pub struct Window {
     threads: usize,
-    /// Requests besides those that the threads compute, at least and now; and the replies since that was found to be
-    /// too few.
+    /// Requests besides those that the threads compute, at least and now; and the replies since
+    /// that was found to be too few.
     least_spare: usize,
     spare: usize,
     calm: u64,
@@ -66,7 +74,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold` it always may.
+    /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold`
+    /// it always may.
     pub fn new(threads: usize, most: usize, hold: Duration, spare: Spare) -> Self {
         let spare = match spare {
             _ if hold.is_zero() => most,
@@ -118,7 +127,8 @@ impl Window {
         (self.until, self.busy) = (now, true);
     }
 
-    /// Whether the worker, which holds so many and has no room, may hold one more if others have nothing to do.
+    /// Whether the worker, which holds so many and has no room, may hold one more if others have
+    /// nothing to do.
     pub fn may_widen(&self, held: usize) -> bool {
         held < self.threads.saturating_add(MOST_SPARE).min(self.most)
     }
@@ -129,7 +139,8 @@ impl Window {
         (self.calm, self.now) = (0, self.least().max(self.now));
     }
 
-    /// It has replied to so many that it computed, and holds more or not. Its last ping took so long.
+    /// It has replied to so many that it computed, and holds more or not. Its last ping took so
+    /// long.
     pub fn replied(&mut self, computed: u64, holds_more: bool, round_trip: Duration, now: u64) {
         self.time += now.saturating_sub(self.until) as f64;
         self.replies += computed as f64;
@@ -143,7 +154,8 @@ impl Window {
             self.replies *= horizon / self.time;
             self.time = horizon;
         }
-        // No time at all makes it infinite, and the cast the largest number; or the smallest, if there was no reply either.
+        // No time at all makes it infinite, and the cast the largest number; or the smallest, if there was
+        // no reply either.
         self.now = ((self.replies / self.time * horizon).ceil() as usize).clamp(self.least(), self.most);
     }
 }
@@ -186,7 +198,8 @@ mod tests {
             Self { window, now: 0, way, free, back: BinaryHeap::new(), together: 0 }
         }
 
-        /// The window after so many nanoseconds more, in which each request takes as long as `each` says.
+        /// The window after so many nanoseconds more, in which each request takes as long as `each`
+        /// says.
         fn after(&mut self, time: u64, mut each: impl FnMut() -> u64) -> usize {
             let end = self.now + time;
             while self.now < end {
@@ -270,13 +283,15 @@ mod tests {
         worker.together = 5 * MILLI;
         let windows: Vec<_> = (0..100).map(|_| worker.after(20 * MILLI, || 500 * MICRO)).collect();
         assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
-        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does not settle at that.
+        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does
+        // not settle at that.
         assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
     }
 
     #[test]
     fn a_long_way_starves_nobody() {
-        // At least a hundred are on the way at any time, if none is to wait for work. What the pings say covers it twice.
+        // At least a hundred are on the way at any time, if none is to wait for work. What the pings say
+        // covers it twice.
         let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
         assert!((200..=300).contains(&window), "{window}");
         assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MOST);

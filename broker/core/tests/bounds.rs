@@ -12,7 +12,8 @@ use giostra_protocol::{
     VERSION,
 };
 
-/// The inverse of rustc-hash's multiplier, modulo 2^64: its multiples hash to small numbers, shifted.
+/// The inverse of rustc-hash's multiplier, modulo 2^64: its multiples hash to small numbers,
+/// shifted.
 const INVERSE: u64 = inverse(0xf135_7aea_2e62_a9c5);
 
 /// By Newton's iteration: each step doubles the number of bits that are right.
@@ -207,8 +208,8 @@ fn a_client_that_leaves_with_a_crowd_of_requests_is_taken_out_in_many_turns() {
     assert_eq!(longest(false), (0, 65_536));
 }
 
-/// A broker with room for 8 MiB, and a worker with many threads that holds what was submitted to it in several rounds, each of
-/// which has expired.
+/// A broker with room for 8 MiB, and a worker with many threads that holds what was submitted to it
+/// in several rounds, each of which has expired.
 fn with_a_worker_that_does_not_read() -> (World, u64, usize) {
     let mut world = World::new(Settings { max_pending_bytes: 8 << 20, ..Settings::default() });
     let session = world.client("c");

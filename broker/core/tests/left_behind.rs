@@ -8,8 +8,8 @@ use giostra_core::config::Settings;
 use giostra_protocol::{FromClient, FromWorker, Outcome, RequestId};
 use world::{World, body, settings};
 
-/// A broker that takes two requests a turn out of its tables, the client `c` with the requests 1 to 9, of which worker 1
-/// holds the first three, and worker 2 the next three if there is one.
+/// A broker that takes two requests a turn out of its tables, the client `c` with the requests 1 to
+/// 9, of which worker 1 holds the first three, and worker 2 the next three if there is one.
 fn with_much(workers: usize, timeout_ms: u64) -> World {
     let mut world = World::new(Settings { freed_at_once: 2, ..settings() });
     world.client("c");

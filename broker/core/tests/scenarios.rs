@@ -1,4 +1,5 @@
-//! The core, scenario by scenario: what a user would lose if it were wrong. No sockets, no clock, no sleeping.
+//! The core, scenario by scenario: what a user would lose if it were wrong. No sockets, no clock,
+//! no sleeping.
 
 mod world;
 
@@ -822,7 +823,8 @@ fn whoever_has_nothing_gets_the_first_room_there_is() {
     world.take_sent();
     world.join("1");
     let sent = world.take_sent();
-    // The first have waited longest; but they have something pending, and wait until it is worth a message.
+    // The first have waited longest; but they have something pending, and wait until it is worth a
+    // message.
     let [told] = &sent[..] else { panic!("{sent:?}") };
     let client = told.strip_suffix(" Credit { requests: 1 }").unwrap();
     assert!(world.logged("accept").iter().all(|line| !line.contains(&world.number_of(client))), "{told}");
@@ -1199,7 +1201,8 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
     assert_eq!(world.logged("nobody"), ["nobody c1 count=2"]);
     submit(&mut world, "p", &[1]);
     assert_eq!(world.holding("1"), [1]);
-    // A worker that leaves takes nothing more; what was accepted is not turned away when it comes again.
+    // A worker that leaves takes nothing more; what was accepted is not turned away when it comes
+    // again.
     world.worker_says("2", FromWorker::Leave);
     world.worker_says("1", FromWorker::Leave);
     world.take_sent();

@@ -17,8 +17,9 @@ impl Connections {
         Self { most, of: HashMap::new(), count: HashMap::new() }
     }
 
-    /// A peer has connected from an endpoint, `tcp://1.2.3.4:5`, and there is room for so many. An error that says so if that is one too
-    /// many: it is not counted, and to be closed. What has no address counts as nobody's.
+    /// A peer has connected from an endpoint, `tcp://1.2.3.4:5`, and there is room for so many. An
+    /// error that says so if that is one too many: it is not counted, and to be closed. What
+    /// has no address counts as nobody's.
     pub fn accepted(&mut self, descriptor: RawFd, from: &str, room: usize) -> Result<(), String> {
         self.ended(descriptor);
         let Some(address) = address(from).map(|address| address.ip().to_canonical()) else { return Ok(()) };

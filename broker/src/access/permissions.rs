@@ -1,6 +1,7 @@
 //! Whether any user of the machine could have written what the broker trusts.
 //!
-//! Looks at the permissions for others, not at owners and groups: who they are is the administrator's choice.
+//! Looks at the permissions for others, not at owners and groups: who they are is the
+//! administrator's choice.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -6,7 +6,8 @@
 //! allow/admin/alice.key       may see the status and drain workers
 //! ```
 //!
-//! The role is where a file is, not what stands in it: a certificate is written by whom it names, who must not choose it.
+//! The role is where a file is, not what stands in it: a certificate is written by whom it names,
+//! who must not choose it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -38,7 +39,8 @@ struct Entry {
 }
 
 impl AllowList {
-    /// Reads the folders. An error names the file that is wrong: a list that is half understood lets in the wrong ones.
+    /// Reads the folders. An error names the file that is wrong: a list that is half understood
+    /// lets in the wrong ones.
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
         let wanted = "make it: giostra keys allow NAME.key --role client --dir DIR";
         let entries = fs::read_dir(folder).with_context(|| format!("--allow {}: {wanted}", folder.display()))?;

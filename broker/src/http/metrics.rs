@@ -153,7 +153,8 @@ const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leavin
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
 
-/// Workers by pool and name. Several may have one name; they are counted as one, since a series can't be there twice.
+/// Workers by pool and name. Several may have one name; they are counted as one, since a series
+/// can't be there twice.
 struct Workers<'a> {
     present: BTreeMap<(&'a str, &'a str), Vec<&'a WorkerStatus>>,
     /// Those that have not come back, counted.
@@ -199,7 +200,8 @@ impl<'a> Workers<'a> {
         all.into_iter().map(|(labels, count)| (of_worker(labels), f64::from(count))).collect()
     }
 
-    /// Of each pool that is known each state: one that nobody is in has to be 0, for what is absent raises no alarm.
+    /// Of each pool that is known each state: one that nobody is in has to be 0, for what is absent
+    /// raises no alarm.
     fn states(&self, pools: &'a [PoolStatus], totals: &'a [PoolTotals]) -> Vec<Sample<'a>> {
         let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));
         let former = totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHERS);

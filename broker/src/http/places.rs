@@ -1,7 +1,9 @@
-//! Places for connections, as many as there may be. When all are taken, the one that has been idle for longest gives way.
+//! Places for connections, as many as there may be. When all are taken, the one that has been idle
+//! for longest gives way.
 //!
-//! A connection is idle while none of its requests is being answered: between two requests, and until the headers of its
-//! first have come. So neither silence nor headers that never end keep a place from others.
+//! A connection is idle while none of its requests is being answered: between two requests, and
+//! until the headers of its first have come. So neither silence nor headers that never end keep a
+//! place from others.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! How snapshots of the core get to those who watch.
 //!
-//! The HTTP thread asks, the server's loop answers between two turns, at most every [`EVERY`], however many watch. Nothing else goes
-//! from here to the broker, and what does is one bit.
+//! The HTTP thread asks, the server's loop answers between two turns, at most every [`EVERY`],
+//! however many watch. Nothing else goes from here to the broker, and what does is one bit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -67,7 +67,8 @@ impl Publisher {
 
     /// Whether a snapshot has become wanted since this was last asked.
     pub fn is_asked(&mut self) -> bool {
-        // First: the question may be seen before its alarm rings, which then is silenced here at the next look.
+        // First: the question may be seen before its alarm rings, which then is silenced here at the next
+        // look.
         self.alarm.clear();
         self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::AcqRel)
     }
@@ -79,7 +80,8 @@ impl Publisher {
 }
 
 impl Snapshots {
-    /// One that is at most [`EVERY`] old; `None` if the server's loop does not answer, or has ended.
+    /// One that is at most [`EVERY`] old; `None` if the server's loop does not answer, or has
+    /// ended.
     pub async fn get(&self) -> Option<Arc<Snapshot>> {
         self.after(None).await
     }

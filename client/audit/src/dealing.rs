@@ -1,7 +1,8 @@
-//! Dispatches, held against the ring: each ticket once and in order, each to the seat whose turn it is.
+//! Dispatches, held against the ring: each ticket once and in order, each to the seat whose turn it
+//! is.
 //!
-//! A pass of the broker writes one line a seat, so that the tickets of neighbouring lines interleave. They are merged by
-//! their tickets before they are looked at.
+//! A pass of the broker writes one line a seat, so that the tickets of neighbouring lines
+//! interleave. They are merged by their tickets before they are looked at.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -84,14 +85,15 @@ impl Life {
         });
     }
 
-    /// Looks at the lines of dispatch that wait. If they may be cut off, what follows a missing line at their end is no
-    /// evidence of anything: it was never sent.
+    /// Looks at the lines of dispatch that wait. If they may be cut off, what follows a missing
+    /// line at their end is no evidence of anything: it was never sent.
     pub(super) fn deal(&mut self, may_be_cut: bool) {
         if self.hands.is_empty() {
             return;
         }
         let mut hands = std::mem::take(&mut self.hands);
-        // The lines of a pass stand in the order of their first tickets: a line that is cut off would have begun after.
+        // The lines of a pass stand in the order of their first tickets: a line that is cut off would have
+        // begun after.
         let newest = hands.iter().map(|hand| hand.first_ticket).max().unwrap_or_default();
         let mut order: BinaryHeap<_> = hands
             .iter_mut()
@@ -149,7 +151,8 @@ impl Life {
         }
     }
 
-    /// Whether the request would be given up with the next worker that is lost: it is to be with that one alone.
+    /// Whether the request would be given up with the next worker that is lost: it is to be with
+    /// that one alone.
     fn has_last_chance(&self, key: Key) -> bool {
         let Some(most) = self.given_up_after else { return false };
         let request = self.clients.get(&key.0).and_then(|client| client.held.get(&key.1));

@@ -1,6 +1,8 @@
-//! Which losses of workers are held against the requests that they had, and for how long: by these a request is given up.
+//! Which losses of workers are held against the requests that they had, and for how long: by these
+//! a request is given up.
 //!
-//! A worker that says `back=` is the same process as an earlier one: that one's loss is held against nothing any more.
+//! A worker that says `back=` is the same process as an earlier one: that one's loss is held
+//! against nothing any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;

@@ -21,7 +21,8 @@ const BASE: &str = "broker_r";
 /// removes the oldest first, and these are the ones that are held.
 const HELD: usize = 200;
 
-/// How often to look again when a running broker began a new file in between, and the pause before it.
+/// How often to look again when a running broker began a new file in between, and the pause before
+/// it.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -66,8 +67,8 @@ pub(super) struct Source {
     pub missing: Option<PathBuf>,
     /// Its number, and the files that are numbered together: those of one folder and one name.
     numbered: Option<(PathBuf, Number)>,
-    /// The file itself, whatever it is called by now, and its length when it was opened. `None` for a
-    /// pipe, which can be opened only once, and beyond [`HELD`] files.
+    /// The file itself, whatever it is called by now, and its length when it was opened. `None` for
+    /// a pipe, which can be opened only once, and beyond [`HELD`] files.
     held: Option<(File, u64)>,
     /// Of a pipe, which can be opened only once: what has been opened, and looked at, but not read.
     piped: RefCell<Option<BufReader<File>>>,
@@ -125,8 +126,9 @@ impl Source {
             || fs::metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
     }
 
-    /// Reads its lines for as long as `goes_on` says so: their numbers from 1, their bytes without the
-    /// line feed, and whether they have one. What was written since it was opened is left out.
+    /// Reads its lines for as long as `goes_on` says so: their numbers from 1, their bytes without
+    /// the line feed, and whether they have one. What was written since it was opened is left
+    /// out.
     pub fn read(&self, mut goes_on: impl FnMut(u64, &[u8], bool) -> bool) -> Result<(), Error> {
         let unreadable = |error| Error::Unreadable { path: self.path.clone(), error };
         let mut file: Box<dyn BufRead + '_> = match &self.held {
@@ -163,8 +165,8 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 
 /// The files that are meant, each once, in the order in which they were written.
 ///
-/// All are as they were at one moment, also while a broker writes and rotates them: they are listed,
-/// opened, and listed again until nothing has changed in between.
+/// All are as they were at one moment, also while a broker writes and rotates them: they are
+/// listed, opened, and listed again until nothing has changed in between.
 pub(super) fn sources(given: &[PathBuf]) -> Result<Vec<Source>, Error> {
     let mut attempts = 1;
     let mut sources = loop {
@@ -200,8 +202,8 @@ fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     Ok(steady.then_some(sources))
 }
 
-/// The path of what a link leads to, which may have a number; the link's own if that is all there is, as for a pipe
-/// (`/dev/stdin`, `/proc/self/fd/5`) or a file without a name.
+/// The path of what a link leads to, which may have a number; the link's own if that is all there
+/// is, as for a pipe (`/dev/stdin`, `/proc/self/fd/5`) or a file without a name.
 fn numbered_path(path: &Path) -> io::Result<PathBuf> {
     if path.is_symlink() {
         let meant = identity(&fs::metadata(path)?);
@@ -257,7 +259,8 @@ fn number_of(path: &Path) -> Option<(PathBuf, Number)> {
     Some((folder.unwrap_or_default().join(base), number))
 }
 
-/// Files that are numbered together by their numbers; a log beside another by the time of its first line.
+/// Files that are numbered together by their numbers; a log beside another by the time of its first
+/// line.
 fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     let mut logs: Vec<Vec<Source>> = Vec::new();
     for source in sources.drain(..) {

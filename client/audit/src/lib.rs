@@ -1,8 +1,9 @@
-//! The audit: proves or refutes, from the lines of the broker's log alone, that its promises were kept.
+//! The audit: proves or refutes, from the lines of the broker's log alone, that its promises were
+//! kept.
 //!
-//! It shares no code with the broker and needs none to be running. A log may hold several lives of a broker, each beginning
-//! with `listening`; each is audited by itself. What is proved and what can't be is in `docs/log.md`. [`story`] tells what
-//! became of one request.
+//! It shares no code with the broker and needs none to be running. A log may hold several lives of
+//! a broker, each beginning with `listening`; each is audited by itself. What is proved and what
+//! can't be is in `docs/log.md`. [`story`] tells what became of one request.
 
 mod dealing;
 mod evidence;
@@ -36,7 +37,8 @@ const UNKNOWN_VERBS: usize = 20;
 
 /// Audits the log in these files and folders. Of a folder, all files of the broker's log in it.
 ///
-/// Files are taken in the order in which they were written, whatever the order given. An error if one can't be read.
+/// Files are taken in the order in which they were written, whatever the order given. An error if
+/// one can't be read.
 pub fn audit(logs: &[PathBuf]) -> Result<Report, Error> {
     let sources = files::sources(logs)?;
     let mut audit =
@@ -61,11 +63,13 @@ struct Audit {
     /// Lines skipped because there is no life, and what is to blame; `None`: the log's beginning.
     skipped: u64,
     blame: Option<Blame>,
-    /// Where each life began, by the text of its first line: no two brokers start alike, at the same microsecond.
+    /// Where each life began, by the text of its first line: no two brokers start alike, at the
+    /// same microsecond.
     begun: HashMap<String, (PathBuf, u64)>,
     /// The file that is being read.
     file: PathBuf,
-    /// The last whole line before the one that is looked at, if there is one in the same log and nothing in between is missing.
+    /// The last whole line before the one that is looked at, if there is one in the same log and
+    /// nothing in between is missing.
     last: Option<Vec<u8>>,
     /// A line that can't be read: right if nothing of its broker's life comes after it.
     torn: Option<Spot<'static>>,

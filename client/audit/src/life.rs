@@ -1,8 +1,9 @@
 //! One life of a broker, held against its promises line by line.
 //!
-//! From the lines alone it keeps what the broker must have kept: who sits where, which worker holds which request, what
-//! waits. Its memory is in proportion to what is open. A line that does not fit is reported, and then believed as far as
-//! possible, so that one gap in the log does not make all that follows look wrong.
+//! From the lines alone it keeps what the broker must have kept: who sits where, which worker holds
+//! which request, what waits. Its memory is in proportion to what is open. A line that does not fit
+//! is reported, and then believed as far as possible, so that one gap in the log does not make all
+//! that follows look wrong.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -32,11 +33,13 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub name: Rc<str>,
-    /// The process, by the number of its first registration, and whether it has registered again since.
+    /// The process, by the number of its first registration, and whether it has registered again
+    /// since.
     pub process: u64,
     pub is_back: bool,
     pub pool: usize,
-    /// The most that it may be handed at once, and that it ever may. Not known of one whose registration is not in the log.
+    /// The most that it may be handed at once, and that it ever may. Not known of one whose
+    /// registration is not in the log.
     pub window: Option<u64>,
     widest: Option<u64>,
     pub leaving: bool,
@@ -81,7 +84,8 @@ pub(super) struct Life {
     pub strict: bool,
     pub counts: Counts,
     pub findings: Findings,
-    /// Whether nothing is left out, as it is with `--log-level info`: the broker says so, or there is a line of that kind.
+    /// Whether nothing is left out, as it is with `--log-level info`: the broker says so, or there
+    /// is a line of that kind.
     pub detailed: bool,
     pub clients: HashMap<u64, Client>,
     pub workers: HashMap<u64, Worker>,
@@ -92,14 +96,17 @@ pub(super) struct Life {
     last_client: u64,
     last_worker: u64,
     pub last_ticket: u64,
-    /// Lines of dispatch that were not looked at yet: those of one pass hold each other's tickets in between.
+    /// Lines of dispatch that were not looked at yet: those of one pass hold each other's tickets
+    /// in between.
     pub hands: Vec<Hand>,
-    /// Lost workers after which a request is given up: as the broker says, or else as with the first that was; and after how many one was dispatched again.
+    /// Lost workers after which a request is given up: as the broker says, or else as with the
+    /// first that was; and after how many one was dispatched again.
     pub given_up_after: Option<usize>,
     pub dispatched_after: usize,
     /// Lines so far.
     lines: u64,
-    /// How many more clients and workers the log says there are than it shows, which has been reported.
+    /// How many more clients and workers the log says there are than it shows, which has been
+    /// reported.
     more_clients: i128,
     more_workers: i128,
     closing: bool,
@@ -247,7 +254,8 @@ impl Life {
 
     /// There are no more lines.
     pub fn ends(&mut self) {
-        // Of a broker that was killed while it wrote, the last pass may be there in part. None of it was sent.
+        // Of a broker that was killed while it wrote, the last pass may be there in part. None of it was
+        // sent.
         self.deal(!self.stopped);
         self.counts.open += self.open();
     }

@@ -1,4 +1,5 @@
-//! A line of the broker's log, taken apart. `docs/log.md` describes the lines; what they mean together is not known here.
+//! A line of the broker's log, taken apart. `docs/log.md` describes the lines; what they mean
+//! together is not known here.
 
 use std::time::SystemTime;
 
@@ -103,7 +104,8 @@ pub enum Event<'a> {
     Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, gone: Gone, held: Held, reason: &'a str },
     /// When requests were accepted.
     Accept { requests: Runs<'a>, pool: &'a str },
-    /// When requests were handed to a worker: for the first time, or `again`; and whether it was `suspect` already.
+    /// When requests were handed to a worker: for the first time, or `again`; and whether it was
+    /// `suspect` already.
     Dispatch { worker: Worker<'a>, again: bool, suspect: bool, tickets: Runs<'a>, requests: Runs<'a> },
     /// When a worker's results, or its `errors`, went to their clients.
     Reply { worker: Worker<'a>, errors: bool, requests: Runs<'a> },
@@ -121,7 +123,8 @@ pub enum Event<'a> {
     NotAnswered { in_flight: u64 },
     /// When a client of a broker that closes has read all its replies.
     Goodbye { client: u64 },
-    /// When such a client is waited for no longer: so many replies, to these requests, were never sent.
+    /// When such a client is waited for no longer: so many replies, to these requests, were never
+    /// sent.
     Unheard { client: u64, unsent: u64, requests: Runs<'a>, reason: &'a str },
     /// When the broker has finished, and has written so many lines, this one included.
     Stopped { lines: u64 },
@@ -134,7 +137,8 @@ pub enum Event<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Takes a line, without its line feed, apart. `None` if the broker would not have written it so: it is torn.
+    /// Takes a line, without its line feed, apart. `None` if the broker would not have written it
+    /// so: it is torn.
     ///
     /// Only the beginning of a line says what it is: further back it quotes what peers have chosen.
     pub fn parse(line: &'a str) -> Option<Self> {

@@ -1,4 +1,5 @@
-//! The end of a broker: that each client that it had answered has said that it read everything, or that the log says which has not.
+//! The end of a broker: that each client that it had answered has said that it read everything, or
+//! that the log says which has not.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +55,8 @@ impl Life {
         }
     }
 
-    /// The broker has stopped: it has waited for each client that it had answered, or said for which it has not.
+    /// The broker has stopped: it has waited for each client that it had answered, or said for
+    /// which it has not.
     pub(super) fn has_heard_of_all(&mut self, spot: &mut Spot<'_>) {
         let answered = self.clients.iter().filter(|(_, client)| client.answered).map(|(&number, _)| number);
         let given_up = &self.parting.given_up;

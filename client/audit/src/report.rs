@@ -1,4 +1,5 @@
-//! What an audit says in the end: counts, a verdict, and the first violations. For people, and for programs.
+//! What an audit says in the end: counts, a verdict, and the first violations. For people, and for
+//! programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,15 +83,17 @@ pub enum Gap {
     Missing(PathBuf, u64),
     /// When lines could not be written: how many, and how many after them were skipped.
     Lost(u64, u64),
-    /// When more requests are open at once than the audit keeps: how many lines after that were skipped.
+    /// When more requests are open at once than the audit keeps: how many lines after that were
+    /// skipped.
     TooLarge(u64),
-    /// When a life is there twice, as it is in a copy of the log: where it begins for the first time, and how many lines of
-    /// the second time were skipped.
+    /// When a life is there twice, as it is in a copy of the log: where it begins for the first
+    /// time, and how many lines of the second time were skipped.
     Twice(PathBuf, u64, u64),
-    /// When the broker that starts in this file and line went on behind a line of that time, and another one stands there: lines
-    /// are missing between the two.
+    /// When the broker that starts in this file and line went on behind a line of that time, and
+    /// another one stands there: lines are missing between the two.
     Cut(PathBuf, u64, String),
-    /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level info`.
+    /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level
+    /// info`.
     NoDetail(u64),
     /// When there is no life in the log at all.
     Nothing,
@@ -208,7 +211,8 @@ impl Report {
         }
     }
 
-    /// Whether nothing is refuted and all is proved but for what was rotated away before the first whole life.
+    /// Whether nothing is refuted and all is proved but for what was rotated away before the first
+    /// whole life.
     pub fn proved_in_part(&self) -> bool {
         let rotated_away = |gap: &Gap| matches!(gap, Gap::Beginning(_) | Gap::Missing(..));
         self.violation_count() == 0 && self.counts.lives > 0 && self.gaps.iter().all(rotated_away)

@@ -1,4 +1,5 @@
-//! What becomes of requests in one life of a broker: accepted, held by one worker after the other, ended once.
+//! What becomes of requests in one life of a broker: accepted, held by one worker after the other,
+//! ended once.
 
 use super::evidence::Loss;
 use super::findings::{Promise, Spot};
@@ -187,7 +188,8 @@ impl Life {
         self.compares_discarded(number, &worker, gone, spot);
     }
 
-    /// A worker can compute nothing for now: it has no seat, and nothing is held against what it hands back.
+    /// A worker can compute nothing for now: it has no seat, and nothing is held against what it
+    /// hands back.
     pub(super) fn unable(&mut self, named: line::Worker<'_>, returned: u64, requests: &Runs<'_>, spot: &mut Spot<'_>) {
         self.counts.handed_back += requests.count();
         if !self.knows(named, spot) {
@@ -252,7 +254,8 @@ impl Life {
         }
     }
 
-    /// All are given up after equally many lost workers, and none is dispatched again after so many.
+    /// All are given up after equally many lost workers, and none is dispatched again after so
+    /// many.
     fn compares_limit(&mut self, lost: usize, key: Key, spot: &mut Spot<'_>) {
         let most = self.dispatched_after;
         let limit = *self.given_up_after.get_or_insert(lost);
@@ -296,8 +299,8 @@ impl Life {
         }
     }
 
-    /// Takes an open request out of everything, because it has ended; what a worker computes of it is unwanted. False if it
-    /// is not open.
+    /// Takes an open request out of everything, because it has ended; what a worker computes of it
+    /// is unwanted. False if it is not open.
     pub(super) fn forget(&mut self, key: Key) -> bool {
         let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.held.remove(&key.1)) else {
             return false;

@@ -1,8 +1,8 @@
-//! Whose turn it is in a pool, as the log must show it: a second opinion on the broker's own ring, which it does not share
-//! a line with.
+//! Whose turn it is in a pool, as the log must show it: a second opinion on the broker's own ring,
+//! which it does not share a line with.
 
-/// Turns in a row for which a seat may be passed over before it is taken for empty: the line that emptied it is missing,
-/// and has been reported.
+/// Turns in a row for which a seat may be passed over before it is taken for empty: the line that
+/// emptied it is missing, and has been reported.
 const PASSED: u8 = 3;
 
 /// A worker's place.
@@ -13,7 +13,8 @@ struct Seat {
     passed: u8,
 }
 
-/// The seats of a pool, in the order of registration, and the gap behind the one that had the last turn.
+/// The seats of a pool, in the order of registration, and the gap behind the one that had the last
+/// turn.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
     seats: Vec<Seat>,
@@ -73,7 +74,8 @@ impl Ring {
         self.next = index + 1;
     }
 
-    /// Remembers that those before the seat so many turns away were wrongly passed over, and gives that one the turn.
+    /// Remembers that those before the seat so many turns away were wrongly passed over, and gives
+    /// that one the turn.
     pub fn wrong_turn(&mut self, turns: usize) {
         let found = self.upcoming(turns);
         for passed in 0..turns {

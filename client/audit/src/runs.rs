@@ -1,8 +1,8 @@
-//! The short lists of numbers in a line: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of client 1, `t5` is a
-//! ticket. They are read without writing the numbers out.
+//! The short lists of numbers in a line: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of
+//! client 1, `t5` is a ticket. They are read without writing the numbers out.
 
-/// The most numbers one line may name: far beyond what the broker writes, so that a damaged number does not make the
-/// audit count for years.
+/// The most numbers one line may name: far beyond what the broker writes, so that a damaged number
+/// does not make the audit count for years.
 const MOST: u64 = 1 << 26;
 
 /// No client, worker or ticket has this number or a higher one: there is always a next one.

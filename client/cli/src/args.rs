@@ -48,7 +48,8 @@ pub enum Command {
     Drain(Drain),
     /// Prove or refute from the broker's log that its promises were kept. Needs no broker
     Audit(Audit),
-    /// Make keys for a broker that lets in only who has one, and say whom it lets in. Needs no broker
+    /// Make keys for a broker that lets in only who has one, and say whom it lets in. Needs no
+    /// broker
     #[command(subcommand, after_help = help::KEYS)]
     Keys(KeysCommand),
     /// Print the completion script for a shell. Needs no broker

@@ -20,7 +20,8 @@ pub struct Audit {
     #[arg(long, value_parser = request, value_name = "c1#17")]
     pub request: Option<(u64, u64)>,
 
-    /// Let it pass that the oldest files were rotated away: what is left from the next broker's start on is to be proved
+    /// Let it pass that the oldest files were rotated away: what is left from the next broker's
+    /// start on is to be proved
     #[arg(long)]
     pub partial: bool,
 }

@@ -1,8 +1,9 @@
-//! `giostra bench`: how many requests a second, and how long each takes, against a broker that is running.
+//! `giostra bench`: how many requests a second, and how long each takes, against a broker that is
+//! running.
 //!
-//! All clients live in one thread over one libzmq context, and as little as possible is done for each request: the client shares
-//! the machine with what it measures. The load is in `bench/load.rs`, what is asked in `bench/work.rs`, the outcome in
-//! `bench/outcome.rs`.
+//! All clients live in one thread over one libzmq context, and as little as possible is done for
+//! each request: the client shares the machine with what it measures. The load is in
+//! `bench/load.rs`, what is asked in `bench/work.rs`, the outcome in `bench/outcome.rs`.
 
 mod args;
 mod load;

@@ -1,4 +1,5 @@
-//! How a command that fails says so: a line on stderr, with `--json` an object on stdout, and the exit status.
+//! How a command that fails says so: a line on stderr, with `--json` an object on stdout, and the
+//! exit status.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -23,7 +24,8 @@ const PROGRAM: &str = "giostra";
 #[error(transparent)]
 pub struct Told(#[from] pub Error);
 
-/// A line on stderr; a peer's control characters in it are spaces, what else can't be seen is escaped.
+/// A line on stderr; a peer's control characters in it are spaces, what else can't be seen is
+/// escaped.
 pub fn report_error(what: impl Display) {
     args::report_error(PROGRAM, sentence(&what.to_string()));
 }
@@ -73,7 +75,8 @@ pub fn of_client(error: &anyhow::Error) -> Option<&Error> {
     error.downcast_ref().or_else(|| error.downcast_ref().map(|Told(error)| error))
 }
 
-/// The error of stdout: the only one that commands hand on as it is. What concerns files names them.
+/// The error of stdout: the only one that commands hand on as it is. What concerns files names
+/// them.
 pub fn output_error(error: &anyhow::Error) -> Option<&io::Error> {
     error.downcast_ref().filter(|_| error.chain().len() == 1)
 }

@@ -48,13 +48,15 @@ pub struct Global {
     #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
     pub broker_key: Option<String>,
 
-    /// Print one JSON object, on the last line of stdout; map reads and prints a line of JSON for each request instead
+    /// Print one JSON object, on the last line of stdout; map reads and prints a line of JSON for
+    /// each request instead
     #[arg(long, global = true, env = "GIOSTRA_JSON", value_parser = switch)]
     pub json: bool,
 }
 
 impl Global {
-    /// What a client needs to know. An error if the keys can't be read, or one of the two is missing.
+    /// What a client needs to know. An error if the keys can't be read, or one of the two is
+    /// missing.
     pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
         Ok(Options {
             broker: self.broker.clone(),

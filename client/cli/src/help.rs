@@ -1,6 +1,7 @@
 //! What `--help` and the man pages say after the options.
 //!
-//! Lines of examples have 80 columns at most; whatever is longer is wrapped to the terminal's width by `clap`, so a paragraph is one line.
+//! Lines of examples have 80 columns at most; whatever is longer is wrapped to the terminal's width
+//! by `clap`, so a paragraph is one line.
 
 /// Of `giostra` itself.
 pub const GIOSTRA: &str = "\

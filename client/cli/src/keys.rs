@@ -1,4 +1,5 @@
-//! `giostra keys`: makes keys, shows whose they are, and puts public ones where a broker lets them in. Needs no broker.
+//! `giostra keys`: makes keys, shows whose they are, and puts public ones where a broker lets them
+//! in. Needs no broker.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use super::printed::stdout;
 /// What to do with keys.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a pair of keys: NAME.key, for anyone, and NAME.key_secret, which only its owner can read
+    /// Make a pair of keys: NAME.key, for anyone, and NAME.key_secret, which only its owner can
+    /// read
     New(KeysNew),
     /// Show the public keys in certificate files. Secret ones are never shown
     Show(KeysShow),
@@ -53,7 +55,8 @@ pub struct KeysAllow {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// client: submit requests; worker: compute them; admin: see the status and drain workers. Several: --role client --role admin
+    /// client: submit requests; worker: compute them; admin: see the status and drain workers.
+    /// Several: --role client --role admin
     #[arg(long = "role", required = true, value_name = "client|worker|admin")]
     pub roles: Vec<Role>,
 

@@ -1,4 +1,5 @@
-//! What the live views have in common: how far apart they ask for the status, and that they go on asking.
+//! What the live views have in common: how far apart they ask for the status, and that they go on
+//! asking.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `giostra man` and `giostra completions`: what the definition of the command line says of itself. They need no broker.
+//! `giostra man` and `giostra completions`: what the definition of the command line says of itself.
+//! They need no broker.
 
 use std::fs;
 use std::io::Write;

@@ -1,8 +1,9 @@
 //! `giostra map`: a request for each line of stdin, the results on stdout.
 //!
-//! What a line is as a request, and its answer as a line, is in `map/line.rs`; what has been answered before in `map/journal.rs`; what stands in the
-//! output already in `map/output.rs`. Here is the loop between stdin, the broker and stdout. Memory is bounded: so many lines, and so many bytes,
-//! are under way or wait for their turn to be printed.
+//! What a line is as a request, and its answer as a line, is in `map/line.rs`; what has been
+//! answered before in `map/journal.rs`; what stands in the output already in `map/output.rs`. Here
+//! is the loop between stdin, the broker and stdout. Memory is bounded: so many lines, and so many
+//! bytes, are under way or wait for their turn to be printed.
 
 mod again;
 mod args;
@@ -127,7 +128,8 @@ struct Done {
     failed: bool,
     /// `None` if it was printed.
     ended: Option<Ended>,
-    /// Bytes of the answer, and of what is kept of the line, as far as there has to be room for them.
+    /// Bytes of the answer, and of what is kept of the line, as far as there has to be room for
+    /// them.
     held: usize,
 }
 
@@ -205,7 +207,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes in what the journal holds, and reads and prints along with it the lines that have been answered up to the first that has not.
+    /// Takes in what the journal holds, and reads and prints along with it the lines that have been
+    /// answered up to the first that has not.
     fn replay(&mut self) -> anyhow::Result<()> {
         let Some(mut records) = self.records.take() else { return Ok(()) };
         while let Some(Record { number, hash, ended }) = records.next()? {
@@ -325,8 +328,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Whether there has been no broker for so long that it is not waited for any more. A request may end for want of one sooner, by its
-    /// time limit.
+    /// Whether there has been no broker for so long that it is not waited for any more. A request
+    /// may end for want of one sooner, by its time limit.
     fn is_without_broker(&self) -> bool {
         self.client.without_broker_since().is_some_and(|since| since.elapsed() >= self.global.broker_timeout)
     }

@@ -40,8 +40,8 @@ impl Write for Printer {
     }
 }
 
-/// The text with each control character but line break and tab written as in JSON, `\u001b` and `\r`,
-/// and so what turns the direction of writing: `\u202e`.
+/// The text with each control character but line break and tab written as in JSON, `\u001b` and
+/// `\r`, and so what turns the direction of writing: `\u202e`.
 pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
     let mut escaped: Option<Vec<u8>> = None;
     let (mut at, mut copied) = (0, 0);

@@ -1,4 +1,5 @@
-//! The prompt, with the habits of the original system: `random`, then how many; an operation, then its operands; `exit`.
+//! The prompt, with the habits of the original system: `random`, then how many; an operation, then
+//! its operands; `exit`.
 
 use std::fs;
 use std::io::Write;
@@ -161,7 +162,8 @@ fn obey(
     }
 }
 
-/// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that can't be written.
+/// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that
+/// can't be written.
 fn is_the_end(error: &anyhow::Error) -> bool {
     let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Zmq(_)));
     client_is_done || failure::output_error(error).is_some()

@@ -26,7 +26,8 @@ pub struct Random {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
 
-    /// Draw the same requests as another run with this seed [default: a random one, which is printed]
+    /// Draw the same requests as another run with this seed [default: a random one, which is
+    /// printed]
     #[arg(long, env = "GIOSTRA_SEED")]
     pub seed: Option<u64>,
 

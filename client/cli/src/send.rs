@@ -20,7 +20,8 @@ use super::printed::stdout;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::SEND)]
 pub struct Send {
-    /// add sub mul div pow gcd sqrt is_prime primes fib sleep echo, or what the pool's workers offer; status lists it
+    /// add sub mul div pow gcd sqrt is_prime primes fib sleep echo, or what the pool's workers
+    /// offer; status lists it
     #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
     pub operation: String,
 

@@ -21,7 +21,8 @@ use lines::lines;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::STATUS)]
 pub struct Status {
-    /// Show it again and again, so far apart [default: 1s], until Ctrl-C; with --json an object a line
+    /// Show it again and again, so far apart [default: 1s], until Ctrl-C; with --json an object a
+    /// line
     #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
     pub watch: Option<Duration>,
 }

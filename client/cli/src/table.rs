@@ -1,6 +1,7 @@
 //! Tables for people: as wide as their terminal, with a colour where something deserves a look.
 //!
-//! Where there is too little room, the columns that matter least are left out, and long names shortened.
+//! Where there is too little room, the columns that matter least are left out, and long names
+//! shortened.
 
 use std::io::{IsTerminal, stdout};
 
@@ -122,7 +123,8 @@ impl Table {
         self.hidden.extend(self.columns.iter().position(|column| column.head == head));
     }
 
-    /// The head and the rows of what fits into so many columns of a terminal, the cells of a column equally wide.
+    /// The head and the rows of what fits into so many columns of a terminal, the cells of a column
+    /// equally wide.
     pub fn fitted(&self, room: Option<usize>) -> Vec<Vec<Cell>> {
         let head: Vec<Cell> = self.columns.iter().map(|column| column.head.into()).collect();
         let all: Vec<&Vec<Cell>> = [&head].into_iter().chain(&self.rows).collect();

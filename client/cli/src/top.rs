@@ -1,7 +1,8 @@
 //! `giostra top`: a live view of the broker on the whole screen.
 //!
-//! A thread of its own asks the broker, so that the keys work however long the answer takes. This is the loop that hears
-//! of keys, answers and signals; [`state`] is what they change, [`view`] how it is drawn.
+//! A thread of its own asks the broker, so that the keys work however long the answer takes. This
+//! is the loop that hears of keys, answers and signals; [`state`] is what they change, [`view`] how
+//! it is drawn.
 
 mod keys;
 mod state;
@@ -50,7 +51,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long to wait for the rest of what a key sends.
 const REST: Duration = Duration::from_millis(50);
 
-/// How long a second signal waits for what the first one has begun: the terminal is to be given back.
+/// How long a second signal waits for what the first one has begun: the terminal is to be given
+/// back.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Beyond the time between two questions, how late an answer may be before that is said.
@@ -148,7 +150,8 @@ impl Page<'_> {
     /// Shows the broker until the user has seen enough.
     fn show(mut self, endpoint: &str) -> anyhow::Result<()> {
         let mut state = State::new(endpoint);
-        // Before the broker has answered there is nothing to show: if it does not, that is said as by any other command.
+        // Before the broker has answered there is nothing to show: if it does not, that is said as by any
+        // other command.
         while !state.has_status() {
             self.sleep(TICK, None)?;
             self.hear(&mut state)?;
@@ -188,7 +191,8 @@ impl Page<'_> {
         }
     }
 
-    /// Sleeps until there is something to do or the time has passed. Whether a key was pressed. An error if a signal came.
+    /// Sleeps until there is something to do or the time has passed. Whether a key was pressed. An
+    /// error if a signal came.
     fn sleep(&mut self, time: Duration, terminal: Option<RawFd>) -> anyhow::Result<bool> {
         let descriptors = [self.shutdown.fd(), self.alarm.fd()].into_iter().chain(terminal);
         let mut items: Vec<_> = descriptors.map(|descriptor| PollItem::from_fd(descriptor, zmq::POLLIN)).collect();

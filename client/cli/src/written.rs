@@ -50,7 +50,8 @@ pub fn padded(text: &str, room: usize) -> String {
     format!("{text}{}", " ".repeat(room.saturating_sub(width(text))))
 }
 
-/// The text in lines that are broken between words, those after the first indented. A word that is too long is shortened.
+/// The text in lines that are broken between words, those after the first indented. A word that is
+/// too long is shortened.
 pub fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
     const INDENT: &str = "  ";
     let Some(room) = room else { return vec![text.into()] };

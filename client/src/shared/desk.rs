@@ -1,4 +1,5 @@
-//! Between those who ask and the thread that serves them: what was asked and not taken yet, and a slot for each answer.
+//! Between those who ask and the thread that serves them: what was asked and not taken yet, and a
+//! slot for each answer.
 
 use std::mem::take;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

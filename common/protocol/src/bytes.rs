@@ -1,8 +1,9 @@
 //! Bytes that are cheap to copy: a few are here themselves, many are shared.
 //!
-//! Nearly every request and result is smaller than a cache line. To share such bytes costs more than to copy them: an atomic addition and an
-//! atomic subtraction for each owner, and the frame they came in is kept as long as any of its hundreds of bodies. So up to
-//! [`INLINE_MAX`] bytes are copied; from there on it is [`bytes::Bytes`], a slice of something with many owners.
+//! Nearly every request and result is smaller than a cache line. To share such bytes costs more
+//! than to copy them: an atomic addition and an atomic subtraction for each owner, and the frame
+//! they came in is kept as long as any of its hundreds of bodies. So up to [`INLINE_MAX`] bytes are
+//! copied; from there on it is [`bytes::Bytes`], a slice of something with many owners.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,7 +12,8 @@ use std::ops::{Bound, Deref, RangeBounds};
 
 use ::bytes::Bytes as Shared;
 
-/// So many bytes are copied, more are shared. A [`Bytes`] then has 40, 8 more than [`bytes::Bytes`].
+/// So many bytes are copied, more are shared. A [`Bytes`] then has 40, 8 more than
+/// [`bytes::Bytes`].
 pub const INLINE_MAX: usize = 38;
 
 /// Immutable bytes, in the way of [`bytes::Bytes`].
@@ -42,7 +44,8 @@ impl Bytes {
         Self::here(bytes).unwrap_or_else(|| Self(Kept::There(Shared::copy_from_slice(bytes))))
     }
 
-    /// Those that `owner` has, which is kept as long as they are wanted; or a copy, if they are few.
+    /// Those that `owner` has, which is kept as long as they are wanted; or a copy, if they are
+    /// few.
     pub fn from_owner<T: AsRef<[u8]> + Send + 'static>(owner: T) -> Self {
         Self::here(owner.as_ref()).unwrap_or_else(|| Self(Kept::There(Shared::from_owner(owner))))
     }
@@ -98,7 +101,8 @@ impl Bytes {
                 Kept::Here(..) => unreachable!("so many are not here"),
             };
         }
-        // Most parts have others behind them: to copy as many as there is room for takes a few instructions, and no loop.
+        // Most parts have others behind them: to copy as many as there is room for takes a few
+        // instructions, and no loop.
         match self.get(begin..begin + INLINE_MAX).and_then(|some| some.try_into().ok()) {
             Some(some) => Self(Kept::Here(len as u8, some)),
             None => Self::copy_from_slice(&all[begin..]),

@@ -1,10 +1,12 @@
 //! Messages to frames and back: MessagePack, and bodies that travel as frames of their own.
 //!
-//! A body of up to [`ATTACH_FROM`] bytes is packed into the message's first frame. A larger one is attached: it becomes a
-//! frame of its own behind the first, and the message holds that frame's index (0 for the first attachment) in its place.
-//! Neither is copied when a message is taken apart, but for short ones: a body is a slice of the frame that it came in.
+//! A body of up to [`ATTACH_FROM`] bytes is packed into the message's first frame. A larger one is
+//! attached: it becomes a frame of its own behind the first, and the message holds that frame's
+//! index (0 for the first attachment) in its place. Neither is copied when a message is taken
+//! apart, but for short ones: a body is a slice of the frame that it came in.
 //!
-//! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on it.
+//! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on
+//! it.
 
 mod fast;
 
@@ -86,7 +88,8 @@ pub trait Message: Sized {
     /// Takes the message out of its frames.
     fn decode(frames: &Frames) -> Result<Self, Malformed>;
 
-    /// Writes the envelope to `envelope` and the attachments to `attachments`; what was in them is gone.
+    /// Writes the envelope to `envelope` and the attachments to `attachments`; what was in them is
+    /// gone.
     fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>);
 
     /// What [`Self::decode`] is to do, by `serde` alone: it is tested against this.
@@ -142,14 +145,16 @@ fn decode<'a, M: Deserialize<'a>>(envelope: &'a [u8]) -> Result<M, Malformed> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(envelope);
     deserializer.set_max_depth(MAX_DEPTH);
     let message = M::deserialize(&mut deserializer)?;
-    // The deserializer does not say how far it got, but what it says of another value tells whether there is more.
+    // The deserializer does not say how far it got, but what it says of another value tells whether
+    // there is more.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(message),
         _ => Err(Malformed::Trailing),
     }
 }
 
-/// Deserializes a list of at most [`MAX_BATCH`] members: a message of the largest size could hold millions.
+/// Deserializes a list of at most [`MAX_BATCH`] members: a message of the largest size could hold
+/// millions.
 pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct BatchVisitor<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for BatchVisitor<T> {
@@ -175,8 +180,9 @@ pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer
 /// More than what stands in an envelope for one member besides its body or its failure.
 const MEMBER_BYTES: usize = 64;
 
-/// Cuts a list into parts that fit into messages of frames of up to `max_frame` bytes each; `packed` says how many bytes of a member stand in the
-/// envelope. A member that is too large by itself makes a part of its own.
+/// Cuts a list into parts that fit into messages of frames of up to `max_frame` bytes each;
+/// `packed` says how many bytes of a member stand in the envelope. A member that is too large by
+/// itself makes a part of its own.
 pub fn portions<T>(members: Vec<T>, max_frame: usize, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
     // Whatever follows a portion is not moved for it: the list may be of a million.
     let mut members = VecDeque::from(members);

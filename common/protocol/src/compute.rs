@@ -1,4 +1,5 @@
-//! The bodies of the ready compute worker: an operation with its arguments there, a value back, both in MessagePack.
+//! The bodies of the ready compute worker: an operation with its arguments there, a value back,
+//! both in MessagePack.
 //!
 //! The broker never looks into a body; whoever writes a worker of their own may put anything there.
 
@@ -13,7 +14,8 @@ use thiserror::Error;
 pub use json::{AsJson, Inexact, exact_numbers, from_json};
 pub use value::Value;
 
-/// How deep a body may nest that is read here or by an operation: each level takes a part of the stack.
+/// How deep a body may nest that is read here or by an operation: each level takes a part of the
+/// stack.
 pub const MAX_DEPTH: usize = 128;
 
 /// Reads a value of any type from a body. Bytes behind it are left alone.

@@ -1,6 +1,8 @@
-//! Text that others chose, as a log and a terminal can bear it: in one line, and with nothing in it that can't be seen.
+//! Text that others chose, as a log and a terminal can bear it: in one line, and with nothing in it
+//! that can't be seen.
 //!
-//! What turns the direction of writing, or has no width, makes a line look like another one; a line break makes two.
+//! What turns the direction of writing, or has no width, makes a line look like another one; a line
+//! break makes two.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -40,7 +42,8 @@ pub fn word(text: &str) -> String {
     word
 }
 
-/// A sentence in one line: line breaks, other controls and separators are spaces, what else can't be seen is escaped.
+/// A sentence in one line: line breaks, other controls and separators are spaces, what else can't
+/// be seen is escaped.
 pub fn sentence(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| c == ' ' || is_visible(c)) {
         return text.into();

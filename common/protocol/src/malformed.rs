@@ -23,7 +23,8 @@ pub enum Malformed {
         /// How many came.
         count: usize,
     },
-    /// When two bodies refer to the same attachment: a small message would become a large one for whoever it is for.
+    /// When two bodies refer to the same attachment: a small message would become a large one for
+    /// whoever it is for.
     #[error("attachment {index} is referred to twice")]
     SharedAttachment {
         /// The index referred to.
@@ -34,7 +35,8 @@ pub enum Malformed {
 /// The most characters of an error that are shown.
 const MAX_ERROR: usize = 200;
 
-/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and megabytes included.
+/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and
+/// megabytes included.
 struct InALine<'a, E>(&'a E);
 
 impl<E: fmt::Display> fmt::Display for InALine<'_, E> {

@@ -1,8 +1,9 @@
 //! The messages, as `docs/protocol.md` specifies them.
 //!
-//! Each message is a Rust enum, encoded by `rmp-serde` in its compact form: `{"Submit": ["compute", 0, [[1, body]]]}`,
-//! or just `"Inspect"` for a message without content. The enums that carry bodies are generic over the body: here it is
-//! [`Bytes`]; on the wire it is a [`crate::codec::Packed`] one, which [`crate::codec`] puts in and takes out.
+//! Each message is a Rust enum, encoded by `rmp-serde` in its compact form: `{"Submit": ["compute",
+//! 0, [[1, body]]]}`, or just `"Inspect"` for a message without content. The enums that carry
+//! bodies are generic over the body: here it is [`Bytes`]; on the wire it is a
+//! [`crate::codec::Packed`] one, which [`crate::codec`] puts in and takes out.
 
 use std::fmt;
 
@@ -39,8 +40,8 @@ pub struct RequestId(pub u64);
 
 /// The number of one attempt at a request, dealt by the broker, never dealt twice.
 ///
-/// Tickets count up by one with each dispatch, from a random start in each life of a broker: a reply from before the
-/// broker's restart fits no request of today's.
+/// Tickets count up by one with each dispatch, from a random start in each life of a broker: a
+/// reply from before the broker's restart fits no request of today's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
@@ -68,8 +69,9 @@ impl Failure {
         Self { code: code.into(), message: message.into() }
     }
 
-    /// A worker's failure as its client is told it: shortened, and under the code `failed` if its own is one that only
-    /// the broker and the client's side may say ([`code::is_reserved`]). The message stays.
+    /// A worker's failure as its client is told it: shortened, and under the code `failed` if its
+    /// own is one that only the broker and the client's side may say ([`code::is_reserved`]).
+    /// The message stays.
     #[must_use]
     pub fn of_worker(mut self) -> Self {
         if code::is_reserved(&self.code) {
@@ -122,7 +124,8 @@ pub mod code {
     pub const NO_WORKER: &str = "no-worker";
     /// The request was cancelled: said by a worker to its broker, which nobody waits for then.
     pub const CANCELLED: &str = "cancelled";
-    /// The worker can compute nothing for now: said by an operation to its own worker, which hands the request back.
+    /// The worker can compute nothing for now: said by an operation to its own worker, which hands
+    /// the request back.
     pub const UNABLE: &str = "unable";
     /// There was no broker to ask: said by the client's own side.
     pub const NO_BROKER: &str = "no-broker";
@@ -131,8 +134,8 @@ pub mod code {
     /// Somebody stopped the client: said by its own side.
     pub const INTERRUPTED: &str = "interrupted";
 
-    /// Whether the code is not a worker's to say about a request that somebody waits for: who reads it would take the
-    /// worker's word for the broker's, or for the client's own.
+    /// Whether the code is not a worker's to say about a request that somebody waits for: who reads
+    /// it would take the worker's word for the broker's, or for the client's own.
     pub fn is_reserved(code: &str) -> bool {
         matches!(code, EXPIRED | POISON | NO_WORKER | CANCELLED | NO_BROKER | REFUSED | INTERRUPTED)
     }
@@ -154,7 +157,8 @@ pub struct Trace {
     pub worker: Label,
     /// How many workers the request was handed to, this one included.
     pub attempts: u32,
-    /// Microseconds from its acceptance to its last dispatch, or to its end if it was never dispatched.
+    /// Microseconds from its acceptance to its last dispatch, or to its end if it was never
+    /// dispatched.
     pub waited_us: u64,
     /// Microseconds from its last dispatch to its reply, the way to the worker and back included.
     pub took_us: u64,
@@ -184,14 +188,17 @@ pub enum FromClient<B = Bytes> {
     },
     /// When there are requests to compute.
     Submit {
-        /// The session of the `Welcome` over this connection. Requests with another one are left alone: after a reconnect
-        /// libzmq also sends what was still in its pipe, and the client sends it again by itself.
+        /// The session of the `Welcome` over this connection. Requests with another one are left
+        /// alone: after a reconnect libzmq also sends what was still in its pipe, and the
+        /// client sends it again by itself.
         session: u64,
         /// Whose workers are to compute them.
         pool: String,
-        /// Milliseconds until they expire, counted from their arrival at the broker; 0: they wait for ever.
+        /// Milliseconds until they expire, counted from their arrival at the broker; 0: they wait
+        /// for ever.
         timeout_ms: u64,
-        /// Whether they wait for a worker if their pool has none when they arrive. If not they end in `no-worker` at once.
+        /// Whether they wait for a worker if their pool has none when they arrive. If not they end
+        /// in `no-worker` at once.
         wait: bool,
         /// The requests. An id that the broker holds already, from the same connection, is ignored.
         #[serde(deserialize_with = "codec::batch")]
@@ -203,11 +210,13 @@ pub enum FromClient<B = Bytes> {
     Inspect,
     /// When a worker is to finish what it has and get no more.
     Drain {
-        /// The worker's name; or `w` and the number of its registration, unless a worker is called so.
+        /// The worker's name; or `w` and the number of its registration, unless a worker is called
+        /// so.
         worker: String,
         /// The number of its registration; 0: any.
         number: u64,
-        /// Whether all workers of that name are meant. Otherwise it is refused if there are several.
+        /// Whether all workers of that name are meant. Otherwise it is refused if there are
+        /// several.
         all: bool,
     },
     /// When the client has read everything up to the broker's `Goodbye`.
@@ -228,7 +237,8 @@ pub enum ToClient<B = Bytes> {
         client: u64,
         /// What each `Submit` over this connection has to bear.
         session: u64,
-        /// The largest frame that the broker takes, in bytes. Who sends a larger one loses its connection.
+        /// The largest frame that the broker takes, in bytes. Who sends a larger one loses its
+        /// connection.
         max_message_bytes: u64,
         /// The most requests in one `Submit`. A larger one is refused.
         max_batch: u64,
@@ -260,9 +270,11 @@ pub enum ToClient<B = Bytes> {
         #[serde(deserialize_with = "codec::batch")]
         requests: Vec<RequestId>,
     },
-    /// When there was no room for these requests: they were not accepted. They are to be sent again when there is `Credit`.
+    /// When there was no room for these requests: they were not accepted. They are to be sent again
+    /// when there is `Credit`.
     Rejected(#[serde(deserialize_with = "codec::batch")] Vec<RequestId>),
-    /// When these requests were not to wait for a worker, and there was none: they were not accepted.
+    /// When these requests were not to wait for a worker, and there was none: they were not
+    /// accepted.
     NoWorker {
         /// The pool in which there is none.
         pool: String,
@@ -273,18 +285,20 @@ pub enum ToClient<B = Bytes> {
         #[serde(deserialize_with = "codec::batch")]
         requests: Vec<RequestId>,
     },
-    /// When a client that was told `Rejected` may go on: with so many requests, until it is told of more.
+    /// When a client that was told `Rejected` may go on: with so many requests, until it is told of
+    /// more.
     Credit {
         /// The requests that it may submit. Those sent before are not counted.
         requests: u64,
     },
-    /// When the broker does not know the client, or has cut it off. After another `Hello`, whatever has no reply is to be
-    /// sent again.
+    /// When the broker does not know the client, or has cut it off. After another `Hello`, whatever
+    /// has no reply is to be sent again.
     HelloAgain,
-    /// When the broker is about to exit. Requests without a reply are to be sent again to the next one.
+    /// When the broker is about to exit. Requests without a reply are to be sent again to the next
+    /// one.
     Closing,
-    /// When the broker, about to exit, has sent this client everything that it will. The answer is the client's `Goodbye`, for which the
-    /// broker waits.
+    /// When the broker, about to exit, has sent this client everything that it will. The answer is
+    /// the client's `Goodbye`, for which the broker waits.
     Goodbye,
     /// When the connection broke. Put in by libzmq on the client's side.
     Hiccup,
@@ -309,14 +323,16 @@ pub enum FromWorker<B = Bytes> {
         threads: u32,
         /// The most requests it wants to hold; 0: as many as the broker gives.
         window: u32,
-        /// A random number below [`MAX_INSTANCE`] that the worker draws once, at its start, and bears in each of its
-        /// registrations: by it the broker knows that a worker has come back. 0, or left out: it never does.
+        /// A random number below [`MAX_INSTANCE`] that the worker draws once, at its start, and
+        /// bears in each of its registrations: by it the broker knows that a worker has
+        /// come back. 0, or left out: it never does.
         #[serde(default)]
         instance: u64,
     },
     /// When requests are computed.
     Replies(#[serde(deserialize_with = "codec::batch")] Vec<(Ticket, Outcome<B>)>),
-    /// When there is news of requests that are being computed. Not more often than is of use to people.
+    /// When there is news of requests that are being computed. Not more often than is of use to
+    /// people.
     Progress(#[serde(deserialize_with = "codec::batch")] Vec<(Ticket, Progress)>),
     /// When a ping came.
     Pong {
@@ -329,8 +345,9 @@ pub enum FromWorker<B = Bytes> {
         /// Milliseconds for which the oldest of those being computed has been computing.
         oldest_ms: u64,
     },
-    /// When the worker can compute nothing for now, such as when its program can't be started. It loses its seat and is
-    /// handed nothing until it says `Able`. What it is computing it may still reply to.
+    /// When the worker can compute nothing for now, such as when its program can't be started. It
+    /// loses its seat and is handed nothing until it says `Able`. What it is computing it may
+    /// still reply to.
     Unable {
         /// Why, for people.
         reason: String,
@@ -360,20 +377,23 @@ pub enum ToWorker<B = Bytes> {
         ping_interval_ms: u64,
         /// How many pings may go unanswered before the worker is dropped.
         ping_max_out: u32,
-        /// The largest frame that the broker takes, in bytes. Who sends a larger one loses its connection.
+        /// The largest frame that the broker takes, in bytes. Who sends a larger one loses its
+        /// connection.
         max_message_bytes: u64,
     },
     /// When there are requests to compute.
     Dispatch(#[serde(deserialize_with = "codec::batch")] Vec<(Ticket, B)>),
-    /// When nobody waits for these results any more. The worker replies all the same, as soon as it can: with an error for what it need
-    /// not compute now. Tickets that it does not have it leaves alone.
+    /// When nobody waits for these results any more. The worker replies all the same, as soon as it
+    /// can: with an error for what it need not compute now. Tickets that it does not have it
+    /// leaves alone.
     Cancel(#[serde(deserialize_with = "codec::batch")] Vec<Ticket>),
     /// When the broker wants to know whether the worker is alive.
     Ping {
         /// Counts up.
         sequence: u64,
     },
-    /// When the broker does not know the worker, or has dropped it. What it was handed before is no longer wanted.
+    /// When the broker does not know the worker, or has dropped it. What it was handed before is no
+    /// longer wanted.
     RegisterAgain,
     /// When a leaving worker owes nothing more.
     Goodbye,
@@ -388,7 +408,8 @@ pub enum ToWorker<B = Bytes> {
     Hiccup,
 }
 
-/// What the broker is doing. Fields are only ever added at the end: whoever reads it leaves alone what he doesn't know.
+/// What the broker is doing. Fields are only ever added at the end: whoever reads it leaves alone
+/// what he doesn't know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The broker's version.
@@ -419,14 +440,15 @@ pub struct Status {
     /// What happened last, the newest last: a hundred events at most.
     #[serde(deserialize_with = "codec::batch")]
     pub events: Vec<EventStatus>,
-    /// What has become of each pool's requests, by name: also of pools that are empty now, the last hundred of them. Those of earlier
-    /// ones are summed up as `other pools`.
+    /// What has become of each pool's requests, by name: also of pools that are empty now, the last
+    /// hundred of them. Those of earlier ones are summed up as `other pools`.
     #[serde(deserialize_with = "codec::batch")]
     pub pool_totals: Vec<PoolTotals>,
     /// The upper bounds of [`PoolTotals::took`], in microseconds, inclusive.
     #[serde(deserialize_with = "codec::batch")]
     pub bounds_us: Vec<u64>,
-    /// Workers that were dropped in the last 15 minutes and have not come back under their name, the latest last: a hundred at most.
+    /// Workers that were dropped in the last 15 minutes and have not come back under their name,
+    /// the latest last: a hundred at most.
     #[serde(deserialize_with = "codec::batch")]
     pub lost: Vec<LostStatus>,
     /// What is not told since it would be too much.
@@ -442,7 +464,8 @@ pub struct LeftOut {
     pub clients: u64,
     /// Pools, when there are more than 1,000: those without workers first.
     pub pools: u64,
-    /// Operations of workers that are told of, when their names are more than 4 KiB for one worker or 1 MiB for all.
+    /// Operations of workers that are told of, when their names are more than 4 KiB for one worker
+    /// or 1 MiB for all.
     pub operations: u64,
 }
 
@@ -496,8 +519,9 @@ pub struct PoolTotals {
     pub dispatched: u64,
     /// Requests handed on after a worker was lost, or handed them back.
     pub redispatched: u64,
-    /// Of those that a worker answered, how many took how long from acceptance to reply: not above the bound of the same place in
-    /// [`Status::bounds_us`], and above the one before. The last place, beyond the bounds, is for all that took longer.
+    /// Of those that a worker answered, how many took how long from acceptance to reply: not above
+    /// the bound of the same place in [`Status::bounds_us`], and above the one before. The last
+    /// place, beyond the bounds, is for all that took longer.
     #[serde(deserialize_with = "codec::batch")]
     pub took: Vec<u64>,
     /// How long all of them took together, in microseconds.
@@ -522,8 +546,9 @@ pub struct PoolStatus {
     pub oldest_ms: u64,
     /// Requests dispatched in the last whole second.
     pub rate: u64,
-    /// The number of the worker that strict rotation waits for: requests are pending, its turn is next, its window is full,
-    /// and another seat has room. None: the turn waits for nobody, or for all.
+    /// The number of the worker that strict rotation waits for: requests are pending, its turn is
+    /// next, its window is full, and another seat has room. None: the turn waits for nobody, or
+    /// for all.
     pub waits_for: Option<u64>,
     /// Milliseconds for which the turn has been that worker's; 0 if it waits for nobody.
     pub waits_ms: u64,
@@ -607,8 +632,9 @@ pub struct WorkerStatus {
     pub number: u64,
     /// Its pool.
     pub pool: String,
-    /// `idle`; `busy`: it holds requests; `stuck`: it does, answers pings, and the oldest request has been computing for longer than
-    /// the broker's `--stuck-after`; `suspect`: a ping is overdue; `unable`: it can compute nothing for now and has no seat; or `leaving`.
+    /// `idle`; `busy`: it holds requests; `stuck`: it does, answers pings, and the oldest request
+    /// has been computing for longer than the broker's `--stuck-after`; `suspect`: a ping is
+    /// overdue; `unable`: it can compute nothing for now and has no seat; or `leaving`.
     pub state: String,
     /// Whether it has given up its seat, and only finishes what it has.
     pub leaving: bool,
@@ -635,10 +661,11 @@ pub struct WorkerStatus {
     pub registered_ms: u64,
     /// Where it connects from; empty if that is not known.
     pub address: String,
-    /// Its place in the ring, counted from 0; none if it has given up its seat, or can compute nothing for now.
+    /// Its place in the ring, counted from 0; none if it has given up its seat, or can compute
+    /// nothing for now.
     pub seat: Option<u64>,
-    /// Requests handed to it that were handed on to others, since it was lost before: 0 as long as it is here. Summed over those
-    /// of its name in its pool.
+    /// Requests handed to it that were handed on to others, since it was lost before: 0 as long as
+    /// it is here. Summed over those of its name in its pool.
     pub redispatched_from: u64,
     /// Milliseconds since its last pong; since its registration if there was none.
     pub pong_age_ms: u64,
@@ -646,7 +673,8 @@ pub struct WorkerStatus {
     pub round_trip_us: u64,
     /// Requests that it answered in the last whole second.
     pub rate: u64,
-    /// Microseconds from dispatch to reply, over the last 10 to 20 seconds; waiting within the worker's window included.
+    /// Microseconds from dispatch to reply, over the last 10 to 20 seconds; waiting within the
+    /// worker's window included.
     pub service_us: Percentiles,
     /// The most that [`Self::window`] may grow to.
     pub window_most: u64,

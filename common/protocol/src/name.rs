@@ -1,4 +1,5 @@
-//! Names of workers, clients and pools: labels that stand in log lines, so that they have to be one word.
+//! Names of workers, clients and pools: labels that stand in log lines, so that they have to be one
+//! word.
 
 use std::fmt;
 use std::ops::Deref;
@@ -42,14 +43,14 @@ pub fn check(name: &str) -> Result<(), BadName> {
     }
 }
 
-/// Whether a character may stand in a name: a [visible](is_visible) one that is not `=`, with which a
-/// name could look like a field of a log line, as `key=..`.
+/// Whether a character may stand in a name: a [visible](is_visible) one that is not `=`, with which
+/// a name could look like a field of a log line, as `key=..`.
 pub fn fits(c: char) -> bool {
     is_visible(c) && c != '='
 }
 
-/// Whether a character is seen, and nothing else: a letter, mark, number, punctuation or symbol of Unicode
-/// that is not [default-ignorable](https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point).
+/// Whether a character is seen, and nothing else: a letter, mark, number, punctuation or symbol of
+/// Unicode that is not [default-ignorable](https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point).
 ///
 /// That leaves out spaces, controls, what changes the direction of writing, what has no width, and
 /// what is not assigned: with these, two names could look alike, or a log line like another.
@@ -76,8 +77,8 @@ pub fn parse(name: &str) -> Result<String, BadName> {
     check(name).map(|()| name.into())
 }
 
-/// The name of this process unless it is given one: `prefix`, host and process id, as `render7-4711`.
-/// The host tells containers apart, in which each program is process 1.
+/// The name of this process unless it is given one: `prefix`, host and process id, as
+/// `render7-4711`. The host tells containers apart, in which each program is process 1.
 ///
 /// `prefix` is short and ASCII. The name passes [`check`] whatever the host is called, and leaves
 /// room for a `-` and four digits.
@@ -95,7 +96,8 @@ pub fn host() -> String {
 fn of_host(prefix: &str, host: &str, process: u32) -> String {
     let host = if host.is_empty() { "host" } else { host };
     let room = (MAX_NAME - "-4294967295-9999".len()).saturating_sub(prefix.len());
-    // The first label of a long one tells more than its domain, and what tells pods apart is at its end.
+    // The first label of a long one tells more than its domain, and what tells pods apart is at its
+    // end.
     let host = if host.len() > room { host.split('.').find(|label| !label.is_empty()).unwrap_or("host") } else { host };
     format!("{prefix}{}-{process}", &host[host.len().saturating_sub(room)..])
 }

@@ -1,8 +1,9 @@
 //! A queue of numbered things from whose middle things may be taken.
 //!
-//! What a client waits for, what is pending for it, what is in flight to a worker: all that is added in the order of its number
-//! and mostly taken from the front; but a cancelled request, or one answered out of turn, leaves from the middle. Its place stays empty
-//! until the front reaches it or more than half of the places are empty: each operation costs O(1), amortised, but for
+//! What a client waits for, what is pending for it, what is in flight to a worker: all that is
+//! added in the order of its number and mostly taken from the front; but a cancelled request, or
+//! one answered out of turn, leaves from the middle. Its place stays empty until the front reaches
+//! it or more than half of the places are empty: each operation costs O(1), amortised, but for
 //! the binary search for what is not where it would be if no number were left out.
 
 use std::collections::VecDeque;
@@ -124,7 +125,8 @@ impl<T> SparseQueue<T> {
         if self.places.len() > 2 * self.len + SLACK {
             self.places.retain(|(_, thing)| thing.is_some());
         }
-        // A burst's memory goes back. Half of the places are free then, so that this is as rare as the growth was.
+        // A burst's memory goes back. Half of the places are free then, so that this is as rare as the
+        // growth was.
         if self.places.capacity() > KEPT && self.places.capacity() > 8 * self.places.len() {
             self.places.shrink_to(2 * self.places.len());
         }

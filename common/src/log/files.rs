@@ -1,8 +1,11 @@
-//! Log files of bounded size and number, which live on through a full disk and without their folder.
+//! Log files of bounded size and number, which live on through a full disk and without their
+//! folder.
 //!
-//! Lines wait in memory until they are flushed: one write for all of them. What can't be written waits on, as long as there is
-//! room for it in memory; what comes then is lost, and counted: once there is room again, a line says so in its place. A file that
-//! reaches the system's limit of a file's size (`ulimit -f`) is followed by the next. Lines are never torn but by the end of the process. Knows nothing of levels and formats.
+//! Lines wait in memory until they are flushed: one write for all of them. What can't be written
+//! waits on, as long as there is room for it in memory; what comes then is lost, and counted: once
+//! there is room again, a line says so in its place. A file that reaches the system's limit of a
+//! file's size (`ulimit -f`) is followed by the next. Lines are never torn but by the end of the
+//! process. Knows nothing of levels and formats.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -245,7 +248,8 @@ impl State {
 
     /// Begins a new file. Can be tried again if it fails half-way.
     fn rotate(&mut self) -> io::Result<()> {
-        // It may not be ours: another process's, made in its place. Or it was renamed in an earlier attempt.
+        // It may not be ours: another process's, made in its place. Or it was renamed in an earlier
+        // attempt.
         if !is_at(&self.file, &current(&self.directory, &self.name)) {
             self.seen = None;
             return self.look();
@@ -268,10 +272,12 @@ impl State {
         }
     }
 
-    /// Looks now and then whether somebody has taken the current file away, or its folder, or the lock: they are then made anew.
+    /// Looks now and then whether somebody has taken the current file away, or its folder, or the
+    /// lock: they are then made anew.
     ///
     /// # Errors
-    /// If another process has the folder by now: nothing is written there any more, unless that one ends.
+    /// If another process has the folder by now: nothing is written there any more, unless that one
+    /// ends.
     fn look(&mut self) -> io::Result<()> {
         if self.seen.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());

@@ -1,12 +1,14 @@
-//! Stderr for the log: lines that a thread of its own writes, so that nobody else is stopped by a reader that does not read.
+//! Stderr for the log: lines that a thread of its own writes, so that nobody else is stopped by a
+//! reader that does not read.
 //!
-//! A pipe that is full and a terminal that is held by Ctrl-S block a write for as long as they like. The descriptor can't be
-//! made non-blocking, since other processes share it ([`crate::stdio`]), and a poll before a write promises nothing where they
-//! write, too. So lines wait in memory, up to [`ROOM`]. What comes on top is lost, counted, and told in its place once stderr takes
-//! lines again.
+//! A pipe that is full and a terminal that is held by Ctrl-S block a write for as long as they
+//! like. The descriptor can't be made non-blocking, since other processes share it
+//! ([`crate::stdio`]), and a poll before a write promises nothing where they write, too. So lines
+//! wait in memory, up to [`ROOM`]. What comes on top is lost, counted, and told in its place once
+//! stderr takes lines again.
 //!
-//! As long as stderr takes them, a line is there when [`settle`] returns, also if the process is killed right afterwards. All
-//! waits together are at most [`WAIT`] in each second.
+//! As long as stderr takes them, a line is there when [`settle`] returns, also if the process is
+//! killed right afterwards. All waits together are at most [`WAIT`] in each second.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,7 +24,8 @@ use crate::stdio::Retrying;
 /// Bytes of lines that may wait.
 const ROOM: usize = 1 << 20;
 
-/// Bytes that are written at once if lines allow it: no other process's come in between in a pipe (`PIPE_BUF`).
+/// Bytes that are written at once if lines allow it: no other process's come in between in a pipe
+/// (`PIPE_BUF`).
 const WHOLE: usize = 4096;
 
 /// The longest that others wait for stderr in each second.
@@ -65,8 +68,8 @@ pub(super) fn settle() {
     }
 }
 
-/// Waits until all lines are written, as long as stderr takes any: for the end of the process, and before something is written
-/// there by another way.
+/// Waits until all lines are written, as long as stderr takes any: for the end of the process, and
+/// before something is written there by another way.
 pub fn finish() {
     if let Some(lines) = STDERR.get() {
         lines.finish();
@@ -97,7 +100,8 @@ struct Shared {
 struct State {
     /// Whole lines.
     waiting: Vec<u8>,
-    /// How many more there was no room for. There is room again when the writer has taken those that wait.
+    /// How many more there was no room for. There is room again when the writer has taken those
+    /// that wait.
     lost: u64,
     /// Whether the writer has taken some that it has not written yet.
     writing: bool,
@@ -112,7 +116,8 @@ impl Lines {
         let shared = Arc::<Shared>::default();
         let writer = Writer { to, torn: false, unshown: 0, shared: Arc::clone(&shared) };
         let run = move || {
-            // Signals are for those who listen. This one stays: a job in the background is stopped for writing to its terminal.
+            // Signals are for those who listen. This one stays: a job in the background is stopped for writing
+            // to its terminal.
             let mut signals = SigSet::all();
             signals.remove(Signal::SIGTTOU);
             let _ = signals.thread_block();

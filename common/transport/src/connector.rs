@@ -1,8 +1,9 @@
 //! A DEALER to a broker, which is made anew when libzmq has given up or tries too often.
 //!
-//! libzmq connects again by itself after most failures. Not so after what it takes for a breach of protocol: something else listened on the broker's
-//! port, a message was over the limit, the broker refused the key (`session_base_t::engine_error` in libzmq 4.3.5). And after a handshake that failed
-//! otherwise it connects again at once, some ninety times a second.
+//! libzmq connects again by itself after most failures. Not so after what it takes for a breach of
+//! protocol: something else listened on the broker's port, a message was over the limit, the broker
+//! refused the key (`session_base_t::engine_error` in libzmq 4.3.5). And after a handshake that
+//! failed otherwise it connects again at once, some ninety times a second.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use crate::socket;
 /// After how long without an answer a new socket is taken.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 
-/// Handshakes that may fail one right after the other, as when a broker is killed and started again.
+/// Handshakes that may fail one right after the other, as when a broker is killed and started
+/// again.
 const FAILURES: u32 = 3;
 
 /// The time between two attempts after that.
@@ -33,8 +35,8 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// A handshake has failed. Whether that is enough: then the socket is to be exchanged for a new one, which is connected when
-    /// that is due.
+    /// A handshake has failed. Whether that is enough: then the socket is to be exchanged for a new
+    /// one, which is connected when that is due.
     fn failed(&mut self, failure: Failure, now: Instant) -> bool {
         self.failed += 1;
         let enough = (self.failed >= FAILURES || !failure.is_tried_again()) && self.resume.is_none();
@@ -158,14 +160,17 @@ impl Connector {
         self.socket.look(&self.context);
     }
 
-    /// Sees what has become of the connection, and connects again where libzmq does not. The handshake that failed last, if one has since
-    /// this was last called. An error if one failed for good with a broker that has never been there; one that has been may be changing its keys.
+    /// Sees what has become of the connection, and connects again where libzmq does not. The
+    /// handshake that failed last, if one has since this was last called. An error if one
+    /// failed for good with a broker that has never been there; one that has been may be changing
+    /// its keys.
     pub fn poll(&mut self, now: Instant) -> Result<Option<Failure>, Error> {
         let mut last = None;
         while let Some(failure) = self.socket.next_failure()? {
             last = Some(failure);
             self.failure = last;
-            // Once it may have been something else that listened there. Who finds out first hangs up, so that the next failure may look otherwise.
+            // Once it may have been something else that listened there. Who finds out first hangs up, so that
+            // the next failure may look otherwise.
             let hopeless = if failure.is_no() { last } else { self.mismatch };
             self.mismatch = self.mismatch.or(last.filter(|failure| failure.is_mismatch()));
             if let Some(failure) = hopeless.filter(|_| !self.ever_answered) {

@@ -19,7 +19,8 @@ pub struct TooFew;
 /// # Errors
 /// If there is not, counting what is open already.
 pub fn check_connection() -> Result<(), TooFew> {
-    // Two each. Tried out, since the limit alone doesn't say what is open, nor what the whole system allows.
+    // Two each. Tried out, since the limit alone doesn't say what is open, nor what the whole system
+    // allows.
     let pipes: Result<Vec<_>, _> = (0..CONNECTION / 2).map(|_| io::pipe()).collect();
     pipes.map(drop).map_err(|_| TooFew)
 }

@@ -1,7 +1,8 @@
 //! Endpoints as people write them, checked before libzmq sees them.
 //!
-//! libzmq takes a port of 99999 for 34463 and `80a` for 80, and says "Invalid argument" of everything
-//! else. An [`Endpoint`] is one that it understands as it was meant. Resolving names is left to it.
+//! libzmq takes a port of 99999 for 34463 and `80a` for 80, and says "Invalid argument" of
+//! everything else. An [`Endpoint`] is one that it understands as it was meant. Resolving names is
+//! left to it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

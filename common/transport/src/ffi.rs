@@ -32,8 +32,9 @@ pub fn send_shared(socket: &mut Socket, bytes: &Bytes, flags: i32) -> zmq::Resul
     let owner = Box::new(bytes.clone());
     let (data, len) = (owner.as_ptr().cast_mut().cast(), owner.len());
     let mut message = MaybeUninit::<zmq_sys::zmq_msg_t>::uninit();
-    // Sound: libzmq only reads the data, which `owner` keeps alive until `release`; Bytes may be dropped on any thread.
-    // An initialised message is either taken by a successful send or closed here.
+    // Sound: libzmq only reads the data, which `owner` keeps alive until `release`; Bytes may be
+    // dropped on any thread. An initialised message is either taken by a successful send or closed
+    // here.
     unsafe {
         let rc =
             zmq_sys::zmq_msg_init_data(message.as_mut_ptr(), data, len, Some(release), Box::into_raw(owner).cast());
@@ -67,7 +68,8 @@ pub fn monitor(socket: &mut Socket, endpoint: &str, events: u32) -> zmq::Result<
 
 /// Has libzmq tell no more.
 pub fn end_monitor(socket: &mut Socket) {
-    // Sound: the socket is alive and ours alone. Without an endpoint the call ends what was begun, and can't fail.
+    // Sound: the socket is alive and ours alone. Without an endpoint the call ends what was begun, and
+    // can't fail.
     unsafe {
         zmq_sys::zmq_socket_monitor_versioned(
             socket.as_mut_ptr(),
@@ -111,7 +113,8 @@ pub fn poll_readable(descriptors: &[RawFd], timeout: Option<Duration>) -> zmq::R
     }
 }
 
-/// Again, if a signal came in between. Any call that looks for what libzmq's threads have to tell may say so, also one that does not wait.
+/// Again, if a signal came in between. Any call that looks for what libzmq's threads have to tell
+/// may say so, also one that does not wait.
 pub fn retrying<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
     loop {
         match call() {

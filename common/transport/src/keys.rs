@@ -1,8 +1,9 @@
 //! CURVE keys, and the certificate files that hold them.
 //!
 //! The files are ZeroMQ certificates: [ZPL](https://rfc.zeromq.org/spec/4/) with a section `curve`, as czmq's `zcert` and pyzmq's
-//! `zmq.auth` write and read them. `NAME.key` holds the public key and may be shown to anyone; `NAME.key_secret` holds both, and only its
-//! owner may be able to read it. Nothing here ever shows a secret key, nor a line of a file that may hold one.
+//! `zmq.auth` write and read them. `NAME.key` holds the public key and may be shown to anyone;
+//! `NAME.key_secret` holds both, and only its owner may be able to read it. Nothing here ever shows
+//! a secret key, nor a line of a file that may hold one.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -153,8 +154,9 @@ impl PublicKey {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The public key of the certificate in the file of that name, or what is written as a key if there is none. In this order: a path of 40
-    /// characters may be a key as well, which then nobody has; a key is hardly ever the name of a file.
+    /// The public key of the certificate in the file of that name, or what is written as a key if
+    /// there is none. In this order: a path of 40 characters may be a key as well, which then
+    /// nobody has; a key is hardly ever the name of a file.
     pub fn parse_or_read(key_or_file: &str) -> Result<Self, KeyError> {
         let path = Path::new(key_or_file);
         if path.exists() || key_or_file.ends_with(".key") {
@@ -207,8 +209,9 @@ impl KeyPair {
         Ok(Self { public: PublicKey(made.public_key), secret: SecretKey(Zeroizing::new(made.secret_key)) })
     }
 
-    /// The keys of a secret certificate, which nobody but its owner may be able to read. One that is another user's may be
-    /// readable by its group: that is how a container is handed a secret.
+    /// The keys of a secret certificate, which nobody but its owner may be able to read. One that
+    /// is another user's may be readable by its group: that is how a container is handed a
+    /// secret.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let (certificate, about) = Certificate::read(path)?;
         let secret = certificate.secret.ok_or_else(|| KeyError::NoSecret { path: path.into() })?;
@@ -223,7 +226,8 @@ impl KeyPair {
         Ok(Self { public, secret })
     }
 
-    /// Writes `NAME.key` and `NAME.key_secret` into a folder, which is made if it is not there; never over another file. Their paths.
+    /// Writes `NAME.key` and `NAME.key_secret` into a folder, which is made if it is not there;
+    /// never over another file. Their paths.
     pub fn write(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2], KeyError> {
         let file = |suffix: &str| folder.join(format!("{name}.{suffix}"));
         let paths = [file(PUBLIC_SUFFIX), file(SECRET_SUFFIX)];
@@ -246,7 +250,8 @@ fn exposed(mode: u32, own: bool) -> Option<&'static str> {
     (mode & foreign != 0).then_some(best)
 }
 
-/// Writes a public certificate, never over another file, into a folder which is made if it is not there.
+/// Writes a public certificate, never over another file, into a folder which is made if it is not
+/// there.
 pub fn write_public(path: &Path, name: &str, key: &PublicKey) -> Result<(), KeyError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| KeyError::File { path: folder.into(), error })?;
@@ -271,7 +276,8 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
 }
 
 impl Credentials {
-    /// What the flags `--keys` (a secret certificate) and `--broker-key` (a key or a public certificate) say; `None` if neither was given.
+    /// What the flags `--keys` (a secret certificate) and `--broker-key` (a key or a public
+    /// certificate) say; `None` if neither was given.
     pub fn from_flags(keys: Option<&Path>, broker_key: Option<&str>) -> Result<Option<Self>, KeyError> {
         match (keys, broker_key) {
             (None, None) => Ok(None),
@@ -301,7 +307,8 @@ impl Certificate {
         certificate.public_key(path)
     }
 
-    /// Its public key, named or not; `path` is where it was read, for the error if it holds no key at all.
+    /// Its public key, named or not; `path` is where it was read, for the error if it holds no key
+    /// at all.
     pub fn public_key(&self, path: &Path) -> Result<PublicKey, KeyError> {
         match (self.public, &self.secret) {
             (Some(public), _) => Ok(public),
@@ -314,7 +321,8 @@ impl Certificate {
     pub fn read(path: &Path) -> Result<(Self, fs::Metadata), KeyError> {
         let failed = |error: io::Error| KeyError::File { path: path.into(), error };
         let malformed = |what| KeyError::Malformed { path: path.into(), what };
-        // Opening a pipe would wait for whoever writes into it, which a broker that reads its keys anew can't.
+        // Opening a pipe would wait for whoever writes into it, which a broker that reads its keys anew
+        // can't.
         if !fs::metadata(path).map_err(failed)?.is_file() {
             return Err(malformed("it is no file"));
         }

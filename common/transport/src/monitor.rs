@@ -44,7 +44,8 @@ impl Failure {
         self == Self::Refused(400)
     }
 
-    /// Whether one side has keys and the other has none. That is also what libzmq makes of some who don't speak ZMTP at all.
+    /// Whether one side has keys and the other has none. That is also what libzmq makes of some who
+    /// don't speak ZMTP at all.
     pub fn is_mismatch(self) -> bool {
         self == Self::Protocol(zmq_sys::ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH.into())
     }
@@ -99,8 +100,8 @@ impl fmt::Display for Failure {
 
 /// A socket whose connections are watched.
 ///
-/// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there any more: so the two are together,
-/// and the monitor is ended before either is closed.
+/// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there
+/// any more: so the two are together, and the monitor is ended before either is closed.
 pub struct MonitoredSocket {
     socket: Socket,
     monitor: Option<Socket>,
@@ -117,7 +118,8 @@ impl MonitoredSocket {
         Ok(watched)
     }
 
-    /// Watches again, if it doesn't. Without room for more sockets in the context it does not: then nothing is seen, and that is all.
+    /// Watches again, if it doesn't. Without room for more sockets in the context it does not: then
+    /// nothing is seen, and that is all.
     pub fn look(&mut self, context: &Context) {
         if self.monitor.is_none() {
             let _ = self.begin(context);

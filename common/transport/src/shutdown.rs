@@ -28,8 +28,8 @@ impl Shutdown {
         Ok(Self { requested: Arc::default(), grace: Arc::default(), waker, alarm: Arc::new(alarm) })
     }
 
-    /// Sets how long a second request waits before it ends the process: a session that ends sends two
-    /// signals at once, and a terminal is to be restored first.
+    /// Sets how long a second request waits before it ends the process: a session that ends sends
+    /// two signals at once, and a terminal is to be restored first.
     pub fn set_grace(&self, grace: Duration) {
         self.grace.store(grace.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Release);
     }

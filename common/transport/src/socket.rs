@@ -35,16 +35,17 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 /// Messages that libzmq holds for one worker, or from one peer, before it takes no more.
 const HIGH_WATER_MARK: i32 = 1000;
 
-/// Messages that libzmq holds for one client. Few, since it counts no bytes, and one message may hold the replies of a whole
-/// turn: what is more waits in the broker, where its bytes are counted.
+/// Messages that libzmq holds for one client. Few, since it counts no bytes, and one message may
+/// hold the replies of a whole turn: what is more waits in the broker, where its bytes are counted.
 const CLIENT_HIGH_WATER_MARK: i32 = 16;
 
-/// The most bytes that libzmq hands to TCP at once; messages beyond that it hands over by themselves. By default it is 8 KiB, less
-/// than the replies of one turn of a busy broker. Each connection has a buffer of this size, of which only what was used takes memory.
+/// The most bytes that libzmq hands to TCP at once; messages beyond that it hands over by
+/// themselves. By default it is 8 KiB, less than the replies of one turn of a busy broker. Each
+/// connection has a buffer of this size, of which only what was used takes memory.
 const OUT_BATCH: i32 = 64 << 10;
 
-/// What CURVE adds to each frame: a command's name, a nonce, an authentication code and flags (`curve_encoding_t::encode` in libzmq
-/// 4.3.5). libzmq's limit on a frame's size includes it.
+/// What CURVE adds to each frame: a command's name, a nonce, an authentication code and flags
+/// (`curve_encoding_t::encode` in libzmq 4.3.5). libzmq's limit on a frame's size includes it.
 const CURVE_OVERHEAD: usize = 8 + 8 + 16 + 1;
 
 /// What became of a message that was to be sent.
@@ -80,7 +81,8 @@ impl Peers {
 /// What a ROUTER demands of whoever connects.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The ROUTER's own keys. With them peers need keys, too, and whoever answers at [`ZAP_ENDPOINT`] decides about each.
+    /// The ROUTER's own keys. With them peers need keys, too, and whoever answers at
+    /// [`ZAP_ENDPOINT`] decides about each.
     pub keys: Option<KeyPair>,
     /// How long a peer may take to say who it is.
     pub handshake: Duration,
@@ -116,16 +118,17 @@ pub fn router(context: &Context, disconnected: &[u8], peers: Peers, entry: &Entr
 
 /// Has libzmq number a ROUTER's peers from a number that nobody can guess.
 ///
-/// It draws that with rand(3), which it does not seed: the numbers were the same in each process. A peer that calls itself by the number of one
-/// to come ends the process when that one comes (`zmq_assert (ok)` in `add_out_pipe`, libzmq 4.3.5).
+/// It draws that with rand(3), which it does not seed: the numbers were the same in each process. A
+/// peer that calls itself by the number of one to come ends the process when that one comes
+/// (`zmq_assert (ok)` in `add_out_pipe`, libzmq 4.3.5).
 fn draw_routing_ids() {
     static ONCE: Once = Once::new();
     let seed = RandomState::new().build_hasher().finish();
     ONCE.call_once(|| ffi::seed_rand(seed as u32));
 }
 
-/// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a message from the peer. With
-/// credentials it speaks to that broker alone.
+/// A DEALER that says `hello` first at every connection, and hears of its breaking as `hiccup`, a
+/// message from the peer. With credentials it speaks to that broker alone.
 pub fn dealer(
     context: &Context,
     hello: &[u8],
@@ -138,10 +141,11 @@ pub fn dealer(
     set_silence(&mut socket, SILENCE)?;
     set_max_frame(&socket, MAX_MESSAGE_BYTES, credentials.is_some())?;
     socket.set_ipv6(true)?;
-    // No high-water marks: what may be under way is bounded by windows of our own. For sending that is simpler. For receiving
-    // it is necessary: libzmq 4.3.5 counts a hiccup message when it is read but not when it is written (`send_hiccup_msg` in
-    // pipe.cpp), so that after one the count of messages in the pipe can fall below zero. It is unsigned: the pipe
-    // then counts as full for ever, and nothing is received any more.
+    // No high-water marks: what may be under way is bounded by windows of our own. For sending that is
+    // simpler. For receiving it is necessary: libzmq 4.3.5 counts a hiccup message when it is read
+    // but not when it is written (`send_hiccup_msg` in pipe.cpp), so that after one the count of
+    // messages in the pipe can fall below zero. It is unsigned: the pipe then counts as full for
+    // ever, and nothing is received any more.
     socket.set_sndhwm(0)?;
     socket.set_rcvhwm(0)?;
     socket.set_linger(millis(linger))?;
@@ -317,8 +321,8 @@ fn receive_rest(socket: &Socket) -> zmq::Result<Frames> {
     receive_attachments(socket, envelope)
 }
 
-/// The frames behind the envelope; libzmq delivers messages whole, so that they are there. Those over the limit are
-/// let go: what refers to them is malformed.
+/// The frames behind the envelope; libzmq delivers messages whole, so that they are there. Those
+/// over the limit are let go: what refers to them is malformed.
 fn receive_attachments(socket: &Socket, envelope: zmq::Message) -> zmq::Result<Frames> {
     let mut more = envelope.get_more();
     let mut attachments = Vec::new();
@@ -333,8 +337,8 @@ fn receive_attachments(socket: &Socket, envelope: zmq::Message) -> zmq::Result<F
     Ok(Frames { envelope: taken(envelope), attachments })
 }
 
-/// A frame that stays here for a while. A small one is copied: it may stand in a buffer of libzmq's with others, all of which
-/// would be kept as long as any of them.
+/// A frame that stays here for a while. A small one is copied: it may stand in a buffer of libzmq's
+/// with others, all of which would be kept as long as any of them.
 fn taken(message: zmq::Message) -> Bytes {
     if message.len() < ATTACH_FROM { Bytes::copy_from_slice(&message) } else { owned(message) }
 }
@@ -358,12 +362,13 @@ fn receive_frame(socket: &Socket, frame: &mut zmq::Message, flags: i32) -> zmq::
     }
 }
 
-/// Sleeps until there may be a message for one of `sockets`, one of `descriptors` is readable, or the time is over. A signal may
-/// end it, too.
+/// Sleeps until there may be a message for one of `sockets`, one of `descriptors` is readable, or
+/// the time is over. A signal may end it, too.
 ///
-/// The same as libzmq's own poll with about half of its system calls: that one polls without a timeout first, and asks each socket
-/// again afterwards. Here each is asked once, before: a send may have taken in the notice of a message, after which the socket's
-/// descriptor says nothing more of it.
+/// The same as libzmq's own poll with about half of its system calls: that one polls without a
+/// timeout first, and asks each socket again afterwards. Here each is asked once, before: a send
+/// may have taken in the notice of a message, after which the socket's descriptor says nothing more
+/// of it.
 pub fn sleep(sockets: &[&Socket], descriptors: &[RawFd], timeout: Option<Duration>) -> zmq::Result<()> {
     let mut all = descriptors.to_vec();
     for socket in sockets {
@@ -375,7 +380,8 @@ pub fn sleep(sockets: &[&Socket], descriptors: &[RawFd], timeout: Option<Duratio
     ffi::poll_readable(&all, timeout)
 }
 
-/// Sleeps until one of the items is ready or the time has passed; a signal ends it early. `None`: no limit.
+/// Sleeps until one of the items is ready or the time has passed; a signal ends it early. `None`:
+/// no limit.
 pub fn poll(items: &mut [zmq::PollItem<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
     // Rounded up: a sleep that ends before the time would be followed by useless short ones.
     let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX));

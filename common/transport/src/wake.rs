@@ -33,7 +33,8 @@ impl Waker {
     /// Makes the alarm's descriptor readable until [`Alarm::clear`].
     pub fn wake(&self) {
         if !self.ringing.swap(true, Ordering::AcqRel) {
-            // One byte at most is ever in the pipe, so this does not block; it fails only if nobody listens any more.
+            // One byte at most is ever in the pipe, so this does not block; it fails only if nobody listens any
+            // more.
             let _ = (&*self.pipe).write(&[0]);
         }
     }
@@ -45,8 +46,8 @@ impl Alarm {
         self.pipe.as_raw_fd()
     }
 
-    /// Silences the alarm, without waiting for anybody. Look at what the waker was about after this, not before: otherwise
-    /// the alarm goes on ringing for what has been seen to already.
+    /// Silences the alarm, without waiting for anybody. Look at what the waker was about after
+    /// this, not before: otherwise the alarm goes on ringing for what has been seen to already.
     pub fn clear(&mut self) {
         // A waker that has not written its byte yet writes it later: then the alarm rings once more.
         if self.ringing.load(Ordering::Acquire) && matches!(self.pipe.read(&mut [0]), Ok(1)) {

@@ -1,6 +1,7 @@
 //! Z85, in which keys are written, read as [RFC 32](https://rfc.zeromq.org/spec/32/) has it: five characters for four bytes.
 //!
-//! libzmq can read it, too, but crate `zmq` overlooks that it refuses a text, and leaves a copy of each behind.
+//! libzmq can read it, too, but crate `zmq` overlooks that it refuses a text, and leaves a copy of
+//! each behind.
 
 use zeroize::Zeroizing;
 

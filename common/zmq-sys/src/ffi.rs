@@ -1,7 +1,8 @@
 // Made from libzmq 4.3.5's zmq.h (zeromq-src 0.3.6+4.3.5, vendor/include) by bindgen 0.73.2:
 //
-//   bindgen zmq.h --allowlist-function 'zmq_.*' --allowlist-var 'ZMQ_.*' --allowlist-type 'zmq_.*' --use-core --with-derive-default \
-//     --no-layout-tests --no-doc-comments --rust-target 1.85 --rust-edition 2024 -- -DZMQ_BUILD_DRAFT_API=1
+//   bindgen zmq.h --allowlist-function 'zmq_.*' --allowlist-var 'ZMQ_.*' --allowlist-type 'zmq_.*'
+// --use-core --with-derive-default \     --no-layout-tests --no-doc-comments --rust-target 1.85
+// --rust-edition 2024 -- -DZMQ_BUILD_DRAFT_API=1
 //
 // Not edited but for this head and the next line.
 #![allow(non_camel_case_types, clippy::all)]

@@ -1,9 +1,10 @@
-//! The declarations of libzmq 4.3.5, built with CURVE and the draft API: a stand-in for crates.io's `zmq-sys`, put in
-//! its place by `[patch.crates-io]` in the workspace's `Cargo.toml`.
+//! The declarations of libzmq 4.3.5, built with CURVE and the draft API: a stand-in for crates.io's
+//! `zmq-sys`, put in its place by `[patch.crates-io]` in the workspace's `Cargo.toml`.
 //!
-//! The published one builds libzmq without libsodium (so without CURVE) and without the draft options
-//! `ZMQ_HELLO_MSG`, `ZMQ_DISCONNECT_MSG` and `ZMQ_HICCUP_MSG`, which Giostra's liveness rests on. Crate `zmq` itself is
-//! used as published. Once it offers both, this folder and the patch can go.
+//! The published one builds libzmq without libsodium (so without CURVE) and without the draft
+//! options `ZMQ_HELLO_MSG`, `ZMQ_DISCONNECT_MSG` and `ZMQ_HICCUP_MSG`, which Giostra's liveness
+//! rests on. Crate `zmq` itself is used as published. Once it offers both, this folder and the
+//! patch can go.
 
 mod ffi;
 

@@ -72,7 +72,8 @@ pub fn bodies(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// With keys on both sides: everything is encrypted and authenticated. And beside Giostra itself without.
+/// With keys on both sides: everything is encrypted and authenticated. And beside Giostra itself
+/// without.
 pub fn keys(rounds: usize, report: &mut Report) -> Result<()> {
     for (name, window, figure, goal) in [
         ("W=4096, with keys", 4096, Figure::Rate, Goal::AtLeast(1.0)),

@@ -1,4 +1,5 @@
-//! Light stand-ins for many workers: sockets in a few threads of this process, which answer an `echo` without looking at it.
+//! Light stand-ins for many workers: sockets in a few threads of this process, which answer an
+//! `echo` without looking at it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,7 +95,8 @@ impl Worker {
         Ok(Self { socket, envelope: Vec::new(), attachments: Vec::new() })
     }
 
-    /// Answers all that has come, and what comes meanwhile: sending takes the descriptor's notice of it away.
+    /// Answers all that has come, and what comes meanwhile: sending takes the descriptor's notice
+    /// of it away.
     fn hear(&mut self) -> Result<()> {
         loop {
             let mut results = Vec::new();

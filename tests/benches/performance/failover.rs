@@ -1,4 +1,5 @@
-//! How long it takes to go on when a worker is killed or frozen, or the broker is killed: from the signal to a line of the log.
+//! How long it takes to go on when a worker is killed or frozen, or the broker is killed: from the
+//! signal to a line of the log.
 
 use std::collections::HashSet;
 use std::thread::sleep;
@@ -93,7 +94,8 @@ pub fn frozen(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// `kill -9` to the broker under load, which is started again at once, to the first reply after that.
+/// `kill -9` to the broker under load, which is started again at once, to the first reply after
+/// that.
 pub fn restart(rounds: usize, report: &mut Report) -> Result<()> {
     let mut giostra = Giostra::start(WORKERS, &[])?;
     let batch = endless(&mut giostra, Load::default().window)?;

@@ -11,7 +11,8 @@ use super::crowd::Crowd;
 use super::note;
 use super::sides::{ADDITION, Giostra, Load, Round, WORKERS, series};
 
-/// Requests that a broker's default windows hold for [`WORKERS`] workers: what a client has under way besides is pending.
+/// Requests that a broker's default windows hold for [`WORKERS`] workers: what a client has under
+/// way besides is pending.
 const IN_WINDOWS: usize = WORKERS * 1024;
 
 /// Requests whose memory is measured, and the bytes of their bodies.
@@ -37,7 +38,8 @@ pub fn log(rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// With a thousand workers, and with three: when each is sent as many requests in a message as usual, and when it is sent a few.
+/// With a thousand workers, and with three: when each is sent as many requests in a message as
+/// usual, and when it is sent a few.
 pub fn workers(rounds: usize, report: &mut Report) -> Result<()> {
     let start = |workers: usize| -> Result<_> {
         let mut giostra = Giostra::start(0, &[])?;

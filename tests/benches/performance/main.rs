@@ -1,7 +1,9 @@
-//! `just bench`: Giostra beside the bare `zmq_proxy`, in turns on this machine, and Giostra's own bounds; see `docs/performance.md`.
+//! `just bench`: Giostra beside the bare `zmq_proxy`, in turns on this machine, and Giostra's own
+//! bounds; see `docs/performance.md`.
 //!
-//! `cargo bench -p giostra-tests --bench performance -- [SCENARIO..] [--rounds N] [--write]`. It measures and does not judge: the
-//! exit status is 1 if a request was lost, answered wrongly or twice, or if the log does not prove the promises, whatever the figures.
+//! `cargo bench -p giostra-tests --bench performance -- [SCENARIO..] [--rounds N] [--write]`. It
+//! measures and does not judge: the exit status is 1 if a request was lost, answered wrongly or
+//! twice, or if the log does not prove the promises, whatever the figures.
 
 mod beside;
 mod crowd;

@@ -1,4 +1,5 @@
-//! The two sides of a comparison, each with the same load: Giostra, and libzmq's `zmq_proxy` with echo workers.
+//! The two sides of a comparison, each with the same load: Giostra, and libzmq's `zmq_proxy` with
+//! echo workers.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use tempfile::TempDir;
 /// Workers of either side, with one thread each.
 pub const WORKERS: usize = 3;
 
-/// Log files so many and so large that none of a run's lines are rotated away, and the log can be audited whole.
+/// Log files so many and so large that none of a run's lines are rotated away, and the log can be
+/// audited whole.
 const WHOLE_LOG: [&str; 4] = ["--log-size", "256MiB", "--log-files", "100"];
 
 /// What clients do.

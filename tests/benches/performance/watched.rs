@@ -21,8 +21,8 @@ const SCRAPE: Duration = Duration::from_secs(1);
 /// Stand-ins of the crowd, whose snapshot is as large.
 const MANY: usize = 1000;
 
-/// With the page's events read and metrics fetched every second, and without: with few workers, and with many. The browser itself is not
-/// counted: it runs elsewhere.
+/// With the page's events read and metrics fetched every second, and without: with few workers, and
+/// with many. The browser itself is not counted: it runs elsewhere.
 pub fn watched(rounds: usize, report: &mut Report) -> Result<()> {
     let mut few = Giostra::start(WORKERS, HTTP)?;
     let load = Load { length: Duration::from_secs(3), ..Load::default() };

@@ -1,6 +1,8 @@
-//! `just chaos`: kills, freezes and restarts a broker, its workers and its clients under load, and counts what was lost.
+//! `just chaos`: kills, freezes and restarts a broker, its workers and its clients under load, and
+//! counts what was lost.
 //!
-//! Exits with 1 if anything is off; the seed and the folder with all logs are then printed. Otherwise it leaves nothing.
+//! Exits with 1 if anything is off; the seed and the folder with all logs are then printed.
+//! Otherwise it leaves nothing.
 
 use std::process::ExitCode;
 use std::time::Duration;

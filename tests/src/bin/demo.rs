@@ -1,7 +1,9 @@
-//! `just demo`: the whole story, unattended: a broker and three workers on free ports, a random batch, `kill -9` to a
-//! worker in the middle of it, the worker again, and the proof from the log that nothing was lost.
+//! `just demo`: the whole story, unattended: a broker and three workers on free ports, a random
+//! batch, `kill -9` to a worker in the middle of it, the worker again, and the proof from the log
+//! that nothing was lost.
 //!
-//! With `--secure` all of them have keys. Exits with 1 if anything is off. Leaves nothing: no process, no file.
+//! With `--secure` all of them have keys. Exits with 1 if anything is off. Leaves nothing: no
+//! process, no file.
 
 use std::collections::HashSet;
 use std::process::ExitCode;

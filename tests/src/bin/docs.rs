@@ -1,13 +1,17 @@
-//! `just docs`: does what the README and the pages in `docs/` say, and compares what comes out with what they show.
+//! `just docs`: does what the README and the pages in `docs/` say, and compares what comes out with
+//! what they show.
 //!
-//! A code block whose first line begins with `$` is a session: each such line is a command for bash, up to the next one stands its
-//! output. How much space there is counts for nothing; a line of `..` stands for any lines. Numbers count, but where times and rates are told, which no two
-//! runs share: in what `just` prints of the system at large, and in the summary of `giostra map`. A command has to succeed. A code block behind a
-//! line that ends with the name of a file in backticks and a colon is the content of that file. All of a page is one bash session: the
-//! README's in the project's folder, any other's in an empty one, where `giostra` is the project's. What it leaves running is ended.
+//! A code block whose first line begins with `$` is a session: each such line is a command for
+//! bash, up to the next one stands its output. How much space there is counts for nothing; a line
+//! of `..` stands for any lines. Numbers count, but where times and rates are told, which no two
+//! runs share: in what `just` prints of the system at large, and in the summary of `giostra map`. A
+//! command has to succeed. A code block behind a line that ends with the name of a file in
+//! backticks and a colon is the content of that file. All of a page is one bash session: the
+//! README's in the project's folder, any other's in an empty one, where `giostra` is the project's.
+//! What it leaves running is ended.
 //!
-//! The system that the pages speak of, `just up`, is started for them, on ports that are free: they take the places of the usual ones in the pages.
-//! Exits with 1 if anything is off.
+//! The system that the pages speak of, `just up`, is started for them, on ports that are free: they
+//! take the places of the usual ones in the pages. Exits with 1 if anything is off.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

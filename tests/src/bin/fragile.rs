@@ -1,6 +1,7 @@
 //! A worker for the tests, with operations that fail in the worst ways.
 //!
-//! `add` adds two whole numbers; `panic` panics; `die` ends the process as the kernel does when memory runs out: at once, by SIGKILL.
+//! `add` adds two whole numbers; `panic` panics; `die` ends the process as the kernel does when
+//! memory runs out: at once, by SIGKILL.
 
 use anyhow::Result;
 use clap::Parser;

@@ -1,8 +1,11 @@
-//! What Giostra is measured against: libzmq's own `zmq_proxy` between a ROUTER and a DEALER, with echo workers.
+//! What Giostra is measured against: libzmq's own `zmq_proxy` between a ROUTER and a DEALER, with
+//! echo workers.
 //!
-//! `reference proxy FRONTEND BACKEND`, `reference echo BACKEND`, `reference client FRONTEND ..`: the load of `giostra bench`, its
-//! clients waited for in the same way, one message a request. It keeps no books: no in-flight table, no numbers in the requests,
-//! no log. What it is spared besides: the bytes of a reply are sent again as a request, so that nothing is copied in the client.
+//! `reference proxy FRONTEND BACKEND`, `reference echo BACKEND`, `reference client FRONTEND ..`:
+//! the load of `giostra bench`, its clients waited for in the same way, one message a request. It
+//! keeps no books: no in-flight table, no numbers in the requests, no log. What it is spared
+//! besides: the bytes of a reply are sent again as a request, so that nothing is copied in the
+//! client.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -154,7 +157,8 @@ fn client(load: &Load) -> Result<()> {
 
 struct Client {
     socket: Socket,
-    /// When the unanswered requests were sent. Nothing tells them apart: the oldest is taken for the one that is answered.
+    /// When the unanswered requests were sent. Nothing tells them apart: the oldest is taken for
+    /// the one that is answered.
     asked: VecDeque<Instant>,
     /// Replies, to be sent as requests.
     spare: Vec<Message>,

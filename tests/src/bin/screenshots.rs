@@ -1,5 +1,6 @@
-//! `just screenshots`: the live page as the docs show it, light and dark: three workers under load, one of them just killed, its requests
-//! on their way. It takes four minutes, so that the plots have something to show.
+//! `just screenshots`: the live page as the docs show it, light and dark: three workers under load,
+//! one of them just killed, its requests on their way. It takes four minutes, so that the plots
+//! have something to show.
 //!
 //! Needs a browser (`giostra_tests::browser`). Leaves nothing but the two files.
 

@@ -25,7 +25,8 @@ pub fn audit(system: &System) -> Result<()> {
     system.audit().map(drop)
 }
 
-/// Lines of the log that say that a worker was dropped for its silence, though it had not been frozen.
+/// Lines of the log that say that a worker was dropped for its silence, though it had not been
+/// frozen.
 ///
 /// Not a fault for certain: a machine that is too busy freezes processes, too.
 pub fn dropped_unfrozen(system: &System, journal: &Journal) -> Result<Vec<String>> {

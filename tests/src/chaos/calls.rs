@@ -19,7 +19,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// The next one: any of the ready worker's operations, some of them with arguments that make an error.
+    /// The next one: any of the ready worker's operations, some of them with arguments that make an
+    /// error.
     pub fn draw(random: &mut StdRng) -> Self {
         const OPERATIONS: [&str; 12] = [
             "add",

@@ -1,4 +1,5 @@
-//! What was done to a system and when, to hold against what its clients went through and what its log says.
+//! What was done to a system and when, to hold against what its clients went through and what its
+//! log says.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -58,8 +59,8 @@ impl Journal {
             .any(|(name, span)| name == who && self.wall(span.from) <= at && at <= self.wall(span.to) + before)
     }
 
-    /// How much of a silence falls into no stall at all. A worker's stall counts for `noticed_after` at most, in which the
-    /// broker itself does not stall.
+    /// How much of a silence falls into no stall at all. A worker's stall counts for
+    /// `noticed_after` at most, in which the broker itself does not stall.
     pub fn unexplained(&self, silence: &Silence, noticed_after: Duration) -> Duration {
         let (mut broker, workers): (Vec<_>, Vec<_>) = self.closed.iter().partition(|(who, _)| who == "broker");
         broker.sort_unstable_by_key(|(_, span)| span.from);

@@ -1,4 +1,5 @@
-//! Clients of a fault hunt, each a thread with a connection of its own, that check all that they are told.
+//! Clients of a fault hunt, each a thread with a connection of its own, that check all that they
+//! are told.
 //!
 //! Each keeps its own books beside the library's: what it asked for, and what was answered.
 
@@ -24,7 +25,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// Silences from here on are noted one by one.
 const NOTABLE: Duration = Duration::from_millis(200);
 
-/// How much earlier than at its time limit a request may expire: the broker's clock stands still while it reads.
+/// How much earlier than at its time limit a request may expire: the broker's clock stands still
+/// while it reads.
 const EARLY: Duration = Duration::from_millis(50);
 
 /// For how long a client puts up with there being no broker: for longer than any fault lasts.

@@ -1,8 +1,8 @@
 //! The faults of a run and when they happen, drawn from a seed before the run begins.
 //!
-//! The seed settles the plan, not the run: which request is where when a fault strikes depends on the machine. What is
-//! killed or frozen gets its restart or its thaw along with it, and is left in peace until then; most of the time one
-//! worker at least is left in peace.
+//! The seed settles the plan, not the run: which request is where when a fault strikes depends on
+//! the machine. What is killed or frozen gets its restart or its thaw along with it, and is left in
+//! peace until then; most of the time one worker at least is left in peace.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ const MOST_WORKERS: usize = 8;
 /// `giostra random` processes at a time.
 pub const BATCHES: usize = 4;
 
-/// How long to leave a broker that was told to finish in peace, in milliseconds: until its grace is over and some more.
+/// How long to leave a broker that was told to finish in peace, in milliseconds: until its grace is
+/// over and some more.
 const FINISHING_MS: u64 = 3000;
 
 /// What is done to the system. Workers and batches are numbered, workers from 1.
@@ -69,7 +70,8 @@ pub struct Step {
     pub fault: Fault,
 }
 
-/// The faults of a run, in their order. What would be mended after its end is left to whoever ends it.
+/// The faults of a run, in their order. What would be mended after its end is left to whoever ends
+/// it.
 pub fn plan(seed: u64, duration: Duration) -> Vec<Step> {
     let mut plan = Plan {
         random: StdRng::seed_from_u64(seed),

@@ -19,7 +19,8 @@ const PING_INTERVAL: Duration = Duration::from_millis(200);
 /// After how long a frozen worker is surely dropped: three pings it may miss.
 pub const NOTICED_AFTER: Duration = PING_INTERVAL.saturating_mul(4);
 
-/// How long after a broker's start everybody is surely connected again: libzmq tries every half second at the longest.
+/// How long after a broker's start everybody is surely connected again: libzmq tries every half
+/// second at the longest.
 const RECONNECTED_AFTER: Duration = Duration::from_millis(600);
 
 /// The system, and what is wrong with it at the moment.

@@ -39,7 +39,8 @@ fn model(processors: &str) -> Option<&str> {
     Some(line.split_once(':')?.1.trim())
 }
 
-/// The commit that is checked out, and whether anything that is kept in the repository was changed since.
+/// The commit that is checked out, and whether anything that is kept in the repository was changed
+/// since.
 fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;

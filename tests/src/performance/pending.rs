@@ -9,8 +9,8 @@ use giostra_protocol::Bytes;
 use crate::Setup;
 use crate::process::wait_for;
 
-/// By how many bytes the broker's resident memory grows for each of `count` requests with bodies of `size` bytes that are
-/// pending because there is no worker, the body included.
+/// By how many bytes the broker's resident memory grows for each of `count` requests with bodies of
+/// `size` bytes that are pending because there is no worker, the body included.
 pub fn bytes_each(count: u64, size: usize) -> Result<f64> {
     let mut system =
         Setup::workers(0).broker(&["--max-pending", "100000000", "--max-pending-bytes", "64GiB"]).start()?;

@@ -1,4 +1,5 @@
-//! The plot: how many times as good as `zmq_proxy`, a bar for each load, in SVG that is readable on light and on dark.
+//! The plot: how many times as good as `zmq_proxy`, a bar for each load, in SVG that is readable on
+//! light and on dark.
 
 use std::fmt::Write;
 
@@ -103,7 +104,8 @@ mod tests {
         Beside { scenario: scenario.into(), unit: Unit::Rate, ours: side(ratio), theirs: side(1.0), goal }
     }
 
-    /// The names of the elements, each checked to be closed in its turn; all that well-formed XML needs here.
+    /// The names of the elements, each checked to be closed in its turn; all that well-formed XML
+    /// needs here.
     fn elements(svg: &str) -> Vec<String> {
         let (mut open, mut seen) = (Vec::new(), Vec::new());
         for part in svg.split('<').skip(1) {

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 /// The clock tick in which `/proc` counts: a hundredth of a second on every Linux (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// The CPU time that a process has used so far, all its threads, in user and kernel. In steps of 10 ms.
+/// The CPU time that a process has used so far, all its threads, in user and kernel. In steps of 10
+/// ms.
 pub fn cpu_of(process: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).context("the process has ended")?;
     ticks(&stat, 14).with_context(|| format!("no CPU time in {stat}"))
@@ -26,7 +27,8 @@ pub fn peak_memory_of(process: u32) -> Result<u64> {
     kibibytes(&status, "VmHWM:").map(|kib| kib << 10).with_context(|| format!("no VmHWM in {status}"))
 }
 
-/// The sum of two fields of a `stat` file, the first of which is `field`, counted from 1 as in its manual page.
+/// The sum of two fields of a `stat` file, the first of which is `field`, counted from 1 as in its
+/// manual page.
 fn ticks(stat: &str, field: usize) -> Option<Duration> {
     // The second field is the program's name in brackets, which may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;

@@ -41,7 +41,8 @@ fn a_thousand_requests_leave_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-/// `cargo test --release -p giostra-tests --test exec -- --ignored --nocapture`: what docs/exec.md says.
+/// `cargo test --release -p giostra-tests --test exec -- --ignored --nocapture`: what docs/exec.md
+/// says.
 #[test]
 #[ignore = "it proves nothing, it measures"]
 fn requests_a_second() -> Result<()> {

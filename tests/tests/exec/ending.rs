@@ -1,4 +1,5 @@
-//! Programs that hang, flood, escape or are not wanted any more: they end, and nothing is left of them.
+//! Programs that hang, flood, escape or are not wanted any more: they end, and nothing is left of
+//! them.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,7 +21,8 @@ use serde_json::json;
 
 use crate::bench::{Bench, all_end, runs, written};
 
-/// A process and a child of it, both deaf to SIGTERM; their ids go into the file that is its argument.
+/// A process and a child of it, both deaf to SIGTERM; their ids go into the file that is its
+/// argument.
 const DEAF: &str =
     r#"sh -c 'trap "" TERM; sh -c "while :; do sleep 100; done" & echo $! $$ >> "$1"; while :; do sleep 100; done' sh"#;
 
@@ -153,7 +155,8 @@ fn no_program_is_left_when_its_worker_gives_up_is_interrupted_twice_or_is_killed
         let guard = guard_of(bench.system.worker(1).id()).context("no guard")?;
         end(&mut bench.system)?;
         if name == "gives up" {
-            // Each has written its child's id before its own. The child is killed, too, but it is not the worker's to wait for.
+            // Each has written its child's id before its own. The child is killed, too, but it is not the
+            // worker's to wait for.
             assert!(ids.chunks(2).all(|pair| !runs(pair[1])), "it did not wait for them");
         }
         all_end(&ids)?;

@@ -45,7 +45,8 @@ fn json_lines_go_in_and_come_out() -> Result<()> {
     Ok(())
 }
 
-/// Answers each line with its length, and reads lines as node's `readline` does: LF, CR, CRLF, U+2028 and U+2029 end one.
+/// Answers each line with its length, and reads lines as node's `readline` does: LF, CR, CRLF,
+/// U+2028 and U+2029 end one.
 const LIKE_NODE: &str = r#"python3 -u -c '
 import sys
 for line in sys.stdin:

@@ -1,4 +1,5 @@
-//! Any program as a worker (`giostra-worker --exec`): what programs do that do not behave, and that nothing is left of them.
+//! Any program as a worker (`giostra-worker --exec`): what programs do that do not behave, and that
+//! nothing is left of them.
 
 mod bench;
 mod cost;

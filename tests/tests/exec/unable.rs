@@ -1,4 +1,5 @@
-//! Programs that can't be started: their worker answers nothing, hands back what it has, and comes again.
+//! Programs that can't be started: their worker answers nothing, hands back what it has, and comes
+//! again.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,7 +16,8 @@ use serde_json::Value;
 /// Each request takes a moment, so that one worker alone does not do all of them.
 const SCRIPT: &str = "-c 'sleep 0.02; echo \"done $1\"' sh";
 
-/// A shell of this name: a link, since a script that is deleted may have been started and not yet been read.
+/// A shell of this name: a link, since a script that is deleted may have been started and not yet
+/// been read.
 fn program(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     symlink("/bin/sh", &path)?;

@@ -1,4 +1,5 @@
-//! Good messages, but too many of them: pools without number, large bodies for a worker that does not read.
+//! Good messages, but too many of them: pools without number, large bodies for a worker that does
+//! not read.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use giostra_protocol::{Bytes, FromClient, RequestId, ToClient};

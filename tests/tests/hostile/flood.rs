@@ -16,7 +16,8 @@ use crate::peer::{Peer, sent};
 /// Bad messages of each kind.
 const MANY: u64 = 100_000;
 
-/// How much larger a broker may be after them: what its allocator keeps, and what waits for one that does not read.
+/// How much larger a broker may be after them: what its allocator keeps, and what waits for one
+/// that does not read.
 const MARGIN: u64 = 64 << 20;
 
 /// Bytes of a process that are in memory.
@@ -26,7 +27,8 @@ fn resident(id: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
-/// Sends a message many times, reads what comes back if `read`, and waits until the broker has dealt with all.
+/// Sends a message many times, reads what comes back if `read`, and waits until the broker has
+/// dealt with all.
 fn flood(system: &mut System, peer: &Peer, frames: &[Vec<u8>], read: bool, count: &str) -> Result<()> {
     let before = total(system, count);
     for sent in 0..MANY {

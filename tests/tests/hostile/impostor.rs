@@ -167,7 +167,8 @@ fn a_client_finds_its_broker_after_something_else_has_listened_there_and_after_n
     Ok(())
 }
 
-/// Runs a `giostra` command, lets `answer` talk to it, and expects an error that says all these parts.
+/// Runs a `giostra` command, lets `answer` talk to it, and expects an error that says all these
+/// parts.
 fn client_ends(args: &[&str], parts: &[&str], answer: impl FnOnce(&mut Impostor) -> Result<()>) -> Result<()> {
     let (folder, mut broker) = (tempfile::tempdir()?, Impostor::listen()?);
     let mut client = start(&folder, "giostra", args, &broker)?;

@@ -1,5 +1,5 @@
-//! Bad input, thrown at a live broker, worker and client: nobody panics, stops serving others, or grows without bound; it
-//! is logged, and the sender is told where that is possible.
+//! Bad input, thrown at a live broker, worker and client: nobody panics, stops serving others, or
+//! grows without bound; it is logged, and the sender is told where that is possible.
 //!
 //! What single decoders make of a million such messages is tested with the decoders.
 

@@ -1,4 +1,5 @@
-//! Peers that say what they like: raw sockets, without the options and the manners of Giostra's own.
+//! Peers that say what they like: raw sockets, without the options and the manners of Giostra's
+//! own.
 
 use std::fmt::Debug;
 

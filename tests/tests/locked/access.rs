@@ -11,7 +11,8 @@ use giostra_transport::keys::{Credentials, KeyPair, Role};
 use crate::peer::{Peer, hello, register};
 use crate::{check, count, line, run, start, strs, total, wait_for_line};
 
-/// How long a command that the broker has turned away at once may take on a busy machine: far less than it would wait for a broker.
+/// How long a command that the broker has turned away at once may take on a busy machine: far less
+/// than it would wait for a broker.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// A system whose log and status show that nobody but its own has ever been in.
@@ -38,8 +39,8 @@ fn for_another_broker(system: &System, name: &str) -> Result<Vec<String>> {
     Ok(args)
 }
 
-/// Until the log has such a line: of ever so many refusals ten a second are logged, and a peer that knows by itself that it will not come in may
-/// be gone before the broker has seen why.
+/// Until the log has such a line: of ever so many refusals ten a second are logged, and a peer that
+/// knows by itself that it will not come in may be gone before the broker has seen why.
 fn until_logged(
     system: &mut System,
     parts: &[&str],
@@ -115,9 +116,10 @@ fn a_worker_without_the_right_key_is_not_registered_and_is_told_why() -> Result<
             run(system, "giostra-worker", &args).map(drop)
         })?;
     }
-    // Of another broker it may be that it is only away, and this one in its place: the worker goes on trying, and says so. So it does
-    // without keys, as long as the broker hangs up before it has said that it has some. Who hangs up first is not settled, and the other one
-    // sees a connection that has ended.
+    // Of another broker it may be that it is only away, and this one in its place: the worker goes on
+    // trying, and says so. So it does without keys, as long as the broker hangs up before it has
+    // said that it has some. Who hangs up first is not settled, and the other one sees a connection
+    // that has ended.
     let astray = for_another_broker(&system, "worker-1")?;
     for (keys, logged, told) in [
         (astray, "not the right broker key", "Is --broker-key the broker's"),

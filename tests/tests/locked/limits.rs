@@ -151,7 +151,8 @@ fn what_is_sent_before_a_handshake_is_bounded_by_its_size_and_kept_no_longer_tha
     let mut system = Setup::workers(1).secured().broker(&limits).start()?;
     system.random(&["1000"])?;
     let before = system.broker().rss()?;
-    // ZMTP 3's greeting with CURVE, then a command of the largest size, all of which comes but for one byte.
+    // ZMTP 3's greeting with CURVE, then a command of the largest size, all of which comes but for one
+    // byte.
     let begin = || -> Result<TcpStream> {
         let mut stream = TcpStream::connect(address(system.frontend()))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;

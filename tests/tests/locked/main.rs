@@ -1,4 +1,5 @@
-//! A broker with keys: who is let in, who is not, what those learn who are not, and what the others notice of it.
+//! A broker with keys: who is let in, who is not, what those learn who are not, and what the others
+//! notice of it.
 
 mod access;
 mod files;

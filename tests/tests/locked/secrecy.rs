@@ -11,7 +11,8 @@ use giostra_tests::{Setup, System};
 use crate::relay::{Relay, address};
 use crate::{check, count, run, start, total};
 
-/// Somebody listens at both access of a system with a client and a worker that say what would be noticed. Whether each of that was heard.
+/// Somebody listens at both access of a system with a client and a worker that say what would be
+/// noticed. Whether each of that was heard.
 fn overheard(setup: Setup) -> Result<Vec<(&'static str, bool)>> {
     let mut system = setup.start()?;
     let relays = [Relay::to(system.frontend())?, Relay::to(system.backend())?];
@@ -64,7 +65,8 @@ fn who_listens_on_the_way_learns_nothing_and_without_keys_everything() -> Result
     Ok(())
 }
 
-/// Plays what a peer once said over a new connection. What is said to that, until the connection is closed.
+/// Plays what a peer once said over a new connection. What is said to that, until the connection is
+/// closed.
 fn play(endpoint: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address(endpoint))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -82,7 +84,8 @@ fn play(endpoint: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// The greeting and the `WELCOME` command: a key made for this connection, in a box for who has the secret of the other.
+/// The greeting and the `WELCOME` command: a key made for this connection, in a box for who has the
+/// secret of the other.
 const GREETING_AND_WELCOME: usize = 64 + 170;
 
 #[test]
@@ -110,7 +113,8 @@ fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
     for (endpoint, records) in records {
         for [said, _] in records {
             ensure!(said.len() > 300, "{} bytes", said.len());
-            // The greeting is 64 bytes, HELLO 202: what follows is the cookie, which was for another connection, and what it is to prove.
+            // The greeting is 64 bytes, HELLO 202: what follows is the cookie, which was for another
+            // connection, and what it is to prove.
             let before_cookie = 64 + 202;
             for (part, why) in [
                 (&said[..], "handshake: no ZMTP, or a breach of it"),

@@ -29,10 +29,12 @@ const EACH: usize = 2500;
 /// Connections that never speak.
 const SILENT: usize = 1000;
 
-/// How much larger a broker may be after a second attack than after the first: what its allocator does.
+/// How much larger a broker may be after a second attack than after the first: what its allocator
+/// does.
 const MARGIN: u64 = 4 << 20;
 
-/// The part of the undisturbed rate that is left, at least: attackers and attacked share this machine's cores.
+/// The part of the undisturbed rate that is left, at least: attackers and attacked share this
+/// machine's cores.
 const LEAST: f64 = 0.1;
 
 /// What a client asks for meanwhile, again and again.
@@ -84,7 +86,8 @@ fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<
     })
 }
 
-/// What everybody who has no business here does, at the access in turn: four kinds of handshakes that fail.
+/// What everybody who has no business here does, at the access in turn: four kinds of handshakes
+/// that fail.
 fn attack(system: &System) -> Result<Vec<JoinHandle<Result<()>>>> {
     let access = [system.frontend().to_string(), system.backend().to_string()];
     let listed = system.credentials("client")?;
@@ -128,7 +131,8 @@ fn rate(summary: &Value) -> f64 {
     summary["rate"].as_f64().unwrap_or_default()
 }
 
-/// The attack, once, while clients work: how many requests a second they have answered meanwhile, batch by batch.
+/// The attack, once, while clients work: how many requests a second they have answered meanwhile,
+/// batch by batch.
 fn wave(system: &mut System) -> Result<Vec<f64>> {
     let (refused, began) = (total(system, "refused")?, Instant::now());
     let silent = silence(system)?;
@@ -160,7 +164,8 @@ fn ten_thousand_failed_handshakes_and_a_thousand_silent_connections_disturb_nobo
     let began = Instant::now();
     system.random(&BATCH)?;
     let without = rate(&system.random(&BATCH)?);
-    // The first wave makes the broker as large as it gets by that; the second shows whether anything of the first was kept.
+    // The first wave makes the broker as large as it gets by that; the second shows whether anything of
+    // the first was kept.
     let mut rates = wave(&mut system)?;
     let first = system.broker().rss()?;
     rates.extend(wave(&mut system)?);

@@ -1,4 +1,5 @@
-//! What is printed: results in order or not, failures, and all that in spite of what happens to workers and the broker.
+//! What is printed: results in order or not, failures, and all that in spite of what happens to
+//! workers and the broker.
 
 use std::collections::HashMap;
 use std::fs;

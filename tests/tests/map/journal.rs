@@ -19,7 +19,8 @@ const MANY: u64 = 100_000;
 /// As many lines at a time: so many may be computed twice for each time that a run is killed.
 const WINDOW: u64 = 256;
 
-/// The same command, killed or interrupted at random times, until it ends by itself. How often that was.
+/// The same command, killed or interrupted at random times, until it ends by itself. How often that
+/// was.
 fn until_it_ends(random: &mut StdRng, mut command: impl FnMut() -> Result<Command>) -> Result<u64> {
     for broken in 0.. {
         let mut child = command()?.stderr(Stdio::null()).spawn()?;

@@ -1,4 +1,5 @@
-//! `giostra map`, with real processes: what comes out is what a loop would have printed, whatever happens meanwhile.
+//! `giostra map`, with real processes: what comes out is what a loop would have printed, whatever
+//! happens meanwhile.
 
 mod answers;
 mod journal;

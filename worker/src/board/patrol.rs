@@ -41,7 +41,8 @@ impl Watch {
 }
 
 impl<D> Board<D> {
-    /// What the watchman does next: he has slept for a tick, or has been at the desk and put it back.
+    /// What the watchman does next: he has slept for a tick, or has been at the desk and put it
+    /// back.
     pub fn patrol(&mut self, hands: &Hands, watch: &mut Watch, now: Instant) -> (Duty<D>, Calls) {
         let mut calls = Calls::default();
         let mut swept = false;

@@ -1,5 +1,6 @@
-//! Threads, a watchman and a broker that act in random order, in virtual time, on a real board. Who sleeps goes on only when the board has
-//! had him woken, so that a wake-up which is forgotten leaves something undone for ever.
+//! Threads, a watchman and a broker that act in random order, in virtual time, on a real board. Who
+//! sleeps goes on only when the board has had him woken, so that a wake-up which is forgotten
+//! leaves something undone for ever.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use crate::hand::Hands;
 /// How long a long request takes.
 const LONG: Duration = Duration::from_secs(10);
 
-/// What anything may take that nothing long stands in the way of: some ticks, and the time in which others had their turns.
+/// What anything may take that nothing long stands in the way of: some ticks, and the time in which
+/// others had their turns.
 const SOON: Duration = Duration::from_millis(20);
 
 #[test]
@@ -343,7 +345,8 @@ impl World {
         self.alarm |= calls.alarm;
     }
 
-    /// However long some compute, the broker is heard, results are sent, and who computes nothing helps.
+    /// However long some compute, the broker is heard, results are sent, and who computes nothing
+    /// helps.
     fn check(&mut self) {
         let late = |since: Instant| self.now > since + SOON;
         let heard = self.socket.front().is_none_or(|&(since, _)| !late(since));

@@ -17,7 +17,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// So many threads, of which the first sits at the desk and the others have looked at the board.
+    /// So many threads, of which the first sits at the desk and the others have looked at the
+    /// board.
     fn at_rest(threads: usize) -> Self {
         let now = Instant::now();
         let (board, hands) = (Board::new((), threads), Hands::new(threads));

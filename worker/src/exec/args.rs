@@ -19,11 +19,13 @@ use crate::args::Args as WorkerArgs;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Any program as a worker")]
 pub struct ExecArgs {
-    /// Run COMMAND for each request: its arguments are the last words, or stand where {}, {1}, {2} do; bytes go to stdin; the result is stdout
+    /// Run COMMAND for each request: its arguments are the last words, or stand where {}, {1}, {2}
+    /// do; bytes go to stdin; the result is stdout
     #[arg(long, env = "GIOSTRA_EXEC", group = "program", value_name = "COMMAND")]
     exec: Option<String>,
 
-    /// Run COMMAND once a thread: each request is a line to its stdin, each result a line of its stdout
+    /// Run COMMAND once a thread: each request is a line to its stdin, each result a line of its
+    /// stdout
     #[arg(long, env = "GIOSTRA_EXEC_LINES", group = "program", value_name = "COMMAND")]
     exec_lines: Option<String>,
 
@@ -35,7 +37,8 @@ pub struct ExecArgs {
     #[arg(long, env = "GIOSTRA_EXEC_JSON", requires = "program", value_parser = switch)]
     json: bool,
 
-    /// Line by line, JSON objects with an id that the answer has to repeat: {"id": 1, "arguments": []}, {"id": 1, "result": 2}
+    /// Line by line, JSON objects with an id that the answer has to repeat: {"id": 1, "arguments":
+    /// []}, {"id": 1, "result": 2}
     #[arg(long, env = "GIOSTRA_EXEC_JSON_ID", requires = "exec_lines", value_parser = switch)]
     json_id: bool,
 
@@ -47,7 +50,8 @@ pub struct ExecArgs {
     #[arg(long, env = "GIOSTRA_EXEC_TIME_LIMIT", requires = "program", value_parser = positive_duration, value_name = "DURATION")]
     time_limit: Option<Duration>,
 
-    /// How long the first request of a process that is asked line by line may take it, if that is longer: until it has loaded
+    /// How long the first request of a process that is asked line by line may take it, if that is
+    /// longer: until it has loaded
     #[arg(long, env = "GIOSTRA_EXEC_START_LIMIT", requires = "exec_lines", default_value = "1m", value_parser = positive_duration, value_name = "DURATION")]
     start_limit: Duration,
 
@@ -122,7 +126,8 @@ impl ExecArgs {
     }
 }
 
-/// The environment variables that this worker's own flags are read from, but for the broker's public key: that is the clients', too.
+/// The environment variables that this worker's own flags are read from, but for the broker's
+/// public key: that is the clients', too.
 fn own_variables() -> Vec<OsString> {
     let command = ExecArgs::augment_args(WorkerArgs::command());
     let variables = command.get_arguments().filter_map(|argument| argument.get_env());

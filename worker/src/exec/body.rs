@@ -1,6 +1,8 @@
-//! Bodies of requests as programs read them, as words or as JSON, and what programs print as results.
+//! Bodies of requests as programs read them, as words or as JSON, and what programs print as
+//! results.
 //!
-//! Nothing is decoded into a tree on the way: what a message of 64 MiB takes is a small multiple of that.
+//! Nothing is decoded into a tree on the way: what a message of 64 MiB takes is a small multiple of
+//! that.
 
 use std::io;
 
@@ -19,9 +21,10 @@ const MAX_WORDS: usize = 65_536;
 /// How deep lists and maps may be nested in an argument.
 const MAX_DEPTH: usize = 64;
 
-/// The characters that some common reader takes for the end of a line, or of a text: NUL (C's string functions), LF, VT and FF
-/// (Python's `splitlines`), CR (Java, node's `readline`, Python's universal newlines), FS, GS and RS (Python), NEL, LINE SEPARATOR
-/// and PARAGRAPH SEPARATOR (Unicode, JavaScript).
+/// The characters that some common reader takes for the end of a line, or of a text: NUL (C's
+/// string functions), LF, VT and FF (Python's `splitlines`), CR (Java, node's `readline`, Python's
+/// universal newlines), FS, GS and RS (Python), NEL, LINE SEPARATOR and PARAGRAPH SEPARATOR
+/// (Unicode, JavaScript).
 pub const LINE_ENDS: [char; 11] =
     ['\0', '\n', '\x0b', '\x0c', '\r', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
 
@@ -60,7 +63,8 @@ pub fn arguments(encoded: &Bytes) -> Result<Vec<Argument>, Failure> {
     if rest.is_empty() { Ok(arguments) } else { Err(malformed()) }
 }
 
-/// The first character of [`LINE_ENDS`] in some bytes. In what is not UTF-8, 0x85 is NEL, as in Latin-1.
+/// The first character of [`LINE_ENDS`] in some bytes. In what is not UTF-8, 0x85 is NEL, as in
+/// Latin-1.
 pub fn line_end(bytes: &[u8]) -> Option<char> {
     let in_chunk = |chunk: std::str::Utf8Chunk<'_>| {
         let text = chunk.valid().chars().find(|c| LINE_ENDS.contains(c));
@@ -69,7 +73,8 @@ pub fn line_end(bytes: &[u8]) -> Option<char> {
     bytes.utf8_chunks().find_map(in_chunk)
 }
 
-/// All arguments as a JSON array; an error if there are bytes among them. Holds no character of [`LINE_ENDS`]: they are escaped.
+/// All arguments as a JSON array; an error if there are bytes among them. Holds no character of
+/// [`LINE_ENDS`]: they are escaped.
 pub fn json(encoded: &[u8]) -> Result<Vec<u8>, Failure> {
     let (mut rest, mut text) = (encoded, Vec::with_capacity(encoded.len()));
     if is_list(rest) {
@@ -228,7 +233,8 @@ fn put(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     value.serialize(&mut Serializer::with_formatter(out, OneLine)).expect(IN_MEMORY);
 }
 
-/// Writes JSON as `serde_json` does, but escapes all of [`LINE_ENDS`]: JSON itself demands that only of those below U+0020.
+/// Writes JSON as `serde_json` does, but escapes all of [`LINE_ENDS`]: JSON itself demands that
+/// only of those below U+0020.
 struct OneLine;
 
 impl Formatter for OneLine {

@@ -1,6 +1,7 @@
 //! A program that runs: its pipes, none of which ever blocks us, and its end.
 //!
-//! It has a process group of its own, and the group ends with it: whatever is left of that is killed before the program is waited for.
+//! It has a process group of its own, and the group ends with it: whatever is left of that is
+//! killed before the program is waited for.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,11 +23,12 @@ use rustix::io::ioctl_fionread;
 use super::guard::Guard;
 use super::tail::Tail;
 
-/// The longest that anybody sleeps over a program: so soon it is seen that it has exited though somebody holds its pipes, or that
-/// nobody waits for it any more.
+/// The longest that anybody sleeps over a program: so soon it is seen that it has exited though
+/// somebody holds its pipes, or that nobody waits for it any more.
 pub const TICK: Duration = Duration::from_millis(50);
 
-/// The shortest pause when there is nothing to poll: a program that has closed its pipes mostly exits at once.
+/// The shortest pause when there is nothing to poll: a program that has closed its pipes mostly
+/// exits at once.
 const SHORTEST: Duration = Duration::from_micros(50);
 
 /// How much of stderr is read at once.
@@ -58,7 +60,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a program in a process group of its own. What is to be piped is the command's business.
+    /// Starts a program in a process group of its own. What is to be piped is the command's
+    /// business.
     pub fn start(command: &mut Command, guard: &Arc<Guard>) -> io::Result<Self> {
         let mut process = guard.start_leader(command)?;
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
@@ -89,7 +92,8 @@ impl Child {
         self.write();
     }
 
-    /// Whether it has read any byte of what it was fed last. Once it has been waited for, that stays so.
+    /// Whether it has read any byte of what it was fed last. Once it has been waited for, that
+    /// stays so.
     pub fn has_taken(&self) -> bool {
         match &self.stdin {
             // What is left in the pipe; nobody can tell on a system that does not say.
@@ -98,8 +102,9 @@ impl Child {
         }
     }
 
-    /// Sleeps until there is something to read or to write, for `limit` at most and never longer than [`TICK`]; then does that. No more
-    /// than `most` bytes of stdout are kept, and one more if there are more.
+    /// Sleeps until there is something to read or to write, for `limit` at most and never longer
+    /// than [`TICK`]; then does that. No more than `most` bytes of stdout are kept, and one
+    /// more if there are more.
     pub fn turn(&mut self, most: usize, limit: Duration) {
         let pause = if self.is_silent() { self.pause } else { TICK };
         self.pause = if self.is_silent() { (2 * pause).min(TICK) } else { SHORTEST };
@@ -136,8 +141,8 @@ impl Child {
         let _ = killpg(pid(&self.process), Signal::SIGTERM);
     }
 
-    /// Waits until it has exited, and reads on meanwhile so that nothing keeps it from that. What it prints is lost. Whether it has exited
-    /// in time.
+    /// Waits until it has exited, and reads on meanwhile so that nothing keeps it from that. What
+    /// it prints is lost. Whether it has exited in time.
     pub fn exits_until(&mut self, end: Instant) -> bool {
         while !self.has_exited() {
             let left = end.saturating_duration_since(Instant::now());
@@ -157,7 +162,8 @@ impl Child {
         self.reap();
     }
 
-    /// Kills what is left of its group, and waits for it. How it ended is not known if this process ignores SIGCHLD.
+    /// Kills what is left of its group, and waits for it. How it ended is not known if this process
+    /// ignores SIGCHLD.
     pub fn reap(&mut self) -> Option<ExitStatus> {
         if let Some(status) = self.end {
             return status;

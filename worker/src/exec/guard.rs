@@ -1,17 +1,21 @@
-//! Sees to it that no program outlives its worker, however that ends: also by `kill -9`, or by a second signal.
+//! Sees to it that no program outlives its worker, however that ends: also by `kill -9`, or by a
+//! second signal.
 //!
-//! The guard is a process of its own, another `giostra-worker`. The worker tells it of each process group that it starts and of
-//! each that is over, through a pipe; when the pipe ends, so has the worker, and the guard ends what is left.
+//! The guard is a process of its own, another `giostra-worker`. The worker tells it of each process
+//! group that it starts and of each that is over, through a pipe; when the pipe ends, so has the
+//! worker, and the guard ends what is left.
 //!
-//! A worker that is killed between the start of a program and the word to the guard has told nothing of it. So each program has
-//! its worker's mark in its environment ([`MARK`]), which the program's children inherit, and after an end without
-//! [`Guard::dismiss`] the guard also ends the groups of all processes of its session that bear the mark. Until a process that was
-//! forked has become the program, it holds the write end of the pipe, since that is closed by exec: when the pipe ends, nothing is
-//! about to be started any more.
+//! A worker that is killed between the start of a program and the word to the guard has told
+//! nothing of it. So each program has its worker's mark in its environment ([`MARK`]), which the
+//! program's children inherit, and after an end without [`Guard::dismiss`] the guard also ends the
+//! groups of all processes of its session that bear the mark. Until a process that was forked has
+//! become the program, it holds the write end of the pipe, since that is closed by exec: when the
+//! pipe ends, nothing is about to be started any more.
 //!
-//! To have the system end the programs (`PR_SET_PDEATHSIG`), or to have each process tell its own number before exec, takes unsafe
-//! code between fork and exec and keeps `std` from starting programs by `posix_spawn`; the former also ends them with the thread
-//! that started them, and forgets the children's children.
+//! To have the system end the programs (`PR_SET_PDEATHSIG`), or to have each process tell its own
+//! number before exec, takes unsafe code between fork and exec and keeps `std` from starting
+//! programs by `posix_spawn`; the former also ends them with the thread that started them, and
+//! forgets the children's children.
 
 mod marked;
 
@@ -43,11 +47,12 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The pause before another guard is tried after the system has started none.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// When marked processes are looked for, in milliseconds after the worker's end. More than once, because exec closes the pipe a moment
-/// before the environment can be seen.
+/// When marked processes are looked for, in milliseconds after the worker's end. More than once,
+/// because exec closes the pipe a moment before the environment can be seen.
 const SEARCHES: [u64; 7] = [0, 20, 60, 140, 300, 620, 1000];
 
-/// What the worker says last when it ends in order: no program of it runs that the guard does not know.
+/// What the worker says last when it ends in order: no program of it runs that the guard does not
+/// know.
 const DISMISSED: &str = ".";
 
 /// The worker's side of its guard. A guard that somebody kills is replaced.
@@ -74,7 +79,8 @@ impl Launch {
         Command::new(std::env::current_exe()?)
             .arg0("giostra-guard")
             .args([GUARD, &self.grace.as_millis().to_string(), &self.mark])
-            // A worker that is a program itself bears the mark of another guard, which is not to end this one before its time.
+            // A worker that is a program itself bears the mark of another guard, which is not to end this one before
+            // its time.
             .env_remove(MARK)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -96,8 +102,8 @@ struct State {
 }
 
 impl Guard {
-    /// Starts one from this process's own program, which has to call [`is_meant`] and [`watch`], and a thread that replaces
-    /// it. It will wait for `grace` between SIGTERM and SIGKILL.
+    /// Starts one from this process's own program, which has to call [`is_meant`] and [`watch`],
+    /// and a thread that replaces it. It will wait for `grace` between SIGTERM and SIGKILL.
     ///
     /// # Errors
     /// If the system starts no process or no thread.
@@ -113,7 +119,8 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Waits for the guard's end again and again, and starts another one each time that it was not [dismissed](Self::dismiss).
+    /// Waits for the guard's end again and again, and starts another one each time that it was not
+    /// [dismissed](Self::dismiss).
     fn replace_until_dismissed(&self) {
         let mut failed = false;
         loop {
@@ -155,8 +162,8 @@ impl Guard {
         }
     }
 
-    /// Starts a program with its mark as the leader of a group, and adds that. Its status is then no other's: see
-    /// [`Self::reap_orphans`].
+    /// Starts a program with its mark as the leader of a group, and adds that. Its status is then
+    /// no other's: see [`Self::reap_orphans`].
     ///
     /// # Errors
     /// If the program can't be started.
@@ -184,7 +191,8 @@ impl Guard {
         status
     }
 
-    /// Waits for those of these children of this process that have exited and that nobody else waits for.
+    /// Waits for those of these children of this process that have exited and that nobody else
+    /// waits for.
     pub fn reap_orphans(&self, children: &[Pid]) {
         // One that was being started when they were listed has been added afterwards.
         drop(self.starting.write());
@@ -198,15 +206,17 @@ impl Guard {
         }
     }
 
-    /// A group is over. To be called before its leader is waited for: from then on another process may have its number.
+    /// A group is over. To be called before its leader is waited for: from then on another process
+    /// may have its number.
     pub fn remove(&self, group: Pid) {
         let mut state = self.lock();
         state.groups.remove(&group.as_raw());
         state.tell('-', group);
     }
 
-    /// Waits until all leaders were waited for, but no longer than that; whether they were. That a group was removed is not enough:
-    /// it was killed by then, but takes its time to die on a busy machine.
+    /// Waits until all leaders were waited for, but no longer than that; whether they were. That a
+    /// group was removed is not enough: it was killed by then, but takes its time to die on a
+    /// busy machine.
     pub fn wait(&self, limit: Duration) -> bool {
         let waited = self.over.wait_timeout_while(self.lock(), limit, |state| !state.leaders.is_empty());
         waited.unwrap_or_else(PoisonError::into_inner).0.leaders.is_empty()
@@ -223,7 +233,8 @@ impl State {
     }
 
     fn say(&mut self, line: &str) {
-        // One write, so that the guard reads whole lines whatever happens here. If it is gone, the next one is told of all groups.
+        // One write, so that the guard reads whole lines whatever happens here. If it is gone, the next one
+        // is told of all groups.
         if self.pipe.as_mut().is_some_and(|pipe| pipe.write_all(format!("{line}\n").as_bytes()).is_err()) {
             self.pipe = None;
         }
@@ -252,7 +263,8 @@ pub fn is_meant() -> bool {
 
 /// What a guard does: it keeps account until its stdin ends, and then ends what is left.
 pub fn watch() -> io::Result<()> {
-    // Only the end of the worker is its end. A service manager sends these to all processes of a service at once.
+    // Only the end of the worker is its end. A service manager sends these to all processes of a
+    // service at once.
     let harmless = [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM];
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().chain(harmless)).thread_block()?;
     // For `ps` and `pkill`: whoever kills all of one name is to leave this one.
@@ -265,7 +277,8 @@ pub fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// What was added and not removed when the input ended, and whether the worker said that this is all.
+/// What was added and not removed when the input ended, and whether the worker said that this is
+/// all.
 fn left_by(input: impl BufRead) -> (BTreeSet<i32>, bool) {
     let mut groups = BTreeSet::new();
     let mut dismissed = false;
@@ -281,8 +294,8 @@ fn left_by(input: impl BufRead) -> (BTreeSet<i32>, bool) {
     (groups, dismissed)
 }
 
-/// SIGTERM to these groups and to those that `search` finds, which is asked at each of [`SEARCHES`] unless it says `None`: then no
-/// more. SIGKILL to each that is there after the grace.
+/// SIGTERM to these groups and to those that `search` finds, which is asked at each of [`SEARCHES`]
+/// unless it says `None`: then no more. SIGKILL to each that is there after the grace.
 fn end(known: BTreeSet<i32>, grace: Duration, mut search: impl FnMut() -> Option<BTreeSet<i32>>) {
     let send = |group: i32, signal: Option<Signal>| killpg(Pid::from_raw(group), signal).is_ok();
     let began = Instant::now();

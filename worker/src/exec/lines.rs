@@ -1,8 +1,9 @@
 //! A long-lived process for each thread: a line in, a line out.
 //!
-//! Without [`LineFormat::JsonId`] only the order tells whose an answer is. So a process that has printed anything unasked is not
-//! asked again: it is ended, and another one answers the next request. The same holds of one whose answer has another id, or can't
-//! be read. For the same reason no character that any common reader takes for a line's end reaches a process.
+//! Without [`LineFormat::JsonId`] only the order tells whose an answer is. So a process that has
+//! printed anything unasked is not asked again: it is ended, and another one answers the next
+//! request. The same holds of one whose answer has another id, or can't be read. For the same
+//! reason no character that any common reader takes for a line's end reaches a process.
 
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ use super::program::{Program, Stop, Task};
 use super::tail::Tail;
 use crate::Job;
 
-/// The first and the longest pause before a program is started again that has ended without an answer.
+/// The first and the longest pause before a program is started again that has ended without an
+/// answer.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// What lines look like.
@@ -49,7 +51,8 @@ struct Seat {
     answered: bool,
     /// How many have ended without an answer, one after the other.
     vain: u32,
-    /// The id of the last request, from 1. Goes on when the process is started again, so that no id comes twice.
+    /// The id of the last request, from 1. Goes on when the process is started again, so that no id
+    /// comes twice.
     id: u64,
 }
 
@@ -116,7 +119,8 @@ impl Lines {
         answer
     }
 
-    /// Ends the processes that nobody asks at the moment: at the end of their stdin or, later, at a signal.
+    /// Ends the processes that nobody asks at the moment: at the end of their stdin or, later, at a
+    /// signal.
     pub fn close(&self, grace: Duration) {
         let seats = self.seats.iter().filter_map(|seat| seat.try_lock().ok());
         let mut all: Vec<_> = seats.filter_map(|mut seat| seat.child.take()).collect();
@@ -160,8 +164,8 @@ impl Seat {
         Ok(())
     }
 
-    /// Has the process answer. `None` if it has answered others, and ended without taking anything of this line: another
-    /// process can be asked.
+    /// Has the process answer. `None` if it has answered others, and ended without taking anything
+    /// of this line: another process can be asked.
     fn ask(&mut self, program: &Program, line: &Bytes, job: &Job<'_>) -> Result<Option<Vec<u8>>, Failure> {
         let child = self.child.as_mut().expect("it was prepared");
         child.complaints.clear();

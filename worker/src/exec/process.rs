@@ -12,8 +12,8 @@ use super::child::Child;
 use super::program::{Program, Stop, Task};
 use crate::Job;
 
-/// How long a process that has exited is waited for by others that hold its pipes, before they are killed: what comes through
-/// a pipeline or `tee` may still be on its way.
+/// How long a process that has exited is waited for by others that hold its pipes, before they are
+/// killed: what comes through a pipeline or `tee` may still be on its way.
 const BRIEFLY: Duration = Duration::from_secs(1);
 
 /// How much of what is no JSON is quoted.

@@ -1,4 +1,5 @@
-//! The program behind an operation: how it is started, how long and how much it may, and what is said of its end.
+//! The program behind an operation: how it is started, how long and how much it may, and what is
+//! said of its end.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -29,7 +30,8 @@ const SHORTLY: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis
 pub struct Limits {
     /// How long a request may take it.
     pub time: Option<Duration>,
-    /// How long the first of a process that is asked line by line may, if that is longer: it has to load before.
+    /// How long the first of a process that is asked line by line may, if that is longer: it has to
+    /// load before.
     pub start: Duration,
     /// How much it may print for a request, in bytes.
     pub output: usize,
@@ -46,7 +48,8 @@ pub struct Program {
     pub limits: Limits,
     /// What is set in its environment.
     pub environment: Vec<(&'static str, String)>,
-    /// What is not in it, though it is in the worker's: settings of the worker that would mislead a `giostra` that the program runs.
+    /// What is not in it, though it is in the worker's: settings of the worker that would mislead a
+    /// `giostra` that the program runs.
     pub hidden: Vec<OsString>,
     /// Whether its stderr is the worker's; if not, the end of it stands in error replies.
     pub keeps_stderr: bool,
@@ -127,7 +130,8 @@ impl Program {
         }
     }
 
-    /// Whether its file is there and may be executed, and so the interpreter if it is a script; if not, why it can't be started.
+    /// Whether its file is there and may be executed, and so the interpreter if it is a script; if
+    /// not, why it can't be started.
     pub fn is_there(&self) -> Result<(), String> {
         self.template.check().map_err(|bad| self.unusable(&bad))
     }
@@ -158,7 +162,8 @@ impl Program {
 
     /// The reply after it ended by itself too early, or in a way that says that it failed.
     pub fn ended(&self, status: Option<ExitStatus>, complaints: &Tail) -> Failure {
-        // `env` in the first line of a script was started, and says by this that there is no such interpreter.
+        // `env` in the first line of a script was started, and says by this that there is no such
+        // interpreter.
         let not_found = status.and_then(|status| status.code()).is_some_and(|code| code == 126 || code == 127);
         if not_found && let Err(why) = self.is_there() {
             return Failure::new(code::UNABLE, why);
@@ -195,7 +200,8 @@ impl Program {
     }
 }
 
-/// Whether it may be started in a moment: processes, memory or descriptors are short, or somebody is writing the file.
+/// Whether it may be started in a moment: processes, memory or descriptors are short, or somebody
+/// is writing the file.
 fn may_pass(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETXTBSY))

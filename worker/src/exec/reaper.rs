@@ -1,7 +1,9 @@
-//! Process 1 of a container: waits for orphans, which the system hands to it and which nobody else would wait for.
+//! Process 1 of a container: waits for orphans, which the system hands to it and which nobody else
+//! would wait for.
 //!
-//! A background job of a script and what is killed with its process group become such orphans. Each that nobody waits for stays in the
-//! table of processes, until a limit on their number lets no program start any more. Elsewhere process 1 is not ours and does this.
+//! A background job of a script and what is killed with its process group become such orphans. Each
+//! that nobody waits for stays in the table of processes, until a limit on their number lets no
+//! program start any more. Elsewhere process 1 is not ours and does this.
 
 use std::fs;
 use std::io;

@@ -29,7 +29,8 @@ impl Tail {
     }
 }
 
-/// `: ` and the text, without the space around it; nothing if there is none. What a terminal would obey is left out.
+/// `: ` and the text, without the space around it; nothing if there is none. What a terminal would
+/// obey is left out.
 impl fmt::Display for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();

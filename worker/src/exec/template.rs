@@ -1,6 +1,8 @@
-//! The command that a worker runs: its words, the program they name, and where the arguments of a request go.
+//! The command that a worker runs: its words, the program they name, and where the arguments of a
+//! request go.
 //!
-//! The words are split once, as a shell would; no shell ever sees them, nor what a request puts in between.
+//! The words are split once, as a shell would; no shell ever sees them, nor what a request puts in
+//! between.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -126,7 +128,8 @@ impl Template {
         Path::new(&self.first).file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// The words after the program, these arguments among them or, without a place for them, behind them.
+    /// The words after the program, these arguments among them or, without a place for them, behind
+    /// them.
     pub fn fill(&self, arguments: &[Bytes]) -> Result<Vec<OsString>, Failure> {
         let pieces = || self.words.iter().flatten();
         let most = pieces().filter_map(|piece| if let Piece::One(n) = piece { Some(*n) } else { None }).max();
@@ -225,7 +228,8 @@ const FIRST_BYTES: u64 = 256;
 /// How many scripts Linux lets interpret each other.
 const MAX_SCRIPTS: usize = 5;
 
-/// Checks the interpreter of a script as the system will look for it. Passes what is no text: how the system runs that, it knows.
+/// Checks the interpreter of a script as the system will look for it. Passes what is no text: how
+/// the system runs that, it knows.
 fn check_script(path: &Path, depth: usize) -> Result<(), BadCommand> {
     let mut first = Vec::new();
     // One that may be executed and not read is no script.

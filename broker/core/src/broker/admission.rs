@@ -1,12 +1,14 @@
 //! Room for requests: who is turned away, and who may go on when.
 //!
-//! The broker reads its clients always: it must hear cancellations, farewells and questions, and a socket that is not read
-//! soon looks dead to the other side. So what there is no room for is turned away instead, with a message that names it.
-//! Its client keeps it and sends nothing more until it is told of room: how much, and then in turn with the others who wait.
+//! The broker reads its clients always: it must hear cancellations, farewells and questions, and a
+//! socket that is not read soon looks dead to the other side. So what there is no room for is
+//! turned away instead, with a message that names it. Its client keeps it and sends nothing more
+//! until it is told of room: how much, and then in turn with the others who wait.
 //!
-//! One client may hold [`SHARE`] times as much as is still free. However many clients flood the broker, something stays
-//! free for one who asks now and then: with n of them, 1/(4n + 1) of all. That is the dynamic threshold of Choudhury and Hahne,
-//! "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (1998).
+//! One client may hold [`SHARE`] times as much as is still free. However many clients flood the
+//! broker, something stays free for one who asks now and then: with n of them, 1/(4n + 1) of all.
+//! That is the dynamic threshold of Choudhury and Hahne, "Dynamic queue length thresholds for
+//! shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (1998).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,7 +23,8 @@ use crate::ids::ClientNumber;
 /// A client's part, as a multiple of what is still free.
 const SHARE: usize = 4;
 
-/// The most requests for which one client is given room at a time; so the others who wait have their turns.
+/// The most requests for which one client is given room at a time; so the others who wait have
+/// their turns.
 const MOST: usize = 1024;
 
 /// How long those who were given room may take to use it before others are given the same.
@@ -87,7 +90,8 @@ impl Broker {
         self.waiting.used(used);
     }
 
-    /// A client's requests, with bodies of `size` bytes on average, were not accepted for want of room.
+    /// A client's requests, with bodies of `size` bytes on average, were not accepted for want of
+    /// room.
     pub(super) fn turn_away(&mut self, number: ClientNumber, requests: Vec<RequestId>, size: usize) {
         let count = requests.len() as u64;
         let Some(client) = self.clients.get_mut(&number) else { return };
@@ -117,7 +121,8 @@ impl Broker {
         }
     }
 
-    /// Tells those who wait for room how much there is, each in turn. Those who have their share wait on.
+    /// Tells those who wait for room how much there is, each in turn. Those who have their share
+    /// wait on.
     pub(super) fn give_room(&mut self, now: Instant) {
         if self.waiting.clients.is_empty() || self.closing || self.waiting.until.is_some_and(|until| now < until) {
             return;
@@ -135,7 +140,8 @@ impl Broker {
             let in_bytes = Taken { most: max_pending_bytes, by_all: bytes, by_client: client.bytes }.room();
             let own = max_client_pending.saturating_sub(client.pending);
             let room = requests.min(in_bytes.div_ceil(size)).min(own).min(MOST);
-            // Little by little would be many messages for few requests; but whoever has nothing waits for nobody else.
+            // Little by little would be many messages for few requests; but whoever has nothing waits for
+            // nobody else.
             if room < if client.pending == 0 { 1 } else { enough } {
                 still_waiting.push_back(number);
                 continue;

@@ -18,7 +18,8 @@ use crate::runs::Runs;
 const MOST_POOLS: usize = 100;
 
 impl Broker {
-    /// A message came from a client that has these rights. They count from its Hello on, for as long as its connection lives.
+    /// A message came from a client that has these rights. They count from its Hello on, for as
+    /// long as its connection lives.
     pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
         let known = self.client_of.get(from).copied();
         match (message, known) {
@@ -78,8 +79,9 @@ impl Broker {
         self.asked_to_hello.remove(from);
     }
 
-    /// A peer does not take what it is sent, and has been given enough: what waited for it was thrown away. `HelloAgain`
-    /// is the only thing that it is sent until it says so; keep it until it is taken.
+    /// A peer does not take what it is sent, and has been given enough: what waited for it was
+    /// thrown away. `HelloAgain` is the only thing that it is sent until it says so; keep it
+    /// until it is taken.
     pub fn handle_overdue_client(&mut self, to: &Identity) {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "does not read its replies");

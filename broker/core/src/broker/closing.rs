@@ -1,9 +1,9 @@
 //! The end: nothing more is dispatched, and each client that was answered is heard of once more.
 //!
-//! That libzmq and the system's buffers took a reply does not mean that its client has it: what they
-//! hold is lost with the broker. So the last message to a client is `Goodbye`, and the broker stays
-//! until the client has answered it. A client that was sent no reply over its connection is owed
-//! nothing, and is not waited for.
+//! That libzmq and the system's buffers took a reply does not mean that its client has it: what
+//! they hold is lost with the broker. So the last message to a client is `Goodbye`, and the broker
+//! stays until the client has answered it. A client that was sent no reply over its connection is
+//! owed nothing, and is not waited for.
 
 use giostra_protocol::Identity;
 use giostra_protocol::{RequestId, ToClient, ToWorker};
@@ -17,7 +17,8 @@ use crate::runs::Runs;
 const CLOSES: &str = "the broker closes";
 
 impl Broker {
-    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be answered.
+    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be
+    /// answered.
     pub fn close(&mut self) {
         self.closing = true;
         self.waiting = Waiting::default();
@@ -29,8 +30,9 @@ impl Broker {
         self.outputs.extend(to_workers.chain(to_clients));
     }
 
-    /// Whether, since [`Self::close`], all that was in flight is answered, and every client that was
-    /// answered has read it or is gone. To be asked when [`Self::poll_output`] has nothing more.
+    /// Whether, since [`Self::close`], all that was in flight is answered, and every client that
+    /// was answered has read it or is gone. To be asked when [`Self::poll_output`] has nothing
+    /// more.
     pub fn has_finished(&self) -> bool {
         self.closing && self.in_flight() == 0 && self.parting.is_empty()
     }

@@ -1,5 +1,5 @@
-//! The one place where what is possible is done: pending requests are dealt to workers with room, and what each worker
-//! and each client is owed is put into one message.
+//! The one place where what is possible is done: pending requests are dealt to workers with room,
+//! and what each worker and each client is owed is put into one message.
 
 use std::time::Instant;
 
@@ -14,10 +14,12 @@ use crate::roster::Roster;
 use crate::rotation::{Ring, Rotation};
 use crate::runs::Runs;
 
-/// Where a message was sent, the next is expected to be as long; but no room is kept for more than so many members.
+/// Where a message was sent, the next is expected to be as long; but no room is kept for more than
+/// so many members.
 const USUAL_BATCH: usize = 256;
 
-/// Replies are held back until there are so many for each request of the same client that is still in flight.
+/// Replies are held back until there are so many for each request of the same client that is still
+/// in flight.
 const HOLD_UNTIL: usize = 8;
 
 /// What one worker was dealt in one pass.
@@ -70,14 +72,14 @@ impl Broker {
         }
     }
 
-    /// Sends what was held back for the sake of larger messages. To be called before sleeping: replies are held back as
-    /// long as the broker is busy, and a sleep may last.
+    /// Sends what was held back for the sake of larger messages. To be called before sleeping:
+    /// replies are held back as long as the broker is busy, and a sleep may last.
     pub fn flush(&mut self) {
         self.send_replies(None);
     }
 
-    /// Puts what each client is owed into one message. With a time given, it may be held back until then: see
-    /// [`Settings::coalesce`](crate::config::Settings::coalesce).
+    /// Puts what each client is owed into one message. With a time given, it may be held back until
+    /// then: see [`Settings::coalesce`](crate::config::Settings::coalesce).
     fn send_replies(&mut self, now: Option<Instant>) {
         let holding = now.filter(|_| !self.closing && !self.settings.coalesce.is_zero());
         let Self { touched_clients, clients, outputs, settings, .. } = self;
@@ -101,7 +103,8 @@ impl Broker {
         });
     }
 
-    /// Deals the pool's pending requests as far as there is room. The workers that were dealt to, in their order.
+    /// Deals the pool's pending requests as far as there is room. The workers that were dealt to,
+    /// in their order.
     fn deal(&mut self, pool: PoolKey, now: Instant) -> Vec<WorkerNumber> {
         let mut batched = Vec::new();
         // Two passes, so that a line of the log is either of requests dealt again or of new ones.
@@ -194,8 +197,9 @@ impl Broker {
         self.log_hands(hands, begun_lap, again);
     }
 
-    /// Logs how large the windows are by which seats may just have been passed over, or that are fuller than was known: before the lines of
-    /// that pass, so that these prove themselves. Whoever was passed over is full at its end.
+    /// Logs how large the windows are by which seats may just have been passed over, or that are
+    /// fuller than was known: before the lines of that pass, so that these prove themselves.
+    /// Whoever was passed over is full at its end.
     fn tell_windows(&mut self, pool: PoolKey) {
         for seat in self.pools[pool.0].ring.seats() {
             let worker = self.workers.get_mut(seat).expect("a seated worker is here");
@@ -207,8 +211,8 @@ impl Broker {
         }
     }
 
-    /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so the lines, too, go
-    /// round the ring without a break.
+    /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so
+    /// the lines, too, go round the ring without a break.
     fn log_hands(&mut self, mut hands: Vec<(WorkerNumber, Hand)>, begun_lap: usize, again: bool) {
         let mut begun = Vec::new();
         for (number, hand) in hands.iter_mut().take(begun_lap) {
@@ -223,7 +227,8 @@ impl Broker {
     }
 }
 
-/// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do; whether it may.
+/// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do;
+/// whether it may.
 fn widen(ring: &Ring<WorkerNumber>, workers: &mut Roster<WorkerNumber, Worker>) -> bool {
     let Some(full) = ring.seats().get(ring.next()) else { return false };
     let held = workers[full].in_flight.len();

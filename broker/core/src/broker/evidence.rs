@@ -1,8 +1,9 @@
 //! Evidence against requests: the workers that were lost while they held them.
 //!
-//! A worker that is lost without a word may have been ended by one of its requests. One that comes back was not: the
-//! same process registers again, under the same *instance*. So a broken connection and a silence are held against the
-//! requests until the worker is back, and a request that this loss would end waits a moment for that.
+//! A worker that is lost without a word may have been ended by one of its requests. One that comes
+//! back was not: the same process registers again, under the same *instance*. So a broken
+//! connection and a silence are held against the requests until the worker is back, and a request
+//! that this loss would end waits a moment for that.
 //!
 //! A process that a supervisor starts anew has another instance: the loss of the one before stays.
 
@@ -41,13 +42,15 @@ impl Losses {
     }
 }
 
-/// Instances, as far as they matter. Ordered maps: the numbers are the workers' choice, and chosen numbers can't make
-/// these slow. Nothing is kept of a worker that is gone and held no request which is still open.
+/// Instances, as far as they matter. Ordered maps: the numbers are the workers' choice, and chosen
+/// numbers can't make these slow. Nothing is kept of a worker that is gone and held no request
+/// which is still open.
 #[derive(Debug, Default)]
 pub(super) struct Instances {
     /// The registered workers, by instance.
     present: BTreeSet<(u64, WorkerNumber)>,
-    /// The requests that a lost worker is held against as long as it is not back. None of these sets is empty.
+    /// The requests that a lost worker is held against as long as it is not back. None of these
+    /// sets is empty.
     provisional: BTreeMap<(u64, WorkerNumber), BTreeSet<RequestKey>>,
     /// The requests that are given up if nobody comes back, and when.
     pub(super) suspended: BTreeSet<(Moment, RequestKey)>,
@@ -146,8 +149,9 @@ impl Broker {
         spent && evidence == Evidence::Yes
     }
 
-    /// A worker registers: its earlier losses are held against nothing any more, nor will be that of a connection which
-    /// broke without notice. Returns its last registration before this one, as far as it is remembered.
+    /// A worker registers: its earlier losses are held against nothing any more, nor will be that
+    /// of a connection which broke without notice. Returns its last registration before this
+    /// one, as far as it is remembered.
     pub(super) fn comes_back(&mut self, instance: u64) -> Option<WorkerNumber> {
         let before = self.instances.before(instance)?;
         // Those before the last were marked when that registered.

@@ -1,8 +1,8 @@
 //! Who has asked for the status, and when the next one is made.
 //!
-//! A status walks through all workers, clients and pools, and is as large as they are many. So one is made for all who have
-//! asked, and the next one not before as much time has passed as its size is worth: a small system answers at once, a
-//! crowd is told four times a second.
+//! A status walks through all workers, clients and pools, and is as large as they are many. So one
+//! is made for all who have asked, and the next one not before as much time has passed as its size
+//! is worth: a small system answers at once, a crowd is told four times a second.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use giostra_protocol::Status;
 
 use super::{Broker, Output};
 
-/// The pause after a status, for each worker, client and pool in it. Some fifty times what it takes to make and to write that.
+/// The pause after a status, for each worker, client and pool in it. Some fifty times what it takes
+/// to make and to write that.
 const PAUSE_EACH: Duration = Duration::from_micros(100);
 
 /// The least pause and the longest.

@@ -1,10 +1,11 @@
 //! Clients that leave, and what they leave behind.
 //!
-//! A client is gone at once: its requests are dispatched no more, counted as cancelled, and the log says so in one line.
-//! Taking a million of them out of the tables takes longer than anybody else should wait. So those that were never
-//! dispatched, of which there may be so many, are cut off from their pools' queues as a whole, and then taken out some at
-//! a time, in [`Broker::handle_timeout`]. Those that were dispatched are bounded by the workers' windows, and are done
-//! with at once: what becomes of them concerns their workers.
+//! A client is gone at once: its requests are dispatched no more, counted as cancelled, and the log
+//! says so in one line. Taking a million of them out of the tables takes longer than anybody else
+//! should wait. So those that were never dispatched, of which there may be so many, are cut off
+//! from their pools' queues as a whole, and then taken out some at a time, in
+//! [`Broker::handle_timeout`]. Those that were dispatched are bounded by the workers' windows, and
+//! are done with at once: what becomes of them concerns their workers.
 
 use std::collections::VecDeque;
 
@@ -13,7 +14,8 @@ use crate::event::Event;
 use crate::held::Held;
 use crate::ids::{ClientNumber, RequestKey};
 
-/// A client with more than this part of [`Settings::freed_at_once`](crate::config::Settings::freed_at_once) leaves in parts:
+/// A client with more than this part of
+/// [`Settings::freed_at_once`](crate::config::Settings::freed_at_once) leaves in parts:
 /// looking into every pool costs more than taking a few requests out one by one.
 const FEW: usize = 16;
 
@@ -84,7 +86,8 @@ impl Broker {
         self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted, clients });
     }
 
-    /// Takes a client's requests that were never dispatched out of their pools' queues. Returns its others.
+    /// Takes a client's requests that were never dispatched out of their pools' queues. Returns its
+    /// others.
     fn cut_off(&mut self, number: ClientNumber) -> Vec<RequestKey> {
         let (mut touched, mut count) = (Vec::new(), 0);
         for (place, pool) in &mut self.pools {

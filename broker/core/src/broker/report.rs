@@ -89,7 +89,8 @@ impl Broker {
         }
     }
 
-    /// The pools that are told of: if they are too many, first those with workers, then those with the most requests.
+    /// The pools that are told of: if they are too many, first those with workers, then those with
+    /// the most requests.
     fn told_pools(&self) -> Vec<PoolKey> {
         let mut pools: Vec<_> = self.pools.iter().map(|(key, _)| PoolKey(key)).collect();
         if pools.len() > MOST_POOLS {
@@ -188,7 +189,8 @@ impl Broker {
         }
     }
 
-    /// Panics if the tables contradict each other. Walks through all of them: for tests, after each step.
+    /// Panics if the tables contradict each other. Walks through all of them: for tests, after each
+    /// step.
     ///
     /// To be called when [`Self::poll_output`] has nothing more.
     pub fn check(&self) {

@@ -1,6 +1,8 @@
-//! Workers that can compute nothing for now: they hand back what they hold, and have no seat until they can again.
+//! Workers that can compute nothing for now: they hand back what they hold, and have no seat until
+//! they can again.
 //!
-//! Such a worker is not lost, and nothing is held against the requests that it hands back: it has not begun them.
+//! Such a worker is not lost, and nothing is held against the requests that it hands back: it has
+//! not begun them.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +19,8 @@ use crate::runs::Runs;
 const MOST_REASON: usize = 200;
 
 impl Broker {
-    /// The worker can compute nothing for now, and hands back the requests of these tickets. It may say so again: what
-    /// was on its way to it when it first said it comes back, too.
+    /// The worker can compute nothing for now, and hands back the requests of these tickets. It may
+    /// say so again: what was on its way to it when it first said it comes back, too.
     pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
         let (mut returned, mut unwanted, mut late) = (Runs::default(), Runs::default(), 0);
         let moment = self.moment(now);
@@ -84,8 +86,8 @@ impl Broker {
         }
     }
 
-    /// The worker takes requests again. One that changes its mind without end does so with its next ping: each time is two
-    /// lines of the log.
+    /// The worker takes requests again. One that changes its mind without end does so with its next
+    /// ping: each time is two lines of the log.
     pub(super) fn is_able(&mut self, number: WorkerNumber, now: Instant) {
         let worker = self.workers.get_mut(&number).expect("it is registered");
         if worker.unable.is_none() || worker.waits_to_be_able {

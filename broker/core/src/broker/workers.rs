@@ -86,7 +86,8 @@ impl Broker {
         }
     }
 
-    /// Something came from a worker that is no message: what it should have been is lost, so the worker is dropped.
+    /// Something came from a worker that is no message: what it should have been is lost, so the
+    /// worker is dropped.
     pub fn handle_malformed_worker(&mut self, from: &Identity, error: &str, now: Instant) {
         match self.worker_of.get(from).copied() {
             Some(number) => {
@@ -107,8 +108,9 @@ impl Broker {
         }
     }
 
-    /// A worker does not take what it is sent, and has been given enough: what waited for it was thrown away. `RegisterAgain`
-    /// is the only thing that it is sent until it does so; keep it until it is taken.
+    /// A worker does not take what it is sent, and has been given enough: what waited for it was
+    /// thrown away. `RegisterAgain` is the only thing that it is sent until it does so; keep it
+    /// until it is taken.
     pub fn handle_overdue_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
             self.drop_worker(number, Dropped::Overdue, now);
@@ -171,7 +173,8 @@ impl Broker {
         self.outputs.push_back(Output::ToClient(from.clone(), answer));
     }
 
-    /// The workers of this name; with a number, the one of both. A name that nobody has may be a number.
+    /// The workers of this name; with a number, the one of both. A name that nobody has may be a
+    /// number.
     fn meant(&self, name: &str, number: u64) -> Vec<WorkerNumber> {
         let read = |text: &str| text.strip_prefix('w').and_then(|number| number.parse().ok()).map(WorkerNumber);
         let namesakes = self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number);
@@ -392,8 +395,8 @@ impl Broker {
         }
     }
 
-    /// Results of a worker came that nobody wanted, and so many to tickets that are not its own. Of these alone the log does
-    /// not tell at once if there are too many such lines.
+    /// Results of a worker came that nobody wanted, and so many to tickets that are not its own. Of
+    /// these alone the log does not tell at once if there are too many such lines.
     pub(super) fn discards(&mut self, number: WorkerNumber, unwanted: Runs, late: u64, now: Instant) {
         self.worker(number).late += late;
         if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now) {
@@ -570,7 +573,8 @@ impl Broker {
     }
 }
 
-/// How often a worker may register over one connection at once; more often than faults make one do that.
+/// How often a worker may register over one connection at once; more often than faults make one do
+/// that.
 const REGISTRATIONS: u32 = 100;
 
 /// How often a worker that was unable may be able again at once.
@@ -582,17 +586,19 @@ const TOO_OFTEN: &str = "it registers too often over one connection: wait a seco
 /// The most workers of one name that a refusal lists.
 const MOST_NAMESAKES: usize = 10;
 
-/// The bytes of bodies that a suspect worker has not read from which on its connection is ended when it is dropped.
+/// The bytes of bodies that a suspect worker has not read from which on its connection is ended
+/// when it is dropped.
 const CLOSE_FROM: usize = 1 << 20;
 
 /// The most lost workers that are told of.
 const MOST_LOST: usize = 100;
 
-/// For how long they are: one whose name never comes back would otherwise be an alarm without an end. Told in `docs/watching.md`.
+/// For how long they are: one whose name never comes back would otherwise be an alarm without an
+/// end. Told in `docs/watching.md`.
 const LOST_FOR: Duration = Duration::from_secs(15 * 60);
 
-/// The most operations that a worker may name, and the most bytes of all their names. They are for people, and a status lists
-/// them.
+/// The most operations that a worker may name, and the most bytes of all their names. They are for
+/// people, and a status lists them.
 const MAX_OPERATIONS: usize = 256;
 const MAX_OPERATIONS_BYTES: usize = 16 << 10;
 

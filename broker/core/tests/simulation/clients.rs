@@ -1,7 +1,8 @@
-//! Simulated clients: the conversation of `giostra-client`, in few lines, and whether they get what they are owed.
+//! Simulated clients: the conversation of `giostra-client`, in few lines, and whether they get what
+//! they are owed.
 //!
-//! A client resends what is unanswered after its connection broke, and takes the first reply to each request. It judges
-//! each reply by what the request was about.
+//! A client resends what is unanswered after its connection broke, and takes the first reply to
+//! each request. It judges each reply by what the request was about.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -58,8 +59,8 @@ impl Client {
         FromClient::Hello { version: VERSION, name: self.name.clone() }
     }
 
-    /// A message of its own goes out over its present connection. What the pipe still held before the welcome is not meant
-    /// for it.
+    /// A message of its own goes out over its present connection. What the pipe still held before
+    /// the welcome is not meant for it.
     pub fn has_sent(&mut self, message: &FromClient) {
         if let FromClient::Submit { requests, .. } = message
             && self.link != Link::Down
@@ -104,7 +105,8 @@ impl Client {
         Some(FromClient::Submit { session: self.session, pool, timeout_ms, wait, requests })
     }
 
-    /// A reply came. False: one too many, but this client has itself to blame, since it has sent the request twice.
+    /// A reply came. False: one too many, but this client has itself to blame, since it has sent
+    /// the request twice.
     fn take(&mut self, reply: &Reply, now: u64) -> bool {
         let id = reply.id.0;
         let task = *self.tasks.get(&id).unwrap_or_else(|| panic!("{} never sent {id}", self.name));

@@ -1,6 +1,7 @@
 //! What goes wrong, to whom, and when.
 //!
-//! A seed draws which faults it may have; here one of them strikes at a time, somebody who is fit for it.
+//! A seed draws which faults it may have; here one of them strikes at a time, somebody who is fit
+//! for it.
 
 use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, RequestId, Ticket, VERSION};
 
@@ -363,7 +364,8 @@ impl Fault {
         )
     }
 
-    /// Whether nothing of it may be held against a request, if the broker waits half a second for those that come back.
+    /// Whether nothing of it may be held against a request, if the broker waits half a second for
+    /// those that come back.
     pub fn is_orderly(self) -> bool {
         use Fault::{Bar, Drain, Garbage, Join, Leave, OverdueWorker, RegisterTwice, Slow, Stray, Unable};
         let of_a_client = !self.is_of_a_worker() && !self.is_of_the_broker() && self != Self::Cut;

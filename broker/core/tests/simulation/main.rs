@@ -1,12 +1,14 @@
-//! The core under a virtual clock, with a network, workers and clients that fail in every way their real ones do.
+//! The core under a virtual clock, with a network, workers and clients that fail in every way their
+//! real ones do.
 //!
-//! Each seed is one run: it draws settings, a crowd of peers and a schedule of faults, drives the shipping core as the
-//! shell does ([`world`]), and ends when the faults have stopped and every client has its replies. A [`witness`] judges
-//! each run by what goes into the core and what comes out of it. What is not here: sockets, bytes on the wire, the log's
-//! text, and the shell's own code, which [`world`] imitates.
+//! Each seed is one run: it draws settings, a crowd of peers and a schedule of faults, drives the
+//! shipping core as the shell does ([`world`]), and ends when the faults have stopped and every
+//! client has its replies. A [`witness`] judges each run by what goes into the core and what comes
+//! out of it. What is not here: sockets, bytes on the wire, the log's text, and the shell's own
+//! code, which [`world`] imitates.
 //!
-//! `SIMULATION_SEEDS=20000` runs more seeds than usual, `SIMULATION_FIRST_SEED=..` others, and `SIMULATION_SEED=17` that one alone,
-//! telling all that happens in it.
+//! `SIMULATION_SEEDS=20000` runs more seeds than usual, `SIMULATION_FIRST_SEED=..` others, and
+//! `SIMULATION_SEED=17` that one alone, telling all that happens in it.
 
 mod clients;
 mod faults;

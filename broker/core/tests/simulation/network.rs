@@ -1,8 +1,8 @@
 //! Connections as ZeroMQ makes them: in order, delayed, and lossy only where one breaks.
 //!
-//! A peer's socket goes through many connections, each with an identity of its own at the broker. When one breaks, of
-//! what was under way some has arrived, some is lost, and what still was in the peer's pipe follows at the next one,
-//! after the hello. Either side hears of it late, or never.
+//! A peer's socket goes through many connections, each with an identity of its own at the broker.
+//! When one breaks, of what was under way some has arrived, some is lost, and what still was in the
+//! peer's pipe follows at the next one, after the hello. Either side hears of it late, or never.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! Whose turn it is, told a second time and differently: who has had a turn in this round, and who is still to have one.
+//! Whose turn it is, told a second time and differently: who has had a turn in this round, and who
+//! is still to have one.
 
 /// The seats of a pool.
 #[derive(Debug, Default)]

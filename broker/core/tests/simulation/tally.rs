@@ -1,4 +1,5 @@
-//! How often each kind of thing happened over all seeds, so that the simulation cannot silently stop testing one.
+//! How often each kind of thing happened over all seeds, so that the simulation cannot silently
+//! stop testing one.
 
 use std::collections::BTreeMap;
 use std::fmt;

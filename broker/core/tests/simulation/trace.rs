@@ -1,4 +1,5 @@
-//! What a run tells of itself: everything, for people; a digest of everything, to compare two runs; or nothing.
+//! What a run tells of itself: everything, for people; a digest of everything, to compare two runs;
+//! or nothing.
 
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,7 +1,9 @@
-//! A witness of the core: sees what goes in and what comes out, never the tables, and says whether it fits together.
+//! A witness of the core: sees what goes in and what comes out, never the tables, and says whether
+//! it fits together.
 //!
-//! From the events alone it knows every request's state, every ring and every window; against this it holds each event
-//! and each message. It panics, with a sentence, at the first contradiction. Its own tables are ordered maps.
+//! From the events alone it knows every request's state, every ring and every window; against this
+//! it holds each event and each message. It panics, with a sentence, at the first contradiction.
+//! Its own tables are ordered maps.
 
 mod hearing;
 mod requests;
@@ -88,7 +90,8 @@ struct Worker {
     process: u64,
     /// Whether that process has registered again since.
     superseded: bool,
-    /// The most that it is handed at once now; and as the log says, which tells what seats are passed over by.
+    /// The most that it is handed at once now; and as the log says, which tells what seats are
+    /// passed over by.
     window_now: usize,
     window_told: usize,
     leaving: bool,
@@ -159,8 +162,8 @@ pub struct Witness {
 
     // What is owed until all is settled the next time.
     goodbyes: Vec<Conn>,
-    /// Clients of a broker that closes: those that have left for that, by connection; those that were said goodbye to; and those that
-    /// have said it.
+    /// Clients of a broker that closes: those that have left for that, by connection; those that
+    /// were said goodbye to; and those that have said it.
     parting: BTreeMap<Conn, u64>,
     told_goodbye: BTreeSet<Conn>,
     parted: BTreeSet<Conn>,
@@ -168,7 +171,8 @@ pub struct Witness {
     inspected: bool,
     /// How many requests came over which connection with which session.
     heard_of: BTreeMap<(Conn, u64), u64>,
-    /// Bytes of bodies that nobody waits for and that workers hold, by worker and ticket; and whose they were.
+    /// Bytes of bodies that nobody waits for and that workers hold, by worker and ticket; and whose
+    /// they were.
     unwanted: BTreeMap<(u64, u64), (u64, usize)>,
     /// What is no longer wanted: the worker, the ticket as it is sent.
     cancels: BTreeSet<(u64, u64)>,
@@ -194,11 +198,12 @@ pub struct Witness {
     /// Who was given room, and how much.
     rooms: Vec<(u64, u64)>,
     replies: BTreeMap<(Conn, u64), Outcome>,
-    /// The tickets that were handed back: the connection, the ticket as it was sent. And how many requests were taken back.
+    /// The tickets that were handed back: the connection, the ticket as it was sent. And how many
+    /// requests were taken back.
     handed: BTreeSet<(Conn, u64)>,
     handed_back: u64,
-    /// The requests of clients that have left, as far as they may still be in the core's tables; no more bytes than these; and
-    /// of how many of them the core was told the time.
+    /// The requests of clients that have left, as far as they may still be in the core's tables; no
+    /// more bytes than these; and of how many of them the core was told the time.
     left_behind: usize,
     left_behind_bytes: usize,
     left_before: usize,
@@ -322,7 +327,8 @@ impl Witness {
         }
     }
 
-    /// How large the windows are, since requests were dealt by that. How they are reckoned is not looked at here.
+    /// How large the windows are, since requests were dealt by that. How they are reckoned is not
+    /// looked at here.
     pub fn hears_of_windows(&mut self, status: &Status, tally: &mut Tally) {
         for told in &status.workers {
             let known = self.workers.get_mut(&told.number).expect("a worker that is told of has joined");
@@ -464,7 +470,8 @@ impl Witness {
         self.clients.values().any(|client| client.rejected)
     }
 
-    /// Whether the core may still have to take requests of clients that have left out of its tables.
+    /// Whether the core may still have to take requests of clients that have left out of its
+    /// tables.
     pub fn something_was_left_behind(&self) -> bool {
         self.left_behind > 0
     }

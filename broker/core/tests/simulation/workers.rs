@@ -1,4 +1,5 @@
-//! Simulated workers: the conversation of `giostra-worker`, a crew that computes in virtual time, and its misfortunes.
+//! Simulated workers: the conversation of `giostra-worker`, a crew that computes in virtual time,
+//! and its misfortunes.
 //!
 //! What a request is about stands in its body, and its result follows from it: see [`Task`].
 
@@ -282,7 +283,8 @@ impl World<'_> {
         self.send_up(Peer::Worker(number), Up::Worker(message));
     }
 
-    /// It can compute nothing for a while: what it has not begun goes back, and sometimes what it has just begun.
+    /// It can compute nothing for a while: what it has not begun goes back, and sometimes what it
+    /// has just begun.
     pub fn becomes_unable(&mut self, number: usize, time: u64) {
         let worker = &mut self.workers[number];
         (worker.unable, worker.was_unable) = (true, true);

@@ -1,7 +1,8 @@
 //! The run of a seed: its clock, its agenda, and the shell around the core.
 //!
-//! The shell is imitated as far as it matters to the core: what workers say, what clients say, what time it is, then all
-//! that the core has decided; sends that fail are reported, and what follows from that is done in the same turn.
+//! The shell is imitated as far as it matters to the core: what workers say, what clients say, what
+//! time it is, then all that the core has decided; sends that fail are reported, and what follows
+//! from that is done in the same turn.
 
 #![allow(clippy::disallowed_methods)] // an instant to begin with
 
@@ -20,7 +21,8 @@ use crate::trace::Trace;
 use crate::witness::Witness;
 use crate::workers::{Process, Worker};
 
-/// The shell's: turns after which it looks at the clock although workers still have something to say.
+/// The shell's: turns after which it looks at the clock although workers still have something to
+/// say.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
 
 /// The longest time for which a question for the status waits, in microseconds.
@@ -115,7 +117,8 @@ pub struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// Runs a seed to its end, and panics if a promise is broken. Returns the trace, which may be a digest.
+    /// Runs a seed to its end, and panics if a promise is broken. Returns the trace, which may be a
+    /// digest.
     pub fn run(seed: u64, trace: Trace, tally: &'a mut Tally) -> Trace {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);

@@ -1,4 +1,5 @@
-//! A broker without its shell, the peers that speak to it, and what has come out: what the tests of the core stand on.
+//! A broker without its shell, the peers that speak to it, and what has come out: what the tests of
+//! the core stand on.
 
 #![allow(dead_code)] // each file of tests uses a part of it
 #![allow(clippy::disallowed_methods)] // an instant to begin with

@@ -32,7 +32,8 @@ struct Core {
     parting: Vec<u32>,
 }
 
-/// The lines of a life in which so many things happen, ended by a broker that waited for all replies.
+/// The lines of a life in which so many things happen, ended by a broker that waited for all
+/// replies.
 pub fn log_of(seed: u64, rotation: Rotation, steps: u32) -> Vec<String> {
     let now = Instant::now();
     let settings = Settings {
@@ -164,7 +165,8 @@ impl Core {
     }
 
     fn join_worker(&mut self, pool: &str) {
-        // Some say which process they are, and some of those come back; now and then over a second connection.
+        // Some say which process they are, and some of those come back; now and then over a second
+        // connection.
         let instance = self.dice.random_range(0..12);
         self.peers += 1;
         let worker = self.peers;

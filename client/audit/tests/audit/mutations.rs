@@ -1,5 +1,5 @@
-//! The proof that the audit can fail: logs of the broker's own core are proved, and are no longer when any one of the
-//! lines is removed, doubled or attributed to another worker.
+//! The proof that the audit can fail: logs of the broker's own core are proved, and are no longer
+//! when any one of the lines is removed, doubled or attributed to another worker.
 
 use std::collections::BTreeSet;
 

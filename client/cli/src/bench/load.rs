@@ -196,7 +196,8 @@ impl Loader {
     }
 }
 
-/// When each unanswered request was asked for: at its id, modulo a power of two. Ids count up by one.
+/// When each unanswered request was asked for: at its id, modulo a power of two. Ids count up by
+/// one.
 struct Asked {
     times: Vec<Option<Instant>>,
     last: RequestId,
@@ -213,7 +214,8 @@ impl Asked {
         &mut self.times[place]
     }
 
-    /// Whether the place of the next one is free: the request that was asked for so many before it is answered.
+    /// Whether the place of the next one is free: the request that was asked for so many before it
+    /// is answered.
     fn has_room(&mut self) -> bool {
         let next = RequestId(self.last.0 + 1);
         self.at(next).is_none()

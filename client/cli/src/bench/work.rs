@@ -8,7 +8,8 @@ use giostra_protocol::{Bytes, Outcome};
 /// Two whole numbers that take nine bytes each, as their sum does.
 const OPERANDS: [i64; 2] = [4_000_000_000_000_000_001, 5_000_000_000_000_000_002];
 
-/// What stands before the bytes of an `echo`: the call, the operation's name, the list of one argument.
+/// What stands before the bytes of an `echo`: the call, the operation's name, the list of one
+/// argument.
 const ECHO: &[u8] = b"\x92\xa4echo\x91";
 
 /// The fewest bytes of an `echo`: its bytes are none.

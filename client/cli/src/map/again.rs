@@ -1,7 +1,7 @@
 //! Lines that failed and wait to be asked again.
 //!
-//! The pause before a retry doubles from [`FIRST`] to [`MAX_DURATION`], and a random half of it is left
-//! out: lines that failed together are not all asked again together.
+//! The pause before a retry doubles from [`FIRST`] to [`MAX_DURATION`], and a random half of it is
+//! left out: lines that failed together are not all asked again together.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

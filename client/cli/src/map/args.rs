@@ -31,7 +31,8 @@ pub struct Map {
     #[arg(long)]
     pub number: bool,
 
-    /// Lines that may be unanswered at a time; in order, what is computed ahead of a slow one is among them
+    /// Lines that may be unanswered at a time; in order, what is computed ahead of a slow one is
+    /// among them
     #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub window: u32,
 
@@ -44,7 +45,8 @@ pub struct Map {
     #[arg(long, value_name = "FILE")]
     pub failed: Option<PathBuf>,
 
-    /// Keep what was answered in this file; run again with it, the same command asks only for the rest, and prints all of it
+    /// Keep what was answered in this file; run again with it, the same command asks only for the
+    /// rest, and prints all of it
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 

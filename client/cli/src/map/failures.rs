@@ -18,7 +18,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// None yet; the file is empty from now on. An error if it can't be written, or is what stdin or stdout is, or the journal.
+    /// None yet; the file is empty from now on. An error if it can't be written, or is what stdin
+    /// or stdout is, or the journal.
     pub fn new(path: Option<&Path>, journal: Option<&Path>) -> anyhow::Result<Self> {
         let file = path.map(|path| Ok::<_, anyhow::Error>((create(path, journal)?, path.into()))).transpose()?;
         Ok(Self { count: 0, file })

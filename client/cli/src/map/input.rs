@@ -1,4 +1,5 @@
-//! The lines of stdin, read in a thread of their own: neither a slow writer nor a terminal keeps anybody from the socket.
+//! The lines of stdin, read in a thread of their own: neither a slow writer nor a terminal keeps
+//! anybody from the socket.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, stdin};
@@ -60,7 +61,8 @@ impl Input {
         Ok(Self { blocks, alarm, block: Bytes::new(), taken: 0, length: None })
     }
 
-    /// The next line. An error if stdin can't be read, or if a line is longer than any request may be.
+    /// The next line. An error if stdin can't be read, or if a line is longer than any request may
+    /// be.
     pub fn next(&mut self) -> anyhow::Result<Next> {
         if self.block.is_empty() {
             self.alarm.clear();

@@ -1,8 +1,8 @@
 //! The journal: what was answered, so that another run need not ask for it again.
 //!
-//! A text file that only grows. Its first line says of what run it is; then there is a line for each answer, in the order in which
-//! they came, with a hash of the line of input that it answers. Each of these lines begins with
-//! the CRC-32 of the rest of it:
+//! A text file that only grows. Its first line says of what run it is; then there is a line for
+//! each answer, in the order in which they came, with a hash of the line of input that it answers.
+//! Each of these lines begins with the CRC-32 of the rest of it:
 //!
 //! ```text
 //! {"giostra map":3,"json":false,"line":false,"number":false,"operation":"div", ..}
@@ -11,11 +11,12 @@
 //! CCCCCCCC ! 1 HHHHHHHH ["failed","division by zero"]   line 1 failed
 //! ```
 //!
-//! A failure's code and message are JSON, since both are a worker's own words, with whatever is in them.
+//! A failure's code and message are JSON, since both are a worker's own words, with whatever is in
+//! them.
 //!
-//! Answers are written here before they are printed. So what stands in an output file is always the beginning of what follows from the journal,
-//! however the run was ended, and the next one goes on behind it. A last line without its line break was being written
-//! then, and does not count.
+//! Answers are written here before they are printed. So what stands in an output file is always the
+//! beginning of what follows from the journal, however the run was ended, and the next one goes on
+//! behind it. A last line without its line break was being written then, and does not count.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -70,8 +71,8 @@ pub struct Records {
 }
 
 impl Journal {
-    /// Opens the journal of this run, which may be its beginning; what is no whole line is cut off. An error if it is of another run, or
-    /// if one is still running.
+    /// Opens the journal of this run, which may be its beginning; what is no whole line is cut off.
+    /// An error if it is of another run, or if one is still running.
     pub fn open(path: &Path, run: &Run) -> anyhow::Result<(Self, Records)> {
         let file = File::options().read(true).append(true).create(true).open(path).with_context(|| named(path))?;
         let metadata = file.metadata()?;
@@ -176,7 +177,8 @@ impl Records {
         Ok(None)
     }
 
-    /// The output began there. Of a file that has been deleted since, another may have the number: it is only its last start that counts.
+    /// The output began there. Of a file that has been deleted since, another may have the number:
+    /// it is only its last start that counts.
     fn began(&mut self, start: Start) {
         self.starts.retain(|other| other.file != start.file);
         self.starts.push(start);

@@ -50,8 +50,8 @@ pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> 
 struct Words<'a>(&'a str, bool);
 
 impl Words<'_> {
-    /// The words between spaces and tabs. Other white space is a part of a word, as it is to a shell,
-    /// except the first half of a line's end `\r\n`.
+    /// The words between spaces and tabs. Other white space is a part of a word, as it is to a
+    /// shell, except the first half of a line's end `\r\n`.
     fn split(&self) -> impl Iterator<Item = &str> {
         let line = self.0.strip_suffix('\r').unwrap_or(self.0);
         line.split([' ', '\t']).filter(|word| !word.is_empty())
@@ -118,8 +118,8 @@ pub struct Format {
 }
 
 impl Format {
-    /// Writes the line for an answer. A failure in order is an empty one, so that output and input go side by side, but out of order
-    /// it is none; in JSON it is an object.
+    /// Writes the line for an answer. A failure in order is an empty one, so that output and input
+    /// go side by side, but out of order it is none; in JSON it is an object.
     pub fn write(self, out: &mut Vec<u8>, number: u64, ended: &Ended) {
         let written = match (ended, self.number) {
             (Ended::Result(text), false) => writeln!(out, "{text}"),

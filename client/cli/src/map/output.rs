@@ -1,4 +1,5 @@
-//! Stdout: what was printed there by an earlier run is not printed again, and a slow reader holds up everything but Ctrl-C.
+//! Stdout: what was printed there by an earlier run is not printed again, and a slow reader holds
+//! up everything but Ctrl-C.
 
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write, stdin, stdout};
@@ -53,8 +54,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Stdout, and where in it the output begins if it is a file. If one of the earlier runs began there, or before, in the same file, what it
-    /// has written stands, and will be compared with what is to be written.
+    /// Stdout, and where in it the output begins if it is a file. If one of the earlier runs began
+    /// there, or before, in the same file, what it has written stands, and will be compared
+    /// with what is to be written.
     pub fn open(shutdown: &Shutdown, earlier: &[Start]) -> anyhow::Result<(Self, Option<Start>)> {
         let mut file = File::from(stdout().as_fd().try_clone_to_owned().context("can't open stdout a second time")?);
         let metadata = file.metadata()?;
@@ -89,8 +91,9 @@ impl Output {
         self.buffer.len() >= FULL
     }
 
-    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long. If it can't be written, none of it follows later: behind
-    /// something else it would be wrong, behind a part of itself doubled.
+    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long. If it can't be
+    /// written, none of it follows later: behind something else it would be wrong, behind a
+    /// part of itself doubled.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         let written = self.write();
         self.buffer.clear();
@@ -128,7 +131,8 @@ impl Output {
         Ok(())
     }
 
-    /// How many bytes of what is collected stand there already. An error if something else stands there.
+    /// How many bytes of what is collected stand there already. An error if something else stands
+    /// there.
     fn compare(&mut self) -> anyhow::Result<usize> {
         let Some(before) = &mut self.before else { return Ok(0) };
         let mut stands = Vec::new();
@@ -146,7 +150,8 @@ impl Output {
         Ok(stands.len())
     }
 
-    /// Waits until there is room for some bytes; whether there is. None within `until` after Ctrl-C.
+    /// Waits until there is room for some bytes; whether there is. None within `until` after
+    /// Ctrl-C.
     fn has_room(&self, mut until: Option<Instant>) -> anyhow::Result<bool> {
         loop {
             let mut items = [
@@ -167,8 +172,8 @@ impl Output {
     }
 }
 
-/// An error if stdout writes the file that stdin reads: results would be read as lines, without end.
-/// A file without anything left to read is fine, as for `cat`.
+/// An error if stdout writes the file that stdin reads: results would be read as lines, without
+/// end. A file without anything left to read is fine, as for `cat`.
 pub fn refuse_a_circle() -> anyhow::Result<()> {
     let mut input = File::from(stdin().as_fd().try_clone_to_owned()?);
     let metadata = input.metadata()?;

@@ -2,8 +2,8 @@
 
 use giostra_client::reorder::ReorderBuffer;
 
-/// How far lines may be answered ahead of the oldest that is not, where none waits for it: a byte each is remembered, and what a
-/// journal knows of as many lines that were read again.
+/// How far lines may be answered ahead of the oldest that is not, where none waits for it: a byte
+/// each is remembered, and what a journal knows of as many lines that were read again.
 const FAR: u64 = 1 << 18;
 
 /// The lines from the oldest open one on.

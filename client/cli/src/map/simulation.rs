@@ -1,5 +1,6 @@
-//! Seeded lives of a run: answers in any order, an end at any time, a journal whose last line is cut short. What was printed is
-//! always the beginning of what the journal says, and nothing is asked for that it knows.
+//! Seeded lives of a run: answers in any order, an end at any time, a journal whose last line is
+//! cut short. What was printed is always the beginning of what the journal says, and nothing is
+//! asked for that it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

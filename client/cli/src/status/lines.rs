@@ -6,7 +6,8 @@ use crate::events::told;
 use crate::table::{Cell, Room, Table, of_state};
 use crate::written::{micros, millis, wrapped};
 
-/// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where workers are busy.
+/// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where
+/// workers are busy.
 pub const LONG_WAIT_MS: u64 = 200;
 
 /// The most lost workers that are named, and of those that are unable.
@@ -113,7 +114,8 @@ fn unable(workers: &[WorkerStatus]) -> Vec<String> {
     told.chain((more > 0).then(|| format!("unable: {more} more"))).collect()
 }
 
-/// The operations that a pool's workers offer, if it has any, and of each how many do if it is not all of them.
+/// The operations that a pool's workers offer, if it has any, and of each how many do if it is not
+/// all of them.
 fn offers(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
     let workers: Vec<_> = workers.iter().filter(|worker| worker.pool == pool.name).collect();
     let mut operations: Vec<_> = workers.iter().flat_map(|worker| &worker.operations).collect();

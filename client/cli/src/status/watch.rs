@@ -144,12 +144,14 @@ impl Show for InPlace {
 
     fn trouble(&mut self, why: &str) {
         let width = Room::of_stdout().width().unwrap_or(WIDTH);
-        // On top, where it is seen however long the tables are. If stdout is gone, the next status finds that out.
+        // On top, where it is seen however long the tables are. If stdout is gone, the next status finds
+        // that out.
         let _ = self.draw([shortened(why, width), String::new()].into_iter().chain(self.last.clone()).collect());
     }
 }
 
-/// As many lines as a terminal of that height shows above its cursor, the last of them about those that are left out.
+/// As many lines as a terminal of that height shows above its cursor, the last of them about those
+/// that are left out.
 fn cut(mut lines: Vec<String>, height: usize) -> Vec<String> {
     let most = height.saturating_sub(1).max(1);
     if lines.len() > most {

@@ -1,6 +1,7 @@
 //! The keys that a terminal in raw mode sends, as far as the view knows them.
 //!
-//! Not by crossterm, which reads on for ever once the terminal has hung up (`try_read` in its `source/unix/mio.rs`, 0.29).
+//! Not by crossterm, which reads on for ever once the terminal has hung up (`try_read` in its
+//! `source/unix/mio.rs`, 0.29).
 
 use std::io::{self, BufRead as _, ErrorKind, stdin};
 
@@ -32,7 +33,8 @@ pub struct Keyboard {
 }
 
 impl Keyboard {
-    /// The keys that were pressed. To be called when stdin is readable. An error if there is no terminal any more.
+    /// The keys that were pressed. To be called when stdin is readable. An error if there is no
+    /// terminal any more.
     pub fn read(&mut self) -> io::Result<Vec<Key>> {
         let mut stdin = stdin().lock();
         let bytes = stdin.fill_buf()?;

@@ -1,4 +1,5 @@
-//! What is shown, and what the keys and the broker's answers make of it. Knows neither the terminal nor the broker.
+//! What is shown, and what the keys and the broker's answers make of it. Knows neither the terminal
+//! nor the broker.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -128,7 +129,8 @@ impl State {
         workers
     }
 
-    /// The workers that were dropped and have not come back, of the pools whose workers are listed, the latest first.
+    /// The workers that were dropped and have not come back, of the pools whose workers are listed,
+    /// the latest first.
     pub fn lost(&self) -> Vec<&LostStatus> {
         let listed = |lost: &&LostStatus| self.pool.as_ref().is_none_or(|pool| *pool == lost.pool);
         self.status.lost.iter().rev().filter(listed).collect()

@@ -1,4 +1,5 @@
-//! How the state is drawn: on 80x24 all of it, on less what matters most, on more with more of each.
+//! How the state is drawn: on 80x24 all of it, on less what matters most, on more with more of
+//! each.
 
 mod workers;
 
@@ -329,7 +330,8 @@ fn titled(frame: &mut Frame, area: Rect, title: &str, shown: bool, look: Look) -
     inner
 }
 
-/// Those of the parts that fit, with a gap between them. The earlier ones matter more; the first is always there.
+/// Those of the parts that fit, with a gap between them. The earlier ones matter more; the first is
+/// always there.
 fn fitting<'a>(parts: impl IntoIterator<Item = Vec<Span<'a>>>, room: usize) -> Vec<Span<'a>> {
     const GAP: &str = "   ";
     let mut all = Vec::new();

@@ -1,10 +1,11 @@
 //! The four messages that carry requests and replies, read and written by hand.
 //!
-//! There are a few others of each kind, and millions of these. `serde` goes through two lists and some calls for each member
-//! of theirs, which is most of what a small request costs. Here is the usual form alone: what [`super`] would write, without
-//! attachments. Anything else is left to `serde` (`None`, `false`): other forms of the same message, attachments, and all that is
-//! malformed, so that there is one place which says what is accepted. That the two agree is tested with
-//! every message of the mutation tests.
+//! There are a few others of each kind, and millions of these. `serde` goes through two lists and
+//! some calls for each member of theirs, which is most of what a small request costs. Here is the
+//! usual form alone: what [`super`] would write, without attachments. Anything else is left to
+//! `serde` (`None`, `false`): other forms of the same message, attachments, and all that is
+//! malformed, so that there is one place which says what is accepted. That the two agree is tested
+//! with every message of the mutation tests.
 
 use crate::Bytes;
 use rmp::decode::{read_array_len, read_bin_len, read_str_from_slice};
@@ -22,7 +23,8 @@ pub(super) trait Hot: Sized {
     /// The message, if it stands here in its usual form.
     fn read(frames: &Frames) -> Option<Self>;
 
-    /// Writes the message in its usual form at the end of `envelope`, if it has one; otherwise writes nothing.
+    /// Writes the message in its usual form at the end of `envelope`, if it has one; otherwise
+    /// writes nothing.
     fn write(&self, envelope: &mut Vec<u8>) -> bool;
 }
 
@@ -144,7 +146,8 @@ impl<'a> Reader<'a> {
         frames.attachments.is_empty().then_some(Self { frame: &frames.envelope, rest: &frames.envelope })
     }
 
-    /// Passes what has to stand here. In MessagePack `81` begins a map of one, `92` an array of two, `a7` a text of seven bytes.
+    /// Passes what has to stand here. In MessagePack `81` begins a map of one, `92` an array of
+    /// two, `a7` a text of seven bytes.
     #[inline]
     fn literal(&mut self, bytes: &[u8]) -> Option<()> {
         self.rest = self.rest.strip_prefix(bytes)?;
@@ -234,8 +237,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes values, one after the other: the forms that small messages consist of by hand, the others by `rmp`, which can't fail on
-/// a Vec.
+/// Writes values, one after the other: the forms that small messages consist of by hand, the others
+/// by `rmp`, which can't fail on a Vec.
 struct Writer<'a>(&'a mut Vec<u8>);
 
 /// The bytes of a member of a list besides its body, as a rule.

@@ -1,6 +1,7 @@
 //! Values as JSON, none of them changed on the way: what JSON or 64 bits can't hold is an error.
 //!
-//! `serde_json` itself reads an integer of more than 64 bits as floating point and writes NaN as `null`.
+//! `serde_json` itself reads an integer of more than 64 bits as floating point and writes NaN as
+//! `null`.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -19,8 +20,9 @@ const QUOTED: usize = 40;
 #[error("the integer {0} does not fit into 64 bits")]
 pub struct Inexact(String);
 
-/// Checks the integers of a JSON text, which `serde_json` has accepted: each has to fit into 64 bits, with or without a sign. What
-/// is written with a point or an exponent is floating point, and rounded as everywhere.
+/// Checks the integers of a JSON text, which `serde_json` has accepted: each has to fit into 64
+/// bits, with or without a sign. What is written with a point or an exponent is floating point, and
+/// rounded as everywhere.
 ///
 /// # Errors
 /// If one does not fit.
@@ -80,10 +82,11 @@ pub fn from_json(text: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// A value as JSON has it: bytes are a text if they are UTF-8, or else a list of numbers; keys are texts, as are numbers and
-/// truth values there. A number that is not finite is an error, or for people a text. So is another key, for people its JSON,
-/// and a key that is there twice, for people both. A key of that kind within such a key is `..` for people: its JSON would be
-/// twice as long for each level that it nests.
+/// A value as JSON has it: bytes are a text if they are UTF-8, or else a list of numbers; keys are
+/// texts, as are numbers and truth values there. A number that is not finite is an error, or for
+/// people a text. So is another key, for people its JSON, and a key that is there twice, for people
+/// both. A key of that kind within such a key is `..` for people: its JSON would be twice as long
+/// for each level that it nests.
 #[derive(Clone, Copy, Debug)]
 pub struct AsJson<'a> {
     pub(super) value: &'a Value,

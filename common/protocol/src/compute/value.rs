@@ -1,4 +1,5 @@
-//! Any value that MessagePack and JSON have, for programs that pass on what they are given. Operations of one's own have types of their own.
+//! Any value that MessagePack and JSON have, for programs that pass on what they are given.
+//! Operations of one's own have types of their own.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -45,8 +46,9 @@ impl Value {
         }
     }
 
-    /// The number that a text means, however it is written (`007`, `1.10`, `1e3`), if it is one and finite. An integer that does not
-    /// fit into 64 bits is none: as floating point it would be another.
+    /// The number that a text means, however it is written (`007`, `1.10`, `1e3`), if it is one and
+    /// finite. An integer that does not fit into 64 bits is none: as floating point it would be
+    /// another.
     pub fn number(text: &str) -> Option<Self> {
         if let Ok(int) = text.parse() {
             return Some(Self::Int(int));
@@ -59,8 +61,9 @@ impl Value {
         text.parse().ok().filter(|float: &f64| numeric && float.is_finite()).map(Self::Float)
     }
 
-    /// The value as JSON, which `serde_json` can write. Bytes become a text if they are UTF-8, or else a list of numbers. Writing it
-    /// is an error if there is a number in it that is not finite: JSON has none.
+    /// The value as JSON, which `serde_json` can write. Bytes become a text if they are UTF-8, or
+    /// else a list of numbers. Writing it is an error if there is a number in it that is not
+    /// finite: JSON has none.
     pub fn as_json(&self) -> AsJson<'_> {
         AsJson { value: self, for_people: false, in_key: false }
     }
@@ -78,8 +81,9 @@ impl Value {
     }
 }
 
-/// A word of a command line: a number if that prints as the word does, so that whoever wants the word has it as it was; else a text. `7`
-/// and `2.5` are numbers; `007`, `1.10`, `1e3` and what has more digits than a number are texts.
+/// A word of a command line: a number if that prints as the word does, so that whoever wants the
+/// word has it as it was; else a text. `7` and `2.5` are numbers; `007`, `1.10`, `1e3` and what has
+/// more digits than a number are texts.
 impl FromStr for Value {
     type Err = Infallible;
 
@@ -110,8 +114,9 @@ fn is_canonical(word: &str) -> bool {
     word == "0" || word.strip_prefix('-').unwrap_or(word).starts_with(|first| matches!(first, '1'..='9'))
 }
 
-/// As people write it: texts without quotes, of a list its members with spaces between. What is nested deeper is JSON, in which a
-/// number that is not finite is a text. Large floating-point numbers have an exponent, so that no digit is shown that is not known.
+/// As people write it: texts without quotes, of a list its members with spaces between. What is
+/// nested deeper is JSON, in which a number that is not finite is a text. Large floating-point
+/// numbers have an exponent, so that no digit is shown that is not known.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

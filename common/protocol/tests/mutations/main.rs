@@ -1,9 +1,10 @@
-//! A million mutated messages through every decoder: none panics, none takes memory out of proportion, and what is still a
-//! message is the same one after another way through the wire. What is written by hand for speed does what `serde` does.
+//! A million mutated messages through every decoder: none panics, none takes memory out of
+//! proportion, and what is still a message is the same one after another way through the wire. What
+//! is written by hand for speed does what `serde` does.
 //!
-//! Each message has a seed of its own, which a failure names. `MUTATIONS=10000000` tries more of them, `MUTATION_SEED=17` begins
-//! with another one. What a live broker, worker and client make of such messages is in the end-to-end tests; longer
-//! and cleverer searches are `just fuzz`.
+//! Each message has a seed of its own, which a failure names. `MUTATIONS=10000000` tries more of
+//! them, `MUTATION_SEED=17` begins with another one. What a live broker, worker and client make of
+//! such messages is in the end-to-end tests; longer and cleverer searches are `just fuzz`.
 
 mod memory;
 mod mutate;
@@ -30,12 +31,14 @@ static ALLOCATOR: Counting = Counting;
 /// What runs if nothing else is said, over all decoders.
 const MUTATIONS: u64 = 1_000_000;
 
-/// The most bytes that a decoder may allocate whatever the length of the message: lists are allocated for as many members as
-/// they claim, but for 1024 or one mebibyte at most, and a message has lists within lists.
+/// The most bytes that a decoder may allocate whatever the length of the message: lists are
+/// allocated for as many members as they claim, but for 1024 or one mebibyte at most, and a message
+/// has lists within lists.
 const FLAT: usize = 4 << 20;
 
-/// The most bytes that a decoder may allocate for each byte of the message: the smallest member of a list has one byte on
-/// the wire, and in memory it is a `Value` or a `String` of 24; a list that grows is there twice, the second of double size.
+/// The most bytes that a decoder may allocate for each byte of the message: the smallest member of
+/// a list has one byte on the wire, and in memory it is a `Value` or a `String` of 24; a list that
+/// grows is there twice, the second of double size.
 const FOR_EACH_BYTE: usize = 72;
 
 fn bound(frames: &Frames) -> usize {

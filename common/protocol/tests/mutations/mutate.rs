@@ -6,7 +6,8 @@ use rand::RngExt as _;
 
 use crate::valid::Random;
 
-/// Markers of MessagePack at which a decoder turns off: reserved, nil, lists, maps, texts, bytes, extensions, numbers.
+/// Markers of MessagePack at which a decoder turns off: reserved, nil, lists, maps, texts, bytes,
+/// extensions, numbers.
 const MARKERS: [u8; 20] = [
     0xc1, 0xc0, 0x90, 0x91, 0x9f, 0x80, 0x81, 0xdc, 0xdd, 0xde, 0xdf, 0xa0, 0xdb, 0xc4, 0xc6, 0xc7, 0xd4, 0xcb, 0xcf,
     0xff,
@@ -15,7 +16,8 @@ const MARKERS: [u8; 20] = [
 /// Markers that a length of four bytes follows.
 const WITH_LENGTH: [u8; 5] = [0xdd, 0xdf, 0xdb, 0xc6, 0xc9];
 
-/// The message after an accident, or up to four; `other` is another message, a part of which may get into it.
+/// The message after an accident, or up to four; `other` is another message, a part of which may
+/// get into it.
 pub fn mutate(message: &Frames, other: &Frames, random: &mut Random) -> Frames {
     let mut bytes = message.envelope.to_vec();
     let mut attachments = message.attachments.clone();

@@ -1,6 +1,8 @@
-//! Valid messages of every variant, drawn at random: what the mutations, and the fuzz targets' seeds, begin with.
+//! Valid messages of every variant, drawn at random: what the mutations, and the fuzz targets'
+//! seeds, begin with.
 //!
-//! Numbers are often at the ends of their range, texts empty, long, foreign or unprintable, lists empty or long.
+//! Numbers are often at the ends of their range, texts empty, long, foreign or unprintable, lists
+//! empty or long.
 
 use giostra_protocol::codec::ATTACH_FROM;
 use giostra_protocol::compute::{Call, Value};

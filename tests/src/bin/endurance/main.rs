@@ -1,8 +1,10 @@
-//! `just endurance [REQUESTS] [WORKERS]`: a long run under a coming and going of workers and clients, the broker's memory watched.
+//! `just endurance [REQUESTS] [WORKERS]`: a long run under a coming and going of workers and
+//! clients, the broker's memory watched.
 //!
-//! The broker is the real one; workers and clients are threads of this process. Exits with 1 if a request was lost, answered twice
-//! or wrongly, if something is left in the broker at the end, or if the broker's memory has grown beyond its bound. What the
-//! workers do is in `workers.rs`, what the clients do in `clients.rs`.
+//! The broker is the real one; workers and clients are threads of this process. Exits with 1 if a
+//! request was lost, answered twice or wrongly, if something is left in the broker at the end, or
+//! if the broker's memory has grown beyond its bound. What the workers do is in `workers.rs`, what
+//! the clients do in `clients.rs`.
 
 mod clients;
 mod workers;
@@ -18,14 +20,16 @@ use clap::Parser;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 
-/// Threads that each play a share of the workers, and threads that each play one client after another.
+/// Threads that each play a share of the workers, and threads that each play one client after
+/// another.
 const WORKER_THREADS: usize = 4;
 const CLIENT_THREADS: usize = 4;
 
 /// How often the broker's memory is looked at.
 const SAMPLE: Duration = Duration::from_millis(500);
 
-/// The share of the run after which the broker is warm: its memory is compared with what it was then.
+/// The share of the run after which the broker is warm: its memory is compared with what it was
+/// then.
 const WARM: f64 = 0.1;
 
 /// What it may grow to from there on: this many times as much, and so many bytes more.
@@ -86,7 +90,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     println!("{} requests, up to {} workers, seed {}", args.requests, args.workers, args.seed);
-    // So many attempts that the lost workers don't make a request suspect; so little log that it fits anywhere.
+    // So many attempts that the lost workers don't make a request suspect; so little log that it fits
+    // anywhere.
     let broker = ["--max-attempts", "1000000", "--log-size", "8MiB", "--log-files", "2"];
     let mut system = Setup::workers(0).broker(&broker).start()?;
     let (frontend, backend) = (system.frontend().to_string(), system.backend().to_string());

@@ -1,4 +1,5 @@
-//! The workers of the long run: sockets that speak the protocol and answer at once, and keep joining and leaving.
+//! The workers of the long run: sockets that speak the protocol and answer at once, and keep
+//! joining and leaving.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

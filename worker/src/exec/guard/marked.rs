@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use nix::unistd::{Pid, getpgid, getpgrp, getsid};
 
-/// The process groups of this session, other than this process's own, with a process that was started with this value of this
-/// environment variable. Empty where there is no `/proc`. A process that has cleared its environment is not found, nor is one of
-/// another user.
+/// The process groups of this session, other than this process's own, with a process that was
+/// started with this value of this environment variable. Empty where there is no `/proc`. A process
+/// that has cleared its environment is not found, nor is one of another user.
 pub fn groups(variable: &str, value: &OsStr) -> BTreeSet<i32> {
     let entry = [variable.as_bytes(), b"=", value.as_bytes()].concat();
     let session = getsid(None);

@@ -1,4 +1,5 @@
-//! What becomes of requests: accepted, then exactly one of replied, expired, poisoned and cancelled.
+//! What becomes of requests: accepted, then exactly one of replied, expired, poisoned and
+//! cancelled.
 
 use giostra_protocol::{Outcome, Reply, RequestId, code};
 
@@ -61,7 +62,8 @@ impl Witness {
         }
     }
 
-    /// The next submit with these ids. Those before it asked only for what was held already, or over an earlier connection.
+    /// The next submit with these ids. Those before it asked only for what was held already, or
+    /// over an earlier connection.
     fn submit_of(&mut self, conn: Conn, session: u64, ids: &[u64]) -> Submit {
         let submits = self.submits.get_mut(&conn).unwrap_or_else(|| panic!("{conn} submitted nothing"));
         loop {
@@ -81,8 +83,8 @@ impl Witness {
         taken
     }
 
-    /// The same with all that nobody waits for any more: what of it its workers have read takes no room, nor what clients have
-    /// left behind and is out of the tables by now.
+    /// The same with all that nobody waits for any more: what of it its workers have read takes no
+    /// room, nor what clients have left behind and is out of the tables by now.
     fn taken_room_at_most(&self, client: u64) -> Taken {
         let mut taken = self.taken_room(client);
         taken.pending += self.left_behind;
@@ -96,7 +98,8 @@ impl Witness {
         taken
     }
 
-    /// Whether one more request of this client is to be accepted: it may hold four times what is free, and so many at most.
+    /// Whether one more request of this client is to be accepted: it may hold four times what is
+    /// free, and so many at most.
     fn has_room(&self, taken: &Taken) -> bool {
         let may = |most: usize, all: usize, client: usize| all < most && client < 4 * (most - all);
         may(self.settings.max_pending, taken.pending, taken.client_pending)
@@ -212,7 +215,8 @@ impl Witness {
             let number = worker.expect("only of a worker it is known what it was asked");
             let known = self.workers.get_mut(&number).expect("it is registered");
             let conn = known.conn.expect("it was welcomed");
-            // A client may have cancelled it, and have sent it again: which of its tickets, only the reply can tell.
+            // A client may have cancelled it, and have sent it again: which of its tickets, only the reply can
+            // tell.
             let mut replied = known.in_flight.iter().filter(|(ticket, flight)| {
                 let ticket = self.settings.first_ticket.wrapping_add(**ticket);
                 let came_back = self.replies.contains_key(&(conn, ticket)) || self.handed.contains(&(conn, ticket));
@@ -278,7 +282,8 @@ impl Witness {
         self.parting.insert(client.conn.expect("it was welcomed"), number);
     }
 
-    /// Whom the broker is to wait for, besides the workers: those that were answered, and have not said that they read it.
+    /// Whom the broker is to wait for, besides the workers: those that were answered, and have not
+    /// said that they read it.
     pub fn may_finish(&self) -> bool {
         let answered = self.clients.values().any(|client| client.answered > 0);
         !answered && self.parting.is_empty()

@@ -1,4 +1,5 @@
-//! What is dealt, and that nothing is left undone when the core says that it has nothing more to do.
+//! What is dealt, and that nothing is left undone when the core says that it has nothing more to
+//! do.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What becomes of workers: they join at the tail, are pinged, and leave or are lost with all that they held.
+//! What becomes of workers: they join at the tail, are pinged, and leave or are lost with all that
+//! they held.
 
 use giostra_core::event::{Dropped, Event, Evidence, WorkerLabel};
 
