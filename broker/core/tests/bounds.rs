@@ -357,7 +357,7 @@ fn what_is_done_for_nobody_fills_no_log_and_is_counted() {
             unreachable!()
         };
         let nobody = FromClient::Submit { session, pool, timeout_ms, wait: false, requests };
-        lines.extend(logged(world.client_says("c", nobody), "nobody").collect::<Vec<_>>());
+        lines.extend(logged(world.client_says("c", nobody), "no-worker").collect::<Vec<_>>());
         let late = FromWorker::Replies(vec![(Ticket(id), Outcome::Error("late".into()))]);
         lines.extend(logged(world.worker_says("w", late), "discard").collect::<Vec<_>>());
     }
@@ -370,5 +370,5 @@ fn what_is_done_for_nobody_fills_no_log_and_is_counted() {
         let counts = lines.iter().filter(|line| line.starts_with(verb)).map(|line| line.rsplit('=').next().unwrap());
         counts.map(|count| count.parse::<u64>().unwrap()).sum::<u64>()
     };
-    assert_eq!((sum("stale "), sum("nobody ")), (1000, 1000));
+    assert_eq!((sum("stale "), sum("no-worker ")), (1000, 1000));
 }

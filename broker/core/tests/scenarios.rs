@@ -634,7 +634,7 @@ fn what_there_is_no_room_for_is_turned_away_and_comes_again() {
     world.client("d");
     world.submit("d", 1..=1);
     assert_eq!(world.logged("accept").last().unwrap(), &"accept c2#1 pool=p");
-    assert_eq!(world.logged("busy"), ["busy c1 count=2"]);
+    assert_eq!(world.logged("rejected"), ["rejected c1 count=2"]);
 
     // There is room as soon as something is dispatched; it is counted.
     world.join("1");
@@ -796,7 +796,7 @@ fn those_who_wait_for_room_get_it_in_turn_also_if_the_first_does_not_take_it() {
     world.join("1");
     let told = |world: &mut World| {
         let sent = world.take_sent();
-        sent.into_iter().filter_map(|sent| Some(sent.split_once(" Room")?.0.to_string())).collect::<Vec<_>>()
+        sent.into_iter().filter_map(|sent| Some(sent.split_once(" Credit")?.0.to_string())).collect::<Vec<_>>()
     };
     assert_eq!(told(&mut world), ["b"]);
     world.reply("1");
@@ -1198,7 +1198,7 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
     submit(&mut world, "nobody", &[1, 2]);
     let told = r#"c NoWorker { pool: "nobody", pools: ["p"], requests: [RequestId(1), RequestId(2)] }"#;
     assert_eq!(world.take_sent(), [told]);
-    assert_eq!(world.logged("nobody"), ["nobody c1 count=2"]);
+    assert_eq!(world.logged("no-worker"), ["no-worker c1 count=2"]);
     submit(&mut world, "p", &[1]);
     assert_eq!(world.holding("1"), [1]);
     // A worker that leaves takes nothing more; what was accepted is not turned away when it comes

@@ -307,7 +307,7 @@ fn a_log_without_dispatches_proves_nothing() {
 
 #[test]
 fn unknown_verbs_are_counted_and_pass() {
-    let report = audit_text(&(life() + &written(&["sang a song", "sang another", "busy c1 count=3"])));
+    let report = audit_text(&(life() + &written(&["sang a song", "sang another", "rejected c1 count=3"])));
     expect_proved(&report);
     assert_eq!(report.unknown.into_iter().collect::<Vec<_>>(), [("sang".to_string(), 2)]);
 }
