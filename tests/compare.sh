@@ -4,7 +4,7 @@
 set -euo pipefail
 jobs=${1:-10000} rounds=${2:-3}
 slots=8
-bin=$(cd "$(dirname "$0")/../target/release" && pwd)
+bin=$(cd "$(dirname "$0")/../target/dist" && pwd)
 for program in parallel gearman gearmand; do
     command -v $program >/dev/null || { echo "there is no $program; Debian: apt-get install parallel gearman-job-server gearman-tools" >&2; exit 1; }
 done
