@@ -4,5 +4,5 @@ pub mod args;
 pub mod lock;
 pub mod log;
 pub mod manual;
-pub mod signals;
+pub use giostra_signals as signals;
 pub mod stdio;

@@ -5,8 +5,8 @@
 //! cargo run --release -p giostra-worker --example mandelbrot_worker -- --pool mandelbrot --threads 2
 //! ```
 
-use giostra_worker::args::Args;
 use giostra_worker::{Job, Worker};
+use giostra_worker_cli::args::Args;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 

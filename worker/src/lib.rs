@@ -30,23 +30,20 @@
 //! An operation may be computed twice, when a worker is lost and another gets what it had; its
 //! reply is given once.
 
-pub mod args;
 mod board;
-pub mod compute;
 mod crew;
-pub mod exec;
 mod hand;
 mod job;
 mod operations;
 mod session;
 mod worker;
 
-pub use giostra_common::signals::unmasked;
 pub use giostra_protocol::Failure;
 pub use giostra_protocol::code;
+pub use giostra_signals::unmasked;
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;
 pub use job::Job;
-pub use operations::{Operations, Service};
+pub use operations::{Operations, Service, split_request};
 pub use session::{Error, Options, serve};
 pub use worker::Worker;

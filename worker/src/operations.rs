@@ -147,7 +147,7 @@ impl Service for Operations {
     }
 
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
-        let call = split(body).map(|(name, arguments)| (name, arguments, self.find(name)));
+        let call = split_request(body).map(|(name, arguments)| (name, arguments, self.find(name)));
         if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
             return operation(&body.slice_ref(arguments), job);
         }
@@ -239,8 +239,9 @@ fn failure(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     )
 }
 
-/// The name and the encoded arguments of `[name, arguments]`.
-pub(crate) fn split(mut body: &[u8]) -> Option<(&str, &[u8])> {
+/// The operation's name and the encoded arguments of a request's body, `[name, arguments]`; `None`
+/// if it is something else.
+pub fn split_request(mut body: &[u8]) -> Option<(&str, &[u8])> {
     if rmp::decode::read_array_len(&mut body).ok()? != 2 {
         return None;
     }

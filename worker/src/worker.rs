@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use giostra_common::signals;
+use giostra_signals as signals;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
 use serde::Serialize;
@@ -17,7 +17,8 @@ use crate::{Error, Job, Operations, Options, serve};
 /// `giostra-worker` begins with its options:
 ///
 /// ```no_run
-/// use giostra_worker::{Worker, args::Args};
+/// use giostra_worker::Worker;
+/// use giostra_worker_cli::args::Args;
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let args = Args::of_process();

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Parser;
 use giostra_common::signals;
 use giostra_protocol::Failure;
-use giostra_worker::args::Args;
 use giostra_worker::{Operations, serve};
+use giostra_worker_cli::args::Args;
 use nix::sys::signal::{Signal, raise};
 
 fn main() -> Result<()> {

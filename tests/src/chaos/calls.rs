@@ -2,7 +2,8 @@
 
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, Outcome};
-use giostra_worker::{Job, Operations, Service, compute};
+use giostra_worker::{Job, Operations, Service};
+use giostra_worker_cli::compute;
 use rand::RngExt;
 use rand::rngs::StdRng;
 

@@ -22,14 +22,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use giostra_protocol::{Bytes, Failure};
+use giostra_worker::{Job, Service, split_request};
 
 pub use lines::LineFormat;
 pub use process::Format;
 pub use program::{Limits, Program};
 pub use template::{BadCommand, Template};
 
-use crate::operations::split;
-use crate::{Job, Service};
 use body::invalid;
 use lines::Lines;
 use program::Stop;
@@ -93,7 +92,7 @@ impl Service for Exec {
         if program.closing.load(Ordering::Acquire) {
             return Err(program.stopped(Stop::Unwanted, &Tail::default()));
         }
-        let (name, arguments) = split(body).ok_or_else(|| invalid("a request is [operation, arguments]"))?;
+        let (name, arguments) = split_request(body).ok_or_else(|| invalid("a request is [operation, arguments]"))?;
         if name != operation {
             return Err(invalid(format!("unknown operation '{name}'; this pool offers {operation}")));
         }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use giostra_protocol::compute::Value;
 use giostra_protocol::{Bytes, Failure, code};
-
-use crate::Operations;
+use giostra_worker::Operations;
 
 /// The largest `n` of `primes n`.
 const MAX_PRIMES: i128 = 10_000_000;
@@ -247,7 +246,7 @@ mod tests {
     use giostra_protocol::compute::Call;
 
     use super::*;
-    use crate::{Job, Service};
+    use giostra_worker::{Job, Service};
 
     fn compute(line: &str) -> String {
         let mut words = line.split(' ');

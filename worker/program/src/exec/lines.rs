@@ -11,6 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, Failure, code};
+use giostra_worker::Job;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -19,7 +20,6 @@ use super::child::{Child, TICK, from_now};
 use super::process::{json, wrong};
 use super::program::{Program, Stop, Task};
 use super::tail::Tail;
-use crate::Job;
 
 /// The first and the longest pause before a program is started again that has ended without an
 /// answer.

@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use giostra_common::manual::Manual;
-use giostra_worker::args::Args;
-use giostra_worker::exec::args::ExecArgs;
+use giostra_worker_cli::args::Args;
+use giostra_worker_cli::exec::args::ExecArgs;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,10 +9,10 @@ use bytesize::ByteSize;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use giostra_common::args::{duration, positive_duration, switch};
 use giostra_protocol::name;
+use giostra_worker::Options;
 
 use super::guard::Guard;
 use super::{Exec, Format, Limits, LineFormat, Program, Template, reaper};
-use crate::Options;
 use crate::args::Args as WorkerArgs;
 
 /// Any program as a worker.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use giostra_protocol::{Failure, code};
+use giostra_worker::Job;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -20,7 +21,6 @@ use super::child::Child;
 use super::guard::Guard;
 use super::tail::Tail;
 use super::template::{BadCommand, Template};
-use crate::Job;
 
 /// How long is waited before a program that could not be started is tried again, if that may help.
 const SHORTLY: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];

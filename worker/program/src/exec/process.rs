@@ -6,11 +6,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, Failure};
+use giostra_worker::Job;
 
 use super::body::{self, Argument, invalid};
 use super::child::Child;
 use super::program::{Program, Stop, Task};
-use crate::Job;
 
 /// How long a process that has exited is waited for by others that hold its pipes, before they are
 /// killed: what comes through a pipeline or `tee` may still be on its way.

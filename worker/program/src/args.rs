@@ -11,9 +11,8 @@ use giostra_common::log::Log;
 use giostra_protocol::{DEFAULT_POOL, MAX_THREADS, name};
 use giostra_transport::endpoint::parse_to_connect;
 use giostra_transport::keys::{Credentials, KeyError};
+use giostra_worker::Options;
 use log::LevelFilter;
-
-use crate::Options;
 
 /// Computes what the broker hands out. Registers by itself, also after the broker's restart.
 #[derive(Clone, Debug, Parser)]

@@ -8,8 +8,9 @@ use clap::CommandFactory;
 use giostra_common::args::{parse, report_fatal};
 use giostra_common::log::stderr;
 use giostra_common::signals::{self, outlive};
-use giostra_worker::exec::guard;
-use giostra_worker::{compute, serve};
+use giostra_worker::serve;
+use giostra_worker_cli::compute;
+use giostra_worker_cli::exec::guard;
 
 use cli::Cli;
 
