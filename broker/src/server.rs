@@ -87,6 +87,9 @@ type Notice = [u8; 32];
 /// Why a peer is refused that says what only the broker's own libzmq says.
 const NOT_ITS_WORD: &str = "'Disconnected' is not for peers to say: close the connection instead";
 
+/// The number of the log's format. It changes with what the audit could misunderstand.
+const LOG_FORMAT: u32 = 2;
+
 /// The sockets of a broker that has not begun to serve. Nobody is answered yet, and nothing is
 /// logged: a broker that can't have its endpoints leaves the log's folder as it was.
 pub struct Bound {
@@ -186,7 +189,7 @@ impl<'a> Server<'a> {
         let Bound { frontend, backend, notice, access, http, locks } = bound;
         let lines_before = log.lines();
         log::info!(
-            "listening frontend={} backend={} keys={} rotation={} max-attempts={} level={} after={} log={} pid={}",
+            "listening format={LOG_FORMAT} frontend={} backend={} keys={} rotation={} max-attempts={} level={} after={} log={} pid={}",
             // What a file's name has in it is not to be taken for another field.
             word(&socket::bound_endpoint(&frontend)?),
             word(&socket::bound_endpoint(&backend)?),

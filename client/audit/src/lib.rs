@@ -32,6 +32,9 @@ use files::Source;
 use findings::{Findings, Place, Spot};
 use life::Life;
 
+/// The format of the log that is read: what `listening` says after `format=`.
+pub const FORMAT: u64 = 2;
+
 /// Different unknown verbs that are remembered.
 const UNKNOWN_VERBS: usize = 20;
 
@@ -81,6 +84,8 @@ enum Blame {
     Lost(u64),
     /// More requests are open than can be kept.
     TooLarge,
+    /// The log is in another format.
+    Format(Option<u64>),
     /// The life was looked at before: where it began then.
     Twice(PathBuf, u64),
 }
@@ -152,6 +157,11 @@ impl Audit {
     }
 
     fn begins_life(&mut self, text: &str, line: u64, start: &Start<'_>) {
+        if start.format != Some(FORMAT) {
+            self.blame = Some(Blame::Format(start.format));
+            self.skipped = 1;
+            return;
+        }
         if let Some((file, line)) = self.begun.get(text) {
             self.blame = Some(Blame::Twice(file.clone(), *line));
             return;
@@ -183,6 +193,7 @@ impl Audit {
             self.report.gaps.extend(match self.blame.take() {
                 Some(Blame::Missing(file)) => Some(Gap::Missing(file, skipped)),
                 Some(Blame::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
+                Some(Blame::Format(format)) => Some(Gap::Format(format, skipped)),
                 Some(Blame::TooLarge) => Some(Gap::TooLarge(skipped)),
                 Some(Blame::Twice(file, line)) => Some(Gap::Twice(file, line, skipped)),
                 None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
@@ -235,7 +246,7 @@ mod tests {
         let written = |texts: &[&str]| -> String {
             texts.iter().map(|text| format!("2026-11-23T10:45:56.824140Z INFO  {text}\n")).collect()
         };
-        let start = "listening frontend=a backend=b rotation=strict level=debug log=l pid=1";
+        let start = "listening format=2 frontend=a backend=b rotation=strict level=debug log=l pid=1";
         let report = |texts: &[&str]| {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("a.log");

@@ -58,6 +58,8 @@ pub struct Gone {
 /// What a broker says of itself when it starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start<'a> {
+    /// The format of its log: [`FORMAT`](crate::FORMAT) for today's. `None` in logs older than 2.
+    pub format: Option<u64>,
     /// Whether its rotation is strict.
     pub strict: bool,
     /// Whether it says that it logs every detail.
@@ -216,6 +218,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "client-joined" | "client-left" | "unheard" => of_a_client(verb, rest)?,
         "joined" | "window" | "leaving" | "left" | "dropped" | "unable" | "able" => of_a_worker(verb, rest)?,
         "listening" => Event::Listening(Start {
+            format: value(rest, "format=").and_then(count),
             strict: match value(rest, "rotation=")? {
                 "strict" => true,
                 "available" => false,
@@ -368,8 +371,18 @@ mod tests {
         for (text, event) in [
             ("listening frontend=x backend=y rotation=available log=a b pid=1", Event::Listening(Start::default())),
             (
+                "listening format=2 frontend=x rotation=available",
+                Event::Listening(Start { format: Some(2), ..Start::default() }),
+            ),
+            (
                 "listening frontend=x backend=y rotation=strict max-attempts=3 level=debug after=T/1f log=l pid=1",
-                Event::Listening(Start { strict: true, detailed: true, max_attempts: Some(3), after: Some("T/1f") }),
+                Event::Listening(Start {
+                    strict: true,
+                    detailed: true,
+                    max_attempts: Some(3),
+                    after: Some("T/1f"),
+                    ..Start::default()
+                }),
             ),
             ("client-joined c1 n clients=1", Event::ClientJoined { client: 1, name: "n", clients: 1, key: None }),
             (

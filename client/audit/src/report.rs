@@ -89,6 +89,9 @@ pub enum Gap {
     /// When a life is there twice, as it is in a copy of the log: where it begins for the first
     /// time, and how many lines of the second time were skipped.
     Twice(PathBuf, u64, u64),
+    /// When a broker wrote the log in another format than [`FORMAT`](crate::FORMAT): in which (`None`:
+    /// one before 2), and how many lines of it were skipped.
+    Format(Option<u64>, u64),
     /// When the broker that starts in this file and line went on behind a line of that time, and
     /// another one stands there: lines are missing between the two.
     Cut(PathBuf, u64, String),
@@ -122,6 +125,15 @@ impl fmt::Display for Gap {
                     f,
                     "more than 16 million requests are open at once, too many to be kept; the {lines} lines up to the \
                      next broker's start were skipped"
+                )
+            }
+            Self::Format(format, lines) => {
+                let format = format.map_or_else(|| "1".to_string(), |format| format.to_string());
+                write!(
+                    f,
+                    "a broker of another version wrote the log in format {format}, and this audit reads format {}; its \
+                     {lines} lines were skipped: audit them with the giostra of that version",
+                    crate::FORMAT
                 )
             }
             Self::Twice(file, line, lines) => {

@@ -50,7 +50,7 @@ pub fn log_of(seed: u64, rotation: Rotation, steps: u32) -> Vec<String> {
         dice: StdRng::seed_from_u64(seed),
         broker: Broker::new(settings, now),
         now,
-        log: vec![format!("listening frontend=a backend=b rotation={rotation} max-attempts=2 log=l pid=1")],
+        log: vec![format!("listening format=2 frontend=a backend=b rotation={rotation} max-attempts=2 log=l pid=1")],
         peers: 0,
         workers: BTreeMap::new(),
         clients: BTreeMap::new(),

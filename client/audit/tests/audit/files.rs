@@ -12,7 +12,7 @@ use giostra_audit::{Error, Gap, Promise, Verdict, audit, story};
 use super::{audit_lines, audit_text, expect_proved, expect_refuted, written};
 
 const BEGIN: [&str; 4] = [
-    "listening frontend=a backend=b rotation=strict log=l pid=1",
+    "listening format=2 frontend=a backend=b rotation=strict log=l pid=1",
     "joined worker-1 w1 pool=p threads=1 window=3 seats=1",
     "joined worker-2 w2 pool=p threads=1 window=3 seats=2",
     "client-joined c1 n",
@@ -69,7 +69,7 @@ fn a_torn_line_that_looks_whole_is_no_violation_if_the_next_broker_says_that_it_
 
 #[test]
 fn text_that_a_peer_chose_is_never_read_as_a_brokers_start() {
-    let start = "2026-11-28T21:00:00.000000Z INFO  listening frontend=x backend=y rotation=strict";
+    let start = "2026-11-28T21:00:00.000000Z INFO  listening format=2 frontend=x backend=y rotation=strict";
     let quotes = [
         format!("unable worker-1 w1 returned=1 c1#3 reason={start}"),
         format!("refuse a peer reason=not a message of this protocol: unknown variant `{start} `, expected one of"),
@@ -303,6 +303,25 @@ fn a_log_without_dispatches_proves_nothing() {
     let detailed = BEGIN[0].replace("log=l", "level=debug log=l");
     expect_proved(&audit_lines(&[&[detailed.as_str()], &BEGIN[1..]].concat()));
     expect_proved(&audit_lines(&BEGIN[..3]));
+}
+
+#[test]
+fn a_log_in_another_format_is_neither_proved_nor_refuted_and_its_format_is_named() {
+    let old = life().replace("format=2 ", "").replace(" t1 ", " t999 ");
+    let report = audit_text(&old);
+    let lines = old.lines().count() as u64;
+    assert_eq!(
+        (report.verdict(), &report.gaps[..]),
+        (Verdict::NotProvable, &[Gap::Format(None, lines)][..]),
+        "{report}"
+    );
+    assert!(report.to_string().contains("in format 1, and this audit reads format 2"), "{report}");
+    let newer = audit_text(&life().replace("format=2 ", "format=3 "));
+    assert_eq!(newer.gaps, [Gap::Format(Some(3), lines)]);
+    // What today's broker wrote into the same file is audited as ever.
+    let both = audit_text(&(old + &life()));
+    assert_eq!((both.verdict(), both.counts.lives), (Verdict::NotProvable, 1), "{both}");
+    assert!(both.violations.is_empty(), "{both}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use giostra_audit::{Promise, Report};
 
 use super::{audit_lines, expect_proved, expect_refuted};
 
-const LISTENING: &str = "listening frontend=a backend=b rotation=strict log=l pid=1";
+const LISTENING: &str = "listening format=2 frontend=a backend=b rotation=strict log=l pid=1";
 
 /// Three workers, of which one is lost and comes again.
 const SOUND: [&str; 31] = [
