@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 run := env("GIOSTRA_RUN_DIR", justfile_directory() / ".run")
 bin := justfile_directory() / "target" / "release"
 just := just_executable()
-programs := "-p giostra-broker -p giostra-worker -p giostra"
+programs := "-p giostra-broker -p giostra-worker-cli -p giostra"
 
 # List the recipes
 default:
