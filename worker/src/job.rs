@@ -1,43 +1,46 @@
-//! What an operation that takes long may want to know and to say.
+//! What an operation can ask and report about the request that it computes.
 
 use giostra_protocol::Progress;
 
-use crate::crew::Crew;
+use crate::shared::Shared;
 
 /// A request that is being computed, as its operation sees it. Threads of the operation's own may
 /// share it.
 #[derive(Clone, Copy)]
-pub struct Job<'a>(Option<(&'a Crew, usize)>);
+pub struct Job<'a>(Option<(&'a Shared, usize)>);
 
 impl<'a> Job<'a> {
-    pub(crate) fn of(crew: &'a Crew, thread: usize) -> Self {
-        Self(Some((crew, thread)))
+    pub(crate) fn new(shared: &'a Shared, thread: usize) -> Self {
+        Self(Some((shared, thread)))
     }
 
-    /// One that is wanted whatever happens, and whose progress nobody sees: for calling an
-    /// operation in a test.
+    /// Returns a job that is never cancelled and drops its progress, for calling an operation in a
+    /// test.
     pub fn alone() -> Self {
         Self(None)
     }
 
-    /// Whether nobody waits for the result any more: its client has cancelled it or is gone, its
-    /// time limit has passed, or the broker has given it to another worker. Whoever computes
-    /// for long looks from time to time (it takes some nanoseconds), and returns then, with
-    /// whatever: nobody sees it.
+    /// Whether the result is no longer wanted: the client has cancelled the request or is gone, its
+    /// time limit has passed, or the broker has given it to another worker.
+    ///
+    /// An operation that takes long asks from time to time, which costs some nanoseconds, and
+    /// returns early. What it returns then is ignored.
     pub fn is_cancelled(&self) -> bool {
-        self.0.is_some_and(|(crew, thread)| crew.is_unwanted(thread))
+        self.0.is_some_and(|(shared, thread)| shared.is_cancelled(thread))
     }
 
-    /// Which of the worker's threads computes it, from 0: each computes one request at a time.
+    /// The index of the worker's thread that computes the request, from 0. Each thread computes one
+    /// request at a time.
     pub fn thread(&self) -> usize {
         self.0.map_or(0, |(_, thread)| thread)
     }
 
-    /// Tells the client that `done` of `total` is done, in units of one's own; a `total` of 0: it
-    /// is not known. Costs little: ten times a second it is sent, the rest is dropped.
+    /// Reports to the client that `done` of `total` is done, in any unit. A `total` of 0 means that
+    /// it is not known. Calls are cheap: at most ten reports a second are sent, the others are
+    /// dropped.
     pub fn progress(&self, done: u64, total: u64) {
-        if let Some((crew, thread)) = self.0 {
-            crew.report(thread, Progress { done, total });
+        if let Some((shared, thread)) = self.0 {
+            shared.report(thread, Progress { done, total });
         }
     }
 }

@@ -30,12 +30,15 @@
 //! An operation may be computed twice, when a worker is lost and another gets what it had; its
 //! reply is given once.
 
-mod board;
-mod crew;
-mod hand;
+mod io;
 mod job;
 mod operations;
+mod options;
+mod run_queue;
+mod scheduler;
 mod session;
+mod shared;
+mod threads;
 mod worker;
 
 pub use giostra_protocol::Failure;
@@ -43,7 +46,8 @@ pub use giostra_protocol::code;
 pub use giostra_signals::unmasked;
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;
+pub use io::Error;
 pub use job::Job;
 pub use operations::{Operations, Service, split_request};
-pub use session::{Error, Options, serve};
-pub use worker::Worker;
+pub use options::Options;
+pub use worker::{Worker, serve};

@@ -1,452 +1,361 @@
-//! A worker's side of the conversation with the broker.
+//! A worker's side of the conversation with the broker, without its socket, clock and threads.
 //!
-//! It is led by whoever has nothing to compute at the moment, and by somebody who never computes if
-//! all do, so that pings are always answered: [`crate::board`] says who. Here is what is said, and
-//! the socket.
+//! Messages and instants come in (`handle_*`), actions come out ([`Session::poll_action`]), to be
+//! performed in their order before the next input.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::io;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::codec::{Malformed, Message, portions};
-use giostra_protocol::{
-    Bytes, DEFAULT_POOL, Failure, FromWorker, MAX_BATCH, MAX_INSTANCE, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker,
-    VERSION,
-};
-use giostra_transport::connector::{ConnectOptions, Connector};
-use giostra_transport::keys::Credentials;
-use giostra_transport::monitor::Failure as HandshakeFailure;
-use giostra_transport::shutdown::Shutdown;
+use giostra_protocol::codec::portions;
+use giostra_protocol::{Failure, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker, VERSION};
 use giostra_transport::time::deadline;
-use giostra_transport::wake::Alarm;
-use giostra_transport::{connector, descriptors, socket, wake};
-use thiserror::Error;
-use zmq::Context;
+use log::Level;
 
-use crate::Service;
-use crate::board::{Stay, Trouble};
-use crate::crew::{self, Crew};
-use crate::hand::{News, Reply};
+use crate::Options;
+use crate::run_queue::{Reply, Report, Request};
+use crate::scheduler::{Load, Unable};
 
-/// After how long without a broker that is said.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker without a broker waits before it warns.
+const WARN_AFTER: Duration = Duration::from_secs(2);
 
-/// The most messages taken in before anything else is looked after.
-const MESSAGES_A_TURN: usize = 256;
-
-/// What a worker is told.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The broker's backend.
-    pub broker: String,
-    /// A label, one word. The broker's log and status name the worker by it.
-    pub name: String,
-    /// The pool to register in.
-    pub pool: String,
-    /// How many requests to compute at once. 0 is taken as 1.
-    pub threads: usize,
-    /// The most requests to hold; 0: as many as the broker gives.
-    pub window: u32,
-    /// How long to go on with what is left after the request to finish.
-    pub grace: Duration,
-    /// Its keys and the broker's, if the broker demands keys.
-    pub credentials: Option<Credentials>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            broker: "tcp://127.0.0.1:5556".into(),
-            name: giostra_protocol::name::of_process(""),
-            pool: DEFAULT_POOL.into(),
-            threads: 1,
-            window: 0,
-            grace: Duration::from_secs(30),
-            credentials: None,
-        }
-    }
-}
-
-/// Why a worker ended without being asked to.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// When the endpoint makes no sense, or no handshake succeeds with what is there.
-    #[error(transparent)]
-    Dial(#[from] connector::Error),
-    /// When the broker does not take this worker.
-    #[error("the broker refused to register this worker: {0}")]
-    Refused(String),
-    /// When libzmq would not get the descriptors that it needs, and end the process.
-    #[error(transparent)]
-    TooFewFiles(#[from] descriptors::TooFew),
-    /// When libzmq fails.
-    #[error("libzmq: {0}")]
-    Zmq(#[from] zmq::Error),
-    /// When the system gives no pipe or no thread.
-    #[error("can't start: {0}")]
-    Start(#[from] io::Error),
-}
-
-/// Registers and computes until `shutdown` is requested (then finishes what it has, and leaves) or
-/// the broker drains it.
-pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
-    let threads = options.threads.max(1);
-    let register: FromWorker = FromWorker::Register {
-        version: VERSION,
-        name: options.name.clone(),
-        pool: options.pool.clone(),
-        operations: service.operations(),
-        threads: threads.try_into().unwrap_or(u32::MAX),
-        window: options.window,
-        instance: instance(),
-    };
-    let service = Arc::new(service);
-    let asked = Arc::clone(&service);
-    descriptors::check_connection()?;
-    let context = Context::new();
-    let (waker, alarm) = wake::alarm()?;
-    let call = ConnectOptions {
-        endpoint: options.broker.clone(),
-        hello: register.clone().encode().envelope,
-        hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
-        linger: socket::LINGER,
-        credentials: options.credentials.clone(),
-    };
-    let broker = Connector::new(&context, call, Instant::now())?;
-    let session = Session {
-        broker,
-        options: options.clone(),
-        shutdown: shutdown.clone(),
-        alarm,
-        register,
-        registered: false,
-        said: None,
-        max_message_bytes: MAX_MESSAGE_BYTES,
-        unregistered_since: Instant::now(),
-        complained: false,
-        puzzled: false,
-        leave_by: None,
-        is_able: Box::new(move || asked.is_able()),
-        unable: None,
-        was_unable: false,
-        pause: PAUSES[0],
-        envelope: Vec::new(),
-        attachments: Vec::new(),
-    };
-    log::info!("connecting to {} as {}", options.broker, options.name);
-    let end = crew::work(session, threads, &service, waker);
-    // Its last lines may be on their way yet.
-    log::logger().flush();
-    end
-}
-
-/// The shortest and the longest time for which a worker whose operation can't compute takes no
-/// requests. Doubled each time, until it has computed something again.
+/// The shortest and the longest pause of a worker that is unable to compute. Each pause is twice as
+/// long as the one before, until something has been computed again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// Why nothing can be computed, and when to try again.
-struct Unable {
-    reason: String,
-    again: Instant,
+/// What the session wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Send this to the broker.
+    Send(FromWorker),
+    /// Send a pong with the worker's load.
+    Pong {
+        /// The number of the ping.
+        sequence: u64,
+    },
+    /// Add these requests to the scheduler's queue.
+    Assign(Vec<Request>),
+    /// Cancel these requests.
+    Cancel(Vec<Ticket>),
+    /// Forget all requests and replies: the registration they belong to has ended.
+    Discard,
+    /// Ask the service whether it is able to compute, for [`Session::handle_ability`].
+    CheckAbility,
+    /// Tell the connector that the broker has answered.
+    Answered,
+    /// Tell the connector that the broker was lost.
+    Lost,
+    /// Log a line.
+    Log(Level, String),
+    /// End the worker.
+    End,
+    /// End the worker, which the broker has refused for this reason.
+    Refused(String),
 }
 
-/// A random number below [`MAX_INSTANCE`], not 0, by which the broker knows this worker when it
-/// comes back.
-fn instance() -> u64 {
-    // The keys of a hasher are the standard library's own randomness, and other ones each time.
-    RandomState::new().hash_one(std::process::id()) % (MAX_INSTANCE - 1) + 1
-}
-
-/// Whether the conversation goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// When it does.
-    GoOn,
-    /// When the worker is to end.
-    Exit,
-}
-
-/// The conversation, and all it needs. One thread at a time has it.
+/// The conversation of one worker.
 pub struct Session {
     options: Options,
-    broker: Connector,
-    shutdown: Shutdown,
-    /// Rings when somebody wants whoever sleeps here to look around.
-    alarm: Alarm,
     register: FromWorker,
-    registered: bool,
-    /// What has been said of handshakes that failed.
-    said: Option<HandshakeFailure>,
-    /// What the broker takes.
+    link: Link,
+    /// The most bytes that the broker takes in one frame.
     max_message_bytes: usize,
-    unregistered_since: Instant,
-    /// Whether it has been said that there is no broker.
-    complained: bool,
-    /// Whether it has been said, since the last registration, that something could not be read.
-    puzzled: bool,
-    /// Set once the worker wants to leave.
+    /// The failed handshake that was logged last.
+    handshake: Option<String>,
+    /// Whether an unreadable message was logged since the last registration.
+    unreadable: bool,
+    /// When the worker ends at the latest, once it wants to leave.
     leave_by: Option<Instant>,
-    /// Asks the service whether it can compute again.
-    is_able: Box<dyn Fn() -> Result<(), String> + Send>,
     /// Set while nothing can be computed.
-    unable: Option<Unable>,
-    /// Whether it was so since the last registration without that.
-    was_unable: bool,
-    /// How long the next trouble lasts at least.
-    pause: Duration,
-    envelope: Vec<u8>,
-    attachments: Vec<Bytes>,
+    pause: Option<Pause>,
+    /// The length of the next pause.
+    next_pause: Duration,
+    /// Whether the broker has to be told, at the next registration, that the pause is over.
+    tell_able: bool,
+    actions: VecDeque<Action>,
+}
+
+/// Whether a broker is there.
+enum Link {
+    /// None has welcomed this worker, or the connection broke.
+    Down { since: Instant, warned: bool },
+    /// The worker is registered.
+    Up,
+}
+
+/// A time in which the worker takes no requests, since its operation is unable to compute.
+struct Pause {
+    reason: String,
+    retry_at: Instant,
 }
 
 impl Session {
-    /// Sends results, sleeps, hears what has come, and sees to what it is time for. What is to be
-    /// computed goes to the crew.
-    pub fn turn(
-        &mut self,
-        crew: &Crew,
-        done: Vec<Reply>,
-        news: Vec<News>,
-        trouble: Option<Trouble>,
-        stay: Stay,
-    ) -> Result<Next, Error> {
-        if !news.is_empty() {
-            self.send(FromWorker::Progress(news))?;
+    /// Creates the session of a worker that is about to connect. The broker knows a worker that
+    /// comes back by its `instance`.
+    pub fn new(options: &Options, operations: Vec<String>, instance: u64, now: Instant) -> Self {
+        let register = FromWorker::Register {
+            version: VERSION,
+            name: options.name.clone(),
+            pool: options.pool.clone(),
+            operations,
+            threads: options.threads.max(1).try_into().unwrap_or(u32::MAX),
+            window: options.window,
+            instance,
+        };
+        Self {
+            options: options.clone(),
+            register,
+            link: Link::Down { since: now, warned: false },
+            max_message_bytes: MAX_MESSAGE_BYTES,
+            handshake: None,
+            unreadable: false,
+            leave_by: None,
+            pause: None,
+            next_pause: PAUSES[0],
+            tell_able: false,
+            actions: VecDeque::new(),
         }
-        if self.pause > PAUSES[0] && self.unable.is_none() && done.iter().any(|(_, it)| matches!(it, Outcome::Ok(_))) {
-            self.pause = PAUSES[0];
-        }
-        let most = self.max_message_bytes;
-        let done = done.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, most))).collect();
-        portions(done, most, |(_, outcome)| outcome.packed_len())
-            .try_for_each(|replies| self.send(FromWorker::Replies(replies)))?;
-        if let Some(Trouble { reason, tickets }) = trouble {
-            self.becomes_unable(reason, tickets)?;
-        }
-        match stay {
-            Stay::Glance => {}
-            Stay::AtMost(limit) => self.sleep(Some(limit))?,
-            Stay::UntilCalled => self.sleep(None)?,
-        }
-        for _ in 0..MESSAGES_A_TURN {
-            let Some(frames) = socket::receive(&self.broker)? else { break };
-            let next = match ToWorker::decode(&frames) {
-                Ok(message) => self.hear(crew, message)?,
-                Err(error) => self.hear_nonsense(crew, &error)?,
-            };
-            if next == Next::Exit {
-                return Ok(Next::Exit);
-            }
-        }
-        if self.shutdown.requested() && self.leave_by.is_none() && self.leave(crew)? == Next::Exit {
-            return Ok(Next::Exit);
-        }
-        self.look_at_the_clock(crew)
     }
 
-    /// Until a message is there, the alarm rings, the process is to finish, or something is due.
-    /// After the alarm, the crew's board is to be looked at.
-    fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
-        let both = [self.alarm.fd(), self.shutdown.fd()];
-        let descriptors = if self.leave_by.is_none() { &both[..] } else { &both[..1] };
-        let due = [self.leave_by, self.complain_at(), self.try_again_at(), self.broker.poll_timeout()];
-        let due = due.into_iter().flatten().min();
-        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        socket::sleep(&self.broker.sockets(), descriptors, [due, limit].into_iter().flatten().min())?;
-        self.alarm.clear();
-        Ok(())
+    /// Returns the message that has to be the first over each connection.
+    pub fn register(&self) -> &FromWorker {
+        &self.register
     }
 
-    fn look_at_the_clock(&mut self, crew: &Crew) -> Result<Next, Error> {
-        let due = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
-        if due(self.leave_by) {
-            let load = crew.load();
-            log::warn!(
-                "leaving {} requests unfinished after {:?}; the broker hands them to others",
-                load.computing + load.waiting,
-                self.options.grace
-            );
-            return Ok(Next::Exit);
-        }
-        if let Some(failure) = self.broker.poll(Instant::now())?
-            && self.said.replace(failure) != Some(failure)
-        {
-            log::error!("the handshake with {} failed: {}", self.options.broker, self.broker.explain(failure));
-        }
-        if due(self.try_again_at()) {
-            self.try_again()?;
-        }
-        if due(self.complain_at()) {
-            log::warn!("no broker at {}; still trying", self.options.broker);
-            self.complained = true;
-        }
-        Ok(Next::GoOn)
+    /// Whether the worker has asked the broker to let it leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leave_by.is_some()
     }
 
-    fn hear(&mut self, crew: &Crew, message: ToWorker) -> Result<Next, Error> {
+    /// Returns the next action.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Returns when [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.leave_by, self.warn_at(), self.retry_at()].into_iter().flatten().min()
+    }
+
+    /// Handles a message from the broker.
+    pub fn handle(&mut self, message: ToWorker, now: Instant) {
         match message {
             ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, max_message_bytes, .. } => {
-                self.registered = true;
-                self.said = None;
-                self.broker.answered();
                 self.max_message_bytes =
                     usize::try_from(max_message_bytes).unwrap_or(usize::MAX).min(MAX_MESSAGE_BYTES);
-                self.puzzled = false;
-                let limit = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
-                log::info!("registered as w{worker} in pool {}; dropped after {limit:?} of silence", self.options.pool);
-                // What was said over an earlier connection may have come behind this registration.
-                if self.unable.is_some() {
-                    self.hand_back(Vec::new())?;
-                } else if std::mem::take(&mut self.was_unable) {
-                    self.send(FromWorker::Able)?;
-                }
+                let silence = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
+                self.handle_welcome(worker, silence);
             }
-            // Sent before the broker heard that nothing can be computed.
-            ToWorker::Dispatch(requests) if self.unable.is_some() => {
-                self.hand_back(requests.into_iter().map(|(ticket, _)| ticket).collect())?;
+            // The broker sent it before it heard of the pause.
+            ToWorker::Dispatch(requests) if self.pause.is_some() => {
+                self.hand_back(requests.into_iter().map(|(ticket, _)| ticket).collect());
             }
-            ToWorker::Dispatch(requests) => crew.assign(requests),
-            ToWorker::Cancel(tickets) => crew.cancel(&tickets),
-            ToWorker::Ping { sequence } => {
-                let load = crew.load();
-                self.send(FromWorker::Pong {
-                    sequence,
-                    computing: load.computing,
-                    waiting: load.waiting,
-                    oldest_ms: load.oldest.as_millis().try_into().unwrap_or(u64::MAX),
-                })?;
-            }
+            ToWorker::Dispatch(requests) => self.actions.push_back(Action::Assign(requests)),
+            ToWorker::Cancel(tickets) => self.actions.push_back(Action::Cancel(tickets)),
+            ToWorker::Ping { sequence } => self.actions.push_back(Action::Pong { sequence }),
             ToWorker::RegisterAgain => {
-                log::warn!("the broker has dropped this worker; registering again");
-                return self.start_over(crew, true);
+                self.log(Level::Warn, "the broker has dropped this worker; registering again");
+                self.start_over(true, now);
             }
             ToWorker::Hiccup => {
-                log::warn!("the connection to the broker broke; reconnecting");
+                self.log(Level::Warn, "the connection to the broker broke; reconnecting");
                 // libzmq registers at the next connection, before anything else.
-                return self.start_over(crew, false);
+                self.start_over(false, now);
             }
             ToWorker::Goodbye => {
-                log::info!("left");
-                return Ok(Next::Exit);
+                self.log(Level::Info, "left");
+                self.actions.push_back(Action::End);
             }
-            ToWorker::Closing => log::info!("the broker is closing; waiting for the next one"),
-            ToWorker::Refused { reason } if !self.registered => return Err(Error::Refused(reason)),
-            ToWorker::Refused { reason } => log::error!("the broker refused a message: {reason}"),
+            ToWorker::Closing => self.log(Level::Info, "the broker is closing; waiting for the next one"),
+            ToWorker::Refused { reason } if self.is_registered() => {
+                self.log(Level::Error, format!("the broker refused a message: {reason}"));
+            }
+            ToWorker::Refused { reason } => self.actions.push_back(Action::Refused(reason)),
         }
-        Ok(Next::GoOn)
     }
 
-    /// Nothing can be computed for now, and what is held goes back to the broker.
-    fn becomes_unable(&mut self, reason: String, tickets: Vec<Ticket>) -> Result<(), Error> {
-        if self.unable.is_none() {
-            log::error!("{reason}; taking no requests for {:?} at least", self.pause);
-            self.was_unable = true;
-            self.unable = Some(Unable { reason, again: Instant::now() + self.pause });
-            self.pause = (2 * self.pause).min(PAUSES[1]);
+    /// Handles a message that can't be read. It may have been requests: the worker registers again,
+    /// so that the broker hands out anew what this registration has lost.
+    pub fn handle_unreadable(&mut self, error: &impl Display, now: Instant) {
+        if !std::mem::replace(&mut self.unreadable, true) {
+            let endpoint = &self.options.broker;
+            self.log(Level::Error, format!("what speaks at {endpoint} is not Giostra's backend: {error}"));
         }
-        if self.registered { self.hand_back(tickets) } else { Ok(()) }
+        if self.is_registered() {
+            self.start_over(true, now);
+        }
     }
 
-    fn hand_back(&mut self, mut tickets: Vec<Ticket>) -> Result<(), Error> {
-        loop {
-            let rest = tickets.split_off(tickets.len().min(MAX_BATCH));
-            let reason = self.unable.as_ref().map(|unable| unable.reason.clone()).unwrap_or_default();
-            self.send(FromWorker::Unable { reason, tickets })?;
-            if rest.is_empty() {
-                return Ok(());
+    /// Handles a failed handshake, which is logged unless the last one failed in the same way.
+    pub fn handle_failed_handshake(&mut self, why: String) {
+        if self.handshake.as_ref() != Some(&why) {
+            self.log(Level::Error, format!("the handshake with {} failed: {why}", self.options.broker));
+            self.handshake = Some(why);
+        }
+    }
+
+    /// Handles progress and outcomes of requests, which are sent.
+    pub fn handle_replies(&mut self, reports: Vec<Report>, replies: Vec<Reply>) {
+        if !reports.is_empty() {
+            self.send(FromWorker::Progress(reports));
+        }
+        let is_result = |(_, outcome): &Reply| matches!(outcome, Outcome::Ok(_));
+        if self.next_pause > PAUSES[0] && self.pause.is_none() && replies.iter().any(is_result) {
+            self.next_pause = PAUSES[0];
+        }
+        let max_bytes = self.max_message_bytes;
+        let replies = replies.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, max_bytes))).collect();
+        let send = |portion| self.actions.push_back(Action::Send(FromWorker::Replies(portion)));
+        portions(replies, max_bytes, |(_, outcome)| outcome.packed_len()).for_each(send);
+    }
+
+    /// Handles an operation that can compute nothing for now: takes no requests for a while, and
+    /// hands back those that are held.
+    pub fn handle_unable(&mut self, Unable { reason, tickets }: Unable, now: Instant) {
+        if self.pause.is_none() {
+            let pause = self.next_pause;
+            self.log(Level::Error, format!("{reason}; taking no requests for {pause:?} at least"));
+            self.tell_able = true;
+            self.pause = Some(Pause { reason, retry_at: now + pause });
+            self.next_pause = (2 * pause).min(PAUSES[1]);
+        }
+        if self.is_registered() {
+            self.hand_back(tickets);
+        }
+    }
+
+    /// Handles the service's answer to [`Action::CheckAbility`].
+    pub fn handle_ability(&mut self, able: Result<(), String>, now: Instant) {
+        let Some(pause) = &mut self.pause else { return };
+        match able {
+            Ok(()) => {
+                self.pause = None;
+                self.log(Level::Info, "taking requests again");
+                if self.is_registered() {
+                    self.send(FromWorker::Able);
+                }
             }
+            // Asking costs nothing, and no request: soon again.
+            Err(reason) => {
+                pause.retry_at = now + PAUSES[0];
+                let is_news = pause.reason != reason;
+                pause.reason = reason;
+                if is_news && self.is_registered() {
+                    self.hand_back(Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Handles a request to shut down: finishes what is held, and leaves.
+    pub fn handle_shutdown(&mut self, load: Load, now: Instant) {
+        if !self.is_registered() {
+            return self.leave_unregistered();
+        }
+        self.log(Level::Info, format!("leaving; {} requests to finish first", load.computing + load.waiting));
+        self.leave_by = Some(deadline(now, self.options.grace));
+        self.send(FromWorker::Leave);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, load: Load, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.leave_by) {
+            let (unfinished, grace) = (load.computing + load.waiting, self.options.grace);
+            let line =
+                format!("leaving {unfinished} requests unfinished after {grace:?}; the broker hands them to others");
+            self.log(Level::Warn, line);
+            return self.actions.push_back(Action::End);
+        }
+        if is_due(self.retry_at()) {
+            self.actions.push_back(Action::CheckAbility);
+        }
+        if is_due(self.warn_at()) {
+            self.log(Level::Warn, format!("no broker at {}; still trying", self.options.broker));
+            if let Link::Down { warned, .. } = &mut self.link {
+                *warned = true;
+            }
+        }
+    }
+
+    fn is_registered(&self) -> bool {
+        matches!(self.link, Link::Up)
+    }
+
+    /// When to warn that there is no broker, unless that was done.
+    fn warn_at(&self) -> Option<Instant> {
+        match self.link {
+            Link::Down { since, warned: false } => Some(since + WARN_AFTER),
+            Link::Down { .. } | Link::Up => None,
+        }
+    }
+
+    /// When to ask whether the pause can end.
+    fn retry_at(&self) -> Option<Instant> {
+        self.pause.as_ref().filter(|_| !self.is_leaving()).map(|pause| pause.retry_at)
+    }
+
+    fn handle_welcome(&mut self, worker: u64, silence: Duration) {
+        self.link = Link::Up;
+        self.handshake = None;
+        self.unreadable = false;
+        self.actions.push_back(Action::Answered);
+        let pool = &self.options.pool;
+        self.log(Level::Info, format!("registered as w{worker} in pool {pool}; dropped after {silence:?} of silence"));
+        // Messages over an earlier connection may have arrived behind this registration.
+        if self.pause.is_some() {
+            self.hand_back(Vec::new());
+        } else if std::mem::take(&mut self.tell_able) {
+            self.send(FromWorker::Able);
+        }
+    }
+
+    /// Ends the registration, and with it the requests that were handed out under it.
+    fn start_over(&mut self, register: bool, now: Instant) {
+        self.actions.extend([Action::Discard, Action::Lost]);
+        self.link = Link::Down { since: now, warned: false };
+        if self.is_leaving() {
+            self.leave_unregistered();
+        } else if register {
+            self.send(self.register.clone());
+        }
+    }
+
+    /// Leaves without a registration. The broker may have registered this worker all the same, and
+    /// its welcome be on the way. It is not waited for: the broker hands what it has dispatched by
+    /// then to others, and holds the loss against nothing. Without a connection the end waits for
+    /// this message alone, `socket::LINGER` at most.
+    fn leave_unregistered(&mut self) {
+        self.send(FromWorker::Leave);
+        self.actions.push_back(Action::End);
+    }
+
+    /// Tells the broker that nothing can be computed, and hands these requests back.
+    fn hand_back(&mut self, mut tickets: Vec<Ticket>) {
+        let reason = self.pause.as_ref().map(|pause| pause.reason.clone()).unwrap_or_default();
+        while tickets.len() > MAX_BATCH {
+            let rest = tickets.split_off(MAX_BATCH);
+            self.send(FromWorker::Unable { reason: reason.clone(), tickets });
             tickets = rest;
         }
+        self.send(FromWorker::Unable { reason, tickets });
     }
 
-    /// When to see whether something can be computed again.
-    fn try_again_at(&self) -> Option<Instant> {
-        self.unable.as_ref().filter(|_| self.leave_by.is_none()).map(|unable| unable.again)
+    fn send(&mut self, message: FromWorker) {
+        self.actions.push_back(Action::Send(message));
     }
 
-    fn try_again(&mut self) -> Result<(), Error> {
-        let Some(unable) = &mut self.unable else { return Ok(()) };
-        match (self.is_able)() {
-            Ok(()) => {
-                self.unable = None;
-                log::info!("taking requests again");
-                if self.registered { self.send(FromWorker::Able) } else { Ok(()) }
-            }
-            // To look costs nothing, and no request: soon again.
-            Err(reason) => {
-                unable.again = Instant::now() + PAUSES[0];
-                let is_news = unable.reason != reason;
-                unable.reason = reason;
-                if is_news && self.registered { self.hand_back(Vec::new()) } else { Ok(()) }
-            }
-        }
-    }
-
-    /// When it is time to say that there is no broker, if there is none and that has not been said.
-    fn complain_at(&self) -> Option<Instant> {
-        (!self.registered && !self.complained).then(|| self.unregistered_since + PATIENCE)
-    }
-
-    /// It may have been requests. A broker that is told to register the worker again hands out anew
-    /// what it has lost.
-    fn hear_nonsense(&mut self, crew: &Crew, error: &Malformed) -> Result<Next, Error> {
-        if !std::mem::replace(&mut self.puzzled, true) {
-            log::error!("what speaks at {} is not Giostra's backend: {error}", self.options.broker);
-        }
-        if self.registered { self.start_over(crew, true) } else { Ok(Next::GoOn) }
-    }
-
-    /// What was handed out under the last registration is no longer wanted.
-    fn start_over(&mut self, crew: &Crew, register: bool) -> Result<Next, Error> {
-        crew.discard();
-        self.registered = false;
-        self.broker.lost(Instant::now());
-        self.unregistered_since = Instant::now();
-        self.complained = false;
-        if self.leave_by.is_some() {
-            return self.leave_unregistered();
-        }
-        if register {
-            self.send(self.register.clone())?;
-        }
-        Ok(Next::GoOn)
-    }
-
-    fn leave(&mut self, crew: &Crew) -> Result<Next, Error> {
-        if !self.registered {
-            return self.leave_unregistered();
-        }
-        let load = crew.load();
-        log::info!("leaving; {} requests to finish first", load.computing + load.waiting);
-        self.leave_by = Some(deadline(Instant::now(), self.options.grace));
-        self.send(FromWorker::Leave)?;
-        Ok(Next::GoOn)
-    }
-
-    /// The broker may have registered this worker all the same, and its welcome be on the way. It
-    /// is not waited for: what the broker has handed out by then, it hands to others, and holds
-    /// the loss against nothing. Without a connection this is all that the end has to wait for,
-    /// [`socket::LINGER`] at most.
-    fn leave_unregistered(&mut self) -> Result<Next, Error> {
-        self.send(FromWorker::Leave)?;
-        Ok(Next::Exit)
-    }
-
-    fn send(&mut self, message: FromWorker) -> Result<(), Error> {
-        message.encode_into(&mut self.envelope, &mut self.attachments);
-        // Without a limit of its own the socket takes everything; what matters is told again by the
-        // broker's asking.
-        socket::send(&mut self.broker, &self.envelope, &self.attachments)?;
-        Ok(())
+    fn log(&mut self, level: Level, line: impl Into<String>) {
+        self.actions.push_back(Action::Log(level, line.into()));
     }
 }
 
-/// The outcome, unless no message can hold it: sending it would cost the connection, and then the
-/// next worker's.
-fn sendable(outcome: Outcome, most: usize) -> Outcome {
+/// Returns the outcome, or an error in place of a result that no message can hold: sending it would
+/// cost the connection, and then the next worker's.
+fn sendable(outcome: Outcome, max_bytes: usize) -> Outcome {
     match outcome {
-        Outcome::Ok(result) if result.len() > most => Outcome::Error(Failure::from(format!(
-            "the result has {} bytes, and {most} is the most that can be sent",
+        Outcome::Ok(result) if result.len() > max_bytes => Outcome::Error(Failure::from(format!(
+            "the result has {} bytes, and {max_bytes} is the most that can be sent",
             result.len()
         ))),
         outcome => outcome,
@@ -454,22 +363,4 @@ fn sendable(outcome: Outcome, most: usize) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_workers_of_a_process_are_the_same_one() {
-        let drawn: Vec<_> = (0..100).map(|_| instance()).collect();
-        assert!(drawn.iter().all(|one| (1..MAX_INSTANCE).contains(one)), "{drawn:?}");
-        assert_eq!(drawn.iter().collect::<std::collections::BTreeSet<_>>().len(), 100);
-    }
-
-    #[test]
-    fn what_no_message_can_hold_is_not_sent() {
-        let outcome = |bytes, most| sendable(Outcome::Ok(Bytes::from(vec![0; bytes])), most);
-        assert!(matches!(outcome(MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES), Outcome::Ok(_)));
-        assert!(
-            matches!(outcome(1001, 1000), Outcome::Error(Failure { message, .. }) if message.contains("1001") && message.contains("1000 is the most"))
-        );
-    }
-}
+mod tests;

@@ -1,20 +1,25 @@
-//! A worker in a few lines.
+//! The entry points: [`Worker`], a builder, and [`serve`].
 
 use std::error::Error as StdError;
-use std::time::Duration;
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
 
+use giostra_protocol::MAX_INSTANCE;
 use giostra_signals as signals;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
+use giostra_transport::{descriptors, wake};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Job, Operations, Options, serve};
+use crate::io::Connection;
+use crate::session::Session;
+use crate::{Error, Job, Operations, Options, Service, threads};
 
-/// A worker that is being put together: whose requests it computes, and how.
+/// Builds a worker: the broker, the pool, the operations.
 ///
-/// Whoever has a command line of their own sets what it says; whoever wants that of
-/// `giostra-worker` begins with its options:
+/// A worker that wants the command line of `giostra-worker` takes its options from the package
+/// `giostra-worker-cli`:
 ///
 /// ```no_run
 /// use giostra_worker::Worker;
@@ -36,48 +41,49 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker of the broker with this backend, such as `tcp://127.0.0.1:5556`. Everything else is
-    /// as [`Options::default`] has it.
+    /// Creates a worker of the broker with this backend, such as `tcp://127.0.0.1:5556`, with the
+    /// other options as in [`Options::default`].
     pub fn new(broker: impl Into<String>) -> Self {
         Self::with_options(Options { broker: broker.into(), ..Options::default() })
     }
 
-    /// A worker with these options.
+    /// Creates a worker with these options.
     pub fn with_options(options: Options) -> Self {
         Self { options, operations: Operations::new() }
     }
 
-    /// What the broker's log and status call it: one word.
+    /// Sets the name in the broker's log and status, one word.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
     }
 
-    /// The pool whose requests it computes.
+    /// Sets the pool to register in.
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
         self.options.pool = pool.into();
         self
     }
 
-    /// How many requests it computes at once, each on a thread of its own. 0 is taken as 1.
+    /// Sets the number of requests to compute at once, each on a thread of its own. 0 is taken as
+    /// 1.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = threads;
         self
     }
 
-    /// The most requests that it holds, computing and waiting; 0: as many as the broker gives.
+    /// Sets the most requests to hold, computing and waiting. 0 leaves that to the broker.
     pub fn window(mut self, window: u32) -> Self {
         self.options.window = window;
         self
     }
 
-    /// How long it goes on with what is left when it is asked to finish.
+    /// Sets how long to finish what is held after a request to shut down.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.options.grace = grace;
         self
     }
 
-    /// Its keys and the broker's, for a broker that demands keys.
+    /// Sets the worker's keys and the broker's public key, for a broker that demands keys.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.options.credentials = Some(credentials);
         self
@@ -94,8 +100,8 @@ impl Worker {
         self
     }
 
-    /// Adds an operation that takes long: it can tell how far it is, and learn that nobody waits
-    /// for it any more.
+    /// Adds an operation that takes long: through its [`Job`] it reports progress and learns that it
+    /// was cancelled.
     pub fn long_operation<A, R, E>(
         mut self,
         name: &str,
@@ -110,12 +116,12 @@ impl Worker {
         self
     }
 
-    /// Works until SIGINT or SIGTERM; then finishes what it has, and leaves. Survives the broker's
-    /// restarts.
+    /// Registers and computes until SIGINT or SIGTERM, then finishes what it holds, and leaves.
+    /// Survives the broker's restarts.
     ///
-    /// These signals, and SIGHUP, come to a thread of their own; in this one and those that compute
-    /// they are blocked, and so they would be in programs that an operation starts. It is to
-    /// start them by way of [`unmasked`](crate::unmasked): `unmasked(|| command.spawn())`.
+    /// These signals and SIGHUP are delivered to a thread of their own. They are blocked in the
+    /// calling thread and in those that compute, and would be in programs that an operation starts:
+    /// it starts them by way of [`unmasked`](crate::unmasked), as `unmasked(|| command.spawn())`.
     ///
     /// # Errors
     /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.
@@ -124,8 +130,49 @@ impl Worker {
         self.run_until(&shutdown)
     }
 
-    /// The same until the shutdown is requested.
+    /// Registers and computes until the shutdown is requested, as [`Self::run`] does until a signal.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
     pub fn run_until(self, shutdown: &Shutdown) -> Result<(), Error> {
         serve(&self.options, self.operations, shutdown)
+    }
+}
+
+/// Registers and computes until the shutdown is requested or the broker drains this worker. Then
+/// finishes what it holds, and leaves. The calling thread only monitors those that compute.
+///
+/// # Errors
+/// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.
+pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
+    descriptors::check_connection()?;
+    let session = Session::new(options, service.operations(), draw_instance(), Instant::now());
+    let (waker, alarm) = wake::alarm()?;
+    let connection = Connection::open(options, session, shutdown, alarm)?;
+    log::info!("connecting to {} as {}", options.broker, options.name);
+    let end = threads::run(connection, options.threads.max(1), service, waker);
+    // The last lines may still be on their way.
+    log::logger().flush();
+    end
+}
+
+/// Draws a random number from 1 to [`MAX_INSTANCE`], by which the broker knows this worker when it
+/// comes back.
+fn draw_instance() -> u64 {
+    // A hasher's keys are the standard library's only random numbers, and others each time.
+    RandomState::new().hash_one(std::process::id()) % (MAX_INSTANCE - 1) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_workers_of_a_process_are_the_same_one() {
+        let drawn: Vec<_> = (0..100).map(|_| draw_instance()).collect();
+        assert!(drawn.iter().all(|one| (1..MAX_INSTANCE).contains(one)), "{drawn:?}");
+        assert_eq!(drawn.iter().collect::<BTreeSet<_>>().len(), 100);
     }
 }

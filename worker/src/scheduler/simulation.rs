@@ -1,5 +1,5 @@
-//! Threads, a watchman and a broker that act in random order, in virtual time, on a real board. Who
-//! sleeps goes on only when the board has had him woken, so that a wake-up which is forgotten
+//! A simulation: threads, a monitor and a broker act in random order, in virtual time, on a real
+//! scheduler. A sleeper continues only after the scheduler has had it woken, so that a lost wake-up
 //! leaves something undone for ever.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,14 +9,14 @@ use giostra_protocol::{Bytes, Outcome, Progress, Ticket};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{Board, Calls, Duty, Stay, Step, TICK, Visit, Watch};
-use crate::hand::Hands;
+use super::{Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wait, Wakeups};
+use crate::run_queue::RunQueues;
 
-/// How long a long request takes.
+/// The time that a long request takes.
 const LONG: Duration = Duration::from_secs(10);
 
-/// What anything may take that nothing long stands in the way of: some ticks, and the time in which
-/// others had their turns.
+/// The most time that anything may take besides long requests: some ticks, and the turns of the
+/// others.
 const SOON: Duration = Duration::from_millis(20);
 
 #[test]
@@ -27,19 +27,19 @@ fn nobody_sleeps_while_there_is_something_to_do() {
     }
 }
 
-/// Where a thread, or the watchman, is.
+/// What a thread or the monitor is doing.
 #[derive(Debug)]
 enum At {
-    Board,
-    /// Not yet where it goes, since it wakes others first.
-    Calling(Calls, Box<At>),
+    Asking,
+    /// Waking others, before it does what follows.
+    Waking(Wakeups, Box<At>),
     Computing(Option<(Ticket, Instant)>),
     Asleep,
     Woken,
-    Desk(Visit<()>),
-    Poll(Stay, Instant),
-    Hearing,
-    /// The watchman, until then.
+    Leading(Turn),
+    Poll(Wait, Instant),
+    Receiving,
+    /// The monitor, until then.
     Ticking(Instant),
 }
 
@@ -50,7 +50,7 @@ enum Message {
     RegisterAgain,
 }
 
-/// What has become of a request.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Waiting,
@@ -62,23 +62,23 @@ enum Fate {
 struct World {
     seed: u64,
     random: Xoshiro256PlusPlus,
-    /// How often a request can't be computed for now.
-    trouble: f64,
+    /// The probability that a request can't be computed for now.
+    unable: f64,
     now: Instant,
-    board: Board<()>,
-    hands: Hands,
-    watch: Watch,
-    /// The threads, then the watchman.
+    scheduler: Scheduler,
+    run_queues: RunQueues,
+    monitor: Monitor,
+    /// The threads, then the monitor.
     all: Vec<At>,
     alarm: bool,
-    /// What the broker has still to say.
+    /// The messages that the broker has still to send, the last one first.
     plan: Vec<Message>,
     socket: VecDeque<(Instant, Message)>,
-    /// Whether a request is a long one, and what has become of it.
+    /// Whether a request is a long one, and its state.
     fates: BTreeMap<Ticket, (bool, Fate)>,
-    /// Since when there has been news that is not sent.
-    news_since: Option<Instant>,
-    /// Since when requests have waited while a thread computed nothing.
+    /// Since when a report has not been sent.
+    report_since: Option<Instant>,
+    /// Since when requests have waited while a thread was idle.
     idle_since: Option<Instant>,
 }
 
@@ -87,7 +87,7 @@ impl World {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let threads = [1, 1, 2, 3, 5][random.random_range(0..5)];
         let long_ones = [0.0, 0.02, 0.2][random.random_range(0..3)];
-        let trouble = [0.0, 0.0, 0.01, 0.1][random.random_range(0..4)];
+        let unable = [0.0, 0.0, 0.01, 0.1][random.random_range(0..4)];
         let mut fates = BTreeMap::new();
         let mut plan = Vec::new();
         for _ in 0..random.random_range(1..30) {
@@ -105,23 +105,23 @@ impl World {
         }
         plan.reverse();
         let now = Instant::now();
-        let mut all: Vec<_> = (0..threads).map(|_| At::Board).collect();
+        let mut all: Vec<_> = (0..threads).map(|_| At::Asking).collect();
         all.push(At::Ticking(now + TICK));
-        let (board, hands, watch) = (Board::new((), threads), Hands::new(threads), Watch::begin(now));
+        let (scheduler, run_queues, monitor) = (Scheduler::new(threads), RunQueues::new(threads), Monitor::new(now));
         Self {
             seed,
             random,
-            trouble,
+            unable,
             now,
-            board,
-            hands,
-            watch,
+            scheduler,
+            run_queues,
+            monitor,
             all,
             alarm: false,
             plan,
             socket: VecDeque::new(),
             fates,
-            news_since: None,
+            report_since: None,
             idle_since: None,
         }
     }
@@ -134,10 +134,10 @@ impl World {
             }
             let able: Vec<_> =
                 (0..self.all.len()).filter(|&who| self.due(who).is_some_and(|at| at <= self.now)).collect();
-            // The broker speaks in between, or when nothing else happens any more.
+            // The broker sends in between, or when nothing else happens any more.
             let next = (0..self.all.len()).filter_map(|who| self.due(who)).min();
-            let speaks = self.random.random_bool(0.02) || next.is_none_or(|at| at > self.now + 30 * TICK);
-            if speaks && let Some(message) = self.plan.pop() {
+            let sends = self.random.random_bool(0.02) || next.is_none_or(|at| at > self.now + 30 * TICK);
+            if sends && let Some(message) = self.plan.pop() {
                 self.socket.push_back((self.now, message));
             } else if !able.is_empty() {
                 let who = able[self.random.random_range(0..able.len())];
@@ -151,14 +151,14 @@ impl World {
         }
     }
 
-    /// When somebody can go on, if nobody does anything for him before.
+    /// When one can continue, if nobody wakes it before.
     fn due(&self, who: usize) -> Option<Instant> {
         match &self.all[who] {
             At::Computing(Some((_, until))) | At::Ticking(until) => Some(*until),
-            At::Poll(stay, since) if self.socket.is_empty() && !self.alarm => match stay {
-                Stay::AtMost(limit) => Some(*since + *limit),
-                Stay::UntilCalled => None,
-                Stay::Glance => Some(self.now),
+            At::Poll(wait, since) if self.socket.is_empty() && !self.alarm => match wait {
+                Wait::AtMost(limit) => Some(*since + *limit),
+                Wait::UntilWoken => None,
+                Wait::No => Some(self.now),
             },
             At::Asleep => None,
             _ => Some(self.now),
@@ -166,133 +166,130 @@ impl World {
     }
 
     fn act(&mut self, who: usize) {
-        let watchman = who == self.all.len() - 1;
-        let at = std::mem::replace(&mut self.all[who], At::Board);
+        let is_monitor = who == self.all.len() - 1;
+        let at = std::mem::replace(&mut self.all[who], At::Asking);
         self.all[who] = match at {
-            At::Calling(calls, then) => {
-                self.make(calls);
+            At::Waking(wakeups, then) => {
+                self.wake(wakeups);
                 *then
             }
-            At::Computing(Some((ticket, _))) if self.random.random_bool(self.trouble) => self.give_up(who, ticket),
+            At::Computing(Some((ticket, _))) if self.random.random_bool(self.unable) => self.hand_back(who, ticket),
             At::Computing(done) => {
-                let mut hand = self.hands.lock(who);
+                let mut run_queue = self.run_queues.lock(who);
                 if let Some((ticket, _)) = done {
-                    hand.finish(ticket, Outcome::Ok(Bytes::new()));
+                    run_queue.finish(Outcome::Ok(Bytes::new()));
                     let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
                     *fate = if *fate == Fate::Waiting { Fate::Computed(self.now) } else { *fate };
                 }
-                match hand.begin() {
-                    None => At::Board,
+                match run_queue.begin() {
+                    None => At::Asking,
                     Some((ticket, _)) => {
                         let took = if self.fates[&ticket].0 { LONG } else { Duration::ZERO };
                         At::Computing(Some((ticket, self.now + took)))
                     }
                 }
             }
-            At::Woken if watchman => {
-                if self.board.ticking() {
+            At::Woken if is_monitor => {
+                if self.scheduler.ticking() {
                     At::Ticking(self.now + TICK)
                 } else {
                     At::Asleep
                 }
             }
             At::Woken => {
-                if self.board.answer_call() {
-                    At::Board
+                if self.scheduler.wakes_up() {
+                    At::Asking
                 } else {
                     At::Asleep
                 }
             }
-            At::Desk(visit) => {
-                for (ticket, _) in visit.done {
+            At::Leading(Turn { outgoing: Outgoing { replies, unable, .. }, wait }) => {
+                let returned = unable.into_iter().flat_map(|unable| unable.tickets);
+                for ticket in replies.into_iter().map(|(ticket, _)| ticket).chain(returned) {
                     let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
                     assert!(matches!(fate, Fate::Computed(_)), "seed {}: {ticket:?} was {fate:?}", self.seed);
                     *fate = Fate::Sent;
                 }
-                for ticket in visit.trouble.into_iter().flat_map(|trouble| trouble.tickets) {
-                    let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
-                    assert!(matches!(fate, Fate::Computed(_)), "seed {}: {ticket:?} was {fate:?}", self.seed);
-                    *fate = Fate::Sent;
-                }
-                self.news_since = None;
-                At::Poll(visit.stay, self.now)
+                self.report_since = None;
+                At::Poll(wait, self.now)
             }
-            At::Poll(stay, _) => {
-                self.alarm &= stay == Stay::Glance;
-                At::Hearing
+            At::Poll(wait, _) => {
+                self.alarm &= wait == Wait::No;
+                At::Receiving
             }
-            At::Hearing => match self.socket.pop_front() {
+            At::Receiving => match self.socket.pop_front() {
                 Some((_, message)) => {
-                    self.hear(message);
-                    At::Hearing
+                    self.receive(message);
+                    At::Receiving
                 }
                 None => {
-                    self.board.leave(());
-                    if watchman { self.patrol() } else { self.look(who) }
+                    self.scheduler.end_turn();
+                    if is_monitor { self.monitor() } else { self.next(who) }
                 }
             },
-            At::Ticking(_) => self.patrol(),
-            At::Board => self.look(who),
-            At::Asleep => unreachable!("who sleeps does nothing"),
+            At::Ticking(_) => self.monitor(),
+            At::Asking => self.next(who),
+            At::Asleep => unreachable!("a sleeper does nothing"),
         };
     }
 
-    /// What somebody has begun can't be computed for now.
-    fn give_up(&mut self, who: usize, ticket: Ticket) -> At {
-        let given_back = self.hands.lock(who).put_back(ticket).then_some(ticket);
+    /// The current request of a thread can't be computed for now.
+    fn hand_back(&mut self, who: usize, ticket: Ticket) -> At {
+        let returned = self.run_queues.lock(who).put_back();
         self.is_due(ticket);
-        let calls = self.board.give_up("no program".into(), given_back, &self.hands);
-        self.trouble_is_due();
-        At::Calling(calls, Box::new(At::Computing(None)))
+        let wakeups = self.scheduler.hand_back("no program".into(), returned, &self.run_queues);
+        self.returned_are_due();
+        At::Waking(wakeups, Box::new(At::Computing(None)))
     }
 
-    /// The broker is to hear of it now.
+    /// The broker is to hear of this request soon.
     fn is_due(&mut self, ticket: Ticket) {
         let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
         *fate = if *fate == Fate::Waiting { Fate::Computed(self.now) } else { *fate };
     }
 
-    fn trouble_is_due(&mut self) {
-        let tickets = self.board.trouble.as_ref().map(|trouble| trouble.tickets.clone()).unwrap_or_default();
+    fn returned_are_due(&mut self) {
+        let unable = self.scheduler.outgoing.unable.as_ref();
+        let tickets = unable.map(|unable| unable.tickets.clone()).unwrap_or_default();
         tickets.into_iter().for_each(|ticket| self.is_due(ticket));
     }
 
-    fn look(&mut self, who: usize) -> At {
-        let (step, calls) = self.board.next(&mut self.hands.lock(who), self.now);
+    fn next(&mut self, who: usize) -> At {
+        let (step, wakeups) = self.scheduler.next(&mut self.run_queues.lock(who), self.now);
         match step {
-            Step::Compute => At::Calling(calls, Box::new(At::Computing(None))),
-            Step::Attend(visit) => At::Calling(calls, Box::new(At::Desk(visit))),
+            Step::Compute => At::Waking(wakeups, Box::new(At::Computing(None))),
+            Step::Lead(turn) => At::Waking(wakeups, Box::new(At::Leading(turn))),
             Step::Sleep => {
-                self.make(calls);
-                if self.board.answer_call() { At::Board } else { At::Asleep }
+                self.wake(wakeups);
+                if self.scheduler.wakes_up() { At::Asking } else { At::Asleep }
             }
         }
     }
 
-    fn patrol(&mut self) -> At {
-        let (duty, calls) = self.board.patrol(&self.hands, &mut self.watch, self.now);
-        match duty {
-            Duty::Attend(visit) => At::Calling(calls, Box::new(At::Desk(visit))),
-            Duty::Tick => {
-                self.make(calls);
+    fn monitor(&mut self) -> At {
+        let (step, wakeups) = self.scheduler.monitor(&self.run_queues, &mut self.monitor, self.now);
+        match step {
+            MonitorStep::Lead(turn) => At::Waking(wakeups, Box::new(At::Leading(turn))),
+            MonitorStep::Tick => {
+                self.wake(wakeups);
                 At::Ticking(self.now + TICK)
             }
-            Duty::Rest => {
-                assert_eq!(calls, Calls::default());
+            MonitorStep::Rest => {
+                assert_eq!(wakeups, Wakeups::default());
                 At::Asleep
             }
         }
     }
 
-    fn hear(&mut self, message: Message) {
+    fn receive(&mut self, message: Message) {
         match message {
             Message::Dispatch(tickets) => {
-                let calls = self.board.assign(tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect());
-                self.trouble_is_due();
-                self.make(calls);
+                let wakeups = self.scheduler.assign(tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect());
+                self.returned_are_due();
+                self.wake(wakeups);
             }
             Message::Cancel(tickets) => {
-                self.board.cancel(&tickets, &self.hands, self.now);
+                self.scheduler.cancel(&tickets, &self.run_queues, self.now);
                 for ticket in tickets {
                     let begun = |at: &At| matches!(at, At::Computing(Some((begun, _))) if *begun == ticket);
                     let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
@@ -303,10 +300,10 @@ impl World {
             }
             Message::Ping => {}
             Message::RegisterAgain => {
-                self.board.discard(&self.hands);
-                self.news_since = None;
-                let told: Vec<_> = self.plan.iter().chain(self.socket.iter().map(|(_, message)| message)).collect();
-                let to_come: Vec<_> = told
+                self.scheduler.discard(&self.run_queues);
+                self.report_since = None;
+                let messages: Vec<_> = self.plan.iter().chain(self.socket.iter().map(|(_, message)| message)).collect();
+                let to_come: Vec<_> = messages
                     .iter()
                     .filter_map(|it| if let Message::Dispatch(it) = it { Some(it) } else { None })
                     .flatten()
@@ -320,57 +317,57 @@ impl World {
         }
     }
 
-    /// Somebody who computes says how far he is, if somebody does.
+    /// A thread that computes reports its progress, if there is one.
     fn report(&mut self) {
         let computing = |at: &At| matches!(at, At::Computing(Some(_)));
         let Some(who) = self.all.iter().position(computing) else { return };
-        let Some(ticket) = self.hands.lock(who).has_news(self.now) else { return };
-        let calls = self.board.report((ticket, Progress::default()));
-        self.make(calls);
-        self.news_since.get_or_insert(self.now);
+        let Some(ticket) = self.run_queues.lock(who).begin_report(self.now) else { return };
+        let wakeups = self.scheduler.report((ticket, Progress::default()));
+        self.wake(wakeups);
+        self.report_since.get_or_insert(self.now);
     }
 
-    fn make(&mut self, calls: Calls) {
-        let (watchman, threads) = self.all.split_last_mut().unwrap();
-        if calls.thread {
+    fn wake(&mut self, wakeups: Wakeups) {
+        let (monitor, threads) = self.all.split_last_mut().unwrap();
+        if wakeups.thread {
             let mut asleep: Vec<_> = threads.iter_mut().filter(|at| matches!(at, At::Asleep)).collect();
             if !asleep.is_empty() {
                 let chosen = self.random.random_range(0..asleep.len());
                 *asleep[chosen] = At::Woken;
             }
         }
-        if calls.watchman && matches!(watchman, At::Asleep) {
-            *watchman = At::Woken;
+        if wakeups.monitor && matches!(monitor, At::Asleep) {
+            *monitor = At::Woken;
         }
-        self.alarm |= calls.alarm;
+        self.alarm |= wakeups.leader;
     }
 
-    /// However long some compute, the broker is heard, results are sent, and who computes nothing
-    /// helps.
+    /// However long some requests take, messages are received, replies are sent, and idle threads
+    /// help.
     fn check(&mut self) {
         let late = |since: Instant| self.now > since + SOON;
         let heard = self.socket.front().is_none_or(|&(since, _)| !late(since));
-        assert!(heard, "seed {}: the broker is not heard: {:?}", self.seed, self.all);
+        assert!(heard, "seed {}: messages are not received: {:?}", self.seed, self.all);
         for (ticket, (_, fate)) in &self.fates {
             let kept = matches!(fate, Fate::Computed(since) if late(*since));
-            assert!(!kept, "seed {}: the result of {ticket:?} is not sent: {:?}", self.seed, self.all);
+            assert!(!kept, "seed {}: the reply to {ticket:?} is not sent: {:?}", self.seed, self.all);
         }
-        assert!(!self.news_since.is_some_and(late), "seed {}: news is not sent: {:?}", self.seed, self.all);
-        let waits = !self.board.queue.is_empty() || self.hands.each().any(|hand| hand.waiting() > 0);
+        assert!(!self.report_since.is_some_and(late), "seed {}: a report is not sent: {:?}", self.seed, self.all);
+        let waits = !self.scheduler.queue.is_empty() || self.run_queues.each().any(|run_queue| run_queue.waiting() > 0);
         let threads = &self.all[..self.all.len() - 1];
         let idle = waits && threads.iter().any(|at| matches!(at, At::Asleep | At::Poll(..)));
         let since = self.idle_since.filter(|_| idle).or(idle.then_some(self.now));
-        assert!(!since.is_some_and(late), "seed {}: nobody helps: {:?}", self.seed, self.all);
+        assert!(!since.is_some_and(late), "seed {}: no idle thread helps: {:?}", self.seed, self.all);
         self.idle_since = since;
     }
 
     fn check_the_end(&self) {
         let undone = self.fates.iter().find(|(_, (_, fate))| !matches!(fate, Fate::Sent | Fate::Forgotten));
         assert_eq!(undone, None, "seed {}: {:?}", self.seed, self.all);
-        let (watchman, threads) = self.all.split_last().unwrap();
-        let polling = threads.iter().filter(|at| matches!(at, At::Poll(Stay::UntilCalled, _))).count();
+        let (monitor, threads) = self.all.split_last().unwrap();
+        let polling = threads.iter().filter(|at| matches!(at, At::Poll(Wait::UntilWoken, _))).count();
         let asleep = threads.iter().filter(|at| matches!(at, At::Asleep)).count();
-        let at_rest = (polling, asleep) == (1, threads.len() - 1) && matches!(watchman, At::Asleep);
+        let at_rest = (polling, asleep) == (1, threads.len() - 1) && matches!(monitor, At::Asleep);
         assert!(at_rest, "seed {}: {:?}", self.seed, self.all);
     }
 }

@@ -1,0 +1,40 @@
+//! The options of a worker.
+
+use std::time::Duration;
+
+use giostra_protocol::{DEFAULT_POOL, name};
+use giostra_transport::keys::Credentials;
+
+/// The options of a worker.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The endpoint of the broker's backend.
+    pub broker: String,
+    /// The worker's name in the broker's log and status: one word, which others may share.
+    pub name: String,
+    /// The pool to register in.
+    pub pool: String,
+    /// The number of requests to compute at once, each on a thread of its own. 0 is taken as 1.
+    pub threads: usize,
+    /// The most requests to hold, computing and waiting. 0 leaves that to the broker.
+    pub window: u32,
+    /// How long to finish what is held after a request to shut down.
+    pub grace: Duration,
+    /// The worker's keys and the broker's public key, for a broker that demands keys.
+    pub credentials: Option<Credentials>,
+}
+
+/// A broker on this host, a name of host and process, one thread, 30 s of grace.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            broker: "tcp://127.0.0.1:5556".into(),
+            name: name::of_process(""),
+            pool: DEFAULT_POOL.into(),
+            threads: 1,
+            window: 0,
+            grace: Duration::from_secs(30),
+            credentials: None,
+        }
+    }
+}

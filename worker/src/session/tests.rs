@@ -1,0 +1,310 @@
+//! The conversation, scenario by scenario: what the broker says, and what the worker does.
+
+use giostra_protocol::{Bytes, Progress, code};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Scene {
+    session: Session,
+    now: Instant,
+}
+
+impl Scene {
+    /// A worker that has not been welcomed yet.
+    fn new() -> Self {
+        let options = Options { broker: "tcp://b:1".into(), grace: 30 * SECOND, ..Options::default() };
+        let now = Instant::now();
+        Self { session: Session::new(&options, vec!["add".into()], 7, now), now }
+    }
+
+    fn registered() -> Self {
+        let mut scene = Self::new();
+        assert_eq!(scene.welcome()[0], "answered");
+        scene
+    }
+
+    /// Handles a message from the broker, and returns what the worker does then.
+    fn handle(&mut self, message: ToWorker) -> Vec<String> {
+        self.session.handle(message, self.now);
+        self.actions()
+    }
+
+    fn welcome(&mut self) -> Vec<String> {
+        self.handle(ToWorker::Welcome {
+            version: VERSION,
+            worker: 3,
+            ping_interval_ms: 1000,
+            ping_max_out: 3,
+            max_message_bytes: 1000,
+        })
+    }
+
+    fn dispatch(&mut self, tickets: &[u64]) -> Vec<String> {
+        self.handle(ToWorker::Dispatch(tickets.iter().map(|&ticket| (Ticket(ticket), Bytes::new())).collect()))
+    }
+
+    /// The threads have computed a request.
+    fn reply(&mut self, ticket: u64, outcome: Outcome) -> Vec<String> {
+        self.session.handle_replies(Vec::new(), vec![(Ticket(ticket), outcome)]);
+        self.actions()
+    }
+
+    /// An operation is unable to compute, and this request goes back.
+    fn unable(&mut self, ticket: u64) -> Vec<String> {
+        let unable = Unable { reason: "no program".into(), tickets: vec![Ticket(ticket)] };
+        self.session.handle_unable(unable, self.now);
+        self.actions()
+    }
+
+    fn able(&mut self, able: Result<(), &str>) -> Vec<String> {
+        self.session.handle_ability(able.map_err(Into::into), self.now);
+        self.actions()
+    }
+
+    fn shut_down(&mut self, waiting: u32) -> Vec<String> {
+        self.session.handle_shutdown(Load { waiting, ..Load::default() }, self.now);
+        self.actions()
+    }
+
+    /// Time passes until something is due. Returns how many seconds that took, and what is done.
+    fn wait(&mut self) -> (u64, Vec<String>) {
+        let due = self.session.poll_timeout().expect("something is due");
+        let passed = due.saturating_duration_since(self.now);
+        self.now += passed;
+        self.session.handle_timeout(Load { computing: 2, ..Load::default() }, self.now);
+        (passed.as_secs(), self.actions())
+    }
+
+    fn actions(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.session.poll_action()).map(told).collect()
+    }
+}
+
+/// An action in short.
+fn told(action: Action) -> String {
+    let list = |tickets: &[Ticket]| tickets.iter().map(|ticket| format!(" {}", ticket.0)).collect::<String>();
+    match action {
+        Action::Send(FromWorker::Register { instance, .. }) => format!("register {instance}"),
+        Action::Send(FromWorker::Replies(replies)) => {
+            let word = |outcome: &Outcome| if matches!(outcome, Outcome::Ok(_)) { "ok" } else { "error" };
+            let replies = replies.iter().map(|(ticket, outcome)| format!(" {} {}", ticket.0, word(outcome)));
+            format!("replies{}", replies.collect::<String>())
+        }
+        Action::Send(FromWorker::Unable { reason, tickets }) => format!("unable ({reason}){}", list(&tickets)),
+        Action::Send(message) => format!("{message:?}").to_lowercase(),
+        Action::Pong { sequence } => format!("pong {sequence}"),
+        Action::Assign(requests) => format!("assign{}", list(&requests.iter().map(|it| it.0).collect::<Vec<_>>())),
+        Action::Cancel(tickets) => format!("cancel{}", list(&tickets)),
+        Action::Log(level, line) => format!("{}: {line}", level.as_str().to_lowercase()),
+        Action::Discard => "discard".into(),
+        Action::CheckAbility => "check ability".into(),
+        Action::Answered => "answered".into(),
+        Action::Lost => "lost".into(),
+        Action::End => "end".into(),
+        Action::Refused(reason) => format!("refused: {reason}"),
+    }
+}
+
+fn ok(bytes: usize) -> Outcome {
+    Outcome::Ok(Bytes::from(vec![0; bytes]))
+}
+
+#[test]
+fn a_welcomed_worker_is_registered_and_nothing_is_due() {
+    let mut scene = Scene::new();
+    let line = "info: registered as w3 in pool compute; dropped after 3s of silence";
+    assert_eq!(scene.welcome(), ["answered", line]);
+    assert_eq!(scene.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_missing_broker_is_told_once_each_time_that_it_is_gone() {
+    let mut scene = Scene::new();
+    let warning = || vec!["warn: no broker at tcp://b:1; still trying".to_string()];
+    assert_eq!(scene.wait(), (2, warning()));
+    assert_eq!(scene.session.poll_timeout(), None);
+    scene.welcome();
+    scene.handle(ToWorker::Hiccup);
+    assert_eq!(scene.wait(), (2, warning()));
+}
+
+#[test]
+fn requests_cancellations_and_pings_go_to_the_threads_and_outcomes_to_the_broker() {
+    let mut scene = Scene::registered();
+    assert_eq!(scene.dispatch(&[1, 2]), ["assign 1 2"]);
+    assert_eq!(scene.handle(ToWorker::Cancel(vec![Ticket(2)])), ["cancel 2"]);
+    assert_eq!(scene.handle(ToWorker::Ping { sequence: 9 }), ["pong 9"]);
+    let report = (Ticket(1), Progress { done: 1, total: 2 });
+    scene.session.handle_replies(vec![report], vec![(Ticket(1), ok(1)), (Ticket(2), ok(1))]);
+    let actions = scene.actions();
+    assert!(actions[0].starts_with("progress") && actions[1..] == ["replies 1 ok 2 ok"], "{actions:?}");
+}
+
+#[test]
+fn a_result_that_no_message_can_hold_becomes_an_error() {
+    let mut scene = Scene::new();
+    // Before the broker has named its limit, it is the protocol's.
+    assert_eq!(scene.reply(1, ok(1001)), ["replies 1 ok"]);
+    scene.welcome();
+    assert_eq!(scene.reply(2, ok(1000)), ["replies 2 ok"]);
+    assert_eq!(scene.reply(3, ok(1001)), ["replies 3 error"]);
+    let Outcome::Error(failure) = sendable(ok(1001), 1000) else { panic!() };
+    assert_eq!(failure.to_string(), "failed: the result has 1001 bytes, and 1000 is the most that can be sent");
+}
+
+#[test]
+fn a_dropped_worker_registers_again_as_the_same_instance_and_forgets_what_it_held() {
+    let mut scene = Scene::registered();
+    let line = "warn: the broker has dropped this worker; registering again";
+    assert_eq!(scene.handle(ToWorker::RegisterAgain), [line, "discard", "lost", "register 7"]);
+    assert_eq!(told(Action::Send(scene.session.register().clone())), "register 7");
+    assert_eq!(scene.welcome()[0], "answered");
+}
+
+#[test]
+fn over_a_new_connection_libzmq_registers_by_itself() {
+    let mut scene = Scene::registered();
+    let line = "warn: the connection to the broker broke; reconnecting";
+    assert_eq!(scene.handle(ToWorker::Hiccup), [line, "discard", "lost"]);
+    assert_eq!(scene.handle(ToWorker::Hiccup), [line, "discard", "lost"]);
+}
+
+#[test]
+fn a_refused_registration_ends_the_worker_and_a_refused_message_does_not() {
+    let refused = || ToWorker::Refused { reason: "no".into() };
+    assert_eq!(Scene::new().handle(refused()), ["refused: no"]);
+    let mut scene = Scene::registered();
+    assert_eq!(scene.handle(refused()), ["error: the broker refused a message: no"]);
+    scene.handle(ToWorker::RegisterAgain);
+    assert_eq!(scene.handle(refused()), ["refused: no"]);
+}
+
+#[test]
+fn a_worker_that_is_asked_to_finish_leaves_when_the_broker_lets_it() {
+    let mut scene = Scene::registered();
+    assert!(!scene.session.is_leaving());
+    assert_eq!(scene.shut_down(5), ["info: leaving; 5 requests to finish first", "leave"]);
+    assert!(scene.session.is_leaving());
+    assert_eq!(scene.reply(1, ok(1)), ["replies 1 ok"]);
+    assert_eq!(scene.handle(ToWorker::Goodbye), ["info: left", "end"]);
+}
+
+#[test]
+fn a_worker_that_is_drained_ends_by_the_brokers_goodbye() {
+    assert_eq!(Scene::registered().handle(ToWorker::Goodbye), ["info: left", "end"]);
+}
+
+#[test]
+fn a_leaving_worker_gives_up_after_its_grace() {
+    let mut scene = Scene::registered();
+    scene.shut_down(5);
+    let line = "warn: leaving 2 requests unfinished after 30s; the broker hands them to others";
+    assert_eq!(scene.wait(), (30, vec![line.into(), "end".into()]));
+}
+
+#[test]
+fn a_worker_without_a_registration_leaves_at_once() {
+    assert_eq!(Scene::new().shut_down(0), ["leave", "end"]);
+    for message in [ToWorker::Hiccup, ToWorker::RegisterAgain] {
+        let mut scene = Scene::registered();
+        scene.shut_down(1);
+        assert_eq!(scene.handle(message)[1..], ["discard", "lost", "leave", "end"]);
+    }
+}
+
+#[test]
+fn a_worker_waits_for_the_next_broker_when_one_closes() {
+    let mut scene = Scene::registered();
+    assert_eq!(scene.handle(ToWorker::Closing), ["info: the broker is closing; waiting for the next one"]);
+    assert_eq!(scene.dispatch(&[1]), ["assign 1"]);
+}
+
+#[test]
+fn an_unable_worker_hands_requests_back_until_it_is_able() {
+    let mut scene = Scene::registered();
+    let line = "error: no program; taking no requests for 1s at least";
+    assert_eq!(scene.unable(1), [line, "unable (no program) 1"]);
+    assert_eq!(scene.dispatch(&[2, 3]), ["unable (no program) 2 3"]);
+    assert_eq!(scene.wait(), (1, vec!["check ability".into()]));
+    assert!(scene.able(Err("no program")).is_empty());
+    assert_eq!(scene.wait(), (1, vec!["check ability".into()]));
+    assert_eq!(scene.able(Err("no interpreter")), ["unable (no interpreter)"]);
+    scene.wait();
+    assert_eq!(scene.able(Ok(())), ["info: taking requests again", "able"]);
+    assert_eq!(scene.session.poll_timeout(), None);
+    assert_eq!(scene.dispatch(&[4]), ["assign 4"]);
+}
+
+#[test]
+fn pauses_double_until_something_has_been_computed() {
+    let mut scene = Scene::registered();
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        scene.unable(1);
+        pauses.push(scene.wait().0);
+        scene.able(Ok(()));
+        scene.reply(2, Outcome::Error(Failure::new(code::FAILED, "an error is no result")));
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+    scene.reply(3, ok(1));
+    scene.unable(4);
+    assert_eq!(scene.wait().0, 1);
+}
+
+#[test]
+fn a_broker_that_welcomes_the_worker_again_learns_whether_it_is_able() {
+    let mut scene = Scene::registered();
+    scene.unable(1);
+    scene.handle(ToWorker::Hiccup);
+    assert!(scene.dispatch(&[2]).contains(&"unable (no program) 2".into()));
+    assert_eq!(scene.welcome().last().unwrap(), "unable (no program)");
+    scene.handle(ToWorker::Hiccup);
+    assert_eq!(scene.able(Ok(())), ["info: taking requests again"]);
+    assert_eq!(scene.welcome().last().unwrap(), "able");
+    assert_eq!(scene.handle(ToWorker::Hiccup).len() + scene.welcome().len(), 5, "it is told once");
+}
+
+#[test]
+fn a_leaving_worker_does_not_try_again() {
+    let mut scene = Scene::registered();
+    scene.unable(1);
+    scene.shut_down(0);
+    assert_eq!(scene.wait().0, 30);
+}
+
+#[test]
+fn many_requests_are_handed_back_in_messages_that_the_broker_accepts() {
+    let mut scene = Scene::registered();
+    let tickets: Vec<_> = (0..=MAX_BATCH as u64).collect();
+    scene.unable(0);
+    let sizes: Vec<_> = scene.dispatch(&tickets).iter().map(|sent| sent.split(' ').count() - 3).collect();
+    assert_eq!(sizes, [MAX_BATCH, 1]);
+}
+
+#[test]
+fn an_unreadable_message_may_have_been_requests_so_the_worker_registers_again() {
+    let mut scene = Scene::registered();
+    let unreadable = |scene: &mut Scene| {
+        scene.session.handle_unreadable(&"nonsense", scene.now);
+        scene.actions()
+    };
+    let line = "error: what speaks at tcp://b:1 is not Giostra's backend: nonsense";
+    assert_eq!(unreadable(&mut scene), [line, "discard", "lost", "register 7"]);
+    assert!(unreadable(&mut scene).is_empty());
+    scene.welcome();
+    assert_eq!(unreadable(&mut scene)[0], line);
+}
+
+#[test]
+fn failed_handshakes_are_told_once_each() {
+    let mut scene = Scene::new();
+    let fail = |scene: &mut Scene, why: &str| {
+        scene.session.handle_failed_handshake(why.into());
+        scene.actions().len()
+    };
+    assert_eq!([fail(&mut scene, "a"), fail(&mut scene, "a"), fail(&mut scene, "b")], [1, 0, 1]);
+    scene.welcome();
+    assert_eq!(fail(&mut scene, "b"), 1);
+}
