@@ -38,10 +38,16 @@ pub enum Error {
     TooFewFiles(#[from] descriptors::TooFew),
     /// libzmq failed.
     #[error("libzmq: {0}")]
-    Zmq(#[from] zmq::Error),
+    Zmq(String),
     /// The system gave no pipe or no thread.
     #[error("can't start: {0}")]
     Start(#[from] io::Error),
+}
+
+impl From<zmq::Error> for Error {
+    fn from(error: zmq::Error) -> Self {
+        Self::Zmq(error.to_string())
+    }
 }
 
 /// A connection to the broker, and the conversation over it.

@@ -6,6 +6,22 @@ use crate::shared::Shared;
 
 /// A request that is being computed, as its operation sees it. Threads of the operation's own may
 /// share it.
+///
+/// ```
+/// use giostra_worker::Job;
+///
+/// fn count(to: u64, job: &Job<'_>) -> Result<u64, String> {
+///     for done in 0..to {
+///         if job.is_cancelled() {
+///             return Err("nobody sees this".into());
+///         }
+///         job.progress(done, to);
+///     }
+///     Ok(to)
+/// }
+///
+/// assert_eq!(count(3, &Job::alone()), Ok(3));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Job<'a>(Option<(&'a Shared, usize)>);
 

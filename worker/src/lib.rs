@@ -1,7 +1,7 @@
-//! A worker: registers with the broker, computes requests, survives the broker's restart, leaves
-//! politely.
+//! A worker of Giostra's broker: it registers, computes requests, survives the broker's restarts, and
+//! finishes what it holds before it leaves.
 //!
-//! One's own operations are a few lines:
+//! Operations of one's own take a few lines:
 //!
 //! ```no_run
 //! use giostra_worker::Worker;
@@ -19,16 +19,16 @@
 //! }
 //! ```
 //!
-//! A request's body is `[operation, arguments]` in MessagePack, its result any value: whatever
-//! `serde` can read and write. An error, and a panic, becomes an error reply; the worker lives on.
-//! Who wants other bodies implements [`Service`].
+//! A request's body is `[operation, arguments]` in MessagePack; arguments and result are any types
+//! that `serde` can read and write. An error or a panic becomes an error reply, and the worker
+//! continues. Other bodies are possible with a [`Service`] of one's own.
 //!
-//! However long a request is computed, pings are answered meanwhile: a long computation never looks
-//! like death. It can tell how far it is, and learn that nobody waits for it any more: see
+//! Pings are answered while requests are computed, so a long computation never looks like a dead
+//! worker. It can report its progress, and learn that its result is no longer wanted: see
 //! [`Worker::long_operation`] and [`Job`].
 //!
-//! An operation may be computed twice, when a worker is lost and another gets what it had; its
-//! reply is given once.
+//! A request may be computed twice, when a worker is lost and another one gets its requests. It is
+//! answered once.
 
 mod io;
 mod job;
@@ -41,9 +41,10 @@ mod shared;
 mod threads;
 mod worker;
 
-pub use giostra_protocol::Failure;
-pub use giostra_protocol::code;
+pub use giostra_protocol::{Bytes, Failure, code};
 pub use giostra_signals::unmasked;
+pub use giostra_transport::connector::Error as ConnectError;
+pub use giostra_transport::descriptors::TooFew;
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;
 pub use io::Error;

@@ -1,4 +1,5 @@
-//! Operations by name: bytes in, bytes out.
+//! Services: what a worker computes. [`Operations`] is a service of functions that are called by
+//! name.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,34 +12,57 @@ use serde::de::DeserializeOwned;
 
 use crate::Job;
 
-/// What a worker computes.
+/// A service computes requests: bytes in, bytes out.
+///
+/// ```
+/// use giostra_worker::{Bytes, Failure, Job, Service};
+///
+/// struct Reverse;
+///
+/// impl Service for Reverse {
+///     fn operations(&self) -> Vec<String> {
+///         vec!["reverse".into()]
+///     }
+///
+///     fn compute(&self, body: &Bytes, _: &Job<'_>) -> Result<Bytes, Failure> {
+///         Ok(body.iter().rev().copied().collect::<Vec<_>>().into())
+///     }
+/// }
+///
+/// assert_eq!(Reverse.compute(&Bytes::from_static(b"abc"), &Job::alone()).unwrap(), b"cba"[..]);
+/// ```
 pub trait Service: Send + Sync + 'static {
-    /// The names of the operations, for people.
+    /// Returns the names of the operations, for people.
     fn operations(&self) -> Vec<String>;
 
-    /// Computes the result of a request. May be called by several threads at once; a panic becomes
-    /// an error reply.
+    /// Computes the result of a request. Several threads may call it at once. A panic becomes an
+    /// error reply.
     ///
-    /// What takes longer than a second or so should look at the job from time to time.
+    /// A computation that takes longer than a second or so should ask the job from time to time
+    /// whether it was cancelled.
     ///
-    /// A failure with the code [`code::UNABLE`] is no answer: it says that nothing can be computed
-    /// for now, whatever the request. The worker hands this request back, and all that it has
-    /// not begun, and takes none for a second; for longer, up to 30 s, each time that this
-    /// happens again before anything was computed.
+    /// # Errors
+    /// A failure is the reply to the request, except for one with the code [`code::UNABLE`]: it
+    /// says that nothing can be computed for now, whatever the request. The worker hands this
+    /// request back, and all that it has not begun, and takes none for a second; for longer, up to
+    /// 30 s, each time that this happens again before anything was computed.
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure>;
 
-    /// Whether it is worth trying again after [`code::UNABLE`]. Asked before the worker takes
-    /// requests again, and then once a second; the error says why not.
+    /// Whether it is worth trying again after [`code::UNABLE`]. The worker asks before it takes
+    /// requests again, and then once a second.
+    ///
+    /// # Errors
+    /// The reason why not.
     fn is_able(&self) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// How an operation wants its arguments.
+/// An operation, by the form in which it takes its arguments.
 enum Operation {
-    /// When it decodes them, which may take many times their bytes.
+    /// Decoded, which may take many times their bytes.
     Decoded(Function<[u8]>),
-    /// When it takes them as they are.
+    /// As they are.
     Encoded(Function<Bytes>),
 }
 
@@ -47,7 +71,6 @@ type Function<A> = Box<dyn Fn(&A, &Job<'_>) -> Result<Bytes, Failure> + Send + S
 /// A [`Service`] of functions, called by name.
 pub struct Operations {
     table: BTreeMap<String, Operation>,
-    /// Other names, which are not listed.
     aliases: BTreeMap<String, String>,
     max_bytes: usize,
 }
@@ -59,28 +82,30 @@ impl Default for Operations {
 }
 
 impl Operations {
-    /// None yet.
+    /// Creates a service without operations.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers requests of more than so many bytes with an error: decoded, they may take many times
-    /// as much memory. Those that are not decoded ([`Self::with_encoded`]) may be larger.
+    /// Sets the most bytes of a request whose arguments are decoded, which may take many times as
+    /// much memory. A larger one is answered with an error.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
     }
 
-    /// Adds an operation. Its arguments are whatever `serde` can read: a tuple, a struct, a list.
-    /// Those that can't be read as `A` are answered with an error; of a list of one, that one
-    /// may be meant, and of an empty list nothing, `()`; and a text in a list may mean the
-    /// number that it says, since a command line sends `007` and `1.10` as they are.
+    /// Adds an operation. Its arguments are any type that `serde` can read, such as a tuple, a
+    /// struct, a list; its result is any type that `serde` can write.
     ///
-    /// Its error may be a sentence, any [`Error`], or a [`Failure`] with a code of its own. The
-    /// codes of the broker and of the client's side (`expired`, `poison`, `no-worker`,
-    /// `cancelled`, `no-broker`, `refused`, `interrupted`) become `failed`.
-    /// With [`code::UNABLE`] it is no answer: the request goes to another worker
-    /// ([`Service::compute`]).
+    /// Arguments that can't be read as `A` are answered with an error. Three forms are read besides
+    /// the exact one, since a command line sends a list of texts: a list of one stands for its
+    /// element, an empty list for `()`, and a text in a list for the number that it spells, such as
+    /// `007` and `1.10`.
+    ///
+    /// The error of the operation is a sentence, any [`Error`], or a [`Failure`] with a code of its
+    /// own. Codes that only the broker and the client's side use (`expired`, `poison`, `no-worker`,
+    /// `cancelled`, `no-broker`, `refused`, `interrupted`) become `failed`. A failure with the code
+    /// [`code::UNABLE`] is no reply: the request goes to another worker ([`Service::compute`]).
     #[must_use]
     pub fn with<A, R, E>(self, name: &str, f: impl Fn(A) -> Result<R, E> + Send + Sync + 'static) -> Self
     where
@@ -91,8 +116,8 @@ impl Operations {
         self.with_job(name, move |arguments, _| f(arguments))
     }
 
-    /// The same of an operation that takes long: it can tell how far it is, and learn that nobody
-    /// waits for it any more.
+    /// Adds an operation that takes long, as [`Self::with`] does: through its [`Job`] it reports
+    /// progress and learns that it was cancelled.
     #[must_use]
     pub fn with_job<A, R, E>(
         mut self,
@@ -115,8 +140,8 @@ impl Operations {
         self
     }
 
-    /// Adds an operation on its arguments as they are encoded, whose result is encoded, too. Its
-    /// arguments, or a part of them, may be the result without a copy: see [`Bytes::slice`].
+    /// Adds an operation that takes its arguments encoded in MessagePack and returns its result so.
+    /// The result may be a part of the arguments without a copy: see [`Bytes::slice`].
     #[must_use]
     pub fn with_encoded(
         mut self,
@@ -126,10 +151,9 @@ impl Operations {
         self.table.insert(name.into(), Operation::Encoded(Box::new(move |arguments, _| f(arguments))));
         self
     }
-}
 
-impl Operations {
-    /// Gives an operation another name, which is not listed. An operation of that name goes first.
+    /// Adds another name for an operation, which is not listed. An operation of that name comes
+    /// first.
     #[must_use]
     pub fn alias(mut self, alias: &str, name: &str) -> Self {
         self.aliases.insert(alias.into(), name.into());
@@ -166,23 +190,22 @@ impl Service for Operations {
     }
 }
 
-/// A result of fewer bytes is copied out of the buffer that it was encoded in, which serves the
-/// next one, too.
-const COPIED: usize = 4 << 10;
+/// Results of fewer bytes are copied out of the thread's buffer, which is used again.
+const COPY_BELOW: usize = 4 << 10;
 
 thread_local! {
-    /// Where this thread's results are encoded.
+    /// The buffer in which this thread's results are encoded.
     static RESULT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 fn encode(result: &impl Serialize) -> Result<Bytes, rmp_serde::encode::Error> {
     RESULT.with_borrow_mut(|encoded| {
-        // Left by one whose encoding failed or panicked.
+        // A result whose encoding failed or panicked has left its beginning here.
         encoded.clear();
-        // Structs with the names of their fields: whoever reads it need not be Rust, and a field that is
-        // left out shifts no other.
+        // Structs with the names of their fields: a reader need not be Rust, and a field that is left out
+        // shifts no other.
         rmp_serde::encode::write_named(encoded, result)?;
-        Ok(if encoded.len() < COPIED { Bytes::copy_from_slice(encoded) } else { std::mem::take(encoded).into() })
+        Ok(if encoded.len() < COPY_BELOW { Bytes::copy_from_slice(encoded) } else { std::mem::take(encoded).into() })
     })
 }
 
@@ -193,11 +216,11 @@ fn arguments<A: DeserializeOwned>(encoded: &[u8]) -> Result<A, rmp_serde::decode
     })
 }
 
-/// The arguments as they are, or the only one of them.
+/// Reads the arguments as they are or, if there is one, that one.
 fn read_either<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::decode::Error> {
     read(arguments).or_else(|error| {
         let other = match arguments {
-            // Nothing, from an empty list.
+            // An empty list: nil.
             [0x90] => read(&[0xc0]),
             [0x91, one @ ..] => read(one),
             _ => return Err(error),
@@ -206,12 +229,13 @@ fn read_either<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, rmp_serde::de
     })
 }
 
-/// What is longer is no command line's, and would take many times its bytes.
-const MOST_WORDS: usize = 256 << 10;
+/// The most bytes of arguments that are searched for numbers spelled as texts. More come from no
+/// command line, and decoded they would take many times as much memory.
+const MAX_WORDS: usize = 256 << 10;
 
-/// A list of arguments with the numbers that texts say in their place, if there are any.
+/// Returns the arguments with numbers in place of the texts that spell them, if there are any.
 fn numbers(arguments: &[u8]) -> Option<Vec<u8>> {
-    if arguments.len() > MOST_WORDS {
+    if arguments.len() > MAX_WORDS {
         return None;
     }
     let mut values: Vec<Value> = read(arguments).ok()?;
@@ -226,7 +250,7 @@ fn numbers(arguments: &[u8]) -> Option<Vec<u8>> {
     any.then(|| rmp_serde::to_vec(&values).ok()).flatten()
 }
 
-/// With its causes, if it is not one already.
+/// Returns an error as a failure: unchanged if it is one, or else with its causes.
 fn failure(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     error.into().downcast().map_or_else(
         |error| {
@@ -239,8 +263,8 @@ fn failure(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     )
 }
 
-/// The operation's name and the encoded arguments of a request's body, `[name, arguments]`; `None`
-/// if it is something else.
+/// Splits a request's body `[operation, arguments]` into the operation's name and the encoded
+/// arguments. Returns `None` for any other body.
 pub fn split_request(mut body: &[u8]) -> Option<(&str, &[u8])> {
     if rmp::decode::read_array_len(&mut body).ok()? != 2 {
         return None;
@@ -283,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_and_errors_may_be_what_is_handy() {
+    fn arguments_and_errors_may_have_several_forms() {
         let operations = Operations::new()
             .with("twice", |n: u64| Ok::<_, Failure>(2 * n))
             .with("now", |(): ()| Ok::<_, Failure>("now"))
@@ -301,7 +325,7 @@ mod tests {
         assert_eq!(call("now", &[]).unwrap(), b"\xa3now"[..]);
         assert_eq!(call("sum", &[3]).unwrap(), [3][..]);
         assert_eq!(call("sum", &[]).unwrap(), [0][..]);
-        // A command line sends them as texts if numbers would print otherwise.
+        // A command line sends numbers as texts where they would print otherwise.
         assert_eq!(say("twice", "021").unwrap(), [42][..]);
         let words = rmp_serde::to_vec(&("sum", ("007", 1, "+2"))).unwrap();
         assert_eq!(compute(words).unwrap(), [10][..]);
@@ -313,7 +337,6 @@ mod tests {
         assert_eq!(call("own", &[]).unwrap_err().to_string(), "no-luck: try again");
     }
 
-    /// A point, as Rust's programs have them.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Point {
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -340,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_decoded_is_not_copied_and_may_be_large() {
+    fn encoded_arguments_are_not_copied_and_may_be_large() {
         let operations = Operations::new().with_encoded("same", |arguments| Ok(arguments.clone())).max_bytes(10);
         let body = Bytes::from(rmp_serde::to_vec(&("same", "x".repeat(1000))).unwrap());
         let result = operations.compute(&body, &Job::alone()).unwrap();

@@ -62,6 +62,7 @@ use giostra_protocol::Ticket;
 use crate::run_queue::{self, MAX_DELAY, Reply, Report, Request, RunQueue, RunQueues, SMALL_WORK};
 
 /// The scheduler of one worker.
+#[derive(Default)]
 pub struct Scheduler {
     /// The holder of I/O leadership; `None` while it is free.
     leader: Option<Leader>,
@@ -175,20 +176,7 @@ impl Outgoing {
 impl Scheduler {
     /// Creates a scheduler for this number of computing threads, with a ticking monitor.
     pub fn new(threads: usize) -> Self {
-        Self {
-            leader: None,
-            turns: 0,
-            queue: VecDeque::new(),
-            chunks: 0,
-            outgoing: Outgoing::default(),
-            replies_since: None,
-            threads,
-            idle: 0,
-            woken: 0,
-            pace: MAX_DELAY,
-            ticking: true,
-            closed: false,
-        }
+        Self { threads, pace: MAX_DELAY, ticking: true, ..Self::default() }
     }
 
     /// Decides what a thread does next that has computed all of its run queue.

@@ -142,6 +142,22 @@ impl Worker {
 /// Registers and computes until the shutdown is requested or the broker drains this worker. Then
 /// finishes what it holds, and leaves. The calling thread only monitors those that compute.
 ///
+/// ```no_run
+/// use giostra_worker::{Operations, Options, Shutdown, serve};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let shutdown = Shutdown::new()?;
+///     let asked = shutdown.clone();
+///     std::thread::spawn(move || {
+///         std::thread::sleep(std::time::Duration::from_secs(60));
+///         asked.request();
+///     });
+///     let operations = Operations::new().with("twice", |n: u64| Ok::<_, String>(2 * n));
+///     serve(&Options { pool: "numbers".into(), ..Options::default() }, operations, &shutdown)?;
+///     Ok(())
+/// }
+/// ```
+///
 /// # Errors
 /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.
 pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! The command line of a worker: that of `giostra-worker`, but for what it computes; for workers of
-//! one's own, too.
+//! The command line of a worker, except for what it computes: that of `giostra-worker`, also for
+//! workers of one's own.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,34 +14,34 @@ use giostra_transport::keys::{Credentials, KeyError};
 use giostra_worker::Options;
 use log::LevelFilter;
 
-/// Computes what the broker hands out. Registers by itself, also after the broker's restart.
+/// Computes the requests that the broker dispatches. Registers again after the broker's restart.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
-    /// The broker's backend
+    /// Endpoint of the broker's backend
     #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_connect, value_name = "ENDPOINT")]
     broker: String,
 
-    /// What the broker's log calls this worker [default: HOST-PID]
+    /// Name in the broker's log and status [default: HOST-PID]
     #[arg(long, env = "GIOSTRA_NAME", value_parser = name::parse)]
     name: Option<String>,
 
-    /// Whose requests to compute
+    /// Pool whose requests to compute
     #[arg(long, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
     pool: String,
 
-    /// Requests to compute at once
+    /// Number of requests to compute at once
     #[arg(long, env = "GIOSTRA_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)), value_name = "N")]
     threads: u32,
 
-    /// The most requests to hold, computing and waiting [default: as many as the broker gives]
+    /// Most requests to hold, computing and waiting [default: up to the broker]
     #[arg(long, env = "GIOSTRA_WORKER_WINDOW", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: Option<u32>,
 
-    /// After a signal, how long to go on with what is left
+    /// How long to finish the requests that are held after a signal
     #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
-    /// Its own secret certificate, for a broker with keys (giostra keys new)
+    /// File of the worker's secret certificate, for a broker with keys (giostra keys new)
     #[arg(long, env = "GIOSTRA_WORKER_KEYS", requires = "broker_key", value_name = "FILE")]
     keys: Option<PathBuf>,
 
@@ -49,29 +49,32 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_BROKER_KEY", requires = "keys", allow_hyphen_values = true, value_name = "KEY|FILE")]
     broker_key: Option<String>,
 
-    /// What is logged, to stderr
+    /// Least severe level to log, to stderr
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
 }
 
 impl Args {
-    /// That of this process. Ends it after `--help`, and if the command line is wrong.
+    /// Parses the command line of this process. Ends the process after `--help`, and if the command
+    /// line is wrong.
     pub fn of_process() -> Self {
         parse()
     }
 
-    /// Has what the crate `log` is told logged to stderr, as far as `--log-level` says: the
-    /// library's lines and the operations' own. Until the process ends. Once a process; who has
-    /// a logger of their own leaves it.
+    /// Installs a logger that writes the lines of crate `log` to stderr, those of `--log-level` and
+    /// above, until the process ends. A worker with a logger of its own does not call this.
     ///
     /// # Errors
     /// If there is a logger already.
     pub fn log_to_stderr(&self) -> io::Result<()> {
-        // Each line is written at once if it can be; for those that can't, `serve` waits at its end.
+        // A line is mostly written at once. `serve` waits for the others at its end.
         Log::to_stderr(self.log_level).map(std::mem::forget).map_err(io::Error::other)
     }
 
-    /// What the worker needs to know. An error if the keys can't be read.
+    /// Returns the worker's options.
+    ///
+    /// # Errors
+    /// If the keys can't be read.
     pub fn options(&self) -> Result<Options, KeyError> {
         let defaults = Options::default();
         Ok(Options {

@@ -9,38 +9,38 @@ const EXAMPLES: &str = "\
 Examples:
   giostra-worker                           one thread, the broker on this host
   giostra-worker --name worker-4 --threads 8
-  giostra-worker --threads 8 --window 8    long computations: hold only what is
-                                           being computed
+  giostra-worker --threads 8 --window 8    long computations: hold only requests
+                                           that are being computed
   giostra-worker --broker tcp://127.0.0.1:7002 --pool nightly
   giostra-worker --broker tcp://compute:5556 --keys worker-1.key_secret \\
       --broker-key broker.key
   giostra-worker --exec factor             any program as an operation: a
                                            process for each request
   giostra-worker --exec 'convert - -resize {1} png:-' --operation thumbnail \\
-      --threads 4 --time-limit 30s         words in their places, bytes to stdin
+      --threads 4 --time-limit 30s         arguments in their places, bytes on stdin
   giostra-worker --exec 'python3 score.py' --json
                                            a JSON list on stdin, JSON on stdout
   giostra-worker --exec-lines 'python3 -u model.py' --json
-                                           the same line by line, with a process
+                                           the same line by line, with one process
                                            for each thread that stays
   giostra-worker --exec-lines 'python3 -u model.py' --json-id
                                            and each answer repeats its request's id
   source <(giostra-worker --completions bash)
                                            see giostra completions --help
 
-Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). One's own operations: see the \
-library giostra-worker. With --exec or --exec-lines there is one, COMMAND's, and no others.
+Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). For operations of your own, see the \
+library giostra-worker. With --exec or --exec-lines, COMMAND is the only operation.
 
-Programs: No shell reads COMMAND or what a request puts into it; who wants one says so: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a \
-process group of its own, and what is left of that ends with the request, the time limit, the client that leaves or the worker. An exit status \
-other than 0 makes an error reply. GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0) are in its environment; the variables of the worker's own flags are not. More: docs/exec.md.
+Programs: No shell reads COMMAND or a request's arguments; to use one, name it: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a process \
+group of its own, which ends with the request, its time limit, its client or the worker. An exit status other than 0 makes an error reply. The \
+environment has GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0), and not the variables of the worker's own flags. More: docs/exec.md.
 
-Signals: SIGINT or SIGTERM finishes what the worker has (see --grace) and leaves; a second one exits at once. SIGHUP is the same. One that \
-was ignored at the start (nohup) stays ignored. SIGUSR1, SIGUSR2 and SIGALRM do nothing.
+Signals: At SIGINT, SIGTERM or SIGHUP the worker finishes the requests that it holds (see --grace) and leaves; at a second one it exits at \
+once. A signal that was ignored at the start (nohup) stays ignored. SIGUSR1, SIGUSR2 and SIGALRM do nothing.
 
 Exit status: 0 after leaving; 1 if the broker refused the worker or its key, or COMMAND can't be run; 2 for a wrong command line.";
 
-/// Computes what the broker hands out. Registers by itself, also after the broker's restart.
+/// Computes the requests that the broker dispatches. Registers again after the broker's restart.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra-worker", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -50,7 +50,7 @@ pub struct Cli {
     #[command(flatten)]
     pub manual: Manual,
 
-    // The last, since its heading goes on.
+    // The last, since its heading applies to all that follow.
     #[command(flatten)]
     pub exec: ExecArgs,
 }

@@ -1,5 +1,5 @@
-//! The operations of the ready worker: arithmetic, and some that cost real CPU, so that balancing
-//! can be seen.
+//! The ready operations: arithmetic, and some that take real CPU time, so that balancing can be
+//! watched.
 
 use std::time::Duration;
 
@@ -16,22 +16,16 @@ const MAX_FIB: i128 = 55;
 /// The longest `sleep`, in seconds.
 const MAX_SLEEP: f64 = 3600.0;
 
-/// The longest request, in bytes. A few numbers take less than a hundred; as a list of them, a
-/// message of the largest size would take gigabytes.
+/// The most bytes of a request. A few numbers take less than a hundred; decoded, a list in a message
+/// of the largest size would take gigabytes.
 const MAX_REQUEST: usize = 64 << 10;
 
-/// The operations of the ready worker.
+/// Returns the ready operations.
 pub fn operations() -> Operations {
     Operations::new()
-        .with("add", |arguments: Vec<Value>| {
-            arithmetic("add", &arguments, |a, b| Whole::of(a.checked_add(b)), |a, b| a + b)
-        })
-        .with("sub", |arguments: Vec<Value>| {
-            arithmetic("sub", &arguments, |a, b| Whole::of(a.checked_sub(b)), |a, b| a - b)
-        })
-        .with("mul", |arguments: Vec<Value>| {
-            arithmetic("mul", &arguments, |a, b| Whole::of(a.checked_mul(b)), |a, b| a * b)
-        })
+        .with("add", |arguments: Vec<Value>| arithmetic("add", &arguments, |a, b| Some(a.checked_add(b)), |a, b| a + b))
+        .with("sub", |arguments: Vec<Value>| arithmetic("sub", &arguments, |a, b| Some(a.checked_sub(b)), |a, b| a - b))
+        .with("mul", |arguments: Vec<Value>| arithmetic("mul", &arguments, |a, b| Some(a.checked_mul(b)), |a, b| a * b))
         .with("div", |arguments: Vec<Value>| div(&arguments))
         .with("pow", |arguments: Vec<Value>| pow(&arguments))
         .with("sqrt", |arguments: Vec<Value>| sqrt(&arguments))
@@ -41,7 +35,7 @@ pub fn operations() -> Operations {
         .with("fib", |arguments: Vec<Value>| fib(&arguments))
         .with("sleep", |arguments: Vec<Value>| sleep(&arguments))
         .with_encoded("echo", echo)
-        // The original system's names.
+        // The names in the original system.
         .alias("somma", "add")
         .alias("sottrazione", "sub")
         .alias("moltiplicazione", "mul")
@@ -49,23 +43,20 @@ pub fn operations() -> Operations {
         .max_bytes(MAX_REQUEST)
 }
 
-/// Whole numbers stay whole; it is an error if the result does not fit into 64 bits, with or
-/// without a sign. If `whole` gives `None`, the result is no whole number.
+/// Computes two numbers. For whole numbers `whole` comes first: it returns `None` if the result is
+/// not whole, and `Some(None)` if it has more than 128 bits. A whole result has to fit into 64 bits,
+/// signed or unsigned.
 fn arithmetic(
     name: &str,
     arguments: &[Value],
-    whole: impl Fn(i128, i128) -> Option<Whole>,
+    whole: impl Fn(i128, i128) -> Option<Option<i128>>,
     any: impl Fn(f64, f64) -> f64,
 ) -> Result<Value, Failure> {
     if let [a, b] = arguments
         && let (Some(a), Some(b)) = (int(a), int(b))
         && let Some(result) = whole(a, b)
     {
-        return match result {
-            Whole::Exactly(result) => value(result),
-            Whole::Beyond => None,
-        }
-        .ok_or_else(|| format!("{name}: the result does not fit into 64 bits").into());
+        return result.and_then(value).ok_or_else(|| format!("{name}: the result does not fit into 64 bits").into());
     }
     let [a, b] = numbers(name, arguments)?;
     match any(a, b) {
@@ -75,28 +66,13 @@ fn arithmetic(
     }
 }
 
-/// A whole result.
-enum Whole {
-    Exactly(i128),
-    /// When it has more than 128 bits.
-    Beyond,
-}
-
-impl Whole {
-    /// What a checked operation has given.
-    #[expect(clippy::unnecessary_wraps, reason = "the other operations may have no whole result")]
-    fn of(result: Option<i128>) -> Option<Self> {
-        Some(result.map_or(Self::Beyond, Self::Exactly))
-    }
-}
-
-/// The whole number as a value, if it fits into 64 bits.
+/// Returns the whole number as a value, if it fits into 64 bits.
 fn value(whole: i128) -> Option<Value> {
     i64::try_from(whole).map(Value::Int).or_else(|_| u64::try_from(whole).map(Value::Large)).ok()
 }
 
 fn div(arguments: &[Value]) -> Result<Value, Failure> {
-    let exactly = |a: i128, b: i128| (a % b == 0).then(|| Whole::Exactly(a / b));
+    let exactly = |a: i128, b: i128| (a % b == 0).then(|| Some(a / b));
     let [_, divisor] = numbers("div", arguments)?;
     if divisor == 0.0 {
         return Err("division by zero".into());
@@ -106,11 +82,11 @@ fn div(arguments: &[Value]) -> Result<Value, Failure> {
 
 fn pow(arguments: &[Value]) -> Result<Value, Failure> {
     let exactly = |base: i128, exponent: i128| match (base, exponent) {
-        (1, _) => Some(Whole::Exactly(1)),
-        (-1, _) => Some(Whole::Exactly(if exponent % 2 == 0 { 1 } else { -1 })),
+        (1, _) => Some(Some(1)),
+        (-1, _) => Some(Some(if exponent % 2 == 0 { 1 } else { -1 })),
         (_, ..=-1) => None,
-        (0, 1..) => Some(Whole::Exactly(0)),
-        _ => Whole::of(exponent.try_into().ok().and_then(|exponent| base.checked_pow(exponent))),
+        (0, 1..) => Some(Some(0)),
+        _ => Some(exponent.try_into().ok().and_then(|exponent| base.checked_pow(exponent))),
     };
     if let [base, exponent] = numbers("pow", arguments)?
         && base == 0.0
@@ -138,7 +114,7 @@ fn gcd(arguments: &[Value]) -> Result<Value, Failure> {
     Ok(i64::try_from(a).map_or(Value::Large(a), Value::Int))
 }
 
-/// Trial division: slow on purpose.
+/// Trial division, slow on purpose.
 fn is_prime(arguments: &[Value]) -> Result<Value, Failure> {
     let [n] = whole_numbers("is_prime", arguments)?;
     let n = u64::try_from(n).unwrap_or(0);
@@ -146,7 +122,7 @@ fn is_prime(arguments: &[Value]) -> Result<Value, Failure> {
     Ok(Value::Bool(n >= 2 && divisors.into_iter().all(|divisor| n % divisor != 0)))
 }
 
-/// The primes up to `n`, by the sieve of Eratosthenes.
+/// Returns the primes up to `n`, by the sieve of Eratosthenes.
 fn primes(arguments: &[Value]) -> Result<Value, Failure> {
     let [n] = whole_numbers("primes", arguments)?;
     if n > MAX_PRIMES {
@@ -164,7 +140,7 @@ fn primes(arguments: &[Value]) -> Result<Value, Failure> {
     Ok(Value::List(primes.into_iter().map(Value::Int).collect()))
 }
 
-/// The textbook's double recursion: slow on purpose.
+/// The textbook's double recursion, slow on purpose.
 fn fib(arguments: &[Value]) -> Result<Value, Failure> {
     fn fib(n: i64) -> i64 {
         if n < 2 { n } else { fib(n - 1) + fib(n - 2) }
@@ -185,7 +161,7 @@ fn sleep(arguments: &[Value]) -> Result<Value, Failure> {
     }
 }
 
-/// Its one argument, bytes, as it came: a slice of the request, also if that is large.
+/// Returns its one argument, bytes, as a slice of the request.
 fn echo(arguments: &Bytes) -> Result<Bytes, Failure> {
     let mut rest = &arguments[..];
     let one = rmp::decode::read_array_len(&mut rest).is_ok_and(|count| count == 1);
@@ -198,7 +174,7 @@ fn echo(arguments: &Bytes) -> Result<Bytes, Failure> {
 
 fn numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[f64; N], Failure> {
     let number = |value: &Value| match value {
-        // As a command line sends `1.10` and `1e3`.
+        // A command line sends `1.10` and `1e3` as texts.
         Value::Text(text) => Value::number(text)?.as_f64(),
         number => number.as_f64(),
     };
@@ -209,7 +185,7 @@ fn whole_numbers<const N: usize>(name: &str, arguments: &[Value]) -> Result<[i12
     each(name, arguments, "a whole number of 64 bits", int)
 }
 
-/// The whole number that this is or, as a command line sends `007`, says. It has 64 bits.
+/// Returns the whole number of 64 bits that this is or, as a text such as `007`, spells.
 fn int(value: &Value) -> Option<i128> {
     match value {
         Value::Int(int) => Some((*int).into()),
@@ -219,7 +195,7 @@ fn int(value: &Value) -> Option<i128> {
     }
 }
 
-/// Each of exactly `N` arguments as something.
+/// Reads exactly `N` arguments.
 fn each<T: Copy + Default, const N: usize>(
     name: &str,
     arguments: &[Value],

@@ -1,9 +1,9 @@
-//! Any program as a worker: a process for each request, or a long-lived one for each thread that is
+//! Any program as a worker: a process for each request, or one for each thread that stays and is
 //! asked line by line.
 //!
-//! What comes from a request is never interpreted: it becomes words of the command, which no shell
-//! reads, or stdin. A request ends when its process does, and with it all of its process group.
-//! [`guard`] sees to what is left when the worker itself is killed. `docs/exec.md` tells it for
+//! Nothing in a request is ever interpreted: it becomes words of the command, which no shell reads,
+//! or stdin. A request ends when its process does, and all of its process group ends with it.
+//! [`guard`] ends what is left when the worker itself is killed. `docs/exec.md` is the page for
 //! users.
 
 pub mod args;
@@ -24,17 +24,16 @@ use std::time::Duration;
 use giostra_protocol::{Bytes, Failure};
 use giostra_worker::{Job, Service, split_request};
 
-pub use lines::LineFormat;
+pub use lines::{LineFormat, Lines};
 pub use process::Format;
 pub use program::{Limits, Program};
 pub use template::{BadCommand, Template};
 
 use body::invalid;
-use lines::Lines;
 use program::Stop;
 use tail::Tail;
 
-/// A [`Service`] of one operation: a program. A handle, of which there may be several.
+/// A [`Service`] of one operation, which a program computes. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Exec(Arc<Inner>);
 
@@ -42,33 +41,31 @@ pub struct Exec(Arc<Inner>);
 struct Inner {
     operation: String,
     program: Program,
-    way: Way,
+    mode: Mode,
 }
 
+/// How a program is run.
 #[derive(Debug)]
-enum Way {
+pub enum Mode {
+    /// Once for each request.
     Process(Format),
+    /// Once for each thread, and asked line by line.
     Lines(Lines),
 }
 
 impl Exec {
-    /// A process for each request.
-    pub fn each(operation: String, program: Program, format: Format) -> Self {
-        Self(Arc::new(Inner { operation, program, way: Way::Process(format) }))
+    /// Creates the service of this operation.
+    pub fn new(operation: String, program: Program, mode: Mode) -> Self {
+        Self(Arc::new(Inner { operation, program, mode }))
     }
 
-    /// A process for each of so many threads, with which it talks line by line.
-    pub fn lines(operation: String, program: Program, threads: usize, format: LineFormat) -> Self {
-        Self(Arc::new(Inner { operation, program, way: Way::Lines(Lines::new(threads, format)) }))
-    }
-
-    /// Ends all processes, those included that are computing: for when the worker itself ends.
-    /// Waits for that, within bounds.
+    /// Ends all processes, also those that are computing, when the worker itself ends. Waits for
+    /// that within bounds.
     pub fn close(&self) {
-        let Inner { program, way, .. } = &*self.0;
+        let Inner { program, mode, .. } = &*self.0;
         program.closing.store(true, Ordering::Release);
         let grace = program.limits.grace;
-        if let Way::Lines(lines) = way {
+        if let Mode::Lines(lines) = mode {
             lines.close(grace);
         }
         if !program.guard.wait(grace.saturating_add(Duration::from_secs(1))) {
@@ -88,7 +85,7 @@ impl Service for Exec {
     }
 
     fn compute(&self, body: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
-        let Inner { operation, program, way } = &*self.0;
+        let Inner { operation, program, mode } = &*self.0;
         if program.closing.load(Ordering::Acquire) {
             return Err(program.stopped(Stop::Unwanted, &Tail::default()));
         }
@@ -97,9 +94,9 @@ impl Service for Exec {
             return Err(invalid(format!("unknown operation '{name}'; this pool offers {operation}")));
         }
         let arguments = body.slice_ref(arguments);
-        match way {
-            Way::Process(format) => process::compute(program, *format, &arguments, job),
-            Way::Lines(lines) => lines.compute(program, &arguments, job),
+        match mode {
+            Mode::Process(format) => process::compute(program, *format, &arguments, job),
+            Mode::Lines(lines) => lines.compute(program, &arguments, job),
         }
     }
 }

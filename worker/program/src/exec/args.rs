@@ -1,4 +1,4 @@
-//! The part of the command line that makes any program a worker.
+//! The options of the command line that make any program a worker.
 
 use std::ffi::OsString;
 use std::sync::atomic::AtomicBool;
@@ -12,58 +12,57 @@ use giostra_protocol::name;
 use giostra_worker::Options;
 
 use super::guard::Guard;
-use super::{Exec, Format, Limits, LineFormat, Program, Template, reaper};
+use super::{Exec, Format, Limits, LineFormat, Lines, Mode, Program, Template, reaper};
 use crate::args::Args as WorkerArgs;
 
 /// Any program as a worker.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Any program as a worker")]
 pub struct ExecArgs {
-    /// Run COMMAND for each request: its arguments are the last words, or stand where {}, {1}, {2}
-    /// do; bytes go to stdin; the result is stdout
+    /// Run COMMAND for each request: its arguments are the last words, or replace {}, {1}, {2}; bytes
+    /// go to stdin; the result is stdout
     #[arg(long, env = "GIOSTRA_EXEC", group = "program", value_name = "COMMAND")]
     exec: Option<String>,
 
-    /// Run COMMAND once a thread: each request is a line to its stdin, each result a line of its
-    /// stdout
+    /// Run COMMAND once for each thread: each request is a line on its stdin, each result a line on
+    /// its stdout
     #[arg(long, env = "GIOSTRA_EXEC_LINES", group = "program", value_name = "COMMAND")]
     exec_lines: Option<String>,
 
-    /// What clients call it [default: the program's file name]
+    /// The operation's name [default: the program's file name]
     #[arg(long, env = "GIOSTRA_EXEC_OPERATION", requires = "program", value_parser = name::parse, value_name = "NAME")]
     operation: Option<String>,
 
-    /// The arguments as a JSON list on stdin, the result JSON on stdout
+    /// Pass the arguments as a JSON list on stdin, read the result as JSON from stdout
     #[arg(long, env = "GIOSTRA_EXEC_JSON", requires = "program", value_parser = switch)]
     json: bool,
 
-    /// Line by line, JSON objects with an id that the answer has to repeat: {"id": 1, "arguments":
-    /// []}, {"id": 1, "result": 2}
+    /// Exchange JSON objects, line by line, with an id that the answer repeats: {"id": 1,
+    /// "arguments": []}, {"id": 1, "result": 2}
     #[arg(long, env = "GIOSTRA_EXEC_JSON_ID", requires = "exec_lines", value_parser = switch)]
     json_id: bool,
 
-    /// The last argument to stdin, whatever it is
+    /// Pass the last argument on stdin, whatever its type
     #[arg(long, env = "GIOSTRA_EXEC_STDIN", requires = "exec", conflicts_with = "json", value_parser = switch)]
     stdin: bool,
 
-    /// How long a request may take it [default: for ever]
+    /// Time limit of a request [default: none]
     #[arg(long, env = "GIOSTRA_EXEC_TIME_LIMIT", requires = "program", value_parser = positive_duration, value_name = "DURATION")]
     time_limit: Option<Duration>,
 
-    /// How long the first request of a process that is asked line by line may take it, if that is
-    /// longer: until it has loaded
+    /// Time limit of the first request of each process that stays, if longer: it has to load
     #[arg(long, env = "GIOSTRA_EXEC_START_LIMIT", requires = "exec_lines", default_value = "1m", value_parser = positive_duration, value_name = "DURATION")]
     start_limit: Duration,
 
-    /// How long it has between SIGTERM and SIGKILL
+    /// Time between SIGTERM and SIGKILL
     #[arg(long, env = "GIOSTRA_EXEC_KILL_AFTER", requires = "program", default_value = "2s", value_parser = duration, value_name = "DURATION")]
     kill_after: Duration,
 
-    /// How much it may print for a request
+    /// Most bytes that it may print for a request
     #[arg(long, env = "GIOSTRA_EXEC_MAX_OUTPUT", requires = "program", default_value = "60MiB", value_parser = output, value_name = "BYTES")]
     max_output: ByteSize,
 
-    /// Where its stderr goes: its end into error replies, or all of it to the worker's
+    /// Where its stderr goes: its end into error replies, or all of it to the worker's stderr
     #[arg(
         long,
         env = "GIOSTRA_EXEC_STDERR",
@@ -72,23 +71,26 @@ pub struct ExecArgs {
         hide_possible_values = true,
         value_name = "reply|worker"
     )]
-    stderr: Complaints,
+    stderr: StderrTarget,
 }
 
 /// Where a program's stderr goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Complaints {
-    /// When its end stands in error replies.
+enum StderrTarget {
+    /// Error replies quote its end.
     Reply,
-    /// When it is the worker's own.
+    /// It is the worker's own.
     Worker,
 }
 
-/// The most that `--max-output` can be: a message has to hold it.
+/// The largest value of `--max-output`: a message has to hold the output.
 const MAX_OUTPUT: ByteSize = ByteSize::mib(63);
 
 impl ExecArgs {
-    /// The service, if there is to be one. An error if there is no such program.
+    /// Returns the service, if these options ask for one.
+    ///
+    /// # Errors
+    /// If the command can't be run, or the guard can't be started.
     pub fn service(&self, options: &Options) -> anyhow::Result<Option<Exec>> {
         let (flag, command) = match (&self.exec, &self.exec_lines) {
             (Some(command), _) => ("--exec", command),
@@ -100,13 +102,15 @@ impl ExecArgs {
         let operation = self.operation.clone().unwrap_or_else(|| template.name());
         name::check(&operation).with_context(|| format!("'{operation}' can't be an operation: give --operation"))?;
         let program = self.program(template, &operation, options)?;
-        Ok(Some(match (&self.exec, self.json) {
-            (None, _) if self.json_id => Exec::lines(operation, program, options.threads, LineFormat::JsonId),
-            (None, true) => Exec::lines(operation, program, options.threads, LineFormat::Json),
-            (None, false) => Exec::lines(operation, program, options.threads, LineFormat::Plain),
-            (Some(_), true) => Exec::each(operation, program, Format::Json),
-            (Some(_), false) => Exec::each(operation, program, Format::Plain { stdin: self.stdin }),
-        }))
+        let lines = |format| Mode::Lines(Lines::new(options.threads, format));
+        let mode = match (&self.exec, self.json) {
+            (None, _) if self.json_id => lines(LineFormat::JsonId),
+            (None, true) => lines(LineFormat::Json),
+            (None, false) => lines(LineFormat::Plain),
+            (Some(_), true) => Mode::Process(Format::Json),
+            (Some(_), false) => Mode::Process(Format::Plain { stdin: self.stdin }),
+        };
+        Ok(Some(Exec::new(operation, program, mode)))
     }
 
     fn program(&self, template: Template, operation: &str, options: &Options) -> anyhow::Result<Program> {
@@ -119,15 +123,15 @@ impl ExecArgs {
             limits: Limits { time: self.time_limit, start: self.start_limit, output, grace: self.kill_after },
             environment,
             hidden: own_variables(),
-            keeps_stderr: self.stderr == Complaints::Worker,
+            keeps_stderr: self.stderr == StderrTarget::Worker,
             guard,
             closing: AtomicBool::new(false),
         })
     }
 }
 
-/// The environment variables that this worker's own flags are read from, but for the broker's
-/// public key: that is the clients', too.
+/// Returns the environment variables of this worker's own flags, except for the broker's public key,
+/// which clients use, too.
 fn own_variables() -> Vec<OsString> {
     let command = ExecArgs::augment_args(WorkerArgs::command());
     let variables = command.get_arguments().filter_map(|argument| argument.get_env());

@@ -1,8 +1,7 @@
-//! Bodies of requests as programs read them, as words or as JSON, and what programs print as
+//! Converts the bodies of requests to what programs read, words or JSON, and what programs print to
 //! results.
 //!
-//! Nothing is decoded into a tree on the way: what a message of 64 MiB takes is a small multiple of
-//! that.
+//! Nothing is decoded into a tree on the way, so a message of 64 MiB takes a small multiple of that.
 
 use std::io;
 
@@ -15,26 +14,26 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::ser::{Formatter, Serializer};
 use thiserror::Error;
 
-/// The most arguments of a request that become words: Linux takes about as many short ones.
+/// The most arguments of a request that become words. Linux accepts about as many short ones.
 const MAX_WORDS: usize = 65_536;
 
-/// How deep lists and maps may be nested in an argument.
+/// The greatest depth of nested lists and maps in an argument.
 const MAX_DEPTH: usize = 64;
 
-/// The characters that some common reader takes for the end of a line, or of a text: NUL (C's
+/// The characters that some common reader takes for the end of a line or of a text: NUL (C's
 /// string functions), LF, VT and FF (Python's `splitlines`), CR (Java, node's `readline`, Python's
 /// universal newlines), FS, GS and RS (Python), NEL, LINE SEPARATOR and PARAGRAPH SEPARATOR
 /// (Unicode, JavaScript).
 pub const LINE_ENDS: [char; 11] =
     ['\0', '\n', '\x0b', '\x0c', '\r', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Why printed JSON is no result.
+/// Why printed text is no JSON result.
 #[derive(Debug, Error)]
 pub enum BadJson {
-    /// When it is not JSON, or nests too deep.
+    /// It is not JSON, or is nested too deep.
     #[error("not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
-    /// When a number in it would be changed.
+    /// A number in it would be changed.
     #[error("JSON that can't be kept as it is: {0}")]
     Inexact(#[from] Inexact),
 }
@@ -42,20 +41,23 @@ pub enum BadJson {
 /// One argument of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
-    /// When it can be a word: a text as it is, anything else as JSON.
+    /// A text as it is, or any other value as JSON, which can be a word.
     Word(Bytes),
-    /// When it is bytes.
+    /// Bytes.
     Bytes(Bytes),
 }
 
-/// The arguments one by one. What is no list is the one argument.
+/// Returns the arguments. A body that is no list is one argument.
+///
+/// # Errors
+/// If they are malformed, too many, or can't be written as JSON.
 pub fn arguments(encoded: &Bytes) -> Result<Vec<Argument>, Failure> {
     let mut rest = &encoded[..];
     let count = if is_list(rest) { decode::read_array_len(&mut rest).map_err(|_| malformed())? as usize } else { 1 };
     if count > MAX_WORDS {
         return Err(invalid(format!("{count} arguments are too many; {MAX_WORDS} can be words of a command")));
     }
-    // The count is only what the request says.
+    // The request claims this count, so it reserves no memory by itself.
     let mut arguments = Vec::with_capacity(count.min(rest.len()));
     for _ in 0..count {
         arguments.push(argument(encoded, &mut rest)?);
@@ -63,8 +65,8 @@ pub fn arguments(encoded: &Bytes) -> Result<Vec<Argument>, Failure> {
     if rest.is_empty() { Ok(arguments) } else { Err(malformed()) }
 }
 
-/// The first character of [`LINE_ENDS`] in some bytes. In what is not UTF-8, 0x85 is NEL, as in
-/// Latin-1.
+/// Returns the first character of [`LINE_ENDS`] in the bytes. Outside of UTF-8, 0x85 counts as NEL,
+/// which it is in Latin-1.
 pub fn line_end(bytes: &[u8]) -> Option<char> {
     let in_chunk = |chunk: std::str::Utf8Chunk<'_>| {
         let text = chunk.valid().chars().find(|c| LINE_ENDS.contains(c));
@@ -73,8 +75,10 @@ pub fn line_end(bytes: &[u8]) -> Option<char> {
     bytes.utf8_chunks().find_map(in_chunk)
 }
 
-/// All arguments as a JSON array; an error if there are bytes among them. Holds no character of
-/// [`LINE_ENDS`]: they are escaped.
+/// Returns all arguments as a JSON array. Characters of [`LINE_ENDS`] are escaped.
+///
+/// # Errors
+/// If they are malformed, or bytes are among them.
 pub fn json(encoded: &[u8]) -> Result<Vec<u8>, Failure> {
     let (mut rest, mut text) = (encoded, Vec::with_capacity(encoded.len()));
     if is_list(rest) {
@@ -87,7 +91,7 @@ pub fn json(encoded: &[u8]) -> Result<Vec<u8>, Failure> {
     if rest.is_empty() { Ok(text) } else { Err(malformed()) }
 }
 
-/// A result: a text if it is UTF-8, or else bytes.
+/// Returns printed bytes as a result: a text if they are UTF-8, or else bytes.
 pub fn result(printed: &[u8]) -> Bytes {
     // A header has 5 bytes at most.
     let mut body = Vec::with_capacity(printed.len() + 5);
@@ -101,7 +105,10 @@ pub fn result(printed: &[u8]) -> Bytes {
     body.into()
 }
 
-/// A result from JSON, its structure and the order of its members kept.
+/// Returns printed JSON as a result. Keeps its structure and the order of its members.
+///
+/// # Errors
+/// If it is not JSON, or a number would be changed.
 pub fn json_result(printed: &[u8]) -> Result<Bytes, BadJson> {
     let mut body = Vec::new();
     let mut text = serde_json::Deserializer::from_slice(printed);
@@ -111,12 +118,12 @@ pub fn json_result(printed: &[u8]) -> Result<Bytes, BadJson> {
     Ok(body.into())
 }
 
-/// What one newline ends, without it.
+/// Returns the bytes without a newline at their end.
 pub fn without_newline(printed: &[u8]) -> &[u8] {
     printed.strip_suffix(b"\n").unwrap_or(printed)
 }
 
-/// The worker's answer to what makes no sense.
+/// Returns the reply to a request that makes no sense.
 pub fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(code::INVALID, message)
 }
@@ -172,7 +179,7 @@ fn write_json(rest: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), F
         Marker::True => literal(rest, out, "true"),
         Marker::False => literal(rest, out, "false"),
         Marker::U64 => put(out, &decode::read_int::<u64, _>(rest).map_err(|_| malformed())?),
-        // As a number of 64 bits, which is what its reader will take it for.
+        // As a number of 64 bits, which its reader takes it for.
         Marker::F32 => put(out, &finite(decode::read_f32(rest).map_err(|_| malformed())?.into())?),
         Marker::F64 => put(out, &finite(decode::read_f64(rest).map_err(|_| malformed())?)?),
         Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => put(out, text(rest)?),
@@ -233,8 +240,8 @@ fn put(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     value.serialize(&mut Serializer::with_formatter(out, OneLine)).expect(IN_MEMORY);
 }
 
-/// Writes JSON as `serde_json` does, but escapes all of [`LINE_ENDS`]: JSON itself demands that
-/// only of those below U+0020.
+/// Writes JSON as `serde_json` does, but escapes all of [`LINE_ENDS`]. JSON itself demands this only
+/// for those below U+0020.
 struct OneLine;
 
 impl Formatter for OneLine {
@@ -252,7 +259,7 @@ impl Formatter for OneLine {
 
 const IN_MEMORY: &str = "memory takes everything";
 
-/// Writes what it meets as MessagePack.
+/// Writes the values that it visits as MessagePack.
 struct Pack<'a>(&'a mut Vec<u8>);
 
 impl<'de> DeserializeSeed<'de> for Pack<'_> {
@@ -261,6 +268,15 @@ impl<'de> DeserializeSeed<'de> for Pack<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
+}
+
+macro_rules! visit_scalar {
+    ($visit:ident, $type:ty, $write:ident) => {
+        fn $visit<E>(self, value: $type) -> Result<(), E> {
+            encode::$write(self.0, value).expect(IN_MEMORY);
+            Ok(())
+        }
+    };
 }
 
 impl<'de> Visitor<'de> for Pack<'_> {
@@ -275,30 +291,11 @@ impl<'de> Visitor<'de> for Pack<'_> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<(), E> {
-        encode::write_bool(self.0, truth).expect(IN_MEMORY);
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, int: i64) -> Result<(), E> {
-        encode::write_sint(self.0, int).expect(IN_MEMORY);
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, int: u64) -> Result<(), E> {
-        encode::write_uint(self.0, int).expect(IN_MEMORY);
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, float: f64) -> Result<(), E> {
-        encode::write_f64(self.0, float).expect(IN_MEMORY);
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        encode::write_str(self.0, text).expect(IN_MEMORY);
-        Ok(())
-    }
+    visit_scalar!(visit_bool, bool, write_bool);
+    visit_scalar!(visit_i64, i64, write_sint);
+    visit_scalar!(visit_u64, u64, write_uint);
+    visit_scalar!(visit_f64, f64, write_f64);
+    visit_scalar!(visit_str, &str, write_str);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let (mut members, mut count) = (Vec::new(), 0);

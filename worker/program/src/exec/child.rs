@@ -1,6 +1,6 @@
-//! A program that runs: its pipes, none of which ever blocks us, and its end.
+//! A running program: its pipes, which never block the worker, and its end.
 //!
-//! It has a process group of its own, and the group ends with it: whatever is left of that is
+//! Each program has a process group of its own, which ends with it: what is left of the group is
 //! killed before the program is waited for.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,18 +23,18 @@ use rustix::io::ioctl_fionread;
 use super::guard::Guard;
 use super::tail::Tail;
 
-/// The longest that anybody sleeps over a program: so soon it is seen that it has exited though
-/// somebody holds its pipes, or that nobody waits for it any more.
+/// The longest sleep over a program. It bounds the delay until the worker sees that the program has
+/// exited while another process holds its pipes, or that its request was cancelled.
 pub const TICK: Duration = Duration::from_millis(50);
 
-/// The shortest pause when there is nothing to poll: a program that has closed its pipes mostly
-/// exits at once.
-const SHORTEST: Duration = Duration::from_micros(50);
+/// The first pause when there is nothing to poll. A program that has closed its pipes mostly exits
+/// at once.
+const MIN_PAUSE: Duration = Duration::from_micros(50);
 
-/// How much of stderr is read at once.
+/// The most bytes of stderr that are read at once.
 const CHUNK: usize = 16 << 10;
 
-/// A program that was started and not waited for.
+/// A program that was started. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     process: process::Child,
@@ -42,26 +42,29 @@ pub struct Child {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-    /// What is to be written to stdin yet.
+    /// The rest of what is to be written to stdin.
     input: Bytes,
     /// Whether stdin is closed after that.
-    last: bool,
-    /// How much of what it was fed last has been written.
+    closes_stdin: bool,
+    /// The number of bytes of the last input that were written.
     fed: usize,
-    /// Whether it has read any of that, as was seen when its stdin was closed.
-    took: bool,
-    /// What came from stdout.
+    /// Whether it had read any of them when its stdin was closed.
+    had_read_input: bool,
+    /// The bytes that came from stdout.
     pub printed: Vec<u8>,
-    /// The end of what came from stderr.
-    pub complaints: Tail,
+    /// The last bytes that came from stderr.
+    pub stderr_tail: Tail,
     pause: Duration,
-    /// How it ended, once it was waited for.
+    /// The exit status, once it was waited for.
     end: Option<Option<ExitStatus>>,
 }
 
 impl Child {
-    /// Starts a program in a process group of its own. What is to be piped is the command's
-    /// business.
+    /// Starts a program in a process group of its own. The command decides which of the standard
+    /// streams are pipes.
+    ///
+    /// # Errors
+    /// If the program can't be started.
     pub fn start(command: &mut Command, guard: &Arc<Guard>) -> io::Result<Self> {
         let mut process = guard.start_leader(command)?;
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
@@ -75,74 +78,74 @@ impl Child {
             stdout,
             stderr,
             input: Bytes::new(),
-            last: false,
+            closes_stdin: false,
             fed: 0,
-            took: false,
+            had_read_input: false,
             printed: Vec::new(),
-            complaints: Tail::default(),
-            pause: SHORTEST,
+            stderr_tail: Tail::default(),
+            pause: MIN_PAUSE,
             end: None,
         };
         unblocked.map(|()| child)
     }
 
-    /// Has this written to its stdin, which is closed then if it is the last.
+    /// Writes the input to its stdin, as far as the pipe takes it; [`Self::turn`] writes the rest.
+    /// Stdin is closed after that if this is the last input.
     pub fn feed(&mut self, input: Bytes, last: bool) {
-        (self.input, self.last, self.fed) = (input, last, 0);
+        (self.input, self.closes_stdin, self.fed) = (input, last, 0);
         self.write();
     }
 
-    /// Whether it has read any byte of what it was fed last. Once it has been waited for, that
-    /// stays so.
-    pub fn has_taken(&self) -> bool {
+    /// Whether it has read any byte of the last input. Once it has been waited for, the answer no
+    /// longer changes.
+    pub fn has_read_input(&self) -> bool {
         match &self.stdin {
-            // What is left in the pipe; nobody can tell on a system that does not say.
+            // The bytes left in the pipe. If the system does not say, it may have read some.
             Some(pipe) => ioctl_fionread(pipe).map_or(true, |left| left < self.fed as u64),
-            None => self.took,
+            None => self.had_read_input,
         }
     }
 
-    /// Sleeps until there is something to read or to write, for `limit` at most and never longer
-    /// than [`TICK`]; then does that. No more than `most` bytes of stdout are kept, and one
-    /// more if there are more.
-    pub fn turn(&mut self, most: usize, limit: Duration) {
-        let pause = if self.is_silent() { self.pause } else { TICK };
-        self.pause = if self.is_silent() { (2 * pause).min(TICK) } else { SHORTEST };
+    /// Sleeps until a pipe is ready, for `limit` and [`TICK`] at most, and then reads and writes.
+    /// Keeps at most `max_output` bytes of stdout, and one more if there are more.
+    pub fn turn(&mut self, max_output: usize, limit: Duration) {
+        let pause = if self.has_closed_output() { self.pause } else { TICK };
+        self.pause = if self.has_closed_output() { (2 * pause).min(TICK) } else { MIN_PAUSE };
         self.sleep(pause.min(limit));
         self.write();
-        self.read(most);
-        self.hear();
+        self.read_stdout(max_output);
+        self.read_stderr();
     }
 
-    /// Whether its stdout and stderr are at their end.
-    pub fn is_silent(&self) -> bool {
+    /// Whether its stdout and stderr are closed.
+    pub fn has_closed_output(&self) -> bool {
         self.stdout.is_none() && self.stderr.is_none()
     }
 
-    /// Whether nothing will come from its stdout any more.
+    /// Whether its stdout is closed.
     pub fn has_closed_stdout(&self) -> bool {
         self.stdout.is_none()
     }
 
-    /// Whether it has exited, though it is not waited for yet and keeps its number.
+    /// Whether it has exited. It keeps its process id, since this does not wait for it.
     pub fn has_exited(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         !matches!(waitid(Id::Pid(pid(&self.process)), flags), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
     }
 
-    /// Closes its stdin: many programs end by themselves then.
-    pub fn hang_up(&mut self) {
+    /// Closes its stdin, after which many programs end by themselves.
+    pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// SIGTERM to its group.
+    /// Sends SIGTERM to its group.
     pub fn terminate(&self) {
         // It may be gone.
         let _ = killpg(pid(&self.process), Signal::SIGTERM);
     }
 
-    /// Waits until it has exited, and reads on meanwhile so that nothing keeps it from that. What
-    /// it prints is lost. Whether it has exited in time.
+    /// Waits until it has exited, and drops what it prints meanwhile, so that no full pipe keeps it
+    /// from that. Returns whether it has exited in time.
     pub fn exits_until(&mut self, end: Instant) -> bool {
         while !self.has_exited() {
             let left = end.saturating_duration_since(Instant::now());
@@ -155,20 +158,20 @@ impl Child {
         true
     }
 
-    /// Ends it: SIGTERM to its group, and SIGKILL when it has exited, or after the grace.
+    /// Ends it: sends SIGTERM to its group, and SIGKILL when it has exited or after the grace.
     pub fn end(&mut self, grace: Duration) {
         self.terminate();
         self.exits_until(from_now(grace));
         self.reap();
     }
 
-    /// Kills what is left of its group, and waits for it. How it ended is not known if this process
-    /// ignores SIGCHLD.
+    /// Kills what is left of its group, and waits for it. Returns its exit status, which is not known
+    /// if this process ignores SIGCHLD.
     pub fn reap(&mut self) -> Option<ExitStatus> {
         if let Some(status) = self.end {
             return status;
         }
-        // As long as it is not waited for, no other group can have its number.
+        // Until it is waited for, no other group can have its id.
         let _ = killpg(pid(&self.process), Signal::SIGKILL);
         self.guard.remove(pid(&self.process));
         let status = self.guard.collect(&mut self.process);
@@ -186,7 +189,7 @@ impl Child {
         .into_iter()
         .flatten()
         .collect();
-        // Interrupted, or without memory for it: then it is looked again all the sooner.
+        // An error, such as an interruption, only makes the next look come sooner.
         let _ = ppoll(&mut polled, Some(TimeSpec::from(limit)), None);
     }
 
@@ -200,23 +203,23 @@ impl Child {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // It does not want to read any more: its own affair.
+                // It has closed its stdin, which is no failure.
                 Err(_) => {
-                    self.took = self.has_taken();
+                    self.had_read_input = self.has_read_input();
                     self.input = Bytes::new();
                     self.stdin = None;
                     return;
                 }
             }
         }
-        if self.last {
+        if self.closes_stdin {
             self.stdin = None;
         }
     }
 
-    fn read(&mut self, most: usize) {
+    fn read_stdout(&mut self, max_output: usize) {
         let Some(pipe) = &mut self.stdout else { return };
-        let room = (most + 1).saturating_sub(self.printed.len());
+        let room = (max_output + 1).saturating_sub(self.printed.len());
         match pipe.take(room as u64).read_to_end(&mut self.printed) {
             Ok(count) if count == room => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -224,12 +227,12 @@ impl Child {
         }
     }
 
-    fn hear(&mut self) {
+    fn read_stderr(&mut self) {
         let Some(pipe) = &mut self.stderr else { return };
         let mut chunk = [0; CHUNK];
         match pipe.read(&mut chunk) {
             Ok(0) => self.stderr = None,
-            Ok(count) => self.complaints.push(&chunk[..count]),
+            Ok(count) => self.stderr_tail.push(&chunk[..count]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.stderr = None,
         }
@@ -242,7 +245,7 @@ impl Drop for Child {
     }
 }
 
-/// The time so long from now.
+/// Returns the instant this long from now.
 pub fn from_now(duration: Duration) -> Instant {
     deadline(Instant::now(), duration)
 }

@@ -1,21 +1,20 @@
-//! Sees to it that no program outlives its worker, however that ends: also by `kill -9`, or by a
-//! second signal.
+//! The guard: a process that ends the worker's programs when the worker ends without doing so, as by
+//! `kill -9` or a second signal.
 //!
-//! The guard is a process of its own, another `giostra-worker`. The worker tells it of each process
-//! group that it starts and of each that is over, through a pipe; when the pipe ends, so has the
-//! worker, and the guard ends what is left.
+//! The guard is another process of `giostra-worker`. Through a pipe, the worker reports to it each
+//! process group that is started, and each that has ended. The pipe ends with the worker, and then
+//! the guard ends the groups that are left.
 //!
-//! A worker that is killed between the start of a program and the word to the guard has told
-//! nothing of it. So each program has its worker's mark in its environment ([`MARK`]), which the
-//! program's children inherit, and after an end without [`Guard::dismiss`] the guard also ends the
-//! groups of all processes of its session that bear the mark. Until a process that was forked has
-//! become the program, it holds the write end of the pipe, since that is closed by exec: when the
-//! pipe ends, nothing is about to be started any more.
+//! A worker that is killed between the start of a program and the report has not reported it. So
+//! each program has its worker's mark in its environment ([`MARK`]), which the program's children
+//! inherit. After an end without [`Guard::dismiss`], the guard also ends the groups of all processes
+//! of its session that bear the mark. A forked process holds the write end of the pipe until exec
+//! closes it. So when the pipe ends, no program is about to be started any more.
 //!
-//! To have the system end the programs (`PR_SET_PDEATHSIG`), or to have each process tell its own
-//! number before exec, takes unsafe code between fork and exec and keeps `std` from starting
-//! programs by `posix_spawn`; the former also ends them with the thread that started them, and
-//! forgets the children's children.
+//! Two other ways were considered: the system ends the programs (`PR_SET_PDEATHSIG`), or each
+//! process reports its own id before exec. Both take unsafe code between fork and exec, and keep
+//! `std` from starting programs by `posix_spawn`. The former also ends programs with the thread that
+//! started them, and does not reach the children's children.
 
 mod marked;
 
@@ -35,34 +34,33 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
-/// The first argument of a process that is a guard.
+/// The first argument of a process that is to be a guard.
 pub const GUARD: &str = "--exec-guard";
 
-/// The environment variable of every program that holds its worker's mark, a random number.
+/// The environment variable that holds the worker's mark, a random number, in all its programs.
 const MARK: &str = "GIOSTRA_GUARD";
 
-/// How often it is looked whether groups are gone.
-const LOOK: Duration = Duration::from_millis(20);
+/// The time between two checks whether the groups have ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The pause before another guard is tried after the system has started none.
-const RETRY: Duration = Duration::from_secs(1);
+/// The pause after the system could not start another guard.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// When marked processes are looked for, in milliseconds after the worker's end. More than once,
-/// because exec closes the pipe a moment before the environment can be seen.
+/// When marked processes are searched for, in milliseconds after the worker's end. More than once,
+/// because exec closes the pipe a moment before the environment can be read.
 const SEARCHES: [u64; 7] = [0, 20, 60, 140, 300, 620, 1000];
 
-/// What the worker says last when it ends in order: no program of it runs that the guard does not
-/// know.
+/// The last line of a worker that ends in order: it has reported all its programs.
 const DISMISSED: &str = ".";
 
-/// The worker's side of its guard. A guard that somebody kills is replaced.
+/// The worker's side of its guard. A guard that is killed is replaced.
 #[derive(Debug)]
 pub struct Guard {
     launch: Launch,
     state: Mutex<State>,
-    /// Rings when a leader was waited for.
-    over: Condvar,
-    /// Held for reading while a process is started and added.
+    /// Notified when a leader was waited for.
+    reaped: Condvar,
+    /// Locked for reading while a process is started and added.
     starting: RwLock<()>,
 }
 
@@ -79,13 +77,12 @@ impl Launch {
         Command::new(std::env::current_exe()?)
             .arg0("giostra-guard")
             .args([GUARD, &self.grace.as_millis().to_string(), &self.mark])
-            // A worker that is a program itself bears the mark of another guard, which is not to end this one before
-            // its time.
+            // A worker that another worker runs bears the mark of that one's guard, which must not end this guard.
             .env_remove(MARK)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C is for those before it.
+            // Ctrl-C does not reach a group of its own.
             .process_group(0)
             .spawn()
     }
@@ -97,13 +94,14 @@ struct State {
     /// `None` once a write has failed, until the guard is replaced.
     pipe: Option<ChildStdin>,
     groups: BTreeSet<i32>,
-    /// The processes that somebody waits for: the leaders of the groups until they were waited for.
+    /// The leaders of the groups, until they were waited for.
     leaders: BTreeSet<i32>,
 }
 
 impl Guard {
-    /// Starts one from this process's own program, which has to call [`is_meant`] and [`watch`],
-    /// and a thread that replaces it. It will wait for `grace` between SIGTERM and SIGKILL.
+    /// Starts a guard, and a thread that replaces it. The guard runs this process's own program, whose
+    /// `main` has to call [`is_meant`] and [`watch`]. It waits for `grace` between SIGTERM and
+    /// SIGKILL.
     ///
     /// # Errors
     /// If the system starts no process or no thread.
@@ -113,19 +111,19 @@ impl Guard {
         let mut state = State::default();
         state.adopt(launch.spawn()?)?;
         let guard =
-            Arc::new(Self { launch, state: Mutex::new(state), over: Condvar::new(), starting: RwLock::default() });
+            Arc::new(Self { launch, state: Mutex::new(state), reaped: Condvar::new(), starting: RwLock::default() });
         let replacing = Arc::clone(&guard);
         thread::Builder::new().name("guard".into()).spawn(move || replacing.replace_until_dismissed())?;
         Ok(guard)
     }
 
-    /// Waits for the guard's end again and again, and starts another one each time that it was not
+    /// Starts another guard each time that one ends without having been
     /// [dismissed](Self::dismiss).
     fn replace_until_dismissed(&self) {
         let mut failed = false;
         loop {
             let Some(id) = self.lock().process.as_ref().map(|guard| Pid::from_raw(guard.id() as i32)) else { return };
-            // It keeps its number until it is waited for under the lock.
+            // It keeps its process id until it is waited for under the lock.
             wait_unreaped(id);
             let mut state = self.lock();
             let Some(gone) = &mut state.process else { return };
@@ -146,24 +144,24 @@ impl Guard {
             }
             drop(state);
             if failed {
-                sleep(RETRY);
+                sleep(RETRY_PAUSE);
             }
         }
     }
 
-    /// Has it end what it knows to be left, and waits for that.
+    /// Has the guard end the groups that are left, and waits for that.
     pub fn dismiss(&self) {
         let mut state = self.lock();
-        state.say(DISMISSED);
+        state.report(DISMISSED);
         state.pipe = None;
         if let Some(mut guard) = state.process.take() {
-            // That it is gone already is just as well.
+            // An error means that it has ended already.
             let _ = guard.wait();
         }
     }
 
-    /// Starts a program with its mark as the leader of a group, and adds that. Its status is then
-    /// no other's: see [`Self::reap_orphans`].
+    /// Starts a program with the mark, as the leader of a process group, and adds that. From then on
+    /// [`Self::reap_orphans`] leaves its status alone.
     ///
     /// # Errors
     /// If the program can't be started.
@@ -175,50 +173,49 @@ impl Guard {
         let mut state = self.lock();
         state.groups.insert(group.as_raw());
         state.leaders.insert(group.as_raw());
-        state.tell('+', group);
+        state.report(&format!("+{group}"));
         Ok(leader)
     }
 
-    /// Waits for the leader of a group that was removed.
+    /// Waits for the leader of a group that was removed, and returns its status.
     pub fn collect(&self, leader: &mut Child) -> Option<ExitStatus> {
         let id = Pid::from_raw(leader.id() as i32);
-        // Not under the lock: it may take its time, and keeps its number until it was waited for.
+        // Without the lock, since it may take long. It keeps its process id meanwhile.
         wait_unreaped(id);
         let mut state = self.lock();
         let status = leader.wait().ok();
         state.leaders.remove(&id.as_raw());
-        self.over.notify_all();
+        self.reaped.notify_all();
         status
     }
 
-    /// Waits for those of these children of this process that have exited and that nobody else
-    /// waits for.
+    /// Waits for those of these children of this process that have exited, except for leaders, whose
+    /// status [`Self::collect`] returns.
     pub fn reap_orphans(&self, children: &[Pid]) {
-        // One that was being started when they were listed has been added afterwards.
+        // A leader that was being started when the children were listed has been added after this.
         drop(self.starting.write());
         let state = self.lock();
         let own = state.process.as_ref().map(|guard| guard.id() as i32);
         for &child in children {
             if Some(child.as_raw()) != own && !state.leaders.contains(&child.as_raw()) {
-                // It may still run.
+                // It may still be running.
                 let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
             }
         }
     }
 
-    /// A group is over. To be called before its leader is waited for: from then on another process
-    /// may have its number.
+    /// Removes a group that has ended. To be called before its leader is waited for: after that
+    /// another process may have its id.
     pub fn remove(&self, group: Pid) {
         let mut state = self.lock();
         state.groups.remove(&group.as_raw());
-        state.tell('-', group);
+        state.report(&format!("-{group}"));
     }
 
-    /// Waits until all leaders were waited for, but no longer than that; whether they were. That a
-    /// group was removed is not enough: it was killed by then, but takes its time to die on a
-    /// busy machine.
+    /// Waits for at most `limit` until all leaders were waited for, and returns whether they were. A
+    /// removed group was killed, but takes some time to end on a busy machine.
     pub fn wait(&self, limit: Duration) -> bool {
-        let waited = self.over.wait_timeout_while(self.lock(), limit, |state| !state.leaders.is_empty());
+        let waited = self.reaped.wait_timeout_while(self.lock(), limit, |state| !state.leaders.is_empty());
         waited.unwrap_or_else(PoisonError::into_inner).0.leaders.is_empty()
     }
 
@@ -228,22 +225,18 @@ impl Guard {
 }
 
 impl State {
-    fn tell(&mut self, what: char, group: Pid) {
-        self.say(&format!("{what}{group}"));
-    }
-
-    fn say(&mut self, line: &str) {
+    fn report(&mut self, line: &str) {
         // One write, so that the guard reads whole lines whatever happens here. If it is gone, the next one
-        // is told of all groups.
+        // learns of all groups.
         if self.pipe.as_mut().is_some_and(|pipe| pipe.write_all(format!("{line}\n").as_bytes()).is_err()) {
             self.pipe = None;
         }
     }
 
-    /// Makes this process the guard and tells it of all groups.
+    /// Makes this process the guard, and reports all groups to it.
     fn adopt(&mut self, mut guard: Child) -> io::Result<()> {
         self.pipe = guard.stdin.take();
-        // Known before anything fails, so that it is waited for in any case.
+        // Kept before anything can fail, so that it is waited for in any case.
         self.process = Some(guard);
         let Some(pipe) = &mut self.pipe else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let known: String = self.groups.iter().map(|group| format!("+{group}\n")).collect();
@@ -251,23 +244,26 @@ impl State {
     }
 }
 
-/// Waits until this child has exited, and leaves its status to another wait.
+/// Waits until this child has exited, and leaves its status to another call.
 fn wait_unreaped(child: Pid) {
     while let Err(Errno::EINTR) = waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
 }
 
-/// Whether this process was started as a guard.
+/// Whether this process was started to be a guard.
 pub fn is_meant() -> bool {
     std::env::args_os().nth(1).is_some_and(|first| first == GUARD)
 }
 
-/// What a guard does: it keeps account until its stdin ends, and then ends what is left.
+/// Runs the guard: keeps account of the groups until stdin ends, and then ends those that are left.
+///
+/// # Errors
+/// If signals can't be blocked.
 pub fn watch() -> io::Result<()> {
-    // Only the end of the worker is its end. A service manager sends these to all processes of a
+    // The guard ends only after the worker. A service manager sends these signals to all processes of a
     // service at once.
     let harmless = [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM];
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().chain(harmless)).thread_block()?;
-    // For `ps` and `pkill`: whoever kills all of one name is to leave this one.
+    // For `ps` and `pkill`: killing all processes named giostra-worker leaves the guard alone.
     let _ = std::fs::write("/proc/self/comm", "giostra-guard");
     let argument = |n| std::env::args_os().nth(n);
     let grace = argument(2).as_deref().and_then(OsStr::to_str).and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -277,8 +273,8 @@ pub fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// What was added and not removed when the input ended, and whether the worker said that this is
-/// all.
+/// Returns the groups that were added and not removed when the input ended, and whether the worker
+/// had reported all of them.
 fn left_by(input: impl BufRead) -> (BTreeSet<i32>, bool) {
     let mut groups = BTreeSet::new();
     let mut dismissed = false;
@@ -294,13 +290,13 @@ fn left_by(input: impl BufRead) -> (BTreeSet<i32>, bool) {
     (groups, dismissed)
 }
 
-/// SIGTERM to these groups and to those that `search` finds, which is asked at each of [`SEARCHES`]
-/// unless it says `None`: then no more. SIGKILL to each that is there after the grace.
+/// Sends SIGTERM to these groups and to those that `search` finds, and SIGKILL to each that is left
+/// after the grace. Calls `search` at each of [`SEARCHES`] until it returns `None`.
 fn end(known: BTreeSet<i32>, grace: Duration, mut search: impl FnMut() -> Option<BTreeSet<i32>>) {
     let send = |group: i32, signal: Option<Signal>| killpg(Pid::from_raw(group), signal).is_ok();
     let began = Instant::now();
     let mut searches = SEARCHES.iter().map(|&after| Duration::from_millis(after)).peekable();
-    // Each since when it knows.
+    // Each group, and when SIGTERM was sent to it.
     let mut ending = BTreeMap::new();
     let mut found = known;
     loop {
@@ -326,7 +322,7 @@ fn end(known: BTreeSet<i32>, grace: Duration, mut search: impl FnMut() -> Option
         if ending.is_empty() && searches.peek().is_none() {
             return;
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
     }
 }
 
@@ -335,18 +331,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_and_not_removed_is_left() {
-        let said = "+10\n+11\n-10\n+12\nnonsense\n+1\n+-3\n+\n\n-99\n";
-        assert_eq!(left_by(said.as_bytes()), (BTreeSet::from([11, 12]), false));
+    fn groups_that_were_added_and_not_removed_are_left() {
+        let lines = "+10\n+11\n-10\n+12\nnonsense\n+1\n+-3\n+\n\n-99\n";
+        assert_eq!(left_by(lines.as_bytes()), (BTreeSet::from([11, 12]), false));
         assert_eq!(left_by("+10\n.\n".as_bytes()), (BTreeSet::from([10]), true));
     }
 
     #[test]
-    fn groups_are_ended_also_those_that_do_not_want_to() {
+    fn groups_are_ended_even_if_they_ignore_sigterm() {
         let sleeper = |script: &str| {
             let mut sh =
                 Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
-            // Its first byte: from then on it does what the script says.
+            // After its first byte the script is running.
             io::Read::read_exact(sh.stdout.as_mut().unwrap(), &mut [0]).unwrap();
             sh
         };

@@ -1,9 +1,9 @@
 //! A long-lived process for each thread: a line in, a line out.
 //!
-//! Without [`LineFormat::JsonId`] only the order tells whose an answer is. So a process that has
-//! printed anything unasked is not asked again: it is ended, and another one answers the next
-//! request. The same holds of one whose answer has another id, or can't be read. For the same
-//! reason no character that any common reader takes for a line's end reaches a process.
+//! Without [`LineFormat::JsonId`] only the order tells which request an answer belongs to. So a
+//! process that has printed anything unasked is ended, and another one answers the next request. The
+//! same happens to a process whose answer has another id or can't be read. For the same reason, no
+//! character that any common reader takes for a line's end reaches a process.
 
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,38 +21,38 @@ use super::process::{json, wrong};
 use super::program::{Program, Stop, Task};
 use super::tail::Tail;
 
-/// The first and the longest pause before a program is started again that has ended without an
-/// answer.
+/// The first and the longest pause before a program that has ended without an answer is started
+/// again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
-/// What lines look like.
+/// The format of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
-    /// When they are arguments with spaces between them, and a text.
+    /// Arguments with spaces between them in, a text out.
     Plain,
-    /// When they are JSON: a list of arguments, and a result.
+    /// A JSON list of arguments in, a JSON value out.
     Json,
-    /// When they are JSON objects with an id, which an answer has to repeat.
+    /// JSON objects with an id, which an answer has to repeat.
     JsonId,
 }
 
-/// The processes, one a thread.
+/// The processes, one for each thread.
 #[derive(Debug)]
 pub struct Lines {
     format: LineFormat,
-    seats: Vec<Mutex<Seat>>,
+    processes: Vec<Mutex<Coprocess>>,
 }
 
-/// Where a thread's process sits.
+/// The process of a thread, and its history.
 #[derive(Debug, Default)]
-struct Seat {
+struct Coprocess {
     child: Option<Child>,
     /// Whether the process has answered anything yet.
     answered: bool,
-    /// How many have ended without an answer, one after the other.
-    vain: u32,
-    /// The id of the last request, from 1. Goes on when the process is started again, so that no id
-    /// comes twice.
+    /// The number of processes in a row that have ended without any answer.
+    failed_starts: u32,
+    /// The id of the last request, from 1. It continues with the next process, so that no id comes
+    /// twice.
     id: u64,
 }
 
@@ -67,39 +67,40 @@ struct Answer<'a> {
     error: Option<String>,
 }
 
-/// A result that is there, if only `null`.
+/// Reads a member that is present, which may be `null`.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// Why there is no answer.
-enum Trouble {
+enum NoAnswer {
+    /// The process has to be ended.
     Stop(Stop),
-    /// When it has exited, or has closed its stdout.
-    Over,
-    /// When more than a line came.
-    More,
+    /// The process has exited or closed its stdout.
+    Closed,
+    /// It printed more than one line.
+    TooManyLines,
 }
 
 impl Lines {
-    /// Starts none before it is needed.
+    /// Creates places for the processes, each of which is started when it is needed.
     pub fn new(threads: usize, format: LineFormat) -> Self {
-        Self { format, seats: (0..threads).map(|_| Mutex::default()).collect() }
+        Self { format, processes: (0..threads).map(|_| Mutex::default()).collect() }
     }
 
     /// Computes a request by asking this thread's process.
     pub fn compute(&self, program: &Program, encoded: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
-        let mut seat = lock(&self.seats[job.thread()]);
-        seat.id += 1;
+        let mut process = lock(&self.processes[job.thread()]);
+        process.id += 1;
         let line = match self.format {
             LineFormat::Plain => line(encoded)?,
             LineFormat::Json => json_line(encoded)?,
-            LineFormat::JsonId => id_line(seat.id, encoded)?,
+            LineFormat::JsonId => id_line(process.id, encoded)?,
         };
         let printed = loop {
-            seat.prepare(program, job)?;
-            // At most once: a process that has just been started is no such one.
-            if let Some(printed) = seat.ask(program, &line, job)? {
+            process.prepare(program, job)?;
+            // Repeated at most once: a process that was just started is not asked in vain.
+            if let Some(printed) = process.ask(program, &line, job)? {
                 break printed;
             }
         };
@@ -110,21 +111,21 @@ impl Lines {
                 let trusted = result.is_ok() || is_json(&printed);
                 (result, trusted)
             }
-            LineFormat::JsonId => id_answer(program, seat.id, &printed),
+            LineFormat::JsonId => id_answer(program, process.id, &printed),
         };
-        if !trusted && let Some(mut child) = seat.child.take() {
-            log::warn!("{} did not answer its request; starting it again{}", program.name(), child.complaints);
+        if !trusted && let Some(mut child) = process.child.take() {
+            log::warn!("{} did not answer its request; starting it again{}", program.name(), child.stderr_tail);
             child.end(program.limits.grace);
         }
         answer
     }
 
-    /// Ends the processes that nobody asks at the moment: at the end of their stdin or, later, at a
-    /// signal.
+    /// Ends the processes that are not being asked: closes their stdin and, after the grace, sends
+    /// SIGTERM.
     pub fn close(&self, grace: Duration) {
-        let seats = self.seats.iter().filter_map(|seat| seat.try_lock().ok());
-        let mut all: Vec<_> = seats.filter_map(|mut seat| seat.child.take()).collect();
-        all.iter_mut().for_each(Child::hang_up);
+        let idle = self.processes.iter().filter_map(|process| process.try_lock().ok());
+        let mut all: Vec<_> = idle.filter_map(|mut process| process.child.take()).collect();
+        all.iter_mut().for_each(Child::close_stdin);
         let end = from_now(grace);
         all.retain_mut(|child| !child.exits_until(end));
         all.iter().for_each(Child::terminate);
@@ -133,25 +134,25 @@ impl Lines {
     }
 }
 
-impl Seat {
-    /// Has a process there that waits for a line.
+impl Coprocess {
+    /// Makes sure that there is a process that waits for a line.
     fn prepare(&mut self, program: &Program, job: &Job<'_>) -> Result<(), Failure> {
         if let Some(mut child) = self.child.take_if(|child| !is_waiting(child)) {
             let what = if child.printed.is_empty() { "has ended" } else { "printed something that nobody asked for" };
-            log::warn!("{} {what}; starting it again{}", program.name(), child.complaints);
+            log::warn!("{} {what}; starting it again{}", program.name(), child.stderr_tail);
             child.end(program.limits.grace);
         }
         if self.child.is_none() {
-            self.rest(program, job)?;
+            self.back_off(program, job)?;
             self.child = Some(program.start(&program.template.fill(&[])?, job.thread(), Stdio::piped())?);
             self.answered = false;
         }
         Ok(())
     }
 
-    /// Waits before a program is started again that does nothing but end.
-    fn rest(&self, program: &Program, job: &Job<'_>) -> Result<(), Failure> {
-        let Some(doublings) = self.vain.checked_sub(1) else { return Ok(()) };
+    /// Waits before the start of a program that has ended without any answer.
+    fn back_off(&self, program: &Program, job: &Job<'_>) -> Result<(), Failure> {
+        let Some(doublings) = self.failed_starts.checked_sub(1) else { return Ok(()) };
         let pause = (PAUSES[0] * 2u32.pow(doublings.min(10))).min(PAUSES[1]);
         let began = Instant::now();
         let task = Task { job, began, limit: None };
@@ -164,32 +165,32 @@ impl Seat {
         Ok(())
     }
 
-    /// Has the process answer. `None` if it has answered others, and ended without taking anything
-    /// of this line: another process can be asked.
+    /// Asks the process. Returns `None` if it has answered other requests, and has ended without
+    /// reading any of this line: another process can be asked.
     fn ask(&mut self, program: &Program, line: &Bytes, job: &Job<'_>) -> Result<Option<Vec<u8>>, Failure> {
         let child = self.child.as_mut().expect("it was prepared");
-        child.complaints.clear();
+        child.stderr_tail.clear();
         child.feed(line.clone(), false);
         let limits = program.limits;
         let limit = if self.answered { limits.of_request() } else { limits.of_first_request() };
         let task = Task { job, began: Instant::now(), limit };
         match answer(program, child, &task) {
             Ok(line) => {
-                (self.answered, self.vain) = (true, 0);
+                (self.answered, self.failed_starts) = (true, 0);
                 Ok(Some(line))
             }
-            Err(trouble) => {
-                let mut failure = give_up(program, child, &trouble);
-                let untaken = matches!(trouble, Trouble::Over) && self.answered && !child.has_taken();
+            Err(no_answer) => {
+                let mut failure = end(program, child, &no_answer);
+                let unread = matches!(no_answer, NoAnswer::Closed) && self.answered && !child.has_read_input();
                 self.child = None;
-                if untaken {
+                if unread {
                     log::debug!("{failure}: it has not taken the request, which the next one is asked");
                     return Ok(None);
                 }
-                let vain = matches!(trouble, Trouble::Over) && !self.answered;
-                self.vain = if vain { self.vain.saturating_add(1) } else { 0 };
-                if self.vain > 1 {
-                    failure.message.push_str(&format!(" ({} in a row)", self.vain));
+                let has_failed = matches!(no_answer, NoAnswer::Closed) && !self.answered;
+                self.failed_starts = if has_failed { self.failed_starts.saturating_add(1) } else { 0 };
+                if self.failed_starts > 1 {
+                    failure.message.push_str(&format!(" ({} in a row)", self.failed_starts));
                 }
                 Err(failure)
             }
@@ -197,71 +198,71 @@ impl Seat {
     }
 }
 
-/// Whether it is there, and silent.
+/// Whether the process runs and has printed nothing.
 fn is_waiting(child: &mut Child) -> bool {
     child.turn(0, Duration::ZERO);
     child.printed.is_empty() && !child.has_closed_stdout() && !child.has_exited()
 }
 
-/// The next line that it prints, without its end.
-fn answer(program: &Program, child: &mut Child, task: &Task<'_>) -> Result<Vec<u8>, Trouble> {
-    let most = program.limits.output;
+/// Returns the next line that the process prints, without its end.
+fn answer(program: &Program, child: &mut Child, task: &Task<'_>) -> Result<Vec<u8>, NoAnswer> {
+    let max_output = program.limits.output;
     let mut searched = 0;
     loop {
-        // What it printed before it exited is there by then.
-        let over = child.has_exited();
-        child.turn(most, task.left());
-        if child.printed.len() > most {
-            return Err(Trouble::Stop(Stop::TooMuch));
+        // All that it printed before it exited is read below.
+        let exited = child.has_exited();
+        child.turn(max_output, task.left());
+        if child.printed.len() > max_output {
+            return Err(NoAnswer::Stop(Stop::TooMuch));
         }
         if let Some(end) = child.printed[searched..].iter().position(|&byte| byte == b'\n') {
             let mut line = std::mem::take(&mut child.printed);
             let end = searched + end;
             if end + 1 < line.len() {
-                return Err(Trouble::More);
+                return Err(NoAnswer::TooManyLines);
             }
             line.truncate(end);
             return Ok(line);
         }
         searched = child.printed.len();
-        if over || child.has_closed_stdout() {
-            return Err(Trouble::Over);
+        if exited || child.has_closed_stdout() {
+            return Err(NoAnswer::Closed);
         }
         if let Some(stop) = program.stop(task) {
-            return Err(Trouble::Stop(stop));
+            return Err(NoAnswer::Stop(stop));
         }
     }
 }
 
-/// Ends it, and says why.
-fn give_up(program: &Program, child: &mut Child, trouble: &Trouble) -> Failure {
+/// Ends a process that has given no answer. Returns the reply to its request.
+fn end(program: &Program, child: &mut Child, no_answer: &NoAnswer) -> Failure {
     let grace = program.limits.grace;
-    match trouble {
-        Trouble::Over => {
-            // It may be about to exit, and how it does is worth knowing.
+    match no_answer {
+        NoAnswer::Closed => {
+            // It may be about to exit, and its status belongs in the reply.
             if child.exits_until(from_now(grace)) {
                 let status = child.reap();
-                let mut failure = program.ended(status, &child.complaints);
+                let mut failure = program.ended(status, &child.stderr_tail);
                 if failure.code != code::UNABLE {
                     failure.message.insert_str(0, "there is no answer: ");
                 }
                 return failure;
             }
             child.end(grace);
-            format!("{} closed its stdout without an answer and was ended{}", program.name(), child.complaints).into()
+            format!("{} closed its stdout without an answer and was ended{}", program.name(), child.stderr_tail).into()
         }
-        Trouble::More => {
+        NoAnswer::TooManyLines => {
             child.end(grace);
             format!("{} printed more than a line; nobody knows which is the answer", program.name()).into()
         }
-        Trouble::Stop(stop) => {
+        NoAnswer::Stop(stop) => {
             child.end(grace);
-            program.stopped(*stop, &child.complaints)
+            program.stopped(*stop, &child.stderr_tail)
         }
     }
 }
 
-/// The arguments with a space between them.
+/// Returns the arguments as a line, with a space between them.
 fn line(encoded: &Bytes) -> Result<Bytes, Failure> {
     let mut line = Vec::new();
     for (i, Argument::Word(word) | Argument::Bytes(word)) in body::arguments(encoded)?.iter().enumerate() {
@@ -287,7 +288,7 @@ fn json_line(encoded: &Bytes) -> Result<Bytes, Failure> {
     Ok(line.into())
 }
 
-/// A request with its id.
+/// Returns a request with its id as a line.
 fn id_line(id: u64, encoded: &Bytes) -> Result<Bytes, Failure> {
     let mut line = format!(r#"{{"id":{id},"arguments":"#).into_bytes();
     line.append(&mut body::json(encoded)?);
@@ -295,7 +296,7 @@ fn id_line(id: u64, encoded: &Bytes) -> Result<Bytes, Failure> {
     Ok(line.into())
 }
 
-/// What an answer with an id says, and whether it is this request's.
+/// Reads an answer with an id. Returns the reply, and whether the answer is this request's.
 fn id_answer(program: &Program, id: u64, printed: &[u8]) -> (Result<Bytes, Failure>, bool) {
     let name = program.name();
     match serde_json::from_slice(printed) {
@@ -305,9 +306,9 @@ fn id_answer(program: &Program, id: u64, printed: &[u8]) -> (Result<Bytes, Failu
         }
         Ok(Answer { result: Some(result), error: None, .. }) => (json(program, result.get().as_bytes()), true),
         Ok(Answer { result: None, error: Some(error), .. }) => {
-            let mut said = Tail::default();
-            said.push(error.as_bytes());
-            (Err(format!("{name} says{said}").into()), true)
+            let mut text = Tail::default();
+            text.push(error.as_bytes());
+            (Err(format!("{name} says{text}").into()), true)
         }
         Ok(_) => (Err(wrong(program, &"no answer: it has to have either a result or an error", printed)), true),
         Err(error) => (Err(wrong(program, &format_args!("no answer with an id: {error}"), printed)), false),
@@ -318,8 +319,8 @@ fn is_json(printed: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(printed).is_ok()
 }
 
-fn lock(seat: &Mutex<Seat>) -> MutexGuard<'_, Seat> {
-    seat.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(process: &Mutex<Coprocess>) -> MutexGuard<'_, Coprocess> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -337,11 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_reader_takes_for_the_end_of_a_line_is_refused_before_it_reaches_the_program() {
+    fn what_any_reader_takes_for_the_end_of_a_line_does_not_reach_the_program() {
         for end in body::LINE_ENDS {
             let encoded = Bytes::from(rmp_serde::to_vec(&["note", &format!("a{end}b")]).unwrap());
-            let refused = line(&encoded).unwrap_err();
-            assert!(refused.message.contains("can't be sent as a line"), "{end:?}: {refused}");
+            let failure = line(&encoded).unwrap_err();
+            assert!(failure.message.contains("can't be sent as a line"), "{end:?}: {failure}");
             let json = json_line(&encoded).unwrap();
             let text = std::str::from_utf8(&json).unwrap().strip_suffix('\n').unwrap();
             assert!(!text.contains(body::LINE_ENDS), "{text:?}");

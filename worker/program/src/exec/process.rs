@@ -1,4 +1,4 @@
-//! A process for each request: its words or its stdin in, its stdout out.
+//! A process for each request: words or stdin in, stdout out.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -12,22 +12,22 @@ use super::body::{self, Argument, invalid};
 use super::child::Child;
 use super::program::{Program, Stop, Task};
 
-/// How long a process that has exited is waited for by others that hold its pipes, before they are
-/// killed: what comes through a pipeline or `tee` may still be on its way.
-const BRIEFLY: Duration = Duration::from_secs(1);
+/// How long output is read after a process has exited, while others hold its pipes, before these are
+/// killed. Output through a pipeline or `tee` may still be on its way.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// How much of what is no JSON is quoted.
-const QUOTED: usize = 200;
+/// The most bytes of unreadable output that an error quotes.
+const MAX_QUOTE: usize = 200;
 
-/// What arguments and output look like.
+/// The format of arguments and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// When they are texts and bytes.
+    /// Texts and bytes.
     Plain {
-        /// Whether the last argument goes to stdin, whatever it is. Bytes do so anyway.
+        /// Whether the last argument goes to stdin, whatever its type. Bytes do so anyway.
         stdin: bool,
     },
-    /// When they are JSON, a list of arguments on stdin.
+    /// A JSON list of arguments on stdin, a JSON value on stdout.
     Json,
 }
 
@@ -42,11 +42,11 @@ pub fn compute(program: &Program, format: Format, encoded: &Bytes, job: &Job<'_>
     let task = Task { job, began: Instant::now(), limit: program.limits.of_request() };
     if let Err(stop) = follow(program, &mut child, &task) {
         child.end(program.limits.grace);
-        return Err(program.stopped(stop, &child.complaints));
+        return Err(program.stopped(stop, &child.stderr_tail));
     }
     let status = child.reap();
     if !status.is_some_and(|status| status.success()) {
-        return Err(program.ended(status, &child.complaints));
+        return Err(program.ended(status, &child.stderr_tail));
     }
     match format {
         Format::Plain { .. } => Ok(body::result(body::without_newline(&child.printed))),
@@ -54,18 +54,18 @@ pub fn compute(program: &Program, format: Format, encoded: &Bytes, job: &Job<'_>
     }
 }
 
-/// What JSON was printed; for one line or all of an output.
+/// Returns the JSON value that was printed, as a result.
 pub fn json(program: &Program, printed: &[u8]) -> Result<Bytes, Failure> {
     body::json_result(printed).map_err(|error| wrong(program, &error, printed))
 }
 
-/// The reply to a request whose answer can't be read.
+/// Returns the reply to a request whose answer can't be read.
 pub fn wrong(program: &Program, why: &impl Display, printed: &[u8]) -> Failure {
-    let quoted = String::from_utf8_lossy(&printed[..printed.len().min(QUOTED)]).trim().to_string();
+    let quoted = String::from_utf8_lossy(&printed[..printed.len().min(MAX_QUOTE)]).trim().to_string();
     format!("what {} printed is {why}: {quoted:?}", program.name()).into()
 }
 
-/// The program's words and its stdin.
+/// Returns the program's words and its stdin.
 fn prepare(program: &Program, format: Format, encoded: &Bytes) -> Result<(Vec<OsString>, Option<Bytes>), Failure> {
     let Format::Plain { stdin } = format else {
         return Ok((program.template.fill(&[])?, Some(body::json(encoded)?.into())));
@@ -87,20 +87,23 @@ fn prepare(program: &Program, format: Format, encoded: &Bytes) -> Result<(Vec<Os
     Ok((program.template.fill(&words)?, input))
 }
 
-/// Feeds it and reads what it prints until it has exited; why it is to be ended before, if it is.
+/// Feeds the process and reads its output until it has exited.
+///
+/// # Errors
+/// The reason to end it before that.
 fn follow(program: &Program, child: &mut Child, task: &Task<'_>) -> Result<(), Stop> {
-    let most = program.limits.output;
+    let max_output = program.limits.output;
     let mut exited: Option<Instant> = None;
     loop {
-        let left = exited.map_or(task.left(), |exited| BRIEFLY.saturating_sub(exited.elapsed()));
-        child.turn(most, left);
-        if child.printed.len() > most {
+        let left = exited.map_or(task.left(), |exited| DRAIN_TIME.saturating_sub(exited.elapsed()));
+        child.turn(max_output, left);
+        if child.printed.len() > max_output {
             return Err(Stop::TooMuch);
         }
         if exited.is_none() && child.has_exited() {
             exited = Some(Instant::now());
         }
-        if exited.is_some_and(|exited| child.is_silent() || exited.elapsed() >= BRIEFLY) {
+        if exited.is_some_and(|exited| child.has_closed_output() || exited.elapsed() >= DRAIN_TIME) {
             return Ok(());
         }
         if let Some(stop) = program.stop(task) {

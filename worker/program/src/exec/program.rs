@@ -1,5 +1,5 @@
-//! The program behind an operation: how it is started, how long and how much it may, and what is
-//! said of its end.
+//! The program behind an operation: how it is started, its limits, and the replies that report its
+//! end.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -22,38 +22,38 @@ use super::guard::Guard;
 use super::tail::Tail;
 use super::template::{BadCommand, Template};
 
-/// How long is waited before a program that could not be started is tried again, if that may help.
-const SHORTLY: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
+/// The pauses before a program that could not be started is tried again, if that may help.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
 
-/// What a program may.
+/// The limits of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a request may take it.
+    /// The longest time that a request may take.
     pub time: Option<Duration>,
-    /// How long the first of a process that is asked line by line may, if that is longer: it has to
-    /// load before.
+    /// The same for the first request of a process that stays, if that is longer: it has to load
+    /// before.
     pub start: Duration,
-    /// How much it may print for a request, in bytes.
+    /// The most bytes that it may print for a request.
     pub output: usize,
-    /// How long it has between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub grace: Duration,
 }
 
-/// A program, and what all its processes have in common.
+/// A program, and what its processes have in common.
 #[derive(Debug)]
 pub struct Program {
     /// The command.
     pub template: Template,
-    /// What it may.
+    /// Its limits.
     pub limits: Limits,
-    /// What is set in its environment.
+    /// The variables that are set in its environment.
     pub environment: Vec<(&'static str, String)>,
-    /// What is not in it, though it is in the worker's: settings of the worker that would mislead a
-    /// `giostra` that the program runs.
+    /// The variables that are removed from its environment: the worker's own settings, which would
+    /// mislead a `giostra` that the program runs.
     pub hidden: Vec<OsString>,
-    /// Whether its stderr is the worker's; if not, the end of it stands in error replies.
+    /// Whether its stderr is the worker's. If not, error replies quote the end of it.
     pub keeps_stderr: bool,
-    /// Whom its processes are told.
+    /// The guard that ends its processes when the worker is killed.
     pub guard: Arc<Guard>,
     /// Set when the worker ends.
     pub closing: AtomicBool,
@@ -62,55 +62,58 @@ pub struct Program {
 /// Why a program was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// When this time limit has passed.
+    /// This time limit has passed.
     Late(TimeLimit),
-    /// When it has printed too much.
+    /// It has printed too much.
     TooMuch,
-    /// When nobody waits for its result any more.
+    /// Its result is no longer wanted.
     Unwanted,
 }
 
-/// How long something may take, and the flag that says so.
+/// A time limit, and the flag that sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeLimit(Duration, &'static str);
 
 impl Limits {
-    /// How long a request may take it, if there is a limit.
+    /// Returns the time limit of a request, if there is one.
     pub fn of_request(&self) -> Option<TimeLimit> {
         self.time.map(|time| TimeLimit(time, "--time-limit"))
     }
 
-    /// The same of the first request of a process that stays.
+    /// Returns the time limit of the first request of a process that stays.
     pub fn of_first_request(&self) -> Option<TimeLimit> {
         self.of_request().map(|limit| if self.start > limit.0 { TimeLimit(self.start, "--start-limit") } else { limit })
     }
 }
 
-/// A request that a program works on.
+/// A request that a program computes.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
     /// The request.
     pub job: &'a Job<'a>,
     /// When the program began with it.
     pub began: Instant,
-    /// How long it may take.
+    /// Its time limit.
     pub limit: Option<TimeLimit>,
 }
 
 impl Task<'_> {
-    /// How long the program has left.
+    /// Returns the time that is left.
     pub fn left(&self) -> Duration {
         self.limit.map_or(Duration::MAX, |limit| limit.0.saturating_sub(self.began.elapsed()))
     }
 }
 
 impl Program {
-    /// What the operation is called unless it is told.
+    /// Returns the default name of the operation.
     pub fn name(&self) -> String {
         self.template.name()
     }
 
-    /// Starts it with these words behind its name. `thread` is the worker's, from 0.
+    /// Starts it with these words behind its name, for a thread of the worker, from 0.
+    ///
+    /// # Errors
+    /// The reply to the request that it was to compute.
     pub fn start(&self, words: &[OsString], thread: usize, stdin: Stdio) -> Result<Child, Failure> {
         let mut command = Command::new(self.template.program());
         command.arg0(self.template.first()).args(words).stdin(stdin).stdout(Stdio::piped());
@@ -118,11 +121,11 @@ impl Program {
         self.hidden.iter().for_each(|name| _ = command.env_remove(name));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("GIOSTRA_THREAD", thread.to_string());
-        let mut pauses = SHORTLY.iter();
+        let mut pauses = RETRY_PAUSES.iter();
         loop {
             match Child::start(&mut command, &self.guard) {
                 Ok(child) => return Ok(child),
-                Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
+                Err(error) => match pauses.next().filter(|_| is_transient(&error)) {
                     Some(&pause) => sleep(pause),
                     None => return Err(self.not_started(&error)),
                 },
@@ -130,13 +133,15 @@ impl Program {
         }
     }
 
-    /// Whether its file is there and may be executed, and so the interpreter if it is a script; if
-    /// not, why it can't be started.
+    /// Checks that its file is there and may be executed, and the interpreter if it is a script.
+    ///
+    /// # Errors
+    /// The reason why it can't be started.
     pub fn is_there(&self) -> Result<(), String> {
         self.template.check().map_err(|bad| self.unusable(&bad))
     }
 
-    /// Whether it is time to end a program, whatever it has printed.
+    /// Returns the reason to end a process now, whatever it has printed.
     pub fn stop(&self, task: &Task<'_>) -> Option<Stop> {
         if self.closing.load(Ordering::Acquire) || task.job.is_cancelled() {
             Some(Stop::Unwanted)
@@ -145,30 +150,29 @@ impl Program {
         }
     }
 
-    /// The reply after it was ended.
-    pub fn stopped(&self, stop: Stop, complaints: &Tail) -> Failure {
+    /// Returns the reply to a request whose process was ended.
+    pub fn stopped(&self, stop: Stop, stderr_tail: &Tail) -> Failure {
         let name = self.name();
         match stop {
             Stop::Late(TimeLimit(limit, flag)) => {
-                format!("{name} took longer than {limit:?} ({flag}) and was ended{complaints}").into()
+                format!("{name} took longer than {limit:?} ({flag}) and was ended{stderr_tail}").into()
             }
             Stop::TooMuch => {
                 let most = ByteSize(self.limits.output as u64);
-                format!("{name} printed more than {most} (--max-output) and was ended{complaints}").into()
+                format!("{name} printed more than {most} (--max-output) and was ended{stderr_tail}").into()
             }
             Stop::Unwanted => Failure::new(code::CANCELLED, "nobody waits for it any more"),
         }
     }
 
-    /// The reply after it ended by itself too early, or in a way that says that it failed.
-    pub fn ended(&self, status: Option<ExitStatus>, complaints: &Tail) -> Failure {
-        // `env` in the first line of a script was started, and says by this that there is no such
-        // interpreter.
+    /// Returns the reply to a request whose process ended too early or reported a failure.
+    pub fn ended(&self, status: Option<ExitStatus>, stderr_tail: &Tail) -> Failure {
+        // `env` in the first line of a script exits so if there is no such interpreter.
         let not_found = status.and_then(|status| status.code()).is_some_and(|code| code == 126 || code == 127);
         if not_found && let Err(why) = self.is_there() {
             return Failure::new(code::UNABLE, why);
         }
-        format!("{} {}{complaints}", self.name(), how(status)).into()
+        format!("{} {}{stderr_tail}", self.name(), how(status)).into()
     }
 
     fn not_started(&self, error: &io::Error) -> Failure {
@@ -178,13 +182,13 @@ impl Program {
                 invalid(format!("the arguments are too long for {name}; bytes go to stdin"))
             }
             ErrorKind::InvalidInput => invalid("an argument with a zero byte can't be a word of a command"),
-            // Nothing that the request is to blame for.
+            // The request is not to blame.
             _ => Failure::new(code::UNABLE, self.cannot_start(error)),
         }
     }
 
     fn cannot_start(&self, error: &io::Error) -> String {
-        // The system says "No such file" of a script, too, when its interpreter is missing.
+        // The system reports "No such file" for a script, too, whose interpreter is missing.
         match self.template.check() {
             Err(bad) => self.unusable(&bad),
             Ok(()) => format!("can't start {}: {error}", self.template.program().display()),
@@ -200,14 +204,14 @@ impl Program {
     }
 }
 
-/// Whether it may be started in a moment: processes, memory or descriptors are short, or somebody
-/// is writing the file.
-fn may_pass(error: &io::Error) -> bool {
+/// Whether the program may start in a moment: processes, memory or descriptors are short, or its
+/// file is being written.
+fn is_transient(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETXTBSY))
 }
 
-/// How it ended, as a part of a sentence.
+/// Returns how a process ended, as a part of a sentence.
 fn how(status: Option<ExitStatus>) -> String {
     let Some(status) = status else { return "ended, nobody knows how: the worker ignores SIGCHLD".into() };
     match (status.code(), status.signal()) {

@@ -1,9 +1,9 @@
-//! Process 1 of a container: waits for orphans, which the system hands to it and which nobody else
-//! would wait for.
+//! The reaper: waits for orphans where this is process 1, as in a container. Elsewhere another
+//! process 1 does.
 //!
-//! A background job of a script and what is killed with its process group become such orphans. Each
-//! that nobody waits for stays in the table of processes, until a limit on their number lets no
-//! program start any more. Elsewhere process 1 is not ours and does this.
+//! The system makes process 1 the parent of orphans, such as the background jobs of a script. An
+//! orphan that has ended stays in the process table until it is waited for, and when the table is
+//! full no program starts any more.
 
 use std::fs;
 use std::io;
@@ -17,10 +17,10 @@ use nix::unistd::Pid;
 
 use super::guard::Guard;
 
-/// The pause after each look: so long an orphan may stay.
+/// The pause after each look, and so the longest time that an orphan stays.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts the thread that waits for orphans, if this is process 1. It ends with the process.
+/// Starts the thread that waits for orphans, if this is process 1. The thread ends with the process.
 ///
 /// # Errors
 /// If the system starts no thread.
@@ -31,7 +31,7 @@ pub fn start(guard: &Arc<Guard>) -> io::Result<()> {
     let guard = Arc::clone(guard);
     let reap = move || {
         loop {
-            // Sleeps until any child has exited, of whoever it is.
+            // Sleeps until any child has exited.
             let first =
                 waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).ok().and_then(|status| status.pid());
             let listed = children();
@@ -42,7 +42,7 @@ pub fn start(guard: &Arc<Guard>) -> io::Result<()> {
     thread::Builder::new().name("reaper".into()).spawn(reap).map(drop)
 }
 
-/// The children of this process; none if there is no such file in `/proc`.
+/// Returns the children of this process; none where `/proc` does not list them.
 fn children() -> Vec<Pid> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());

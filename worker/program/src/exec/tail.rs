@@ -1,42 +1,40 @@
-//! The last that a program has said on stderr: what an error reply quotes.
+//! The end of a program's stderr, which error replies quote.
 
-use std::collections::VecDeque;
 use std::fmt;
 
-/// How many bytes are kept: with a sentence before them they fit into an error reply.
-const KEPT: usize = 3 << 10;
+/// The number of bytes that are kept. With a sentence before them they fit into an error reply.
+const MAX_BYTES: usize = 3 << 10;
 
-/// The last [`KEPT`] bytes of what was pushed.
+/// The last [`MAX_BYTES`] bytes that were pushed.
 #[derive(Debug, Default)]
 pub struct Tail {
-    bytes: VecDeque<u8>,
+    bytes: Vec<u8>,
     cut: bool,
 }
 
 impl Tail {
-    /// Adds something.
+    /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        let last = &bytes[bytes.len().saturating_sub(KEPT)..];
-        let over = (self.bytes.len() + last.len()).saturating_sub(KEPT);
-        self.cut |= over > 0 || last.len() < bytes.len();
-        self.bytes.drain(..over);
-        self.bytes.extend(last);
+        self.bytes.extend(bytes);
+        let excess = self.bytes.len().saturating_sub(MAX_BYTES);
+        self.bytes.drain(..excess);
+        self.cut |= excess > 0;
     }
 
-    /// Forgets everything.
+    /// Removes all bytes.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// `: ` and the text, without the space around it; nothing if there is none. What a terminal would
-/// obey is left out.
+/// Writes `: ` and the text without surrounding space; nothing if there is none. Leaves out control
+/// characters, which a terminal would obey.
 impl fmt::Display for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
-        let text: String = String::from_utf8_lossy(&bytes).chars().filter(|&c| !c.is_control() || c == '\n').collect();
+        let text: String =
+            String::from_utf8_lossy(&self.bytes).chars().filter(|&c| !c.is_control() || c == '\n').collect();
         // A byte that is no UTF-8 has become three.
-        let start = (text.len().saturating_sub(KEPT)..).find(|&start| text.is_char_boundary(start)).unwrap_or(0);
+        let start = (text.len().saturating_sub(MAX_BYTES)..).find(|&start| text.is_char_boundary(start)).unwrap_or(0);
         match text[start..].trim() {
             "" => Ok(()),
             text if self.cut || start > 0 => write!(f, ": .. {text}"),
@@ -55,20 +53,20 @@ mod tests {
         assert_eq!(tail.to_string(), "");
         tail.push(b" no such file\n");
         assert_eq!(tail.to_string(), ": no such file");
-        tail.push(&vec![b'x'; 2 * KEPT]);
+        tail.push(&vec![b'x'; 2 * MAX_BYTES]);
         tail.push(b"end\n");
-        let told = tail.to_string();
-        assert!(told.starts_with(": .. xxx") && told.ends_with("xend"), "{told}");
-        assert_eq!(told.len(), KEPT - 1 + 5);
+        let text = tail.to_string();
+        assert!(text.starts_with(": .. xxx") && text.ends_with("xend"), "{text}");
+        assert_eq!(text.len(), MAX_BYTES - 1 + 5);
         tail.clear();
         assert_eq!(tail.to_string(), "");
     }
 
     #[test]
-    fn what_is_no_text_stays_within_bounds_and_moves_no_cursor() {
+    fn binary_output_stays_within_bounds_and_moves_no_cursor() {
         let mut tail = Tail::default();
-        tail.push(&vec![0xff; 2 * KEPT]);
-        assert!(tail.to_string().len() <= KEPT + 5);
+        tail.push(&vec![0xff; 2 * MAX_BYTES]);
+        assert!(tail.to_string().len() <= MAX_BYTES + 5);
         tail.clear();
         tail.push(b"a\x1b[2J\x07b\n");
         assert_eq!(tail.to_string(), ": a[2Jb");

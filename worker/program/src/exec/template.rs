@@ -1,8 +1,7 @@
-//! The command that a worker runs: its words, the program they name, and where the arguments of a
-//! request go.
+//! The command that a worker runs: its program, its words, and the places for a request's arguments.
 //!
-//! The words are split once, as a shell would; no shell ever sees them, nor what a request puts in
-//! between.
+//! The command is split into words once, as a shell would split it. No shell ever reads them, nor
+//! the arguments between them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,75 +15,78 @@ use thiserror::Error;
 
 use super::body::invalid;
 
-/// Programs that read their own arguments as programs, after `-c`.
+/// Programs that run an argument as a script, after `-c`.
 const SHELLS: [&str; 11] = ["sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "tcsh", "zsh"];
 
 /// A command with places for arguments.
 #[derive(Clone, Debug)]
 pub struct Template {
     program: PathBuf,
-    /// What the program is called: as it was written.
+    /// The program as it was written.
     first: String,
     words: Vec<Word>,
 }
 
-/// Why something can't be a command.
+/// Why a text can't be a command.
 #[derive(Debug, Error)]
 pub enum BadCommand {
-    /// When there is no word in it.
+    /// There is no word in it.
     #[error("the command is empty")]
     Empty,
-    /// When a quote is left open, or nothing follows the last backslash.
+    /// A quote is not closed, or nothing follows the last backslash.
     #[error("a quote is not closed, or nothing follows the last backslash: {0}")]
     Quote(String),
-    /// When no folder of the path has it.
+    /// No folder of the PATH has the program.
     #[error("there is no program '{0}' on the PATH")]
     NotFound(String),
-    /// When the file is not there, is a folder, or may not be executed.
+    /// The file is not there, is a folder, or may not be executed.
     #[error("can't execute {0}: {1}")]
     NotExecutable(PathBuf, io::Error),
-    /// When the interpreter that the first line of a script names can't be executed.
+    /// The interpreter that the first line of a script names can't be executed.
     #[error("can't execute {script}: its first line names the interpreter {interpreter:?}: {reason}")]
     Interpreter {
-        /// The script, which is there.
+        /// The script.
         script: PathBuf,
         /// Its interpreter.
         interpreter: String,
-        /// What is wrong with that.
+        /// What is wrong with the interpreter.
         reason: String,
     },
-    /// When a text has no first line that names an interpreter.
+    /// A text file has no first line that names an interpreter.
     #[error("can't execute {0}: its first line names no interpreter; a script begins with #!/bin/sh or the like")]
     NoInterpreter(PathBuf),
-    /// When a request would name the program.
+    /// A request would name the program.
     #[error("the program itself can't come from a request: {0}")]
     Program(String),
-    /// When a request would be interpreted by a shell.
+    /// A shell would interpret a part of the request.
     #[error(
         "'{0}' in a shell's script would let a request run any command; give the script its arguments instead: \
          sh -c 'echo \"$1\"' sh {0}"
     )]
     Script(String),
-    /// When the arguments have another way, and places of their own, too.
+    /// There are places for arguments that go to stdin.
     #[error("with --json and --exec-lines the arguments go to stdin; there is no {{}} to fill in")]
     NoPlaces,
 }
 
-/// A word, in pieces.
+/// A word of the command, in pieces.
 type Word = Vec<Piece>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    /// When it is as it was written.
+    /// Text as it was written.
     Text(String),
-    /// When each argument comes here in turn: `{}`.
+    /// `{}`: the place of each argument, in a word for each.
     Each,
-    /// When one of them does, counted from 1: `{2}`.
+    /// `{2}`: the place of one argument, counted from 1.
     One(usize),
 }
 
 impl Template {
-    /// Splits the command and looks for its program.
+    /// Splits the command, and looks for its program.
+    ///
+    /// # Errors
+    /// If it can't be run, or would let a request choose what is run.
     pub fn parse(command: &str) -> Result<Self, BadCommand> {
         let all = shlex::split(command).ok_or_else(|| BadCommand::Quote(command.into()))?;
         let words: Vec<_> = all.iter().map(|word| pieces(word)).collect();
@@ -101,46 +103,55 @@ impl Template {
         Ok(Self { program, first, words: rest.collect() })
     }
 
-    /// Looks at the program again: whether it is there, and what its first line names.
+    /// Checks the program again, and the interpreter if it is a script.
+    ///
+    /// # Errors
+    /// If it can't be executed.
     pub fn check(&self) -> Result<(), BadCommand> {
         check(&self.program).map_err(|error| BadCommand::NotExecutable(self.program.clone(), error))?;
         check_script(&self.program, 0)
     }
 
-    /// The same of one that has no places for arguments.
+    /// Parses a command whose arguments go to stdin.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and if it has a place for arguments.
     pub fn parse_plain(command: &str) -> Result<Self, BadCommand> {
         let template = Self::parse(command)?;
         if template.words.iter().any(has_place) { Err(BadCommand::NoPlaces) } else { Ok(template) }
     }
 
-    /// Where the program is.
+    /// Returns the path of the program.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// Its first word as it was written.
+    /// Returns the first word as it was written.
     pub fn first(&self) -> &str {
         &self.first
     }
 
-    /// The program's file name.
+    /// Returns the program's file name.
     pub fn name(&self) -> String {
         Path::new(&self.first).file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// The words after the program, these arguments among them or, without a place for them, behind
-    /// them.
+    /// Returns the words after the program, with the arguments in their places or, without places,
+    /// behind the words.
+    ///
+    /// # Errors
+    /// If there are more or fewer arguments than places.
     pub fn fill(&self, arguments: &[Bytes]) -> Result<Vec<OsString>, Failure> {
         let pieces = || self.words.iter().flatten();
-        let most = pieces().filter_map(|piece| if let Piece::One(n) = piece { Some(*n) } else { None }).max();
+        let last = pieces().filter_map(|piece| if let Piece::One(n) = piece { Some(*n) } else { None }).max();
         let each = pieces().any(|piece| *piece == Piece::Each);
         let count = arguments.len();
-        if let Some(most) = most.filter(|&most| count < most || count > most && !each) {
-            let s = if most == 1 { "" } else { "s" };
-            return Err(invalid(format!("{} takes {most} argument{s}, not {count}", self.name())));
+        if let Some(last) = last.filter(|&last| count < last || count > last && !each) {
+            let s = if last == 1 { "" } else { "s" };
+            return Err(invalid(format!("{} takes {last} argument{s}, not {count}", self.name())));
         }
         let mut filled: Vec<_> = self.words.iter().flat_map(|word| fill(word, arguments)).collect();
-        if most.is_none() && !each {
+        if last.is_none() && !each {
             filled.extend(arguments.iter().map(|argument| OsString::from_vec(argument.to_vec())));
         }
         Ok(filled)
@@ -166,7 +177,7 @@ fn pieces(word: &str) -> Word {
     pieces
 }
 
-/// What stands between the braces, if it is a place for arguments.
+/// Returns the place that these characters between braces name, if they do.
 fn place(inner: &str) -> Option<Piece> {
     match inner {
         "" => Some(Piece::Each),
@@ -178,7 +189,7 @@ fn has_place(word: &Word) -> bool {
     word.len() > 1
 }
 
-/// One word, or one an argument.
+/// Returns the word with arguments in its places; one word for each argument if it has `{}`.
 fn fill(word: &Word, arguments: &[Bytes]) -> Vec<OsString> {
     let with = |each: &[u8]| {
         let bytes = word.iter().flat_map(|piece| match piece {
@@ -195,7 +206,7 @@ fn fill(word: &Word, arguments: &[Bytes]) -> Vec<OsString> {
     }
 }
 
-/// A shell's script among the words that has a place for arguments.
+/// Returns the place for arguments in a shell's script among the words, if there is one.
 fn script(all: &[String], words: &[Word]) -> Option<String> {
     let is_shell = |word: &String| SHELLS.iter().any(|shell| Path::new(word).file_name() == Some(OsStr::new(shell)));
     let takes_script = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.contains('c');
@@ -222,17 +233,17 @@ fn check(path: &Path) -> io::Result<()> {
     Ok(access(OsStr::from_bytes(path.as_os_str().as_bytes()), AccessFlags::X_OK)?)
 }
 
-/// How much of a file Linux looks at to tell what it is.
+/// The number of bytes in which Linux looks for the first line of a script.
 const FIRST_BYTES: u64 = 256;
 
-/// How many scripts Linux lets interpret each other.
+/// The number of scripts that may be each other's interpreters in Linux.
 const MAX_SCRIPTS: usize = 5;
 
-/// Checks the interpreter of a script as the system will look for it. Passes what is no text: how
-/// the system runs that, it knows.
+/// Checks the interpreter of a script as the system looks for it. Accepts any binary file: the
+/// system knows how to run it.
 fn check_script(path: &Path, depth: usize) -> Result<(), BadCommand> {
     let mut first = Vec::new();
-    // One that may be executed and not read is no script.
+    // A file that may be executed and not read is no script.
     let Ok(file) = File::open(path) else { return Ok(()) };
     if file.take(FIRST_BYTES).read_to_end(&mut first).is_err() {
         return Ok(());
@@ -241,7 +252,7 @@ fn check_script(path: &Path, depth: usize) -> Result<(), BadCommand> {
         return if first.contains(&0) { Ok(()) } else { Err(BadCommand::NoInterpreter(path.into())) };
     };
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    // Not a carriage return: it is a part of the name to the system, too.
+    // A carriage return separates nothing: for the system, too, it is a part of the name.
     let mut words = line.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
     let Some(interpreter) = words.next() else { return Err(BadCommand::NoInterpreter(path.into())) };
     let interpreter = Path::new(OsStr::from_bytes(interpreter));
@@ -311,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_can_not_be_run_is_told_before_the_first_request() {
+    fn a_program_that_can_not_be_run_is_reported_before_the_first_request() {
         let wrong = |command| Template::parse(command).unwrap_err().to_string();
         assert_eq!(wrong("nosuch-program 1"), "there is no program 'nosuch-program' on the PATH");
         assert!(wrong("/nonexistent/program").contains("can't execute /nonexistent/program: No such file"));
@@ -323,6 +334,7 @@ mod tests {
         assert!(Template::parse_plain("cat {}").is_err());
         assert!(Template::parse("cat").unwrap().program().is_absolute());
     }
+
     #[test]
     fn a_script_without_a_usable_first_line_is_refused_and_the_missing_file_is_named() {
         let folder = std::env::temp_dir().join(format!("giostra-scripts-{}", std::process::id()));

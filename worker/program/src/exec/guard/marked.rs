@@ -1,4 +1,4 @@
-//! The processes that bear a mark in their environment, found through `/proc`.
+//! Finds the processes that bear a mark in their environment, through `/proc`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use nix::unistd::{Pid, getpgid, getpgrp, getsid};
 
-/// The process groups of this session, other than this process's own, with a process that was
-/// started with this value of this environment variable. Empty where there is no `/proc`. A process
-/// that has cleared its environment is not found, nor is one of another user.
+/// Returns the process groups of this session, except for this process's own, that have a process
+/// started with this value of this environment variable. Without `/proc` there are none. A process
+/// that was started with another environment is not found, nor is one of another user.
 pub fn groups(variable: &str, value: &OsStr) -> BTreeSet<i32> {
     let entry = [variable.as_bytes(), b"=", value.as_bytes()].concat();
     let session = getsid(None);
