@@ -11,7 +11,7 @@ use giostra_common::args::{duration, positive_duration, switch};
 use giostra_common::log::{Log, Rotation as LogRotation};
 use giostra_common::manual::Manual;
 use giostra_core::config::Settings;
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 use giostra_transport::endpoint::{Endpoint, parse_to_bind};
 use giostra_transport::keys::KeyPair;

@@ -2,18 +2,21 @@
 //!
 //! It knows neither sockets nor the clock. Messages and instants come in through `handle_*`; what
 //! is to be sent and what is to be logged comes out of [`Broker::poll_output`], in one order.
-//! Inputs may come several at a time: all that they ask for is settled in one place ([`dealing`])
+//! Inputs may come several at a time: all that they ask for is settled in one place ([`dispatch`])
 //! when the outputs are polled, so that what one worker or client is owed then travels in one
 //! message. Poll until there is nothing more before the next input's effects are to be seen.
 
 mod admission;
 mod clients;
 mod closing;
-mod dealing;
+mod dispatch;
 mod evidence;
 mod inspections;
+mod invariants;
 mod leaving;
-mod report;
+mod records;
+mod registration;
+mod snapshot;
 mod unable;
 mod workers;
 
@@ -23,34 +26,26 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::ATTACH_FROM;
 use giostra_protocol::name::Label;
-use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{
-    Bytes, Failure, Identity, LostStatus, Outcome, Reply, RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace,
-    code,
-};
+use giostra_protocol::{Failure, Identity, Outcome, Reply, Status, Ticket, ToClient, ToWorker, Trace, code};
 use slab::Slab;
 
-use crate::config::{AT_ONCE, Rights, Settings};
-use crate::event::{Event, WorkerLabel};
-use crate::held::Held;
+use crate::config::{AT_ONCE, Settings};
+use crate::event::Event;
+use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, RequestKey, WorkerNumber};
-use crate::limiter::{Allowance, Limiter};
-use crate::liveness::Liveness;
-use crate::meter::{Durations, History, Rate};
-use crate::names::Names;
 use crate::peer_info::PeerInfo;
-use crate::pending::{Pending, Place};
-use crate::recent::Recent;
-use crate::roster::Roster;
-use crate::rotation::Ring;
-use crate::runs::Runs;
-use crate::tally::{Former, Tally};
-use crate::window::Window;
+use crate::policy::rotation::Ring;
+use crate::rate_limiter::{RateLimiter, TokenBucket};
+use crate::stats::Stats;
+use crate::stats::rates::Rate;
+use crate::tables::by_id::ById;
+use crate::tables::pending::Pending;
 
 use admission::Waiting;
-use evidence::{Instances, Losses};
+use evidence::Instances;
 use inspections::Inspections;
 use leaving::Leftovers;
+use records::{Client, Flight, Pool, Request, State, Worker};
 
 /// Places that a table keeps though it is empty.
 const KEPT: usize = 1 << 14;
@@ -105,15 +100,15 @@ pub struct Broker {
     started: Instant,
     closing: bool,
 
-    clients: Roster<ClientNumber, Client>,
+    clients: ById<ClientNumber, Client>,
     client_of: HashMap<Identity, ClientNumber>,
     last_client: u64,
 
-    workers: Roster<WorkerNumber, Worker>,
+    workers: ById<WorkerNumber, Worker>,
     worker_of: HashMap<Identity, WorkerNumber>,
     last_worker: u64,
     /// How often each peer may register: each time has its lines in the log.
-    registrations: HashMap<Identity, Allowance>,
+    registrations: HashMap<Identity, TokenBucket>,
     /// Peers that are not registered and have been asked to.
     asked_to_register: HashSet<Identity>,
 
@@ -141,24 +136,15 @@ pub struct Broker {
     pings: BTreeSet<(Instant, WorkerNumber)>,
     instances: Instances,
 
-    totals: Totals,
-    /// Of the requests answered.
-    history: History,
-    recent: Recent,
-    /// Of pools that are empty.
-    former: Former,
-    /// The latest last.
-    lost: VecDeque<LostStatus>,
-    /// What those of each name have done that are no longer there.
-    names: Names,
+    stats: Stats,
     /// Clients that were said goodbye to, and have not answered.
     parting: BTreeMap<Identity, ClientNumber>,
-    client_callers: HashMap<Identity, PeerInfo>,
-    worker_callers: HashMap<Identity, PeerInfo>,
-    refusals: Limiter,
-    strays: Limiter,
+    client_info: HashMap<Identity, PeerInfo>,
+    worker_info: HashMap<Identity, PeerInfo>,
+    refusals: RateLimiter,
+    strays: RateLimiter,
     /// Of lines that a peer can cause although nothing is done for it.
-    idle_lines: Limiter,
+    idle_lines: RateLimiter,
     inspections: Inspections,
     outputs: VecDeque<Output>,
     /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`]
@@ -169,213 +155,6 @@ pub struct Broker {
     touched_workers: Vec<WorkerNumber>,
 }
 
-struct Client {
-    identity: Identity,
-    name: Arc<str>,
-    rights: Rights,
-    /// Its unanswered requests.
-    held: Held,
-    /// How many of them are pending.
-    pending: usize,
-    /// Of their bodies, and of those of its earlier ones that a worker has not read yet.
-    bytes: usize,
-    /// Pools that there are since it made them.
-    pools: usize,
-    /// Requests that came too late or for nobody, and of which the log has not told.
-    untold: Untold,
-    /// How many it may submit, counted once it has been turned away.
-    room: Option<u64>,
-    /// Bytes of a body that was turned away, on average; at least 1.
-    wanted_size: usize,
-    /// Replies that go to it with the next message.
-    replies: Vec<Reply>,
-    /// Whether one of them is large: they wait for nothing, since no message is saved that would
-    /// count.
-    large: bool,
-    /// When that is sent at the latest, if it was held back.
-    hold_until: Option<Instant>,
-    answered: u64,
-}
-
-/// Requests of a client of which nothing came, and which the log has not told of.
-#[derive(Clone, Copy, Default)]
-struct Untold {
-    stale: u64,
-    nobody: u64,
-}
-
-struct Worker {
-    identity: Identity,
-    name: Label,
-    pool: PoolKey,
-    operations: Vec<String>,
-    threads: u32,
-    /// What it registered with: another connection with the same number is the same process. 0: not
-    /// known.
-    instance: u64,
-    /// Whether the same process has registered again since, over another connection.
-    is_back: bool,
-    window: Window,
-    /// How large the log says that it is.
-    window_told: usize,
-    leaving: bool,
-    /// Why it can compute nothing for now, if it can't. It has no seat then.
-    unable: Option<String>,
-    /// How often it may be able again at once, and whether it is and waits for its next ping with
-    /// that.
-    changes: Allowance,
-    waits_to_be_able: bool,
-    /// Whether it holds a request that is to be with a worker alone.
-    alone: bool,
-    /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes
-    /// it.
-    in_flight: SparseQueue<Flight>,
-    /// The ticket up to which it has read what it was handed, as far as its replies and pongs tell.
-    read: u64,
-    /// The last ticket before its last ping.
-    pinged_after: u64,
-    /// Bytes of the bodies that are counted in [`Flight::Unwanted`].
-    unwanted_bytes: usize,
-    /// Replies to tickets that are not its own, of which the log has not told.
-    late: u64,
-    /// Results that were discarded, as far as the log has told.
-    discarded: u64,
-    liveness: Liveness,
-    registered: Instant,
-    answered: u64,
-    rate: Rate,
-    took: Option<Box<Durations>>,
-    load: Load,
-    /// Requests that go to it with the next message.
-    batch: Vec<(Ticket, Bytes)>,
-    /// What it is to be told of with the next message: nobody waits for them any more.
-    cancelled: Vec<Ticket>,
-}
-
-/// What a worker said of itself in its last pong.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    computing: u32,
-    waiting: u32,
-    oldest_ms: u64,
-}
-
-impl Load {
-    /// Whether what it computes has taken longer than that.
-    fn is_stuck(&self, after: Duration) -> bool {
-        self.computing > 0 && u128::from(self.oldest_ms) > after.as_millis()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Flight {
-    Wanted(RequestKey),
-    /// With the bytes of its body, which libzmq or the outbox still holds; 0 once the worker has
-    /// read it.
-    Unwanted(ClientNumber, RequestId, u32),
-}
-
-struct Pool {
-    name: Arc<str>,
-    /// The client whose requests made it, if it was one.
-    maker: Option<ClientNumber>,
-    ring: Ring<WorkerNumber>,
-    pending: Pending,
-    /// Its workers, those without a seat included.
-    workers: usize,
-    /// Those of them that are unable and do not leave: they are expected back.
-    unable: usize,
-    /// The seat whose turn it has been while requests wait, and since when. Only with strict
-    /// rotation.
-    waits: Option<(WorkerNumber, Moment)>,
-    dispatched: Rate,
-    tally: Tally,
-    touched: bool,
-}
-
-struct Request {
-    client: ClientNumber,
-    id: RequestId,
-    pool: PoolKey,
-    body: Bytes,
-    accepted: Moment,
-    /// Nanoseconds; 0: it has no limit.
-    time_limit: u64,
-    /// For the last time; not meant as long as there was no attempt.
-    dispatched: Moment,
-    attempts: u32,
-    /// The workers that were lost while they held it, as far as that is held against it. Boxed:
-    /// hardly a request has any.
-    lost: Option<Box<Losses>>,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Pending(Place),
-    InFlight {
-        worker: WorkerNumber,
-        ticket: u64,
-        /// The ticket of its first dispatch.
-        order: u64,
-        /// Whether the worker was suspect already: if it is lost, that is not held against the
-        /// request.
-        suspect: bool,
-    },
-}
-
-impl Pool {
-    /// Whether it has a worker that takes requests, or will again.
-    fn has_workers(&self) -> bool {
-        !self.ring.seats().is_empty() || self.unable > 0
-    }
-}
-
-impl Request {
-    fn deadline(&self) -> Option<Moment> {
-        (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
-    }
-
-    /// How many lost workers are held against it.
-    fn lost(&self) -> usize {
-        self.lost.as_deref().map_or(0, Losses::len)
-    }
-
-    /// Whether the next loss of its worker would be its last. It is then dealt to a worker that
-    /// holds nothing else: it may be what ends them, or one of the many that were with it.
-    /// Where nothing is tried twice it is not alone: that would leave every worker a single
-    /// request at a time.
-    fn has_last_chance(&self, max_attempts: u32) -> bool {
-        self.lost() > 0 && self.lost() as u64 + 1 >= u64::from(max_attempts)
-    }
-
-    fn trace(&self, worker: Label, now: Moment) -> Trace {
-        let dispatched = if self.attempts > 0 { self.dispatched } else { now };
-        Trace {
-            worker,
-            attempts: self.attempts,
-            waited_us: dispatched.micros_since(self.accepted),
-            took_us: now.micros_since(dispatched),
-        }
-    }
-}
-
-impl Worker {
-    /// Whether it may be handed one more request; or one that is to be with it alone.
-    fn has_room(&self, alone: bool) -> bool {
-        if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window.now() && !self.alone }
-    }
-
-    /// Whether it has a seat in its pool's ring.
-    fn is_seated(&self) -> bool {
-        !self.leaving && self.unable.is_none()
-    }
-
-    fn label(&self, number: WorkerNumber) -> WorkerLabel {
-        WorkerLabel { name: self.name.clone(), number }
-    }
-}
-
 impl Broker {
     /// A broker without clients and workers, at the time `now`.
     pub fn new(settings: Settings, now: Instant) -> Self {
@@ -383,10 +162,10 @@ impl Broker {
             settings,
             started: now,
             closing: false,
-            clients: Roster::default(),
+            clients: ById::default(),
             client_of: HashMap::default(),
             last_client: 0,
-            workers: Roster::default(),
+            workers: ById::default(),
             worker_of: HashMap::default(),
             last_worker: 0,
             registrations: HashMap::default(),
@@ -405,18 +184,13 @@ impl Broker {
             deadlines: BTreeSet::new(),
             pings: BTreeSet::new(),
             instances: Instances::default(),
-            totals: Totals::default(),
-            history: History::default(),
-            recent: Recent::default(),
-            former: Former::default(),
-            lost: VecDeque::new(),
-            names: Names::default(),
+            stats: Stats::default(),
             parting: BTreeMap::new(),
-            client_callers: HashMap::default(),
-            worker_callers: HashMap::default(),
-            refusals: Limiter::new(now),
-            strays: Limiter::new(now),
-            idle_lines: Limiter::new(now),
+            client_info: HashMap::default(),
+            worker_info: HashMap::default(),
+            refusals: RateLimiter::new(now),
+            strays: RateLimiter::new(now),
+            idle_lines: RateLimiter::new(now),
             inspections: Inspections::default(),
             outputs: VecDeque::new(),
             touched_pools: Vec::new(),
@@ -433,7 +207,7 @@ impl Broker {
         let output = self.outputs.pop_front()?;
         if let Output::Log(event) = &output {
             let at = self.moment(now);
-            self.recent.note(event, at.millis());
+            self.stats.recent.note(event, at.millis());
         }
         Some(output)
     }
@@ -455,7 +229,7 @@ impl Broker {
     /// takes those of clients that have left out of the tables. It does so much that nobody
     /// waits for long; the rest is due at once.
     ///
-    /// Hand in first what has arrived: it may be the pong.
+    /// Batch in first what has arrived: it may be the pong.
     pub fn handle_timeout(&mut self, now: Instant) {
         let before = self.work;
         while let Some(&(due, number)) = self.pings.first()
@@ -465,7 +239,7 @@ impl Broker {
             self.ping_is_due(number, now);
         }
         self.give_up_suspended(now);
-        let mut expired = Runs::default();
+        let mut expired = IdRanges::default();
         let moment = self.moment(now);
         for _ in 0..AT_ONCE {
             let Some(&(due, key)) = self.deadlines.first() else { break };
@@ -496,22 +270,22 @@ impl Broker {
 
     /// Whether it has been said who a client's peer is.
     pub fn knows_client_info(&self, peer: &Identity) -> bool {
-        self.client_callers.contains_key(peer)
+        self.client_info.contains_key(peer)
     }
 
     /// The same of a worker's.
     pub fn knows_worker_info(&self, peer: &Identity) -> bool {
-        self.worker_callers.contains_key(peer)
+        self.worker_info.contains_key(peer)
     }
 
     /// Who it is that has connected as a client, before anything of it is handed in.
     pub fn handle_client_info(&mut self, from: &Identity, peer_info: PeerInfo) {
-        self.client_callers.insert(from.clone(), peer_info);
+        self.client_info.insert(from.clone(), peer_info);
     }
 
     /// The same of a worker.
     pub fn handle_worker_info(&mut self, from: &Identity, peer_info: PeerInfo) {
-        self.worker_callers.insert(from.clone(), peer_info);
+        self.worker_info.insert(from.clone(), peer_info);
     }
 
     /// Requests handed to workers and not yet answered, those included that nobody waits for any
@@ -535,14 +309,14 @@ impl Broker {
 
     /// `from` is asked only if there is to be a line.
     fn refuse(&mut self, reason: &str, now: Instant, from: impl FnOnce(&Self) -> String) {
-        self.totals.refused += 1;
-        if let Some(lines) = self.refusals.say(1, now) {
+        self.stats.refused += 1;
+        if let Some(lines) = self.refusals.record(1, now) {
             let from = from(self);
             self.log(Event::Refused { from, reason: reason.into(), unsaid: lines - 1 });
         }
     }
 
-    fn expire(&mut self, key: RequestKey, expired: &mut Runs, now: Moment) {
+    fn expire(&mut self, key: RequestKey, expired: &mut IdRanges, now: Moment) {
         let request = &self.requests[key.at()];
         let (worker, what) = match request.state {
             State::InFlight { worker, .. } => {
@@ -563,8 +337,7 @@ impl Broker {
         let failure = Failure::new(code::EXPIRED, format!("its time limit passed while {what}"));
         let trace = request.trace(worker, now);
         expired.request(request.client, request.id);
-        self.totals.expired += 1;
-        self.pools[request.pool.0].tally.expired += 1;
+        self.pools[request.pool.0].counters.expired += 1;
         self.give_up(key, failure, trace);
     }
 
@@ -578,7 +351,7 @@ impl Broker {
     fn forget(&mut self, key: RequestKey) {
         self.work += 1;
         self.let_go(key);
-        self.pools[self.requests[key.at()].pool.0].tally.cancelled += 1;
+        self.pools[self.requests[key.at()].pool.0].counters.cancelled += 1;
         self.close_request(key, None);
     }
 
@@ -623,7 +396,7 @@ impl Broker {
         self.bytes -= request.body.len();
         self.clear_losses(key, request.lost.as_deref());
         let Some(client) = self.clients.get_mut(&request.client) else { return };
-        client.held.remove(request.id);
+        client.unanswered.remove(request.id);
         client.bytes -= request.body.len();
         if let Some((outcome, trace)) = reply {
             if client.replies.is_empty() {
@@ -695,7 +468,7 @@ impl Broker {
                     unable: 0,
                     waits: None,
                     dispatched: Rate::default(),
-                    tally: self.former.take_back(&name),
+                    counters: self.stats.retired.take_back(&name),
                     touched: false,
                 };
                 let key = PoolKey(self.pools.insert(pool));

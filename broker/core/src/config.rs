@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 
-use crate::rotation::Rotation;
+use crate::policy::rotation::Rotation;
 
 /// The most requests that expire in one turn, or that dead workers give back, not counting the last
 /// one's: some milliseconds of work, the replies included.
@@ -53,7 +53,7 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// The most requests in flight to one worker, unless it has more threads. At least 1.
     pub window: usize,
-    /// How much work a worker has at hand: its window is as large as that takes, and no larger than
+    /// How much work a worker has at batch: its window is as large as that takes, and no larger than
     /// `window`. Zero: always `window`.
     pub hold: Duration,
     /// The most requests that are taken out of the tables in one turn after their clients have

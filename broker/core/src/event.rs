@@ -9,9 +9,9 @@ use std::sync::Arc;
 use giostra_protocol::name::Label;
 use log::Level;
 
+use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, WorkerNumber};
 use crate::peer_info::Key;
-use crate::runs::Runs;
 
 /// A worker as the log names it: `worker-1 w1`. The name is a label, the number identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl fmt::Display for WorkerLabel {
 
 /// Why a worker is no longer there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dropped {
+pub enum DropReason {
     /// When its connection broke.
     ConnectionBroke,
     /// When it left this many pings unanswered.
@@ -47,7 +47,7 @@ pub enum Dropped {
     Revoked,
 }
 
-impl fmt::Display for Dropped {
+impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConnectionBroke => f.write_str("connection broke"),
@@ -151,7 +151,7 @@ pub enum Event {
         /// Which.
         worker: WorkerLabel,
         /// The requests that it handed back, which go to the next seats.
-        returned: Runs,
+        returned: IdRanges,
         /// Why, in its own words.
         reason: String,
     },
@@ -176,9 +176,9 @@ pub enum Event {
         /// Which.
         worker: WorkerLabel,
         /// Why.
-        reason: Dropped,
+        reason: DropReason,
         /// Its unanswered requests, which go to the next seats.
-        returned: Runs,
+        returned: IdRanges,
         /// What it still had that nobody waits for.
         unwanted: u64,
         /// Its results that were discarded.
@@ -191,7 +191,7 @@ pub enum Event {
     /// When requests were accepted.
     Accepted {
         /// Which.
-        requests: Runs,
+        requests: IdRanges,
         /// For which pool.
         pool: Arc<str>,
     },
@@ -206,9 +206,9 @@ pub enum Event {
         /// Whether the worker has left a ping unanswered for an interval.
         suspect: bool,
         /// The tickets, in the order of the requests.
-        tickets: Runs,
+        tickets: IdRanges,
         /// Which.
-        requests: Runs,
+        requests: IdRanges,
     },
     /// When a worker replied to requests, and the replies went to their clients.
     Replied {
@@ -217,29 +217,29 @@ pub enum Event {
         /// Whether with errors.
         errors: bool,
         /// To which.
-        requests: Runs,
+        requests: IdRanges,
     },
     /// When replies came that nobody waited for any more.
     Discarded {
         /// From which worker, if it is registered.
         worker: Option<WorkerLabel>,
         /// The requests, if they are known: cancelled, expired, or their client has left.
-        requests: Runs,
+        requests: IdRanges,
         /// How many had tickets that are not this worker's: it was dropped meanwhile, or the broker
         /// was restarted.
         late: u64,
     },
     /// When requests reached their time limit.
-    Expired(Runs),
+    Expired(IdRanges),
     /// When a request had been with too many workers that were lost.
     Poisoned {
         /// Which.
-        request: Runs,
+        request: IdRanges,
         /// The workers' names.
         workers: Vec<Label>,
     },
     /// When a client cancelled requests.
-    Cancelled(Runs),
+    Cancelled(IdRanges),
     /// When a message was not accepted.
     Refused {
         /// From whom, as far as known.
@@ -263,7 +263,7 @@ pub enum Event {
         /// Which.
         client: ClientNumber,
         /// Those of its requests whose replies were never sent.
-        unsent: Runs,
+        unsent: IdRanges,
         /// Why it is not waited for.
         reason: &'static str,
     },
@@ -432,7 +432,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Names in one word.
+/// NameHistory in one word.
 pub(crate) fn join(names: &[Label], between: &str) -> String {
     names.iter().map(|name| &**name).collect::<Vec<_>>().join(between)
 }

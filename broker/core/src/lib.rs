@@ -7,19 +7,13 @@
 pub mod broker;
 pub mod config;
 pub mod event;
-mod held;
+mod id_ranges;
 pub mod ids;
-mod limiter;
-mod liveness;
-mod meter;
-mod names;
 pub mod peer_info;
-mod pending;
-mod recent;
-mod roster;
-pub mod rotation;
-mod runs;
-mod tally;
-mod window;
+pub mod policy;
+mod rate_limiter;
+mod stats;
+mod tables;
 
-pub use tally::OTHERS;
+pub use policy::rotation::Rotation;
+pub use stats::pool_counters::OTHER_POOLS;

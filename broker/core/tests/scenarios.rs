@@ -8,7 +8,7 @@ use std::time::Duration;
 use giostra_core::broker::Output;
 use giostra_core::config::{Rights, Settings};
 use giostra_core::peer_info::{Key, PeerInfo};
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
     VERSION, code,

@@ -5,7 +5,7 @@ mod world;
 use std::time::Duration;
 
 use giostra_core::config::Settings;
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{Bytes, Failure, FromClient, FromWorker, Outcome, RequestId, Status, Ticket, code};
 use world::{World, body, peer, register};
 

@@ -7,7 +7,7 @@ use giostra_protocol::{PoolStatus, PoolTotals, Status, WorkerStatus};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
-use giostra_core::OTHERS;
+use giostra_core::OTHER_POOLS;
 
 /// Of [`text`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -204,7 +204,7 @@ impl<'a> Workers<'a> {
     /// raises no alarm.
     fn states(&self, pools: &'a [PoolStatus], totals: &'a [PoolTotals]) -> Vec<Sample<'a>> {
         let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));
-        let former = totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHERS);
+        let former = totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHER_POOLS);
         let known: BTreeSet<_> = present.chain(former).collect();
         let each = known.into_iter().flat_map(|pool| STATES.map(|state| ((pool, state), 0)));
         let mut counts: BTreeMap<_, _> = each.collect();
@@ -313,7 +313,7 @@ mod tests {
             workers: vec![worker("a\"b\\", 1), worker("twin", 2), worker("twin", 3)],
             lost: vec![lost("twin"), lost("gone"), lost("gone")],
             pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, waits_ms: 2500, ..PoolStatus::default() }],
-            pool_totals: ["p", "empty", OTHERS]
+            pool_totals: ["p", "empty", OTHER_POOLS]
                 .map(|name| PoolTotals { name: name.into(), ..PoolTotals::default() })
                 .into(),
             ..Status::default()
@@ -340,7 +340,10 @@ mod tests {
         ] {
             assert!(lines.contains(&wanted), "{wanted} in {text}");
         }
-        assert!(lines.iter().all(|line| !line.starts_with("giostra_workers{") || !line.contains(OTHERS)), "{text}");
+        assert!(
+            lines.iter().all(|line| !line.starts_with("giostra_workers{") || !line.contains(OTHER_POOLS)),
+            "{text}"
+        );
         let mut series: Vec<_> =
             lines.iter().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect();
         let all = series.len();

@@ -108,7 +108,7 @@ impl Broker {
                 self.log(Event::Rejected(number, count));
             }
         }
-        self.totals.rejected += count;
+        self.stats.rejected += count;
         self.outputs.push_back(Output::ToClient(identity, ToClient::Rejected(requests)));
     }
 

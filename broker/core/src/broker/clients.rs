@@ -6,13 +6,14 @@ use std::time::Instant;
 use giostra_protocol::{Bytes, FromClient, Identity, RequestId, ToClient, VERSION, name};
 
 use super::admission::Taken;
-use super::{Broker, Client, Output, Request, State, Untold};
+use super::records::{Client, Request, State, Untold};
+use super::{Broker, Output};
 use crate::config::{Rights, Settings};
 use crate::event::Event;
-use crate::held::Held;
+use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, RequestKey};
-use crate::pending::Place;
-use crate::runs::Runs;
+use crate::tables::pending::Place;
+use crate::tables::unanswered::Unanswered;
 
 /// The most pools that a client is told of.
 const MOST_POOLS: usize = 100;
@@ -30,7 +31,7 @@ impl Broker {
                 }
                 self.never_says_goodbye(from, "connection broke");
                 self.asked_to_hello.remove(from);
-                self.client_callers.remove(from);
+                self.client_info.remove(from);
             }
             (FromClient::Goodbye, _) => self.says_goodbye(from),
             // It was said goodbye to: what it says besides is for the next broker.
@@ -115,7 +116,7 @@ impl Broker {
     fn log_refusal(&mut self, from: &Identity, reason: &str, now: Instant) {
         self.refuse(reason, now, |broker| {
             let who = broker.client_of.get(from).map_or_else(|| "a client".into(), ToString::to_string);
-            who + &broker.client_callers.get(from).map(ToString::to_string).unwrap_or_default()
+            who + &broker.client_info.get(from).map(ToString::to_string).unwrap_or_default()
         });
     }
 
@@ -141,7 +142,7 @@ impl Broker {
                         identity: from.clone(),
                         name: Arc::clone(&name),
                         rights,
-                        held: Held::default(),
+                        unanswered: Unanswered::default(),
                         pending: 0,
                         bytes: 0,
                         pools: 0,
@@ -154,7 +155,7 @@ impl Broker {
                         answered: 0,
                     },
                 );
-                let key = self.client_callers.get(from).and_then(|peer_info| peer_info.key.clone());
+                let key = self.client_info.get(from).and_then(|peer_info| peer_info.key.clone());
                 let clients = self.clients.len();
                 self.log(Event::ClientJoined { client: number, name, clients, key });
                 number
@@ -214,11 +215,11 @@ impl Broker {
         let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(accepted_at.0).is_some());
         let pool = self.pool(pool, Some(number));
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
-        let (mut accepted, mut rejected, mut bytes_away) = (Runs::default(), Vec::new(), 0);
+        let (mut accepted, mut rejected, mut bytes_away) = (IdRanges::default(), Vec::new(), 0);
         let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
         let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         for (id, body) in requests {
-            if client.held.get(id).is_some() {
+            if client.unanswered.get(id).is_some() {
                 continue;
             }
             let by_all = self.pending + self.leftovers.len();
@@ -248,7 +249,7 @@ impl Broker {
             };
             let deadline = request.deadline();
             let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
-            client.held.insert(id, key);
+            client.unanswered.insert(id, key);
             client.pending += 1;
             self.pending += 1;
             fresh.push(key);
@@ -259,8 +260,7 @@ impl Broker {
         }
         self.pools[pool.0].pending.accept(number, first, &fresh);
         if !accepted.is_empty() {
-            self.totals.accepted += accepted.len();
-            self.pools[pool.0].tally.accepted += accepted.len();
+            self.pools[pool.0].counters.accepted += accepted.len();
             let pool = Arc::clone(&self.pools[pool.0].name);
             self.log(Event::Accepted { requests: accepted, pool });
         }
@@ -274,7 +274,8 @@ impl Broker {
     fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)], now: Instant) {
         let client = &self.clients[&number];
         // What the broker holds already was accepted when there was a worker.
-        let requests: Vec<_> = requests.iter().map(|&(id, _)| id).filter(|&id| client.held.get(id).is_none()).collect();
+        let requests: Vec<_> =
+            requests.iter().map(|&(id, _)| id).filter(|&id| client.unanswered.get(id).is_none()).collect();
         if requests.is_empty() {
             return;
         }
@@ -327,15 +328,14 @@ impl Broker {
     }
 
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {
-        let mut cancelled = Runs::default();
+        let mut cancelled = IdRanges::default();
         for &id in ids {
-            if let Some(key) = self.clients[&number].held.get(id) {
+            if let Some(key) = self.clients[&number].unanswered.get(id) {
                 self.forget(key);
                 cancelled.request(number, id);
             }
         }
         if !cancelled.is_empty() {
-            self.totals.cancelled += cancelled.len();
             self.log(Event::Cancelled(cancelled));
         }
     }

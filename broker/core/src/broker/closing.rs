@@ -10,8 +10,8 @@ use giostra_protocol::{RequestId, ToClient, ToWorker};
 
 use super::{Broker, Output, Waiting};
 use crate::event::Event;
+use crate::id_ranges::IdRanges;
 use crate::ids::ClientNumber;
-use crate::runs::Runs;
 
 /// Why a client leaves that was said goodbye to. The audit knows it by this.
 const CLOSES: &str = "the broker closes";
@@ -58,7 +58,7 @@ impl Broker {
     /// Says goodbye to clients that are owed nothing more. Their replies have been put out.
     pub(super) fn part(&mut self) {
         let owed_nothing = self.clients.iter().filter(|(_, client)| {
-            client.answered > 0 && client.replies.is_empty() && client.held.len() == client.pending
+            client.answered > 0 && client.replies.is_empty() && client.unanswered.len() == client.pending
         });
         let numbers: Vec<_> = owed_nothing.map(|(number, _)| number).collect();
         for number in numbers {
@@ -84,7 +84,7 @@ impl Broker {
     }
 
     fn is_unheard(&mut self, client: ClientNumber, unsent: &[RequestId], reason: &'static str) {
-        let mut requests = Runs::default();
+        let mut requests = IdRanges::default();
         unsent.iter().for_each(|&id| requests.request(client, id));
         self.log(Event::Unheard { client, unsent: requests, reason });
     }

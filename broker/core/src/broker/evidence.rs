@@ -14,10 +14,11 @@ use std::time::Instant;
 use giostra_protocol::name::Label;
 use giostra_protocol::{Failure, code};
 
-use super::{Broker, Moment, State, Worker};
-use crate::event::{Dropped, Event, Evidence, join};
+use super::records::{State, Worker};
+use super::{Broker, Moment};
+use crate::event::{DropReason, Event, Evidence, join};
 use crate::ids::{RequestKey, WorkerNumber};
-use crate::pending::Place;
+use crate::tables::pending::Place;
 
 /// A worker that was lost, as it is held against a request.
 #[derive(Clone, Debug)]
@@ -96,16 +97,16 @@ fn all_of(instance: u64) -> RangeInclusive<(u64, WorkerNumber)> {
 
 impl Broker {
     /// What the loss of a worker says about the requests that it held.
-    pub(super) fn evidence(worker: &Worker, reason: &Dropped) -> Evidence {
+    pub(super) fn evidence(worker: &Worker, reason: &DropReason) -> Evidence {
         match reason {
             // It was about to end anyway, and has said so.
             _ if worker.leaving => Evidence::No,
             // It lives; or it was the broker that cut it off.
-            Dropped::RegisteredAgain | Dropped::Revoked | Dropped::Overdue => Evidence::No,
+            DropReason::RegisteredAgain | DropReason::Revoked | DropReason::Overdue => Evidence::No,
             // It lives, but what can't be read may be its answer to one of them, and would be the next worker's, too:
             // nothing else ends that.
-            Dropped::Malformed(_) => Evidence::Yes,
-            Dropped::ConnectionBroke | Dropped::Silent(_) | Dropped::Unreachable => match worker.instance {
+            DropReason::Malformed(_) => Evidence::Yes,
+            DropReason::ConnectionBroke | DropReason::Silent(_) | DropReason::Unreachable => match worker.instance {
                 0 => Evidence::Yes,
                 _ if worker.is_back => Evidence::No,
                 _ => Evidence::UnlessBack,
@@ -233,8 +234,7 @@ impl Broker {
         let pool = request.pool;
         let trace = request.trace(Label::default(), self.moment(now));
         let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
-        self.totals.poisoned += 1;
-        self.pools[pool.0].tally.poisoned += 1;
+        self.pools[pool.0].counters.poisoned += 1;
         self.log(event);
         self.give_up(key, Failure::new(code::POISON, message), trace);
     }

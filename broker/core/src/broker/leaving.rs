@@ -9,10 +9,11 @@
 
 use std::collections::VecDeque;
 
-use super::{Broker, Flight, PoolKey, State, Untold};
+use super::records::{Flight, State, Untold};
+use super::{Broker, PoolKey};
 use crate::event::Event;
-use crate::held::Held;
 use crate::ids::{ClientNumber, RequestKey};
+use crate::tables::unanswered::Unanswered;
 
 /// A client with more than this part of
 /// [`Settings::freed_at_once`](crate::config::Settings::freed_at_once) leaves in parts:
@@ -23,7 +24,7 @@ const FEW: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     /// By client. None is empty.
-    clients: VecDeque<Held>,
+    clients: VecDeque<Unanswered>,
     requests: usize,
 }
 
@@ -38,17 +39,17 @@ impl Leftovers {
         self.requests == 0
     }
 
-    fn add(&mut self, held: Held) {
-        if held.len() > 0 {
-            self.requests += held.len();
-            self.clients.push_back(held);
+    fn add(&mut self, unanswered: Unanswered) {
+        if unanswered.len() > 0 {
+            self.requests += unanswered.len();
+            self.clients.push_back(unanswered);
         }
     }
 
     fn pop(&mut self) -> Option<RequestKey> {
-        let held = self.clients.front_mut()?;
-        let key = held.pop()?;
-        if held.len() == 0 {
+        let unanswered = self.clients.front_mut()?;
+        let key = unanswered.pop()?;
+        if unanswered.len() == 0 {
             self.clients.pop_front();
         }
         self.requests -= 1;
@@ -57,22 +58,22 @@ impl Leftovers {
 
     /// Where they are kept.
     pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> {
-        self.clients.iter().flat_map(Held::keys)
+        self.clients.iter().flat_map(Unanswered::keys)
     }
 }
 
 impl Broker {
     pub(super) fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
         let client = &self.clients[&number];
-        let (cancelled, unwanted) = (client.pending as u64, (client.held.len() - client.pending) as u64);
-        let few = client.held.len() <= self.settings.freed_at_once / FEW;
+        let (cancelled, unwanted) = (client.pending as u64, (client.unanswered.len() - client.pending) as u64);
+        let few = client.unanswered.len() <= self.settings.freed_at_once / FEW;
         // In the order of their numbers, so that nothing hangs on a hash map's.
-        let keys: Vec<_> = if few { client.held.keys().collect() } else { self.cut_off(number) };
+        let keys: Vec<_> = if few { client.unanswered.keys().collect() } else { self.cut_off(number) };
         for key in keys {
             self.forget(key);
         }
         let client = self.clients.remove(&number).expect("it was just looked at");
-        self.leftovers.add(client.held);
+        self.leftovers.add(client.unanswered);
         self.client_of.remove(&client.identity);
         self.gives_room_back(number, client.room);
         let Untold { stale, nobody } = client.untold;
@@ -81,7 +82,6 @@ impl Broker {
                 self.log(event);
             }
         }
-        self.totals.cancelled += cancelled + unwanted;
         let clients = self.clients.len();
         self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted, clients });
     }
@@ -93,7 +93,7 @@ impl Broker {
         for (place, pool) in &mut self.pools {
             let fresh = pool.pending.cut_off(number);
             if fresh > 0 {
-                pool.tally.cancelled += fresh as u64;
+                pool.counters.cancelled += fresh as u64;
                 touched.push(PoolKey(place));
                 count += fresh;
             }
@@ -105,7 +105,7 @@ impl Broker {
         self.pending -= count;
         let client = self.clients.get_mut(&number).expect("it was just looked at");
         client.pending -= count;
-        let (returned, in_flight) = (client.pending, client.held.len() - count - client.pending);
+        let (returned, in_flight) = (client.pending, client.unanswered.len() - count - client.pending);
         let is_its = |key: &RequestKey| self.requests[key.at()].client == number;
         let mut others = Vec::with_capacity(returned + in_flight);
         if returned > 0 {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use giostra_protocol::Ticket;
 use giostra_protocol::escape::sentence;
 
-use super::{Broker, Flight, State};
+use super::Broker;
+use super::records::{Flight, State};
 use crate::event::Event;
+use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
-use crate::pending::Place;
-use crate::runs::Runs;
+use crate::tables::pending::Place;
 
 /// The most characters of a worker's reason that are kept. Each status tells it.
 const MOST_REASON: usize = 200;
@@ -22,7 +23,7 @@ impl Broker {
     /// The worker can compute nothing for now, and hands back the requests of these tickets. It may
     /// say so again: what was on its way to it when it first said it comes back, too.
     pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
-        let (mut returned, mut unwanted, mut late) = (Runs::default(), Runs::default(), 0);
+        let (mut returned, mut unwanted, mut late) = (IdRanges::default(), IdRanges::default(), 0);
         let moment = self.moment(now);
         let worker = self.workers.get_mut(&number).expect("it is registered");
         let (label, pool) = (worker.label(number), worker.pool);
@@ -73,8 +74,8 @@ impl Broker {
             self.pools[pool.0].unable += 1;
         }
         let name = &label.name;
-        self.names.gave_back(&self.pools[pool.0].name, name, returned.len());
-        self.totals.discarded += unwanted.len() + late;
+        self.stats.names.gave_back(&self.pools[pool.0].name, name, returned.len());
+        self.stats.discarded += unwanted.len() + late;
         if is_told || !returned.is_empty() {
             self.log(Event::WorkerUnable { worker: label, returned, reason });
         }

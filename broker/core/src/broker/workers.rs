@@ -1,25 +1,22 @@
 //! What workers say, and what their silence says.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
-    FromWorker, Identity, LostStatus, MAX_BATCH, MAX_THREADS, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
-    VERSION, code, name,
+    FromWorker, Identity, LostStatus, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker, code, name,
 };
 
-use super::report::written;
-use super::{Broker, Flight, Load, Moment, Output, PoolKey, Request, Worker};
-use crate::event::{Dropped, Event};
+use super::records::{Flight, Load, Request, Worker};
+use super::registration::check_registration;
+use super::snapshot::address;
+use super::{Broker, Moment, Output, PoolKey};
+use crate::event::{DropReason, Event};
+use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, WorkerNumber};
-use crate::limiter::Allowance;
-use crate::liveness::{Due, Liveness};
-use crate::meter::{Durations, Rate};
-use crate::rotation::Rotation;
-use crate::runs::Runs;
-use crate::window::{Spare, Window};
+use crate::policy::liveness::Due;
+use crate::rate_limiter::TokenBucket;
+use crate::stats::rates::Durations;
 
 impl Broker {
     /// A message came from a worker.
@@ -31,10 +28,10 @@ impl Broker {
         match (message, known) {
             (FromWorker::Register { version, name, pool, operations, threads, window, instance }, _) => {
                 if let Some(number) = known {
-                    self.drop_worker(number, Dropped::RegisteredAgain, now);
+                    self.drop_worker(number, DropReason::RegisteredAgain, now);
                 }
                 let allowance =
-                    self.registrations.entry(from.clone()).or_insert_with(|| Allowance::new(REGISTRATIONS, now));
+                    self.registrations.entry(from.clone()).or_insert_with(|| TokenBucket::new(REGISTRATIONS, now));
                 let checked = match allowance.take(now) {
                     true => check_registration(version, &name, &pool, &operations, threads),
                     false => Err(TOO_OFTEN.into()),
@@ -46,18 +43,18 @@ impl Broker {
             }
             (FromWorker::Disconnected, known) => {
                 if let Some(number) = known {
-                    self.drop_worker(number, Dropped::ConnectionBroke, now);
+                    self.drop_worker(number, DropReason::ConnectionBroke, now);
                 }
                 self.asked_to_register.remove(from);
-                self.worker_callers.remove(from);
+                self.worker_info.remove(from);
                 self.registrations.remove(from);
             }
             (FromWorker::Replies(replies), Some(number)) => self.replies(number, replies, now),
             (FromWorker::Replies(replies), None) => {
                 let late = replies.len() as u64;
-                self.totals.discarded += late;
-                if let Some(late) = self.strays.say(late, now) {
-                    self.log(Event::Discarded { worker: None, requests: Runs::default(), late });
+                self.stats.discarded += late;
+                if let Some(late) = self.strays.record(late, now) {
+                    self.log(Event::Discarded { worker: None, requests: IdRanges::default(), late });
                 }
                 self.ask_to_register(from);
             }
@@ -79,7 +76,7 @@ impl Broker {
             // Whoever is not registered owes nothing.
             (FromWorker::Leave, None) => self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Goodbye)),
             (FromWorker::Unable { tickets, .. }, None) => {
-                self.totals.discarded += tickets.len() as u64;
+                self.stats.discarded += tickets.len() as u64;
                 self.ask_to_register(from);
             }
             (FromWorker::Pong { .. } | FromWorker::Able, None) => self.ask_to_register(from),
@@ -91,8 +88,8 @@ impl Broker {
     pub fn handle_malformed_worker(&mut self, from: &Identity, error: &str, now: Instant) {
         match self.worker_of.get(from).copied() {
             Some(number) => {
-                self.totals.refused += 1;
-                self.drop_worker(number, Dropped::Malformed(error.into()), now);
+                self.stats.refused += 1;
+                self.drop_worker(number, DropReason::Malformed(error.into()), now);
                 let reason = error.into();
                 self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason }));
                 self.ask_to_register(from);
@@ -104,7 +101,7 @@ impl Broker {
     /// A message to a worker had nowhere to go.
     pub fn handle_unreachable_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
-            self.drop_worker(number, Dropped::Unreachable, now);
+            self.drop_worker(number, DropReason::Unreachable, now);
         }
     }
 
@@ -113,7 +110,7 @@ impl Broker {
     /// until it is taken.
     pub fn handle_overdue_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
-            self.drop_worker(number, Dropped::Overdue, now);
+            self.drop_worker(number, DropReason::Overdue, now);
         }
         self.asked_to_register.remove(to);
         self.ask_to_register(to);
@@ -122,7 +119,7 @@ impl Broker {
     /// A worker's key is no longer allowed.
     pub fn handle_revoked_worker(&mut self, from: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(from) {
-            self.drop_worker(number, Dropped::Revoked, now);
+            self.drop_worker(number, DropReason::Revoked, now);
         }
         self.asked_to_register.remove(from);
     }
@@ -134,7 +131,7 @@ impl Broker {
         let worker = self.worker(number);
         let due = worker.liveness.due();
         match worker.liveness.on_due(interval, max_out, now) {
-            Due::Dead(out) => self.drop_worker(number, Dropped::Silent(out), now),
+            Due::Dead(out) => self.drop_worker(number, DropReason::Silent(out), now),
             Due::Ping(sequence) => {
                 worker.pinged_after = last_ticket;
                 let (identity, next) = (worker.identity.clone(), worker.liveness.due());
@@ -192,7 +189,7 @@ impl Broker {
     fn ambiguous(&self, name: &str, meant: &[WorkerNumber]) -> String {
         let mut list = String::new();
         for number in meant.iter().take(MOST_NAMESAKES) {
-            let address = written(self.worker_callers.get(&self.workers[number].identity));
+            let address = address(self.worker_info.get(&self.workers[number].identity));
             let at = if address.is_empty() { "" } else { " at " };
             list += &format!("{number}{at}{address}, ");
         }
@@ -205,9 +202,9 @@ impl Broker {
         self.workers.get_mut(&number).expect("a worker's number is in the other tables as long as the worker is here")
     }
 
-    fn refuse_worker(&mut self, from: &Identity, reason: &str, now: Instant) {
+    pub(super) fn refuse_worker(&mut self, from: &Identity, reason: &str, now: Instant) {
         self.refuse(reason, now, |broker| {
-            format!("a worker{}", broker.worker_callers.get(from).map(ToString::to_string).unwrap_or_default())
+            format!("a worker{}", broker.worker_info.get(from).map(ToString::to_string).unwrap_or_default())
         });
         self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason: reason.into() }));
     }
@@ -219,99 +216,9 @@ impl Broker {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the fields of one message
-    fn register(
-        &mut self,
-        from: &Identity,
-        name: &str,
-        pool: &str,
-        operations: Vec<String>,
-        threads: u32,
-        window: u32,
-        instance: u64,
-        now: Instant,
-    ) {
-        let most = self.settings.max_pools.saturating_mul(2);
-        if self.pools.len() >= most && !self.pool_of.contains_key(pool) {
-            let reason =
-                format!("no room for a pool '{pool}': there are {most} already, twice --max-pools of the broker");
-            return self.refuse_worker(from, &reason, now);
-        }
-        self.asked_to_register.remove(from);
-        self.last_worker += 1;
-        let number = WorkerNumber(self.last_worker);
-        let back = self.comes_back(instance);
-        self.instances.join(instance, number);
-        let pool_key = self.pool(pool, None);
-        let pool = &mut self.pools[pool_key.0];
-        pool.ring.join(number);
-        pool.workers += 1;
-        let (pool, seats) = (Arc::clone(&pool.name), pool.ring.seats().len());
-        // Each thread may have one, unless the worker wants less itself.
-        let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
-        let window = if window == 0 { most } else { most.min(window as usize) };
-        // One that joins stands for one of its name that was lost: the others are still missing.
-        if let Some(back) = self.lost.iter().position(|lost| (&*lost.name, &*lost.pool) == (name, &*pool)) {
-            self.lost.remove(back);
-        }
-        self.names.join(&pool, &name.into());
-        let spare = match self.settings.rotation {
-            Rotation::Strict => Spare::One,
-            Rotation::Available => Spare::None,
-        };
-        let liveness = Liveness::new(self.settings.ping_interval, now);
-        self.pings.insert((liveness.due(), number));
-        let worker = Worker {
-            identity: from.clone(),
-            name: name.into(),
-            pool: pool_key,
-            operations,
-            threads,
-            instance,
-            is_back: false,
-            window: Window::new(threads as usize, window, self.settings.hold, spare),
-            window_told: window,
-            leaving: false,
-            unable: None,
-            changes: Allowance::new(CHANGES, now),
-            waits_to_be_able: false,
-            alone: false,
-            in_flight: SparseQueue::default(),
-            read: 0,
-            pinged_after: 0,
-            unwanted_bytes: 0,
-            late: 0,
-            discarded: 0,
-            liveness,
-            registered: now,
-            answered: 0,
-            rate: Rate::default(),
-            took: None,
-            load: Load::default(),
-            batch: Vec::new(),
-            cancelled: Vec::new(),
-        };
-        let key = self.worker_callers.get(from).and_then(|peer_info| peer_info.key.clone());
-        let label = worker.label(number);
-        self.worker_of.insert(from.clone(), number);
-        self.workers.insert(number, worker);
-        let workers = self.workers.len();
-        self.log(Event::WorkerJoined { worker: label, pool, threads, window, seats, workers, back, key });
-        let welcome = ToWorker::Welcome {
-            version: VERSION,
-            worker: number.0,
-            ping_interval_ms: self.settings.ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
-            ping_max_out: self.settings.ping_max_out,
-            max_message_bytes: self.settings.max_message_bytes as u64,
-        };
-        self.outputs.push_back(Output::ToWorker(from.clone(), welcome));
-        if self.closing {
-            self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Closing));
-        }
-    }
-
     fn replies(&mut self, number: WorkerNumber, replies: Vec<(Ticket, Outcome)>, now: Instant) {
-        let (mut results, mut errors, mut unwanted, mut late) = (Runs::default(), Runs::default(), Runs::default(), 0);
+        let (mut results, mut errors, mut unwanted, mut late) =
+            (IdRanges::default(), IdRanges::default(), IdRanges::default(), 0);
         // What was not computed at all, for nobody waited any more.
         let mut skipped = 0;
         let now_is = now;
@@ -365,11 +272,10 @@ impl Broker {
         }
         self.took(pool, &mut durations, alike, now);
         let answered = results.len() + errors.len();
-        let tally = &mut self.pools[pool.0].tally;
-        tally.succeeded += results.len();
-        tally.failed += errors.len();
-        self.totals.answered += answered;
-        self.totals.discarded += unwanted.len() + late;
+        let counters = &mut self.pools[pool.0].counters;
+        counters.succeeded += results.len();
+        counters.failed += errors.len();
+        self.stats.discarded += unwanted.len() + late;
         let worker = self.worker(number);
         worker.in_flight = in_flight;
         worker.read = read;
@@ -397,14 +303,14 @@ impl Broker {
 
     /// Results of a worker came that nobody wanted, and so many to tickets that are not its own. Of
     /// these alone the log does not tell at once if there are too many such lines.
-    pub(super) fn discards(&mut self, number: WorkerNumber, unwanted: Runs, late: u64, now: Instant) {
+    pub(super) fn discards(&mut self, number: WorkerNumber, unwanted: IdRanges, late: u64, now: Instant) {
         self.worker(number).late += late;
         if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now) {
             self.tells_of_discarded(number, unwanted);
         }
     }
 
-    fn tells_of_discarded(&mut self, number: WorkerNumber, requests: Runs) {
+    fn tells_of_discarded(&mut self, number: WorkerNumber, requests: IdRanges) {
         let worker = self.worker(number);
         let late = std::mem::take(&mut worker.late);
         worker.discarded += requests.len() + late;
@@ -415,7 +321,7 @@ impl Broker {
     /// Tells of what was discarded and not told of, before the worker goes.
     fn tells_the_rest(&mut self, number: WorkerNumber) {
         if self.worker(number).late > 0 {
-            self.tells_of_discarded(number, Runs::default());
+            self.tells_of_discarded(number, IdRanges::default());
         }
     }
 
@@ -464,8 +370,8 @@ impl Broker {
     ) {
         if count > 0 {
             worker.add(dispatch, count, now.second());
-            self.history.add(acceptance, count, now.second());
-            self.pools[pool.0].tally.took(acceptance, count);
+            self.stats.answers.add(acceptance, count, now.second());
+            self.pools[pool.0].counters.took(acceptance, count);
         }
     }
 
@@ -497,12 +403,12 @@ impl Broker {
     }
 
     /// A worker is lost: its requests go back, to be dispatched before all others.
-    fn drop_worker(&mut self, number: WorkerNumber, reason: Dropped, now: Instant) {
+    fn drop_worker(&mut self, number: WorkerNumber, reason: DropReason, now: Instant) {
         self.tells_the_rest(number);
         let worker = self.remove_worker(number);
         let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
-        let mut returned = Runs::default();
+        let mut returned = IdRanges::default();
         self.work += worker.in_flight.len();
         let (mut poisoned, mut unread, mut unwanted) = (Vec::new(), worker.unwanted_bytes, 0);
         for (ticket, &flight) in worker.in_flight.numbers().zip(worker.in_flight.iter()) {
@@ -524,21 +430,18 @@ impl Broker {
             }
         }
         let pool = &mut self.pools[worker.pool.0];
-        pool.tally.workers_lost += 1;
-        self.names.gave_back(&pool.name, &worker.name, returned.len());
-        if self.lost.len() == MOST_LOST {
-            self.lost.pop_front();
-        }
-        self.lost.push_back(LostStatus {
+        pool.counters.workers_lost += 1;
+        self.stats.names.gave_back(&pool.name, &worker.name, returned.len());
+        self.stats.lost.push(LostStatus {
             name: worker.name.to_string(),
             number: number.0,
             pool: self.pools[worker.pool.0].name.to_string(),
-            address: written(self.worker_callers.get(&worker.identity)),
+            address: address(self.worker_info.get(&worker.identity)),
             at_ms: self.moment(now).millis(),
             reason: reason.to_string(),
             returned: returned.len(),
         });
-        if matches!(reason, Dropped::Silent(_)) && unread >= CLOSE_FROM {
+        if matches!(reason, DropReason::Silent(_)) && unread >= CLOSE_FROM {
             self.outputs.push_back(Output::Close(worker.identity.clone()));
         }
         let (discarded, workers) = (worker.discarded, self.workers.len());
@@ -558,27 +461,15 @@ impl Broker {
         self.pools[pool].ring.leave(number);
         self.pools[pool].workers -= 1;
         self.pools[pool].unable -= usize::from(worker.unable.is_some() && !worker.leaving);
-        self.names.part(&self.pools[pool].name, &worker.name, worker.answered);
+        self.stats.names.part(&self.pools[pool].name, &worker.name, worker.answered);
         self.touch_pool(worker.pool);
         worker
-    }
-
-    /// Workers that were lost long ago and have not come back are not told of any more.
-    pub(super) fn forget_lost(&mut self, now: Instant) {
-        let now = self.moment(now).millis();
-        let is_old = |lost: &LostStatus| u128::from(now.saturating_sub(lost.at_ms)) >= LOST_FOR.as_millis();
-        while self.lost.front().is_some_and(is_old) {
-            self.lost.pop_front();
-        }
     }
 }
 
 /// How often a worker may register over one connection at once; more often than faults make one do
 /// that.
 const REGISTRATIONS: u32 = 100;
-
-/// How often a worker that was unable may be able again at once.
-const CHANGES: u32 = 10;
 
 /// Why a worker is refused that registers again and again over one connection.
 const TOO_OFTEN: &str = "it registers too often over one connection: wait a second";
@@ -589,34 +480,3 @@ const MOST_NAMESAKES: usize = 10;
 /// The bytes of bodies that a suspect worker has not read from which on its connection is ended
 /// when it is dropped.
 const CLOSE_FROM: usize = 1 << 20;
-
-/// The most lost workers that are told of.
-const MOST_LOST: usize = 100;
-
-/// For how long they are: one whose name never comes back would otherwise be an alarm without an
-/// end. Told in `docs/watching.md`.
-const LOST_FOR: Duration = Duration::from_secs(15 * 60);
-
-/// The most operations that a worker may name, and the most bytes of all their names. They are for
-/// people, and a status lists them.
-const MAX_OPERATIONS: usize = 256;
-const MAX_OPERATIONS_BYTES: usize = 16 << 10;
-
-fn check_registration(version: u32, name: &str, pool: &str, operations: &[String], threads: u32) -> Result<(), String> {
-    if version != VERSION {
-        return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
-    }
-    if threads == 0 {
-        return Err("threads: 0 compute nothing; 1 is the least".into());
-    }
-    name::check(name).map_err(|bad| bad.to_string())?;
-    name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
-    if operations.len() > MAX_OPERATIONS {
-        return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
-    }
-    let bytes: usize = operations.iter().map(String::len).sum();
-    if bytes > MAX_OPERATIONS_BYTES {
-        return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
-    }
-    operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
-}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use giostra_core::config::Settings;
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use giostra_core::broker::Output;
 use giostra_core::config::Settings;
 use giostra_core::event::Event;
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{Bytes, Outcome, Status, Ticket, ToClient, ToWorker, Totals};
 
 use crate::network::{Conn, conn_of};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::Identity;
 use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION,

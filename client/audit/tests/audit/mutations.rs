@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use giostra_audit::{Gap, Verdict};
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 
 use super::core::log_of;
 use super::{TIME, audit_lines, audit_text, expect_proved, written};

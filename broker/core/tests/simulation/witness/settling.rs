@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use giostra_core::rotation::Rotation;
+use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{Bytes, Status, Ticket};
 
 use super::{Deal, Pool, Witness};

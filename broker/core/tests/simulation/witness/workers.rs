@@ -1,7 +1,7 @@
 //! What becomes of workers: they join at the tail, are pinged, and leave or are lost with all that
 //! they held.
 
-use giostra_core::event::{Dropped, Event, Evidence, WorkerLabel};
+use giostra_core::event::{DropReason, Event, Evidence, WorkerLabel};
 
 use super::{Lost, Witness, Worker, keys, tickets};
 use crate::network::Conn;
@@ -46,13 +46,13 @@ impl Witness {
             }
             Event::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
                 tally.count(match reason {
-                    Dropped::ConnectionBroke => "dropped-broken",
-                    Dropped::Silent(_) => "dropped-suspect",
-                    Dropped::Unreachable => "dropped-unreachable",
-                    Dropped::RegisteredAgain => "dropped-registered-again",
-                    Dropped::Malformed(_) => "dropped-malformed",
-                    Dropped::Revoked => "dropped-revoked",
-                    Dropped::Overdue => "dropped-overdue",
+                    DropReason::ConnectionBroke => "dropped-broken",
+                    DropReason::Silent(_) => "dropped-suspect",
+                    DropReason::Unreachable => "dropped-unreachable",
+                    DropReason::RegisteredAgain => "dropped-registered-again",
+                    DropReason::Malformed(_) => "dropped-malformed",
+                    DropReason::Revoked => "dropped-revoked",
+                    DropReason::Overdue => "dropped-overdue",
                 });
                 let known = &self.workers[&worker.number.0];
                 let held = known.in_flight.values().filter(|(_, wanted)| !wanted).count() as u64;
@@ -190,11 +190,12 @@ impl Witness {
     }
 
     /// Whether a loss is held against the requests: as long as the worker is not back, or for good.
-    fn is_held_against(worker: &Worker, reason: &Dropped) -> Evidence {
+    fn is_held_against(worker: &Worker, reason: &DropReason) -> Evidence {
         let without_a_word =
-            matches!(reason, Dropped::ConnectionBroke | Dropped::Silent(_) | Dropped::Unreachable) && !worker.leaving;
+            matches!(reason, DropReason::ConnectionBroke | DropReason::Silent(_) | DropReason::Unreachable)
+                && !worker.leaving;
         match reason {
-            Dropped::Malformed(_) if !worker.leaving => Evidence::Yes,
+            DropReason::Malformed(_) if !worker.leaving => Evidence::Yes,
             _ if !without_a_word => Evidence::No,
             _ if worker.process == 0 => Evidence::Yes,
             _ if worker.superseded => Evidence::No,
@@ -205,7 +206,7 @@ impl Witness {
     fn dropped(
         &mut self,
         number: u64,
-        reason: &Dropped,
+        reason: &DropReason,
         returned: &[Key],
         evidence: Evidence,
         now: u64,
@@ -236,12 +237,12 @@ impl Witness {
             self.pools.get_mut(&request.pool).expect("it is known").queues.give_back(order, key);
         }
         match reason {
-            Dropped::Silent(pings) => {
+            DropReason::Silent(pings) => {
                 assert_eq!(*pings, self.settings.ping_max_out, "pings that w{number} was dropped for");
                 assert_eq!(worker.pings_out, self.settings.ping_max_out, "pings that w{number} left unanswered");
                 self.suspect.extend(worker.conn);
             }
-            Dropped::Malformed(_) => self.totals.refused += 1,
+            DropReason::Malformed(_) => self.totals.refused += 1,
             _ => {}
         }
     }

@@ -14,12 +14,12 @@ use crate::ids::RequestKey;
 
 /// The unanswered requests of one client.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct Unanswered {
     ascending: SparseQueue<RequestKey>,
     others: BTreeMap<RequestId, RequestKey>,
 }
 
-impl Held {
+impl Unanswered {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.ascending.len() + self.others.len()
@@ -80,7 +80,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map_however_a_client_numbers_its_requests(steps in prop::collection::vec((0..3u8, 0..60u64), 0..300)) {
-            let (mut held, mut model, mut next) = (Held::default(), BTreeMap::new(), 0);
+            let (mut held, mut model, mut next) = (Unanswered::default(), BTreeMap::new(), 0);
             for (step, argument) in steps {
                 let id = RequestId(if step == 0 { next } else { argument });
                 if step < 2 && !model.contains_key(&id) {

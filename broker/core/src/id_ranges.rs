@@ -21,11 +21,11 @@ struct Run {
 
 /// A list of numbers, in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Runs {
+pub struct IdRanges {
     runs: Vec<Run>,
 }
 
-impl Runs {
+impl IdRanges {
     /// Adds a request.
     pub fn request(&mut self, client: ClientNumber, id: RequestId) {
         self.add(Some(client), id.0);
@@ -78,7 +78,7 @@ impl Runs {
     }
 }
 
-impl FromIterator<(ClientNumber, RequestId)> for Runs {
+impl FromIterator<(ClientNumber, RequestId)> for IdRanges {
     fn from_iter<I: IntoIterator<Item = (ClientNumber, RequestId)>>(requests: I) -> Self {
         let mut runs = Self::default();
         for (client, id) in requests {
@@ -88,7 +88,7 @@ impl FromIterator<(ClientNumber, RequestId)> for Runs {
     }
 }
 
-impl fmt::Display for Runs {
+impl fmt::Display for IdRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, Run { client, first, last, step }) in self.runs.iter().enumerate() {
             if i > 0 {
@@ -113,8 +113,8 @@ impl fmt::Display for Runs {
 mod tests {
     use super::*;
 
-    fn tickets(numbers: &[u64]) -> Runs {
-        let mut runs = Runs::default();
+    fn tickets(numbers: &[u64]) -> IdRanges {
+        let mut runs = IdRanges::default();
         numbers.iter().for_each(|&number| runs.ticket(number));
         runs
     }
@@ -128,7 +128,8 @@ mod tests {
         assert_eq!(tickets(&[1, 4, 7, 8, 9, 3]).len(), 6);
         assert_eq!(tickets(&[7, 7, 6]).to_string(), "t7 t7 t6");
         let (a, b) = (ClientNumber(1), ClientNumber(2));
-        let requests: Runs = [(a, 1), (a, 2), (b, 3), (b, 5)].map(|(c, id)| (c, RequestId(id))).into_iter().collect();
+        let requests: IdRanges =
+            [(a, 1), (a, 2), (b, 3), (b, 5)].map(|(c, id)| (c, RequestId(id))).into_iter().collect();
         assert_eq!(requests.to_string(), "c1#1..2 c2#3..5/2");
     }
 

@@ -19,12 +19,12 @@ const REDISPATCH: &str = "redispatch";
 
 /// The last events.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct RecentEvents {
     events: VecDeque<EventStatus>,
     last: u64,
 }
 
-impl Recent {
+impl RecentEvents {
     /// Something happened, so many milliseconds after the broker's start.
     pub fn note(&mut self, event: &Event, at_ms: u64) {
         if !event.is_worth_watching() {
@@ -64,15 +64,15 @@ mod tests {
     use giostra_protocol::name::Label;
 
     use super::*;
-    use crate::event::{Dropped, Evidence, WorkerLabel};
+    use crate::event::{DropReason, Evidence, WorkerLabel};
+    use crate::id_ranges::IdRanges;
     use crate::ids::{ClientNumber, WorkerNumber};
-    use crate::runs::Runs;
 
     #[test]
     fn the_last_hundred_are_kept_and_what_is_usual_is_none() {
-        let mut recent = Recent::default();
+        let mut recent = RecentEvents::default();
         let worker = WorkerLabel { name: Label::from("worker-1"), number: WorkerNumber(7) };
-        recent.note(&Event::Accepted { requests: Runs::default(), pool: "p".into() }, 1);
+        recent.note(&Event::Accepted { requests: IdRanges::default(), pool: "p".into() }, 1);
         recent.note(&Event::WorkerLeaving { worker, drained: true, in_flight: 3 }, 2);
         let [event] = &recent.events().collect::<Vec<_>>()[..] else { panic!("one of them") };
         assert_eq!((&*event.kind, event.worker, event.count, event.at_ms), ("leaving", Some(7), Some(3), 2));
@@ -89,16 +89,16 @@ mod tests {
 
     #[test]
     fn a_loss_is_not_crowded_out_by_its_redispatches() {
-        let mut recent = Recent::default();
+        let mut recent = RecentEvents::default();
         let worker = |number| WorkerLabel { name: Label::from("worker"), number: WorkerNumber(number) };
-        let (reason, returned, evidence) = (Dropped::ConnectionBroke, Runs::default(), Evidence::Yes);
+        let (reason, returned, evidence) = (DropReason::ConnectionBroke, IdRanges::default(), Evidence::Yes);
         let worker_1 = worker(1);
         let (unwanted, discarded, workers) = (0, 0, 1);
         let dropped =
             Event::WorkerDropped { worker: worker_1, reason, returned, unwanted, discarded, workers, evidence };
         recent.note(&dropped, 1);
         for _ in 0..1000 {
-            let (tickets, requests) = (Runs::default(), Runs::default());
+            let (tickets, requests) = (IdRanges::default(), IdRanges::default());
             recent.note(&Event::Dispatched { worker: worker(2), again: true, suspect: false, tickets, requests }, 2);
         }
         recent.note(&Event::WorkerLeft { worker: worker(2), discarded: 0, workers: 0 }, 3);

@@ -283,7 +283,7 @@ mod tests {
         worker.together = 5 * MILLI;
         let windows: Vec<_> = (0..100).map(|_| worker.after(20 * MILLI, || 500 * MICRO)).collect();
         assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
-        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does
+        // Unanswered back for longer than they are computed, with nothing to compute meanwhile: the window does
         // not settle at that.
         assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
     }

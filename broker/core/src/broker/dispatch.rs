@@ -6,13 +6,14 @@ use std::time::Instant;
 use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
-use super::{Broker, Flight, Output, PoolKey, State, Worker};
+use super::records::{Flight, State, Worker};
+use super::{Broker, Output, PoolKey};
 use crate::event::Event;
+use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
-use crate::pending::Place;
-use crate::roster::Roster;
-use crate::rotation::{Ring, Rotation};
-use crate::runs::Runs;
+use crate::policy::rotation::{Ring, Rotation};
+use crate::tables::by_id::ById;
+use crate::tables::pending::Place;
 
 /// Where a message was sent, the next is expected to be as long; but no room is kept for more than
 /// so many members.
@@ -20,14 +21,14 @@ const USUAL_BATCH: usize = 256;
 
 /// Replies are held back until there are so many for each request of the same client that is still
 /// in flight.
-const HOLD_UNTIL: usize = 8;
+const REPLIES_PER_IN_FLIGHT: usize = 8;
 
 /// What one worker was dealt in one pass.
 #[derive(Default)]
-struct Hand {
+struct Batch {
     suspect: bool,
-    tickets: Runs,
-    requests: Runs,
+    tickets: IdRanges,
+    requests: IdRanges,
 }
 
 impl Broker {
@@ -51,7 +52,7 @@ impl Broker {
                 if let Some(client) = pool.maker.and_then(|maker| self.clients.get_mut(&maker)) {
                     client.pools -= 1;
                 }
-                self.former.keep(pool.name, pool.tally);
+                self.stats.retired.keep(pool.name, pool.counters);
             }
         }
         self.touched_pools = pools;
@@ -88,7 +89,7 @@ impl Broker {
             let Some(client) = clients.get_mut(number) else { return false };
             if let Some(now) = holding
                 && !client.large
-                && client.replies.len() < HOLD_UNTIL * (client.held.len() - client.pending)
+                && client.replies.len() < REPLIES_PER_IN_FLIGHT * (client.unanswered.len() - client.pending)
                 && now < *client.hold_until.get_or_insert_with(|| now + settings.coalesce)
             {
                 return true;
@@ -121,11 +122,11 @@ impl Broker {
         let pool = &mut self.pools[pool_key.0];
         let (rotation, laps_of) = (self.settings.rotation, pool.ring.seats().len());
         // By seat, in the order of the first deal.
-        let mut hands: Vec<(WorkerNumber, Hand)> = Vec::new();
+        let mut batches: Vec<(WorkerNumber, Batch)> = Vec::new();
         let (mut dealt, mut place) = (0, 0);
         while pool.pending.has_next() && pool.pending.has_returned() == again {
             let first = pool.pending.first_returned();
-            let alone = first.is_some_and(|key| self.requests[key.at()].has_last_chance(self.settings.max_attempts));
+            let alone = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
             let workers = &self.workers;
             let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else {
                 if rotation == Rotation::Strict && !alone && widen(&pool.ring, &mut self.workers) {
@@ -162,19 +163,18 @@ impl Broker {
 
             let index = match rotation {
                 Rotation::Strict => place,
-                Rotation::Available => hands.iter().position(|&(seat, _)| seat == number).unwrap_or(hands.len()),
+                Rotation::Available => batches.iter().position(|&(seat, _)| seat == number).unwrap_or(batches.len()),
             };
-            if index == hands.len() {
-                hands.push((number, Hand::default()));
+            if index == batches.len() {
+                batches.push((number, Batch::default()));
             }
-            let hand = &mut hands[index].1;
-            hand.suspect = suspect;
-            hand.tickets.ticket(ticket);
-            hand.requests.request(request.client, request.id);
+            let batch = &mut batches[index].1;
+            batch.suspect = suspect;
+            batch.tickets.ticket(ticket);
+            batch.requests.request(request.client, request.id);
             dealt += 1;
             place = if place + 1 == laps_of { 0 } else { place + 1 };
         }
-        self.totals.dispatched += dealt as u64;
         let pool = &mut self.pools[pool_key.0];
         if rotation == Rotation::Strict {
             pool.waits = match pool.ring.seats().get(pool.ring.next()) {
@@ -185,16 +185,15 @@ impl Broker {
             };
         }
         pool.dispatched.add(dealt as u64, moment.second());
-        pool.tally.dispatched += dealt as u64;
+        pool.counters.dispatched += dealt as u64;
         if again {
-            self.totals.redispatched += dealt as u64;
-            pool.tally.redispatched += dealt as u64;
+            pool.counters.redispatched += dealt as u64;
         }
         if rotation == Rotation::Available && dealt > 0 {
             self.tell_windows(pool_key);
         }
         let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
-        self.log_hands(hands, begun_lap, again);
+        self.log_batches(batches, begun_lap, again);
     }
 
     /// Logs how large the windows are by which seats may just have been passed over, or that are
@@ -213,14 +212,14 @@ impl Broker {
 
     /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so
     /// the lines, too, go round the ring without a break.
-    fn log_hands(&mut self, mut hands: Vec<(WorkerNumber, Hand)>, begun_lap: usize, again: bool) {
+    fn log_batches(&mut self, mut batches: Vec<(WorkerNumber, Batch)>, begun_lap: usize, again: bool) {
         let mut begun = Vec::new();
-        for (number, hand) in hands.iter_mut().take(begun_lap) {
-            if let (Some(tickets), Some(requests)) = (hand.tickets.split_last(), hand.requests.split_last()) {
-                begun.push((*number, Hand { suspect: hand.suspect, tickets, requests }));
+        for (number, batch) in batches.iter_mut().take(begun_lap) {
+            if let (Some(tickets), Some(requests)) = (batch.tickets.split_last(), batch.requests.split_last()) {
+                begun.push((*number, Batch { suspect: batch.suspect, tickets, requests }));
             }
         }
-        for (number, Hand { suspect, tickets, requests }) in hands.into_iter().chain(begun) {
+        for (number, Batch { suspect, tickets, requests }) in batches.into_iter().chain(begun) {
             let worker = self.workers[&number].label(number);
             self.log(Event::Dispatched { worker, again, suspect, tickets, requests });
         }
@@ -229,7 +228,7 @@ impl Broker {
 
 /// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do;
 /// whether it may.
-fn widen(ring: &Ring<WorkerNumber>, workers: &mut Roster<WorkerNumber, Worker>) -> bool {
+fn widen(ring: &Ring<WorkerNumber>, workers: &mut ById<WorkerNumber, Worker>) -> bool {
     let Some(full) = ring.seats().get(ring.next()) else { return false };
     let held = workers[full].in_flight.len();
     if workers[full].alone || !workers[full].window.may_widen(held) {

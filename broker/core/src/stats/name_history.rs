@@ -25,7 +25,7 @@ type Key = (Arc<str>, Label);
 
 /// All names.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct NameHistory {
     of: HashMap<Key, Name>,
     /// Those that nobody bears, by when the last one left.
     absent: BTreeMap<u64, Key>,
@@ -36,11 +36,11 @@ pub struct Names {
 struct Name {
     past: Past,
     present: usize,
-    /// Where it is in [`Names::absent`], if nobody is present.
+    /// Where it is in [`NameHistory::absent`], if nobody is present.
     left: u64,
 }
 
-impl Names {
+impl NameHistory {
     /// A worker has registered.
     pub fn join(&mut self, pool: &Arc<str>, name: &Label) {
         let name = self.of.entry((Arc::clone(pool), name.clone())).or_default();
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn who_has_gone_is_remembered_by_pool_and_name_as_long_as_there_is_room() {
-        let mut names = Names::default();
+        let mut names = NameHistory::default();
         let (pool, other): (Arc<str>, Arc<str>) = ("p".into(), "q".into());
         let label = |number: usize| Label::from(&*number.to_string());
         for pool in [&pool, &other, &pool] {

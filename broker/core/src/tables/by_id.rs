@@ -16,18 +16,18 @@ pub trait Number: Copy {
 
 /// Who is here. To find somebody is mostly a subtraction; they are gone through in the order in
 /// which they came.
-pub struct Roster<N, T> {
+pub struct ById<N, T> {
     present: SparseQueue<Box<T>>,
     numbers: PhantomData<N>,
 }
 
-impl<N, T> Default for Roster<N, T> {
+impl<N, T> Default for ById<N, T> {
     fn default() -> Self {
         Self { present: SparseQueue::default(), numbers: PhantomData }
     }
 }
 
-impl<N: Number, T> Roster<N, T> {
+impl<N: Number, T> ById<N, T> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.present.len()
@@ -71,7 +71,7 @@ impl<N: Number, T> Roster<N, T> {
     }
 }
 
-impl<N: Number, T> Index<&N> for Roster<N, T> {
+impl<N: Number, T> Index<&N> for ById<N, T> {
     type Output = T;
 
     #[inline]

@@ -1,0 +1,62 @@
+//! What has happened since the broker's start: one ledger of counts.
+//!
+//! Whatever belongs to a pool's requests is counted in that pool's [`PoolCounters`], once, where
+//! it happens. What belongs to no pool is counted in [`Stats`]. Sums over all pools are derived
+//! from these when somebody asks.
+
+mod lost_workers;
+mod name_history;
+pub mod pool_counters;
+pub mod rates;
+mod recent_events;
+
+use giostra_protocol::Totals;
+
+use lost_workers::LostWorkers;
+use name_history::NameHistory;
+use pool_counters::{PoolCounters, RetiredPools};
+use rates::History;
+use recent_events::RecentEvents;
+
+/// Counts and memories that belong to no present pool, worker or client.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Replies that were discarded: late, or no longer wanted.
+    pub discarded: u64,
+    /// Messages that were not accepted.
+    pub refused: u64,
+    /// Requests that were rejected for want of room, each time counted.
+    pub rejected: u64,
+    /// The requests answered in each of the last seconds.
+    pub answers: History,
+    /// The last events.
+    pub recent: RecentEvents,
+    /// The counters of pools that no longer exist.
+    pub retired: RetiredPools,
+    /// The workers that were dropped of late and have not come back.
+    pub lost: LostWorkers,
+    /// What workers that are no longer there have done, by pool and name.
+    pub names: NameHistory,
+}
+
+impl Stats {
+    /// Returns the sums over the pools of today, those that no longer exist, and what belongs to
+    /// no pool.
+    pub fn totals<'a>(&self, pools: impl Iterator<Item = &'a PoolCounters>) -> Totals {
+        let mut sum = PoolCounters::default();
+        pools.for_each(|pool| sum.add(pool));
+        self.retired.counters().for_each(|pool| sum.add(pool));
+        Totals {
+            accepted: sum.accepted,
+            answered: sum.succeeded + sum.failed,
+            expired: sum.expired,
+            poisoned: sum.poisoned,
+            cancelled: sum.cancelled,
+            dispatched: sum.dispatched,
+            redispatched: sum.redispatched,
+            discarded: self.discarded,
+            refused: self.refused,
+            rejected: self.rejected,
+        }
+    }
+}
