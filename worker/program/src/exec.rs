@@ -10,7 +10,9 @@ pub mod args;
 mod body;
 mod child;
 pub mod guard;
+mod json;
 mod lines;
+mod msgpack;
 mod process;
 mod program;
 mod reaper;
@@ -29,7 +31,7 @@ pub use process::Format;
 pub use program::{Limits, Program};
 pub use template::{BadCommand, Template};
 
-use body::invalid;
+use msgpack::invalid;
 use program::Stop;
 use tail::Tail;
 

@@ -15,9 +15,11 @@ use giostra_worker::Job;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::body::{self, Argument, invalid};
+use super::body::{self, Argument};
 use super::child::{Child, TICK, from_now};
-use super::process::{json, wrong};
+use super::json;
+use super::msgpack::invalid;
+use super::process::{json_result, wrong};
 use super::program::{Program, Stop, Task};
 use super::tail::Tail;
 
@@ -107,7 +109,7 @@ impl Lines {
         let (answer, trusted) = match self.format {
             LineFormat::Plain => (Ok(body::result(&printed)), true),
             LineFormat::Json => {
-                let result = json(program, &printed);
+                let result = json_result(program, &printed);
                 let trusted = result.is_ok() || is_json(&printed);
                 (result, trusted)
             }
@@ -266,7 +268,7 @@ fn end(program: &Program, child: &mut Child, no_answer: &NoAnswer) -> Failure {
 fn line(encoded: &Bytes) -> Result<Bytes, Failure> {
     let mut line = Vec::new();
     for (i, Argument::Word(word) | Argument::Bytes(word)) in body::arguments(encoded)?.iter().enumerate() {
-        if let Some(end) = body::line_end(word) {
+        if let Some(end) = json::line_end(word) {
             let what = if end == '\n' { "a newline".into() } else { format!("U+{:04X}", u32::from(end)) };
             return Err(invalid(format!(
                 "an argument with {what} in it, which some programs take for the end of a line, can't be sent as a line; a worker \
@@ -283,7 +285,7 @@ fn line(encoded: &Bytes) -> Result<Bytes, Failure> {
 }
 
 fn json_line(encoded: &Bytes) -> Result<Bytes, Failure> {
-    let mut line = body::json(encoded)?;
+    let mut line = json::from_arguments(encoded)?;
     line.push(b'\n');
     Ok(line.into())
 }
@@ -291,7 +293,7 @@ fn json_line(encoded: &Bytes) -> Result<Bytes, Failure> {
 /// Returns a request with its id as a line.
 fn id_line(id: u64, encoded: &Bytes) -> Result<Bytes, Failure> {
     let mut line = format!(r#"{{"id":{id},"arguments":"#).into_bytes();
-    line.append(&mut body::json(encoded)?);
+    line.append(&mut json::from_arguments(encoded)?);
     line.extend_from_slice(b"}\n");
     Ok(line.into())
 }
@@ -304,7 +306,7 @@ fn id_answer(program: &Program, id: u64, printed: &[u8]) -> (Result<Bytes, Failu
             let message = format!("{name} answered request {other} instead of {id}, and was ended");
             (Err(message.into()), false)
         }
-        Ok(Answer { result: Some(result), error: None, .. }) => (json(program, result.get().as_bytes()), true),
+        Ok(Answer { result: Some(result), error: None, .. }) => (json_result(program, result.get().as_bytes()), true),
         Ok(Answer { result: None, error: Some(error), .. }) => {
             let mut text = Tail::default();
             text.push(error.as_bytes());
@@ -339,13 +341,13 @@ mod tests {
 
     #[test]
     fn what_any_reader_takes_for_the_end_of_a_line_does_not_reach_the_program() {
-        for end in body::LINE_ENDS {
+        for end in json::LINE_ENDS {
             let encoded = Bytes::from(rmp_serde::to_vec(&["note", &format!("a{end}b")]).unwrap());
             let failure = line(&encoded).unwrap_err();
             assert!(failure.message.contains("can't be sent as a line"), "{end:?}: {failure}");
-            let json = json_line(&encoded).unwrap();
-            let text = std::str::from_utf8(&json).unwrap().strip_suffix('\n').unwrap();
-            assert!(!text.contains(body::LINE_ENDS), "{text:?}");
+            let line = json_line(&encoded).unwrap();
+            let text = std::str::from_utf8(&line).unwrap().strip_suffix('\n').unwrap();
+            assert!(!text.contains(json::LINE_ENDS), "{text:?}");
         }
     }
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use giostra_protocol::{Bytes, Failure};
 use giostra_worker::Job;
 
-use super::body::{self, Argument, invalid};
+use super::body::{self, Argument};
 use super::child::Child;
+use super::json;
+use super::msgpack::invalid;
 use super::program::{Program, Stop, Task};
 
 /// How long output is read after a process has exited, while others hold its pipes, before these are
@@ -50,13 +52,13 @@ pub fn compute(program: &Program, format: Format, encoded: &Bytes, job: &Job<'_>
     }
     match format {
         Format::Plain { .. } => Ok(body::result(body::without_newline(&child.printed))),
-        Format::Json => json(program, &child.printed),
+        Format::Json => json_result(program, &child.printed),
     }
 }
 
 /// Returns the JSON value that was printed, as a result.
-pub fn json(program: &Program, printed: &[u8]) -> Result<Bytes, Failure> {
-    body::json_result(printed).map_err(|error| wrong(program, &error, printed))
+pub fn json_result(program: &Program, printed: &[u8]) -> Result<Bytes, Failure> {
+    json::to_result(printed).map_err(|error| wrong(program, &error, printed))
 }
 
 /// Returns the reply to a request whose answer can't be read.
@@ -68,7 +70,7 @@ pub fn wrong(program: &Program, why: &impl Display, printed: &[u8]) -> Failure {
 /// Returns the program's words and its stdin.
 fn prepare(program: &Program, format: Format, encoded: &Bytes) -> Result<(Vec<OsString>, Option<Bytes>), Failure> {
     let Format::Plain { stdin } = format else {
-        return Ok((program.template.fill(&[])?, Some(body::json(encoded)?.into())));
+        return Ok((program.template.fill(&[])?, Some(json::from_arguments(encoded)?.into())));
     };
     let mut arguments = body::arguments(encoded)?;
     let last = if stdin { arguments.pop() } else { None };

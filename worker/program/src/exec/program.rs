@@ -16,9 +16,9 @@ use giostra_worker::Job;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::body::invalid;
 use super::child::Child;
 use super::guard::Guard;
+use super::msgpack::invalid;
 use super::tail::Tail;
 use super::template::{BadCommand, Template};
 

@@ -13,7 +13,7 @@ use giostra_protocol::{Bytes, Failure};
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
-use super::body::invalid;
+use super::msgpack::invalid;
 
 /// Programs that run an argument as a script, after `-c`.
 const SHELLS: [&str; 11] = ["sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "tcsh", "zsh"];
