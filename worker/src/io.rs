@@ -16,7 +16,7 @@ use thiserror::Error;
 use zmq::Context;
 
 use crate::Options;
-use crate::scheduler::{Outgoing, Turn, Wait};
+use crate::scheduler::{Outgoing, Turn};
 use crate::session::{Action, Session};
 use crate::shared::Shared;
 
@@ -96,10 +96,8 @@ impl Connection {
         if self.perform(shared, &is_able)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        match wait {
-            Wait::No => {}
-            Wait::AtMost(limit) => self.sleep(Some(limit))?,
-            Wait::UntilWoken => self.sleep(None)?,
+        if wait != Some(Duration::ZERO) {
+            self.sleep(wait)?;
         }
         let now = Instant::now();
         for _ in 0..MESSAGES_PER_TURN {

@@ -69,16 +69,11 @@ enum Operation {
 type Function<A> = Box<dyn Fn(&A, &Job<'_>) -> Result<Bytes, Failure> + Send + Sync>;
 
 /// A [`Service`] of functions, called by name.
+#[derive(Default)]
 pub struct Operations {
     table: BTreeMap<String, Operation>,
     aliases: BTreeMap<String, String>,
-    max_bytes: usize,
-}
-
-impl Default for Operations {
-    fn default() -> Self {
-        Self { table: BTreeMap::new(), aliases: BTreeMap::new(), max_bytes: usize::MAX }
-    }
+    max_bytes: Option<usize>,
 }
 
 impl Operations {
@@ -91,7 +86,7 @@ impl Operations {
     /// much memory. A larger one is answered with an error.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
-        Self { max_bytes, ..self }
+        Self { max_bytes: Some(max_bytes), ..self }
     }
 
     /// Adds an operation. Its arguments are any type that `serde` can read, such as a tuple, a
@@ -175,9 +170,8 @@ impl Service for Operations {
         if let Some((_, arguments, Some(Operation::Encoded(operation)))) = call {
             return operation(&body.slice_ref(arguments), job);
         }
-        if body.len() > self.max_bytes {
-            let (bytes, most) = (body.len(), self.max_bytes);
-            return Err(invalid(format!("the request has {bytes} bytes; this pool takes {most} at most")));
+        if let Some(max_bytes) = self.max_bytes.filter(|&max_bytes| body.len() > max_bytes) {
+            return Err(invalid(format!("the request has {} bytes; this pool takes {max_bytes} at most", body.len())));
         }
         match call {
             Some((_, arguments, Some(Operation::Decoded(operation)))) => operation(arguments, job),

@@ -110,8 +110,9 @@ pub enum Step {
 pub struct Turn {
     /// What to send first.
     pub outgoing: Outgoing,
-    /// How long to sleep after that until something arrives.
-    pub wait: Wait,
+    /// How long to sleep after that until something arrives, zero while there is other work. `None`:
+    /// without a limit, since whatever changes rings the alarm.
+    pub wait: Option<Duration>,
 }
 
 /// What waits to be sent to the broker, in the order of the fields.
@@ -132,17 +133,6 @@ pub struct Unable {
     pub reason: String,
     /// The requests to hand back to the broker.
     pub tickets: Vec<Ticket>,
-}
-
-/// How long the leader sleeps in its poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all, since there is other work.
-    No,
-    /// At most for this time, since its thread has to ask the scheduler again by then.
-    AtMost(Duration),
-    /// Without a limit: whatever changes rings the alarm.
-    UntilWoken,
 }
 
 /// Whom to wake.
@@ -189,7 +179,7 @@ impl Scheduler {
         let overdue = self.replies_since.is_some_and(|since| now.saturating_duration_since(since) > MAX_DELAY);
         let send = !self.outgoing.is_empty() && (overdue || self.queue.is_empty());
         if send || self.queue.is_empty() {
-            let wait = if self.queue.is_empty() { Wait::UntilWoken } else { Wait::No };
+            let wait = if self.queue.is_empty() { None } else { Some(Duration::ZERO) };
             match self.lead(Leader::Thread, wait) {
                 Some(turn) => return (Step::Lead(turn), wakeups),
                 None => wakeups.leader = send,
@@ -300,7 +290,7 @@ impl Scheduler {
     }
 
     /// Takes leadership if it is free.
-    fn lead(&mut self, leader: Leader, wait: Wait) -> Option<Turn> {
+    fn lead(&mut self, leader: Leader, wait: Option<Duration>) -> Option<Turn> {
         if self.leader.is_some() {
             return None;
         }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Leader, Scheduler, Turn, Wait, Wakeups};
+use super::{Leader, Scheduler, Turn, Wakeups};
 use crate::run_queue::RunQueues;
 
 /// The time between two looks of the monitor while there is work.
@@ -63,8 +63,7 @@ impl Scheduler {
         let has_idle = self.idle + self.woken > 0;
         if leaderless && !has_idle {
             self.ticking = !quiet;
-            let wait = if self.ticking { Wait::AtMost(TICK) } else { Wait::UntilWoken };
-            if let Some(turn) = self.lead(Leader::Monitor, wait) {
+            if let Some(turn) = self.lead(Leader::Monitor, self.ticking.then_some(TICK)) {
                 monitor.turns = self.turns;
                 return (MonitorStep::Lead(turn), wakeups);
             }

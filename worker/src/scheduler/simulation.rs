@@ -9,7 +9,7 @@ use giostra_protocol::{Bytes, Outcome, Progress, Ticket};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wait, Wakeups};
+use super::{Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wakeups};
 use crate::run_queue::RunQueues;
 
 /// The time that a long request takes.
@@ -37,7 +37,7 @@ enum At {
     Asleep,
     Woken,
     Leading(Turn),
-    Poll(Wait, Instant),
+    Poll(Option<Duration>, Instant),
     Receiving,
     /// The monitor, until then.
     Ticking(Instant),
@@ -155,11 +155,7 @@ impl World {
     fn due(&self, who: usize) -> Option<Instant> {
         match &self.all[who] {
             At::Computing(Some((_, until))) | At::Ticking(until) => Some(*until),
-            At::Poll(wait, since) if self.socket.is_empty() && !self.alarm => match wait {
-                Wait::AtMost(limit) => Some(*since + *limit),
-                Wait::UntilWoken => None,
-                Wait::No => Some(self.now),
-            },
+            At::Poll(wait, since) if self.socket.is_empty() && !self.alarm => wait.map(|limit| *since + limit),
             At::Asleep => None,
             _ => Some(self.now),
         }
@@ -214,7 +210,7 @@ impl World {
                 At::Poll(wait, self.now)
             }
             At::Poll(wait, _) => {
-                self.alarm &= wait == Wait::No;
+                self.alarm &= wait == Some(Duration::ZERO);
                 At::Receiving
             }
             At::Receiving => match self.socket.pop_front() {
@@ -365,7 +361,7 @@ impl World {
         let undone = self.fates.iter().find(|(_, (_, fate))| !matches!(fate, Fate::Sent | Fate::Forgotten));
         assert_eq!(undone, None, "seed {}: {:?}", self.seed, self.all);
         let (monitor, threads) = self.all.split_last().unwrap();
-        let polling = threads.iter().filter(|at| matches!(at, At::Poll(Wait::UntilWoken, _))).count();
+        let polling = threads.iter().filter(|at| matches!(at, At::Poll(None, _))).count();
         let asleep = threads.iter().filter(|at| matches!(at, At::Asleep)).count();
         let at_rest = (polling, asleep) == (1, threads.len() - 1) && matches!(monitor, At::Asleep);
         assert!(at_rest, "seed {}: {:?}", self.seed, self.all);

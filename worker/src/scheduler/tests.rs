@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, Outcome, Ticket};
 
-use super::{Load, Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wait, Wakeups};
+use super::{Load, Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wakeups};
 use crate::run_queue::{MAX_DELAY, Reply, RunQueues};
 
 const QUICK: Duration = Duration::from_nanos(500);
@@ -22,7 +22,7 @@ impl Scene {
         let now = Instant::now();
         let (scheduler, run_queues) = (Scheduler::new(threads), RunQueues::new(threads));
         let mut scene = Self { now, scheduler, run_queues, monitor: Monitor::new(now) };
-        assert_eq!(scene.leads(0), (vec![], Wait::UntilWoken));
+        assert_eq!(scene.leads(0), (vec![], None));
         (1..threads)
             .for_each(|thread| assert!(matches!(scene.next(thread), (Step::Sleep, Wakeups { leader: false, .. }))));
         scene
@@ -33,7 +33,7 @@ impl Scene {
     }
 
     /// The thread becomes the leader and wakes nobody. Returns the replies to send and the wait.
-    fn leads(&mut self, thread: usize) -> (Vec<Reply>, Wait) {
+    fn leads(&mut self, thread: usize) -> (Vec<Reply>, Option<Duration>) {
         match self.next(thread) {
             (Step::Lead(Turn { outgoing: Outgoing { replies, .. }, wait }), NOBODY) => (replies, wait),
             other => panic!("{other:?}"),
@@ -78,6 +78,7 @@ impl Scene {
     }
 }
 
+const NO_WAIT: Option<Duration> = Some(Duration::ZERO);
 const NOBODY: Wakeups = Wakeups { thread: false, monitor: false, leader: false };
 
 #[test]
@@ -90,7 +91,7 @@ fn one_thread_receives_computes_and_sends_and_wakes_nobody() {
             match scene.next(0) {
                 (Step::Compute, wakeups) => assert_eq!(wakeups, NOBODY),
                 (Step::Lead(turn), wakeups) => {
-                    assert_eq!((turn.wait, wakeups), (Wait::No, NOBODY));
+                    assert_eq!((turn.wait, wakeups), (NO_WAIT, NOBODY));
                     scene.scheduler.end_turn();
                 }
                 (Step::Sleep, _) => panic!("there is work"),
@@ -122,7 +123,7 @@ fn replies_do_not_wait_until_all_requests_are_computed() {
     scene.takes(0);
     scene.computes(0, MAX_DELAY);
     let (replies, wait) = scene.leads(0);
-    assert_eq!((replies.len(), wait), (2, Wait::No));
+    assert_eq!((replies.len(), wait), (2, NO_WAIT));
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn the_monitor_leads_after_a_leaderless_tick_and_collects_the_replies_before_a_l
     assert!(matches!(scene.tick(), (MonitorStep::Tick, NOBODY)));
     match scene.tick() {
         (MonitorStep::Lead(Turn { outgoing, wait }), NOBODY) => {
-            assert_eq!((outgoing.replies.len(), wait), (2, Wait::AtMost(TICK)));
+            assert_eq!((outgoing.replies.len(), wait), (2, Some(TICK)));
         }
         other => panic!("{other:?}"),
     }
@@ -185,7 +186,7 @@ fn the_monitor_leads_after_a_leaderless_tick_and_collects_the_replies_before_a_l
     assert!(matches!(scene.next(0), (Step::Sleep, Wakeups { leader: true, .. })));
     scene.scheduler.end_turn();
     assert!(matches!(scene.tick(), (MonitorStep::Tick, Wakeups { thread: true, .. })));
-    assert_eq!(scene.leads(0), (vec![], Wait::UntilWoken), "a discarded reply is not sent");
+    assert_eq!(scene.leads(0), (vec![], None), "a discarded reply is not sent");
     assert_eq!(scene.scheduler.load(&scene.run_queues, scene.now), Load::default());
 }
 
@@ -204,7 +205,7 @@ fn what_waits_behind_a_long_request_goes_to_an_idle_thread() {
     assert!(waiting > 0);
     assert!(matches!(scene.tick(), (MonitorStep::Tick, Wakeups { thread: true, .. })));
     assert!(scene.scheduler.wakes_up());
-    assert_eq!(scene.leads(1).1, Wait::No);
+    assert_eq!(scene.leads(1).1, NO_WAIT);
     scene.scheduler.end_turn();
     scene.takes(1);
     // Its requests are now expected to be long as well: the others are left in the shared queue.

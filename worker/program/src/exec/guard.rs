@@ -56,36 +56,14 @@ const DISMISSED: &str = ".";
 /// The worker's side of its guard. A guard that is killed is replaced.
 #[derive(Debug)]
 pub struct Guard {
-    launch: Launch,
+    grace: Duration,
+    /// The value of [`MARK`] in this worker's programs.
+    mark: String,
     state: Mutex<State>,
     /// Notified when a leader was waited for.
     reaped: Condvar,
     /// Locked for reading while a process is started and added.
     starting: RwLock<()>,
-}
-
-/// How guards are started.
-#[derive(Debug)]
-struct Launch {
-    grace: Duration,
-    /// The value of [`MARK`] in this worker's programs.
-    mark: String,
-}
-
-impl Launch {
-    fn spawn(&self) -> io::Result<Child> {
-        Command::new(std::env::current_exe()?)
-            .arg0("giostra-guard")
-            .args([GUARD, &self.grace.as_millis().to_string(), &self.mark])
-            // A worker that another worker runs bears the mark of that one's guard, which must not end this guard.
-            .env_remove(MARK)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Ctrl-C does not reach a group of its own.
-            .process_group(0)
-            .spawn()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -107,14 +85,27 @@ impl Guard {
     /// If the system starts no process or no thread.
     pub fn start(grace: Duration) -> io::Result<Arc<Self>> {
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let launch = Launch { grace, mark };
-        let mut state = State::default();
-        state.adopt(launch.spawn()?)?;
-        let guard =
-            Arc::new(Self { launch, state: Mutex::new(state), reaped: Condvar::new(), starting: RwLock::default() });
+        let (state, reaped, starting) = (Mutex::default(), Condvar::new(), RwLock::default());
+        let guard = Arc::new(Self { grace, mark, state, reaped, starting });
+        guard.lock().adopt(guard.spawn()?)?;
         let replacing = Arc::clone(&guard);
         thread::Builder::new().name("guard".into()).spawn(move || replacing.replace_until_dismissed())?;
         Ok(guard)
+    }
+
+    /// Starts the process of a guard.
+    fn spawn(&self) -> io::Result<Child> {
+        Command::new(std::env::current_exe()?)
+            .arg0("giostra-guard")
+            .args([GUARD, &self.grace.as_millis().to_string(), &self.mark])
+            // A worker that another worker runs bears the mark of that one's guard, which must not end this guard.
+            .env_remove(MARK)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C does not reach a group of its own.
+            .process_group(0)
+            .spawn()
     }
 
     /// Starts another guard each time that one ends without having been
@@ -128,7 +119,7 @@ impl Guard {
             let mut state = self.lock();
             let Some(gone) = &mut state.process else { return };
             if !matches!(gone.try_wait(), Ok(None)) {
-                match self.launch.spawn().and_then(|next| state.adopt(next)) {
+                match self.spawn().and_then(|next| state.adopt(next)) {
                     Ok(()) => {
                         failed = false;
                         log::warn!("the guard was killed, another one was started");
@@ -167,7 +158,7 @@ impl Guard {
     /// If the program can't be started.
     pub fn start_leader(&self, command: &mut Command) -> io::Result<Child> {
         let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
-        command.env(MARK, &self.launch.mark).process_group(0);
+        command.env(MARK, &self.mark).process_group(0);
         let leader = unmasked(|| command.spawn())?;
         let group = Pid::from_raw(leader.id() as i32);
         let mut state = self.lock();

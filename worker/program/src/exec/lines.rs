@@ -94,11 +94,7 @@ impl Lines {
     pub fn compute(&self, program: &Program, encoded: &Bytes, job: &Job<'_>) -> Result<Bytes, Failure> {
         let mut process = lock(&self.processes[job.thread()]);
         process.id += 1;
-        let line = match self.format {
-            LineFormat::Plain => line(encoded)?,
-            LineFormat::Json => json_line(encoded)?,
-            LineFormat::JsonId => id_line(process.id, encoded)?,
-        };
+        let line = line(self.format, process.id, encoded)?;
         let printed = loop {
             process.prepare(program, job)?;
             // Repeated at most once: a process that was just started is not asked in vain.
@@ -159,7 +155,7 @@ impl Coprocess {
         let began = Instant::now();
         let task = Task { job, began, limit: None };
         while began.elapsed() < pause {
-            if let Some(Stop::Unwanted) = program.stop(&task) {
+            if program.stop(&task).is_some() {
                 return Err(program.stopped(Stop::Unwanted, &Tail::default()));
             }
             sleep(TICK.min(pause.saturating_sub(began.elapsed())));
@@ -264,8 +260,22 @@ fn end(program: &Program, child: &mut Child, no_answer: &NoAnswer) -> Failure {
     }
 }
 
-/// Returns the arguments as a line, with a space between them.
-fn line(encoded: &Bytes) -> Result<Bytes, Failure> {
+/// Returns a request as a line.
+fn line(format: LineFormat, id: u64, encoded: &Bytes) -> Result<Bytes, Failure> {
+    let mut line = match format {
+        LineFormat::Plain => words(encoded)?,
+        LineFormat::Json => json::from_arguments(encoded)?,
+        LineFormat::JsonId => {
+            let arguments = json::from_arguments(encoded)?;
+            [format!(r#"{{"id":{id},"arguments":"#).as_bytes(), &arguments, b"}"].concat()
+        }
+    };
+    line.push(b'\n');
+    Ok(line.into())
+}
+
+/// Returns the arguments with a space between them.
+fn words(encoded: &Bytes) -> Result<Vec<u8>, Failure> {
     let mut line = Vec::new();
     for (i, Argument::Word(word) | Argument::Bytes(word)) in body::arguments(encoded)?.iter().enumerate() {
         if let Some(end) = json::line_end(word) {
@@ -280,22 +290,7 @@ fn line(encoded: &Bytes) -> Result<Bytes, Failure> {
         }
         line.extend_from_slice(word);
     }
-    line.push(b'\n');
-    Ok(line.into())
-}
-
-fn json_line(encoded: &Bytes) -> Result<Bytes, Failure> {
-    let mut line = json::from_arguments(encoded)?;
-    line.push(b'\n');
-    Ok(line.into())
-}
-
-/// Returns a request with its id as a line.
-fn id_line(id: u64, encoded: &Bytes) -> Result<Bytes, Failure> {
-    let mut line = format!(r#"{{"id":{id},"arguments":"#).into_bytes();
-    line.append(&mut json::from_arguments(encoded)?);
-    line.extend_from_slice(b"}\n");
-    Ok(line.into())
+    Ok(line)
 }
 
 /// Reads an answer with an id. Returns the reply, and whether the answer is this request's.
@@ -332,20 +327,20 @@ mod tests {
     #[test]
     fn a_request_is_one_line() {
         let encoded = |arguments: &[&str]| Bytes::from(rmp_serde::to_vec(arguments).unwrap());
-        assert_eq!(line(&encoded(&["a b", "c"])).unwrap(), "a b c\n");
-        assert_eq!(line(&encoded(&[])).unwrap(), "\n");
-        assert!(line(&encoded(&["a\nb"])).unwrap_err().message.contains("newline"));
-        assert_eq!(json_line(&encoded(&["a\nb"])).unwrap(), "[\"a\\nb\"]\n");
-        assert_eq!(id_line(7, &encoded(&["a"])).unwrap(), "{\"id\":7,\"arguments\":[\"a\"]}\n");
+        assert_eq!(line(LineFormat::Plain, 7, &encoded(&["a b", "c"])).unwrap(), "a b c\n");
+        assert_eq!(line(LineFormat::Plain, 7, &encoded(&[])).unwrap(), "\n");
+        assert!(line(LineFormat::Plain, 7, &encoded(&["a\nb"])).unwrap_err().message.contains("newline"));
+        assert_eq!(line(LineFormat::Json, 7, &encoded(&["a\nb"])).unwrap(), "[\"a\\nb\"]\n");
+        assert_eq!(line(LineFormat::JsonId, 7, &encoded(&["a"])).unwrap(), "{\"id\":7,\"arguments\":[\"a\"]}\n");
     }
 
     #[test]
     fn what_any_reader_takes_for_the_end_of_a_line_does_not_reach_the_program() {
         for end in json::LINE_ENDS {
             let encoded = Bytes::from(rmp_serde::to_vec(&["note", &format!("a{end}b")]).unwrap());
-            let failure = line(&encoded).unwrap_err();
+            let failure = line(LineFormat::Plain, 7, &encoded).unwrap_err();
             assert!(failure.message.contains("can't be sent as a line"), "{end:?}: {failure}");
-            let line = json_line(&encoded).unwrap();
+            let line = line(LineFormat::Json, 7, &encoded).unwrap();
             let text = std::str::from_utf8(&line).unwrap().strip_suffix('\n').unwrap();
             assert!(!text.contains(json::LINE_ENDS), "{text:?}");
         }
