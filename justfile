@@ -204,6 +204,7 @@ fuzz seconds="60":
     set -euo pipefail
     command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
     rustup toolchain list | grep ^nightly >/dev/null || rustup toolchain install nightly --profile minimal
+    export CARGO_TARGET_DIR="{{ justfile_directory() }}/target/fuzz"
     cd "{{ justfile_directory() }}/common/fuzz"
     cargo +nightly run --quiet --example seeds corpus
     for target in $(cargo fuzz list); do
@@ -243,6 +244,7 @@ screenshots: _tools _programs
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo check --manifest-path common/fuzz/Cargo.toml --all-targets --target-dir target/fuzz
 
 # Check the licences and sources of all that the programs are built from, and known advisories (needs the network, or --offline)
 deny *args:

@@ -312,7 +312,7 @@ fn a_status_has_its_bounds_and_says_what_it_leaves_out() {
     let left_out = status.left_out;
     assert_eq!((left_out.clients, left_out.pools, left_out.workers), (101, 2001, 0));
     assert_eq!(left_out.operations, (1000 * 128 - named) as u64);
-    assert!(left_out.told().starts_with("101 clients, 2001 pools, "), "{}", left_out.told());
+    assert!(left_out.summary().starts_with("101 clients, 2001 pools, "), "{}", left_out.summary());
     let message = ToClient::<Bytes>::Status(Box::new(status)).encode();
     assert!(message.bytes() < MAX_MESSAGE_BYTES / 8, "{} bytes", message.bytes());
     assert!(ToClient::<Bytes>::decode(&message).is_ok());

@@ -106,8 +106,10 @@ pub trait Message: Sized {
     }
 }
 
+/// Implements [`Message`] for an enum. A message that begins with `$stray` comes from a peer that has
+/// connected to the broker's other endpoint: the error says so.
 macro_rules! message {
-    ($name:ident) => {
+    ($name:ident $(, $stray:literal => $advice:literal)?) => {
         impl Message for $name<Bytes> {
             fn decode(frames: &Frames) -> Result<Self, Malformed> {
                 fast::Hot::read(frames).map_or_else(|| Self::decode_plainly(frames), Ok)
@@ -122,7 +124,11 @@ macro_rules! message {
             }
 
             fn decode_plainly(frames: &Frames) -> Result<Self, Malformed> {
-                let packed: $name<Packed<&[u8]>> = decode(&frames.envelope)?;
+                let envelope = &frames.envelope[..];
+                let packed: $name<Packed<&[u8]>> = decode(envelope).map_err(|error| match envelope {
+                    $(envelope if envelope.starts_with($stray) => Malformed::WrongEndpoint($advice),)?
+                    _ => error,
+                })?;
                 let mut taken = vec![false; frames.attachments.len()];
                 packed.try_map(&mut |body| unpack(frames, &mut taken, body))
             }
@@ -136,9 +142,9 @@ macro_rules! message {
     };
 }
 
-message!(FromClient);
+message!(FromClient, b"\x81\xa8Register" => "this is the clients' endpoint (frontend); workers connect to the backend");
 message!(ToClient);
-message!(FromWorker);
+message!(FromWorker, b"\x81\xa5Hello" => "this is the workers' endpoint (backend); clients connect to the frontend");
 message!(ToWorker);
 
 fn decode<'a, M: Deserialize<'a>>(envelope: &'a [u8]) -> Result<M, Malformed> {

@@ -12,6 +12,9 @@ pub enum Malformed {
     /// When the envelope is not one of the messages expected.
     #[error("not a message of this protocol: {}", InALine(.0))]
     NotAMessage(#[from] rmp_serde::decode::Error),
+    /// When it is the first message of a peer that has connected to the broker's other endpoint.
+    #[error("{0}")]
+    WrongEndpoint(&'static str),
     /// When there is something after the message.
     #[error("bytes follow the message")]
     Trailing,
@@ -65,8 +68,20 @@ impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FromClient;
     use crate::codec::{Frames, Message};
+    use crate::{Bytes, FromClient, FromWorker, VERSION};
+
+    #[test]
+    fn a_peer_at_the_wrong_endpoint_learns_which_one_it_is() {
+        let hello = FromClient::<Bytes>::Hello { version: VERSION, name: "c".into() }.encode();
+        let error = FromWorker::decode(&hello).unwrap_err().to_string();
+        assert_eq!(error, "this is the workers' endpoint (backend); clients connect to the frontend");
+        let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
+        let (version, threads, window, instance) = (VERSION, 1, 0, 0);
+        let register = FromWorker::Register { version, name, pool, operations, threads, window, instance };
+        let error = FromClient::decode(&register.encode()).unwrap_err().to_string();
+        assert_eq!(error, "this is the clients' endpoint (frontend); workers connect to the backend");
+    }
 
     #[test]
     fn an_error_is_one_short_line_whatever_the_peer_sent() {

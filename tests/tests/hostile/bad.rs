@@ -42,7 +42,7 @@ pub fn to_frontend() -> Vec<Bad> {
         bad("too many fields", &[b"\x81\xa5Hello\x93\x01\xa1c\x00"], NOT_A_MESSAGE),
         Bad {
             frames: sent(register(VERSION, "w", "p")),
-            ..bad("a worker's language", &[], "unknown variant `Register`")
+            ..bad("a worker's language", &[], "clients' endpoint (frontend); workers connect to the backend")
         },
         bad("what only a client hears", &[b"\xa6Hiccup"], "unknown variant `Hiccup`"),
     ]);
@@ -62,7 +62,10 @@ pub fn to_backend() -> Vec<Bad> {
         Bad { frames: sent(many), ..bad("a batch over the limit", &[], "at most 65536 members") },
         bad("a number of threads that is a list", &[b"\x81\xa8Register\x96\x01\xa1w\xa1p\x90\x90\x00"], NOT_A_MESSAGE),
         bad("an outcome that is none", &[b"\x81\xa7Replies\x91\x92\x01\x81\xa5Maybe\x00"], "unknown variant `Maybe`"),
-        Bad { frames: sent(hello), ..bad("a client's language", &[], "unknown variant `Hello`") },
+        Bad {
+            frames: sent(hello),
+            ..bad("a client's language", &[], "workers' endpoint (backend); clients connect to the frontend")
+        },
         bad("what only a worker hears", &[b"\xa6Hiccup"], "unknown variant `Hiccup`"),
     ]);
     all

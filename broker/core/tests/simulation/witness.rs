@@ -516,7 +516,7 @@ impl Witness {
         for (told, (number, known)) in status.workers.iter().zip(workers) {
             assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
             assert_eq!(
-                (told.in_flight, told.window_most),
+                (told.in_flight, told.window_max),
                 (known.in_flight.len() as u64, known.window as u64),
                 "w{number}"
             );

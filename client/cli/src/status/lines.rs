@@ -67,7 +67,7 @@ fn summary(status: &Status) -> Vec<String> {
     if totals.rejected > 0 {
         lines.push(format!("{} times a request was turned away for want of room and came again", totals.rejected));
     }
-    let left_out = status.left_out.told();
+    let left_out = status.left_out.summary();
     if !left_out.is_empty() {
         lines.push(format!("left out below, since it would be too much: {left_out}"));
     }

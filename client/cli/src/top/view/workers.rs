@@ -22,7 +22,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let (workers, lost) = (state.workers(), state.lost());
     let of = state.pool.as_ref().map_or_else(String::new, |pool| format!(" of pool {pool}"));
     let gone = if lost.is_empty() { String::new() } else { format!(", {} lost", lost.len()) };
-    let left_out = match state.status.left_out.told() {
+    let left_out = match state.status.left_out.summary() {
         nothing if nothing.is_empty() => nothing,
         some => format!(", left out: {some}"),
     };
