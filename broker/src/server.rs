@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods)] // the one place that reads the clock
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -555,9 +556,9 @@ impl<'a> Server<'a> {
 
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> anyhow::Result<()> {
-        let shutdown = close_by.is_none().then(|| shutdown.fd());
+        let shutdown = close_by.is_none().then(|| shutdown.as_fd());
         let http = self.http.as_ref().map(|http| http.publisher.fd());
-        let descriptors: Vec<_> = [Some(self.hangups.fd()), shutdown, http].into_iter().flatten().collect();
+        let descriptors: Vec<_> = [Some(self.hangups.as_fd()), shutdown, http].into_iter().flatten().collect();
         let now = Instant::now();
         let retry = [self.to_clients.retry_after(), self.to_workers.retry_after()].into_iter().flatten().min();
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();

@@ -1,6 +1,6 @@
 //! The socket and the clock of a client: see the crate's page.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::Message;
@@ -157,7 +157,7 @@ impl Client {
 
     /// The same, and if no reply is here, waits: until something came, one of these descriptors is
     /// readable, or it is `until`. For whoever waits for other things besides.
-    pub fn wait(&mut self, descriptors: &[RawFd], until: Option<Instant>) -> Result<(), Error> {
+    pub fn wait(&mut self, descriptors: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<(), Error> {
         let wake = self.turn()?;
         if self.session.has_replies() {
             return Ok(());
@@ -168,8 +168,8 @@ impl Client {
 
     /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be
     /// another one after each turn.
-    pub fn fd(&self) -> Result<RawFd, Error> {
-        Ok(self.broker.get_fd()?)
+    pub fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        Ok(socket::descriptor(&self.broker)?)
     }
 
     /// Submits a request and waits for its reply, leaving others' replies for later.
@@ -312,11 +312,11 @@ impl Client {
 
     /// Sleeps until something may have come, one of the descriptors is readable, or the first of
     /// these instants. Notices if the process was stopped meanwhile.
-    fn sleep(&mut self, descriptors: &[RawFd], wake: [Option<Instant>; 2]) -> Result<(), Error> {
+    fn sleep(&mut self, descriptors: &[BorrowedFd<'_>], wake: [Option<Instant>; 2]) -> Result<(), Error> {
         let now = Instant::now();
         let pulse = (self.session.unanswered() > 0).then(|| now + PULSE);
         let wake = wake.into_iter().chain([pulse]).flatten().min();
-        let shutdown = self.options.shutdown.as_ref().map(Shutdown::fd);
+        let shutdown = self.options.shutdown.as_ref().map(Shutdown::as_fd);
         let descriptors: Vec<_> = descriptors.iter().copied().chain(shutdown).collect();
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
         socket::sleep(&self.broker.sockets(), &descriptors, timeout)?;

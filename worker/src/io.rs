@@ -4,6 +4,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::Message as _;
@@ -125,7 +126,7 @@ impl Connection {
     /// Sleeps until a message arrives, the alarm rings, the process is asked to shut down, or
     /// something is due. The scheduler has to be asked after the alarm, not before.
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
-        let both = [self.alarm.fd(), self.shutdown.fd()];
+        let both = [self.alarm.as_fd(), self.shutdown.as_fd()];
         let descriptors = if self.session.is_leaving() { &both[..1] } else { &both[..] };
         let due = [self.session.poll_timeout(), self.connector.poll_timeout()].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));

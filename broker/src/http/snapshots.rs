@@ -3,10 +3,11 @@
 //! The HTTP thread asks, the server's loop answers between two turns, at most every [`EVERY`],
 //! however many watch. Nothing else goes from here to the broker, and what does is one bit.
 
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{io, os::fd::RawFd};
 
 use giostra_protocol::Status;
 use giostra_transport::wake::{self, Alarm, Waker};
@@ -61,8 +62,8 @@ pub fn channel() -> io::Result<(Publisher, Snapshots)> {
 
 impl Publisher {
     /// A descriptor that is readable when a snapshot is wanted.
-    pub fn fd(&self) -> RawFd {
-        self.alarm.fd()
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.alarm.as_fd()
     }
 
     /// Whether a snapshot has become wanted since this was last asked.
@@ -103,6 +104,8 @@ impl Snapshots {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // a snapshot's age is its distance from now
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
@@ -148,7 +151,7 @@ mod tests {
     fn an_alarm_that_rings_after_its_question_was_seen_is_silenced_at_the_next_look() {
         let (mut publisher, snapshots) = channel().unwrap();
         let rings = |publisher: &Publisher| {
-            let mut items = [zmq::PollItem::from_fd(publisher.fd(), zmq::POLLIN)];
+            let mut items = [zmq::PollItem::from_fd(publisher.fd().as_raw_fd(), zmq::POLLIN)];
             zmq::poll(&mut items, 0).unwrap() == 1
         };
         // The asker is interrupted between its two steps.

@@ -10,7 +10,7 @@ mod view;
 
 use std::io::{self, IsTerminal, stdin, stdout};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -194,7 +194,8 @@ impl Page<'_> {
     /// Sleeps until there is something to do or the time has passed. Whether a key was pressed. An
     /// error if a signal came.
     fn sleep(&mut self, time: Duration, terminal: Option<RawFd>) -> anyhow::Result<bool> {
-        let descriptors = [self.shutdown.fd(), self.alarm.fd()].into_iter().chain(terminal);
+        let descriptors =
+            [self.shutdown.as_fd(), self.alarm.as_fd()].map(|fd| fd.as_raw_fd()).into_iter().chain(terminal);
         let mut items: Vec<_> = descriptors.map(|descriptor| PollItem::from_fd(descriptor, zmq::POLLIN)).collect();
         socket::poll(&mut items, Some(time))?;
         if self.shutdown.requested() {

@@ -2,6 +2,7 @@
 //! slot for each answer.
 
 use std::mem::take;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -216,7 +217,7 @@ impl Service {
                 self.submit(call)?;
             }
             self.cancel(&given_up)?;
-            self.client.wait(&[self.alarm.fd()], None)?;
+            self.client.wait(&[self.alarm.as_fd()], None)?;
             if self.client.progress_has_changed() {
                 self.tell();
             }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -167,15 +167,17 @@ impl Hangups {
         Ok(hangups)
     }
 
-    /// A descriptor that is readable when the signal has come.
-    pub fn fd(&self) -> RawFd {
-        self.alarm.fd()
-    }
-
     /// Whether the signal has come since this was last asked.
     pub fn take(&mut self) -> bool {
         self.alarm.clear();
         self.asked.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// The descriptor is readable when the signal has arrived.
+impl AsFd for Hangups {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.alarm.as_fd()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::ptr;
 use std::time::Duration;
 
@@ -101,12 +101,16 @@ pub fn seed_rand(seed: u32) {
     unsafe { nix::libc::srand(seed) };
 }
 
-/// Sleeps until one of the descriptors is readable, or the time has passed, or a signal comes. The
-/// descriptors are to stay open meanwhile.
-pub fn poll_readable(descriptors: &[RawFd], timeout: Option<Duration>) -> zmq::Result<()> {
-    // Sound: the descriptors are the callers', who keep them open.
-    let borrow = |&fd: &RawFd| PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN);
-    let mut polled: Vec<_> = descriptors.iter().map(borrow).collect();
+/// Returns the descriptor that becomes readable when libzmq's threads have news for the socket.
+pub fn descriptor(socket: &Socket) -> zmq::Result<BorrowedFd<'_>> {
+    let descriptor = retrying(|| socket.get_fd())?;
+    // Sound: the descriptor belongs to the socket and stays open as long as it, which is borrowed.
+    Ok(unsafe { BorrowedFd::borrow_raw(descriptor) })
+}
+
+/// Sleeps until a descriptor is readable, the timeout has passed, or a signal arrives.
+pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
+    let mut polled: Vec<_> = descriptors.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(Error::from_raw(error as i32)),

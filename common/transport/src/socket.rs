@@ -3,7 +3,7 @@
 //! All options are set here, before bind and connect. No send and no receive blocks.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use giostra_protocol::{Identity, MAX_BATCH, MAX_MESSAGE_BYTES};
 use zmq::{Context, DONTWAIT, Error, SNDMORE, Socket, SocketType};
 
 use crate::ffi::{self, retrying};
+
+pub use crate::ffi::descriptor;
 use crate::keys::{Credentials, KeyPair};
 
 /// How long a closing socket goes on sending what was given to it.
@@ -362,26 +364,26 @@ fn receive_frame(socket: &Socket, frame: &mut zmq::Message, flags: i32) -> zmq::
     }
 }
 
-/// Sleeps until there may be a message for one of `sockets`, one of `descriptors` is readable, or
-/// the time is over. A signal may end it, too.
+/// Sleeps until one of `sockets` may have a message, one of `descriptors` is readable, or the
+/// timeout has passed. A signal may end the sleep early.
 ///
-/// The same as libzmq's own poll with about half of its system calls: that one polls without a
-/// timeout first, and asks each socket again afterwards. Here each is asked once, before: a send
-/// may have taken in the notice of a message, after which the socket's descriptor says nothing more
-/// of it.
-pub fn sleep(sockets: &[&Socket], descriptors: &[RawFd], timeout: Option<Duration>) -> zmq::Result<()> {
+/// It makes about half as many system calls as libzmq's own poll, which polls without a timeout
+/// first and queries each socket again afterwards. Here each socket is queried once, before the
+/// poll: a send may have consumed the notice of a message, after which the socket's descriptor does
+/// not become readable for it.
+pub fn sleep(sockets: &[&Socket], descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
     let mut all = descriptors.to_vec();
     for socket in sockets {
         if retrying(|| socket.get_events())?.contains(zmq::POLLIN) {
             return Ok(());
         }
-        all.push(retrying(|| socket.get_fd())?);
+        all.push(descriptor(socket)?);
     }
     ffi::poll_readable(&all, timeout)
 }
 
-/// Sleeps until one of the items is ready or the time has passed; a signal ends it early. `None`:
-/// no limit.
+/// Sleeps until one of the items is ready or the timeout has passed. `None` sleeps without a limit.
+/// A signal ends the sleep early.
 pub fn poll(items: &mut [zmq::PollItem<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
     // Rounded up: a sleep that ends before the time would be followed by useless short ones.
     let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX));

@@ -1,27 +1,30 @@
-//! Waking a thread that sleeps in a poll.
+//! Wakes a thread that sleeps in a poll.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// Wakes the thread that holds the [`Alarm`]. Cheap when it has been woken already.
+/// Wakes the thread that polls the [`Alarm`]. Costs one atomic operation if it is awake already.
 #[derive(Clone, Debug)]
 pub struct Waker {
     ringing: Arc<AtomicBool>,
     pipe: Arc<PipeWriter>,
 }
 
-/// What the sleeping thread polls.
+/// The descriptor that the sleeping thread polls.
 #[derive(Debug)]
 pub struct Alarm {
     ringing: Arc<AtomicBool>,
     pipe: PipeReader,
 }
 
-/// A waker and its alarm. An error if the system gives no pipe.
+/// Creates a waker and its alarm.
+///
+/// # Errors
+/// If the system has no pipe left.
 pub fn alarm() -> io::Result<(Waker, Alarm)> {
     let (reader, writer) = io::pipe()?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -33,40 +36,43 @@ impl Waker {
     /// Makes the alarm's descriptor readable until [`Alarm::clear`].
     pub fn wake(&self) {
         if !self.ringing.swap(true, Ordering::AcqRel) {
-            // One byte at most is ever in the pipe, so this does not block; it fails only if nobody listens any
-            // more.
+            // The pipe never holds more than one byte, so this does not block. It fails only if the alarm
+            // was dropped.
             let _ = (&*self.pipe).write(&[0]);
         }
     }
 }
 
 impl Alarm {
-    /// The descriptor to poll for reading.
-    pub fn fd(&self) -> RawFd {
-        self.pipe.as_raw_fd()
-    }
-
-    /// Silences the alarm, without waiting for anybody. Look at what the waker was about after
-    /// this, not before: otherwise the alarm goes on ringing for what has been seen to already.
+    /// Makes the descriptor unreadable again, without blocking. Check for work after this call, not
+    /// before it: otherwise the alarm stays set for work that is done already.
     pub fn clear(&mut self) {
-        // A waker that has not written its byte yet writes it later: then the alarm rings once more.
+        // A waker that was interrupted before its write sets the alarm once more, later.
         if self.ringing.load(Ordering::Acquire) && matches!(self.pipe.read(&mut [0]), Ok(1)) {
             self.ringing.swap(false, Ordering::AcqRel);
         }
     }
 }
 
+/// The descriptor to poll for reading.
+impl AsFd for Alarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
 
     fn rings(alarm: &Alarm) -> bool {
-        let mut items = [zmq::PollItem::from_fd(alarm.fd(), zmq::POLLIN)];
-        zmq::poll(&mut items, 0).unwrap() == 1
+        poll(&mut [PollFd::new(alarm.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 1
     }
 
     #[test]
-    fn an_alarm_rings_until_it_is_cleared_however_often_it_was_set_off() {
+    fn an_alarm_rings_until_it_is_cleared_however_often_it_was_set() {
         let (waker, mut alarm) = alarm().unwrap();
         assert!(!rings(&alarm));
         for _ in 0..100_000 {
@@ -85,7 +91,7 @@ mod tests {
         // The waker's first half: it is interrupted before it writes.
         assert!(!waker.ringing.swap(true, Ordering::AcqRel));
         alarm.clear();
-        // Another one leaves the writing to it.
+        // A second waker leaves the write to the first.
         waker.wake();
         assert!(!rings(&alarm));
         (&*waker.pipe).write_all(&[0]).unwrap();

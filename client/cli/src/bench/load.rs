@@ -1,5 +1,6 @@
 //! The load: clients that each keep a window of requests unanswered.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Error, Options};
@@ -60,9 +61,9 @@ impl Load {
         }
         let mut items = Vec::new();
         for loader in &mut loaders {
-            items.push(PollItem::from_fd(loader.client.fd()?, zmq::POLLIN));
+            items.push(PollItem::from_fd(loader.client.fd()?.as_raw_fd(), zmq::POLLIN));
         }
-        items.push(PollItem::from_fd(shutdown.fd(), zmq::POLLIN));
+        items.push(PollItem::from_fd(shutdown.as_fd().as_raw_fd(), zmq::POLLIN));
         Ok(Self { loaders, items, timeout: global.timeout })
     }
 
@@ -92,7 +93,7 @@ impl Load {
                     continue;
                 }
                 loader.serve(run)?;
-                *item = PollItem::from_fd(loader.client.fd()?, zmq::POLLIN);
+                *item = PollItem::from_fd(loader.client.fd()?.as_raw_fd(), zmq::POLLIN);
             }
             if run.is_over() {
                 return Ok(());

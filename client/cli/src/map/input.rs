@@ -3,7 +3,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, stdin};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
@@ -87,8 +87,8 @@ impl Input {
     }
 
     /// Becomes readable when there is a line, or the end.
-    pub fn fd(&self) -> RawFd {
-        self.alarm.fd()
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.alarm.as_fd()
     }
 
     /// Lines that were taken: the number of the last one, counted from 1.
@@ -153,6 +153,7 @@ fn read(mut from: impl Read, blocks: SyncSender<io::Result<Vec<u8>>>, bell: &Wak
 #[cfg(test)]
 mod tests {
     use std::io::{Write, pipe};
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
@@ -160,7 +161,9 @@ mod tests {
     fn next(input: &mut Input) -> Next {
         loop {
             match input.next().unwrap() {
-                Next::Later => zmq::poll(&mut [zmq::PollItem::from_fd(input.fd(), zmq::POLLIN)], -1).map(drop).unwrap(),
+                Next::Later => {
+                    zmq::poll(&mut [zmq::PollItem::from_fd(input.fd().as_raw_fd(), zmq::POLLIN)], -1).map(drop).unwrap()
+                }
                 next => return next,
             }
         }
@@ -209,7 +212,7 @@ mod tests {
                 Ok(next) => assert_eq!(next, Next::Later),
                 Err(error) => break error,
             }
-            zmq::poll(&mut [zmq::PollItem::from_fd(input.fd(), zmq::POLLIN)], -1).unwrap();
+            zmq::poll(&mut [zmq::PollItem::from_fd(input.fd().as_raw_fd(), zmq::POLLIN)], -1).unwrap();
         };
         assert!(format!("{error:#}").contains("over 67108864 bytes"), "{error:#}");
     }

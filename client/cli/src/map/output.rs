@@ -156,7 +156,7 @@ impl Output {
         loop {
             let mut items = [
                 PollItem::from_fd(self.file.as_raw_fd(), zmq::POLLOUT),
-                PollItem::from_fd(self.shutdown.fd(), zmq::POLLIN),
+                PollItem::from_fd(self.shutdown.as_fd().as_raw_fd(), zmq::POLLIN),
             ];
             let polled = if until.is_some() { &mut items[..1] } else { &mut items[..] };
             socket::poll(polled, until.map(|until| until.saturating_duration_since(Instant::now())))?;
