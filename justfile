@@ -190,7 +190,7 @@ docs *pages: _tools
     @"{{ bin }}/docs" --project "{{ justfile_directory() }}" {{ pages }}
 
 # Run all tests
-test: _python _programs
+test: _python _programs _javascript
     cargo build --workspace
     cargo test --workspace
 
@@ -281,7 +281,21 @@ _python:
     fi
     cp "$wanted" "$folder/installed"
 
-# Have the programs of others that tests need: a browser, Prometheus, tcpdump, shells, groff; without them these are ignored (in CI: fail)
+# Have target/javascript/node_modules with what the examples in JavaScript need; without node their tests are ignored (in CI: fail)
+_javascript:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    wanted=tests/javascript/package-lock.json
+    folder=target/javascript
+    if cmp -s "$wanted" "$folder/installed"; then exit; fi
+    command -v npm >/dev/null || { echo "no npm: goes on without" >&2; exit; }
+    rm -rf "$folder" && mkdir -p "$folder" && cp tests/javascript/package*.json "$folder"
+    # Its binaries come with zeromq; the install script would build others.
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent || { echo "no zeromq: goes on without" >&2; exit; }
+    cp "$wanted" "$folder/installed"
+
+# Have the programs of others that tests need: a browser, Prometheus, tcpdump, shells, groff, npm; without them these are ignored (in CI: fail)
 _programs:
     #!/usr/bin/env bash
     set -uo pipefail
@@ -289,6 +303,7 @@ _programs:
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
     command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
     command -v promtool >/dev/null || missing+=(prometheus)
+    command -v npm >/dev/null || missing+=(nodejs npm)
     for program in tcpdump zsh fish groff; do command -v "$program" >/dev/null || missing+=("$program"); done
     if [ ${#missing[@]} = 0 ]; then exit 0; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "no ${missing[*]}: goes on without" >&2; exit 0; fi

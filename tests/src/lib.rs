@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod chaos;
+pub mod javascript;
 pub mod network;
 pub mod performance;
 pub mod port;
