@@ -1,7 +1,7 @@
 """The least that is a client of Giostra: python short_client.py ENDPOINT OPERATION NUMBER.. [OWN.key_secret BROKER.key]
 
 It leaves out what client.py does: a connection that breaks (everything unanswered is to be sent again over a new socket), Rejected and
-Room, large bodies as attachments, many requests in flight. If it hears nothing for ten seconds, it gives up.
+Credit, large bodies as attachments, many requests in flight. If it hears nothing for ten seconds, it gives up.
 """
 
 import sys
