@@ -1,13 +1,14 @@
-//! A client: submits requests, many at a time, and gets exactly one reply for each.
+//! A client of Giostra's broker: submits requests, many at a time, and gets exactly one reply for
+//! each.
 //!
-//! There are three ways. [`Client::compute`] asks for one thing, and [`Client::map`] for many, in
-//! the order of the arguments or as the results come:
+//! There are three ways to use it. [`Client::compute`] calls one operation, and [`Client::map`] calls
+//! it for many arguments; its results come in the order of the arguments, or as they arrive:
 //!
 //! ```no_run
 //! use giostra_client::{Client, Options};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let mut client = Client::connect(Options::default())?;
+//!     let mut client = Client::connect(Options::new("tcp://127.0.0.1:5555"))?;
 //!     let sum: i64 = client.compute("add", &(1, 2))?;
 //!     println!("{sum}");
 //!     let numbers = (1..=1_000_000).map(|n| [n]);
@@ -18,8 +19,8 @@
 //! }
 //! ```
 //!
-//! A [`SharedClient`] is for many threads or tasks. What it returns can be waited for, or awaited
-//! in any runtime; dropped, it cancels the request:
+//! A [`SharedClient`] serves many threads or tasks. Its answers can be waited for, or awaited in any
+//! runtime; a dropped answer cancels its request. `examples/axum.rs` is a web service built on it.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -31,22 +32,21 @@
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let client = SharedClient::connect(Options::default())?;
+//!     let client = SharedClient::connect(Options::new("tcp://127.0.0.1:5555"))?;
 //!     let slow = client.compute_within::<f64>("sleep", &[60], Duration::from_secs(1));
 //!     println!("{}", slow.wait().unwrap_err());
 //!     Ok(())
 //! }
 //! ```
 //!
-//! A client has one pool, that of its [`Options`]: who asks several pools has a client for each.
-//! And [`Client::submit`] takes any bytes as a request, for workers that want no MessagePack, or
-//! for an event loop of one's own:
+//! [`Client::submit`] takes any bytes as a request, for workers that don't read MessagePack, or for
+//! an event loop of one's own (with [`Client::turn`] and [`Client::fd`]):
 //!
 //! ```no_run
 //! use giostra_client::{Client, Options, body};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let mut client = Client::connect(Options::default())?;
+//!     let mut client = Client::connect(Options::new("tcp://127.0.0.1:5555"))?;
 //!     for n in 1..=1000 {
 //!         client.submit(body("is_prime", &[n])?)?;
 //!     }
@@ -58,23 +58,38 @@
 //! }
 //! ```
 //!
-//! A broker that is killed and started again costs time, nothing else: what is unanswered is sent
-//! to the next one. The operations must bear being computed twice; a reply is given once.
+//! A client sends all its requests to one pool, that of its [`Options`]: use a client for each pool.
+//!
+//! If the broker is killed and started again, only time is lost: unanswered requests are sent to the
+//! new one. A request may be computed twice, so operations should be idempotent; it is answered once.
 
+#[doc(hidden)]
 pub mod budget;
 mod client;
+mod error;
 mod map;
 mod options;
+#[doc(hidden)]
 pub mod reorder;
 mod session;
 mod shared;
 mod typed;
 
-pub use client::Client;
+pub use client::{Client, Context};
+pub use error::{CallError, Error};
+pub use giostra_protocol::name::Label;
 pub use giostra_protocol::{Bytes, Failure, Outcome, Progress, Reply, RequestId, Status, Trace, code};
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;
 pub use map::{Map, Unordered};
-pub use options::{Error, Options};
+pub use options::Options;
 pub use shared::{Answer, Computed, SharedClient};
-pub use typed::{CallError, body, result};
+pub use typed::{body, result};
+
+/// The parts of the broker's [`Status`].
+pub mod status {
+    pub use giostra_protocol::{
+        ClientStatus, EventStatus, History, LeftOut, LostStatus, Percentiles, PoolStatus, PoolTotals, Totals,
+        WorkerStatus,
+    };
+}

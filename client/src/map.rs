@@ -1,5 +1,5 @@
-//! One operation on many arguments: an iterator of calls becomes an iterator of results, many of
-//! them under way at a time.
+//! One operation on many arguments: turns an iterator of arguments into an iterator of results, with
+//! many requests in flight.
 
 use std::iter::Fuse;
 use std::marker::PhantomData;
@@ -12,18 +12,31 @@ use serde::de::DeserializeOwned;
 
 use crate::budget::InFlightBudget;
 use crate::reorder::ReorderBuffer;
-use crate::typed::{CallError, body};
-use crate::{Client, Error};
+use crate::typed::{body, decode};
+use crate::{CallError, Client, Error};
 
 impl Client {
-    /// Has an operation computed on each of these arguments. The results come in the order of the
-    /// arguments, each call's failure in its place; when the client itself can't go on, that is
-    /// the last that comes.
+    /// Calls an operation for each of these arguments. Returns the results in the order of the
+    /// arguments, a failed call's error in its place. If the client itself can't go on, its error is
+    /// the last item.
     ///
-    /// At most [`Map::window`] requests are under way, the oldest unanswered one included: what was
-    /// asked after it waits here. Arguments are asked for when there is budget, in the caller's
-    /// thread: while their iterator blocks, no result comes. Dropping the map cancels what is
-    /// unanswered. Replies to requests that were submitted before it are left for later.
+    /// At most [`Map::window`] requests are in flight, counted from the oldest unanswered one:
+    /// results that arrive before it wait here. The arguments are taken from their iterator as the
+    /// window allows, in the caller's thread: while it blocks, there are no results. Dropping the
+    /// map cancels the unanswered requests. Replies to earlier requests of this client are kept for
+    /// later.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use giostra_client::{Client, Options};
+    /// # let mut client = Client::connect(Options::default())?;
+    /// let pairs = [(1, 2), (3, 4), (5, 6)];
+    /// let sums = client.map::<i64, _>("add", pairs).timeout(Duration::from_secs(10));
+    /// assert_eq!(sums.collect::<Result<Vec<_>, _>>()?, [3, 7, 11]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map<R, A>(&mut self, operation: &str, arguments: A) -> Map<'_, A::IntoIter, R>
     where
         R: DeserializeOwned,
@@ -46,24 +59,25 @@ impl Client {
     }
 }
 
-/// The results of an operation on many arguments, in their order: see [`Client::map`].
+/// The results of an operation in the order of its arguments: see [`Client::map`].
 pub struct Map<'c, I, R> {
     calls: Calls<'c, I>,
     order: ReorderBuffer<Answer>,
     result: PhantomData<fn() -> R>,
 }
 
-/// The same as the results come, each with the place of its arguments, counted from 0.
+/// The results of an operation as they arrive, each with the index of its arguments: see
+/// [`Map::unordered`].
 ///
-/// When the client can't go on, the error comes last, at the place of the oldest call that is
-/// unanswered.
+/// If the client can't go on, its error is the last item, with the index of the oldest unanswered
+/// call.
 pub struct Unordered<'c, I, R> {
     calls: Calls<'c, I>,
     result: PhantomData<fn() -> R>,
 }
 
 impl<'c, I, R> Map<'c, I, R> {
-    /// Requests that may be under way at a time, 4096 if nothing else is said.
+    /// Sets the number of requests that may be in flight; 4096 by default.
     #[must_use]
     pub fn window(mut self, requests: usize) -> Self {
         self.calls.requests = requests.max(1);
@@ -71,9 +85,9 @@ impl<'c, I, R> Map<'c, I, R> {
         self
     }
 
-    /// Bytes of requests and of results that may be held at a time, 64 MiB if nothing else is said.
-    /// One request there may always be, and results that are larger than those before them may
-    /// exceed it.
+    /// Sets the number of bytes of requests and results that may be held; 64 MiB by default. One
+    /// request is always allowed, and results that are larger than those before them may exceed the
+    /// number.
     #[must_use]
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.calls.bytes = bytes;
@@ -81,15 +95,27 @@ impl<'c, I, R> Map<'c, I, R> {
         self
     }
 
-    /// The time limit of each request, from when it is submitted; without one it waits for as long
-    /// as there is a broker.
+    /// Sets a time limit for each request, which begins when it is submitted. Without one, requests
+    /// wait for as long as there is a broker.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.calls.timeout = Some(timeout);
         self
     }
 
-    /// The results as they come, so that none waits for one before it.
+    /// Returns the results as they arrive, each with the index of its arguments, counted from 0: no
+    /// result waits for an earlier one.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use giostra_client::{Client, Options};
+    /// # let mut client = Client::connect(Options::default())?;
+    /// for (index, result) in client.map::<f64, _>("sleep", [[0.3], [0.1], [0.2]]).unordered() {
+    ///     println!("{index}: slept for {} s", result?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn unordered(self) -> Unordered<'c, I, R> {
         Unordered { calls: self.calls, result: PhantomData }
@@ -97,15 +123,15 @@ impl<'c, I, R> Map<'c, I, R> {
 }
 
 impl<I, R> Map<'_, I, R> {
-    /// How far those are that are being computed, by their places, as far as their operation has
-    /// said so. It is to be asked between two results.
+    /// The progress of the calls that are being computed, by the index of their arguments, if their
+    /// operation reports it. It is updated while [`Iterator::next`] waits for a result.
     pub fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
         self.calls.progress()
     }
 }
 
 impl<I, R> Unordered<'_, I, R> {
-    /// The same as [`Map::progress`].
+    /// The progress of the calls that are being computed: see [`Map::progress`].
     pub fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
         self.calls.progress()
     }
@@ -120,20 +146,21 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.calls.over {
-            let ahead = self.order.next() + self.calls.requests as u64;
-            // Before anything is handed on: the workers are not to wait for whoever takes the results.
-            if let Err(error) = self.calls.ask(ahead, |place, error| {
-                drop(self.order.put(place, Answer::Unasked(error)));
-            }) {
+            let end = self.order.next().saturating_add(self.calls.requests as u64);
+            // Before a result is returned: the workers should not wait for the user of the results.
+            let submitted = self.calls.submit(end, |index, error| {
+                drop(self.order.put(index, Answer::Unsubmitted(error)));
+            });
+            if let Err(error) = submitted {
                 return Some(Err(self.calls.end(error)));
             }
             if let Some(answer) = self.order.pop() {
-                return Some(self.calls.hand_on(answer));
+                return Some(self.calls.release(answer));
             }
             match self.calls.next_answer() {
-                Ok(Some((place, answer))) => drop(self.order.put(place, answer)),
+                Ok(Some((index, answer))) => drop(self.order.put(index, answer)),
                 Ok(None) if self.calls.unanswered.is_empty() => return None,
-                // There may be room for more now.
+                // The budget may allow more requests now.
                 Ok(None) => {}
                 Err(error) => return Some(Err(self.calls.end(error))),
             }
@@ -151,19 +178,19 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.calls.over {
-            let mut unasked = None;
-            // What can't be asked for ends the asking for now, so that there is one such at most.
-            let asked = self.calls.ask(u64::MAX, |place, error| unasked = Some((place, error)));
-            if let Some((place, error)) = unasked {
-                return Some((place, Err(error)));
+            let mut unsubmitted = None;
+            // The first call that can't be submitted ends the loop there, so that one variable suffices.
+            let submitted = self.calls.submit(u64::MAX, |index, error| unsubmitted = Some((index, error)));
+            if let Some((index, error)) = unsubmitted {
+                return Some((index, Err(error)));
             }
-            match asked.and_then(|()| self.calls.next_answer()) {
-                Ok(Some((place, answer))) => return Some((place, self.calls.hand_on(answer))),
+            match submitted.and_then(|()| self.calls.next_answer()) {
+                Ok(Some((index, answer))) => return Some((index, self.calls.release(answer))),
                 Ok(None) if self.calls.unanswered.is_empty() => return None,
-                // There may be room for more now.
+                // The budget may allow more requests now.
                 Ok(None) => {}
                 Err(error) => {
-                    let oldest = self.calls.unanswered.iter().next().map_or(self.calls.next, |asked| asked.place);
+                    let oldest = self.calls.unanswered.iter().next().map_or(self.calls.next, |call| call.index);
                     return Some((oldest, Err(self.calls.end(error))));
                 }
             }
@@ -172,17 +199,17 @@ where
     }
 }
 
-/// What became of a call.
+/// The outcome of a call.
 enum Answer {
     /// When there is a result.
     Result(Bytes),
-    /// When there is none.
+    /// When the request failed.
     Failure(Failure),
-    /// When the arguments could not be encoded.
-    Unasked(CallError),
+    /// When the arguments can't be encoded, or are too large.
+    Unsubmitted(CallError),
 }
 
-/// The calls: what is still to be asked for, and what is under way.
+/// The calls: those to be submitted, and those in flight.
 struct Calls<'c, I> {
     client: &'c mut Client,
     operation: String,
@@ -191,43 +218,43 @@ struct Calls<'c, I> {
     requests: usize,
     bytes: usize,
     budget: InFlightBudget,
-    /// The place of the next arguments.
+    /// The index of the next arguments.
     next: u64,
-    /// By request id.
-    unanswered: SparseQueue<Asked>,
-    /// Whether the client could not go on.
+    /// The calls in flight by request id.
+    unanswered: SparseQueue<Call>,
+    /// Whether the client can't go on.
     over: bool,
 }
 
-/// What is asked for.
-struct Asked {
-    /// The place of its arguments.
-    place: u64,
-    /// Bytes of its body.
+/// A call in flight.
+struct Call {
+    /// The index of its arguments.
+    index: u64,
+    /// The size of its body.
     bytes: usize,
 }
 
 impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
-    /// Asks for as much as there is room for, before this place. Ends with the first arguments that
-    /// can't be encoded, which `unasked` is told.
-    fn ask(&mut self, ahead: u64, mut unasked: impl FnMut(u64, CallError)) -> Result<(), Error> {
+    /// Submits calls before index `end` as the budget allows. The first one that can't be submitted
+    /// is passed to `unsubmitted` and ends the loop.
+    fn submit(&mut self, end: u64, mut unsubmitted: impl FnMut(u64, CallError)) -> Result<(), Error> {
         self.budget.pass(Instant::now);
-        while self.next < ahead && self.budget.is_left() {
+        while self.next < end && self.budget.is_left() {
             let Some(arguments) = self.arguments.next() else { return Ok(()) };
-            let place = self.next;
+            let index = self.next;
             self.next += 1;
             let body = match body(&self.operation, &arguments) {
                 Ok(body) => body,
                 Err(error) => {
-                    unasked(place, error);
+                    unsubmitted(index, error);
                     return Ok(());
                 }
             };
             let bytes = body.len();
             match self.client.submit_within(body, self.timeout) {
-                Ok(id) => self.unanswered.push(id.0, Asked { place, bytes }),
+                Ok(id) => self.unanswered.push(id.0, Call { index, bytes }),
                 Err(error @ Error::TooLarge(_)) => {
-                    unasked(place, error.into());
+                    unsubmitted(index, error.into());
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -237,8 +264,8 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
         Ok(())
     }
 
-    /// The next answer, in no particular order; `None` if nothing is unanswered, or if none has
-    /// come for so long that there may be room for more requests.
+    /// Waits for the next answer, in no particular order. Returns `None` if nothing is unanswered, or
+    /// if none has arrived for so long that the budget may allow more requests.
     fn next_answer(&mut self) -> Result<Option<(u64, Answer)>, Error> {
         let Some(first) = self.unanswered.numbers().next() else { return Ok(None) };
         loop {
@@ -246,32 +273,33 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
             else {
                 return Ok(None);
             };
-            let Some(Asked { place, bytes }) = self.unanswered.take(reply.id.0) else { continue };
+            let Some(Call { index, bytes }) = self.unanswered.take(reply.id.0) else { continue };
             let answer = match reply.outcome {
                 Outcome::Ok(body) => Answer::Result(body),
                 Outcome::Error(failure) => Answer::Failure(failure),
             };
             self.budget.answer(bytes, answer.bytes());
-            return Ok(Some((place, answer)));
+            return Ok(Some((index, answer)));
         }
     }
 
-    fn hand_on<R: DeserializeOwned>(&mut self, answer: Answer) -> Result<R, CallError> {
+    /// Returns the result of a call to the user.
+    fn release<R: DeserializeOwned>(&mut self, answer: Answer) -> Result<R, CallError> {
         self.budget.hand_on(answer.bytes());
         match answer {
-            Answer::Result(body) => Ok(rmp_serde::from_slice(&body)?),
+            Answer::Result(body) => decode(&body),
             Answer::Failure(failure) => Err(failure.into()),
-            Answer::Unasked(error) => Err(error),
+            Answer::Unsubmitted(error) => Err(error),
         }
     }
 }
 
 impl<I> Calls<'_, I> {
     fn progress(&self) -> impl Iterator<Item = (u64, Progress)> {
-        self.client.progress().filter_map(|(id, progress)| Some((self.unanswered.get(id.0)?.place, progress)))
+        self.client.progress().filter_map(|(id, progress)| Some((self.unanswered.get(id.0)?.index, progress)))
     }
 
-    /// The client can't go on.
+    /// Ends the map: the client can't go on.
     fn end(&mut self, error: Error) -> CallError {
         self.over = true;
         self.cancel();
@@ -281,7 +309,7 @@ impl<I> Calls<'_, I> {
     fn cancel(&mut self) {
         let ids: Vec<_> = self.unanswered.numbers().map(RequestId).collect();
         self.unanswered = SparseQueue::default();
-        // A client that can't say so is about to lose its connection, by which the broker knows, too.
+        // A client that can't send this is about to lose its connection, which cancels them, too.
         let _ = self.client.cancel(ids);
     }
 }
@@ -296,7 +324,7 @@ impl Answer {
     fn bytes(&self) -> usize {
         match self {
             Self::Result(body) => body.len(),
-            Self::Failure(_) | Self::Unasked(_) => 0,
+            Self::Failure(_) | Self::Unsubmitted(_) => 0,
         }
     }
 }

@@ -1,33 +1,38 @@
-//! What a client is told, and why it can't go on.
+//! The settings of a client.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use giostra_protocol::{DEFAULT_POOL, MAX_MESSAGE_BYTES};
-use giostra_transport::connector;
-use giostra_transport::descriptors;
+use giostra_protocol::{DEFAULT_POOL, name};
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
-use thiserror::Error;
 
-/// What a client is told.
+/// The settings of a client: the broker's address, and what differs from the defaults.
+///
+/// ```
+/// use std::time::Duration;
+/// use giostra_client::Options;
+///
+/// let options = Options::new("tcp://127.0.0.1:5555").pool("text").broker_timeout(Duration::from_secs(60));
+/// assert!(options.wait, "requests wait for a worker by default");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The broker's frontend.
+    /// The endpoint of the broker's frontend, `tcp://127.0.0.1:5555` by default.
     pub broker: String,
-    /// A label, one word, for the broker's log and status.
+    /// The client's name in the broker's log and status: one word. By default it is made of the
+    /// host's name and the process id.
     pub name: String,
-    /// The pool whose workers are to compute the requests.
+    /// The pool that all requests go to, `compute` by default.
     pub pool: String,
-    /// Whether requests wait for a worker if there is none in the pool when they come to the
-    /// broker. If not they end in `no-worker`.
+    /// Whether a request waits for a worker if its pool has none when the broker receives it, as it
+    /// does by default. Otherwise it fails with the code `no-worker`.
     pub wait: bool,
-    /// How long to go without a broker, at the start or after it was lost, before requests end in
-    /// `no-broker`.
+    /// How long the client waits for a broker, at the start or after a lost connection, before
+    /// requests fail with the code `no-broker`; 10 s by default.
     pub broker_timeout: Duration,
-    /// Its keys and the broker's, if the broker demands keys.
+    /// The client's keys and the broker's public key, for a broker that demands keys.
     pub credentials: Option<Credentials>,
-    /// If given: its request ends every waiting with [`Error::Interrupted`].
+    /// Ends every wait with [`Error::Interrupted`](crate::Error::Interrupted) once it is requested.
     pub shutdown: Option<Shutdown>,
 }
 
@@ -35,7 +40,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: "tcp://127.0.0.1:5555".into(),
-            name: giostra_protocol::name::of_process(""),
+            name: name::of_process(""),
             pool: DEFAULT_POOL.into(),
             wait: true,
             broker_timeout: Duration::from_secs(10),
@@ -45,44 +50,51 @@ impl Default for Options {
     }
 }
 
-/// Why a client can't go on.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// When the endpoint makes no sense, or no handshake succeeds with what is there.
-    #[error(transparent)]
-    Dial(#[from] connector::Error),
-    /// When no broker answered in time.
-    #[error("no broker at {endpoint} within {waited:?}; is one running? (just up, or giostra-broker)")]
-    NoBroker {
-        /// The endpoint.
-        endpoint: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// When something answered that is no message of a broker of this version.
-    #[error("what {endpoint} answered can't be read: {error}; is it a broker's frontend, of the same version?")]
-    Unreadable {
-        /// The endpoint.
-        endpoint: String,
-        /// What is wrong with it.
-        error: String,
-    },
-    /// When the broker does not accept what this client says.
-    #[error("the broker refused: {0}")]
-    Refused(String),
-    /// When a body is too large to be sent.
-    #[error("the request has {0} bytes, and {MAX_MESSAGE_BYTES} are the most that can be sent")]
-    TooLarge(usize),
-    /// When the process was asked to finish.
-    #[error("interrupted")]
-    Interrupted,
-    /// When libzmq would not get the descriptors that it needs, and end the process.
-    #[error(transparent)]
-    TooFewFiles(#[from] descriptors::TooFew),
-    /// When libzmq fails.
-    #[error("libzmq: {0}")]
-    Zmq(#[from] zmq::Error),
-    /// When the [`SharedClient`](crate::SharedClient) could not go on: why.
-    #[error(transparent)]
-    Ended(Arc<Self>),
+impl Options {
+    /// The default settings for the broker with this frontend.
+    pub fn new(broker: impl Into<String>) -> Self {
+        Self { broker: broker.into(), ..Self::default() }
+    }
+
+    /// Sets [`Self::name`].
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets [`Self::pool`].
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = pool.into();
+        self
+    }
+
+    /// Sets [`Self::wait`].
+    #[must_use]
+    pub fn wait(mut self, wait: bool) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets [`Self::broker_timeout`].
+    #[must_use]
+    pub fn broker_timeout(mut self, timeout: Duration) -> Self {
+        self.broker_timeout = timeout;
+        self
+    }
+
+    /// Sets [`Self::credentials`].
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Sets [`Self::shutdown`].
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = Some(shutdown);
+        self
+    }
 }

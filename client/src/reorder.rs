@@ -1,64 +1,66 @@
-//! Things that come in any order, to be handed on in the order of their numbers.
+//! A reorder buffer: items arrive in any order and leave in the order of their numbers.
+//!
+//! Hidden from the documentation: `giostra map` shares it, other programs should not.
 
 use std::collections::VecDeque;
 
-/// What has come and can't be handed on yet. Numbers count up by one.
+/// Items that have arrived before an earlier one. Numbers count up by one.
 ///
-/// It takes a place for each number from the next one to the highest that has come: whoever fills
-/// it bounds it, by asking for nothing that is too far ahead of [`Self::next`].
+/// The buffer has a slot for each number from the next one to the highest that has arrived: its user
+/// bounds it by requesting nothing too far ahead of [`Self::next`].
 #[derive(Clone, Debug)]
 pub struct ReorderBuffer<T> {
     next: u64,
-    /// From the next one on.
-    places: VecDeque<Option<T>>,
+    /// From the next number on.
+    slots: VecDeque<Option<T>>,
 }
 
 impl<T> ReorderBuffer<T> {
-    /// Nothing yet; this number is the first to be handed on.
+    /// Creates an empty buffer; this number is the first to leave it.
     pub fn starting_at(first: u64) -> Self {
-        Self { next: first, places: VecDeque::new() }
+        Self { next: first, slots: VecDeque::new() }
     }
 
-    /// A thing has come. Given back if one with its number had come before.
-    pub fn put(&mut self, number: u64, thing: T) -> Result<(), T> {
-        let Some(place) = self.place(number) else { return Err(thing) };
-        if place >= self.places.len() {
-            self.places.resize_with(place + 1, || None);
+    /// Puts an item in. Returns it as the error if one with its number arrived before.
+    pub fn put(&mut self, number: u64, item: T) -> Result<(), T> {
+        let Some(slot) = self.slot(number) else { return Err(item) };
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
         }
-        match &mut self.places[place] {
-            Some(_) => Err(thing),
+        match &mut self.slots[slot] {
+            Some(_) => Err(item),
             empty => {
-                *empty = Some(thing);
+                *empty = Some(item);
                 Ok(())
             }
         }
     }
 
-    /// Hands on the next thing, if it has come.
+    /// Takes the next item, if it has arrived.
     pub fn pop(&mut self) -> Option<T> {
-        let thing = self.places.front_mut()?.take()?;
-        self.places.pop_front();
+        let item = self.slots.front_mut()?.take()?;
+        self.slots.pop_front();
         self.next += 1;
-        Some(thing)
+        Some(item)
     }
 
-    /// The thing with this number, if it has come and was not handed on.
+    /// The item with this number, if it has arrived and was not taken.
     pub fn at(&mut self, number: u64) -> Option<&mut T> {
-        let place = self.place(number)?;
-        self.places.get_mut(place)?.as_mut()
+        let slot = self.slot(number)?;
+        self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// The number of the next thing to be handed on.
+    /// The number of the next item to be taken.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// How many numbers there are from the next one to the highest that has come.
+    /// The count of numbers from the next one to the highest that has arrived.
     pub fn span(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
-    fn place(&self, number: u64) -> Option<usize> {
+    fn slot(&self, number: u64) -> Option<usize> {
         number.checked_sub(self.next)?.try_into().ok()
     }
 }
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_thing_is_handed_on_once_and_in_its_turn() {
+    fn each_item_leaves_once_and_in_order() {
         let mut order = ReorderBuffer::starting_at(1);
         assert_eq!((order.put(2, 'b'), order.pop(), order.span()), (Ok(()), None, 2));
         assert_eq!(order.put(2, 'x'), Err('x'));
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_order_of_their_coming_all_are_handed_on_in_the_order_of_their_numbers() {
+    fn items_leave_in_order_whatever_the_order_of_their_arrival() {
         for seed in 0..200 {
             let mut random = StdRng::seed_from_u64(seed);
             let window = random.random_range(1..50);

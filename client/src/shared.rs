@@ -1,9 +1,10 @@
 //! A client for many threads or tasks: one connection, served by a thread of its own.
 //!
-//! Nothing here knows a runtime: an answer is a [`Future`] of the standard library, and can be
+//! It depends on no runtime: an answer is a [`Future`] of the standard library, and can also be
 //! waited for without one.
 
-mod desk;
+mod driver;
+mod slot;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,58 +18,84 @@ use giostra_protocol::{Bytes, Progress, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::typed::{CallError, body, result};
-use crate::{Client, Error, Options};
-use desk::{Desk, Slot};
+use crate::typed::{body, result};
+use crate::{CallError, Client, Error, Options};
+use driver::{Driver, Inbox};
+use slot::Slot;
 
-/// A client that may be cloned and used from many threads or tasks at once: all of them have one
+/// A client that can be cloned and used by many threads or tasks at once. All clones share one
 /// connection.
 ///
-/// It takes any number of requests: each is held for as long as its [`Answer`] is, and by nothing
-/// else, so that memory is bounded by what its users hold. What the broker has no room for waits
-/// here, its time limit going on. All of them go to one pool, that of the [`Options`]: another pool
+/// It accepts any number of requests. Each is kept as long as its [`Answer`] is, so that the users
+/// bound the memory by what they keep. A request that the broker has no room for waits here, and its
+/// time limit goes on running. All requests go to one pool, that of the [`Options`]; another pool
 /// takes another client.
 ///
-/// The connection ends when the last clone and the last answer are dropped. When it can't go on,
-/// every answer is [`Error::Ended`].
+/// The connection ends when the last clone and the last answer are dropped. When the client can't go
+/// on, every answer is [`Error::Ended`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), giostra_client::CallError> {
+/// use giostra_client::{Options, SharedClient};
+///
+/// let client = SharedClient::connect(Options::new("tcp://127.0.0.1:5555"))?;
+/// std::thread::scope(|scope| {
+///     for n in 0..8 {
+///         let client = &client;
+///         scope.spawn(move || println!("{:?}", client.compute::<bool>("is_prime", &[n]).wait()));
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SharedClient {
-    desk: Arc<Open>,
+    handle: Arc<Handle>,
 }
 
-/// Closes the desk when nobody is left before it.
-struct Open(Arc<Desk>);
+/// What all clones and answers share. Dropped, it ends the driver.
+struct Handle(Arc<Inbox>);
 
-impl Drop for Open {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
 impl SharedClient {
-    /// Begins to connect, and does not wait, as [`Client::connect`].
+    /// Begins to connect, and returns at once, as [`Client::connect`] does.
     pub fn connect(options: Options) -> Result<Self, Error> {
-        let client = Client::connect(options)?;
-        let (desk, service) = desk::open(client)?;
-        thread::Builder::new()
-            .name("giostra-client".into())
-            .spawn(|| service.run())
-            .map_err(|error| desk::no_thread(&error))?;
-        Ok(Self { desk: Arc::new(Open(desk)) })
+        let (inbox, driver) = Driver::new(Client::connect(options)?)?;
+        let handle = Arc::new(Handle(inbox));
+        thread::Builder::new().name("giostra-client".into()).spawn(|| driver.run()).map_err(Error::Thread)?;
+        Ok(Self { handle })
     }
 
-    /// Submits a request, which is under way at once. Its answer waits or is awaited; dropped
-    /// before, it cancels the request.
+    /// Submits a request, which is sent at once. Wait for its answer, or await it; dropped before it
+    /// arrives, the answer cancels the request.
+    ///
+    /// After `timeout` the reply is a failure with the code `expired`, or `no-broker` if none was
+    /// there.
     pub fn call(&self, body: Bytes, timeout: Option<Duration>) -> Answer {
-        Answer { slot: self.desk.0.submit(body, timeout), desk: Arc::clone(&self.desk) }
+        Answer { slot: self.handle.0.submit(body, timeout), handle: Arc::clone(&self.handle) }
     }
 
-    /// Has an operation computed.
+    /// Calls an operation.
+    ///
+    /// ```no_run
+    /// # use giostra_client::{CallError, SharedClient};
+    /// async fn larger(client: &SharedClient, a: i64, b: i64) -> Result<i64, CallError> {
+    ///     // Both are computed at the same time.
+    ///     let [a, b] = [a, b].map(|n| client.compute::<i64>("fib", &[n]));
+    ///     Ok(a.await?.max(b.await?))
+    /// }
+    /// ```
     pub fn compute<R: DeserializeOwned>(&self, operation: &str, arguments: &impl Serialize) -> Computed<R> {
         Computed::new(body(operation, arguments).map(|body| self.call(body, None)))
     }
 
-    /// The same; after `timeout` it fails with the code `expired` (or `no-broker`).
+    /// Calls an operation with a time limit, after which it fails with the code `expired`, or
+    /// `no-broker` if none was there.
     pub fn compute_within<R: DeserializeOwned>(
         &self,
         operation: &str,
@@ -85,21 +112,20 @@ impl fmt::Debug for SharedClient {
     }
 }
 
-/// The answer to a request, when it comes. Dropped before that, it cancels the request.
+/// The future reply to a request. Dropped before the reply arrives, it cancels the request.
 #[must_use = "dropped, it cancels the request"]
 pub struct Answer {
     slot: Arc<Slot>,
-    desk: Arc<Open>,
+    handle: Arc<Handle>,
 }
 
 impl Answer {
-    /// Waits for it.
+    /// Blocks until the reply arrives.
     pub fn wait(self) -> Result<Reply, Error> {
         self.slot.wait()
     }
 
-    /// How far it is, if it is being computed and its operation has said so: see
-    /// [`Client::progress`].
+    /// The request's progress, if it is being computed and its operation reports it.
     pub fn progress(&self) -> Option<Progress> {
         self.slot.progress()
     }
@@ -108,7 +134,8 @@ impl Answer {
 impl Future for Answer {
     type Output = Result<Reply, Error>;
 
-    /// Panics if it was ready before: an answer is given once.
+    /// # Panics
+    /// If it was ready before.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.slot.poll(context.waker())
     }
@@ -116,14 +143,14 @@ impl Future for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.desk.0.give_up(&self.slot);
+        self.handle.0.abandon(&self.slot);
     }
 }
 
-/// The result of an operation, when it comes. Dropped before that, it cancels the request.
+/// The future result of an operation. Dropped before the result arrives, it cancels the request.
 #[must_use = "dropped, it cancels the request"]
 pub struct Computed<R> {
-    /// `Err` if nothing could be asked for, until that is told.
+    /// `Err` if the request could not be submitted, `None` once that was returned.
     answer: Result<Answer, Option<CallError>>,
     result: PhantomData<fn() -> R>,
 }
@@ -133,16 +160,15 @@ impl<R: DeserializeOwned> Computed<R> {
         Self { answer: answer.map_err(Some), result: PhantomData }
     }
 
-    /// Waits for it.
+    /// Blocks until the result arrives.
     pub fn wait(self) -> Result<R, CallError> {
         match self.answer {
             Ok(answer) => result(answer.wait()?.outcome),
-            Err(error) => Err(error.expect("it is told once")),
+            Err(error) => Err(error.expect(POLLED_AGAIN)),
         }
     }
 
-    /// How far it is, if it is being computed and its operation has said so: see
-    /// [`Client::progress`].
+    /// The request's progress, if it is being computed and its operation reports it.
     pub fn progress(&self) -> Option<Progress> {
         self.answer.as_ref().ok()?.progress()
     }
@@ -151,11 +177,15 @@ impl<R: DeserializeOwned> Computed<R> {
 impl<R: DeserializeOwned> Future for Computed<R> {
     type Output = Result<R, CallError>;
 
-    /// Panics if it was ready before: an answer is given once.
+    /// # Panics
+    /// If it was ready before.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.answer {
             Ok(answer) => Pin::new(answer).poll(context).map(|reply| result(reply?.outcome)),
-            Err(error) => Poll::Ready(Err(error.take().expect("it is told once"))),
+            Err(error) => Poll::Ready(Err(error.take().expect(POLLED_AGAIN))),
         }
     }
 }
+
+/// The message of the panic if a future is used after it was ready.
+const POLLED_AGAIN: &str = "an answer is given once";

@@ -1,53 +1,64 @@
-//! Calls of operations with arguments and results of Rust's types: what `serde` can write, and what
-//! it can read.
+//! Typed calls: arguments and results are whatever `serde` can write and read.
 
 use std::time::Duration;
 
-use giostra_protocol::{Bytes, Failure, Outcome};
+use giostra_protocol::{Bytes, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
-use crate::{Client, Error};
+use crate::{CallError, Client};
 
-/// Why a call has no result.
-#[derive(Debug, Error)]
-pub enum CallError {
-    /// When the client can't go on.
-    #[error(transparent)]
-    Client(#[from] Error),
-    /// When the request ended without a result: the operation failed, its time limit passed, there
-    /// was no broker ..
-    #[error(transparent)]
-    Failure(#[from] Failure),
-    /// When the arguments can't be written in MessagePack.
-    #[error("the arguments can't be encoded: {0}")]
-    Arguments(#[from] rmp_serde::encode::Error),
-    /// When there is a result, but not of the type that was asked for.
-    #[error("the result is not of that type: {0}")]
-    Result(#[from] rmp_serde::decode::Error),
-}
-
-/// The body of a request: `[operation, arguments]` in MessagePack, structs with the names of their
-/// fields.
+/// Returns the body of a request: `[operation, arguments]` in MessagePack. Structs are written as
+/// maps with the names of their fields.
 ///
-/// The arguments are a tuple, an array or a list for the ready worker; other workers may take
-/// others.
+/// The workers that come with Giostra, and those built on `giostra-worker`, read such bodies.
+///
+/// # Errors
+/// [`CallError::Encode`] if the arguments can't be written.
+///
+/// ```
+/// # use giostra_client::{Outcome, body, result};
+/// # fn main() -> Result<(), giostra_client::CallError> {
+/// assert_eq!(body("add", &(1, 2))?[..], *b"\x92\xa3add\x92\x01\x02");
+/// // A result is plain MessagePack.
+/// assert_eq!(result::<i64>(Outcome::Ok(b"\x03"[..].to_vec().into()))?, 3);
+/// # Ok(())
+/// # }
+/// ```
 pub fn body(operation: &str, arguments: &impl Serialize) -> Result<Bytes, CallError> {
-    Ok(rmp_serde::to_vec_named(&(operation, arguments))?.into())
+    match rmp_serde::to_vec_named(&(operation, arguments)) {
+        Ok(body) => Ok(body.into()),
+        Err(error) => Err(CallError::Encode(error.to_string())),
+    }
 }
 
-/// The result in a reply.
+/// Returns the result in a reply's outcome.
+///
+/// # Errors
+/// [`CallError::Failed`] if the request failed, [`CallError::Decode`] if the result is not of this
+/// type.
 pub fn result<R: DeserializeOwned>(outcome: Outcome) -> Result<R, CallError> {
     match outcome {
-        Outcome::Ok(body) => Ok(rmp_serde::from_slice(&body)?),
+        Outcome::Ok(body) => decode(&body),
         Outcome::Error(failure) => Err(failure.into()),
     }
 }
 
+pub(crate) fn decode<R: DeserializeOwned>(body: &[u8]) -> Result<R, CallError> {
+    rmp_serde::from_slice(body).map_err(|error| CallError::Decode(error.to_string()))
+}
+
 impl Client {
-    /// Has an operation computed, and waits for its result. Replies to other requests are left for
-    /// later.
+    /// Calls an operation and waits for its result. Replies to other requests are kept for later.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use giostra_client::{Client, Options};
+    /// let mut client = Client::connect(Options::new("tcp://127.0.0.1:5555"))?;
+    /// let sum: i64 = client.compute("add", &(1, 2))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn compute<R: DeserializeOwned>(
         &mut self,
         operation: &str,
@@ -56,7 +67,21 @@ impl Client {
         result(self.call(body(operation, arguments)?, None)?.outcome)
     }
 
-    /// The same; after `timeout` it fails with the code `expired` (or `no-broker`).
+    /// Calls an operation with a time limit, after which it fails with the code `expired`, or
+    /// `no-broker` if none was there.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use giostra_client::{CallError, Client, code};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut client = Client::connect(Default::default())?;
+    /// match client.compute_within::<f64>("sleep", &[60], Duration::from_secs(1)) {
+    ///     Err(CallError::Failed(failure)) if failure.code == code::EXPIRED => println!("too slow"),
+    ///     other => println!("slept for {} s", other?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn compute_within<R: DeserializeOwned>(
         &mut self,
         operation: &str,
@@ -69,12 +94,21 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use giostra_protocol::Failure;
     use giostra_protocol::compute::{Call, Value};
 
     use super::*;
 
+    struct Unwritable;
+
+    impl Serialize for Unwritable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("it has no form"))
+        }
+    }
+
     #[test]
-    fn a_typed_call_is_the_ready_workers_call() {
+    fn a_typed_call_has_the_body_that_the_ready_worker_reads() {
         let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Float(2.5)] };
         assert_eq!(body("add", &(1, 2.5)).unwrap(), call.to_body());
         assert_eq!(result::<i64>(Outcome::Ok(Value::Int(3).to_body())).unwrap(), 3);
@@ -83,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn structs_go_with_the_names_of_their_fields_and_come_with_or_without() {
+    fn structs_are_written_with_the_names_of_their_fields_and_read_with_or_without_them() {
         #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         struct Point {
             x: i64,
@@ -98,10 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_and_a_result_of_another_type_are_told_apart() {
+    fn a_failed_call_a_wrong_type_and_unwritable_arguments_are_different_errors() {
         let failed = result::<bool>(Outcome::Error(Failure::from("division by zero"))).unwrap_err();
         assert_eq!(failed.to_string(), "failed: division by zero");
         let other = result::<bool>(Outcome::Ok(Value::Int(3).to_body())).unwrap_err();
-        assert!(matches!(other, CallError::Result(_)), "{other}");
+        assert!(matches!(other, CallError::Decode(_)), "{other}");
+        assert!(matches!(body("op", &Unwritable), Err(CallError::Encode(_))));
     }
 }

@@ -28,7 +28,7 @@ fn client(system: &System) -> Result<Client> {
 
 fn code_of<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
     match result {
-        Err(CallError::Failure(failure)) => failure.code,
+        Err(CallError::Failed(failure)) => failure.code,
         other => format!("{other:?}"),
     }
 }
@@ -50,7 +50,7 @@ fn a_typed_call_has_a_result_of_its_type_or_says_why_not() -> Result<()> {
     assert_eq!(client.compute::<Vec<u32>>("primes", &[10])?, [2, 3, 5, 7]);
     assert_eq!(code_of(client.compute::<f64>("div", &(1, 0))), code::FAILED);
     assert_eq!(code_of(client.compute::<f64>("div", &[1])), code::INVALID);
-    assert!(matches!(client.compute::<bool>("add", &(1, 2)), Err(CallError::Result(_))));
+    assert!(matches!(client.compute::<bool>("add", &(1, 2)), Err(CallError::Decode(_))));
     let slow = client.compute_within::<f64>("sleep", &[30], Duration::from_millis(200));
     assert_eq!(code_of(slow), code::EXPIRED);
     Ok(())

@@ -87,12 +87,12 @@ fn code_of(error: &anyhow::Error) -> &'static str {
 
 fn code_of_client(error: &Error) -> &'static str {
     match error {
-        Error::Dial(_) | Error::NoBroker { .. } => code::NO_BROKER,
+        Error::Endpoint(_) | Error::Handshake(_) | Error::NoBroker { .. } => code::NO_BROKER,
         Error::Refused(_) => "refused",
         Error::TooLarge(_) => code::INVALID,
         Error::Interrupted => "interrupted",
-        Error::Unreadable { .. } | Error::TooFewFiles(_) | Error::Zmq(_) => code::FAILED,
         Error::Ended(error) => code_of_client(error),
+        _ => code::FAILED,
     }
 }
 

@@ -29,7 +29,7 @@ pub fn ask(client: &mut Client, endpoint: &str, mut gone: impl FnMut(String)) ->
     loop {
         match client.status() {
             Err(Error::NoBroker { .. }) => gone(no_broker()),
-            Err(Error::Dial(error)) => gone(format!("{error}; trying again")),
+            Err(error @ (Error::Endpoint(_) | Error::Handshake(_))) => gone(format!("{error}; trying again")),
             answer => return answer,
         }
     }

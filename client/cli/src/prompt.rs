@@ -165,7 +165,7 @@ fn obey(
 /// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that
 /// can't be written.
 fn is_the_end(error: &anyhow::Error) -> bool {
-    let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Zmq(_)));
+    let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Socket(_)));
     client_is_done || failure::output_error(error).is_some()
 }
 

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
-use giostra_client::{Client, Error, Options};
+use giostra_client::{Client, Context, Error, Options};
 use giostra_protocol::{Reply, RequestId};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
-use zmq::{Context, PollItem};
+use zmq::PollItem;
 
 use super::args::Bench;
 use super::outcome::Outcome;
@@ -48,7 +48,7 @@ struct Loader {
 impl Load {
     /// Connects all clients, and waits until the broker has welcomed each.
     pub fn connect(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let context = Context::new();
+        let context = Context::default();
         let common = global.options("bench", shutdown)?;
         let mut loaders = Vec::new();
         for number in 1..=bench.clients {
@@ -113,7 +113,7 @@ impl Load {
                 wakes.chain(end).min().map(|wake| wake.saturating_duration_since(Instant::now()))
             }
         };
-        socket::poll(&mut self.items, until)?;
+        socket::poll(&mut self.items, until).map_err(|error| Error::Socket(error.to_string()))?;
         let now = Instant::now();
         for (loader, item) in self.loaders.iter_mut().zip(&self.items) {
             loader.ready |= item.is_readable() || loader.wake.is_some_and(|wake| wake <= now);

@@ -1,0 +1,183 @@
+//! The socket and the clock of a client: sending, receiving, sleeping.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use giostra_protocol::codec::Message;
+use giostra_protocol::{FromClient, ToClient};
+use giostra_transport::shutdown::Shutdown;
+use giostra_transport::socket;
+
+use crate::session::Session;
+use crate::{Client, Error};
+
+/// How often a client that waits for replies wakes, to notice that it was stopped.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// The largest number of messages received before the client does anything else.
+const MESSAGES_PER_TURN: usize = 256;
+
+impl Client {
+    /// Sends and receives everything that it can without waiting, for an event loop of one's own.
+    /// Replies are then available from [`Self::take_reply`].
+    ///
+    /// Call it after submitting, when [`Self::fd`] is readable, and at the instant that it returns.
+    pub fn turn(&mut self) -> Result<Option<Instant>, Error> {
+        let now = Instant::now();
+        self.send(now)?;
+        loop {
+            let is_empty = self.receive(now)?;
+            self.session.handle_timeout(now);
+            // The descriptor signals what arrived since the socket was last found empty, and sending
+            // consumes that signal: so receive again after each send.
+            if !self.send(now)? && is_empty {
+                break;
+            }
+        }
+        self.check()?;
+        self.wake_at(now)
+    }
+
+    /// As [`Self::turn`]; then, if no reply is available, waits until a message arrives, one of these
+    /// descriptors is readable, or `until`.
+    pub fn wait(&mut self, descriptors: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<(), Error> {
+        let wake = self.turn()?;
+        if self.session.has_replies() {
+            return Ok(());
+        }
+        self.sleep(descriptors, [until, wake])?;
+        self.turn().map(drop)
+    }
+
+    /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be
+    /// another one after each turn, so that it can't be kept beyond one.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        socket::descriptor(&self.broker).map_err(Error::of_libzmq)
+    }
+
+    /// Sends and receives until `take` finds something, or until this instant.
+    pub(super) fn wait_for<T>(
+        &mut self,
+        until: Option<Instant>,
+        mut take: impl FnMut(&mut Session) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        loop {
+            let now = Instant::now();
+            self.receive(now)?;
+            self.session.handle_timeout(now);
+            self.send(now)?;
+            if let Some(found) = take(&mut self.session) {
+                return Ok(Some(found));
+            }
+            self.check()?;
+            if until.is_some_and(|until| until <= now) {
+                return Ok(None);
+            }
+            let wake = self.wake_at(now)?;
+            self.sleep(&[], [until, wake])?;
+        }
+    }
+
+    /// Sleeps until a message may have arrived, one of the descriptors is readable, or the first of
+    /// these instants. Notices if the process was stopped meanwhile.
+    fn sleep(&mut self, descriptors: &[BorrowedFd<'_>], wake: [Option<Instant>; 2]) -> Result<(), Error> {
+        let now = Instant::now();
+        let pulse = (self.session.unanswered() > 0).then(|| now + PULSE);
+        let wake = wake.into_iter().chain([pulse]).flatten().min();
+        let shutdown = self.options.shutdown.as_ref().map(Shutdown::as_fd);
+        let descriptors: Vec<_> = descriptors.iter().copied().chain(shutdown).collect();
+        let timeout = wake.map(|wake| wake.saturating_duration_since(now));
+        socket::sleep(&self.broker.sockets(), &descriptors, timeout).map_err(Error::of_libzmq)?;
+        if let Some(wake) = wake {
+            self.reports.woke(wake);
+        }
+        Ok(())
+    }
+
+    /// Fails if the broker has refused a message, or a shutdown was requested.
+    fn check(&mut self) -> Result<(), Error> {
+        if let Some(reason) = self.session.take_refused() {
+            return Err(Error::Refused(reason));
+        }
+        match &self.options.shutdown {
+            Some(shutdown) if shutdown.requested() => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Maintains the connection. Returns when there will be something to do without a message.
+    fn wake_at(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        if let Some(failure) = self.broker.poll(now).map_err(Error::of_connector)? {
+            self.session.handshake_failed(&self.broker.explain(failure));
+        }
+        let absent = self.without_broker_since();
+        let report = self.reports.absence(absent, now, &self.options.broker, self.options.broker_timeout);
+        Ok([report, self.broker.poll_timeout(), self.session.poll_timeout()].into_iter().flatten().min())
+    }
+
+    /// Receives messages. Returns whether the socket is empty now.
+    pub(super) fn receive(&mut self, now: Instant) -> Result<bool, Error> {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(frames) = socket::receive(&self.broker).map_err(Error::of_libzmq)? else { return Ok(true) };
+            match ToClient::decode(&frames) {
+                Ok(message) => self.handle(message, now)?,
+                Err(error) => {
+                    self.reports.stranger(&self.options.broker, &error);
+                    self.session.answer_was_unreadable(&error.to_string());
+                    self.unreadable = Some(error.to_string());
+                    // The message may have held replies: over another connection they come again.
+                    self.session.handle(ToClient::Hiccup, now);
+                    self.broker.lost(now);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn handle(&mut self, message: ToClient, now: Instant) -> Result<(), Error> {
+        match message {
+            ToClient::Welcome { .. } => {
+                let broke = self.without_broker_since();
+                self.unreadable = None;
+                self.reports.welcomed();
+                self.broker.answered();
+                self.session.handle(message, now);
+                self.reports.resent(self.session.take_to_resend(), broke);
+            }
+            ToClient::Goodbye => {
+                self.session.handle(message, now);
+                // The broker waits to hear that everything before has been read.
+                self.send_message(FromClient::Goodbye)?;
+            }
+            ToClient::Hiccup => {
+                self.broker.lost(now);
+                self.session.handle(message, now);
+            }
+            ToClient::HelloAgain => {
+                self.broker.lost(now);
+                self.session.handle(message, now);
+                log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
+                self.send_message(super::hello(&self.options))?;
+            }
+            message => self.session.handle(message, now),
+        }
+        Ok(())
+    }
+
+    /// Sends the requests that are due. Returns whether there were any.
+    pub(super) fn send(&mut self, now: Instant) -> Result<bool, Error> {
+        let mut sent = false;
+        while let Some(message) = self.session.poll_send(now) {
+            self.send_message(message)?;
+            sent = true;
+        }
+        Ok(sent)
+    }
+
+    pub(super) fn send_message(&mut self, message: FromClient) -> Result<(), Error> {
+        message.encode_into(&mut self.envelope, &mut self.attachments);
+        // The socket accepts everything; what is lost with a connection is sent again after the hiccup.
+        socket::send(&mut self.broker, &self.envelope, &self.attachments).map_err(Error::of_libzmq)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The thread that drives the connection of a shared client, and the inbox through which it receives
+//! calls.
+
+use std::mem::take;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use giostra_protocol::sparse_queue::SparseQueue;
+use giostra_protocol::{Bytes, Reply, RequestId};
+use giostra_transport::time::deadline;
+use giostra_transport::wake::{self, Alarm, Waker};
+use rustc_hash::FxHashMap;
+
+use super::slot::Slot;
+use crate::{Client, Error};
+
+/// Where calls are submitted.
+pub struct Inbox {
+    contents: Mutex<Contents>,
+    waker: Waker,
+}
+
+/// What the driver has not seen yet.
+struct Contents {
+    /// New calls by number.
+    calls: SparseQueue<Call>,
+    /// The numbers of calls that the driver has, and whose answers are not wanted any more.
+    abandoned: Vec<u64>,
+    last_number: u64,
+    is_closed: bool,
+    /// Why the driver has ended.
+    ended: Option<Arc<Error>>,
+}
+
+struct Call {
+    body: Bytes,
+    deadline: Option<Instant>,
+    slot: Arc<Slot>,
+}
+
+/// The thread's state.
+pub struct Driver {
+    client: Client,
+    inbox: Arc<Inbox>,
+    alarm: Alarm,
+    /// Calls that were taken from the inbox, and are about to be submitted.
+    taken: SparseQueue<Call>,
+    /// The slots of submitted calls.
+    slots: FxHashMap<RequestId, Arc<Slot>>,
+    /// The request ids of submitted calls by their numbers.
+    ids: FxHashMap<u64, RequestId>,
+    /// Why it can't go on.
+    error: Option<Arc<Error>>,
+}
+
+impl Inbox {
+    /// Submits a request. Returns the slot of its answer.
+    pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
+        let deadline = timeout.map(|timeout| deadline(Instant::now(), timeout));
+        let mut contents = self.contents();
+        if let Some(error) = &contents.ended {
+            return Slot::failed(Error::Ended(Arc::clone(error)));
+        }
+        contents.last_number += 1;
+        let number = contents.last_number;
+        let slot = Slot::new(number);
+        contents.calls.push(number, Call { body, deadline, slot: Arc::clone(&slot) });
+        drop(contents);
+        self.waker.wake();
+        slot
+    }
+
+    /// Cancels the call of this slot, unless it was answered.
+    pub fn abandon(&self, slot: &Slot) {
+        if !slot.abandon() {
+            return;
+        }
+        let mut contents = self.contents();
+        if contents.calls.take(slot.number()).is_none() {
+            contents.abandoned.push(slot.number());
+            drop(contents);
+            self.waker.wake();
+        }
+    }
+
+    /// Ends the driver: nobody is left to ask, nor to be answered.
+    pub fn close(&self) {
+        self.contents().is_closed = true;
+        self.waker.wake();
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Driver {
+    /// Creates the driver of this client, and its inbox.
+    pub fn new(client: Client) -> Result<(Arc<Inbox>, Self), Error> {
+        let (waker, alarm) = wake::alarm().map_err(Error::Thread)?;
+        let contents = Contents {
+            calls: SparseQueue::default(),
+            abandoned: Vec::new(),
+            last_number: 0,
+            is_closed: false,
+            ended: None,
+        };
+        let inbox = Arc::new(Inbox { contents: Mutex::new(contents), waker });
+        let driver = Self {
+            client,
+            inbox: Arc::clone(&inbox),
+            alarm,
+            taken: SparseQueue::default(),
+            slots: FxHashMap::default(),
+            ids: FxHashMap::default(),
+            error: None,
+        };
+        Ok((inbox, driver))
+    }
+
+    /// Drives the connection until the inbox is closed, or the client can't go on.
+    pub fn run(mut self) {
+        self.error = self.serve().err();
+    }
+
+    fn serve(&mut self) -> Result<(), Arc<Error>> {
+        loop {
+            self.alarm.clear();
+            let mut contents = self.inbox.contents();
+            if contents.is_closed {
+                return Ok(());
+            }
+            self.taken = take(&mut contents.calls);
+            let abandoned = take(&mut contents.abandoned);
+            drop(contents);
+            while let Some(call) = self.taken.pop() {
+                self.submit(call)?;
+            }
+            self.cancel(&abandoned)?;
+            self.client.wait(&[self.alarm.as_fd()], None)?;
+            if self.client.progress_has_changed() {
+                self.report_progress();
+            }
+            while let Some(reply) = self.client.take_reply() {
+                self.answer(reply);
+            }
+        }
+    }
+
+    fn report_progress(&self) {
+        for (id, progress) in self.client.progress() {
+            if let Some(slot) = self.slots.get(&id) {
+                slot.set_progress(progress);
+            }
+        }
+    }
+
+    fn submit(&mut self, call: Call) -> Result<(), Arc<Error>> {
+        let Call { body, deadline, slot } = call;
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match self.client.submit_within(body, timeout) {
+            Ok(id) => {
+                self.ids.insert(slot.number(), id);
+                self.slots.insert(id, slot);
+            }
+            Err(error @ Error::TooLarge(_)) => slot.fill(Err(error)),
+            Err(error) => {
+                let error = Arc::new(error);
+                slot.fill(Err(Error::Ended(Arc::clone(&error))));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, reply: Reply) {
+        let Some(slot) = self.slots.remove(&reply.id) else { return };
+        self.ids.remove(&slot.number());
+        slot.fill(Ok(reply));
+    }
+
+    /// Cancels those of these calls that have not been answered meanwhile.
+    fn cancel(&mut self, numbers: &[u64]) -> Result<(), Error> {
+        let ids: Vec<_> = numbers.iter().filter_map(|number| self.ids.remove(number)).collect();
+        for id in &ids {
+            self.slots.remove(id);
+        }
+        self.client.cancel(ids)
+    }
+}
+
+/// Everybody who waits learns that the driver has ended, also if it panicked.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let error = self.error.take().unwrap_or_else(|| Arc::new(Error::Interrupted));
+        let mut contents = self.inbox.contents();
+        contents.ended = Some(Arc::clone(&error));
+        let new = take(&mut contents.calls);
+        drop(contents);
+        let unsubmitted = self.taken.iter().chain(new.iter()).map(|call| &call.slot);
+        for slot in unsubmitted.chain(self.slots.values()) {
+            slot.fill(Err(Error::Ended(Arc::clone(&error))));
+        }
+    }
+}
