@@ -13,23 +13,22 @@ use serde_bytes::ByteBuf;
 /// A part of the picture.
 #[derive(Clone, Copy, Deserialize)]
 struct Tile {
-    /// The corner of the plane that its upper left pixel shows.
+    /// The point of the plane at its upper left corner.
     left: f64,
     top: f64,
-    /// How far it is from one pixel to the next.
+    /// The distance between two pixels.
     step: f64,
-    /// In pixels.
+    /// The size in pixels.
     width: u32,
     height: u32,
-    /// After so many steps a point that has not escaped belongs to the set.
+    /// The number of steps after which a point that has not escaped belongs to the set.
     iterations: u32,
 }
 
-/// Larger ones are not computed: whoever asks is to ask for smaller parts, which can be computed
-/// beside each other.
-const MOST_PIXELS: u64 = 1 << 20;
+/// The most pixels of a tile. Smaller tiles can be computed side by side.
+const MAX_PIXELS: u64 = 1 << 20;
 
-/// Points that are computed along each side of a pixel.
+/// The number of points that are computed along each side of a pixel.
 const SAMPLES: u32 = 3;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,10 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Three bytes a pixel, red, green and blue, row by row.
+/// Returns three bytes for each pixel, red, green and blue, row by row.
 fn render(tile: Tile, job: &Job<'_>) -> Result<ByteBuf, String> {
-    if u64::from(tile.width) * u64::from(tile.height) > MOST_PIXELS {
-        return Err(format!("{} x {} pixels are too many; {MOST_PIXELS} are the most", tile.width, tile.height));
+    if u64::from(tile.width) * u64::from(tile.height) > MAX_PIXELS {
+        return Err(format!("{} x {} pixels are too many; {MAX_PIXELS} are the most", tile.width, tile.height));
     }
     let mut pixels = Vec::new();
     for row in 0..tile.height {
@@ -57,7 +56,7 @@ fn render(tile: Tile, job: &Job<'_>) -> Result<ByteBuf, String> {
     Ok(ByteBuf::from(pixels))
 }
 
-/// The colours of some points within a pixel, mixed.
+/// Returns the mean colour of some points within a pixel.
 fn pixel(tile: Tile, column: u32, row: u32) -> [u8; 3] {
     let mut sum = [0; 3];
     for sample in 0..SAMPLES * SAMPLES {
@@ -70,8 +69,8 @@ fn pixel(tile: Tile, column: u32, row: u32) -> [u8; 3] {
     sum.map(|part| (part / (SAMPLES * SAMPLES)) as u8)
 }
 
-/// After how many steps of z -> z^2 + c the point has escaped, with what a further step would add
-/// to make it smooth: the normalised iteration count of Linas Vepstas.
+/// Returns the number of steps of z -> z^2 + c after which the point has escaped, made continuous:
+/// the normalised iteration count of Linas Vepstas.
 fn escape(cx: f64, cy: f64, iterations: u32) -> Option<f64> {
     let (mut x, mut y) = (0.0_f64, 0.0_f64);
     for step in 0..iterations {
@@ -85,7 +84,7 @@ fn escape(cx: f64, cy: f64, iterations: u32) -> Option<f64> {
     None
 }
 
-/// From dark blue over white to orange and back, again and again.
+/// Returns a colour from dark blue over white to orange and back, repeatedly.
 fn colour(escape: f64) -> [u8; 3] {
     const STOPS: [[f64; 3]; 5] =
         [[0.0, 7.0, 100.0], [32.0, 107.0, 203.0], [237.0, 255.0, 255.0], [255.0, 170.0, 0.0], [0.0, 2.0, 0.0]];

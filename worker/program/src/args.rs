@@ -37,11 +37,11 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_WORKER_WINDOW", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: Option<u32>,
 
-    /// How long to finish the requests that are held after a signal
+    /// Time after a signal to finish the requests that are held
     #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
-    /// File of the worker's secret certificate, for a broker with keys (giostra keys new)
+    /// File of this worker's secret certificate, for a broker with keys (giostra keys new)
     #[arg(long, env = "GIOSTRA_WORKER_KEYS", requires = "broker_key", value_name = "FILE")]
     keys: Option<PathBuf>,
 
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_BROKER_KEY", requires = "keys", allow_hyphen_values = true, value_name = "KEY|FILE")]
     broker_key: Option<String>,
 
-    /// Least severe level to log, to stderr
+    /// Log level, to stderr
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
 }

@@ -17,7 +17,7 @@ Examples:
   giostra-worker --exec factor             any program as an operation: a
                                            process for each request
   giostra-worker --exec 'convert - -resize {1} png:-' --operation thumbnail \\
-      --threads 4 --time-limit 30s         arguments in their places, bytes on stdin
+      --threads 4 --time-limit 30s         arguments in place, bytes to stdin
   giostra-worker --exec 'python3 score.py' --json
                                            a JSON list on stdin, JSON on stdout
   giostra-worker --exec-lines 'python3 -u model.py' --json
@@ -31,8 +31,8 @@ Examples:
 Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). For operations of your own, see the \
 library giostra-worker. With --exec or --exec-lines, COMMAND is the only operation.
 
-Programs: No shell reads COMMAND or a request's arguments; to use one, name it: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a process \
-group of its own, which ends with the request, its time limit, its client or the worker. An exit status other than 0 makes an error reply. The \
+Programs: No shell reads COMMAND or a request's arguments; to use a shell, name it: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a process \
+group of its own, which is killed when the request ends, at its time limit, and when its client or the worker is gone. An exit status other than 0 makes an error reply. The \
 environment has GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0), and not the variables of the worker's own flags. More: docs/exec.md.
 
 Signals: At SIGINT, SIGTERM or SIGHUP the worker finishes the requests that it holds (see --grace) and leaves; at a second one it exits at \

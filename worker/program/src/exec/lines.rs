@@ -69,7 +69,7 @@ struct Answer<'a> {
     error: Option<String>,
 }
 
-/// Reads a member that is present, which may be `null`.
+/// Reads a member that is present, as `Some` even if it is `null`.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
@@ -97,7 +97,7 @@ impl Lines {
         let line = line(self.format, process.id, encoded)?;
         let printed = loop {
             process.prepare(program, job)?;
-            // Repeated at most once: a process that was just started is not asked in vain.
+            // Repeats at most once: only a process that has answered before returns `None`.
             if let Some(printed) = process.ask(program, &line, job)? {
                 break printed;
             }
@@ -182,7 +182,7 @@ impl Coprocess {
                 let unread = matches!(no_answer, NoAnswer::Closed) && self.answered && !child.has_read_input();
                 self.child = None;
                 if unread {
-                    log::debug!("{failure}: it has not taken the request, which the next one is asked");
+                    log::debug!("{failure}: it did not read the request, which another process is asked");
                     return Ok(None);
                 }
                 let has_failed = matches!(no_answer, NoAnswer::Closed) && !self.answered;
