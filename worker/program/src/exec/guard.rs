@@ -6,7 +6,7 @@
 //! the guard ends the groups that are left.
 //!
 //! A worker that is killed between the start of a program and the report has not reported it. So
-//! each program has its worker's mark in its environment ([`MARK`]), which the program's children
+//! each program has its worker's mark in its environment (`MARK`), which the program's children
 //! inherit. After an end without [`Guard::dismiss`], the guard also ends the groups of all processes
 //! of its session that bear the mark. A forked process holds the write end of the pipe until exec
 //! closes it. So when the pipe ends, no program is about to be started any more.
