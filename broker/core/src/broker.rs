@@ -1,10 +1,10 @@
-//! The core: who gets which request, who counts as dead, what is answered.
+//! The core's state machine: which worker gets which request, which peers count as gone, and what
+//! is answered.
 //!
-//! It knows neither sockets nor the clock. Messages and instants come in through `handle_*`; what
-//! is to be sent and what is to be logged comes out of [`Broker::poll_output`], in one order.
-//! Inputs may come several at a time: all that they ask for is settled in one place ([`dispatch`])
-//! when the outputs are polled, so that what one worker or client is owed then travels in one
-//! message. Poll until there is nothing more before the next input's effects are to be seen.
+//! Messages and instants come in through `handle_*`. Messages to send and events to log come out of
+//! [`Broker::poll_output`], in one order. Several inputs may be handled before the outputs are
+//! polled: everything that they ask for is settled in one place ([`dispatch`]), so that everything
+//! for one worker or client travels in one message.
 
 mod admission;
 mod clients;
@@ -47,11 +47,10 @@ use inspections::Inspections;
 use leaving::Leftovers;
 use records::{Client, Flight, Pool, Request, State, Worker};
 
-/// Places that a table keeps though it is empty.
+/// The capacity that an empty table keeps.
 const KEPT: usize = 1 << 14;
 
-/// Nanoseconds since the broker's start: half the size of an `Instant`, of which a request has
-/// several.
+/// Nanoseconds since the broker's start: half the size of an `Instant`. A request has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment(u64);
 
@@ -60,7 +59,7 @@ impl Moment {
         self.0 / 1_000_000
     }
 
-    /// The whole seconds since the broker's start.
+    /// Returns the whole seconds since the broker's start.
     fn second(self) -> u64 {
         self.0 / 1_000_000_000
     }
@@ -74,11 +73,11 @@ impl Moment {
     }
 }
 
-/// Where a pool is kept while it has workers or requests.
+/// The key of a pool in the table of pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PoolKey(usize);
 
-/// Something to do, decided by the core.
+/// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// When a message is to be sent to a client.
@@ -87,14 +86,14 @@ pub enum Output {
     ToWorker(Identity, ToWorker),
     /// When the status is to be sent to these clients.
     Status(Vec<Identity>, Box<Status>),
-    /// When a lost worker's connection is to be ended: libzmq holds much that the worker has not
-    /// read, and lets go of it with the connection.
+    /// When a lost worker's connection is to be closed, because libzmq holds much for it and frees
+    /// that only with the connection.
     Close(Identity),
     /// When something is to be logged.
     Log(Event),
 }
 
-/// The broker's state and its decisions.
+/// The broker's state.
 pub struct Broker {
     settings: Settings,
     started: Instant,
@@ -107,9 +106,9 @@ pub struct Broker {
     workers: ById<WorkerNumber, Worker>,
     worker_of: HashMap<Identity, WorkerNumber>,
     last_worker: u64,
-    /// How often each peer may register: each time has its lines in the log.
+    /// Limits on registrations by peer: each writes lines to the log.
     registrations: HashMap<Identity, TokenBucket>,
-    /// Peers that are not registered and have been asked to.
+    /// Peers that are not registered and have been asked to register.
     asked_to_register: HashSet<Identity>,
 
     pools: Slab<Pool>,
@@ -117,19 +116,18 @@ pub struct Broker {
 
     requests: Slab<Request>,
     last_request: u64,
-    /// Tickets dealt so far. On the wire a ticket is this number after [`Settings::first_ticket`].
+    /// The number of tickets dealt. On the wire a ticket is this number plus
+    /// [`Settings::first_ticket`].
     last_ticket: u64,
     pending: usize,
     leftovers: Leftovers,
-    /// Requests that were cancelled, or given back by their workers, since the start: see
-    /// [`Self::work`].
+    /// Requests cancelled or given back by workers since the start: see [`Self::work`].
     work: usize,
-    /// Of all requests' bodies, and of those that nobody waits for any more but a worker has not
-    /// read yet.
+    /// Bytes of all requests' bodies, and of unwanted bodies that a worker has not read yet.
     bytes: usize,
-    /// Who waits for room.
+    /// Clients that wait for credit.
     waiting: Waiting,
-    /// Clients' peers that are not known and have been asked to say Hello.
+    /// Clients' peers that are unknown and have been asked to say Hello.
     asked_to_hello: HashSet<Identity>,
 
     deadlines: BTreeSet<(Moment, RequestKey)>,
@@ -137,26 +135,26 @@ pub struct Broker {
     instances: Instances,
 
     stats: Stats,
-    /// Clients that were said goodbye to, and have not answered.
+    /// Clients that were told goodbye and have not answered.
     parting: BTreeMap<Identity, ClientNumber>,
     client_info: HashMap<Identity, PeerInfo>,
     worker_info: HashMap<Identity, PeerInfo>,
     refusals: RateLimiter,
     strays: RateLimiter,
-    /// Of lines that a peer can cause although nothing is done for it.
+    /// Limits log lines that peers can cause although nothing is done for them.
     idle_lines: RateLimiter,
     inspections: Inspections,
     outputs: VecDeque<Output>,
-    /// Pools where dispatch may be possible, clients with replies to send: what [`Broker::settle`]
-    /// looks at.
+    /// Pools in which dispatch may be possible, and clients with replies to send: what
+    /// [`Broker::settle`] looks at.
     touched_pools: Vec<PoolKey>,
     touched_clients: Vec<ClientNumber>,
-    /// Workers that hold requests which are no longer wanted, and have not been told.
+    /// Workers that hold cancelled requests and have not been told.
     touched_workers: Vec<WorkerNumber>,
 }
 
 impl Broker {
-    /// A broker without clients and workers, at the time `now`.
+    /// Creates a broker without clients and workers.
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
             settings,
@@ -199,7 +197,8 @@ impl Broker {
         }
     }
 
-    /// The next thing to do; `None`: all is done. `now` stamps what is dispatched by this.
+    /// Returns the next thing to do; `None` when everything is done. `now` is the time of the
+    /// dispatches that this makes.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if self.outputs.is_empty() {
             self.settle(now);
@@ -207,12 +206,12 @@ impl Broker {
         let output = self.outputs.pop_front()?;
         if let Output::Log(event) = &output {
             let at = self.moment(now);
-            self.stats.recent.note(event, at.millis());
+            self.stats.recent.record(event, at.millis());
         }
         Some(output)
     }
 
-    /// When [`Self::handle_timeout`] is to be called next.
+    /// Returns when [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ping = self.pings.first().map(|&(due, _)| due);
         let deadline = self.deadlines.first().map(|&(due, _)| self.started + Duration::from_nanos(due.0));
@@ -225,11 +224,10 @@ impl Broker {
         [ping, deadline, suspended, waiting, held_back, status, leftovers].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`: pings workers, drops those that are dead, expires requests, and
-    /// takes those of clients that have left out of the tables. It does so much that nobody
-    /// waits for long; the rest is due at once.
+    /// Does what is due at `now`: pings workers, drops dead ones, expires requests, and frees the
+    /// requests of clients that have left. The work is bounded; the rest is due at once.
     ///
-    /// Batch in first what has arrived: it may be the pong.
+    /// Handle everything that has arrived first: it may be the pong.
     pub fn handle_timeout(&mut self, now: Instant) {
         let before = self.work;
         while let Some(&(due, number)) = self.pings.first()
@@ -248,7 +246,7 @@ impl Broker {
             }
             let request = &mut self.requests[key.at()];
             if self.clients.get(&request.client).is_none() {
-                // Its client has left: it has ended already.
+                // Its client has left, and the request has ended.
                 request.time_limit = 0;
                 self.deadlines.pop_first();
                 continue;
@@ -261,35 +259,34 @@ impl Broker {
         self.free_leftovers();
     }
 
-    /// How many requests were cancelled, or given back by their workers, since the start. What one
-    /// message may cause of that is much more than it takes to send it; whoever takes in
-    /// several at a time stops when it has grown by some thousand.
+    /// Returns the number of requests that were cancelled, or given back by workers, since the
+    /// start. One message can cause far more of this work than it takes to send it. A caller that
+    /// handles several messages at a time stops when the number has grown by some thousand.
     pub fn work(&self) -> usize {
         self.work
     }
 
-    /// Whether it has been said who a client's peer is.
+    /// Whether [`Self::handle_client_info`] was called for this client's peer.
     pub fn knows_client_info(&self, peer: &Identity) -> bool {
         self.client_info.contains_key(peer)
     }
 
-    /// The same of a worker's.
+    /// Whether [`Self::handle_worker_info`] was called for this worker's peer.
     pub fn knows_worker_info(&self, peer: &Identity) -> bool {
         self.worker_info.contains_key(peer)
     }
 
-    /// Who it is that has connected as a client, before anything of it is handed in.
+    /// Records who has connected as a client, before any message from it is handled.
     pub fn handle_client_info(&mut self, from: &Identity, peer_info: PeerInfo) {
         self.client_info.insert(from.clone(), peer_info);
     }
 
-    /// The same of a worker.
+    /// Records who has connected as a worker, before any message from it is handled.
     pub fn handle_worker_info(&mut self, from: &Identity, peer_info: PeerInfo) {
         self.worker_info.insert(from.clone(), peer_info);
     }
 
-    /// Requests handed to workers and not yet answered, those included that nobody waits for any
-    /// more.
+    /// Returns the number of requests at workers without a reply, unwanted ones included.
     pub fn in_flight(&self) -> usize {
         self.workers.values().map(|worker| worker.in_flight.len()).sum()
     }
@@ -302,12 +299,12 @@ impl Broker {
         self.outputs.push_back(Output::Log(event));
     }
 
-    /// Somebody was not let in, or not heard.
+    /// Records a connection or message that the shell has refused.
     pub fn handle_refused(&mut self, from: &str, reason: &str, now: Instant) {
         self.refuse(reason, now, |_| from.into());
     }
 
-    /// `from` is asked only if there is to be a line.
+    /// Counts a refusal, and logs it unless there are too many. Calls `from` only for the log.
     fn refuse(&mut self, reason: &str, now: Instant, from: impl FnOnce(&Self) -> String) {
         self.stats.refused += 1;
         if let Some(lines) = self.refusals.record(1, now) {
@@ -347,7 +344,7 @@ impl Broker {
         self.close_request(key, Some((Outcome::Error(failure), trace)));
     }
 
-    /// Takes a request out of every table, without a reply.
+    /// Cancels a request: removes it from every table, without a reply.
     fn forget(&mut self, key: RequestKey) {
         self.work += 1;
         self.let_go(key);
@@ -355,8 +352,7 @@ impl Broker {
         self.close_request(key, None);
     }
 
-    /// Takes a request out of its pool's queue, or tells its worker's window that its result is no
-    /// longer wanted.
+    /// Removes a request from its pool's queue, or marks it as unwanted at its worker.
     fn let_go(&mut self, key: RequestKey) {
         let Request { client, id, pool, state, .. } = self.requests[key.at()];
         match state {
@@ -369,7 +365,7 @@ impl Broker {
             State::InFlight { worker, ticket, .. } => {
                 let Some(holder) = self.workers.get_mut(&worker) else { return };
                 if let Some(flight) = holder.in_flight.get_mut(ticket) {
-                    // No body is larger than a frame.
+                    // A body is no larger than a frame.
                     let bytes = if ticket <= holder.read { 0 } else { self.requests[key.at()].body.len() as u32 };
                     *flight = Flight::Unwanted(client, id, bytes);
                     holder.unwanted_bytes += bytes as usize;
@@ -386,7 +382,7 @@ impl Broker {
         }
     }
 
-    /// Takes a request out of the tables that hold it wherever it is, and puts the reply into its
+    /// Removes a request from the tables that hold it in any state, and adds the reply to its
     /// client's next message.
     fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) {
         let request = self.requests.remove(key.at());
@@ -408,7 +404,7 @@ impl Broker {
         }
     }
 
-    /// A body that nobody waits for is no longer held for a worker.
+    /// Releases the bytes of an unwanted body that its worker has read.
     fn release(&mut self, client: ClientNumber, bytes: u32) {
         self.bytes -= bytes as usize;
         if let Some(client) = self.clients.get_mut(&client) {
@@ -416,8 +412,8 @@ impl Broker {
         }
     }
 
-    /// Gives memory back that a burst has taken. Places of the table of requests can't be moved
-    /// while it has some.
+    /// Frees memory that a burst has taken. The table of requests can shrink only while it is
+    /// empty.
     fn shrink(&mut self) {
         if self.requests.is_empty() && self.requests.capacity() > KEPT {
             self.requests = Slab::new();
@@ -449,8 +445,8 @@ impl Broker {
         }
     }
 
-    /// The pool of that name, made if there is none, by a client or else by a worker. It goes when
-    /// nothing is in it: see [`Self::settle`].
+    /// Returns the pool of this name, and makes it if there is none. [`Self::settle`] removes empty
+    /// pools. `maker` is the client that asks for it, if it is one.
     fn pool(&mut self, name: &str, maker: Option<ClientNumber>) -> PoolKey {
         let key = match self.pool_of.get(name) {
             Some(&key) => key,

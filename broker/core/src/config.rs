@@ -6,74 +6,74 @@ use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 
 use crate::policy::rotation::Rotation;
 
-/// The most requests that expire in one turn, or that dead workers give back, not counting the last
-/// one's: some milliseconds of work, the replies included.
+/// The most requests that expire or are given back in one turn, not counting the last worker's:
+/// some milliseconds of work, the replies included.
 pub(crate) const AT_ONCE: usize = 4096;
 
-/// What a client may do. A worker may compute, and has none of these rights.
+/// The rights of a client. A worker may compute, and has none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
-    /// Submit and cancel requests.
+    /// Whether it may submit and cancel requests.
     pub submit: bool,
-    /// See the status and drain workers.
+    /// Whether it may see the status and drain workers.
     pub administer: bool,
 }
 
 impl Rights {
-    /// Everything: for a broker without keys.
+    /// All rights, for a broker without keys.
     pub const ALL: Self = Self { submit: true, administer: true };
-    /// Nothing.
+    /// No rights.
     pub const NONE: Self = Self { submit: false, administer: false };
 }
 
 /// Broker configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Between two pings of a worker. More than nothing.
+    /// The time between two pings of a worker; more than 0.
     pub ping_interval: Duration,
-    /// Unanswered pings after which a worker is dropped. At least 1.
+    /// Unanswered pings after which a worker is dropped; at least 1.
     pub ping_max_out: u32,
-    /// Workers lost without a word while they hold a request after which it is given up. At least
-    /// 1.
+    /// Losses of workers without a word after which the request that they held is given up; at
+    /// least 1.
     pub max_attempts: u32,
-    /// How long a request that would be given up waits for the worker that was lost last: it may
-    /// only have lost its connection, and be about to come back.
+    /// How long a request that would be given up waits for the last lost worker to come back: it
+    /// may have lost only its connection.
     pub await_return: Duration,
-    /// The most requests that may be pending; more are turned away until there is room. At least 1.
-    /// Those that a lost worker gave back count, but are never turned away.
+    /// The most pending requests, beyond which requests are rejected; at least 1. Requests that a
+    /// lost worker gave back count, but are never rejected.
     pub max_pending: usize,
-    /// Bytes of unanswered requests' bodies from which on more are turned away. At least 1.
+    /// The bytes of unanswered requests' bodies from which requests are rejected; at least 1.
     pub max_pending_bytes: usize,
-    /// The most requests of one client that may be pending; it has less when there is little room
-    /// for all. At least 1.
+    /// The most pending requests of one client, which gets less when there is little room for all;
+    /// at least 1.
     pub max_client_pending: usize,
-    /// The most requests in one `Submit`; a larger one is refused. At least 1.
+    /// The most requests in one `Submit`, beyond which it is declined; at least 1.
     pub max_batch: usize,
-    /// The largest frame that the broker takes, in bytes, to tell its peers.
+    /// The largest frame that the broker takes, in bytes, for its peers to know.
     pub max_message_bytes: usize,
-    /// The most requests in flight to one worker, unless it has more threads. At least 1.
+    /// The most requests in flight to one worker, unless it has more threads; at least 1.
     pub window: usize,
-    /// How much work a worker has at batch: its window is as large as that takes, and no larger than
-    /// `window`. Zero: always `window`.
+    /// How much work a worker holds: its window is as large as that takes, and no larger than
+    /// `window`. With zero it is always `window`.
     pub hold: Duration,
-    /// The most requests that are taken out of the tables in one turn after their clients have
-    /// left. At least 1.
+    /// The most requests that are removed from the tables in one turn after their clients have
+    /// left; at least 1.
     pub freed_at_once: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
-    /// The most pools that clients may keep; one client makes no more than its share of what is
-    /// free. Workers may bring as many again. At least 1.
+    /// The most pools that clients may keep, of which one client makes no more than its share of
+    /// what is free. Workers may bring as many again. At least 1.
     pub max_pools: usize,
-    /// How long replies may wait for others to the same client, until nearly all of its requests
-    /// that are in flight have one. Where several workers answer one after another it makes one
-    /// message of several, and the client's next requests come in one message, too. A broker
-    /// that is about to sleep holds nothing back: see
-    /// [`Broker::flush`](crate::broker::Broker::flush).
+    /// How long replies may wait for others to the same client, until nearly all of its requests in
+    /// flight have one. Where several workers answer one after another, this makes one message of
+    /// several, and the client's next requests come in one message, too. A broker that is about to
+    /// sleep holds nothing back: see [`Broker::flush`](crate::broker::Broker::flush).
     pub coalesce: Duration,
-    /// How long the oldest request of a busy worker has been computing when it is told to be stuck.
-    /// Nothing is decided by it.
+    /// How long the oldest request of a busy worker is computed before it counts as stuck. A remark
+    /// in the status; nothing is decided by it.
     pub stuck_after: Duration,
-    /// The ticket before the first: random, so that tickets from before a restart fit nothing.
+    /// The number before the first ticket: random, so that tickets from before a restart are
+    /// unknown.
     pub first_ticket: u64,
 }
 

@@ -1,6 +1,6 @@
-//! What the broker did, for its log: the evidence from which its promises are proved.
+//! Events: what the broker did, for its log, which is the evidence of its promises.
 //!
-//! `docs/log.md` describes the lines for whoever reads them by program; they are as settled as the
+//! `docs/log.md` describes the lines for readers that are programs. They are as stable as the
 //! protocol.
 
 use std::fmt;
@@ -13,10 +13,10 @@ use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, WorkerNumber};
 use crate::peer_info::Key;
 
-/// A worker as the log names it: `worker-1 w1`. The name is a label, the number identifies.
+/// A worker as in the log: `worker-1 w1`. The name is a label, the number identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerLabel {
-    /// The name it gave.
+    /// The name that it gave.
     pub name: Label,
     /// The number of its registration.
     pub number: WorkerNumber,
@@ -28,7 +28,7 @@ impl fmt::Display for WorkerLabel {
     }
 }
 
-/// Why a worker is no longer there.
+/// Why a worker was dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// When its connection broke.
@@ -39,9 +39,9 @@ pub enum DropReason {
     Unreachable,
     /// When it did not take what it was sent, and was cut off.
     Overdue,
-    /// When it registered a second time: it has forgotten what it was handed.
+    /// When it registered a second time, which means that it has forgotten what it held.
     RegisteredAgain,
-    /// When it sent something that is no message.
+    /// When it sent bytes that are no message.
     Malformed(String),
     /// When its key is no longer allowed.
     Revoked,
@@ -61,14 +61,14 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// Whether the loss of a worker is held against the requests that it had.
+/// Whether the loss of a worker counts against the requests that it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// When none of them can have ended it.
     No,
-    /// When it is, until the same process registers again.
+    /// When it counts until the same process registers again.
     UnlessBack,
-    /// When it is.
+    /// When it counts.
     Yes,
 }
 
@@ -82,124 +82,124 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// When a client said hello.
     ClientJoined {
-        /// Which.
+        /// The client.
         client: ClientNumber,
-        /// The name it gave.
+        /// The name that it gave.
         name: Arc<str>,
-        /// The clients that are there now, itself included.
+        /// The number of clients now, itself included.
         clients: usize,
         /// Its key, if it has one.
         key: Option<Key>,
     },
     /// When a client's connection ended.
     ClientLeft {
-        /// Which.
+        /// The client.
         client: ClientNumber,
-        /// Why.
+        /// The reason.
         reason: &'static str,
         /// Its requests that were cancelled before they were dispatched.
         cancelled: u64,
         /// Its requests whose replies will be discarded.
         unwanted: u64,
-        /// The clients that are still there.
+        /// The number of clients that are still there.
         clients: usize,
     },
     /// When a worker registered.
     WorkerJoined {
-        /// Which.
+        /// The worker.
         worker: WorkerLabel,
         /// Its pool.
         pool: Arc<str>,
-        /// How many requests it computes at once.
+        /// The number of requests that it computes at once.
         threads: u32,
         /// The most requests that it is ever handed at once.
         window: usize,
-        /// The seats in its ring, its own included.
+        /// The number of seats in its ring, its own included.
         seats: usize,
-        /// The workers that are registered now, itself included.
+        /// The number of registered workers, itself included.
         workers: usize,
-        /// The last registration of the same process, if requests it held are still open or it is
-        /// still there.
+        /// The last registration of the same process, if that still exists or counts against an
+        /// open request.
         back: Option<WorkerNumber>,
         /// Its key, if it has one.
         key: Option<Key>,
     },
-    /// When a seat's window is full and another size than was last said, where that decides who is
-    /// dealt to.
+    /// When a seat's window is full and its size has changed since it was logged, where the
+    /// rotation depends on it.
     Window {
-        /// Whose.
+        /// The worker.
         worker: WorkerLabel,
         /// The most requests that it is handed at once, now.
         size: usize,
     },
     /// When a worker gave up its seat to finish what it has.
     WorkerLeaving {
-        /// Which.
+        /// The worker.
         worker: WorkerLabel,
-        /// Whether it was told to, or wanted to itself.
+        /// Whether it was drained, or asked for it itself.
         drained: bool,
-        /// What it has to finish.
+        /// The number of requests that it has to finish.
         in_flight: usize,
     },
-    /// When a worker could compute nothing for now: it lost its seat, if it had one.
+    /// When a worker could compute nothing for now, and lost its seat, if it had one.
     WorkerUnable {
-        /// Which.
+        /// The worker.
         worker: WorkerLabel,
         /// The requests that it handed back, which go to the next seats.
         returned: IdRanges,
-        /// Why, in its own words.
+        /// The reason, in its own words.
         reason: String,
     },
     /// When a worker that was unable took a seat again.
     WorkerAble {
-        /// Which.
+        /// The worker.
         worker: WorkerLabel,
-        /// The seats in its ring, its own included.
+        /// The number of seats in its ring, its own included.
         seats: usize,
     },
     /// When a leaving worker owed nothing more.
     WorkerLeft {
-        /// Which.
+        /// The worker.
         worker: WorkerLabel,
-        /// Its results that were discarded.
+        /// The number of its results that were discarded.
         discarded: u64,
-        /// The workers that are still registered.
+        /// The number of workers that are still registered.
         workers: usize,
     },
     /// When a worker was lost.
     WorkerDropped {
-        /// Which.
+        /// The worker.
         worker: WorkerLabel,
-        /// Why.
+        /// The reason.
         reason: DropReason,
         /// Its unanswered requests, which go to the next seats.
         returned: IdRanges,
-        /// What it still had that nobody waits for.
+        /// The number of unwanted requests that it held.
         unwanted: u64,
-        /// Its results that were discarded.
+        /// The number of its results that were discarded.
         discarded: u64,
-        /// The workers that are still registered.
+        /// The number of workers that are still registered.
         workers: usize,
-        /// Whether that is held against them.
+        /// Whether the loss counts against the returned requests.
         evidence: Evidence,
     },
     /// When requests were accepted.
     Accepted {
-        /// Which.
+        /// The requests.
         requests: IdRanges,
-        /// For which pool.
+        /// Their pool.
         pool: Arc<str>,
     },
-    /// When so many requests came that were meant for an earlier connection. They come again.
+    /// When requests were ignored because they were sent over an earlier connection, and how many.
     Stale(ClientNumber, u64),
     /// When requests were handed to a worker.
     Dispatched {
-        /// To whom.
+        /// The worker.
         worker: WorkerLabel,
         /// Whether other workers were lost while they held them, or handed them back.
         again: bool,
@@ -207,70 +207,70 @@ pub enum Event {
         suspect: bool,
         /// The tickets, in the order of the requests.
         tickets: IdRanges,
-        /// Which.
+        /// The requests.
         requests: IdRanges,
     },
     /// When a worker replied to requests, and the replies went to their clients.
     Replied {
-        /// Who.
+        /// The worker.
         worker: WorkerLabel,
-        /// Whether with errors.
+        /// Whether the replies are errors.
         errors: bool,
-        /// To which.
+        /// The requests.
         requests: IdRanges,
     },
-    /// When replies came that nobody waited for any more.
+    /// When replies were discarded because nobody waited for them.
     Discarded {
-        /// From which worker, if it is registered.
+        /// The worker, if it is registered.
         worker: Option<WorkerLabel>,
-        /// The requests, if they are known: cancelled, expired, or their client has left.
+        /// The requests, if they are known: cancelled, expired, or of a client that has left.
         requests: IdRanges,
-        /// How many had tickets that are not this worker's: it was dropped meanwhile, or the broker
-        /// was restarted.
+        /// The number of replies to tickets that are not this worker's, because it was dropped
+        /// meanwhile or the broker was restarted.
         late: u64,
     },
     /// When requests reached their time limit.
     Expired(IdRanges),
     /// When a request had been with too many workers that were lost.
     Poisoned {
-        /// Which.
+        /// The request.
         request: IdRanges,
-        /// The workers' names.
+        /// The names of the workers whose loss counts against it.
         workers: Vec<Label>,
     },
     /// When a client cancelled requests.
     Cancelled(IdRanges),
     /// When a message was not accepted.
     Refused {
-        /// From whom, as far as known.
+        /// The sender, as far as known.
         from: String,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Messages that were not accepted and of which nothing was said, since the last such line.
+        /// The number of refusals without a line since the last one.
         unsaid: u64,
     },
-    /// When so many requests of a client were turned away for want of room, and it had not been
-    /// told before.
+    /// When a client's requests were rejected for want of room for the first time over its
+    /// connection, and how many.
     Rejected(ClientNumber, u64),
-    /// When so many requests of a client were not to wait for a worker, and there was none.
+    /// When requests were not to wait for a worker and there was none, and how many.
     NoWorker(ClientNumber, u64),
-    /// When the broker was asked to finish: so many requests are in flight.
+    /// When the broker was asked to finish, and how many requests are in flight.
     Closing(u64),
     /// When a client of a closing broker has read all its replies.
     Goodbye(ClientNumber),
-    /// When a client of a closing broker has not said that it has.
+    /// When a client of a closing broker has not said goodbye.
     Unheard {
-        /// Which.
+        /// The client.
         client: ClientNumber,
-        /// Those of its requests whose replies were never sent.
+        /// The requests whose replies were never sent.
         unsent: IdRanges,
-        /// Why it is not waited for.
+        /// Why the broker does not wait for it.
         reason: &'static str,
     },
 }
 
 impl Event {
-    /// How much it matters to whoever watches: what happens to single requests is only debugging.
+    /// Returns the level of the line: what happens to single requests is for debugging.
     pub fn level(&self) -> Level {
         match self {
             Self::WorkerDropped { .. }
@@ -287,7 +287,7 @@ impl Event {
         }
     }
 
-    /// Whether it is about more than a request going its usual way.
+    /// Whether the event is about more than a request that takes its usual course.
     pub fn is_worth_watching(&self) -> bool {
         match self {
             Self::Dispatched { again, .. } => *again,
@@ -302,8 +302,7 @@ impl Event {
         }
     }
 
-    /// The line without the requests' names, and without what is there to prove that no line is
-    /// missing: for people.
+    /// Returns the line for people: without the requests, and without counts that serve the audit.
     pub fn summary(&self) -> String {
         match self {
             Self::WorkerDropped { worker, reason, returned, .. } => {
@@ -329,7 +328,8 @@ impl Event {
         }
     }
 
-    /// The number of the worker that it is about, and how many requests, if it is about any.
+    /// Returns the number of the worker and the count of requests that the event is about, if it is
+    /// about any.
     pub fn about(&self) -> (Option<u64>, Option<u64>) {
         match self {
             Self::WorkerJoined { worker, .. }
@@ -432,12 +432,12 @@ impl fmt::Display for Event {
     }
 }
 
-/// NameHistory in one word.
+/// Joins names to one word.
 pub(crate) fn join(names: &[Label], between: &str) -> String {
     names.iter().map(|name| &**name).collect::<Vec<_>>().join(between)
 }
 
-/// What there is, after a space.
+/// Returns the key after a space.
 fn behind(key: &Option<Key>) -> String {
     key.as_ref().map(|key| format!(" {key}")).unwrap_or_default()
 }

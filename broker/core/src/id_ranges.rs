@@ -1,7 +1,8 @@
-//! Many numbers in few words: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of client 1.
+//! Lists of numbers in short form: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of
+//! client 1.
 //!
-//! Requests are dealt one a seat, so that what one worker gets in one turn of the loop are mostly
-//! numbers at equal distances. A line of the log names every one of them, and stays short.
+//! Requests are dispatched one a seat, so that the requests of one worker in one turn of the loop
+//! mostly have numbers at equal distances. A line of the log names each of them and stays short.
 
 use std::fmt;
 
@@ -15,11 +16,11 @@ struct Run {
     client: Option<ClientNumber>,
     first: u64,
     last: u64,
-    /// The distance; 0 if there is one number only.
+    /// The distance; 0 if there is only one number.
     step: u64,
 }
 
-/// A list of numbers, in the order in which they were added.
+/// A list of numbers in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdRanges {
     runs: Vec<Run>,
@@ -36,12 +37,12 @@ impl IdRanges {
         self.add(None, ticket);
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of members.
     pub fn len(&self) -> u64 {
         self.runs.iter().map(|run| (run.last - run.first).checked_div(run.step).unwrap_or(0) + 1).sum()
     }

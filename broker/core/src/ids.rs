@@ -1,14 +1,14 @@
-//! Numbers by which the core tells clients, workers and requests apart.
+//! Numbers that identify clients, workers and requests within the core.
 
 use std::fmt;
 
 use crate::tables::by_id::Number;
 
-/// A client's connection, counted from 1 in each life of a broker. `c1` in the log.
+/// The number of a client's connection, counted from 1 in each life of a broker; `c1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientNumber(pub u64);
 
-/// A worker's registration, counted from 1 in each life of a broker. `w1` in the log.
+/// The number of a worker's registration, counted from 1 in each life of a broker; `w1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerNumber(pub u64);
 
@@ -44,12 +44,12 @@ impl fmt::Display for WorkerNumber {
     }
 }
 
-/// Where a request is kept while it is unanswered.
+/// The key of an unanswered request in the table of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RequestKey(pub u32);
 
 impl RequestKey {
-    /// The place in the broker's table of requests.
+    /// Returns the place in the table of requests.
     pub fn at(self) -> usize {
         self.0 as usize
     }

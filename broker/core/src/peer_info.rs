@@ -1,25 +1,25 @@
-//! Who is at the other end of a connection, as far as the shell sees it: for the log, and for
-//! whoever watches. Nothing is decided by it.
+//! What the shell knows about the other end of a connection, for the log and the status. Nothing is
+//! decided by it.
 
 use std::fmt;
 
 use giostra_protocol::name::Label;
 
-/// Written as it follows a name in the log: ` at 10.0.0.1:4321 key=.. name=alice`.
+/// A peer. Displays as it follows a name in the log: ` at 10.0.0.1:4321 key=.. name=alice`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerInfo {
-    /// The address and port; empty if they are not known.
+    /// The address and port; empty if they are unknown.
     pub address: Label,
     /// The key, if the broker has keys.
     pub key: Option<Key>,
 }
 
-/// A peer's key. Written `key=.. name=alice`.
+/// A peer's key. Displays as `key=.. name=alice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The public key, as 40 characters of Z85.
     pub public: Label,
-    /// What the allow-list calls it, one word; empty if it is not there.
+    /// Its name in the allow-list, one word; empty if it is not there.
     pub name: Label,
 }
 

@@ -1,14 +1,14 @@
-//! Room for requests: who is turned away, and who may go on when.
+//! Admission: which requests are accepted, which are rejected, and which client gets credit next.
 //!
-//! The broker reads its clients always: it must hear cancellations, farewells and questions, and a
-//! socket that is not read soon looks dead to the other side. So what there is no room for is
-//! turned away instead, with a message that names it. Its client keeps it and sends nothing more
-//! until it is told of room: how much, and then in turn with the others who wait.
+//! The broker never stops reading its clients: it must hear cancellations, farewells and questions,
+//! and a socket that is not read soon looks dead to the other side. So requests that it has no room
+//! for are rejected by name. Their client keeps them and sends nothing more until it gets credit,
+//! in turn with the other clients that wait.
 //!
 //! One client may hold [`SHARE`] times as much as is still free. However many clients flood the
-//! broker, something stays free for one who asks now and then: with n of them, 1/(4n + 1) of all.
-//! That is the dynamic threshold of Choudhury and Hahne, "Dynamic queue length thresholds for
-//! shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (1998).
+//! broker, something stays free for one that asks now and then: with n of them, 1/(4n + 1) of
+//! everything. That is the dynamic threshold of Choudhury and Hahne, "Dynamic queue length
+//! thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (1998).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,21 +20,20 @@ use crate::config::Settings;
 use crate::event::Event;
 use crate::ids::ClientNumber;
 
-/// A client's part, as a multiple of what is still free.
+/// A client's share, as a multiple of what is still free.
 const SHARE: usize = 4;
 
-/// The most requests for which one client is given room at a time; so the others who wait have
-/// their turns.
+/// The most credit that one client gets at a time, so that the others have their turns.
 const MOST: usize = 1024;
 
-/// How long those who were given room may take to use it before others are given the same.
+/// How long clients may take to use their credit before others are given the same room.
 const ROUND: Duration = Duration::from_millis(10);
 
-/// The clients that were turned away and have no room.
+/// Clients that were rejected and have no credit.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     clients: VecDeque<ClientNumber>,
-    /// The room that was given and is not used yet, and until when it is waited for.
+    /// The credit that is not used yet, and until when it is reserved.
     given: u64,
     until: Option<Instant>,
 }
@@ -52,7 +51,7 @@ impl Waiting {
     }
 }
 
-/// What is taken up, of the requests that may be pending or of the bytes that they may have.
+/// Usage of a limit: pending requests, or the bytes of their bodies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     pub most: usize,
@@ -61,24 +60,25 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// How many more the client may take. Each that it takes also lessens what is free.
+    /// Returns how much more the client may take. Each request that it takes also lessens what is
+    /// free.
     pub fn room(self) -> usize {
         self.below_share().div_ceil(SHARE + 1)
     }
 
-    /// Whether that is anything, without a division.
+    /// Whether [`Self::room`] is more than 0, without a division.
     pub fn has_room(self) -> bool {
         self.below_share() > 0
     }
 
-    /// How far the client is below its share of what is free now.
+    /// Returns how far the client is below its share of what is free now.
     fn below_share(self) -> usize {
         SHARE.saturating_mul(self.most.saturating_sub(self.by_all)).saturating_sub(self.by_client)
     }
 }
 
 impl Broker {
-    /// Counts what a client has submitted against the room it was given, if it has to be counted.
+    /// Counts what a client has submitted against its credit, if it has to be counted.
     pub(super) fn uses_room(&mut self, number: ClientNumber, requests: usize) {
         let Some(client) = self.clients.get_mut(&number) else { return };
         let Some(room) = &mut client.room else { return };
@@ -90,8 +90,7 @@ impl Broker {
         self.waiting.used(used);
     }
 
-    /// A client's requests, with bodies of `size` bytes on average, were not accepted for want of
-    /// room.
+    /// Rejects a client's requests, whose bodies have `size` bytes on average.
     pub(super) fn turn_away(&mut self, number: ClientNumber, requests: Vec<RequestId>, size: usize) {
         let count = requests.len() as u64;
         let Some(client) = self.clients.get_mut(&number) else { return };
@@ -112,7 +111,7 @@ impl Broker {
         self.outputs.push_back(Output::ToClient(identity, ToClient::Rejected(requests)));
     }
 
-    /// A client that is gone needs no room.
+    /// Forgets a client that is gone.
     pub(super) fn gives_room_back(&mut self, number: ClientNumber, room: Option<u64>) {
         match room {
             Some(0) => self.waiting.clients.retain(|&other| other != number),
@@ -121,8 +120,8 @@ impl Broker {
         }
     }
 
-    /// Tells those who wait for room how much there is, each in turn. Those who have their share
-    /// wait on.
+    /// Gives credit to the clients that wait, each in turn. A client that has its share keeps
+    /// waiting.
     pub(super) fn give_room(&mut self, now: Instant) {
         if self.waiting.clients.is_empty() || self.closing || self.waiting.until.is_some_and(|until| now < until) {
             return;
@@ -140,8 +139,8 @@ impl Broker {
             let in_bytes = Taken { most: max_pending_bytes, by_all: bytes, by_client: client.bytes }.room();
             let own = max_client_pending.saturating_sub(client.pending);
             let room = requests.min(in_bytes.div_ceil(size)).min(own).min(MOST);
-            // Little by little would be many messages for few requests; but whoever has nothing waits for
-            // nobody else.
+            // Little credit at a time would be many messages for few requests, but a client that
+            // holds nothing is not kept waiting for more.
             if room < if client.pending == 0 { 1 } else { enough } {
                 still_waiting.push_back(number);
                 continue;
@@ -157,7 +156,7 @@ impl Broker {
         self.waiting.clients = still_waiting;
     }
 
-    /// For [`Self::check`]: exactly those with no room wait for it.
+    /// For [`Self::check`]: exactly the clients without credit wait for it.
     pub(super) fn check_waiting(&self) {
         let mut waiting: Vec<_> = self.waiting.clients.iter().copied().collect();
         waiting.sort_unstable();

@@ -1,4 +1,4 @@
-//! What clients say.
+//! Messages from clients.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,12 +15,12 @@ use crate::ids::{ClientNumber, RequestKey};
 use crate::tables::pending::Place;
 use crate::tables::unanswered::Unanswered;
 
-/// The most pools that a client is told of.
+/// The most pools that a `NoWorker` names.
 const MOST_POOLS: usize = 100;
 
 impl Broker {
-    /// A message came from a client that has these rights. They count from its Hello on, for as
-    /// long as its connection lives.
+    /// Handles a message from a client. `rights` count from its Hello on, for as long as its
+    /// connection lives.
     pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
         let known = self.client_of.get(from).copied();
         match (message, known) {
@@ -34,7 +34,7 @@ impl Broker {
                 self.client_info.remove(from);
             }
             (FromClient::Goodbye, _) => self.says_goodbye(from),
-            // It was said goodbye to: what it says besides is for the next broker.
+            // After the goodbye, other messages are for the next broker.
             (_, None) if self.parting.contains_key(from) => {}
             (_, None) => self.ask_to_hello(from),
             (FromClient::Submit { requests, .. }, Some(client)) if !self.clients[&client].rights.submit => {
@@ -58,12 +58,12 @@ impl Broker {
         }
     }
 
-    /// Something came from a client that is no message.
+    /// Handles bytes from a client that are no message.
     pub fn handle_malformed_client(&mut self, from: &Identity, error: &str, now: Instant) {
         self.refuse_client(from, error, now);
     }
 
-    /// A message to a client had nowhere to go.
+    /// Handles the failure of a message to a client that is gone.
     pub fn handle_unreachable_client(&mut self, to: &Identity) {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "unreachable");
@@ -71,7 +71,7 @@ impl Broker {
         self.never_says_goodbye(to, "unreachable");
     }
 
-    /// A client's key is no longer allowed, or not for the same.
+    /// Handles a client whose key is no longer allowed, or has other roles.
     pub fn handle_revoked_client(&mut self, from: &Identity) {
         if let Some(&client) = self.client_of.get(from) {
             self.client_leaves(client, "its key is no longer allowed, or has other roles now");
@@ -80,9 +80,8 @@ impl Broker {
         self.asked_to_hello.remove(from);
     }
 
-    /// A peer does not take what it is sent, and has been given enough: what waited for it was
-    /// thrown away. `HelloAgain` is the only thing that it is sent until it says so; keep it
-    /// until it is taken.
+    /// Cuts off a client that does not read: the shell has thrown away what waited for it. The
+    /// client gets nothing but `HelloAgain`, which the shell keeps until it is taken.
     pub fn handle_overdue_client(&mut self, to: &Identity) {
         if let Some(&client) = self.client_of.get(to) {
             self.client_leaves(client, "does not read its replies");
@@ -92,20 +91,21 @@ impl Broker {
         self.ask_to_hello(to);
     }
 
-    /// Once a connection, until it does: what else it says meanwhile is lost on the broker.
+    /// Asks a client for a Hello, once for each connection.
     fn ask_to_hello(&mut self, from: &Identity) {
         if self.asked_to_hello.insert(from.clone()) {
             self.outputs.push_back(Output::ToClient(from.clone(), ToClient::HelloAgain));
         }
     }
 
-    /// Refuses what a client said.
+    /// Refuses a client's message.
     pub(super) fn refuse_client(&mut self, from: &Identity, reason: &str, now: Instant) {
         self.log_refusal(from, reason, now);
         self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Refused { reason: reason.into() }));
     }
 
-    /// Refuses a `Submit`, naming its requests: the client has others that may be answered.
+    /// Declines a `Submit`, naming its requests, because other requests of the client may still be
+    /// answered.
     fn decline(&mut self, from: &Identity, reason: &str, requests: &[(RequestId, Bytes)], now: Instant) {
         self.log_refusal(from, reason, now);
         let requests = requests.iter().map(|&(id, _)| id).collect();
@@ -174,7 +174,8 @@ impl Broker {
         }
     }
 
-    /// Other than that of any other connection, also in another life of the broker.
+    /// Returns the session of a connection. No other connection has it, not even in another life of
+    /// the broker.
     fn session(&self, client: ClientNumber) -> u64 {
         self.settings.first_ticket.wrapping_add(client.0)
     }
@@ -189,7 +190,7 @@ impl Broker {
         now: Instant,
     ) {
         if self.closing {
-            // The client has been told; it sends them again to the next broker.
+            // The client knows that the broker is closing, and sends them again to the next one.
             return;
         }
         self.uses_room(number, requests.len());
@@ -225,7 +226,7 @@ impl Broker {
             let by_all = self.pending + self.leftovers.len();
             let in_requests = Taken { most: max_pending, by_all, by_client: client.pending };
             let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
-            // Nothing is freed meanwhile: the rest of the message stays behind the first that has no room.
+            // Nothing is freed in between: the rest of the message is rejected with the first.
             let is_full = client.pending >= max_client_pending;
             if is_full || !in_requests.has_room() || !in_bytes.has_room() {
                 rejected.push(id);
@@ -270,10 +271,10 @@ impl Broker {
         }
     }
 
-    /// Turns away what is not to wait for a worker.
+    /// Rejects requests that are not to wait for a worker.
     fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)], now: Instant) {
         let client = &self.clients[&number];
-        // What the broker holds already was accepted when there was a worker.
+        // Requests that the broker holds already were accepted when there was a worker.
         let requests: Vec<_> =
             requests.iter().map(|&(id, _)| id).filter(|&id| client.unanswered.get(id).is_none()).collect();
         if requests.is_empty() {
@@ -298,7 +299,7 @@ impl Broker {
         self.outputs.push_back(Output::ToClient(to, ToClient::NoWorker { pool, pools, requests }));
     }
 
-    /// Why a pool can't be made for this client, if it can't and there is none of that name.
+    /// Returns why a pool of this name can't be made for this client, if it is missing and can't.
     fn has_no_place_for(&self, pool: &str, number: ClientNumber) -> Option<String> {
         if self.pool_of.contains_key(pool) {
             return None;
@@ -313,7 +314,7 @@ impl Broker {
         })
     }
 
-    /// Requests came that were meant for an earlier connection.
+    /// Ignores requests that were sent over an earlier connection.
     fn stale(&mut self, number: ClientNumber, count: u64, now: Instant) {
         let Some(client) = self.clients.get_mut(&number) else { return };
         client.untold.stale += count;

@@ -1,9 +1,9 @@
-//! The end: nothing more is dispatched, and each client that was answered is heard of once more.
+//! The end of a broker: it dispatches nothing more, and waits for its clients to have read their
+//! replies.
 //!
-//! That libzmq and the system's buffers took a reply does not mean that its client has it: what
-//! they hold is lost with the broker. So the last message to a client is `Goodbye`, and the broker
-//! stays until the client has answered it. A client that was sent no reply over its connection is
-//! owed nothing, and is not waited for.
+//! libzmq and the system's buffers lose what they hold when the broker exits. So the last message
+//! to a client is `Goodbye`, and the broker stays until the client has answered it. A client that
+//! was sent no reply over its connection is not waited for.
 
 use giostra_protocol::Identity;
 use giostra_protocol::{RequestId, ToClient, ToWorker};
@@ -13,11 +13,11 @@ use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::ClientNumber;
 
-/// Why a client leaves that was said goodbye to. The audit knows it by this.
+/// The reason with which a client leaves after its goodbye. The audit recognises it.
 const CLOSES: &str = "the broker closes";
 
 impl Broker {
-    /// Stops dispatching and accepting, and tells everyone. What is in flight may still be
+    /// Stops dispatching and accepting, and tells all peers. Requests in flight may still be
     /// answered.
     pub fn close(&mut self) {
         self.closing = true;
@@ -30,14 +30,13 @@ impl Broker {
         self.outputs.extend(to_workers.chain(to_clients));
     }
 
-    /// Whether, since [`Self::close`], all that was in flight is answered, and every client that
-    /// was answered has read it or is gone. To be asked when [`Self::poll_output`] has nothing
-    /// more.
+    /// Whether everything in flight is answered and every client that was answered has read it or
+    /// is gone. Valid after [`Self::close`], when [`Self::poll_output`] has nothing more.
     pub fn has_finished(&self) -> bool {
         self.closing && self.in_flight() == 0 && self.parting.is_empty()
     }
 
-    /// Clients that may not have read all their replies, in the order of their numbers.
+    /// Returns the clients that may not have read all their replies, in the order of their numbers.
     pub fn unheard_clients(&self) -> Vec<Identity> {
         let answered = self.clients.iter().filter(|(_, client)| client.answered > 0);
         let answered = answered.map(|(number, client)| (number, client.identity.clone()));
@@ -47,7 +46,7 @@ impl Broker {
         all.into_iter().map(|(_, identity)| identity).collect()
     }
 
-    /// A client is not waited for any longer. The replies to these requests of its were never sent.
+    /// Stops waiting for a client, to which the replies to `unsent` were never sent.
     pub fn handle_unheard_client(&mut self, to: &Identity, unsent: &[RequestId]) {
         let number = self.parting.remove(to).or_else(|| self.client_of.get(to).copied());
         if let Some(number) = number {
@@ -55,7 +54,7 @@ impl Broker {
         }
     }
 
-    /// Says goodbye to clients that are owed nothing more. Their replies have been put out.
+    /// Says goodbye to clients without requests in flight, whose replies have been put out.
     pub(super) fn part(&mut self) {
         let owed_nothing = self.clients.iter().filter(|(_, client)| {
             client.answered > 0 && client.replies.is_empty() && client.unanswered.len() == client.pending
@@ -69,14 +68,14 @@ impl Broker {
         }
     }
 
-    /// A client has read everything up to the broker's goodbye. Unasked it means nothing.
+    /// Handles a client's goodbye, which means nothing unless the broker has said its own.
     pub(super) fn says_goodbye(&mut self, from: &Identity) {
         if let Some(number) = self.parting.remove(from) {
             self.log(Event::Goodbye(number));
         }
     }
 
-    /// A client that was said goodbye to is gone without an answer.
+    /// Handles the end of a connection over which the goodbye was not answered.
     pub(super) fn never_says_goodbye(&mut self, from: &Identity, reason: &'static str) {
         if let Some(number) = self.parting.remove(from) {
             self.is_unheard(number, &[], reason);

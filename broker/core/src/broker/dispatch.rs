@@ -1,5 +1,5 @@
-//! The one place where what is possible is done: pending requests are dealt to workers with room,
-//! and what each worker and each client is owed is put into one message.
+//! Settling, the one place where the possible is done: pending requests are dispatched to workers
+//! with room, and everything for one worker or client is put into one message.
 
 use std::time::Instant;
 
@@ -15,15 +15,13 @@ use crate::policy::rotation::{Ring, Rotation};
 use crate::tables::by_id::ById;
 use crate::tables::pending::Place;
 
-/// Where a message was sent, the next is expected to be as long; but no room is kept for more than
-/// so many members.
+/// The most members for which room is kept in the next message to a peer.
 const USUAL_BATCH: usize = 256;
 
-/// Replies are held back until there are so many for each request of the same client that is still
-/// in flight.
+/// Replies are held back until there are this many for each request of the client in flight.
 const REPLIES_PER_IN_FLIGHT: usize = 8;
 
-/// What one worker was dealt in one pass.
+/// The requests that one worker is handed in one pass.
 #[derive(Default)]
 struct Batch {
     suspect: bool,
@@ -57,7 +55,7 @@ impl Broker {
         }
         self.touched_pools = pools;
         for number in std::mem::take(&mut self.touched_workers) {
-            // One that is lost has been told enough.
+            // A worker that was lost meanwhile needs no cancellations.
             let Some(worker) = self.workers.get_mut(&number) else { continue };
             for tickets in std::mem::take(&mut worker.cancelled).chunks(MAX_BATCH) {
                 let message = ToWorker::Cancel(tickets.to_vec());
@@ -73,19 +71,19 @@ impl Broker {
         }
     }
 
-    /// Sends what was held back for the sake of larger messages. To be called before sleeping:
-    /// replies are held back as long as the broker is busy, and a sleep may last.
+    /// Sends replies that were held back for the sake of larger messages. To be called before
+    /// sleeping: replies are held back while the broker is busy, and a sleep may last.
     pub fn flush(&mut self) {
         self.send_replies(None);
     }
 
-    /// Puts what each client is owed into one message. With a time given, it may be held back until
-    /// then: see [`Settings::coalesce`](crate::config::Settings::coalesce).
+    /// Puts everything for each client into one message. With `now` it may be held back: see
+    /// [`Settings::coalesce`](crate::config::Settings::coalesce).
     fn send_replies(&mut self, now: Option<Instant>) {
         let holding = now.filter(|_| !self.closing && !self.settings.coalesce.is_zero());
         let Self { touched_clients, clients, outputs, settings, .. } = self;
         touched_clients.retain(|number| {
-            // One that has left meanwhile is owed nothing.
+            // A client that has left meanwhile gets nothing.
             let Some(client) = clients.get_mut(number) else { return false };
             if let Some(now) = holding
                 && !client.large
@@ -104,11 +102,11 @@ impl Broker {
         });
     }
 
-    /// Deals the pool's pending requests as far as there is room. The workers that were dealt to,
-    /// in their order.
+    /// Dispatches the pool's pending requests as far as there is room. Returns the workers that got
+    /// some, in their order.
     fn deal(&mut self, pool: PoolKey, now: Instant) -> Vec<WorkerNumber> {
         let mut batched = Vec::new();
-        // Two passes, so that a line of the log is either of requests dealt again or of new ones.
+        // Two passes, so that a line of the log has either first or repeated dispatches.
         for again in [true, false] {
             if self.pools[pool.0].pending.has_returned() == again {
                 self.deal_pass(pool, again, &mut batched, now);
@@ -121,7 +119,7 @@ impl Broker {
         let moment = self.moment(now);
         let pool = &mut self.pools[pool_key.0];
         let (rotation, laps_of) = (self.settings.rotation, pool.ring.seats().len());
-        // By seat, in the order of the first deal.
+        // By seat, in the order of the first dispatch.
         let mut batches: Vec<(WorkerNumber, Batch)> = Vec::new();
         let (mut dealt, mut place) = (0, 0);
         while pool.pending.has_next() && pool.pending.has_returned() == again {
@@ -196,9 +194,9 @@ impl Broker {
         self.log_batches(batches, begun_lap, again);
     }
 
-    /// Logs how large the windows are by which seats may just have been passed over, or that are
-    /// fuller than was known: before the lines of that pass, so that these prove themselves.
-    /// Whoever was passed over is full at its end.
+    /// Logs the windows of seats that may just have been passed over, and of those that are fuller
+    /// than the log knows, before the lines of the pass, which they prove. A worker that was passed
+    /// over is full at the end of the pass.
     fn tell_windows(&mut self, pool: PoolKey) {
         for seat in self.pools[pool.0].ring.seats() {
             let worker = self.workers.get_mut(seat).expect("a seated worker is here");
@@ -210,8 +208,8 @@ impl Broker {
         }
     }
 
-    /// One line a seat for all full laps, then one for each seat of the lap that was only begun: so
-    /// the lines, too, go round the ring without a break.
+    /// Logs one line a seat for all full laps, and then one for each seat of the lap that was only
+    /// begun, so that the lines also go round the ring without a gap.
     fn log_batches(&mut self, mut batches: Vec<(WorkerNumber, Batch)>, begun_lap: usize, again: bool) {
         let mut begun = Vec::new();
         for (number, batch) in batches.iter_mut().take(begun_lap) {
@@ -226,8 +224,8 @@ impl Broker {
     }
 }
 
-/// Lets the seat that the turn waits for have one more, if another has a thread with nothing to do;
-/// whether it may.
+/// Lets the seat whose turn it is have one more request if another worker has an idle thread.
+/// Returns whether it may.
 fn widen(ring: &Ring<WorkerNumber>, workers: &mut ById<WorkerNumber, Worker>) -> bool {
     let Some(full) = ring.seats().get(ring.next()) else { return false };
     let held = workers[full].in_flight.len();

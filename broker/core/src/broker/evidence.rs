@@ -1,11 +1,12 @@
-//! Evidence against requests: the workers that were lost while they held them.
+//! Evidence against requests: the losses of workers that held them.
 //!
 //! A worker that is lost without a word may have been ended by one of its requests. One that comes
 //! back was not: the same process registers again, under the same *instance*. So a broken
-//! connection and a silence are held against the requests until the worker is back, and a request
-//! that this loss would end waits a moment for that.
+//! connection and a silence count against the requests until the worker is back, and a request that
+//! this loss would end waits a moment for that.
 //!
-//! A process that a supervisor starts anew has another instance: the loss of the one before stays.
+//! A process that a supervisor starts anew has another instance: the loss of the one before keeps
+//! counting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -20,20 +21,20 @@ use crate::event::{DropReason, Event, Evidence, join};
 use crate::ids::{RequestKey, WorkerNumber};
 use crate::tables::pending::Place;
 
-/// A worker that was lost, as it is held against a request.
+/// The loss of a worker, as it counts against a request.
 #[derive(Clone, Debug)]
 pub(super) struct Loss {
     worker: WorkerNumber,
     name: Label,
-    /// Whose return ends the matter; 0 if nobody's does.
+    /// The instance whose return clears it; 0 if none does.
     instance: u64,
 }
 
-/// What is held against one request.
+/// All losses that count against one request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
     losses: Vec<Loss>,
-    /// How long the request waits for a worker to come back, if it is suspended.
+    /// How long the request is suspended, waiting for a worker to come back.
     until: Option<Moment>,
 }
 
@@ -43,17 +44,17 @@ impl Losses {
     }
 }
 
-/// Instances, as far as they matter. Ordered maps: the numbers are the workers' choice, and chosen
-/// numbers can't make these slow. Nothing is kept of a worker that is gone and held no request
-/// which is still open.
+/// What is known by instance. Ordered maps, because workers choose the numbers, and chosen numbers
+/// can't make these slow. Nothing is kept about a worker that is gone and held no request that is
+/// still open.
 #[derive(Debug, Default)]
 pub(super) struct Instances {
     /// The registered workers, by instance.
     present: BTreeSet<(u64, WorkerNumber)>,
-    /// The requests that a lost worker is held against as long as it is not back. None of these
+    /// The requests against which the loss of an instance counts until it is back. No set is empty.
     /// sets is empty.
     provisional: BTreeMap<(u64, WorkerNumber), BTreeSet<RequestKey>>,
-    /// The requests that are given up if nobody comes back, and when.
+    /// The suspended requests, and when each is given up.
     pub(super) suspended: BTreeSet<(Moment, RequestKey)>,
 }
 
@@ -68,7 +69,7 @@ impl Instances {
         self.present.remove(&(instance, worker));
     }
 
-    /// The last registration before this one of the same instance, as far as it is remembered.
+    /// Returns the last earlier registration of the instance, as far as it is known.
     pub(super) fn before(&self, instance: u64) -> Option<WorkerNumber> {
         let lost = self.provisional.range(all_of(instance)).next_back().map(|(&(_, worker), _)| worker);
         self.last_present(instance).max(lost).filter(|_| instance > 0)
@@ -78,7 +79,7 @@ impl Instances {
         self.present.range(all_of(instance)).next_back().map(|&(_, worker)| worker)
     }
 
-    /// The request is no longer open.
+    /// Forgets a request that is no longer open.
     fn forget(&mut self, key: RequestKey, loss: &Loss) {
         let at = (loss.instance, loss.worker);
         if let Some(requests) = self.provisional.get_mut(&at) {
@@ -96,15 +97,15 @@ fn all_of(instance: u64) -> RangeInclusive<(u64, WorkerNumber)> {
 }
 
 impl Broker {
-    /// What the loss of a worker says about the requests that it held.
+    /// Returns whether the loss of a worker counts against the requests that it held.
     pub(super) fn evidence(worker: &Worker, reason: &DropReason) -> Evidence {
         match reason {
-            // It was about to end anyway, and has said so.
+            // It had said that it would end.
             _ if worker.leaving => Evidence::No,
-            // It lives; or it was the broker that cut it off.
+            // It lives, or the broker has cut it off.
             DropReason::RegisteredAgain | DropReason::Revoked | DropReason::Overdue => Evidence::No,
-            // It lives, but what can't be read may be its answer to one of them, and would be the next worker's, too:
-            // nothing else ends that.
+            // It lives, but its unreadable message may be its answer to one of them. The next
+            // worker's would be the same, and nothing else ends that.
             DropReason::Malformed(_) => Evidence::Yes,
             DropReason::ConnectionBroke | DropReason::Silent(_) | DropReason::Unreachable => match worker.instance {
                 0 => Evidence::Yes,
@@ -114,7 +115,8 @@ impl Broker {
         }
     }
 
-    /// Gives a request of a lost worker back to its pool; true if it is to be given up at once.
+    /// Gives a request of a lost worker back to its pool. Returns true if it is to be given up at
+    /// once.
     pub(super) fn give_back(
         &mut self,
         key: RequestKey,
@@ -150,12 +152,12 @@ impl Broker {
         spent && evidence == Evidence::Yes
     }
 
-    /// A worker registers: its earlier losses are held against nothing any more, nor will be that
-    /// of a connection which broke without notice. Returns its last registration before this
-    /// one, as far as it is remembered.
+    /// Clears the losses of a worker that registers again; the loss of an old connection that broke
+    /// without notice will not count, either. Returns its last earlier registration, as far as it
+    /// is known.
     pub(super) fn comes_back(&mut self, instance: u64) -> Option<WorkerNumber> {
         let before = self.instances.before(instance)?;
-        // Those before the last were marked when that registered.
+        // Earlier ones were marked when the last one registered.
         if let Some(worker) = self.instances.last_present(instance).and_then(|last| self.workers.get_mut(&last)) {
             worker.is_back = true;
         }
@@ -191,21 +193,21 @@ impl Broker {
         }
     }
 
-    /// A request is taken out of its pool: it waits for nobody's return any more.
+    /// Ends a request's suspension when it is taken out of its pool.
     pub(super) fn stop_waiting(&mut self, key: RequestKey) {
         if let Some(until) = self.requests[key.at()].lost.as_mut().and_then(|lost| lost.until.take()) {
             self.instances.suspended.remove(&(until, key));
         }
     }
 
-    /// A request has ended: nothing is held against it any more.
+    /// Forgets the losses that count against a request that has ended.
     pub(super) fn clear_losses(&mut self, key: RequestKey, lost: Option<&Losses>) {
         for loss in lost.into_iter().flat_map(|lost| &lost.losses) {
             self.instances.forget(key, loss);
         }
     }
 
-    /// Gives up the requests that have waited long enough for a worker to come back.
+    /// Gives up the suspended requests that have waited long enough.
     pub(super) fn give_up_suspended(&mut self, now: Instant) {
         let moment = self.moment(now);
         while let Some(&(until, key)) = self.instances.suspended.first()
@@ -239,7 +241,7 @@ impl Broker {
         self.give_up(key, Failure::new(code::POISON, message), trace);
     }
 
-    /// Panics if what is held against requests is not what they say.
+    /// Panics if this module's tables and the requests contradict each other.
     pub(super) fn check_evidence(&self) {
         let workers = self.workers.iter().filter(|(_, worker)| worker.instance > 0);
         let present: BTreeSet<_> = workers.map(|(number, worker)| (worker.instance, number)).collect();

@@ -1,8 +1,8 @@
-//! Who has asked for the status, and when the next one is made.
+//! The clients that have asked for the status, and the time of the next one.
 //!
-//! A status walks through all workers, clients and pools, and is as large as they are many. So one
-//! is made for all who have asked, and the next one not before as much time has passed as its size
-//! is worth: a small system answers at once, a crowd is told four times a second.
+//! A status walks through all workers, clients and pools. So one is made for all clients that have
+//! asked, and the pause before the next grows with its size: a small system answers at once, a
+//! crowd gets four a second.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,32 +12,32 @@ use giostra_protocol::Status;
 
 use super::{Broker, Output};
 
-/// The pause after a status, for each worker, client and pool in it. Some fifty times what it takes
-/// to make and to write that.
+/// The pause after a status for each worker, client and pool in it: some fifty times the time that
+/// it takes to make and write that part.
 const PAUSE_EACH: Duration = Duration::from_micros(100);
 
-/// The least pause and the longest.
+/// The shortest and the longest pause.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
 
-/// Those who have asked and have no answer yet.
+/// Clients that have asked and have no answer yet.
 #[derive(Debug, Default)]
 pub(super) struct Inspections {
     /// In the order in which they asked.
     askers: Vec<Identity>,
     known: HashSet<Identity>,
-    /// Not before.
+    /// The time before which no status is made.
     next: Option<Instant>,
 }
 
 impl Inspections {
-    /// Somebody has asked. Whoever asks again before the answer gets one.
+    /// Records a question. A client that asks again before the answer gets one answer.
     pub fn ask(&mut self, from: &Identity) {
         if self.known.insert(from.clone()) {
             self.askers.push(from.clone());
         }
     }
 
-    /// When there is something to answer, if there are questions.
+    /// Returns when the next answer is due, if there are questions.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.askers.is_empty() { None } else { self.next }
     }
@@ -56,7 +56,7 @@ impl Inspections {
 }
 
 impl Broker {
-    /// Answers all who have asked for the status, if it is time for one.
+    /// Answers all questions, if it is time.
     pub(super) fn answer_inspections(&mut self, now: Instant) {
         if !self.inspections.is_due(now) {
             return;

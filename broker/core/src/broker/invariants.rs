@@ -1,4 +1,4 @@
-//! Whether the broker's tables agree with each other.
+//! The self-check of the broker's tables.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::ids::ClientNumber;
 use crate::tables::pending::Place;
 
 impl Broker {
-    /// Panics if the tables contradict each other. Walks through all of them: for tests, after each
+    /// Panics if the tables contradict each other. Walks through all of them, for tests after each
     /// step.
     ///
-    /// To be called when [`Self::poll_output`] has nothing more.
+    /// Valid when [`Self::poll_output`] has nothing more.
     pub fn check(&self) {
         let mut in_flight = 0;
         let mut unread: BTreeMap<ClientNumber, usize> = BTreeMap::new();
@@ -66,7 +66,7 @@ impl Broker {
             let made = self.pools.iter().filter(|(_, pool)| pool.maker == Some(number)).count();
             assert_eq!(client.pools, made, "{number} has made more or fewer pools");
         }
-        // What is left is of clients that have gone.
+        // The leftovers belong to clients that are gone.
         let leftovers = self.leftovers.keys().map(|key| self.requests[key.at()].body.len());
         let bytes = self.clients.values().map(|client| client.bytes).chain(unread.into_values()).chain(leftovers);
         assert_eq!(self.bytes, bytes.sum::<usize>());

@@ -1,11 +1,11 @@
-//! Clients that leave, and what they leave behind.
+//! Clients that leave, and the requests that they leave behind.
 //!
-//! A client is gone at once: its requests are dispatched no more, counted as cancelled, and the log
-//! says so in one line. Taking a million of them out of the tables takes longer than anybody else
-//! should wait. So those that were never dispatched, of which there may be so many, are cut off
-//! from their pools' queues as a whole, and then taken out some at a time, in
-//! [`Broker::handle_timeout`]. Those that were dispatched are bounded by the workers' windows, and
-//! are done with at once: what becomes of them concerns their workers.
+//! A client is gone at once: its requests are no longer dispatched, count as cancelled, and have
+//! one line in the log. Removing a million of them from the tables takes longer than other peers
+//! should wait. So requests that were never dispatched, of which there may be that many, are cut
+//! off from their pools' queues as a whole, and then removed some at a time in
+//! [`Broker::handle_timeout`]. Requests in flight are bounded by the workers' windows, and are
+//! removed at once.
 
 use std::collections::VecDeque;
 
@@ -16,20 +16,20 @@ use crate::ids::{ClientNumber, RequestKey};
 use crate::tables::unanswered::Unanswered;
 
 /// A client with more than this part of
-/// [`Settings::freed_at_once`](crate::config::Settings::freed_at_once) leaves in parts:
-/// looking into every pool costs more than taking a few requests out one by one.
+/// [`Settings::freed_at_once`](crate::config::Settings::freed_at_once) leaves in parts. For fewer
+/// requests, removing them one by one costs less than looking into every pool.
 const FEW: usize = 16;
 
-/// The requests that clients have left behind: in no queue any more, and with no worker.
+/// The requests that clients have left behind, which are in no queue and at no worker.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
-    /// By client. None is empty.
+    /// By client; none is empty.
     clients: VecDeque<Unanswered>,
     requests: usize,
 }
 
 impl Leftovers {
-    /// How many there are.
+    /// Returns the number of requests.
     pub(super) fn len(&self) -> usize {
         self.requests
     }
@@ -56,7 +56,7 @@ impl Leftovers {
         Some(key)
     }
 
-    /// Where they are kept.
+    /// Iterates over the requests' keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> {
         self.clients.iter().flat_map(Unanswered::keys)
     }
@@ -67,7 +67,7 @@ impl Broker {
         let client = &self.clients[&number];
         let (cancelled, unwanted) = (client.pending as u64, (client.unanswered.len() - client.pending) as u64);
         let few = client.unanswered.len() <= self.settings.freed_at_once / FEW;
-        // In the order of their numbers, so that nothing hangs on a hash map's.
+        // In the order of their numbers, so that nothing depends on a hash map's order.
         let keys: Vec<_> = if few { client.unanswered.keys().collect() } else { self.cut_off(number) };
         for key in keys {
             self.forget(key);
@@ -86,7 +86,7 @@ impl Broker {
         self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted, clients });
     }
 
-    /// Takes a client's requests that were never dispatched out of their pools' queues. Returns its
+    /// Removes a client's requests that were never dispatched from their pools' queues. Returns the
     /// others.
     fn cut_off(&mut self, number: ClientNumber) -> Vec<RequestKey> {
         let (mut touched, mut count) = (Vec::new(), 0);
@@ -123,7 +123,7 @@ impl Broker {
         others
     }
 
-    /// Takes some of what clients have left behind out of the tables.
+    /// Removes some of the leftovers from the tables.
     pub(super) fn free_leftovers(&mut self) {
         for _ in 0..self.settings.freed_at_once {
             let Some(key) = self.leftovers.pop() else { break };

@@ -1,4 +1,4 @@
-//! What the core's tables hold: a client, a worker, a pool, a request.
+//! The records in the core's tables: a client, a worker, a pool, a request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,31 +25,30 @@ pub struct Client {
     pub identity: Identity,
     pub name: Arc<str>,
     pub rights: Rights,
-    /// Its unanswered requests.
     pub unanswered: Unanswered,
-    /// How many of them are pending.
+    /// The number of its pending requests.
     pub pending: usize,
-    /// Of their bodies, and of those of its earlier ones that a worker has not read yet.
+    /// Bytes of its requests' bodies, and of unwanted bodies that a worker has not read yet.
     pub bytes: usize,
-    /// Pools that there are since it made them.
+    /// The number of existing pools that it has made.
     pub pools: usize,
-    /// Requests that came too late or for nobody, and of which the log has not told.
+    /// Requests that were not accepted and that the log has not counted yet.
     pub untold: Untold,
-    /// How many it may submit, counted once it has been turned away.
+    /// Its credit: how many requests it may submit. `None` until it was rejected.
     pub room: Option<u64>,
-    /// Bytes of a body that was turned away, on average; at least 1.
+    /// The average size of the rejected bodies, at least 1.
     pub wanted_size: usize,
-    /// Replies that go to it with the next message.
+    /// Replies for the next message to it.
     pub replies: Vec<Reply>,
-    /// Whether one of them is large: they wait for nothing, since no message is saved that would
-    /// count.
+    /// Whether one of the replies is large. Such a batch is not held back, because that would save
+    /// hardly any message.
     pub large: bool,
-    /// When that is sent at the latest, if it was held back.
+    /// When held-back replies are sent at the latest.
     pub hold_until: Option<Instant>,
     pub answered: u64,
 }
 
-/// Requests of a client of which nothing came, and which the log has not told of.
+/// Requests of a client that were not accepted and that the log has not counted yet.
 #[derive(Clone, Copy, Default)]
 pub struct Untold {
     pub stale: u64,
@@ -62,35 +61,34 @@ pub struct Worker {
     pub pool: PoolKey,
     pub operations: Vec<String>,
     pub threads: u32,
-    /// What it registered with: another connection with the same number is the same process. 0: not
-    /// known.
+    /// The `instance` of its registration, the same for all registrations of one process; 0 if
+    /// unknown.
     pub instance: u64,
-    /// Whether the same process has registered again since, over another connection.
+    /// Whether the same process has registered again over another connection.
     pub is_back: bool,
     pub window: Window,
-    /// How large the log says that it is.
+    /// The window's size in the log.
     pub window_told: usize,
     pub leaving: bool,
-    /// Why it can compute nothing for now, if it can't. It has no seat then.
+    /// Why it can compute nothing for now. It has no seat then.
     pub unable: Option<String>,
-    /// How often it may be able again at once, and whether it is and waits for its next ping with
-    /// that.
+    /// Limits changes to able, and whether one waits for the next ping.
     pub changes: TokenBucket,
     pub waits_to_be_able: bool,
-    /// Whether it holds a request that is to be with a worker alone.
+    /// Whether it holds a request in quarantine.
     pub alone: bool,
-    /// By ticket. What is no longer wanted keeps its place in the window: the worker still computes
-    /// it.
+    /// By ticket. An unwanted request keeps its place in the window, because the worker still
+    /// computes it.
     pub in_flight: SparseQueue<Flight>,
-    /// The ticket up to which it has read what it was handed, as far as its replies and pongs tell.
+    /// The last ticket that it has read for certain, by its replies and pongs.
     pub read: u64,
     /// The last ticket before its last ping.
     pub pinged_after: u64,
-    /// Bytes of the bodies that are counted in [`Flight::Unwanted`].
+    /// Bytes of the bodies counted in [`Flight::Unwanted`].
     pub unwanted_bytes: usize,
-    /// Replies to tickets that are not its own, of which the log has not told.
+    /// Replies to foreign tickets that the log has not counted yet.
     pub late: u64,
-    /// Results that were discarded, as far as the log has told.
+    /// Discarded results that the log has counted.
     pub discarded: u64,
     pub liveness: Liveness,
     pub registered: Instant,
@@ -98,13 +96,13 @@ pub struct Worker {
     pub rate: Rate,
     pub took: Option<Box<Durations>>,
     pub load: Load,
-    /// Requests that go to it with the next message.
+    /// Requests for the next dispatch to it.
     pub batch: Vec<(Ticket, Bytes)>,
-    /// What it is to be told of with the next message: nobody waits for them any more.
+    /// Tickets for the next `Cancel` to it.
     pub cancelled: Vec<Ticket>,
 }
 
-/// What a worker said of itself in its last pong.
+/// The load in a worker's last pong.
 #[derive(Clone, Copy, Default)]
 pub struct Load {
     pub computing: u32,
@@ -113,7 +111,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether what it computes has taken longer than that.
+    /// Whether its oldest request has been computed for longer than `after`.
     pub fn is_stuck(&self, after: Duration) -> bool {
         self.computing > 0 && u128::from(self.oldest_ms) > after.as_millis()
     }
@@ -122,23 +120,22 @@ impl Load {
 #[derive(Clone, Copy, Debug)]
 pub enum Flight {
     Wanted(RequestKey),
-    /// With the bytes of its body, which libzmq or the outbox still holds; 0 once the worker has
+    /// The bytes are those of the body that libzmq or the outbox still holds; 0 once the worker has
     /// read it.
     Unwanted(ClientNumber, RequestId, u32),
 }
 
 pub struct Pool {
     pub name: Arc<str>,
-    /// The client whose requests made it, if it was one.
+    /// The client that made the pool, if a client did.
     pub maker: Option<ClientNumber>,
     pub ring: Ring<WorkerNumber>,
     pub pending: Pending,
-    /// Its workers, those without a seat included.
+    /// The number of its workers, with or without a seat.
     pub workers: usize,
-    /// Those of them that are unable and do not leave: they are expected back.
+    /// The number of its workers that are unable and not leaving: they are expected back.
     pub unable: usize,
-    /// The seat whose turn it has been while requests wait, and since when. Only with strict
-    /// rotation.
+    /// The seat that strict rotation waits for while requests are pending, and since when.
     pub waits: Option<(WorkerNumber, Moment)>,
     pub dispatched: Rate,
     pub counters: PoolCounters,
@@ -151,13 +148,12 @@ pub struct Request {
     pub pool: PoolKey,
     pub body: Bytes,
     pub accepted: Moment,
-    /// Nanoseconds; 0: it has no limit.
+    /// In nanoseconds; 0 for none.
     pub time_limit: u64,
-    /// For the last time; not meant as long as there was no attempt.
+    /// The last dispatch; meaningless without an attempt.
     pub dispatched: Moment,
     pub attempts: u32,
-    /// The workers that were lost while they held it, as far as that is held against it. Boxed:
-    /// hardly a request has any.
+    /// The losses of workers that count against it. Boxed, because hardly any request has one.
     pub lost: Option<Box<Losses>>,
     pub state: State,
 }
@@ -170,14 +166,14 @@ pub enum State {
         ticket: u64,
         /// The ticket of its first dispatch.
         order: u64,
-        /// Whether the worker was suspect already: if it is lost, that is not held against the
+        /// Whether the worker was suspect already. If it is lost, that does not count against the
         /// request.
         suspect: bool,
     },
 }
 
 impl Pool {
-    /// Whether it has a worker that takes requests, or will again.
+    /// Whether it has a worker that takes requests, or is expected to again.
     pub fn has_workers(&self) -> bool {
         !self.ring.seats().is_empty() || self.unable > 0
     }
@@ -188,15 +184,15 @@ impl Request {
         (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
     }
 
-    /// How many lost workers are held against it.
+    /// Returns the number of lost workers that count against it.
     pub fn lost(&self) -> usize {
         self.lost.as_deref().map_or(0, Losses::len)
     }
 
-    /// Whether the next loss of its worker would be its last. It is then dealt to a worker that
-    /// holds nothing else: it may be what ends them, or one of the many that were with it.
-    /// Where nothing is tried twice it is not alone: that would leave every worker a single
-    /// request at a time.
+    /// Whether one more loss would end it. Such a request is dispatched to a worker that holds
+    /// nothing else: it may be what ends workers, or an innocent neighbour of that. With
+    /// `max_attempts` 1 there is no quarantine, because each worker would have one request at a
+    /// time.
     pub fn needs_quarantine(&self, max_attempts: u32) -> bool {
         self.lost() > 0 && self.lost() as u64 + 1 >= u64::from(max_attempts)
     }
@@ -213,7 +209,7 @@ impl Request {
 }
 
 impl Worker {
-    /// Whether it may be handed one more request; or one that is to be with it alone.
+    /// Whether it may be handed one more request, or one in quarantine.
     pub fn has_room(&self, alone: bool) -> bool {
         if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window.now() && !self.alone }
     }

@@ -16,11 +16,11 @@ use crate::policy::window::{Spare, Window};
 use crate::rate_limiter::TokenBucket;
 use crate::stats::rates::Rate;
 
-/// How often a worker that was unable may be able again at once.
+/// How often a worker that was unable may become able again at once.
 const CHANGES: u32 = 10;
 
-/// The most operations that a worker may name, and the most bytes of all their names. They are for
-/// people, and a status lists them.
+/// The most operations that a worker may name, and the most bytes of their names together. They are
+/// for people, and the status lists them.
 const MAX_OPERATIONS: usize = 256;
 const MAX_OPERATIONS_BYTES: usize = 16 << 10;
 
@@ -53,7 +53,7 @@ impl Broker {
         pool.ring.join(number);
         pool.workers += 1;
         let (pool, seats) = (Arc::clone(&pool.name), pool.ring.seats().len());
-        // Each thread may have one, unless the worker wants less itself.
+        // One for each thread, unless the worker wants fewer.
         let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
         let window = if window == 0 { most } else { most.min(window as usize) };
         self.stats.lost.replace(name, &pool);

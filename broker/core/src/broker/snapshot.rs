@@ -12,17 +12,17 @@ use crate::ids::WorkerNumber;
 use crate::peer_info::PeerInfo;
 use crate::stats::pool_counters::BOUNDS_US;
 
-/// The most workers and the most clients that a status tells of, and the most seats of one pool.
+/// The most workers and the most clients in a status, and the most seats of one pool.
 const MOST_PEERS: usize = 5000;
 
-/// The most pools.
+/// The most pools in a status.
 const MOST_POOLS: usize = 1000;
 
-/// The most bytes of the names of operations, of one worker and of all.
+/// The most bytes of operations' names, of one worker and of all.
 const MOST_OPERATIONS: [usize; 2] = [4 << 10, 1 << 20];
 
 impl Broker {
-    /// What the broker is doing. Counted from the tables themselves.
+    /// Returns the status, taken from the tables.
     pub fn status(&mut self, now: Instant) -> Status {
         let moment = self.moment(now);
         self.stats.lost.forget_old(moment.millis());
@@ -45,7 +45,7 @@ impl Broker {
         };
         let mut workers: Vec<_> = self.workers.iter().collect();
         if workers.len() > MOST_PEERS {
-            // Those who have been here for long are not crowded out; and who drains a worker wants to see it.
+            // The oldest registrations are listed, and workers that are being drained.
             workers.sort_unstable_by_key(|&(number, worker)| (!worker.leaving, number));
             left_out.workers = (workers.len() - MOST_PEERS) as u64;
             workers.truncate(MOST_PEERS);
@@ -90,8 +90,8 @@ impl Broker {
         }
     }
 
-    /// The pools that are told of: if they are too many, first those with workers, then those with
-    /// the most requests.
+    /// Returns the pools of the status: if there are too many, those with workers first, then those
+    /// with the most requests.
     fn told_pools(&self) -> Vec<PoolKey> {
         let mut pools: Vec<_> = self.pools.iter().map(|(key, _)| PoolKey(key)).collect();
         if pools.len() > MOST_POOLS {
@@ -104,7 +104,7 @@ impl Broker {
         pools
     }
 
-    /// Returns the sums of all pools' counters, and what belongs to no pool.
+    /// Returns the sums of all pools' counters, and the counts that belong to no pool.
     pub(super) fn totals(&self) -> Totals {
         self.stats.totals(self.pools.iter().map(|(_, pool)| &pool.counters))
     }
@@ -141,12 +141,13 @@ impl Broker {
         pools
     }
 
-    /// Whom strict rotation waits for while another seat has room, and since when.
+    /// Returns the worker that strict rotation waits for while another seat has room, and since
+    /// when.
     fn waits_for(&self, pool: &Pool) -> Option<(WorkerNumber, Moment)> {
         let first = pool.pending.first_returned();
         let alone = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
         let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(alone);
-        // The worker may have gone in this turn.
+        // The worker may have left in this turn.
         let next = pool.ring.seats().get(pool.ring.next());
         let waits = pool.waits.filter(|(seat, _)| Some(seat) == next && pool.pending.has_next())?;
         (!has_room(&waits.0) && pool.ring.seats().iter().any(has_room)).then_some(waits)
@@ -196,7 +197,7 @@ impl Broker {
     }
 }
 
-/// Leaves out operations' names that are more than [`MOST_OPERATIONS`]; how many.
+/// Leaves out operations' names beyond [`MOST_OPERATIONS`]. Returns how many.
 fn shorten(workers: &mut [WorkerStatus]) -> u64 {
     let [of_one, mut of_all] = MOST_OPERATIONS;
     let mut left_out = 0;

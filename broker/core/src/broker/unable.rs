@@ -1,8 +1,8 @@
 //! Workers that can compute nothing for now: they hand back what they hold, and have no seat until
 //! they can again.
 //!
-//! Such a worker is not lost, and nothing is held against the requests that it hands back: it has
-//! not begun them.
+//! Such a worker is not lost, and nothing counts against the requests that it hands back, because
+//! it has not begun them.
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,19 @@ use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
 use crate::tables::pending::Place;
 
-/// The most characters of a worker's reason that are kept. Each status tells it.
+/// The most characters of a worker's reason that are kept. Each status has it.
 const MOST_REASON: usize = 200;
 
 impl Broker {
-    /// The worker can compute nothing for now, and hands back the requests of these tickets. It may
-    /// say so again: what was on its way to it when it first said it comes back, too.
+    /// Takes a worker's seat away and gives the requests of these tickets back. A worker may be
+    /// unable repeatedly, to hand back requests that were on their way to it.
     pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
         let (mut returned, mut unwanted, mut late) = (IdRanges::default(), IdRanges::default(), 0);
         let moment = self.moment(now);
         let worker = self.workers.get_mut(&number).expect("it is registered");
         let (label, pool) = (worker.label(number), worker.pool);
         let (leaving, before) = (worker.leaving, worker.unable.clone());
-        // Taken out for as long as its requests are given back.
+        // Taken out while its requests are given back.
         let mut in_flight = std::mem::take(&mut worker.in_flight);
         let (mut read, mut released) = (worker.read, 0);
         self.work += tickets.len();
@@ -62,12 +62,12 @@ impl Broker {
         worker.read = read;
         worker.unwanted_bytes -= released;
         worker.alone &= holds_more;
-        // What it hands back took no time of computing that would say how wide its window should be.
+        // What it hands back says nothing about how wide its window should be.
         worker.window.replied(0, holds_more, Duration::ZERO, moment.0);
         let reason = one_line(reason);
         worker.unable = Some(reason.clone());
         worker.waits_to_be_able = false;
-        // Another reason alone is told as often as it may be able again.
+        // A new reason alone is logged as often as the worker may become able again.
         let is_told = before.is_none() || before.as_ref() != Some(&reason) && worker.changes.take(now);
         if before.is_none() && !leaving {
             self.pools[pool.0].ring.leave(number);
@@ -87,8 +87,8 @@ impl Broker {
         }
     }
 
-    /// The worker takes requests again. One that changes its mind without end does so with its next
-    /// ping: each time is two lines of the log.
+    /// Handles a worker that is able again. One that changes too often waits for its next ping,
+    /// because each change writes two lines to the log.
     pub(super) fn is_able(&mut self, number: WorkerNumber, now: Instant) {
         let worker = self.workers.get_mut(&number).expect("it is registered");
         if worker.unable.is_none() || worker.waits_to_be_able {
@@ -100,7 +100,7 @@ impl Broker {
         }
     }
 
-    /// It sits down at the tail.
+    /// Gives a worker the seat at the tail.
     pub(super) fn able(&mut self, number: WorkerNumber) {
         let worker = self.workers.get_mut(&number).expect("it is registered");
         worker.waits_to_be_able = false;
@@ -117,7 +117,8 @@ impl Broker {
     }
 }
 
-/// A peer's sentence, fit for the log and the status: one line, not too long, and never empty.
+/// Returns a peer's sentence as one line of limited length that is not empty, for the log and the
+/// status.
 fn one_line(reason: &str) -> String {
     let end = reason.char_indices().nth(MOST_REASON).map_or(reason.len(), |(end, _)| end);
     match sentence(&reason[..end]).trim() {

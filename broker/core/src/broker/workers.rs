@@ -1,4 +1,4 @@
-//! What workers say, and what their silence says.
+//! Messages from workers, and their silence.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::rate_limiter::TokenBucket;
 use crate::stats::rates::Durations;
 
 impl Broker {
-    /// A message came from a worker.
+    /// Handles a message from a worker.
     pub fn handle_worker(&mut self, from: &Identity, message: FromWorker, now: Instant) {
         let known = self.worker_of.get(from).copied();
         if let Some(number) = known {
@@ -59,13 +59,13 @@ impl Broker {
                 self.ask_to_register(from);
             }
             (FromWorker::Progress(progress), Some(number)) => self.progress(number, progress),
-            // It will be asked when it has more to say.
+            // The worker is asked to register when it sends something else.
             (FromWorker::Progress(_), None) => {}
             (FromWorker::Pong { sequence, computing, waiting, oldest_ms }, Some(number)) => {
                 let worker = self.worker(number);
                 worker.load = Load { computing, waiting, oldest_ms };
                 if worker.liveness.on_pong(sequence, now) {
-                    // It reads in order: what was sent before the ping, too.
+                    // It reads in order, so it has also read everything before the ping.
                     worker.read = worker.read.max(worker.pinged_after);
                     self.release_read(number);
                 }
@@ -73,7 +73,7 @@ impl Broker {
             (FromWorker::Unable { reason, tickets }, Some(number)) => self.unable(number, &reason, tickets, now),
             (FromWorker::Able, Some(number)) => self.is_able(number, now),
             (FromWorker::Leave, Some(number)) => self.leave(number, false),
-            // Whoever is not registered owes nothing.
+            // A worker that is not registered owes nothing.
             (FromWorker::Leave, None) => self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Goodbye)),
             (FromWorker::Unable { tickets, .. }, None) => {
                 self.stats.discarded += tickets.len() as u64;
@@ -83,8 +83,8 @@ impl Broker {
         }
     }
 
-    /// Something came from a worker that is no message: what it should have been is lost, so the
-    /// worker is dropped.
+    /// Handles bytes from a worker that are no message. The message is lost, so the worker is
+    /// dropped.
     pub fn handle_malformed_worker(&mut self, from: &Identity, error: &str, now: Instant) {
         match self.worker_of.get(from).copied() {
             Some(number) => {
@@ -98,16 +98,15 @@ impl Broker {
         }
     }
 
-    /// A message to a worker had nowhere to go.
+    /// Handles the failure of a message to a worker that is gone.
     pub fn handle_unreachable_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
             self.drop_worker(number, DropReason::Unreachable, now);
         }
     }
 
-    /// A worker does not take what it is sent, and has been given enough: what waited for it was
-    /// thrown away. `RegisterAgain` is the only thing that it is sent until it does so; keep it
-    /// until it is taken.
+    /// Cuts off a worker that does not read: the shell has thrown away what waited for it. The
+    /// worker gets nothing but `RegisterAgain`, which the shell keeps until it is taken.
     pub fn handle_overdue_worker(&mut self, to: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(to) {
             self.drop_worker(number, DropReason::Overdue, now);
@@ -116,7 +115,7 @@ impl Broker {
         self.ask_to_register(to);
     }
 
-    /// A worker's key is no longer allowed.
+    /// Drops a worker whose key is no longer allowed.
     pub fn handle_revoked_worker(&mut self, from: &Identity, now: Instant) {
         if let Some(&number) = self.worker_of.get(from) {
             self.drop_worker(number, DropReason::Revoked, now);
@@ -124,7 +123,7 @@ impl Broker {
         self.asked_to_register.remove(from);
     }
 
-    /// A ping of this worker is due.
+    /// Pings a worker, or drops it.
     pub(super) fn ping_is_due(&mut self, number: WorkerNumber, now: Instant) {
         let (interval, max_out, last_ticket) =
             (self.settings.ping_interval, self.settings.ping_max_out, self.last_ticket);
@@ -145,7 +144,7 @@ impl Broker {
         }
     }
 
-    /// Begins to drain a worker, or all of its name, for the client `from`.
+    /// Begins to drain a worker, or all workers of a name, for the client `from`.
     pub(super) fn drain(&mut self, from: &Identity, name: &str, number: u64, all: bool, now: Instant) {
         if let Err(bad) = name::check(name) {
             return self.refuse_client(from, &format!("worker: {bad}"), now);
@@ -170,14 +169,15 @@ impl Broker {
         self.outputs.push_back(Output::ToClient(from.clone(), answer));
     }
 
-    /// The workers of this name; with a number, the one of both. A name that nobody has may be a
-    /// number.
+    /// Returns the workers of this name, or with a number the one of both. A name that no worker
+    /// has may be a number.
     fn meant(&self, name: &str, number: u64) -> Vec<WorkerNumber> {
         let read = |text: &str| text.strip_prefix('w').and_then(|number| number.parse().ok()).map(WorkerNumber);
         let namesakes = self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number);
         let mut meant: Vec<_> = namesakes.filter(|it| number == 0 || it.0 == number).collect();
         if meant.is_empty() && number == 0 {
-            // Where workers are called w1 and w2, a name that has just left is nobody's number.
+            // Where workers are called w1 and w2, the name of one that has just left is not
+            // another's number.
             let other =
                 |number: &WorkerNumber| self.workers.get(number).is_some_and(|worker| read(&worker.name).is_none());
             meant.extend(read(name).filter(other));
@@ -209,7 +209,8 @@ impl Broker {
         self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Refused { reason: reason.into() }));
     }
 
-    /// Once a connection, until it registers: a thawed worker has many things to say at once.
+    /// Asks a worker to register, once for each connection: a thawed worker has much to say at
+    /// once.
     fn ask_to_register(&mut self, from: &Identity) {
         if self.asked_to_register.insert(from.clone()) {
             self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::RegisterAgain));
@@ -219,17 +220,17 @@ impl Broker {
     fn replies(&mut self, number: WorkerNumber, replies: Vec<(Ticket, Outcome)>, now: Instant) {
         let (mut results, mut errors, mut unwanted, mut late) =
             (IdRanges::default(), IdRanges::default(), IdRanges::default(), 0);
-        // What was not computed at all, for nobody waited any more.
+        // Requests that were skipped because they were cancelled.
         let mut skipped = 0;
         let now_is = now;
         let now = self.moment(now);
         let worker = self.worker(number);
         let (label, pool) = (worker.label(number), worker.pool);
         let (mut read, mut released) = (worker.read, 0);
-        // Taken out for as long as its requests are closed.
+        // Taken out while its requests are closed.
         let mut in_flight = std::mem::take(&mut worker.in_flight);
         let mut durations = worker.took.take().unwrap_or_default();
-        // Of what was dispatched together and answered together, all took as long.
+        // Requests that were dispatched together and answered together took equally long.
         let mut alike = ((0, 0), 0);
         for (ticket, outcome) in replies {
             let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
@@ -301,8 +302,8 @@ impl Broker {
         }
     }
 
-    /// Results of a worker came that nobody wanted, and so many to tickets that are not its own. Of
-    /// these alone the log does not tell at once if there are too many such lines.
+    /// Logs discarded results. Late ones alone are counted, and logged later, while there are too
+    /// many such lines.
     pub(super) fn discards(&mut self, number: WorkerNumber, unwanted: IdRanges, late: u64, now: Instant) {
         self.worker(number).late += late;
         if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now) {
@@ -318,14 +319,14 @@ impl Broker {
         self.log(Event::Discarded { worker, requests, late });
     }
 
-    /// Tells of what was discarded and not told of, before the worker goes.
+    /// Logs the discarded results that were not logged yet, before the worker goes.
     fn tells_the_rest(&mut self, number: WorkerNumber) {
         if self.worker(number).late > 0 {
             self.tells_of_discarded(number, IdRanges::default());
         }
     }
 
-    /// Bodies that nobody waits for and that the worker has read are its own affair.
+    /// Releases the unwanted bodies that the worker has read.
     pub(super) fn release_read(&mut self, number: WorkerNumber) {
         let worker = self.worker(number);
         if worker.unwanted_bytes == 0 {
@@ -344,7 +345,7 @@ impl Broker {
         }
     }
 
-    /// Passes on how far requests are, as far as somebody waits for them.
+    /// Passes progress of wanted requests on to their clients.
     fn progress(&mut self, number: WorkerNumber, progress: Vec<(Ticket, Progress)>) {
         let mut by_client: BTreeMap<ClientNumber, Vec<(RequestId, Progress)>> = BTreeMap::new();
         for (ticket, progress) in progress {
@@ -360,7 +361,7 @@ impl Broker {
         }
     }
 
-    /// So many requests took so long, from their dispatch and from their acceptance.
+    /// Records how long `count` requests took, from their dispatch and from their acceptance.
     fn took(
         &mut self,
         pool: PoolKey,
@@ -375,7 +376,7 @@ impl Broker {
         }
     }
 
-    /// Takes the worker's seat away; it finishes what it has.
+    /// Takes a worker's seat away; it finishes what it holds.
     fn leave(&mut self, number: WorkerNumber, drained: bool) {
         let worker = self.worker(number);
         if worker.leaving {
@@ -393,7 +394,7 @@ impl Broker {
         }
     }
 
-    /// A leaving worker owes nothing more.
+    /// Removes a leaving worker that owes nothing more.
     pub(super) fn goodbye(&mut self, number: WorkerNumber) {
         self.tells_the_rest(number);
         let worker = self.remove_worker(number);
@@ -402,7 +403,7 @@ impl Broker {
         self.outputs.push_back(Output::ToWorker(worker.identity, ToWorker::Goodbye));
     }
 
-    /// A worker is lost: its requests go back, to be dispatched before all others.
+    /// Removes a lost worker, and gives its requests back to be dispatched before all others.
     fn drop_worker(&mut self, number: WorkerNumber, reason: DropReason, now: Instant) {
         self.tells_the_rest(number);
         let worker = self.remove_worker(number);
@@ -467,16 +468,15 @@ impl Broker {
     }
 }
 
-/// How often a worker may register over one connection at once; more often than faults make one do
-/// that.
+/// How often a worker may register over one connection at once: more often than faults cause it.
 const REGISTRATIONS: u32 = 100;
 
-/// Why a worker is refused that registers again and again over one connection.
+/// Why a worker is refused that registers too often over one connection.
 const TOO_OFTEN: &str = "it registers too often over one connection: wait a second";
 
 /// The most workers of one name that a refusal lists.
 const MOST_NAMESAKES: usize = 10;
 
-/// The bytes of bodies that a suspect worker has not read from which on its connection is ended
-/// when it is dropped.
+/// The unread bytes of bodies from which the connection of a suspect worker is closed when it is
+/// dropped.
 const CLOSE_FROM: usize = 1 << 20;

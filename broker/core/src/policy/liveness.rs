@@ -1,15 +1,15 @@
-//! Whether a worker still answers.
+//! Liveness of a worker, by pings.
 //!
 //! Each worker is pinged once an interval. When the next ping is due and `max_out` earlier ones are
-//! unanswered, the worker is dead: a worker that froze right after a pong is found out `max_out` to
+//! unanswered, the worker is dead: one that froze right after a pong is detected `max_out` to
 //! `max_out + 1` intervals later.
 //!
-//! Any message from a worker is a sign of life and clears the count: a pong may stand behind a
-//! thousand replies.
+//! Any message from a worker is a sign of life and clears the count, because a pong may be queued
+//! behind a thousand replies.
 //!
-//! A stall of the broker itself counts against nobody: pings are counted when they are sent, the
-//! next is due one interval after the last was really sent, and the shell hands in what has arrived
-//! before it asks who is due.
+//! A stall of the broker itself counts against no worker: pings count when they are sent, the next
+//! one is due an interval after the last was really sent, and the shell handles everything that has
+//! arrived before it asks what is due.
 
 use std::time::{Duration, Instant};
 
@@ -28,24 +28,24 @@ pub struct Liveness {
     sequence: u64,
     out: u32,
     due: Instant,
-    /// When the last one was sent.
+    /// When the last ping was sent.
     sent: Option<Instant>,
-    /// When the last pong came, and how long after its ping.
+    /// When the last pong came, and its round trip.
     pong: Option<(Instant, Duration)>,
 }
 
 impl Liveness {
-    /// Of a worker that has registered just now.
+    /// Creates the pings of a worker that has just registered.
     pub fn new(interval: Duration, now: Instant) -> Self {
         Self { sequence: 0, out: 0, due: now + interval, sent: None, pong: None }
     }
 
-    /// When the next ping is due.
+    /// Returns when the next ping is due.
     pub fn due(&self) -> Instant {
         self.due
     }
 
-    /// Pings that are unanswered.
+    /// Returns the number of unanswered pings.
     pub fn out(&self) -> u32 {
         self.out
     }
@@ -55,25 +55,25 @@ impl Liveness {
         self.out > 1
     }
 
-    /// The worker has sent something.
+    /// Handles any message from the worker.
     pub fn heard(&mut self) {
         self.out = 0;
     }
 
-    /// A pong came; whether it is that to the last ping. Only that tells a round trip: others are
-    /// late.
+    /// Handles a pong. Returns whether it answers the last ping; only such a pong measures a round
+    /// trip.
     pub fn on_pong(&mut self, sequence: u64, now: Instant) -> bool {
         let Some(sent) = self.sent.filter(|_| sequence == self.sequence) else { return false };
         self.pong = Some((now, now.saturating_duration_since(sent)));
         true
     }
 
-    /// When the last pong came, and how long after its ping.
+    /// Returns when the last pong came, and its round trip.
     pub fn pong(&self) -> Option<(Instant, Duration)> {
         self.pong
     }
 
-    /// A ping is due: counts it, unless the worker is dead.
+    /// Counts a ping that is due, unless the worker is dead.
     pub fn on_due(&mut self, interval: Duration, max_out: u32, now: Instant) -> Due {
         if self.out >= max_out {
             return Due::Dead(self.out);

@@ -1,9 +1,9 @@
-//! Whose turn it is: the ring of a pool's workers.
+//! The rotation: the ring of a pool's seats, and whose turn it is.
 //!
 //! Seats stand in the order of registration. The ring remembers the gap behind the seat that had
-//! the last turn, not an index modulo the length: a worker that joins sits down at the tail, before
-//! the turn goes round to the first seat again if the tail had the last turn; one that leaves takes
-//! its seat along, and no other seat gains or loses a turn.
+//! the last turn, not an index modulo the length. A worker that joins gets a seat at the tail,
+//! before the turn returns to the first seat. A worker that leaves takes its seat along, and no
+//! other seat gains or loses a turn.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use std::str::FromStr;
 /// What happens when it is the turn of a worker whose window is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rotation {
-    /// When dispatch is to wait for it: no live seat is ever passed over.
+    /// When dispatch waits for it: no live seat is ever passed over.
     #[default]
     Strict,
-    /// When the turn is to go on to the next seat with room: for pools of unequal machines.
+    /// When the turn goes on to the next seat with room, which suits unequal machines.
     Available,
 }
 
@@ -43,7 +43,7 @@ impl FromStr for Rotation {
 #[derive(Clone, Debug)]
 pub struct Ring<W> {
     seats: Vec<W>,
-    /// The place behind the seat that had the last turn: 0 to the number of seats, both included.
+    /// The place behind the seat that had the last turn, from 0 to the number of seats.
     next: usize,
 }
 
@@ -54,22 +54,22 @@ impl<W> Default for Ring<W> {
 }
 
 impl<W: Copy + PartialEq> Ring<W> {
-    /// The seats in their order.
+    /// Returns the seats in their order.
     pub fn seats(&self) -> &[W] {
         &self.seats
     }
 
-    /// The place in [`Self::seats`] whose turn is next; 0 if there is none.
+    /// Returns the index in [`Self::seats`] of the next turn; 0 if there are none.
     pub fn next(&self) -> usize {
         if self.next < self.seats.len() { self.next } else { 0 }
     }
 
-    /// Takes a seat at the tail.
+    /// Adds a seat at the tail.
     pub fn join(&mut self, worker: W) {
         self.seats.push(worker);
     }
 
-    /// Gives up the worker's seat; false if it has none.
+    /// Removes the worker's seat; `false` if it has none.
     pub fn leave(&mut self, worker: W) -> bool {
         let Some(seat) = self.seats.iter().position(|&seated| seated == worker) else { return false };
         self.seats.remove(seat);
@@ -79,7 +79,7 @@ impl<W: Copy + PartialEq> Ring<W> {
         true
     }
 
-    /// Gives the turn to the next seat if `has_room` for it, and says whose turn it was.
+    /// Gives the turn to the next seat if `has_room` for it. Returns the worker that got the turn.
     ///
     /// Under [`Rotation::Strict`] only the very next seat is asked; under [`Rotation::Available`]
     /// each seat once.

@@ -1,4 +1,5 @@
-//! How many requests a worker is handed at once: so many that it always has work, and no more.
+//! The window of a worker: how many requests it is handed at once, so that it always has work and
+//! no more than that.
 //!
 //! By Little's law, a worker that answers `r` requests a second and holds `W` of them keeps each
 //! for `W / r`. A window of
@@ -7,80 +8,78 @@
 //! W = r x (hold + 2 x round trip),  never below its threads and its spare, never above its bound
 //! ```
 //!
-//! gives it `hold` of work and covers the way there and back: of requests of ten seconds it has the
-//! next one at hand, so that others have the rest, and those of a microsecond stream. The round
-//! trip is that of its pings. `r` is that of the latest work: the window is as many requests as it
-//! has answered in its last `hold + 2 x round trip` of having any, older ones fading. So long
-//! requests shrink it with the first reply, and short ones let it grow within milliseconds. Time
-//! without work does not count.
+//! gives it `hold` of work and covers the way there and back. Of requests of ten seconds it holds
+//! the next one, so that other workers get the rest; requests of a microsecond stream. The round
+//! trip is that of its pings. `r` is that of the latest work: the window is the number of requests
+//! that it has answered in its last `hold + 2 x round trip` of having any, with older ones fading.
+//! So long requests shrink it with the first reply, and short ones let it grow within milliseconds.
+//! Time without work does not count.
 //!
 //! The spare is one request with strict rotation, which comes round to each seat in turn. Where the
-//! rotation passes full seats over there is none: a spare behind a long request would wait for it
-//! while another worker idles. Requests that are shorter than `hold` get theirs from the product.
+//! rotation passes over full seats there is none: a spare behind a long request would wait for it
+//! while another worker idles. Requests shorter than `hold` get theirs from the product.
 //!
 //! Where long requests differ in length, one spare is too few: strict rotation waits for the seat
-//! with the longest, and the others run dry. So while one of them has nothing to do, the seat that
-//! is waited for gets more spare ones ([`Window::widen`]), and loses them again when that has not
-//! been needed for a while. Where all take as long, it stays at one.
+//! with the longest, and the others run dry. So while another worker idles, the seat whose turn it
+//! is gets more spares ([`Window::widen`]), and loses them again when they have not been needed for
+//! a while. Where all requests take equally long, there is one spare.
 //!
-//! It is no trap: if the window itself is what slows the worker down, because each request goes
-//! there and back and nothing is computed meanwhile, then `r = W / round trip`, and what follows is
-//! at least twice `W`.
+//! The window can't trap itself: if it slows the worker down, because each request goes there and
+//! back and nothing is computed meanwhile, then `r = W / round trip`, and the next window is at
+//! least twice `W`.
 //!
-//! Who has rested begins anew with the smallest window: what comes after a pause may be of another
-//! kind, and to be too careful costs one round trip.
+//! A worker that has rested starts again with the smallest window: requests after a pause may be of
+//! another kind, and excessive caution costs one round trip.
 
 use std::time::Duration;
 
 /// Requests that a worker may hold besides those that its threads compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spare {
-    /// When the next request is to be there as soon as a thread is done.
+    /// When the next request is there as soon as a thread is free.
     One,
-    /// When a request is rather to stay with the broker, for the first worker that has a free
-    /// thread.
+    /// When a request stays with the broker instead, for the first worker with a free thread.
     None,
 }
 
-/// The most that there are of them for the sake of others. With seven, three workers whose requests
-/// take exponentially distributed times are busy for 93 % of the time, with one for 76 %, and with
-/// any number for 97 % (3,000 requests, simulated).
+/// The most spares. With seven, three workers whose requests take exponentially distributed times
+/// are busy for 93 % of the time, with one for 76 %, and without a bound for 97 % (3,000 requests,
+/// simulated).
 const MOST_SPARE: usize = 7;
 
-/// After so many replies a thread, in which no more spare ones were needed, one is taken back.
+/// The replies of each thread, without more spares having been needed, after which one is removed.
 const CALM: u64 = 16;
 
-/// After so many nanoseconds without work a worker has rested.
+/// The nanoseconds without work after which a worker has rested.
 const REST: u64 = 1_000_000_000;
 
 /// A worker's window. Times are nanoseconds of one clock.
 #[derive(Clone, Debug)]
 pub struct Window {
     threads: usize,
-    /// Requests besides those that the threads compute, at least and now; and the replies since
-    /// that was found to be too few.
+    /// The spares, at least and now, and the replies since they were too few.
     least_spare: usize,
     spare: usize,
     calm: u64,
     most: usize,
     now: usize,
     hold: Duration,
-    /// Of the latest work: how long it took, and how many replies came of it.
+    /// Of the latest work: its duration and its replies.
     time: f64,
     replies: f64,
-    /// Up to when that is reckoned, and whether it has had work since.
+    /// The time up to which that is counted, and whether the worker has had work since.
     until: u64,
     busy: bool,
 }
 
 impl Window {
-    /// Of a worker with so many threads, which may hold `most` requests. Without a time to `hold`
-    /// it always may.
+    /// Creates the window of a worker with `threads` threads that may hold `most` requests. With a
+    /// `hold` of zero the window is always `most`.
     pub fn new(threads: usize, most: usize, hold: Duration, spare: Spare) -> Self {
         let spare = match spare {
             _ if hold.is_zero() => most,
             Spare::One => 1,
-            // Whatever a worker says of its threads, it is handed something.
+            // It is handed something whatever it says of its threads.
             Spare::None => usize::from(threads == 0),
         };
         let mut window = Self {
@@ -100,22 +99,22 @@ impl Window {
         window
     }
 
-    /// The least that it is ever handed at once, as things are.
+    /// Returns the smallest window for now.
     fn least(&self) -> usize {
         self.threads.saturating_add(self.spare).min(self.most)
     }
 
-    /// The most requests that the worker is handed at once, now.
+    /// Returns the most requests that the worker is handed at once, now.
     pub fn now(&self) -> usize {
         self.now
     }
 
-    /// The most that it is ever handed at once.
+    /// Returns the largest window.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// It is handed requests.
+    /// Records that it is handed requests.
     pub fn handed(&mut self, now: u64) {
         if self.busy {
             return;
@@ -127,20 +126,20 @@ impl Window {
         (self.until, self.busy) = (now, true);
     }
 
-    /// Whether the worker, which holds so many and has no room, may hold one more if others have
-    /// nothing to do.
+    /// Whether the worker, which holds `held` requests and has no room, may hold one more if others
+    /// idle.
     pub fn may_widen(&self, held: usize) -> bool {
         held < self.threads.saturating_add(MOST_SPARE).min(self.most)
     }
 
-    /// It is to hold one more: others have nothing to do.
+    /// Makes room for one more, because others idle.
     pub fn widen(&mut self, held: usize) {
         self.spare = (held + 1).saturating_sub(self.threads).max(self.spare);
         (self.calm, self.now) = (0, self.least().max(self.now));
     }
 
-    /// It has replied to so many that it computed, and holds more or not. Its last ping took so
-    /// long.
+    /// Records that it has computed `computed` requests, whether it holds more, and the round trip
+    /// of its last ping.
     pub fn replied(&mut self, computed: u64, holds_more: bool, round_trip: Duration, now: u64) {
         self.time += now.saturating_sub(self.until) as f64;
         self.replies += computed as f64;
@@ -154,8 +153,8 @@ impl Window {
             self.replies *= horizon / self.time;
             self.time = horizon;
         }
-        // No time at all makes it infinite, and the cast the largest number; or the smallest, if there was
-        // no reply either.
+        // Without any time the quotient is infinite, and the cast the largest number, or 0 without
+        // a reply.
         self.now = ((self.replies / self.time * horizon).ceil() as usize).clamp(self.least(), self.most);
     }
 }
@@ -283,7 +282,7 @@ mod tests {
         worker.together = 5 * MILLI;
         let windows: Vec<_> = (0..100).map(|_| worker.after(20 * MILLI, || 500 * MICRO)).collect();
         assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
-        // Unanswered back for longer than they are computed, with nothing to compute meanwhile: the window does
+        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does
         // not settle at that.
         assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
     }

@@ -1,33 +1,31 @@
-//! What the workers of a name have done in a pool, also those that are no longer there: a worker
-//! that comes back under its name goes on counting from there, and of several that share one the
-//! sum never goes down.
+//! What workers that are gone have done, by pool and name. A worker that comes back under its name
+//! continues the counts, and the sum of several with one name never decreases.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use giostra_protocol::name::Label;
 
-/// The most names that are remembered when nobody bears them any more: they are the workers'
-/// choice.
+/// The most names without a worker that are remembered: workers choose them.
 const MOST_PAST: usize = 10_000;
 
-/// What has become of those that are no longer there.
+/// The counts of workers that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// Requests they replied to.
+    /// Requests that they replied to.
     pub answered: u64,
-    /// Requests they gave back because they were lost.
+    /// Requests that they gave back when they were lost.
     pub returned: u64,
 }
 
 /// A pool, and a name in it.
 type Key = (Arc<str>, Label);
 
-/// All names.
+/// The counts by pool and name.
 #[derive(Debug, Default)]
 pub struct NameHistory {
     of: HashMap<Key, Name>,
-    /// Those that nobody bears, by when the last one left.
+    /// Names without a worker, by when the last one left.
     absent: BTreeMap<u64, Key>,
     left: u64,
 }
@@ -36,19 +34,19 @@ pub struct NameHistory {
 struct Name {
     past: Past,
     present: usize,
-    /// Where it is in [`NameHistory::absent`], if nobody is present.
+    /// Its key in [`NameHistory::absent`], if no worker has the name.
     left: u64,
 }
 
 impl NameHistory {
-    /// A worker has registered.
+    /// Records a worker that has registered.
     pub fn join(&mut self, pool: &Arc<str>, name: &Label) {
         let name = self.of.entry((Arc::clone(pool), name.clone())).or_default();
         name.present += 1;
         self.absent.remove(&name.left);
     }
 
-    /// A worker is no longer there, and has answered so many.
+    /// Records a worker that is gone and has answered `answered` requests.
     pub fn part(&mut self, pool: &Arc<str>, name: &Label, answered: u64) {
         let key = (Arc::clone(pool), name.clone());
         let Some(name) = self.of.get_mut(&key) else { return };
@@ -67,14 +65,14 @@ impl NameHistory {
         }
     }
 
-    /// One that has just parted was lost, and gave so many requests back.
+    /// Records the requests that a worker gave back when it was lost.
     pub fn gave_back(&mut self, pool: &Arc<str>, name: &Label, returned: u64) {
         if let Some(name) = self.of.get_mut(&(Arc::clone(pool), name.clone())) {
             name.past.returned += returned;
         }
     }
 
-    /// What is remembered of those of that name that are no longer there.
+    /// Returns the counts of the workers of this name that are gone.
     pub fn past(&self, pool: &Arc<str>, name: &Label) -> Past {
         self.of.get(&(Arc::clone(pool), name.clone())).map(|name| name.past).unwrap_or_default()
     }

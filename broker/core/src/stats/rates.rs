@@ -1,7 +1,7 @@
-//! Figures of the recent past: how many a second, and how long.
+//! Rates and durations of the recent past.
 //!
-//! Seconds are counted from the broker's start. What is counted in one is told when it is over: a
-//! figure changes once a second, and costs an addition meanwhile. Durations go into
+//! Seconds are counted from the broker's start. Counts of a second are reported when it is over, so
+//! that a figure changes once a second and costs one addition until then. Durations go into
 //! `hdrhistogram`s.
 
 use std::collections::VecDeque;
@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use giostra_protocol::Percentiles;
 use hdrhistogram::Histogram;
 
-/// The longest duration that is told apart, in microseconds: an hour.
+/// The longest duration that is told apart from longer ones, in microseconds: an hour.
 const MAX_DURATION: u64 = 3600 * 1_000_000;
 
-/// Seconds whose figures are kept.
+/// The seconds in a history.
 pub const HISTORY: usize = 300;
 
-/// Seconds over which a worker's durations are told, and as many again.
+/// The seconds of a period of [`Durations`].
 const RECENT: u64 = 10;
 
-/// How many there were in the last whole second.
+/// A count of the last whole second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     second: u64,
@@ -27,13 +27,13 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many more.
+    /// Adds to the count of this second.
     pub fn add(&mut self, count: u64, second: u64) {
         self.turn_to(second);
         self.current += count;
     }
 
-    /// In the second before this one.
+    /// Returns the count of the second before this one.
     pub fn before(mut self, second: u64) -> u64 {
         self.turn_to(second);
         self.last
@@ -47,14 +47,14 @@ impl Rate {
     }
 }
 
-/// How long something takes, of late: in the current period of [`RECENT`] seconds and the one
-/// before. To about a twentieth.
+/// Recent durations: in the current period of [`RECENT`] seconds and the one before, to about a
+/// twentieth.
 #[derive(Clone, Debug)]
 pub struct Durations {
     period: u64,
     current: Histogram<u32>,
     before: Histogram<u32>,
-    /// When they were last reckoned.
+    /// The second for which the percentiles were computed last.
     reckoned: Option<u64>,
     percentiles: Percentiles,
 }
@@ -67,14 +67,14 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// So many took so long.
+    /// Records durations in this second.
     pub fn add(&mut self, micros: u64, count: u32, second: u64) {
         self.turn_to(second);
         record(&mut self.current, micros, count);
     }
 
-    /// Reckons the percentiles, seen from a second: for many workers that is not nothing, and once
-    /// a second will do.
+    /// Recomputes percentiles at most once a second: merging histograms is costly with many
+    /// workers.
     pub fn reckon(&mut self, second: u64) {
         if self.reckoned == Some(second) {
             return;
@@ -82,12 +82,12 @@ impl Durations {
         self.reckoned = Some(second);
         self.turn_to(second);
         let mut both = self.before.clone();
-        // They are alike, so that each fits into the other.
+        // They have the same bounds, so that each fits into the other.
         let _ = both.add(&self.current);
         self.percentiles = percentiles(&both);
     }
 
-    /// As they were reckoned last.
+    /// Returns the percentiles that were computed last.
     pub fn percentiles(&self) -> Percentiles {
         self.percentiles
     }
@@ -105,12 +105,12 @@ impl Durations {
     }
 }
 
-/// One second.
+/// The figures of one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Second {
-    /// Requests answered in it.
+    /// The requests answered in it.
     pub answered: u64,
-    /// How long they took, from their acceptance to their reply.
+    /// The percentiles of their times from acceptance to reply.
     pub took: Percentiles,
 }
 
@@ -130,14 +130,14 @@ impl Default for History {
 }
 
 impl History {
-    /// So many requests were answered, and took so long.
+    /// Records answered requests and how long they took.
     pub fn add(&mut self, micros: u64, count: u32, second: u64) {
         self.turn_to(second);
         self.answered += u64::from(count);
         record(&mut self.took, micros, count);
     }
 
-    /// The whole seconds before this one, the oldest first.
+    /// Returns the whole seconds before this one, the oldest first.
     pub fn before(&mut self, second: u64) -> &VecDeque<Second> {
         self.turn_to(second);
         &self.seconds
@@ -148,7 +148,7 @@ impl History {
             return;
         }
         self.push(Second { answered: self.answered, took: percentiles(&self.took) });
-        // Those in which nothing happened; more than are kept need not be counted.
+        // The seconds in which nothing happened, as far as they are kept.
         for _ in 0..(second - self.second - 1).min(HISTORY as u64) {
             self.push(Second::default());
         }
@@ -166,7 +166,7 @@ impl History {
     }
 }
 
-/// With one digit it takes 2 KB, with two 13.
+/// With one digit a histogram takes 2 KB, with two 13.
 fn histogram(digits: u8) -> Histogram<u32> {
     Histogram::new_with_bounds(1, MAX_DURATION, digits)
         .expect("the bounds are in order, and so many digits are allowed")

@@ -1,5 +1,5 @@
-//! The last events, for whoever watches: those of the log that are about more than a request going
-//! its usual way.
+//! The last events in the status: those of the log that are about more than a request taking its
+//! usual course.
 
 use std::collections::VecDeque;
 
@@ -7,14 +7,14 @@ use giostra_protocol::EventStatus;
 
 use crate::event::Event;
 
-/// Events that are kept.
+/// The number of events that are kept.
 const MOST: usize = 100;
 
-/// The most characters of an event's text from its beginning, and from its end: there a reason is
-/// given.
+/// The most characters of an event's text from its beginning, and from its end, where a reason
+/// stands.
 const TEXT: [usize; 2] = [140, 60];
 
-/// The kind that goes first when there is no room.
+/// The kind that is removed first.
 const REDISPATCH: &str = "redispatch";
 
 /// The last events.
@@ -25,14 +25,14 @@ pub struct RecentEvents {
 }
 
 impl RecentEvents {
-    /// Something happened, so many milliseconds after the broker's start.
-    pub fn note(&mut self, event: &Event, at_ms: u64) {
+    /// Records an event, in milliseconds after the broker's start.
+    pub fn record(&mut self, event: &Event, at_ms: u64) {
         if !event.is_worth_watching() {
             return;
         }
         if self.events.len() == MOST {
-            // The requests of one lost worker may go out in a thousand handfuls: its loss is not to be crowded
-            // out by them.
+            // The requests of one lost worker may be dispatched in a thousand small batches, which
+            // must not crowd its loss out.
             let oldest = self.events.iter().position(|event| event.kind == REDISPATCH).unwrap_or(0);
             self.events.remove(oldest);
         }
@@ -42,13 +42,13 @@ impl RecentEvents {
         self.events.push_back(EventStatus { sequence: self.last, at_ms, kind, text: shortened(text), worker, count });
     }
 
-    /// The newest last.
+    /// Iterates over the events, the newest last.
     pub fn events(&self) -> impl Iterator<Item = &EventStatus> {
         self.events.iter()
     }
 }
 
-/// Without its middle if it is too long: the requests that an event is about may be many.
+/// Returns the text without its middle if it is too long, because an event may name many requests.
 fn shortened(text: String) -> String {
     let [head, tail] = TEXT;
     let place = |nth: usize| text.char_indices().nth(nth).map(|(place, _)| place);
@@ -72,14 +72,14 @@ mod tests {
     fn the_last_hundred_are_kept_and_what_is_usual_is_none() {
         let mut recent = RecentEvents::default();
         let worker = WorkerLabel { name: Label::from("worker-1"), number: WorkerNumber(7) };
-        recent.note(&Event::Accepted { requests: IdRanges::default(), pool: "p".into() }, 1);
-        recent.note(&Event::WorkerLeaving { worker, drained: true, in_flight: 3 }, 2);
+        recent.record(&Event::Accepted { requests: IdRanges::default(), pool: "p".into() }, 1);
+        recent.record(&Event::WorkerLeaving { worker, drained: true, in_flight: 3 }, 2);
         let [event] = &recent.events().collect::<Vec<_>>()[..] else { panic!("one of them") };
         assert_eq!((&*event.kind, event.worker, event.count, event.at_ms), ("leaving", Some(7), Some(3), 2));
         assert_eq!(event.text, "leaving worker-1 w7 in-flight=3 by=drain");
         for number in 0..150 {
             let (client, name) = (ClientNumber(number), "x".repeat(300).into());
-            recent.note(&Event::ClientJoined { client, name, clients: 1, key: None }, 3);
+            recent.record(&Event::ClientJoined { client, name, clients: 1, key: None }, 3);
         }
         assert_eq!(recent.events().count(), MOST);
         let last = recent.events().last().unwrap();
@@ -96,12 +96,12 @@ mod tests {
         let (unwanted, discarded, workers) = (0, 0, 1);
         let dropped =
             Event::WorkerDropped { worker: worker_1, reason, returned, unwanted, discarded, workers, evidence };
-        recent.note(&dropped, 1);
+        recent.record(&dropped, 1);
         for _ in 0..1000 {
             let (tickets, requests) = (IdRanges::default(), IdRanges::default());
-            recent.note(&Event::Dispatched { worker: worker(2), again: true, suspect: false, tickets, requests }, 2);
+            recent.record(&Event::Dispatched { worker: worker(2), again: true, suspect: false, tickets, requests }, 2);
         }
-        recent.note(&Event::WorkerLeft { worker: worker(2), discarded: 0, workers: 0 }, 3);
+        recent.record(&Event::WorkerLeft { worker: worker(2), discarded: 0, workers: 0 }, 3);
         let kinds: Vec<_> = recent.events().map(|event| &*event.kind).collect();
         assert_eq!((kinds.len(), kinds[0], kinds[MOST - 1]), (MOST, "dropped", "left"));
         assert_eq!(recent.events().last().unwrap().sequence, 1002);

@@ -1,21 +1,19 @@
-//! Who is here, by the number that they were given: a map, for numbers that count up and are never
-//! given again.
+//! A table by id, for ids that count up and are never used again.
 
 use std::marker::PhantomData;
 use std::ops::Index;
 
 use giostra_protocol::sparse_queue::SparseQueue;
 
-/// A number that somebody is given.
+/// An id of clients or workers.
 pub trait Number: Copy {
-    /// The number.
+    /// Returns the number of the id.
     fn number(self) -> u64;
-    /// The one who has it.
+    /// Returns the id with this number.
     fn of(number: u64) -> Self;
 }
 
-/// Who is here. To find somebody is mostly a subtraction; they are gone through in the order in
-/// which they came.
+/// A table by id. A lookup is mostly a subtraction. Iteration is in the order of the ids.
 pub struct ById<N, T> {
     present: SparseQueue<Box<T>>,
     numbers: PhantomData<N>,
@@ -28,44 +26,44 @@ impl<N, T> Default for ById<N, T> {
 }
 
 impl<N: Number, T> ById<N, T> {
-    /// How many there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.present.len()
     }
 
-    /// Adds somebody, whose number must be greater than all before.
+    /// Adds a member, whose id must be greater than all before.
     pub fn insert(&mut self, number: N, who: T) {
         self.present.push(number.number(), Box::new(who));
     }
 
-    /// Takes somebody out.
+    /// Removes a member.
     pub fn remove(&mut self, number: &N) -> Option<T> {
         self.present.take(number.number()).map(|who| *who)
     }
 
-    /// Who has this number.
+    /// Returns a member.
     #[inline]
     pub fn get(&self, number: &N) -> Option<&T> {
         self.present.get(number.number()).map(|who| &**who)
     }
 
-    /// The same, to change it.
+    /// Returns a member for change.
     #[inline]
     pub fn get_mut(&mut self, number: &N) -> Option<&mut T> {
         self.present.get_mut(number.number()).map(|who| &mut **who)
     }
 
-    /// All, by number.
+    /// Iterates over the members and their ids.
     pub fn iter(&self) -> impl Iterator<Item = (N, &T)> {
         self.present.numbers().map(N::of).zip(self.values())
     }
 
-    /// All, in the order of their numbers.
+    /// Iterates over the members.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.present.iter().map(|who| &**who)
     }
 
-    /// The same, to change them.
+    /// Iterates over the members for change.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.present.iter_mut().map(|who| &mut **who)
     }

@@ -1,8 +1,8 @@
-//! The requests of a pool that wait for a worker.
+//! The pending requests of a pool.
 //!
-//! First come those that a lost worker gave back, in the order in which they were first dispatched.
-//! Then the clients take turns, one request each: a client with a million requests waiting delays
-//! another's only one by one turn.
+//! First come requests that were given back, in the order of their first dispatch. Then the clients
+//! take turns, one request each: a client with a million pending requests delays another's by one
+//! turn.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -11,30 +11,30 @@ use slab::Slab;
 
 use crate::ids::{ClientNumber, RequestKey};
 
-/// Where a pending request stands.
+/// The place of a pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// When it has never been dispatched: the number it was given when it was accepted.
+    /// When it was never dispatched: its number since its acceptance.
     Fresh(u64),
-    /// When it was given back: the number of its first dispatch.
+    /// When it was given back: the ticket of its first dispatch.
     Returned(u64),
-    /// When it was given back, too, and is not to be dispatched yet: the same number.
+    /// When it was given back and is suspended: the same ticket.
     Suspended(u64),
 }
 
-/// The requests of a pool that wait for a worker.
+/// The pending requests of a pool.
 #[derive(Debug, Default)]
 pub struct Pending {
     returned: BTreeMap<u64, RequestKey>,
     suspended: BTreeMap<u64, RequestKey>,
     fresh: Slab<Fresh>,
     fresh_of: HashMap<ClientNumber, usize>,
-    /// The clients with fresh requests, the one whose turn is next first: where they are kept.
+    /// The places of the clients with fresh requests, in the order of their turns.
     turns: VecDeque<usize>,
     len: usize,
 }
 
-/// A client's requests that have never been dispatched; at least one.
+/// A client's requests that were never dispatched; at least one.
 #[derive(Debug)]
 struct Fresh {
     client: ClientNumber,
@@ -42,7 +42,7 @@ struct Fresh {
 }
 
 impl Pending {
-    /// How many there are.
+    /// Returns the number of requests.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -57,24 +57,24 @@ impl Pending {
         self.len > self.suspended.len()
     }
 
-    /// Whether some were given back and may be dispatched.
+    /// Whether there is one that was given back and may be dispatched.
     pub fn has_returned(&self) -> bool {
         !self.returned.is_empty()
     }
 
-    /// The first of those that were given back.
+    /// Returns the first that was given back.
     pub fn first_returned(&self) -> Option<RequestKey> {
         self.returned.first_key_value().map(|(_, &request)| request)
     }
 
-    /// Among these is the oldest: those that were given back, and the first of each client's
-    /// others.
+    /// Returns requests among which the oldest is: those that were given back, and the first of
+    /// each client's others.
     pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
         let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
         self.given_back().chain(firsts)
     }
 
-    /// Adds a client's requests that were just accepted, and numbered upwards from `first`.
+    /// Adds a client's requests that were just accepted, numbered upwards from `first`.
     pub fn accept(&mut self, client: ClientNumber, first: u64, requests: &[RequestKey]) {
         if requests.is_empty() {
             return;
@@ -91,29 +91,28 @@ impl Pending {
         self.len += requests.len();
     }
 
-    /// Adds a request that a lost worker gave back. The number is that of its first dispatch.
+    /// Adds a request that was given back, with the ticket of its first dispatch.
     pub fn give_back(&mut self, order: u64, request: RequestKey) {
         let before = self.returned.insert(order, request);
         debug_assert!(before.is_none());
         self.len += 1;
     }
 
-    /// Adds a request that a lost worker gave back, and that is not to be dispatched before it is
-    /// resumed.
+    /// Adds a request that was given back and stays suspended until it is resumed.
     pub fn suspend(&mut self, order: u64, request: RequestKey) {
         let before = self.suspended.insert(order, request);
         debug_assert!(before.is_none());
         self.len += 1;
     }
 
-    /// A suspended request may be dispatched, in the place of its first dispatch.
+    /// Ends a request's suspension.
     pub fn resume(&mut self, order: u64) {
         if let Some(request) = self.suspended.remove(&order) {
             self.returned.insert(order, request);
         }
     }
 
-    /// Takes the request whose turn it is.
+    /// Removes the next request and returns it.
     pub fn pop(&mut self) -> Option<RequestKey> {
         let request = match self.returned.pop_first() {
             Some((_, request)) => request,
@@ -123,7 +122,7 @@ impl Pending {
         Some(request)
     }
 
-    /// Takes out a request that is no longer to be dispatched. It must be there.
+    /// Removes a request, which must be there.
     pub fn remove(&mut self, place: Place, client: ClientNumber) {
         let removed = match place {
             Place::Returned(order) => self.returned.remove(&order),
@@ -134,8 +133,7 @@ impl Pending {
         self.len -= 1;
     }
 
-    /// Takes out all that is a client's and was never dispatched, whatever there is of it. Returns
-    /// how much that was.
+    /// Removes all requests of a client that were never dispatched. Returns their number.
     pub fn cut_off(&mut self, client: ClientNumber) -> usize {
         let Some(place) = self.fresh_of.remove(&client) else { return 0 };
         let Fresh { queue, .. } = self.fresh.remove(place);
@@ -144,7 +142,7 @@ impl Pending {
         queue.len()
     }
 
-    /// Those that were given back, the suspended ones included.
+    /// Iterates over the requests that were given back, suspended ones included.
     pub fn given_back(&self) -> impl Iterator<Item = RequestKey> {
         self.returned.values().chain(self.suspended.values()).copied()
     }

@@ -1,9 +1,9 @@
-//! The unanswered requests of one client, by the numbers that it gave them.
+//! The unanswered requests of one client, by their ids.
 //!
-//! Clients number their requests upwards, as a rule: those that come so stand in a queue, where
-//! adding costs next to nothing and finding is mostly a subtraction. The others (sent again after
-//! they were turned away, or by a client that numbers otherwise) are in an ordered map: the numbers
-//! are the client's choice, and none that it may choose make that slow.
+//! Clients mostly number their requests upwards. Such requests stand in a queue, where adding is
+//! cheap and a lookup is mostly a subtraction. The others (sent again after they were rejected, or
+//! from a client that numbers differently) are in an ordered map, which no choice of ids can make
+//! slow.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ pub struct Unanswered {
 }
 
 impl Unanswered {
-    /// How many there are.
+    /// Returns the number of requests.
     pub fn len(&self) -> usize {
         self.ascending.len() + self.others.len()
     }
 
-    /// Where it is kept, if it is there.
+    /// Returns the key of a request.
     pub fn get(&self, id: RequestId) -> Option<RequestKey> {
         let found = if self.ascends(id) { None } else { self.ascending.get(id.0) };
         match found {
@@ -35,7 +35,7 @@ impl Unanswered {
         }
     }
 
-    /// Adds one that is not there.
+    /// Adds a request that is not there.
     pub fn insert(&mut self, id: RequestId, key: RequestKey) {
         debug_assert!(self.get(id).is_none());
         if self.ascends(id) {
@@ -45,7 +45,7 @@ impl Unanswered {
         }
     }
 
-    /// Takes one out, if it is there.
+    /// Removes a request.
     pub fn remove(&mut self, id: RequestId) -> Option<RequestKey> {
         if let Some(key) = self.ascending.take(id.0) {
             return Some(key);
@@ -53,17 +53,17 @@ impl Unanswered {
         self.others.remove(&id)
     }
 
-    /// Takes the next out, in the order of [`Self::keys`].
+    /// Removes the next request, in the order of [`Self::keys`].
     pub fn pop(&mut self) -> Option<RequestKey> {
         self.ascending.pop().or_else(|| self.others.pop_first().map(|(_, key)| key))
     }
 
-    /// Where all of them are kept: in the order of their numbers, first those that came so.
+    /// Iterates over all keys: first those in the queue, each part in the order of the ids.
     pub fn keys(&self) -> impl Iterator<Item = RequestKey> {
         self.ascending.iter().chain(self.others.values()).copied()
     }
 
-    /// Whether it is beyond all that stand in the queue.
+    /// Whether the id is beyond all that stand in the queue.
     fn ascends(&self, id: RequestId) -> bool {
         self.ascending.last_number().is_none_or(|last| id.0 > last)
     }
