@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -36,6 +35,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use places::{Answer, Place, Places};
 use snapshots::{EVERY, Publisher, Snapshots};
+
+use crate::error::Error;
 
 /// The most connections at a time. When they are there, the one that has been idle for longest
 /// gives way to the next.
@@ -63,15 +64,6 @@ const FOUND: &str = "\
 /healthz      200 as long as the broker answers
 ";
 
-/// What is to be served, and to whom.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// Names by which this host may be called, besides its addresses and `localhost`.
-    pub hosts: Vec<String>,
-}
-
 /// The HTTP server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Http {
@@ -84,17 +76,16 @@ pub struct Http {
 }
 
 impl Http {
-    /// Listens. An error says what to do.
-    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let listen = settings.listen;
-        let listener = std::net::TcpListener::bind(listen)
+    /// Listens. `hosts` are names of this host, besides its addresses and `localhost`.
+    pub fn start(address: SocketAddr, hosts: Vec<String>) -> Result<Self, Error> {
+        let listener = std::net::TcpListener::bind(address)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .with_context(|| format!("can't listen at {listen}; --http takes another address, or none"))?;
+            .map_err(|reason| Error::Http { address, reason })?;
         let address = listener.local_addr()?;
         let (publisher, snapshots) = snapshots::channel()?;
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = router(snapshots, settings.hosts.clone());
+        let router = router(snapshots, hosts);
         let serve = move || {
             runtime.block_on(async {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };

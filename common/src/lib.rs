@@ -1,8 +1,8 @@
 //! What the programs share: command lines, the log, signals, standard streams, manual pages.
 
 pub mod args;
-pub mod lock;
 pub mod log;
 pub mod manual;
 pub use giostra_signals as signals;
+pub use giostra_transport::lock;
 pub mod stdio;

@@ -1,63 +1,57 @@
-//! How many connections each address has.
+//! Limits on connections: per address, and in all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
-/// Those at one door.
-pub struct Connections {
-    most: usize,
-    of: HashMap<RawFd, IpAddr>,
-    count: HashMap<IpAddr, usize>,
+use super::address;
+
+/// The connections to one socket.
+pub(super) struct Connections {
+    max_per_address: usize,
+    addresses: HashMap<RawFd, IpAddr>,
+    counts: HashMap<IpAddr, usize>,
 }
 
 impl Connections {
-    /// None yet, and at most so many from one address.
-    pub fn new(most: usize) -> Self {
-        Self { most, of: HashMap::new(), count: HashMap::new() }
+    pub(super) fn new(max_per_address: usize) -> Self {
+        Self { max_per_address, addresses: HashMap::new(), counts: HashMap::new() }
     }
 
-    /// A peer has connected from an endpoint, `tcp://1.2.3.4:5`, and there is room for so many. An
-    /// error that says so if that is one too many: it is not counted, and to be closed. What
-    /// has no address counts as nobody's.
-    pub fn accepted(&mut self, descriptor: RawFd, from: &str, room: usize) -> Result<(), String> {
+    /// Counts a connection from an endpoint such as `tcp://1.2.3.4:5`, while `left` more are allowed
+    /// in all. Connections without an address, over Unix sockets, are not counted.
+    ///
+    /// # Errors
+    /// If the connection is above a limit: it is not counted, and the caller has to close it.
+    pub(super) fn accepted(&mut self, descriptor: RawFd, from: &str, left: usize) -> Result<(), String> {
         self.ended(descriptor);
-        let Some(address) = address(from).map(|address| address.ip().to_canonical()) else { return Ok(()) };
-        if room == 0 {
+        let Some(address) = address::parse(from).map(|address| address.ip().to_canonical()) else { return Ok(()) };
+        if left == 0 {
             return Err("there are as many connections as open files allow (ulimit -n)".into());
         }
-        let count = self.count.entry(address).or_default();
-        if *count >= self.most {
+        let count = self.counts.entry(address).or_default();
+        if *count >= self.max_per_address {
             return Err(format!("{address} has {count} connections; more are not taken (--max-connections)"));
         }
         *count += 1;
-        self.of.insert(descriptor, address);
+        self.addresses.insert(descriptor, address);
         Ok(())
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.of.len()
+    /// Returns the number of connections.
+    pub(super) fn len(&self) -> usize {
+        self.addresses.len()
     }
 
-    /// A connection has ended.
-    pub fn ended(&mut self, descriptor: RawFd) {
-        let Some(address) = self.of.remove(&descriptor) else { return };
-        if let Some(count) = self.count.get_mut(&address) {
+    /// Counts a connection no more.
+    pub(super) fn ended(&mut self, descriptor: RawFd) {
+        let Some(address) = self.addresses.remove(&descriptor) else { return };
+        if let Some(count) = self.counts.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
-                self.count.remove(&address);
+                self.counts.remove(&address);
             }
         }
-    }
-}
-
-/// The address in an endpoint, without the interface that IPv6 may have in it.
-pub fn address(endpoint: &str) -> Option<SocketAddr> {
-    let written = endpoint.strip_prefix("tcp://")?;
-    match written.split_once('%').map(|(ip, rest)| (ip, rest.split_once(']'))) {
-        Some((ip, Some((_, port)))) => format!("{ip}]{port}").parse().ok(),
-        _ => written.parse().ok(),
     }
 }
 
@@ -88,21 +82,9 @@ mod tests {
         for descriptor in 0..10 {
             connections.ended(descriptor);
         }
-        assert!(connections.count.is_empty() && connections.of.is_empty());
+        assert!(connections.counts.is_empty() && connections.addresses.is_empty());
         for nowhere in ["", "ipc:///tmp/x", "tcp://x"] {
             assert_eq!((0..9).try_for_each(|fd| connections.accepted(fd, nowhere, 1)), Ok(()));
         }
-    }
-
-    #[test]
-    fn an_address_is_read_as_libzmq_writes_it() {
-        for (endpoint, read) in [
-            ("tcp://10.0.0.1:5", "10.0.0.1:5"),
-            ("tcp://[::ffff:10.0.0.1]:5", "[::ffff:10.0.0.1]:5"),
-            ("tcp://[fe80::1%eth0]:5", "[fe80::1]:5"),
-        ] {
-            assert_eq!(address(endpoint), Some(read.parse().unwrap()));
-        }
-        assert_eq!([address("ipc:///tmp/x"), address("tcp://x%"), address("tcp://%]:1")], [None; 3]);
     }
 }

@@ -1,59 +1,59 @@
-//! Whether any user of the machine could have written what the broker trusts.
+//! Checks that only trusted users of the machine can write the list of allowed keys.
 //!
-//! Looks at the permissions for others, not at owners and groups: who they are is the
-//! administrator's choice.
+//! Looks at the permissions for others, not at owners and groups: these are the administrator's
+//! choice.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-/// The permission of everybody to write.
+use super::AllowError;
+
+/// The permission of every user to write.
 const WRITABLE: u32 = 0o002;
 
-/// In such a folder only a file's owner can rename or remove it.
+/// In a folder with this bit, only a file's owner can rename or remove it.
 const STICKY: u32 = 0o1000;
 
-/// Checks that not just anybody can put something into a folder.
+/// Checks that not every user can put files into a folder.
 ///
 /// # Errors
-/// If the folder is writable by everybody, or one above it is, so that it could be exchanged.
-pub fn check_folder(folder: &Path) -> anyhow::Result<()> {
+/// If every user can write the folder, or one above it: the folder could then be exchanged.
+pub(super) fn check_folder(folder: &Path) -> Result<(), AllowError> {
     check(folder)?;
-    let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let whole = folder.canonicalize().map_err(|error| AllowError::Io(folder.into(), error))?;
     for above in whole.ancestors().skip(1) {
         let mode = mode(above)?;
-        ensure!(mode & STICKY != 0 || !is_writable(mode, above), complaint(above, mode));
+        if mode & STICKY == 0 && is_writable(mode, above) {
+            return Err(AllowError::Writable(above.into(), mode));
+        }
     }
     Ok(())
 }
 
-/// Checks that not just anybody can change a file or a folder.
+/// Checks that not every user can change a file or a folder.
 ///
 /// # Errors
-/// If it is writable by everybody.
-pub fn check(path: &Path) -> anyhow::Result<()> {
+/// If every user can write it.
+pub(super) fn check(path: &Path) -> Result<(), AllowError> {
     let mode = mode(path)?;
-    ensure!(!is_writable(mode, path), complaint(path, mode));
+    if is_writable(mode, path) {
+        return Err(AllowError::Writable(path.into(), mode));
+    }
     Ok(())
 }
 
-fn mode(path: &Path) -> anyhow::Result<u32> {
-    Ok(fs::metadata(path).with_context(|| path.display().to_string())?.mode() & 0o7777)
+fn mode(path: &Path) -> Result<u32, AllowError> {
+    let failed = |error: io::Error| AllowError::Io(path.into(), error);
+    Ok(fs::metadata(path).map_err(failed)?.mode() & 0o7777)
 }
 
 fn is_writable(mode: u32, path: &Path) -> bool {
-    // What a container is handed is often mounted read-only, and writable by its mode.
+    // Containers often have such files mounted read-only, whatever their mode.
     mode & WRITABLE != 0 && !statvfs(path).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY))
-}
-
-fn complaint(path: &Path, mode: u32) -> String {
-    let path = path.display();
-    format!(
-        "{path} can be written by every user (mode {mode:04o}), who could so let in whom they like: chmod o-w {path}"
-    )
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@
 //! however many watch. Nothing else goes from here to the broker, and what does is one bit.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Status;
-use giostra_transport::wake::{self, Alarm, Waker};
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+use crate::notify::{self, Notified, Notifier};
 
 /// How old a snapshot may be, and so how often one is made at most.
 pub const EVERY: Duration = Duration::from_millis(250);
@@ -38,40 +38,33 @@ impl Snapshot {
 /// The server's end.
 #[derive(Debug)]
 pub struct Publisher {
-    asked: Arc<AtomicBool>,
-    alarm: Alarm,
+    asked: Notified,
     latest: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
 /// The HTTP thread's end.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
-    asked: Arc<AtomicBool>,
-    waker: Waker,
+    asked: Notifier,
     latest: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
 /// Both ends. An error if the system gives no pipe.
 pub fn channel() -> io::Result<(Publisher, Snapshots)> {
-    let (waker, alarm) = wake::alarm()?;
+    let (notifier, notified) = notify::channel()?;
     let (sender, receiver) = watch::channel(None);
-    let asked = Arc::new(AtomicBool::new(false));
-    let publisher = Publisher { asked: Arc::clone(&asked), alarm, latest: sender };
-    Ok((publisher, Snapshots { asked, waker, latest: receiver }))
+    Ok((Publisher { asked: notified, latest: sender }, Snapshots { asked: notifier, latest: receiver }))
 }
 
 impl Publisher {
     /// A descriptor that is readable when a snapshot is wanted.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.alarm.as_fd()
+    pub fn fd(&self) -> RawFd {
+        self.asked.fd()
     }
 
     /// Whether a snapshot has become wanted since this was last asked.
     pub fn is_asked(&mut self) -> bool {
-        // First: the question may be seen before its alarm rings, which then is silenced here at the next
-        // look.
-        self.alarm.clear();
-        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::AcqRel)
+        self.asked.take()
     }
 
     /// Hands one over.
@@ -93,8 +86,7 @@ impl Snapshots {
         let is_fresh = |latest: &Option<Arc<Snapshot>>| latest.as_ref().is_some_and(|it| Some(it.taken) > since);
         let mut latest = self.latest.clone();
         if !is_fresh(&latest.borrow()) {
-            self.asked.store(true, Ordering::Release);
-            self.waker.wake();
+            self.asked.notify();
         }
         let found = timeout(PATIENCE, latest.wait_for(is_fresh)).await.ok()?.ok()?;
         found.clone()
@@ -145,25 +137,6 @@ mod tests {
                 last = next;
             }
         });
-    }
-
-    #[test]
-    fn an_alarm_that_rings_after_its_question_was_seen_is_silenced_at_the_next_look() {
-        let (mut publisher, snapshots) = channel().unwrap();
-        let rings = |publisher: &Publisher| {
-            let mut items = [zmq::PollItem::from_fd(publisher.fd().as_raw_fd(), zmq::POLLIN)];
-            zmq::poll(&mut items, 0).unwrap() == 1
-        };
-        // The asker is interrupted between its two steps.
-        snapshots.asked.store(true, Ordering::Release);
-        assert!(publisher.is_asked());
-        snapshots.waker.wake();
-        assert!(rings(&publisher));
-        assert!(!publisher.is_asked());
-        assert!(!rings(&publisher), "the server would never sleep again");
-        snapshots.asked.store(true, Ordering::Release);
-        snapshots.waker.wake();
-        assert!(rings(&publisher) && publisher.is_asked() && !rings(&publisher));
     }
 
     #[test]

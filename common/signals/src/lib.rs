@@ -6,9 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -19,7 +17,6 @@ use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::wake::{self, Alarm};
 
 /// The exit status after a second signal: what a shell reports for a process that SIGINT ended.
 const EXIT_AT_ONCE: i32 = 130;
@@ -35,15 +32,15 @@ pub fn shutdown() -> io::Result<Shutdown> {
     shutdown_on(&[SIGTERM, SIGHUP])
 }
 
-/// A [`Shutdown`] that SIGINT and SIGTERM ask for. What SIGHUP asks for is up to the caller, also
-/// if it was ignored at the start.
+/// Returns a [`Shutdown`] that SIGINT and SIGTERM ask for. SIGHUP calls `on_hangup`, in the thread
+/// that listens for it, also if the signal was ignored at the start.
 ///
 /// # Errors
 /// If the system takes no handler.
-pub fn shutdown_but_hangup() -> io::Result<(Shutdown, Hangups)> {
+pub fn shutdown_but_hangup(on_hangup: impl FnMut() + Send + 'static) -> io::Result<Shutdown> {
     ours().thread_unblock()?;
-    let hangups = Hangups::new()?;
-    Ok((shutdown_on(&[SIGTERM])?, hangups))
+    listen(&[SIGHUP], on_hangup)?;
+    shutdown_on(&[SIGTERM])
 }
 
 /// One that SIGINT and these ask for.
@@ -146,39 +143,6 @@ fn listen(signals: &[i32], mut act: impl FnMut() + Send + 'static) -> io::Result
         }
     };
     thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
-}
-
-/// Tells of SIGHUP, by which daemons are asked to read their files again.
-#[derive(Debug)]
-pub struct Hangups {
-    asked: Arc<AtomicBool>,
-    alarm: Alarm,
-}
-
-impl Hangups {
-    fn new() -> io::Result<Self> {
-        let (waker, alarm) = wake::alarm()?;
-        let asked = Arc::new(AtomicBool::new(false));
-        let hangups = Self { asked: Arc::clone(&asked), alarm };
-        listen(&[SIGHUP], move || {
-            asked.store(true, Ordering::Release);
-            waker.wake();
-        })?;
-        Ok(hangups)
-    }
-
-    /// Whether the signal has come since this was last asked.
-    pub fn take(&mut self) -> bool {
-        self.alarm.clear();
-        self.asked.swap(false, Ordering::AcqRel)
-    }
-}
-
-/// The descriptor is readable when the signal has arrived.
-impl AsFd for Hangups {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.alarm.as_fd()
-    }
 }
 
 #[cfg(test)]

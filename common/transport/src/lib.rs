@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod endpoint;
 mod ffi;
 pub mod keys;
+pub mod lock;
 pub mod monitor;
 pub mod shutdown;
 pub mod socket;

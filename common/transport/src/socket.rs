@@ -165,7 +165,7 @@ pub fn dealer(
 }
 
 /// Binds a socket. At the path of a Unix socket it removes whatever is there: see
-/// [`Lock::of_unix_socket`](giostra_common::lock::Lock::of_unix_socket).
+/// [`Lock::of_unix_socket`](crate::lock::Lock::of_unix_socket).
 pub fn bind(socket: &Socket, endpoint: &str) -> zmq::Result<()> {
     // Only where it is asked for: a socket for both would report an IPv4 address as an IPv6 one.
     socket.set_ipv6(endpoint.contains('['))?;

@@ -1,4 +1,4 @@
-//! Whom the broker lets in, and as what: a folder of public certificates.
+//! The list of allowed keys: a folder of public certificates.
 //!
 //! ```text
 //! allow/client/alice.key      may submit requests
@@ -6,32 +6,56 @@
 //! allow/admin/alice.key       may see the status and drain workers
 //! ```
 //!
-//! The role is where a file is, not what stands in it: a certificate is written by whom it names,
-//! who must not choose it.
+//! The role is the folder that a certificate is in, not part of its text: the owner of a key writes
+//! the certificate, and must not choose the role.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use anyhow::{Context as _, bail};
 use giostra_core::config::Rights;
 use giostra_protocol::name::fits;
-use giostra_transport::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
+use giostra_transport::keys::{Certificate, KeyError, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
 use giostra_transport::socket::Peers;
+use thiserror::Error;
 
 use super::permissions;
 
+/// Why the folder of allowed keys can't be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AllowError {
+    /// When there is no such folder, or it can't be read.
+    #[error("{path}: make it: giostra keys allow NAME.key --role client --dir DIR: {1}", path = .0.display())]
+    NoFolder(PathBuf, io::Error),
+    /// When something in it can't be read.
+    #[error("{path}: {1}", path = .0.display())]
+    Io(PathBuf, io::Error),
+    /// When every user of the machine can write it: the path and its mode.
+    #[error("{path} can be written by every user (mode {1:04o}), who could so let in anybody: chmod o-w {path}", path = .0.display())]
+    Writable(PathBuf, u32),
+    /// When a certificate is in no role's folder: the file, and the folder of all roles.
+    #[error("{} has no role: it belongs into {}/client, worker or admin", .0.display(), .1.display())]
+    NoRole(PathBuf, PathBuf),
+    /// When a secret key is in it.
+    #[error("{} is a secret, and its owner's alone: remove it here", .0.display())]
+    Secret(PathBuf),
+    /// When a certificate makes no sense.
+    #[error(transparent)]
+    Certificate(#[from] KeyError),
+}
+
 /// The keys that are let in.
 #[derive(Debug, Default)]
-pub struct AllowList {
+pub(super) struct AllowList {
     keys: HashMap<PublicKey, Entry>,
-    /// What was ignored, in sentences for the log: it may not be open yet.
+    /// What was ignored, in sentences for the log, which may not be open yet.
     warnings: Vec<String>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The file's, for the log.
+    /// The file's name, for the log.
     name: String,
     client: bool,
     worker: bool,
@@ -39,50 +63,48 @@ struct Entry {
 }
 
 impl AllowList {
-    /// Reads the folders. An error names the file that is wrong: a list that is half understood
-    /// lets in the wrong ones.
-    pub fn read(folder: &Path) -> anyhow::Result<Self> {
-        let wanted = "make it: giostra keys allow NAME.key --role client --dir DIR";
-        let entries = fs::read_dir(folder).with_context(|| format!("--allow {}: {wanted}", folder.display()))?;
-        permissions::check_folder(folder).context("--allow")?;
+    /// Reads the folders.
+    ///
+    /// # Errors
+    /// If any file is wrong: a list that is half understood lets in the wrong peers.
+    pub(super) fn read(folder: &Path) -> Result<Self, AllowError> {
+        let entries = fs::read_dir(folder).map_err(|error| AllowError::NoFolder(folder.into(), error))?;
+        permissions::check_folder(folder)?;
         let mut list = Self::default();
         for entry in entries {
-            let path = entry?.path();
+            let path = entry.map_err(|error| AllowError::Io(folder.into(), error))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
             else {
                 continue;
             };
             match Role::ALL.into_iter().find(|role| role.folder() == name) {
                 Some(role) => list.read_role(&path, role)?,
-                None if path.extension().is_some_and(|suffix| suffix == PUBLIC_SUFFIX) => bail!(
-                    "{} has no role: it belongs into {}/client, worker or admin",
-                    path.display(),
-                    folder.display()
-                ),
+                None if path.extension().is_some_and(|suffix| suffix == PUBLIC_SUFFIX) => {
+                    return Err(AllowError::NoRole(path, folder.into()));
+                }
                 None => {
-                    let ignored = format!("{} is no role (client, worker, admin): ignored", path.display());
-                    list.warnings.push(ignored);
+                    list.warnings.push(format!("{} is no role (client, worker, admin): ignored", path.display()));
                 }
             }
         }
         Ok(list)
     }
 
-    fn read_role(&mut self, folder: &Path, role: Role) -> anyhow::Result<()> {
-        // It may be a link to elsewhere.
+    fn read_role(&mut self, folder: &Path, role: Role) -> Result<(), AllowError> {
+        // The folder may be a link to elsewhere.
         permissions::check_folder(folder)?;
-        for file in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-            let path = file?.path();
+        let failed = |error| AllowError::Io(folder.into(), error);
+        for file in fs::read_dir(folder).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
             match path.extension().and_then(|suffix| suffix.to_str()) {
                 Some(PUBLIC_SUFFIX) => {}
-                Some(SECRET_SUFFIX) => bail!("{} is a secret, and its owner's alone: remove it here", path.display()),
+                Some(SECRET_SUFFIX) => return Err(AllowError::Secret(path)),
                 _ => continue,
             }
             permissions::check(&path)?;
-            let key = Certificate::read_public(&path)?;
-            let entry = self.keys.entry(key).or_default();
+            let entry = self.keys.entry(Certificate::read_public(&path)?).or_default();
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            // One word, one line: it goes into the log.
+            // In the log it is one word.
             entry.name = name.chars().map(|c| if fits(c) { c } else { '_' }).collect();
             match role {
                 Role::Client => entry.client = true,
@@ -93,25 +115,25 @@ impl AllowList {
         Ok(())
     }
 
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
+    /// Returns the number of keys.
+    pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// What was ignored, in sentences for the log.
-    pub fn warnings(&self) -> &[String] {
+    /// Returns what was ignored, in sentences for the log.
+    pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// What the list calls a key.
-    pub fn name(&self, key: &PublicKey) -> Option<&str> {
+    /// Returns the name of a key.
+    pub(super) fn name(&self, key: &PublicKey) -> Option<&str> {
         self.keys.get(key).map(|entry| &*entry.name)
     }
 
-    /// What a key's owner may do at a door, if it may come in there at all.
-    pub fn rights(&self, door: Peers, key: &PublicKey) -> Option<Rights> {
+    /// Returns what a key's owner may do on a side; `None` if it may not connect there.
+    pub(super) fn rights(&self, side: Peers, key: &PublicKey) -> Option<Rights> {
         let entry = self.keys.get(key)?;
-        let rights = match door {
+        let rights = match side {
             Peers::Clients => Rights { submit: entry.client, administer: entry.admin },
             Peers::Workers => return entry.worker.then_some(Rights::NONE),
         };

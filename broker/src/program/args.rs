@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use bytesize::ByteSize;
 use clap::Parser;
 use giostra_common::args::{duration, positive_duration, switch};
@@ -15,11 +15,9 @@ use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 use giostra_transport::endpoint::{Endpoint, parse_to_bind};
 use giostra_transport::keys::KeyPair;
-use giostra_transport::socket::Entry;
 use log::LevelFilter;
 
-use crate::server::Options;
-use crate::{access, http};
+use crate::options::{Keys, Options};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -213,65 +211,46 @@ pub struct Args {
 }
 
 impl Args {
-    /// An error if what is asked for is unsafe or contradicts itself.
-    pub fn check(&self) -> anyhow::Result<()> {
-        // Not `conflicts_with`: a variable that says no would conflict, too.
-        if self.insecure && self.keys.is_some() {
-            bail!("--insecure is for a broker without keys; with --keys leave it out");
-        }
-        for (flag, endpoint) in [("--frontend", &self.frontend), ("--backend", &self.backend)] {
-            if self.keys.is_none() && !self.insecure && !endpoint.is_local() {
-                bail!(
-                    "{flag} {endpoint} can be reached from other hosts, and whoever reaches it would be served. \
-                     Give it --keys and --allow (docs/security.md), bind to 127.0.0.1, or say --insecure if the network \
-                     keeps strangers out"
-                );
-            }
-        }
-        if let Some(http) = self.http.filter(|http| !http.ip().is_loopback() && !self.http_public) {
-            bail!(
-                "--http {http} can be reached from other hosts, and shows whoever reaches it what runs here, without asking \
-                 for a key. Bind it to 127.0.0.1, or say --http-public if the network keeps strangers out"
-            );
-        }
-        if self.frontend == self.backend && !self.frontend.is_any() {
-            bail!("--frontend and --backend are both {}; they need an endpoint each", self.frontend);
-        }
-        Ok(())
-    }
-
-    /// Opens the log.
-    pub fn open_log(&self) -> anyhow::Result<Log> {
+    /// Opens the log; returns it and its folder.
+    pub fn open_log(&self) -> anyhow::Result<(Log, PathBuf)> {
+        let folder = self.log_dir.clone();
         let rotation = LogRotation { bytes: self.log_size.as_u64().max(1), files: self.log_files };
-        Log::to_files(&self.log_dir, "broker", rotation, self.log_level, self.stderr_level)
-            .with_context(|| format!("can't write the log in {}; see --log-dir", self.log_dir.display()))
+        let log = Log::to_files(&folder, "broker", rotation, self.log_level, self.stderr_level)
+            .with_context(|| format!("can't write the log in {}; see --log-dir", folder.display()))?;
+        Ok((log, folder))
     }
 
-    /// What the server needs to know. An error if the keys can't be read.
+    /// Returns the server's options.
+    ///
+    /// # Errors
+    /// If the keys can't be read.
     pub fn options(&self) -> anyhow::Result<Options> {
-        let keys = self.keys.as_deref().map(KeyPair::read).transpose().context("--keys")?;
+        // Not `conflicts_with`: a variable that says no would conflict, too.
+        ensure!(
+            !self.insecure || self.keys.is_none(),
+            "--insecure is for a broker without keys; with --keys leave it out"
+        );
+        let keys = self.keys.as_deref().zip(self.allow.clone());
+        let keys = keys.map(|(own, allow)| anyhow::Ok(Keys { own: KeyPair::read(own).context("--keys")?, allow }));
         Ok(Options {
             frontend: self.frontend.clone(),
             backend: self.backend.clone(),
-            log_dir: self.log_dir.clone(),
+            keys: keys.transpose()?,
+            insecure: self.insecure,
+            max_connections: self.max_connections as usize,
+            handshake_timeout: self.handshake_timeout,
+            client_timeout: self.client_timeout,
+            max_backlog: bytes(self.max_backlog),
+            http: self.http,
+            http_hosts: self.http_host.clone(),
+            http_public: self.http_public,
             grace: self.grace,
             spin: self.spin,
-            max_backlog: bytes(self.max_backlog),
-            entry: Entry {
-                keys,
-                handshake: self.handshake_timeout,
-                client_timeout: self.client_timeout,
-                max_message: bytes(self.max_message),
-            },
-            insecure: self.keys.is_none() && !(self.frontend.is_local() && self.backend.is_local()),
-            access: access::Settings { allow: self.allow.clone(), connections: self.max_connections as usize },
-            http: self.http.map(|listen| http::Settings { listen, hosts: self.http_host.clone() }),
-            settings: Settings {
+            core: Settings {
                 coalesce: self.coalesce,
                 ping_interval: self.ping_interval,
                 ping_max_out: self.ping_max_out,
                 max_attempts: self.max_attempts,
-                await_return: AWAIT_RETURN,
                 max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
                 max_pending_bytes: bytes(self.max_pending_bytes).max(1),
                 max_client_pending: self
@@ -284,20 +263,11 @@ impl Args {
                 hold: self.hold,
                 rotation: self.rotation,
                 stuck_after: self.stuck_after,
-                first_ticket: rand::random::<u64>() >> FIRST_TICKET_SHIFT,
                 ..Settings::default()
             },
         })
     }
 }
-
-/// A worker whose connection broke is back within a quarter of a second, as a rule; a supervisor's
-/// new process is no sooner.
-const AWAIT_RETURN: Duration = Duration::from_secs(1);
-
-/// Tickets and sessions begin below 2^52 and count up, so that they stay below 2^53: JavaScript and
-/// many readers of JSON round what is larger.
-const FIRST_TICKET_SHIFT: u32 = 12;
 
 /// Requests are counted in 32 bits, those included that workers hold.
 const MOST_PENDING: u64 = 1 << 31;
@@ -342,6 +312,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::program::explain;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -358,23 +329,26 @@ mod tests {
     }
 
     #[test]
-    fn sessions_and_tickets_begin_where_every_language_counts_exactly() {
-        let first_ticket = || Args::parse_from(["giostra-broker"]).options().unwrap().settings.first_ticket;
-        assert!((0..100).all(|_| first_ticket() < 1 << 52));
-    }
-
-    #[test]
     fn only_this_host_is_served_unless_told_otherwise() {
-        let args = |more: &[&str]| Args::parse_from(["giostra-broker"].iter().chain(more));
-        assert!(args(&[]).check().is_ok());
-        assert!(args(&["--backend", "tcp://*:1"]).check().unwrap_err().to_string().contains("--insecure"));
-        assert!(args(&["--backend", "tcp://*:1", "--keys", "k", "--allow", "d"]).check().is_ok());
+        let check = |more: &[&str]| {
+            let options = Args::parse_from(["giostra-broker"].iter().chain(more)).options()?;
+            options.check().map_err(explain)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let [_, keys] = KeyPair::generate().unwrap().write(folder.path(), "broker").unwrap();
+        let keys = keys.display().to_string();
+        assert!(check(&[]).is_ok());
+        assert!(check(&["--backend", "tcp://*:1"]).unwrap_err().to_string().contains("--insecure"));
+        assert!(check(&["--backend", "tcp://*:1", "--keys", &keys, "--allow", "d"]).is_ok());
         let parsed = |more: &[&str]| Args::try_parse_from(["giostra-broker"].iter().chain(more));
         assert!(parsed(&["--keys", "k"]).unwrap_err().to_string().contains("--allow"));
         assert!(parsed(&["--allow", "d"]).unwrap_err().to_string().contains("--keys"));
         assert!(parsed(&["--max-message", "1MB"]).unwrap_err().to_string().contains("1MiB to 64MiB"));
         assert!(parsed(&["--client-timeout", "999ms"]).unwrap_err().to_string().contains("1s or longer"));
-        assert!(args(&["--backend", "tcp://*:1", "--insecure"]).check().is_ok());
-        assert!(args(&["--backend", "tcp://127.0.0.1:5555"]).check().is_err());
+        assert!(check(&["--backend", "tcp://*:1", "--insecure"]).is_ok());
+        assert!(
+            check(&["--insecure", "--keys", &keys, "--allow", "d"]).unwrap_err().to_string().contains("leave it out")
+        );
+        assert!(check(&["--backend", "tcp://127.0.0.1:5555"]).is_err());
     }
 }

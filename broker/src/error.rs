@@ -1,0 +1,87 @@
+//! Why a broker can't start, or can't go on.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use giostra_transport::descriptors::TooFew;
+use giostra_transport::endpoint::Endpoint;
+use thiserror::Error;
+
+use crate::access::AllowError;
+
+/// Why a broker can't start, or can't go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// When other hosts can reach an endpoint, and the options have neither keys nor `insecure`.
+    #[error("{side} {endpoint} can be reached from other hosts, and anyone who reaches it would be served")]
+    Exposed {
+        /// Whose endpoint it is.
+        side: Side,
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// When other hosts can reach the HTTP address, and the options don't have `http_public`.
+    #[error("http {0} can be reached from other hosts, and shows all activity to anyone who reaches it, without a key")]
+    HttpExposed(SocketAddr),
+    /// When the frontend and the backend are the same endpoint.
+    #[error("frontend and backend are both {0}; each needs an endpoint of its own")]
+    SameEndpoint(Endpoint),
+    /// When another process, or another socket of this one, has the endpoint.
+    #[error("can't bind {endpoint}: {by}")]
+    InUse {
+        /// Whose endpoint it is.
+        side: Side,
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What is known of its holder, as a sentence.
+        by: String,
+    },
+    /// When an endpoint can't be bound for another reason, such as an address that this host does
+    /// not have.
+    #[error("can't bind {endpoint}: {reason}")]
+    Bind {
+        /// Whose endpoint it is.
+        side: Side,
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// The reason.
+        reason: io::Error,
+    },
+    /// When the page can't be served at its address.
+    #[error("can't listen at {address}: {reason}")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        reason: io::Error,
+    },
+    /// When the folder of allowed keys can't be used.
+    #[error(transparent)]
+    Allow(#[from] AllowError),
+    /// When libzmq would lack file descriptors, for which it ends the process.
+    #[error(transparent)]
+    TooFewFiles(#[from] TooFew),
+    /// When the system or libzmq fails.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// One of the broker's two endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The endpoint for clients.
+    Frontend,
+    /// The endpoint for workers.
+    Backend,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Frontend => "frontend",
+            Self::Backend => "backend",
+        })
+    }
+}

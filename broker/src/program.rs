@@ -1,0 +1,114 @@
+//! The program `giostra-broker`: command line, signals and log files around the server.
+
+mod args;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use clap::CommandFactory as _;
+use giostra_common::args::{parse, report_fatal};
+use giostra_common::log::Log;
+use giostra_common::signals;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::access::MIN_FILES;
+use crate::error::Error;
+use crate::notify;
+use crate::server::{Bound, LogFiles};
+use args::Args;
+
+/// The number of files below which clients and workers could be turned away that
+/// `--max-connections` lets in.
+const FEW_FILES: u64 = 4096;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let args: Args = parse();
+    if let Some(status) = args.manual.print(Args::command()) {
+        return status;
+    }
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report_fatal("giostra-broker", format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let options = args.options()?;
+    options.check().map_err(explain)?;
+    let (reload, reloads) = notify::channel()?;
+    let shutdown = signals::shutdown_but_hangup(move || reload.notify())?;
+    signals::outlive()?;
+    let warning = raise_file_limit()?;
+    // The endpoints first: a broker that can't have them leaves the log alone, which may be another's.
+    let bound = Bound::new(options, warning.into_iter().collect()).map_err(explain)?;
+    let (log, folder) = args.open_log()?;
+    bound.run(&Files { log, folder }, &shutdown, reloads)?;
+    Ok(())
+}
+
+/// Adds the flags that help to an error.
+fn explain(error: Error) -> anyhow::Error {
+    let text = match &error {
+        Error::Exposed { .. } => format!(
+            "--{error}. Give it --keys and --allow (docs/security.md), bind to 127.0.0.1, or say --insecure if the \
+             network keeps strangers out"
+        ),
+        Error::HttpExposed(_) => {
+            format!("--{error}. Bind it to 127.0.0.1, or say --http-public if the network keeps strangers out")
+        }
+        Error::InUse { side, .. } | Error::Bind { side, .. } => format!("{error}; --{side} takes another endpoint"),
+        Error::Http { .. } => format!("{error}; --http takes another address, or none"),
+        Error::Allow(_) => format!("--allow: {error}"),
+        _ => return error.into(),
+    };
+    anyhow::Error::msg(text)
+}
+
+/// Raises the limit on open files, of which each connection is one, as far as possible. The usual
+/// limit of 1024 is for programs that still use select(2), as systemd's manual says. Returns a
+/// warning if few connections fit.
+///
+/// # Errors
+/// If a broker could not serve anybody.
+fn raise_file_limit() -> anyhow::Result<Option<String>> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    ensure!(
+        files >= MIN_FILES,
+        "only {files} files may be open at a time; a broker needs {MIN_FILES} at least (ulimit -Hn)"
+    );
+    let few = || format!("only {files} files may be open at a time, and so fewer connections (ulimit -Hn)");
+    Ok((files < FEW_FILES).then(few))
+}
+
+struct Files {
+    log: Log,
+    folder: PathBuf,
+}
+
+impl LogFiles for Files {
+    fn tick(&self) {
+        self.log.tick();
+    }
+
+    fn flush(&self) {
+        self.log.flush();
+    }
+
+    fn lines(&self) -> Option<u64> {
+        Some(self.log.lines())
+    }
+
+    fn predecessor(&self) -> Option<&str> {
+        self.log.predecessor()
+    }
+
+    fn folder(&self) -> Option<String> {
+        Some(self.folder.display().to_string())
+    }
+}

@@ -1,0 +1,145 @@
+//! Messages from workers and clients to the core, a bounded share of each turn.
+
+use std::time::Instant;
+
+use giostra_core::broker::Broker as Core;
+use giostra_core::config::Rights;
+use giostra_protocol::codec::{Frames, Message};
+use giostra_protocol::{FromClient, FromWorker, Identity};
+use giostra_transport::socket::{self, Peers};
+
+use super::Server;
+
+/// The maximum number of messages from one side in one turn, so that neither the other side nor the
+/// clock waits for long.
+const MESSAGES_A_TURN: usize = 256;
+
+/// The maximum number of bytes from one side in one turn: large bodies are sent on while they are
+/// still in the processor's cache.
+const BYTES_A_TURN: usize = 256 << 10;
+
+/// The maximum number of requests cancelled or given back in one turn: one message may name many,
+/// and a lost connection gives back all that it had.
+const WORK_A_TURN: usize = 4096;
+
+/// The reason for refusing a message that only the broker's own libzmq may send.
+const NOT_FOR_PEERS: &str = "'Disconnected' is not for peers to say: close the connection instead";
+
+/// A message from a peer.
+struct Received {
+    from: Identity,
+    frames: Frames,
+    /// What the sender may do; `None`: its messages are ignored.
+    rights: Option<Rights>,
+    /// Whether the message is libzmq's notice that the peer's connection has ended.
+    ended: bool,
+}
+
+impl Server<'_> {
+    pub(super) fn hear_workers(&mut self, now: Instant) -> zmq::Result<Heard> {
+        let mut share = Share::new(&self.core);
+        while !share.is_used_up(&self.core) {
+            let Some(Received { from, frames, rights, ended }) = self.receive(Peers::Workers)? else {
+                return Ok(share.heard(true));
+            };
+            share.take(&frames);
+            if ended {
+                self.core.handle_worker(&from, FromWorker::Disconnected, now);
+                continue;
+            }
+            match FromWorker::decode(&frames) {
+                _ if rights.is_none() => {}
+                Ok(FromWorker::Disconnected) => self.core.handle_malformed_worker(&from, NOT_FOR_PEERS, now),
+                Ok(message) => self.core.handle_worker(&from, message, now),
+                Err(error) => self.core.handle_malformed_worker(&from, &error.to_string(), now),
+            }
+        }
+        Ok(share.heard(false))
+    }
+
+    pub(super) fn hear_clients(&mut self) -> zmq::Result<Heard> {
+        let mut share = Share::new(&self.core);
+        while !share.is_used_up(&self.core) {
+            let Some(Received { from, frames, rights, ended }) = self.receive(Peers::Clients)? else {
+                return Ok(share.heard(true));
+            };
+            share.take(&frames);
+            // Time limits begin now, not when the turn began: the process may have been stopped since.
+            let now = Instant::now();
+            if ended {
+                self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
+                continue;
+            }
+            match (FromClient::decode(&frames), rights) {
+                (_, None) => {}
+                (Ok(FromClient::Disconnected), _) => self.core.handle_malformed_client(&from, NOT_FOR_PEERS, now),
+                (Ok(message), Some(rights)) => self.core.handle_client(&from, rights, message, now),
+                (Err(error), _) => self.core.handle_malformed_client(&from, &error.to_string(), now),
+            }
+        }
+        Ok(share.heard(false))
+    }
+
+    /// Receives a message, and introduces its sender to the core if it is new.
+    fn receive(&mut self, peers: Peers) -> zmq::Result<Option<Received>> {
+        let (core, access) = (&self.core, &mut self.access);
+        let (side, knows_info): (_, fn(&Core, &Identity) -> bool) = match peers {
+            Peers::Clients => (&mut self.clients, Core::knows_client_info),
+            Peers::Workers => (&mut self.workers, Core::knows_worker_info),
+        };
+        let received = socket::receive_with_metadata(&side.socket, |from, metadata| {
+            let rights = access.rights(peers, from, metadata);
+            (rights, (!knows_info(core, from)).then(|| access.peer_info(peers, from, metadata)))
+        })?;
+        let Some((from, frames, (rights, info))) = received else { return Ok(None) };
+        let ended = *frames.envelope == self.disconnected;
+        if ended {
+            side.outbox.forget(&from);
+            access.forget(peers, &from);
+        }
+        if let Some(info) = info {
+            match peers {
+                Peers::Clients => self.core.handle_client_info(&from, info),
+                Peers::Workers => self.core.handle_worker_info(&from, info),
+            }
+        }
+        Ok(Some(Received { from, frames, rights, ended }))
+    }
+}
+
+/// What one side has used of a turn.
+struct Share {
+    messages: usize,
+    bytes: usize,
+    /// The core's count of work before the turn.
+    work: usize,
+}
+
+/// What came from one side in a turn.
+pub(super) struct Heard {
+    /// Whether there was anything.
+    pub(super) some: bool,
+    /// Whether nothing more waits.
+    pub(super) all: bool,
+}
+
+impl Share {
+    fn new(core: &Core) -> Self {
+        Self { messages: 0, bytes: 0, work: core.work() }
+    }
+
+    fn take(&mut self, frames: &Frames) {
+        self.messages += 1;
+        self.bytes += frames.bytes();
+    }
+
+    fn is_used_up(&self, core: &Core) -> bool {
+        self.messages >= MESSAGES_A_TURN
+            || self.bytes >= BYTES_A_TURN
+            || core.work().wrapping_sub(self.work) >= WORK_A_TURN
+    }
+
+    fn heard(&self, all: bool) -> Heard {
+        Heard { some: self.messages > 0, all }
+    }
+}
