@@ -210,6 +210,27 @@ fn connections_that_say_nothing_keep_nobody_from_work() -> Result<()> {
 }
 
 #[test]
+fn of_a_burst_of_more_requests_than_places_each_is_answered() -> Result<()> {
+    let mut system = Setup::workers(1).watched().start()?;
+    // Stopped, so that all of them are there when the broker looks.
+    system.broker().signal(Signal::SIGSTOP)?;
+    let mut burst = Vec::new();
+    for path in ["/healthz", "/", "/metrics", "/status.json", "/nowhere"].into_iter().cycle().take(2 * PLACES - 8) {
+        let mut stream = connect(&system)?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+        burst.push((path, stream));
+    }
+    system.broker().signal(Signal::SIGCONT)?;
+    for (number, (path, stream)) in burst.iter_mut().enumerate() {
+        let mut said = String::new();
+        stream.read_to_string(&mut said).with_context(|| format!("{path}, number {number}"))?;
+        let expected = if *path == "/nowhere" { 404 } else { 200 };
+        ensure!(status(&said) == expected, "{path}, number {number}: {said}");
+    }
+    check(&mut system)
+}
+
+#[test]
 fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let open = || -> Result<(TcpStream, String)> {

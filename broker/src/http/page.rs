@@ -1,11 +1,11 @@
-//! The live page: one file of HTML, into which its style and its script are put.
+//! The live page: one HTML file with its style and its script.
 
 use std::sync::LazyLock;
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-/// What is put into its one script, in this order.
+/// The parts of its script, in order.
 const SCRIPTS: [&str; 10] = [
     include_str!("page/helpers.js"),
     include_str!("page/model.js"),
@@ -24,7 +24,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     page.replacen("/* scripts */\n", &SCRIPTS.join("\n"), 1)
 });
 
-/// The page, and what its browser is to allow it: this one script, and the broker's snapshots.
+/// Returns the page. Its policy lets the browser run this one script, and fetch from this host alone.
 pub async fn page() -> Response {
     let nonce = format!("{:032x}", rand::random::<u128>());
     let policy = format!(

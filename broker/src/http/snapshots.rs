@@ -1,7 +1,7 @@
-//! How snapshots of the core get to those who watch.
+//! Snapshots of the core, on their way to the HTTP thread.
 //!
-//! The HTTP thread asks, the server's loop answers between two turns, at most every [`EVERY`],
-//! however many watch. Nothing else goes from here to the broker, and what does is one bit.
+//! The HTTP thread asks; the server's loop answers between two turns, at most every [`EVERY`],
+//! however many pages are open. That one bit is all that goes from HTTP to the broker.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::notify::{self, Notified, Notifier};
 
-/// How old a snapshot may be, and so how often one is made at most.
+/// The maximum age of a snapshot, and the minimum time between two.
 pub const EVERY: Duration = Duration::from_millis(250);
 
-/// How long to wait for the server's loop.
+/// How long the HTTP thread waits for the server's loop.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The core at one moment.
@@ -29,7 +29,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The status as JSON, written once for all who want it.
+    /// Returns the status as JSON, which is written once for all readers.
     pub fn json(&self) -> &str {
         self.json.get_or_init(|| serde_json::to_string(&self.status).unwrap_or_default())
     }
@@ -49,7 +49,10 @@ pub struct Snapshots {
     latest: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
-/// Both ends. An error if the system gives no pipe.
+/// Returns both ends.
+///
+/// # Errors
+/// If the system gives no pipe.
 pub fn channel() -> io::Result<(Publisher, Snapshots)> {
     let (notifier, notified) = notify::channel()?;
     let (sender, receiver) = watch::channel(None);
@@ -57,30 +60,30 @@ pub fn channel() -> io::Result<(Publisher, Snapshots)> {
 }
 
 impl Publisher {
-    /// A descriptor that is readable when a snapshot is wanted.
+    /// Returns a descriptor that is readable when a snapshot is wanted.
     pub fn fd(&self) -> RawFd {
         self.asked.fd()
     }
 
-    /// Whether a snapshot has become wanted since this was last asked.
+    /// Whether a snapshot has been asked for since the last call.
     pub fn is_asked(&mut self) -> bool {
         self.asked.take()
     }
 
-    /// Hands one over.
+    /// Publishes a snapshot.
     pub fn publish(&self, status: Status, taken: Instant) {
         self.latest.send_replace(Some(Arc::new(Snapshot { status, taken, json: OnceLock::new() })));
     }
 }
 
 impl Snapshots {
-    /// One that is at most [`EVERY`] old; `None` if the server's loop does not answer, or has
-    /// ended.
+    /// Returns a snapshot that is at most [`EVERY`] old; `None` if the server's loop does not
+    /// answer, or has ended.
     pub async fn get(&self) -> Option<Arc<Snapshot>> {
         self.after(None).await
     }
 
-    /// The same, but newer than this one.
+    /// Returns one that is also newer than `last`.
     pub async fn after(&self, last: Option<&Snapshot>) -> Option<Arc<Snapshot>> {
         let since = tokio::time::Instant::now().into_std().checked_sub(EVERY).max(last.map(|last| last.taken));
         let is_fresh = |latest: &Option<Arc<Snapshot>>| latest.as_ref().is_some_and(|it| Some(it.taken) > since);

@@ -1,9 +1,9 @@
-//! Places for connections, as many as there may be. When all are taken, the one that has been idle
-//! for longest gives way.
+//! Slots for connections. When all are taken, the connection that has been idle for longest is
+//! closed for the next.
 //!
 //! A connection is idle while none of its requests is being answered: between two requests, and
-//! until the headers of its first have come. So neither silence nor headers that never end keep a
-//! place from others.
+//! until the headers of its first have arrived. So neither silence nor headers that never end keep
+//! others out.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -14,42 +14,46 @@ use axum::body::Body;
 use hyper::body::{Bytes, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-/// All places.
+/// All slots.
 #[derive(Clone)]
-pub(super) struct Places {
-    most: usize,
+pub(super) struct Slots {
+    max: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Default)]
 struct Taken {
-    /// The next number: of a connection, or of the time at which one began to be idle.
-    next: u64,
+    /// The last number given: to a connection, or to the moment at which one became idle.
+    last: u64,
     connections: BTreeMap<u64, Connection>,
 }
 
 struct Connection {
     task: AbortHandle,
-    /// The number of the time since when it has been idle, if it is.
+    /// The number of the moment since which it has been idle, if it is.
     idle: Option<u64>,
 }
 
-/// A connection's place, until this is dropped.
-pub(super) struct Place {
+/// A connection's slot, until this is dropped.
+pub(super) struct Slot {
     number: u64,
-    places: Places,
+    slots: Slots,
 }
 
-impl Places {
-    /// So many.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, taken: Arc::default() }
+impl Slots {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, taken: Arc::default() }
     }
 
-    /// Sees to a free place; `false` if every connection is being answered.
-    pub(super) fn make_room(&self) -> bool {
+    /// Whether a new connection needs another's slot.
+    pub(super) fn are_full(&self) -> bool {
+        self.lock().connections.len() >= self.max
+    }
+
+    /// Makes sure that a slot is free; `false` if every connection is being answered.
+    pub(super) fn free_one(&self) -> bool {
         let mut taken = self.lock();
-        if taken.connections.len() < self.most {
+        if taken.connections.len() < self.max {
             return true;
         }
         let idle = taken.connections.iter().filter_map(|(&number, connection)| Some((connection.idle?, number)));
@@ -60,10 +64,10 @@ impl Places {
         true
     }
 
-    /// Has a task serve a connection, which is idle at first.
-    pub(super) fn seat<F: Future<Output = ()> + Send + 'static>(&self, serve: impl FnOnce(Place) -> F) {
+    /// Spawns a task that serves a connection, which is idle at first.
+    pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(&self, serve: impl FnOnce(Slot) -> F) {
         let number = self.lock().number();
-        let task = tokio::spawn(serve(Place { number, places: self.clone() })).abort_handle();
+        let task = tokio::spawn(serve(Slot { number, slots: self.clone() })).abort_handle();
         // The task runs in this thread, and so has not begun.
         self.lock().connections.insert(number, Connection { task, idle: Some(number) });
     }
@@ -75,22 +79,22 @@ impl Places {
 
 impl Taken {
     fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+        self.last += 1;
+        self.last
     }
 }
 
-impl Place {
-    /// Its connection has a request.
+impl Slot {
+    /// Notes that the connection has a request.
     pub(super) fn begin(&self) {
-        if let Some(connection) = self.places.lock().connections.get_mut(&self.number) {
+        if let Some(connection) = self.slots.lock().connections.get_mut(&self.number) {
             connection.idle = None;
         }
     }
 
-    /// The request is answered.
-    pub(super) fn rest(&self) {
-        let mut taken = self.places.lock();
+    /// Notes that the request is answered.
+    fn rest(&self) {
+        let mut taken = self.slots.lock();
         let now = taken.number();
         if let Some(connection) = taken.connections.get_mut(&self.number) {
             connection.idle = Some(now);
@@ -98,22 +102,21 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.places.lock().connections.remove(&self.number);
+        self.slots.lock().connections.remove(&self.number);
     }
 }
 
-/// The body of an answer: while it is there, its connection is not idle.
+/// The body of an answer. While it exists, its connection is not idle.
 pub(super) struct Answer {
     body: Body,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 impl Answer {
-    /// That of a request of the connection that has this place.
-    pub(super) fn new(body: Body, place: Arc<Place>) -> Self {
-        Self { body, place }
+    pub(super) fn new(body: Body, slot: Arc<Slot>) -> Self {
+        Self { body, slot }
     }
 }
 
@@ -139,6 +142,6 @@ impl hyper::body::Body for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.place.rest();
+        self.slot.rest();
     }
 }
