@@ -36,7 +36,7 @@ pub use access::AllowError;
 pub use broker::Broker;
 pub use error::{Error, Side};
 pub use giostra_core::config::Settings;
-pub use giostra_core::rotation::Rotation;
+pub use giostra_core::policy::rotation::Rotation;
 pub use giostra_transport::descriptors::TooFew;
 pub use giostra_transport::endpoint::{BadEndpoint, Endpoint};
 pub use giostra_transport::keys::{KeyError, KeyPair, PublicKey, SecretKey};

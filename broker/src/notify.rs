@@ -1,7 +1,7 @@
 //! A flag that another thread raises, and that wakes the server's loop.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,11 +40,6 @@ impl Notifier {
 }
 
 impl Notified {
-    /// A descriptor that is readable once the flag has been raised.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.alarm.fd()
-    }
-
     /// Lowers the flag; returns whether it was raised.
     pub(crate) fn take(&mut self) -> bool {
         // The alarm first: the flag may be seen before its alarm rings. The next call then clears it.
@@ -53,15 +48,24 @@ impl Notified {
     }
 }
 
+/// The descriptor is readable once the flag has been raised.
+impl AsFd for Notified {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.alarm.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
     fn an_alarm_that_rings_after_its_flag_was_seen_is_silenced_at_the_next_look() {
         let (notifier, mut notified) = channel().unwrap();
         let rings = |notified: &Notified| {
-            let mut items = [zmq::PollItem::from_fd(notified.fd(), zmq::POLLIN)];
+            let mut items = [zmq::PollItem::from_fd(notified.as_fd().as_raw_fd(), zmq::POLLIN)];
             zmq::poll(&mut items, 0).unwrap() == 1
         };
         // The notifier is interrupted between its two steps.

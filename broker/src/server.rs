@@ -10,6 +10,7 @@ mod bound;
 mod incoming;
 mod outgoing;
 
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Instant;
 
@@ -274,10 +275,10 @@ impl<'a> Server<'a> {
 
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> zmq::Result<()> {
-        let mut descriptors = vec![self.reload.fd()];
-        descriptors.extend(close_by.is_none().then(|| shutdown.fd()));
+        let mut descriptors = vec![self.reload.as_fd()];
+        descriptors.extend(close_by.is_none().then(|| shutdown.as_fd()));
         #[cfg(feature = "http")]
-        descriptors.extend(self.http.as_ref().map(|http| http.publisher.fd()));
+        descriptors.extend(self.http.as_ref().map(|http| http.publisher.as_fd()));
         let now = Instant::now();
         let [clients, workers] = [&self.clients, &self.workers];
         let retry = [clients, workers].into_iter().filter_map(|side| side.outbox.retry_after()).min();

@@ -4,7 +4,7 @@
 //! however many pages are open. That one bit is all that goes from HTTP to the broker.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -60,11 +60,6 @@ pub fn channel() -> io::Result<(Publisher, Snapshots)> {
 }
 
 impl Publisher {
-    /// Returns a descriptor that is readable when a snapshot is wanted.
-    pub fn fd(&self) -> RawFd {
-        self.asked.fd()
-    }
-
     /// Whether a snapshot has been asked for since the last call.
     pub fn is_asked(&mut self) -> bool {
         self.asked.take()
@@ -73,6 +68,13 @@ impl Publisher {
     /// Publishes a snapshot.
     pub fn publish(&self, status: Status, taken: Instant) {
         self.latest.send_replace(Some(Arc::new(Snapshot { status, taken, json: OnceLock::new() })));
+    }
+}
+
+/// The descriptor is readable when a snapshot is wanted.
+impl AsFd for Publisher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.asked.as_fd()
     }
 }
 
@@ -99,7 +101,6 @@ impl Snapshots {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // a snapshot's age is its distance from now
 mod tests {
-    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
