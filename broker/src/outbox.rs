@@ -1,9 +1,9 @@
-//! What could not be sent yet: libzmq holds a bounded number of messages for a peer that does not
-//! read, then says so.
+//! Messages that could not be sent yet: libzmq holds a bounded number for a peer that does not read,
+//! and takes no more.
 //!
-//! Messages to such a peer wait here, in order, and are tried again. Whoever lets too many bytes
-//! wait is cut off: what waits is thrown away, and so is all that would follow, until the peer has
-//! taken one last message that tells it so.
+//! They wait here, in order, and are tried again. A peer for which too many wait is cut off: its
+//! messages are dropped, and so are all later ones, until it has taken a last message that tells it
+//! so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -13,13 +13,13 @@ use giostra_protocol::Identity;
 use giostra_protocol::codec::Frames;
 use giostra_transport::socket::Sent;
 
-/// How often a send that found no room is tried again.
+/// Time between two attempts to send.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// The same for the last message to those who are cut off.
+/// Time between two attempts to send the last message to peers that are cut off.
 const RETRY_CUT_OFF: Duration = Duration::from_millis(100);
 
-/// Peers that are tried in one turn of the loop.
+/// The maximum number of peers that are tried in one turn of the loop.
 const PEERS_AT_ONCE: usize = 128;
 
 /// The waiting messages of one socket.
@@ -28,7 +28,7 @@ pub struct Outbox {
     max_bytes: usize,
     max_messages: usize,
     peers: BTreeMap<Identity, Backlog>,
-    /// The last peer that was tried: the next one's turn is then.
+    /// The peer that was tried last: the next turn begins after it.
     tried_last: Option<Identity>,
 }
 
@@ -36,33 +36,33 @@ pub struct Outbox {
 struct Backlog {
     messages: VecDeque<Frames>,
     bytes: usize,
-    /// Whether nothing may be added.
+    /// Whether further messages are dropped.
     cut_off: bool,
 }
 
-/// What became of a message that was put here.
+/// What became of a message for a peer that does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// When it waits.
     Waiting,
-    /// When it was one too many: the peer has just been cut off.
+    /// When it was above a limit: the peer has just been cut off.
     CutOff,
     /// When the peer was cut off before.
     Dropped,
 }
 
 impl Outbox {
-    /// One that cuts a peer off when more than `max_bytes` or `max_messages` wait for it.
+    /// Returns an empty outbox. It cuts a peer off when more than `max_bytes` or `max_messages` wait for it.
     pub fn new(max_bytes: usize, max_messages: usize) -> Self {
         Self { max_bytes, max_messages, peers: BTreeMap::new(), tried_last: None }
     }
 
-    /// Whether a message to this peer has to wait its turn here.
+    /// Whether messages to this peer wait here, so that the next has to, too.
     pub fn holds_up(&self, peer: &Identity) -> bool {
         !self.peers.is_empty() && self.peers.contains_key(peer)
     }
 
-    /// When to try again to send what waits, if anything does.
+    /// Returns the time until the next attempt, if a message waits.
     pub fn retry_after(&self) -> Option<Duration> {
         let all_cut_off = self.peers.values().all(|backlog| backlog.cut_off);
         (!self.peers.is_empty()).then_some(if all_cut_off { RETRY_CUT_OFF } else { RETRY })
@@ -83,25 +83,25 @@ impl Outbox {
         Kept::Waiting
     }
 
-    /// What waits for a peer, in order.
+    /// Returns the messages that wait for a peer, in order.
     pub fn waiting(&self, peer: &Identity) -> impl Iterator<Item = &Frames> {
         self.peers.get(peer).into_iter().flat_map(|backlog| &backlog.messages)
     }
 
-    /// Keeps this message alone, and takes no other before it is sent.
+    /// Keeps this message alone, and drops others until it is sent.
     pub fn keep_only(&mut self, peer: &Identity, message: Frames) {
         let bytes = message.bytes();
         self.peers.insert(peer.clone(), Backlog { messages: [message].into(), bytes, cut_off: true });
     }
 
-    /// Lets go of all that concerns a peer that is gone.
+    /// Forgets a peer whose connection has ended.
     pub fn forget(&mut self, peer: &Identity) {
         if !self.peers.is_empty() {
             self.peers.remove(peer);
         }
     }
 
-    /// Tries to send what waits, to so many peers in turn that it does not take long. Returns the
+    /// Tries to send the messages of some peers, in turn, so that it does not take long. Returns the
     /// peers that are gone.
     pub fn retry(&mut self, mut send: impl FnMut(&Identity, &Frames) -> Sent) -> Vec<Identity> {
         let mut gone = Vec::new();
@@ -124,7 +124,7 @@ impl Outbox {
 }
 
 impl Backlog {
-    /// Sends the messages in their order; what became of the last one that was tried.
+    /// Sends messages in order, until one is not taken; returns what became of the last one.
     fn send(&mut self, mut send: impl FnMut(&Frames) -> Sent) -> Sent {
         while let Some(message) = self.messages.front() {
             match send(message) {

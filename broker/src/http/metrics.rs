@@ -1,5 +1,6 @@
-//! The snapshot as Prometheus reads it, in its [text format](https://prometheus.io/docs/instrumenting/exposition_formats/), named by
-//! its [conventions](https://prometheus.io/docs/practices/naming/).
+//! The metrics for Prometheus, in its
+//! [text format](https://prometheus.io/docs/instrumenting/exposition_formats/), named by its
+//! [conventions](https://prometheus.io/docs/practices/naming/).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +10,10 @@ use prometheus::{TEXT_FORMAT, TextEncoder};
 
 use giostra_core::OTHER_POOLS;
 
-/// Of [`text`].
+/// The content type of [`text`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
 
-/// All metrics. The broker was started at this time, in seconds since 1970.
+/// Returns all metrics. `started` is the time of the broker's start, in seconds since 1970.
 pub fn text(status: &Status, started: f64) -> prometheus::Result<String> {
     let mut text = String::new();
     TextEncoder::new().encode_utf8(&families(status, started), &mut text)?;
@@ -45,13 +46,13 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
             "Always 1; the version and the rotation are in the labels.",
             vec![(vec![("version", version), ("rotation", rotation)], 1.0)],
         ),
-        gauge("giostra_start_time_seconds", "When the broker was started, since 1970.", none(started)),
+        gauge("giostra_start_time_seconds", "Start time of the broker since 1970.", none(started)),
         gauge("giostra_clients", "Connected clients.", none(clients.len() as f64)),
         counter("giostra_requests_accepted_total", "Requests accepted.", by_pool(|pool| pool.accepted)),
         counter("giostra_requests_total", "Requests ended, by their outcome.", requests.collect()),
         histogram(
             "giostra_request_seconds",
-            "From a request's acceptance to its worker's reply.",
+            "Time from a request's acceptance to its worker's reply.",
             &status.bounds_us,
             pool_totals,
         ),
@@ -62,15 +63,15 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         counter(
             "giostra_redispatches_total",
-            "Requests handed on after a worker was lost, or handed them back.",
+            "Requests dispatched again after a worker was lost, or handed them back.",
             by_pool(|pool| pool.redispatched),
         ),
         counter("giostra_workers_lost_total", "Workers dropped.", by_pool(|pool| pool.workers_lost)),
         gauge("giostra_pending_requests", "Requests waiting for a worker.", pending),
-        gauge("giostra_pending_oldest_seconds", "For how long the oldest of them has been waiting.", oldest),
+        gauge("giostra_pending_oldest_seconds", "Time that the oldest of them has been waiting.", oldest),
         gauge(
             "giostra_pool_turn_wait_seconds",
-            "For how long strict rotation has been waiting for one worker while others have room.",
+            "Time that strict rotation has been waiting for one worker while others have room.",
             waits,
         ),
         gauge("giostra_workers", "Workers, by their state.", workers.states(pools, pool_totals)),
@@ -91,22 +92,22 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         gauge(
             "giostra_worker_window_requests",
-            "The most a worker is handed at once, as it computes now.",
+            "Maximum requests handed to a worker at once, at its current pace.",
             workers.sum(|worker| worker.window as f64),
         ),
         gauge(
             "giostra_worker_computing_requests",
-            "Requests a worker computes, as its last pong said.",
+            "Requests that a worker computes, from its last pong.",
             workers.sum(|worker| f64::from(worker.computing)),
         ),
         gauge(
             "giostra_worker_oldest_seconds",
-            "For how long the oldest of them has been computing, as its last pong said.",
+            "Time that the oldest of them has been computing, from its last pong.",
             workers.most(|worker| seconds_of_ms(if worker.computing > 0 { worker.oldest_ms } else { 0 })),
         ),
         gauge(
             "giostra_worker_threads",
-            "How many a worker computes at once.",
+            "Requests that a worker computes at once.",
             workers.sum(|worker| f64::from(worker.threads)),
         ),
         counter(
@@ -119,45 +120,45 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         counter(
             "giostra_worker_redispatched_total",
-            "Requests handed on to others after a worker of this name was lost, or handed them back.",
+            "Requests dispatched to others after a worker of this name was lost, or handed them back.",
             workers.most(|worker| worker.redispatched_from as f64),
         ),
         gauge(
             "giostra_worker_round_trip_seconds",
-            "From the last ping that a worker answered to its pong.",
+            "Time from the last answered ping of a worker to its pong.",
             workers.most(|worker| worker.round_trip_us as f64 / 1e6),
         ),
         gauge(
             "giostra_worker_last_pong_seconds",
-            "How long ago a worker's last pong came.",
+            "Time since a worker's last pong.",
             workers.most(|worker| seconds_of_ms(worker.pong_age_ms)),
         ),
         counter(
             "giostra_discarded_replies_total",
-            "Replies discarded: late, or not wanted any more.",
+            "Replies discarded: late, or no longer wanted.",
             none(totals.discarded as f64),
         ),
         counter("giostra_refusals_total", "Messages and peers refused.", none(totals.refused as f64)),
         counter(
             "giostra_turned_away_total",
-            "Requests turned away for want of room, each time counted. They come again.",
+            "Rejections of requests for lack of room. Their clients send them again.",
             none(totals.rejected as f64),
         ),
     ];
     all.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
 }
 
-/// What a worker may be: those of [`WorkerStatus::state`], and lost.
+/// The states of workers: those of [`WorkerStatus::state`], and lost.
 const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leaving", "lost"];
 
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
 
-/// Workers by pool and name. Several may have one name; they are counted as one, since a series
-/// can't be there twice.
+/// Workers by pool and name. Workers with the same name share their series, since a series can't be
+/// there twice.
 struct Workers<'a> {
     present: BTreeMap<(&'a str, &'a str), Vec<&'a WorkerStatus>>,
-    /// Those that have not come back, counted.
+    /// The number of workers that were dropped and have not come back.
     lost: BTreeMap<(&'a str, &'a str), u32>,
 }
 
@@ -193,14 +194,14 @@ impl<'a> Workers<'a> {
         self.each(|workers| workers.len() as f64).into_iter().chain(down).collect()
     }
 
-    /// Also of names of which nobody is missing: what is absent raises no alarm.
+    /// Includes names without a lost worker: a series that is absent raises no alarm.
     fn missing(&self) -> Vec<Sample<'a>> {
         let none = self.present.keys().map(|&labels| (labels, 0));
         let all: BTreeMap<_, _> = none.chain(self.lost.iter().map(|(&labels, &count)| (labels, count))).collect();
         all.into_iter().map(|(labels, count)| (of_worker(labels), f64::from(count))).collect()
     }
 
-    /// Of each pool that is known each state: one that nobody is in has to be 0, for what is absent
+    /// Includes each state of each known pool, also those without workers: a series that is absent
     /// raises no alarm.
     fn states(&self, pools: &'a [PoolStatus], totals: &'a [PoolTotals]) -> Vec<Sample<'a>> {
         let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));

@@ -101,7 +101,6 @@ impl Snapshots {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // a snapshot's age is its distance from now
 mod tests {
-
     use super::*;
 
     fn run<T>(future: impl Future<Output = T>) -> T {

@@ -43,59 +43,57 @@ Examples:
 Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_INSECURE and GIOSTRA_HTTP_PUBLIC are switches: 1, true, yes or \
 on; 0, false, no, off or empty.
 
-Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow anew: whose \
-key is no longer there is dropped. SIGINT and SIGTERM stay ignored if they were at the start; SIGUSR1, SIGUSR2 and SIGALRM do nothing.
+Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow again and \
+drops peers whose key is gone. SIGINT and SIGTERM stay ignored if they were at the start; SIGUSR1, SIGUSR2 and SIGALRM do nothing.
 
 Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line.";
 
-/// Hands compute requests to registered workers in strict rotation, and a lost worker's requests to
-/// the next ones.
+/// Hands clients' requests to workers in strict rotation, and a lost worker's requests to others.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra-broker", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Where clients connect
+    /// Endpoint for clients
     #[arg(long, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555", value_parser = parse_to_bind, value_name = "ENDPOINT")]
     frontend: Endpoint,
 
-    /// Where workers connect
+    /// Endpoint for workers
     #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_bind, value_name = "ENDPOINT")]
     backend: Endpoint,
 
-    /// This broker's secret certificate (giostra keys new): peers need keys, too, and everything is
-    /// encrypted
+    /// The broker's secret certificate (giostra keys new). With it, peers need keys, too, and
+    /// everything is encrypted
     #[arg(long, env = "GIOSTRA_BROKER_KEYS", requires = "allow", value_name = "FILE")]
     keys: Option<PathBuf>,
 
-    /// Folder of the public certificates that are let in: client/, worker/ and admin/ (giostra keys
+    /// Folder of the allowed public certificates, in client/, worker/ and admin/ (giostra keys
     /// allow)
     #[arg(long, env = "GIOSTRA_ALLOW", requires = "keys", value_name = "DIR")]
     allow: Option<PathBuf>,
 
-    /// Allow endpoints that other hosts can reach, without keys: whoever reaches them is served, in
-    /// clear text
+    /// Allow endpoints that other hosts can reach, without keys: anyone who reaches them is served,
+    /// in clear text
     #[arg(long, env = "GIOSTRA_INSECURE", value_parser = switch)]
     insecure: bool,
 
-    /// The most connections from one address to each endpoint; more are closed at once
+    /// Maximum connections from one address to each endpoint; more are closed at once
     #[arg(long, env = "GIOSTRA_MAX_CONNECTIONS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_connections: u32,
 
-    /// How long a peer may take to say who it is
+    /// Time a new connection has to complete its handshake
     #[arg(long, env = "GIOSTRA_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
     handshake_timeout: Duration,
 
-    /// How long a client may be silent, as when it is stopped by Ctrl-Z or its host is suspended,
-    /// before its connection is closed and its requests are cancelled: it sends them again when it
-    /// goes on. 1s or longer
+    /// Time after which a silent client, such as one stopped by Ctrl-Z, is disconnected and its
+    /// requests are cancelled; it sends them again when it resumes. At least 1s
     #[arg(long, env = "GIOSTRA_CLIENT_TIMEOUT", default_value = "10s", value_parser = client_timeout, value_name = "DURATION")]
     client_timeout: Duration,
 
-    /// The largest message frame, and so the largest body; who sends a larger one loses its
-    /// connection. 1 MiB to 64 MiB
+    /// Maximum size of a message frame, and so of a body; a peer that sends a larger one is
+    /// disconnected. 1MiB to 64MiB
     #[arg(long, env = "GIOSTRA_MAX_MESSAGE", default_value = "64MiB", value_parser = message_size, value_name = "BYTES")]
     max_message: ByteSize,
 
-    /// The most requests in one message; a larger one is refused
+    /// Maximum requests in one message; a larger message is refused
     #[arg(long, env = "GIOSTRA_MAX_BATCH", default_value_t = MAX_BATCH as u32, value_parser = clap::value_parser!(u32).range(1..=MAX_BATCH as i64), value_name = "N")]
     max_batch: u32,
 
@@ -103,13 +101,13 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_HTTP", value_parser = http_address, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
 
-    /// A name by which this host may be asked there, besides its addresses and localhost; may be
+    /// Name by which HTTP clients may call this host, besides its addresses and localhost; may be
     /// repeated
     #[arg(long, env = "GIOSTRA_HTTP_HOST", value_delimiter = ',', value_name = "NAME")]
     http_host: Vec<String>,
 
-    /// Allow an --http that other hosts can reach: whoever reaches it sees all there is to see, in
-    /// clear text
+    /// Allow an --http address that other hosts can reach: anyone who reaches it sees all activity,
+    /// in clear text
     #[arg(long, env = "GIOSTRA_HTTP_PUBLIC", value_parser = switch)]
     http_public: bool,
 
@@ -121,91 +119,88 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_PING_MAX_OUT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     ping_max_out: u32,
 
-    /// How long a worker's oldest request has been computing, pings answered, when the status calls
-    /// the worker stuck. Nothing else comes of it
+    /// Time a worker may compute one request before the status calls it stuck, although it answers
+    /// pings. Nothing else depends on it
     #[arg(long, env = "GIOSTRA_STUCK_AFTER", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     stuck_after: Duration,
 
-    /// Workers lost without a word while they held a request, and not come back, before it is
-    /// answered with an error. Before the last attempt a request is alone with its worker; with 1
-    /// nothing is tried again, and all that a lost worker held is given up
+    /// Workers lost while they held a request, and not come back, after which it ends in an error.
+    /// Before its last attempt a request is alone with its worker; with 1, all requests of a lost
+    /// worker end in errors
     #[arg(long, env = "GIOSTRA_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
 
-    /// The most requests waiting for a worker; what is more waits at its client. One client gets at
-    /// most 4/5 of it
-    #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=MOST_PENDING), value_name = "N")]
+    /// Maximum requests waiting for a worker; more wait at their clients. One client gets at most
+    /// 4/5 of it
+    #[arg(long, env = "GIOSTRA_MAX_PENDING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=MAX_PENDING), value_name = "N")]
     max_pending: u64,
 
-    /// The most requests of one client waiting for a worker [default: 4/5 of --max-pending]
+    /// Maximum requests of one client waiting for a worker [default: 4/5 of --max-pending]
     #[arg(long, env = "GIOSTRA_MAX_CLIENT_PENDING", value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     max_client_pending: Option<u64>,
 
-    /// The same in bytes of their bodies, those included that workers have not answered yet
+    /// Maximum size of the bodies of all unanswered requests; more wait at their clients
     #[arg(long, env = "GIOSTRA_MAX_PENDING_BYTES", default_value = "1GiB", value_name = "BYTES")]
     max_pending_bytes: ByteSize,
 
-    /// The most pools; one client's requests make at most 4/5 of them, workers may bring as many
+    /// Maximum pools. One client's requests create at most 4/5 of them; workers may create as many
     /// again
     #[arg(long, env = "GIOSTRA_MAX_POOLS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_pools: u32,
 
-    /// The most requests in flight to one worker, however short they are, unless it has more
-    /// threads; it may ask for fewer (giostra-worker --window)
+    /// Maximum requests in flight to one worker, unless it has more threads; a worker may ask for
+    /// fewer (giostra-worker --window)
     #[arg(long, env = "GIOSTRA_WINDOW", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     window: u32,
 
-    /// How much work a worker has at hand: as many requests as it computes in so long, at least as
-    /// many as it has threads, and with strict rotation one more. 0: as many as --window, always
+    /// Work that a worker holds: as many requests as it computes in this time, at least one per
+    /// thread, and with strict rotation one more. 0: always as many as --window
     #[arg(long, env = "GIOSTRA_HOLD", default_value = "50ms", value_parser = duration, value_name = "DURATION")]
     hold: Duration,
 
-    /// At a worker whose window is full: strict waits for it, available goes on to the next with
-    /// room
+    /// When the next worker's window is full: strict waits for it, available skips it
     #[arg(long, env = "GIOSTRA_ROTATION", default_value_t = Rotation::Strict, value_name = "strict|available")]
     rotation: Rotation,
 
-    /// After a signal, how long to wait for what is in flight, and for clients to read their
-    /// replies
+    /// Time to wait after a signal for requests in flight, and for clients to read their replies
     #[arg(long, env = "GIOSTRA_GRACE", default_value = "5s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
 
-    /// How long to look for more work without sleeping after there was some: costs CPU, saves
-    /// wake-ups
+    /// Time to look for more work before sleeping: costs CPU, saves wake-ups
     #[arg(long, env = "GIOSTRA_SPIN", default_value = "200us", value_parser = duration, value_name = "DURATION")]
     spin: Duration,
 
-    /// How long a reply may wait to travel with others to the same client; a lone one, and a broker
-    /// about to sleep, wait for nothing
+    /// Maximum time that a reply waits to be sent together with others to the same client. A lone
+    /// reply, and a broker about to sleep, don't wait
     #[arg(long, env = "GIOSTRA_COALESCE", default_value = "90us", value_parser = duration, value_name = "DURATION")]
     coalesce: Duration,
 
-    /// Replies that wait for a client that does not read, in bytes, before it is cut off
+    /// Maximum size of replies waiting for a client that does not read, before it is cut off
     #[arg(long, env = "GIOSTRA_MAX_BACKLOG", default_value = "64MiB", value_name = "BYTES")]
     max_backlog: ByteSize,
 
-    /// Folder of the log, made if it is not there
+    /// Folder of the log; created if missing
     #[arg(long, env = "GIOSTRA_LOG_DIR", default_value = "log", value_name = "DIR")]
     log_dir: PathBuf,
 
-    /// Bytes of log from which on a new file is begun
+    /// Size from which a new log file is started
     #[arg(long, env = "GIOSTRA_LOG_SIZE", default_value = "64MiB", value_name = "BYTES")]
     log_size: ByteSize,
 
-    /// Log files kept besides the current one
+    /// Number of log files kept besides the current one
     #[arg(long, env = "GIOSTRA_LOG_FILES", default_value_t = 15, value_name = "N")]
     log_files: usize,
 
-    /// What is logged: debug is all, info leaves out dispatches and replies (and so cannot be
-    /// audited)
+    /// Log level: debug logs everything; info leaves out dispatches and replies, and can't be
+    /// audited
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "debug", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
 
-    /// What of it stderr shows, too
+    /// Level up to which log lines are also printed to stderr
     #[arg(long, env = "GIOSTRA_STDERR_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     stderr_level: LevelFilter,
 
-    /// What is printed instead.
+    /// Options that print something and exit.
     #[command(flatten)]
     pub manual: Manual,
 }
@@ -269,16 +264,16 @@ impl Args {
     }
 }
 
-/// Requests are counted in 32 bits, those included that workers hold.
-const MOST_PENDING: u64 = 1 << 31;
+/// The broker counts requests in 32 bits, those that workers hold included.
+const MAX_PENDING: u64 = 1 << 31;
 
-/// The smallest frame that may be the largest: the client's own batches have up to 320 KiB.
-const LEAST_MESSAGE: u64 = 1 << 20;
+/// The lower bound of --max-message: the client's own batches have up to 320 KiB.
+const MIN_MESSAGE: u64 = 1 << 20;
 
 fn message_size(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     match size.as_u64() {
-        LEAST_MESSAGE..=MAX_MESSAGE => Ok(size),
+        MIN_MESSAGE..=MAX_MESSAGE => Ok(size),
         _ => Err("it must be 1MiB to 64MiB".into()),
     }
 }
@@ -291,12 +286,12 @@ fn http_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A busy host keeps a living client from answering for a while.
-const LEAST_CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The lower bound of --client-timeout: on a busy host, a living client may not answer for a while.
+const MIN_CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn client_timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        time if time < LEAST_CLIENT_TIMEOUT => Err("it must be 1s or longer".into()),
+        time if time < MIN_CLIENT_TIMEOUT => Err("it must be 1s or longer".into()),
         time => Ok(time),
     }
 }
