@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let until = shutdown.clone();
     let worker = thread::spawn(move || worker.run_until(&until));
 
-    let mut client = Client::connect(Options { broker: broker.frontend().into(), ..Options::default() })?;
+    let mut client = Client::connect(Options::new(broker.frontend()))?;
     println!("{}", client.compute::<String>("shout", &("ciao",))?);
 
     shutdown.request();

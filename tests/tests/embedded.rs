@@ -54,8 +54,7 @@ impl Drop for Running {
 }
 
 fn client(broker: &Broker) -> Result<Client> {
-    let broker_timeout = Duration::from_millis(500);
-    let options = giostra_client::Options { broker: broker.frontend().into(), broker_timeout, ..Default::default() };
+    let options = giostra_client::Options::new(broker.frontend()).broker_timeout(Duration::from_millis(500));
     Ok(Client::connect(options)?)
 }
 
@@ -109,7 +108,7 @@ fn a_client_of_a_broker_that_was_dropped_says_so() -> Result<()> {
     ensure!(client.compute::<i64>("add", &(1, 2))? == 3);
     drop(broker);
     match client.compute::<i64>("add", &(1, 2)) {
-        Err(CallError::Failure(failure)) if failure.code == code::NO_BROKER => Ok(()),
+        Err(CallError::Failed(failure)) if failure.code == code::NO_BROKER => Ok(()),
         other => anyhow::bail!("{other:?}"),
     }
 }
@@ -167,13 +166,10 @@ fn with_keys_it_lets_in_those_that_are_listed_when_they_are() -> Result<()> {
     allow("client", &client_keys)?;
     allow("worker", &worker_keys)?;
     broker.reload_keys();
-    let credentials = |own_keys: &KeyPair| Some(Credentials { own: own_keys.clone(), broker: own.public });
-    let _worker = Running::start(&broker, "worker", credentials(&worker_keys))?;
-    let mut client = Client::connect(giostra_client::Options {
-        broker: broker.frontend().into(),
-        credentials: credentials(&client_keys),
-        ..Default::default()
-    })?;
+    let credentials = |keys: &KeyPair| Credentials { own: keys.clone(), broker: own.public };
+    let _worker = Running::start(&broker, "worker", Some(credentials(&worker_keys)))?;
+    let options = giostra_client::Options::new(broker.frontend()).credentials(credentials(&client_keys));
+    let mut client = Client::connect(options)?;
     ensure!(client.compute::<i64>("add", &(1, 2))? == 3);
     Ok(())
 }
