@@ -1,11 +1,11 @@
 //! What can be asked for.
 
-use clap::{Parser, Subcommand};
+use clap::{Args as _, Parser, Subcommand};
 
 use super::audit::Audit;
 use super::bench::Bench;
+use super::common::CommonArgs;
 use super::drain::Drain;
-use super::global::Global;
 use super::help;
 use super::keys::KeysCommand;
 use super::man::{Completions, Man};
@@ -18,12 +18,23 @@ use super::top::Top;
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra", version, after_help = help::GIOSTRA, next_help_heading = "Options of every command")]
+#[command(mut_subcommand("audit", hide_broker_options), mut_subcommand("keys", hide_broker_options))]
+#[command(mut_subcommand("completions", hide_broker_options), mut_subcommand("man", hide_broker_options))]
 pub struct Args {
     #[command(flatten)]
-    pub global: Global,
+    pub common: CommonArgs,
 
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// Hides the options that are about a broker from the help of a command that needs none. They are
+/// accepted all the same, since they may come from the environment, or stand before the command.
+fn hide_broker_options(command: clap::Command) -> clap::Command {
+    let common = CommonArgs::augment_args(clap::Command::default());
+    let hidden =
+        common.get_arguments().filter(|option| option.get_id() != "json").map(|option| option.clone().hide(true));
+    command.args(hidden.collect::<Vec<_>>())
 }
 
 /// A command.
@@ -80,7 +91,7 @@ impl Command {
 impl Args {
     /// Whether a failure of the command is told as an object on stdout, too.
     pub fn fails_in_json(&self) -> bool {
-        self.global.json && !matches!(self.command, Some(Command::Map(_)))
+        self.common.json && !matches!(self.command, Some(Command::Map(_)))
     }
 }
 
@@ -113,6 +124,21 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_need_no_broker_list_no_options_about_one() {
+        let help = |words: &[&str]| {
+            let words = ["giostra"].iter().chain(words).chain(&["--help"]);
+            Args::try_parse_from(words).expect_err("the help is an error to clap").to_string()
+        };
+        for command in [&["audit"][..], &["keys"], &["keys", "new"], &["completions"], &["man"]] {
+            let help = help(command);
+            assert!(help.contains("--json") && !help.contains("--broker <") && !help.contains("--pool <"), "{help}");
+        }
+        assert!(help(&["status"]).contains("--broker <ENDPOINT>"));
+        let args = Args::parse_from(["giostra", "--pool", "p", "audit", "log", "--timeout", "1s"]);
+        assert_eq!((&*args.common.pool, args.common.timeout), ("p", Some(Duration::from_secs(1))));
+    }
+
+    #[test]
     fn operations_are_completed_and_others_are_let_through() {
         let args = Args::parse_from(["giostra", "send", "my_own", "1"]);
         assert!(matches!(args.command, Some(Command::Send(send)) if send.operation == "my_own"));
@@ -126,7 +152,7 @@ mod tests {
         let args = Args::parse_from(["giostra", "send", "add", "-1", "-2.5", "-1e3", "--timeout", "1s"]);
         let Some(Command::Send(send)) = args.command else { panic!() };
         assert_eq!(send.arguments(), [Value::Int(-1), Value::Float(-2.5), Value::Text("-1e3".into())]);
-        assert_eq!(args.global.timeout, Some(Duration::from_secs(1)));
+        assert_eq!(args.common.timeout, Some(Duration::from_secs(1)));
         let args = Args::parse_from(["giostra", "send", "--text", "add", "1", "-2"]);
         let Some(Command::Send(send)) = args.command else { panic!() };
         assert_eq!(send.arguments(), ["1", "-2"].map(|word| Value::Text(word.into())));
@@ -135,7 +161,7 @@ mod tests {
     #[test]
     fn watching_takes_a_time_or_none() {
         let watch =
-            |line: &str| match Args::try_parse_from(line.split(' ')).map(|args| (args.command, args.global.json)) {
+            |line: &str| match Args::try_parse_from(line.split(' ')).map(|args| (args.command, args.common.json)) {
                 Ok((Some(Command::Status(status)), json)) => Some((status.watch, json)),
                 _ => None,
             };
@@ -163,7 +189,7 @@ mod tests {
     fn a_request_is_named_as_in_the_log() {
         let args = Args::parse_from(["giostra", "audit", "log", "--request", "c1#17", "--json"]);
         let Some(Command::Audit(audit)) = args.command else { panic!() };
-        assert_eq!((audit.request, args.global.json), (Some((1, 17)), true));
+        assert_eq!((audit.request, args.common.json), (Some((1, 17)), true));
         for wrong in ["17", "c1", "c#1", "1#1", "c1#x"] {
             assert!(Args::try_parse_from(["giostra", "audit", "log", "--request", wrong]).is_err(), "{wrong}");
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use giostra_audit::{Verdict, audit, story};
 
+use super::exit::Exit;
 use super::help;
 use super::printed::stdout;
 
@@ -33,23 +34,20 @@ fn request(text: &str) -> Result<(u64, u64), &'static str> {
     numbers.ok_or("a request is written as in the log: c1#17")
 }
 
-/// Whether all is proved, or the request was found.
-pub fn run(options: &Audit, json: bool) -> anyhow::Result<bool> {
-    let (object, text, well) = match options.request {
+/// Audits the log, and succeeds if all is proved, or the request was found.
+pub fn run(options: &Audit, json: bool) -> anyhow::Result<Exit> {
+    let (object, text, complete) = match options.request {
         Some(request) => {
             let story = story(&options.logs, request)?;
             (story.json(), story.to_string(), !story.steps.is_empty())
         }
         None => {
             let report = audit(&options.logs)?;
-            let well = report.verdict() == Verdict::Proved || options.partial && report.proved_in_part();
-            (report.json(), report.to_string(), well)
+            let complete = report.verdict() == Verdict::Proved || options.partial && report.proved_in_part();
+            (report.json(), report.to_string(), complete)
         }
     };
-    if json {
-        writeln!(stdout(), "{object}")?;
-    } else {
-        writeln!(stdout(), "{text}")?;
-    }
-    Ok(well)
+    let output = if json { object.to_string() } else { text };
+    writeln!(stdout(), "{output}")?;
+    Ok(Exit::success_if(complete))
 }

@@ -15,8 +15,9 @@ use std::io::Write;
 use giostra_client::Error;
 use giostra_transport::shutdown::Shutdown;
 
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::failure::{Told, of_batch, report_error};
-use super::global::Global;
 use super::printed::stdout;
 use super::send::explain;
 pub use args::Bench;
@@ -24,11 +25,11 @@ use load::{Load, Span};
 use outcome::Outcome;
 use work::Work;
 
-/// Whether every request was answered, and every result was right.
-pub fn run(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
+/// Runs the batch, and succeeds if every request was answered and every result was right.
+pub fn run(bench: &Bench, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     let work = bench.size.map_or_else(Work::add, Work::echo);
-    let mut load = Load::connect(bench, global, shutdown)?;
-    if !global.json {
+    let mut load = Load::connect(bench, common, shutdown)?;
+    if !common.json {
         let clients = if bench.clients == 1 { "1 client".into() } else { format!("{} clients", bench.clients) };
         writeln!(stdout(), "{clients}, each with {} requests at a time: {work}", bench.window)?;
     }
@@ -44,9 +45,9 @@ pub fn run(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Resul
     }
     outcome.duplicated = load.duplicated();
     if let Some(failure) = &outcome.first_failure {
-        report_error(format_args!("the first failure: {}", explain(failure, global)));
+        report_error(format_args!("the first failure: {}", explain(failure, common)));
     }
-    if global.json {
+    if common.json {
         let mut object = outcome.json(bench, &work);
         if let Some(error) = of_batch(&ended, outcome.first_failure.as_ref()) {
             object["error"] = error;
@@ -56,5 +57,5 @@ pub fn run(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Resul
         writeln!(stdout(), "{outcome}")?;
     }
     ended.map_err(Told)?;
-    Ok(outcome.all_well())
+    Ok(Exit::success_if(outcome.all_well()))
 }

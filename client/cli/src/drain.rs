@@ -9,10 +9,12 @@ use giostra_protocol::name;
 use giostra_protocol::{Status, code};
 use serde_json::json;
 
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::failure;
-use super::global::Global;
 use super::help;
 use super::printed::stdout;
+use super::written::many;
 
 /// A worker that is to leave.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,8 +53,8 @@ struct Lost {
     returned: u64,
 }
 
-/// Well if all of that name have left in order, or are about to.
-pub fn run(client: &mut Client, drain: &Drain, global: &Global) -> anyhow::Result<bool> {
+/// Drains the worker, and succeeds if it has left in order, or is about to.
+pub fn run(client: &mut Client, drain: &Drain, common: &CommonArgs) -> anyhow::Result<Exit> {
     let worker = &drain.worker;
     let numbers = match drain.number {
         Some(number) => client.drain_number(worker, number).map(|()| vec![number])?,
@@ -63,7 +65,7 @@ pub fn run(client: &mut Client, drain: &Drain, global: &Global) -> anyhow::Resul
     let mut now = leaving(&status, &numbers);
     // By number: each is seen for as long as it is told of.
     let mut lost: BTreeMap<u64, Lost> = losses(&status, &numbers, &now).collect();
-    while !global.no_wait && !now.is_empty() {
+    while !common.no_wait && !now.is_empty() {
         // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
         client.next_reply(Some(TICK))?;
         status = client.status()?;
@@ -71,7 +73,7 @@ pub fn run(client: &mut Client, drain: &Drain, global: &Global) -> anyhow::Resul
         lost.extend(losses(&status, &numbers, &now));
     }
     let in_flight: u64 = now.values().sum();
-    if global.json {
+    if common.json {
         let told: Vec<_> = lost
             .values()
             .map(|lost| json!({"number": lost.number, "reason": lost.why, "returned": lost.returned}))
@@ -83,12 +85,12 @@ pub fn run(client: &mut Client, drain: &Drain, global: &Global) -> anyhow::Resul
         }
         writeln!(stdout(), "{object}")?;
     } else if !now.is_empty() {
-        writeln!(stdout(), "{worker} is leaving, {in_flight} requests in flight")?;
+        writeln!(stdout(), "{worker} is leaving, {} in flight", many(in_flight, "request"))?;
     } else if lost.is_empty() {
         writeln!(stdout(), "{worker} has left")?;
     }
     lost.values().for_each(|lost| failure::report_error(lost.sentence(worker)));
-    Ok(lost.is_empty())
+    Ok(Exit::success_if(lost.is_empty()))
 }
 
 impl Lost {

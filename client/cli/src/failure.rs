@@ -3,19 +3,16 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use giostra_client::Error;
-use giostra_common::args::{self, USAGE};
+use giostra_common::args;
 use giostra_protocol::escape::sentence;
 use giostra_protocol::{Failure, code};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::exit::Exit;
 use super::printed::stdout;
-
-/// The exit status after SIGINT, as a shell reports it.
-const INTERRUPTED: u8 = 130;
 
 const PROGRAM: &str = "giostra";
 
@@ -31,10 +28,10 @@ pub fn report_error(what: impl Display) {
 }
 
 /// Ends a command that failed: says why, and which exit status that is.
-pub fn end(error: &anyhow::Error, json: bool) -> ExitCode {
+pub fn end(error: &anyhow::Error, json: bool) -> Exit {
     if let Some(error) = output_error(error) {
         args::report_unwritten(PROGRAM, error);
-        return ExitCode::FAILURE;
+        return Exit::Failure;
     }
     if json {
         // What can't be printed now is on stderr.
@@ -42,9 +39,9 @@ pub fn end(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     report_error(format_args!("{error:#}"));
     match of_client(error) {
-        Some(Error::Interrupted) => ExitCode::from(INTERRUPTED),
-        _ if error.is::<giostra_audit::Error>() => ExitCode::from(USAGE),
-        _ => ExitCode::FAILURE,
+        Some(Error::Interrupted) => Exit::Interrupted,
+        _ if error.is::<giostra_audit::Error>() => Exit::Usage,
+        _ => Exit::Failure,
     }
 }
 

@@ -10,6 +10,7 @@ use giostra_protocol::name;
 use giostra_transport::keys::{Certificate, KeyPair, PUBLIC_SUFFIX, Role, write_public};
 use serde_json::json;
 
+use super::exit::Exit;
 use super::help;
 use super::printed::stdout;
 
@@ -66,12 +67,13 @@ pub struct KeysAllow {
 }
 
 /// Does what is asked for, or says why not.
-pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<()> {
+pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<Exit> {
     match command {
         KeysCommand::New(new) => make(new, json),
         KeysCommand::Show(show) => show_all(show, json),
         KeysCommand::Allow(allow) => let_in(allow, json),
-    }
+    }?;
+    Ok(Exit::Success)
 }
 
 fn make(new: &KeysNew, json: bool) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use clap::Command;
 use giostra_common::manual::{self, Shell};
 use serde_json::json;
 
+use super::exit::Exit;
 use super::help;
 use super::printed::stdout;
 
@@ -31,9 +32,10 @@ pub struct Man {
 }
 
 /// The pages, on stdout or into a folder.
-pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<()> {
+pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<Exit> {
     let Some(dir) = &man.dir else {
-        return Ok(stdout().write_all(&manual::page(command))?);
+        stdout().write_all(&manual::page(command))?;
+        return Ok(Exit::Success);
     };
     fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
     let mut files = Vec::new();
@@ -47,10 +49,11 @@ pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<()> {
     } else {
         files.iter().try_for_each(|file| writeln!(stdout(), "{}", file.display()))?;
     }
-    Ok(())
+    Ok(Exit::Success)
 }
 
 /// The script, on stdout.
-pub fn completions(options: &Completions, command: Command) -> anyhow::Result<()> {
-    Ok(stdout().write_all(&manual::completions(command, options.shell))?)
+pub fn completions(options: &Completions, command: Command) -> anyhow::Result<Exit> {
+    stdout().write_all(&manual::completions(command, options.shell))?;
+    Ok(Exit::Success)
 }

@@ -29,8 +29,9 @@ use giostra_transport::shutdown::Shutdown;
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::failure::{of_client, output_error, report_error};
-use super::global::Global;
 use super::random::wait_for_workers;
 use super::send::explain;
 use again::{Again, pause};
@@ -43,9 +44,9 @@ use line::{Ended, Format, Kind, body};
 use output::Output;
 use sequence::Sequence;
 
-/// Whether every line has a result.
-pub fn run(client: &mut Client, map: &Map, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
-    let mut batch = Batch::open(client, map, global, shutdown)?;
+/// Answers the lines of stdin, and succeeds if every line has a result.
+pub fn run(client: &mut Client, map: &Map, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
+    let mut batch = Batch::open(client, map, common, shutdown)?;
     let ended = batch.run();
     // What is there is kept, however it ended. If it can't be, that is not worse than what came before.
     let flushed = batch.flush();
@@ -57,13 +58,13 @@ pub fn run(client: &mut Client, map: &Map, global: &Global, shutdown: &Shutdown)
     }
     batch.tell(&ended);
     ended.and(flushed)?;
-    Ok(batch.course.all_well())
+    Ok(Exit::success_if(batch.course.all_well()))
 }
 
 struct Batch<'a> {
     client: &'a mut Client,
     map: &'a Map,
-    global: &'a Global,
+    common: &'a CommonArgs,
     operation: &'a str,
     kind: Kind,
     format: Format,
@@ -134,9 +135,9 @@ struct Done {
 }
 
 impl<'a> Batch<'a> {
-    fn open(client: &'a mut Client, map: &'a Map, global: &'a Global, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    fn open(client: &'a mut Client, map: &'a Map, common: &'a CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let operation = &*map.operation;
-        let kind = match global.json {
+        let kind = match common.json {
             true if map.text => bail!("with --json a line says itself what is a text; --text is for words"),
             true if map.line => bail!("with --json a line is a JSON value; --line is for texts"),
             true => Kind::Json,
@@ -147,11 +148,11 @@ impl<'a> Batch<'a> {
         // Before anything is touched.
         stdio::check_stdin().context("can't read stdin")?;
         output::refuse_a_circle()?;
-        let format = Format { json: global.json, number: map.number, ordered: !map.unordered };
+        let format = Format { json: common.json, number: map.number, ordered: !map.unordered };
         let run = [
             (journal::FORMAT_KEY, json!(journal::FORMAT)),
             ("operation", json!(operation)),
-            ("pool", json!(global.pool)),
+            ("pool", json!(common.pool)),
             ("json", json!(format.json)),
             ("text", json!(map.text)),
             ("line", json!(map.line)),
@@ -171,7 +172,7 @@ impl<'a> Batch<'a> {
         Ok(Self {
             client,
             map,
-            global,
+            common,
             operation,
             kind,
             format,
@@ -271,7 +272,7 @@ impl<'a> Batch<'a> {
         };
         let bytes = body.len() + line.kept();
         let again = (self.map.retry > 0).then(|| body.clone());
-        match self.client.submit_within(body, self.global.timeout) {
+        match self.client.submit_within(body, self.common.timeout) {
             Ok(id) => {
                 self.budget.ask(bytes);
                 self.asked.insert(id, Asked { line, bytes, body: again, left: self.map.retry });
@@ -298,7 +299,7 @@ impl<'a> Batch<'a> {
         self.course.replied(reply);
         if let Outcome::Error(failure) = &reply.outcome {
             if failure.code == code::NO_BROKER && self.is_without_broker() {
-                return Err(anyhow!("{}", explain(failure, self.global)));
+                return Err(anyhow!("{}", explain(failure, self.common)));
             }
             let again = asked.body.clone().filter(|_| asked.left > 0 && failure.code != code::INVALID);
             if let Some(body) = again {
@@ -322,7 +323,7 @@ impl<'a> Batch<'a> {
         let now = Instant::now();
         while let Some((asked, body)) = self.again.take_due(now) {
             self.course.retried += 1;
-            let id = self.client.submit_within(body, self.global.timeout)?;
+            let id = self.client.submit_within(body, self.common.timeout)?;
             self.asked.insert(id, asked);
         }
         Ok(())
@@ -331,7 +332,7 @@ impl<'a> Batch<'a> {
     /// Whether there has been no broker for so long that it is not waited for any more. A request
     /// may end for want of one sooner, by its time limit.
     fn is_without_broker(&self) -> bool {
-        self.client.without_broker_since().is_some_and(|since| since.elapsed() >= self.global.broker_timeout)
+        self.client.without_broker_since().is_some_and(|since| since.elapsed() >= self.common.broker_timeout)
     }
 
     /// A line has ended now.
@@ -342,7 +343,7 @@ impl<'a> Batch<'a> {
         let failed = match &ended {
             Ended::Result(_) => false,
             Ended::Failed(failure) => {
-                if let Some(what) = self.failures.add(line.number, explain(failure, self.global)) {
+                if let Some(what) = self.failures.add(line.number, explain(failure, self.common)) {
                     self.course.say(what);
                 }
                 true
@@ -392,7 +393,7 @@ impl<'a> Batch<'a> {
     fn wait(&mut self) -> anyhow::Result<()> {
         let asked = &self.asked;
         let bytes_of = |id| asked.get(&id).map_or(0, |asked: &Asked| asked.line.length);
-        self.course.tick(self.client, &self.global.broker, bytes_of);
+        self.course.tick(self.client, &self.common.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
         let now = Instant::now();
         let until = [self.course.poll_timeout(), self.budget.poll_timeout(|| now), self.again.next()];

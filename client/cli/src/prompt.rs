@@ -1,6 +1,7 @@
 //! The prompt, with the habits of the original system: `random`, then how many; an operation, then
 //! its operands; `exit`.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -22,10 +23,9 @@ use rustyline::{Context, Editor, Helper};
 use serde_json::json;
 
 use super::args::{Args, Command};
-use super::global::Global;
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::printed::stdout;
-use super::random::Random;
-use super::send::Send;
 use super::{audit, bench, drain, failure, keys, man, operations, random, send, status, top};
 
 const COMMANDS: [&str; 8] = ["random", "send", "bench", "status", "top", "drain", "help", "exit"];
@@ -51,8 +51,8 @@ struct Asked {
     command: Command,
 }
 
-/// Asks and does until the input ends. Well if it was ended by the user.
-pub fn run(client: &mut Client, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
+/// Reads and runs commands until the input ends, whatever becomes of them.
+pub fn run(client: &mut Client, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     stdio::check_stdin().context("can't read stdin")?;
     let mut line = Line::new()?;
     line.set_helper(Some(Words));
@@ -61,7 +61,7 @@ pub fn run(client: &mut Client, global: &Global, shutdown: &Shutdown) -> anyhow:
         // None yet is no error.
         let _ = line.load_history(file);
     }
-    if !global.json {
+    if !common.json {
         writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
     }
     loop {
@@ -72,7 +72,7 @@ pub fn run(client: &mut Client, global: &Global, shutdown: &Shutdown) -> anyhow:
                     continue;
                 }
                 line.add_history_entry(&text)?;
-                if !obey(&mut line, client, global, shutdown, words)? {
+                if !obey(&mut line, client, common, shutdown, words)? {
                     break;
                 }
             }
@@ -87,22 +87,21 @@ pub fn run(client: &mut Client, global: &Global, shutdown: &Shutdown) -> anyhow:
         let _ = file.parent().map(fs::create_dir_all);
         let _ = line.save_history(file);
     }
-    Ok(true)
+    Ok(Exit::Success)
 }
 
-/// Whether to go on.
+/// Runs one line. Returns whether the prompt goes on.
 fn obey(
     line: &mut Line,
     client: &mut Client,
-    global: &Global,
+    common: &CommonArgs,
     shutdown: &Shutdown,
     mut words: Vec<String>,
 ) -> anyhow::Result<bool> {
     match words[0].as_str() {
         "exit" | "quit" => return Ok(false),
         "help" | "?" => {
-            writeln!(stdout(), "{HELP}")?;
-            return Ok(true);
+            return print(HELP);
         }
         "random" if words.len() == 1 => match ask(line, "how many? ")? {
             Some(answer) => words.extend(answer),
@@ -120,36 +119,31 @@ fn obey(
         _ => {}
     }
     let done = match Asked::try_parse_from(&words) {
-        Ok(Asked { command: Command::Random(options) }) => random(client, &options, global),
-        Ok(Asked { command: Command::Send(options) }) => send(client, &options, global),
-        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, global, shutdown),
-        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, global),
-        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(global) {
-            Some(obstacle) => writeln!(stdout(), "{obstacle}").map(|()| true).map_err(Into::into),
-            None => top::run(&options, global, shutdown),
+        Ok(Asked { command: Command::Random(options) }) => random::run(client, &options, common),
+        Ok(Asked { command: Command::Send(options) }) => send::run(client, &options, common),
+        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, common, shutdown),
+        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, common),
+        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(common) {
+            Some(obstacle) => return print(obstacle),
+            None => top::run(&options, common, shutdown),
         },
-        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, global),
-        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, global.json),
-        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, global.json).map(|()| true),
-        Ok(Asked { command: Command::Completions(options) }) => {
-            man::completions(&options, Args::command()).map(|()| true)
-        }
-        Ok(Asked { command: Command::Man(options) }) => man::run(&options, Args::command(), global.json).map(|()| true),
+        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, common),
+        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, common.json),
+        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, common.json),
+        Ok(Asked { command: Command::Completions(options) }) => man::completions(&options, Args::command()),
+        Ok(Asked { command: Command::Man(options) }) => man::run(&options, Args::command(), common.json),
         Ok(Asked { command: Command::Map(_) }) => {
-            let why = "map reads stdin, which is the prompt's: use it in a shell";
-            return writeln!(stdout(), "{why}").map(|()| true).map_err(Into::into);
+            return print("map reads stdin, which is the prompt's: use it in a shell");
         }
-        Ok(Asked { command: Command::Prompt }) => Ok(true),
+        Ok(Asked { command: Command::Prompt }) => Ok(Exit::Success),
         Err(error) => {
             // The first line says it; clap's usage lines are for the shell.
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            if global.json {
-                writeln!(stdout(), "{}", json!({"error": failure::object(code::INVALID, first)}))?;
-            } else {
-                writeln!(stdout(), "{first}\nhelp lists the commands")?;
-            }
-            return Ok(true);
+            return match common.json {
+                true => print(json!({"error": failure::object(code::INVALID, first)})),
+                false => print(format_args!("{first}\nhelp lists the commands")),
+            };
         }
     };
     match done {
@@ -157,9 +151,18 @@ fn obey(
         Ok(_) => Ok(!shutdown.requested()),
         Err(error) if is_the_end(&error) => Err(error),
         // The next command may find a broker, or a file.
-        Err(error) if global.json => failure::print_object(&error).map(|()| true).map_err(Into::into),
-        Err(error) => writeln!(stdout(), "{error:#}").map(|()| true).map_err(Into::into),
+        Err(error) if common.json => {
+            failure::print_object(&error)?;
+            Ok(true)
+        }
+        Err(error) => print(format_args!("{error:#}")),
     }
+}
+
+/// Prints a line, after which the prompt goes on.
+fn print(line: impl Display) -> anyhow::Result<bool> {
+    writeln!(stdout(), "{line}")?;
+    Ok(true)
 }
 
 /// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that
@@ -167,14 +170,6 @@ fn obey(
 fn is_the_end(error: &anyhow::Error) -> bool {
     let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Socket(_)));
     client_is_done || failure::output_error(error).is_some()
-}
-
-fn random(client: &mut Client, options: &Random, global: &Global) -> anyhow::Result<bool> {
-    random::run(client, options, global)
-}
-
-fn send(client: &mut Client, options: &Send, global: &Global) -> anyhow::Result<bool> {
-    send::run(client, options, global)
 }
 
 /// The words of the answer, unless there is none.

@@ -10,8 +10,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::failure::{Told, of_batch, report_error};
-use super::global::Global;
 use super::help;
 use super::operations::Task;
 use super::printed::stdout;
@@ -43,8 +44,8 @@ pub struct Random {
 /// How often the progress bar moves and the number of workers is asked for.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Whether every request was answered, and every result was right.
-pub fn run(client: &mut Client, random: &Random, global: &Global) -> anyhow::Result<bool> {
+/// Runs the batch, and succeeds if every request was answered and every result was right.
+pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow::Result<Exit> {
     wait_for_workers(client, random.wait_workers)?;
     let seed = random.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let mut batch = Batch {
@@ -53,15 +54,15 @@ pub fn run(client: &mut Client, random: &Random, global: &Global) -> anyhow::Res
         summary: Summary::new(seed),
         first_failure: None,
     };
-    let ended = batch.run(client, random, global);
+    let ended = batch.run(client, random, common);
     if let Err(Error::Interrupted) = &ended {
         client.cancel_all()?;
     }
     batch.summary.finish(client.duplicated());
     if let Some(failure) = &batch.first_failure {
-        report_error(format_args!("the first failure: {}", explain(failure, global)));
+        report_error(format_args!("the first failure: {}", explain(failure, common)));
     }
-    if global.json {
+    if common.json {
         let mut object = batch.summary.json();
         if let Some(error) = of_batch(&ended, batch.first_failure.as_ref()) {
             object["error"] = error;
@@ -71,7 +72,7 @@ pub fn run(client: &mut Client, random: &Random, global: &Global) -> anyhow::Res
         writeln!(stdout(), "{}", batch.summary)?;
     }
     ended.map_err(Told)?;
-    Ok(batch.summary.all_well())
+    Ok(Exit::success_if(batch.summary.all_well()))
 }
 
 struct Batch {
@@ -83,14 +84,14 @@ struct Batch {
 }
 
 impl Batch {
-    fn run(&mut self, client: &mut Client, random: &Random, global: &Global) -> Result<(), Error> {
+    fn run(&mut self, client: &mut Client, random: &Random, common: &CommonArgs) -> Result<(), Error> {
         let bar = Bar::new(random.count);
         let mut next_tick = Instant::now();
         while self.summary.replies() < random.count {
             let now = Instant::now();
             while self.summary.sent < random.count && self.asked.len() < random.window as usize {
                 let task = Task::draw(&mut self.draw);
-                let id = client.submit_within(task.to_body(), global.timeout)?;
+                let id = client.submit_within(task.to_body(), common.timeout)?;
                 self.asked.insert(id, (task, now));
                 self.summary.sent += 1;
             }
@@ -103,7 +104,7 @@ impl Batch {
             }
             if now >= next_tick {
                 next_tick = now + TICK;
-                bar.tick(self.summary.replies(), client, global);
+                bar.tick(self.summary.replies(), client, common);
             }
         }
         Ok(())
@@ -131,10 +132,10 @@ impl Bar {
         Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
-    fn tick(&self, replies: u64, client: &Client, global: &Global) {
+    fn tick(&self, replies: u64, client: &Client, common: &CommonArgs) {
         self.0.set_position(replies);
         self.0.set_message(match client.without_broker_since() {
-            Some(since) if since.elapsed() >= TICK => format!("waiting for a broker at {}", global.broker),
+            Some(since) if since.elapsed() >= TICK => format!("waiting for a broker at {}", common.broker),
             _ => String::new(),
         });
     }

@@ -10,8 +10,9 @@ use humantime::format_duration;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::failure::{object, report_error};
-use super::global::Global;
 use super::help;
 use super::operations::Operation;
 use super::printed::stdout;
@@ -42,19 +43,19 @@ impl Send {
     }
 }
 
-/// Whether there was a result.
-pub fn run(client: &mut Client, send: &Send, global: &Global) -> anyhow::Result<bool> {
+/// Sends the request, and succeeds if there is a result.
+pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Result<Exit> {
     let operation = send.operation.clone();
     let call = Call { operation, arguments: send.arguments() };
-    let reply = client.call(call.to_body(), global.timeout)?;
+    let reply = client.call(call.to_body(), common.timeout)?;
     let (mut result, trace) = (value(&reply), reply.trace);
-    if global.json
+    if common.json
         && let Ok(value) = &result
         && let Err(error) = serde_json::to_string(&value.as_json())
     {
         result = Err(Failure::from(format!("the result: {error}")));
     }
-    if global.json {
+    if common.json {
         let trace = json!({
             "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
         });
@@ -66,16 +67,16 @@ pub fn run(client: &mut Client, send: &Send, global: &Global) -> anyhow::Result<
         }
     }
     match &result {
-        Ok(value) if !global.json => {
+        Ok(value) if !common.json => {
             let mut line = Vec::new();
             value.write_to(&mut line)?;
             line.push(b'\n');
             stdout().write_all(&line)?;
         }
         Ok(_) => {}
-        Err(failure) => report_error(explain(failure, global)),
+        Err(failure) => report_error(explain(failure, common)),
     }
-    Ok(result.is_ok())
+    Ok(Exit::success_if(result.is_ok()))
 }
 
 /// A result as `--json` has it.
@@ -94,12 +95,12 @@ pub fn value(reply: &Reply) -> Result<Value, Failure> {
 }
 
 /// The failure, and where to look.
-pub fn explain(failure: &Failure, global: &Global) -> String {
+pub fn explain(failure: &Failure, common: &CommonArgs) -> String {
     if failure.code == code::NO_BROKER && failure.message.contains(';') {
-        format!("{} (at {})", failure.message, global.broker)
+        format!("{} (at {})", failure.message, common.broker)
     } else if failure.code == code::NO_BROKER {
-        format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, global.broker)
-    } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, global.timeout) {
+        format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, common.broker)
+    } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, common.timeout) {
         format!("{failure} (--timeout {})", format_duration(timeout))
     } else {
         failure.to_string()

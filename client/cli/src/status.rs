@@ -9,7 +9,8 @@ use std::time::Duration;
 use giostra_client::Client;
 use giostra_common::stdio::stdout;
 
-use super::global::Global;
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::help;
 use super::live::interval;
 use super::table::Room;
@@ -27,16 +28,16 @@ pub struct Status {
     pub watch: Option<Duration>,
 }
 
-/// Always well, if the broker answers.
-pub fn run(client: &mut Client, options: &Status, global: &Global) -> anyhow::Result<bool> {
+/// Prints the status. Succeeds if the broker answers.
+pub fn run(client: &mut Client, options: &Status, common: &CommonArgs) -> anyhow::Result<Exit> {
     if let Some(interval) = options.watch {
-        return watch::run(client, interval, global);
+        return watch::run(client, interval, common);
     }
     let status = client.status()?;
-    if global.json {
+    if common.json {
         writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
     } else {
         writeln!(stdout(), "{}", lines(&status, Room::of_stdout()).join("\n"))?;
     }
-    Ok(true)
+    Ok(Exit::Success)
 }

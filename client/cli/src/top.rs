@@ -27,7 +27,8 @@ use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use zmq::PollItem;
 
-use super::global::Global;
+use super::common::CommonArgs;
+use super::exit::Exit;
 use super::help;
 use super::live::{self, interval};
 use super::table::colours;
@@ -76,26 +77,26 @@ enum News {
 }
 
 /// Why nothing can be drawn, if so.
-pub fn obstacle(global: &Global) -> Option<&'static str> {
+pub fn obstacle(common: &CommonArgs) -> Option<&'static str> {
     let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-    if global.json {
+    if common.json {
         Some(NO_JSON)
     } else {
         (dumb || !stdin().is_terminal() || !stdout().is_terminal()).then_some(NO_TERMINAL)
     }
 }
 
-/// Well if it was quit. An error if the broker never answers, or if a signal ended it.
-pub fn run(options: &Top, global: &Global, shutdown: &Shutdown) -> anyhow::Result<bool> {
-    if let Some(obstacle) = obstacle(global) {
+/// Shows the view until the user quits. An error if the broker never answers, or if a signal ended it.
+pub fn run(options: &Top, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
+    if let Some(obstacle) = obstacle(common) {
         bail!(obstacle);
     }
     // Ends the asking whatever it waits for.
     let stop = Shutdown::new()?;
-    let client = Client::connect(global.options("top", &stop)?)?;
+    let client = Client::connect(common.options("top", &stop)?)?;
     let (waker, alarm) = wake::alarm().context("can't open a pipe")?;
     let ((orders, ordered), (tell, news)) = (channel(), channel());
-    let (endpoint, interval) = (global.broker.clone(), options.interval);
+    let (endpoint, interval) = (common.broker.clone(), options.interval);
     let asking = thread::Builder::new().name("asking".into()).spawn(move || {
         ask(client, &endpoint, interval, &ordered, |news| {
             // Nobody listens any more when the view is left.
@@ -103,10 +104,10 @@ pub fn run(options: &Top, global: &Global, shutdown: &Shutdown) -> anyhow::Resul
             waker.wake();
         });
     })?;
-    let ended = Page { shutdown, alarm, news, orders, interval }.show(&global.broker);
+    let ended = Page { shutdown, alarm, news, orders, interval }.show(&common.broker);
     stop.request();
     asking.join().map_err(|_| anyhow!("the thread that asks the broker has panicked"))?;
-    ended.map(|()| true)
+    ended.map(|()| Exit::Success)
 }
 
 /// Asks the broker, and gives it the orders that come meanwhile, until there are no more to come.

@@ -7,7 +7,25 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// What stands for the rest of a text.
 const REST: char = '…';
 
-/// A short time, of which so many microseconds are given.
+/// A number with a comma before each three digits.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of things: `1 seat`, `2 seats`.
+pub fn many(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A duration in microseconds, as text.
 pub fn micros(us: u64) -> String {
     match us {
         0..1000 => format!("{us} us"),
@@ -78,6 +96,12 @@ mod tests {
         let written = [999, 1000, 1_234_567, 61_000_000].map(micros);
         assert_eq!(written, ["999 us", "1.0 ms", "1.2 s", "1 min 1 s"]);
         assert_eq!(millis(3_725_000), "1 h 2 min");
+    }
+
+    #[test]
+    fn long_numbers_have_commas_and_one_thing_is_no_plural() {
+        assert_eq!([0, 999, 1000, 50_000_000].map(grouped), ["0", "999", "1,000", "50,000,000"]);
+        assert_eq!([0, 1, 2].map(|count| many(count, "seat")), ["0 seats", "1 seat", "2 seats"]);
     }
 
     #[test]

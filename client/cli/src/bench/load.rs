@@ -12,7 +12,7 @@ use zmq::PollItem;
 use super::args::Bench;
 use super::outcome::Outcome;
 use super::work::Work;
-use crate::global::Global;
+use crate::common::CommonArgs;
 
 /// How often one client is served again for what came meanwhile, before it is the others' turn.
 const TURNS: usize = 8;
@@ -47,12 +47,12 @@ struct Loader {
 
 impl Load {
     /// Connects all clients, and waits until the broker has welcomed each.
-    pub fn connect(bench: &Bench, global: &Global, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    pub fn connect(bench: &Bench, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let context = Context::default();
-        let common = global.options("bench", shutdown)?;
+        let shared = common.options("bench", shutdown)?;
         let mut loaders = Vec::new();
         for number in 1..=bench.clients {
-            let options = Options { name: format!("{}-{number}", common.name), ..common.clone() };
+            let options = Options { name: format!("{}-{number}", shared.name), ..shared.clone() };
             let mut client = Client::connect_in(&context, options)?;
             // One after the other: until it is welcomed a client needs several of the context's sockets.
             client.await_broker()?;
@@ -64,7 +64,7 @@ impl Load {
             items.push(PollItem::from_fd(loader.client.fd()?.as_raw_fd(), zmq::POLLIN));
         }
         items.push(PollItem::from_fd(shutdown.as_fd().as_raw_fd(), zmq::POLLIN));
-        Ok(Self { loaders, items, timeout: global.timeout })
+        Ok(Self { loaders, items, timeout: common.timeout })
     }
 
     /// Asks for all that is asked for, and waits until it is answered.

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use giostra_protocol::Failure;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value as Json;
 
@@ -81,8 +82,10 @@ impl Journal {
         ensure!(!out, "{} is what stdout writes; the journal needs another file", path.display());
         let input = output::same(stdin(), &metadata)?;
         ensure!(!input, "{} is what stdin reads; the journal needs another file", path.display());
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, error)| anyhow!("{}: {error}; is another run using it?", path.display()))?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+            Errno::EWOULDBLOCK => anyhow!("another run is using the journal {}", path.display()),
+            error => anyhow!("can't lock {}: {}", path.display(), error.desc()),
+        })?;
         let mut journal = Self { path: path.into(), file, new: Vec::new() };
         let mut records = Records::open(path)?;
         if records.next_line()? {
@@ -332,7 +335,7 @@ mod tests {
         let path = folder.path().join("journal");
         let (journal, _) = Journal::open(&path, &run("div")).unwrap();
         let refused = |operation| format!("{:#}", Journal::open(&path, &run(operation)).err().expect("an error"));
-        assert!(refused("div").contains("is another run using it?"), "{}", refused("div"));
+        assert_eq!(refused("div"), format!("another run is using the journal {}", path.display()));
         drop(journal);
         assert!(refused("mul").contains(r#"its operation was "div", and is now "mul""#), "{}", refused("mul"));
         for other in ["some other file\n", "{}\n", "of one line that has no end"] {

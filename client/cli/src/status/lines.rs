@@ -2,9 +2,9 @@
 
 use giostra_protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
-use crate::events::told;
+use crate::events::{notable, told};
 use crate::table::{Cell, Room, Table, of_state};
-use crate::written::{micros, millis, wrapped};
+use crate::written::{many, micros, millis, wrapped};
 
 /// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where
 /// workers are busy.
@@ -35,9 +35,10 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     lines.extend(lost(status).iter().flat_map(|line| wrapped(line, room.width())));
     lines.push(String::new());
     lines.extend(clients(&status.clients).lines(room));
-    if !status.events.is_empty() {
+    let events = events(status);
+    if !events.is_empty() {
         lines.push(String::new());
-        lines.extend(events(status).iter().flat_map(|line| wrapped(line, room.width())));
+        lines.extend(events.iter().flat_map(|line| wrapped(line, room.width())));
     }
     lines
 }
@@ -73,16 +74,21 @@ fn summary(status: &Status) -> Vec<String> {
     }
     let latency = &status.latency_us;
     let rate = status.history.rate.last().copied().unwrap_or(0);
-    let [p50, p90, p99] = [latency.p50, latency.p90, latency.p99].map(micros);
-    lines.push(format!("last second: {rate} answered, latency p50 {p50}  p90 {p90}  p99 {p99}"));
+    lines.push(match [latency.p50, latency.p90, latency.p99] {
+        [0, 0, 0] => format!("last second: {rate} answered"),
+        percentiles => {
+            let [p50, p90, p99] = percentiles.map(micros);
+            format!("last second: {rate} answered, latency p50 {p50}  p90 {p90}  p99 {p99}")
+        }
+    });
     lines
 }
 
 fn describe(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
     Some(format!(
-        "pool {}: {} seats, next {}, {} pending{}, {} dispatched in the last second",
+        "pool {}: {}, next {}, {} pending{}, {} dispatched in the last second",
         pool.name,
-        pool.ring.len(),
+        many(pool.ring.len() as u64, "seat"),
         next_of(pool, workers),
         pool.pending,
         if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() },
@@ -182,9 +188,9 @@ fn workers(workers: &[WorkerStatus]) -> Table {
 /// The workers that were dropped and have not come back, the latest first.
 fn lost(status: &Status) -> Vec<String> {
     let latest = status.lost.iter().rev().take(MOST_LOST).map(|lost| {
-        let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), lost.returned);
+        let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), many(lost.returned, "request"));
         let LostStatus { name, number, pool, reason, .. } = lost;
-        format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} requests taken back")
+        format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} taken back")
     });
     let more = status.lost.len().saturating_sub(MOST_LOST);
     latest.chain((more > 0).then(|| format!("lost before: {more} more"))).collect()
@@ -192,7 +198,7 @@ fn lost(status: &Status) -> Vec<String> {
 
 /// What happened last, the newest first.
 fn events(status: &Status) -> Vec<String> {
-    let latest = status.events.iter().rev().take(MOST_EVENTS);
+    let latest = notable(&status.events).take(MOST_EVENTS);
     let line = |event: &EventStatus| {
         let since = millis(status.uptime_ms.saturating_sub(event.at_ms));
         format!("{since} ago: {} {}", event.kind, told(event))
@@ -238,6 +244,18 @@ mod tests {
         let text = lines(&status(), Room::default()).join("\n");
         assert!(text.contains("\npool compute offers add, mul (1 of 2)\n"), "{text}");
         assert!(text.contains("\nada     c7  192.0.2.1:4242  0           0"), "{text}");
+    }
+
+    #[test]
+    fn one_seat_is_no_plural_and_without_answers_there_is_no_latency() {
+        let mut status = status();
+        status.pools[0].ring = vec![1];
+        let text = lines(&status, Room::default()).join("\n");
+        assert!(text.contains("\npool compute: 1 seat, next "), "{text}");
+        assert!(text.contains("\nlast second: 0 answered\n"), "{text}");
+        status.latency_us = Percentiles { p50: 310, p90: 310, p99: 1500 };
+        let text = lines(&status, Room::default()).join("\n");
+        assert!(text.contains("\nlast second: 0 answered, latency p50 310 us  p90 310 us  p99 1.5 ms\n"), "{text}");
     }
 
     #[test]

@@ -14,8 +14,9 @@ use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{Clear, ClearType};
 
 use super::lines::lines;
+use crate::common::CommonArgs;
+use crate::exit::Exit;
 use crate::failure::report_error;
-use crate::global::Global;
 use crate::live::ask;
 use crate::table::Room;
 use crate::written::shortened;
@@ -24,18 +25,18 @@ use crate::written::shortened;
 const WIDTH: usize = 80;
 const HEIGHT: usize = 24;
 
-/// Well if it was ended by Ctrl-C once the broker had answered. An error if it never does.
-pub fn run(client: &mut Client, interval: Duration, global: &Global) -> anyhow::Result<bool> {
+/// Prints the status until Ctrl-C ends it, which is success. An error if the broker never answers.
+pub fn run(client: &mut Client, interval: Duration, common: &CommonArgs) -> anyhow::Result<Exit> {
     let first = client.status()?;
     // What there is to say about a missing broker is said here.
     log::set_max_level(LevelFilter::Error);
     let terminal = std::io::stdout().is_terminal();
-    let Err(error) = if global.json {
-        follow(client, first, interval, global, &mut Json)
+    let Err(error) = if common.json {
+        follow(client, first, interval, common, &mut Json)
     } else if terminal {
-        follow(client, first, interval, global, &mut InPlace::default())
+        follow(client, first, interval, common, &mut InPlace::default())
     } else {
-        follow(client, first, interval, global, &mut Pages::default())
+        follow(client, first, interval, common, &mut Pages::default())
     };
     if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
         return Err(error);
@@ -44,7 +45,7 @@ pub fn run(client: &mut Client, interval: Duration, global: &Global) -> anyhow::
         // The cursor stands behind a ^C.
         writeln!(stdout())?;
     }
-    Ok(true)
+    Ok(Exit::Success)
 }
 
 /// Where the status goes.
@@ -63,7 +64,7 @@ fn follow(
     client: &mut Client,
     mut status: Status,
     interval: Duration,
-    global: &Global,
+    common: &CommonArgs,
     show: &mut impl Show,
 ) -> anyhow::Result<Infallible> {
     loop {
@@ -71,7 +72,7 @@ fn follow(
         // No reply can come: this is a sleep that Ctrl-C ends.
         client.next_reply(Some(interval))?;
         let mut said = String::new();
-        status = ask(client, &global.broker, |why| {
+        status = ask(client, &common.broker, |why| {
             if said != why {
                 show.trouble(&why);
                 said = why;

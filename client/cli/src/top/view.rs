@@ -11,10 +11,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkline, Wrap};
 
 use super::state::{State, turn_of};
-use crate::events::{told, tone_of};
+use crate::events::{notable, told, tone_of};
 use crate::status::LONG_WAIT_MS;
 use crate::table::Tone;
-use crate::written::{micros, millis, shortened, width};
+use crate::written::{grouped, micros, millis, shortened, width};
 
 /// Marks whose turn it is.
 const TURN: &str = "▸";
@@ -120,13 +120,13 @@ fn draw_header(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let totals = &status.totals;
     let count = |count: u64, what: &str, tone: Tone| {
         let style = if count > 0 { look.of(tone).patch(look.strong()) } else { look.strong() };
-        vec![Span::styled(count.to_string(), style), Span::raw(format!(" {what}"))]
+        vec![Span::styled(grouped(count), style), Span::raw(format!(" {what}"))]
     };
     let time = |us: u64, what: &str| {
         vec![Span::raw(format!("{what} ")), Span::styled(if us > 0 { micros(us) } else { "-".into() }, look.strong())]
     };
     let now = [
-        vec![Span::styled(format!(" {rate}"), look.strong()), Span::raw("/s")],
+        vec![Span::styled(format!(" {}", grouped(rate)), look.strong()), Span::raw("/s")],
         count(status.pending, "pending", Tone::Notable),
         count(status.in_flight, "in flight", Tone::Plain),
         time(status.latency_us.p99, "p99"),
@@ -182,10 +182,10 @@ fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -
     let picked = state.pool.as_ref() == Some(&pool.name);
     let name = Span::styled(shortened(&pool.name, 16), if picked { look.reversed() } else { look.strong() });
     let pending = match pool.oldest_ms {
-        0..100 => format!("{} pending", pool.pending),
-        long => format!("{} pending for {}", pool.pending, millis(long)),
+        0..100 => format!("{} pending", grouped(pool.pending)),
+        long => format!("{} pending for {}", grouped(pool.pending), millis(long)),
     };
-    let rate = format!("{}/s", pool.rate);
+    let rate = format!("{}/s", grouped(pool.rate));
     let mut facts = vec![vec![Span::raw(" "), name], vec![Span::raw(pending)], vec![Span::raw(rate)]];
     if pool.waits_for.is_some() && pool.waits_ms >= LONG_WAIT_MS {
         let waits = format!("turn waits for {}", millis(pool.waits_ms));
@@ -247,7 +247,7 @@ fn draw_graphs(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let history = &state.status.history;
     let count = if area.width >= 60 { 2 } else { 1 };
     let parts = Layout::horizontal(vec![Constraint::Fill(1); count]).spacing(1).split(area);
-    draw_graph(frame, parts[0], ("answered/s", &history.rate), |rate| rate.to_string(), look);
+    draw_graph(frame, parts[0], ("answered/s", &history.rate), grouped, look);
     if let Some(&part) = parts.get(1) {
         let written = |us| if us > 0 { micros(us) } else { "-".into() };
         draw_graph(frame, part, ("p99", &history.p99_us), written, look);
@@ -272,7 +272,7 @@ fn draw_graph(
 fn draw_events(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let area = titled(frame, area, "events", true, look);
     let uptime = state.status.uptime_ms;
-    let lines = state.status.events.iter().rev().take(area.height.into()).map(|event| {
+    let lines = notable(&state.status.events).take(area.height.into()).map(|event| {
         let age = millis(uptime.saturating_sub(event.at_ms));
         Line::from(vec![
             Span::raw(format!("{age:>11}  ")),

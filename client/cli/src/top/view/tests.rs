@@ -96,14 +96,14 @@ fn all_of_it_is_seen_on_80x24() {
         &screen,
         &[
             " giostra 0.1.0   up 1 min 5 s   strict rotation   tcp://127.0.0.1:5555",
-            " 11960/s   1234 pending   77 in flight   p99 2.1 ms   p50 700 us",
-            "12 re-dispatched   0 expired   1 poisoned   50000000 answered",
-            "compute   1234 pending for 0.8 s   12963/s   worker-1 ▸worker-2  worker-3",
+            " 11,960/s   1,234 pending   77 in flight   p99 2.1 ms   p50 700 us",
+            "12 re-dispatched   0 expired   1 poisoned   50,000,000 answered",
+            "compute   1,234 pending for 0.8 s   12,963/s   worker-1 ▸worker-2  worker-3",
             " workers: 3, by seat ",
             " WORKER    STATE    IN FLIGHT          RATE  P50     P99     PONG   RTT     LOST",
             " worker-1  busy     64/64      ██████  4321  310 us  1.5 ms  0.4 s  210 us  0",
             "▸worker-2  suspect  13/64      ██░░░░",
-            " answered/s 11960, peak 11960, 40 s ",
+            " answered/s 11,960, peak 11,960, 40 s ",
             " p99 1.0 ms",
             "█",
             "      3.5 s  redispatch worker-1 w1, 1 request ",
@@ -143,7 +143,8 @@ fn a_lost_worker_is_told_below_those_that_are_there_and_a_stuck_one_is_seen() {
     shows(&screen(&state, 80, 24), &["no workers: requests wait", " worker-5  lost", " worker-4  lost"]);
     let workers = (1..=300).map(|number| worker(number, "busy", 1)).collect();
     state.handle_status(Status { workers, lost: vec![lost(4)], ..status() });
-    shows(&screen(&state, 80, 24), &[" workers: 300, 1 lost, by seat "]);
+    let screen = screen(&state, 80, 24);
+    shows(&screen, &[" workers: 300, 1 lost, by seat ", " 1 to 7 shown ", " worker-4  lost  3.5 s ago"]);
 }
 
 #[test]
@@ -151,14 +152,14 @@ fn a_small_terminal_has_what_matters_most() {
     let screen = screen(&state(), 40, 10);
     shows(
         &screen,
-        &["/s   1234 pending   77 in flight", "▸worker-2", "worker-1  busy", "suspect  13/64", "idle", "q quit"],
+        &["/s   1,234 pending   77 in flight", "▸worker-2", "worker-1  busy", "suspect  13/64", "idle", "q quit"],
     );
 }
 
 #[test]
 fn a_large_terminal_has_more_of_each() {
     let screen = screen(&state(), 120, 40);
-    shows(&screen, &["210 us", "peak 11960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
+    shows(&screen, &["210 us", "peak 11,960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ratatui::widgets::Paragraph;
 use super::{Look, TURN, bar, first_shown, titled};
 use crate::table::{Cell, Table, Tone, of_state};
 use crate::top::state::State;
-use crate::written::{micros, millis, padded, shortened, width};
+use crate::written::{grouped, micros, millis, padded, shortened, width};
 
 /// The width of the bars that show how full a window is.
 const BAR: usize = 6;
@@ -27,7 +27,8 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         some => format!(", left out: {some}"),
     };
     let title = format!("workers{of}: {}{gone}{left_out}, by {}", workers.len(), state.sort.name());
-    let area = titled(frame, area, &title, frame.area().height >= 14, look);
+    let has_title = frame.area().height >= 14;
+    let area = titled(frame, area, &title, has_title, look);
     if workers.is_empty() {
         let advice = " no workers: requests wait until one registers (just worker 1, or giostra-worker)";
         let mut lines = vec![Line::raw(shortened(advice, area.width.into()))];
@@ -35,7 +36,9 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         return frame.render_widget(Paragraph::new(lines), area);
     }
     let place = state.place().unwrap_or(0);
-    let height = usize::from(area.height).saturating_sub(1);
+    let rows = usize::from(area.height).saturating_sub(1);
+    // Lost workers are seen also where the others would take all the room.
+    let height = rows - lost.len().min(rows / 4);
     let first = first_shown(place, workers.len(), height);
     let shown = &workers[first..(first + height).min(workers.len())];
     let several = state.status.pools.len() > 1 && state.pool.is_none();
@@ -52,9 +55,13 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     };
     let names = rows[0].first().map_or(0, |cell| width(&cell.text));
     let mut lines: Vec<_> = rows.into_iter().enumerate().map(line).collect();
-    // Those that are there matter more; how many are lost is in the title.
     let left = usize::from(area.height).saturating_sub(lines.len());
     lines.extend(lost.iter().take(left).map(|lost| lost_line(lost, names, state, area.width.into(), look)));
+    if has_title && shown.len() < workers.len() {
+        let range = format!(" {} to {} shown ", first + 1, first + shown.len());
+        let row = Rect { y: area.y - 1, height: 1, ..area };
+        frame.render_widget(Line::raw(range).right_aligned(), row);
+    }
     frame.render_widget(Paragraph::new(lines), area);
 }
 
@@ -95,7 +102,7 @@ fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table
         let time = |us: u64| Cell::from(if us > 0 { micros(us) } else { "-".into() });
         let lost = match worker.redispatched_from {
             0 => "0".into(),
-            some => Cell { text: some.to_string(), tone: Tone::Notable },
+            some => Cell { text: grouped(some), tone: Tone::Notable },
         };
         table.push([
             format!("{turn}{}", worker.name).into(),

@@ -12,7 +12,7 @@ use giostra_transport::shutdown::Shutdown;
 
 /// The options of every command.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Global {
+pub struct CommonArgs {
     /// The broker's frontend
     #[arg(
         long,
@@ -54,7 +54,7 @@ pub struct Global {
     pub json: bool,
 }
 
-impl Global {
+impl CommonArgs {
     /// What a client needs to know. An error if the keys can't be read, or one of the two is
     /// missing.
     pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
