@@ -1,4 +1,4 @@
-//! The files of a log: which, in which order, and their lines.
+//! The files of a log: finds them, puts them in order, and reads their lines.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -14,27 +14,28 @@ use thiserror::Error;
 
 use super::line::TIME_BYTES;
 
-/// What the files of the broker's log are called, before their number.
+/// The names of the broker's log files before their number.
 const BASE: &str = "broker_r";
 
-/// The most files that are held open; the others are opened when it is their turn. A running broker
-/// removes the oldest first, and these are the ones that are held.
-const HELD: usize = 200;
+/// The most files that are held open. The others are opened when they are read: a running broker
+/// removes the oldest first, which are the ones held open.
+const MAX_OPEN_FILES: usize = 200;
 
-/// How often to look again when a running broker began a new file in between, and the pause before
-/// it.
+/// How often the files are listed again when a running broker began a new one meanwhile, and the
+/// pause before each time.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Why a log can't be audited.
+/// A reason why a log can't be audited.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error {
     /// When a file or folder can't be read.
     #[error("can't read {}: {error}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// When a folder holds none of a broker's files.
@@ -46,13 +47,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a file was gone that was there when the folder was listed.
+    /// Returns whether a file that was listed has been removed.
     fn is_gone(&self) -> bool {
         matches!(self, Self::Unreadable { error, .. } if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// The number of a rotated file; the current one comes last.
+/// The number of a log file. The current one has none, and comes last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Number {
     Rotated(u64),
@@ -63,14 +64,14 @@ enum Number {
 #[derive(Debug)]
 pub(super) struct Source {
     pub path: PathBuf,
-    /// The rotated file that ought to come before this one, and is not there.
+    /// The rotated file that should precede this one but is missing.
     pub missing: Option<PathBuf>,
-    /// Its number, and the files that are numbered together: those of one folder and one name.
+    /// The path without the number, which the files of one log share; and the number.
     numbered: Option<(PathBuf, Number)>,
-    /// The file itself, whatever it is called by now, and its length when it was opened. `None` for
-    /// a pipe, which can be opened only once, and beyond [`HELD`] files.
+    /// The open file and its length when it was opened; its name may belong to another by now.
+    /// `None` for a pipe, and beyond [`MAX_OPEN_FILES`].
     held: Option<(File, u64)>,
-    /// Of a pipe, which can be opened only once: what has been opened, and looked at, but not read.
+    /// A pipe whose beginning has been looked at: it can be opened only once.
     piped: RefCell<Option<BufReader<File>>>,
     is_file: bool,
     /// Its device and inode.
@@ -84,7 +85,7 @@ impl Source {
         let mut held = None;
         if metadata.is_file() && (hold || matches!(numbered, Some((_, Number::Current)))) {
             let file = File::open(&path)?;
-            // Of the file that was opened: another may have its name meanwhile.
+            // The metadata of the opened file: its name may belong to another by now.
             metadata = file.metadata()?;
             held = Some((file, metadata.len()));
         }
@@ -96,7 +97,7 @@ impl Source {
         self.piped.take().map_or_else(|| File::open(&self.path).map(buffered), Ok)
     }
 
-    /// The time of its first line, if it has one. What is read from a pipe for that is not lost.
+    /// Returns the time of the first line, if there is one. What is read from a pipe is kept.
     fn first_time(&self) -> Result<Option<Vec<u8>>, Error> {
         let mut first = None;
         if self.is_file {
@@ -114,22 +115,21 @@ impl Source {
         Ok(first)
     }
 
-    /// Whether it belongs to the same log as that one, which was written before it.
-    pub fn goes_on_from(&self, earlier: &Self) -> bool {
+    /// Returns whether this file belongs to the same log as an earlier one.
+    pub fn continues(&self, earlier: &Self) -> bool {
         let base = |source: &Self| source.numbered.as_ref().map(|(base, _)| base.clone());
         base(self).is_some() && base(self) == base(earlier)
     }
 
-    /// Whether its name is still its own. A rotated file keeps its name for good.
+    /// Returns whether the file still has its name. Only the current file can lose it.
     fn is_in_place(&self) -> bool {
         !matches!(self.numbered, Some((_, Number::Current)))
             || fs::metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
     }
 
-    /// Reads its lines for as long as `goes_on` says so: their numbers from 1, their bytes without
-    /// the line feed, and whether they have one. What was written since it was opened is left
-    /// out.
-    pub fn read(&self, mut goes_on: impl FnMut(u64, &[u8], bool) -> bool) -> Result<(), Error> {
+    /// Reads the lines while `handle` returns true. It gets the number from 1, the bytes without the
+    /// line feed, and whether there was one. What was written after the file was opened is left out.
+    pub fn read(&self, mut handle: impl FnMut(u64, &[u8], bool) -> bool) -> Result<(), Error> {
         let unreadable = |error| Error::Unreadable { path: self.path.clone(), error };
         let mut file: Box<dyn BufRead + '_> = match &self.held {
             Some((file, length)) => {
@@ -146,8 +146,8 @@ impl Source {
                 break;
             }
             let whole = line.pop_if(|last| *last == b'\n').is_some();
-            // Behind one without an end there is nothing; if there is now, it was written meanwhile.
-            if !goes_on(number, &line, whole) || !whole {
+            // What follows a line without a line feed was written meanwhile.
+            if !handle(number, &line, whole) || !whole {
                 break;
             }
         }
@@ -163,10 +163,10 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The files that are meant, each once, in the order in which they were written.
+/// Opens the given files and those of given folders, each once, in the order of writing.
 ///
-/// All are as they were at one moment, also while a broker writes and rotates them: they are
-/// listed, opened, and listed again until nothing has changed in between.
+/// The result is the log at one moment, even while a broker writes and rotates it: files are listed,
+/// opened, and listed again until nothing has changed in between.
 pub(super) fn sources(given: &[PathBuf]) -> Result<Vec<Source>, Error> {
     let mut attempts = 1;
     let mut sources = loop {
@@ -185,7 +185,7 @@ pub(super) fn sources(given: &[PathBuf]) -> Result<Vec<Source>, Error> {
     Ok(sources)
 }
 
-/// The files that are meant, each once; `None` if a new one was begun meanwhile.
+/// Opens the files, each once; `None` if a new one was begun meanwhile.
 fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     let paths = paths(given)?;
     let mut sources = Vec::new();
@@ -193,7 +193,7 @@ fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     for (index, path) in paths.iter().enumerate() {
         let unreadable = |error| Error::Unreadable { path: path.clone(), error };
         let file = numbered_path(path).map_err(unreadable)?;
-        let source = Source::open(file, index < HELD).map_err(unreadable)?;
+        let source = Source::open(file, index < MAX_OPEN_FILES).map_err(unreadable)?;
         if known.insert(source.identity) {
             sources.push(source);
         }
@@ -202,8 +202,8 @@ fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     Ok(steady.then_some(sources))
 }
 
-/// The path of what a link leads to, which may have a number; the link's own if that is all there
-/// is, as for a pipe (`/dev/stdin`, `/proc/self/fd/5`) or a file without a name.
+/// Returns the target of a link, whose name may have a number; the link itself if the target has no
+/// name, as for a pipe (`/dev/stdin`, `/proc/self/fd/5`).
 fn numbered_path(path: &Path) -> io::Result<PathBuf> {
     if path.is_symlink() {
         let meant = identity(&fs::metadata(path)?);
@@ -215,7 +215,7 @@ fn numbered_path(path: &Path) -> io::Result<PathBuf> {
     Ok(path.into())
 }
 
-/// The paths of the files in these files and folders, those of a folder by their numbers.
+/// Lists the given files and those of given folders, the latter by their numbers.
 fn paths(given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for path in given {
@@ -228,7 +228,7 @@ fn paths(given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// The broker's files in a folder. Not the link to the current one.
+/// Lists the broker's files in a folder, without the link to the current one.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |error| Error::Unreadable { path: folder.into(), error };
     let mut files = Vec::new();
@@ -247,20 +247,19 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if files.is_empty() { Err(Error::NoLog(folder.into())) } else { Ok(files) }
 }
 
-/// `log/broker_r00012.log` is number 12 of `log/broker_r`.
+/// Splits a path: `log/broker_r00012.log` is number 12 of `log/broker_r`.
 fn number_of(path: &Path) -> Option<(PathBuf, Number)> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".log")?;
     let (base, number) = stem.split_at(stem.rfind("_r")? + 2);
     let number = match number {
         "CURRENT" => Number::Current,
-        digits => Number::Rotated(super::runs::number(digits)?),
+        digits => Number::Rotated(super::ranges::number(digits)?),
     };
     let folder = path.parent().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.into()));
     Some((folder.unwrap_or_default().join(base), number))
 }
 
-/// Files that are numbered together by their numbers; a log beside another by the time of its first
-/// line.
+/// Sorts the files of each log by number, and the logs by the times of their first lines.
 fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     let mut logs: Vec<Vec<Source>> = Vec::new();
     for source in sources.drain(..) {
@@ -281,7 +280,7 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
         }
         timed.sort_by(|(a, _), (b, _)| match (a, b) {
             (Some(a), Some(b)) => a.cmp(b),
-            // An empty log says nothing, wherever it stands.
+            // An empty log may be anywhere.
             _ => Ordering::Equal,
         });
         logs = timed.into_iter().map(|(_, log)| log).collect();
@@ -290,7 +289,7 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The time of the first line of the first file that has one.
+/// Returns the time of a log's first line, if there is one.
 fn first_time(log: &[Source]) -> Result<Option<Vec<u8>>, Error> {
     for source in log {
         if let Some(first) = source.first_time()? {
@@ -300,6 +299,7 @@ fn first_time(log: &[Source]) -> Result<Option<Vec<u8>>, Error> {
     Ok(None)
 }
 
+/// Returns the file that is missing between two files of one log, if any.
 fn missing_between(earlier: &Source, later: &Source) -> Option<PathBuf> {
     let (Some((base, Number::Rotated(before))), Some((same, number))) = (&earlier.numbered, &later.numbered) else {
         return None;
@@ -310,8 +310,7 @@ fn missing_between(earlier: &Source, later: &Source) -> Option<PathBuf> {
     let path = |number: u64| PathBuf::from(format!("{}{number:05}.log", base.display()));
     match number {
         Number::Rotated(number) => (before + 1 < *number).then(|| path(before + 1)),
-        // Where single files are given, one may have been rotated since they were listed. If the current one was, it
-        // is not missing.
+        // If single files are given, the current one may have been rotated since, which is no gap.
         Number::Current => {
             let files = files_in(base.parent()?).ok()?;
             let numbers = files.iter().filter_map(|file| number_of(file)).filter(|(other, _)| other == base);

@@ -1,72 +1,73 @@
-//! What an audit has found: which promise was broken, where, and how.
+//! The violations that an audit finds: which promise was broken, by which line, and how.
 
 use std::borrow::Cow;
 
-/// The most violations that are kept; the others are counted.
+/// The most violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;
 
-/// Characters kept of a line that violates something.
-const SHOWN: usize = 300;
+/// The most characters kept of a line that violates a promise.
+const MAX_TEXT: usize = 300;
 
-/// What an audit proves or refutes.
+/// A promise of the broker that an audit proves or refutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Promise {
-    /// When each ticket is dealt once, to the seat whose turn it is, within its window.
+    /// Each ticket is dispatched once, to the seat whose turn it is, within its window.
     Rotation,
-    /// When each accepted request ends once, and a lost worker's requests go first, in their order.
+    /// Each accepted request ends once, and a lost worker's requests go first, in their order.
     Requests,
-    /// When a request is given up after so many lost workers.
+    /// A request is given up after a certain number of lost workers.
     Poison,
-    /// When what a client that left had asked for is cancelled or discarded.
+    /// The requests of a client that left are cancelled or discarded.
     Leaving,
-    /// When the log itself is readable.
+    /// The log itself is complete and readable.
     Evidence,
 }
 
 impl Promise {
-    /// All of them.
+    /// All promises, in the order of their values.
     pub const ALL: [Self; 5] = [Self::Rotation, Self::Requests, Self::Poison, Self::Leaving, Self::Evidence];
 }
 
-/// Where a line stands.
+/// The location of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// The file, by its number among those of the audit.
+pub(super) struct Location {
+    /// The index of the file among those of the audit.
     pub file: usize,
-    /// The line's number in it, from 1.
+    /// The line's number in the file, counted from 1.
     pub line: u64,
 }
 
-/// A line that is being looked at.
+/// A line that is being checked.
 #[derive(Clone, Debug)]
-pub(super) struct Spot<'a> {
-    pub place: Place,
+pub(super) struct SourceLine<'a> {
+    pub location: Location,
     text: Cow<'a, str>,
-    /// The promises that it was found to violate: each is said once a line.
-    said: u8,
+    /// The promises that it is known to violate, as bits: each is reported once a line.
+    reported: u8,
 }
 
-impl<'a> Spot<'a> {
-    pub fn new(place: Place, text: impl Into<Cow<'a, str>>) -> Self {
-        Self { place, text: text.into(), said: 0 }
+impl<'a> SourceLine<'a> {
+    pub fn new(location: Location, text: impl Into<Cow<'a, str>>) -> Self {
+        Self { location, text: text.into(), reported: 0 }
     }
 
-    /// The same, to be looked at when the line is gone.
-    pub fn kept(&self) -> Spot<'static> {
-        Spot { place: self.place, text: Cow::Owned(shortened(&self.text)), said: self.said }
+    /// Returns the line with a text of its own, shortened, for checks after others have been read.
+    pub fn kept(&self) -> SourceLine<'static> {
+        SourceLine { location: self.location, text: Cow::Owned(shortened(&self.text)), reported: self.reported }
     }
 }
 
 /// A line that violates a promise.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    pub place: Place,
+    pub location: Location,
     pub text: String,
     pub promise: Promise,
     pub what: String,
 }
 
-/// The violations, counted, and the first of them.
+/// The violations: how many there are of each promise, and the first of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     pub counts: [u64; Promise::ALL.len()],
@@ -74,20 +75,20 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Adds a violation, unless the line is known already to violate that promise.
-    pub fn add(&mut self, spot: &mut Spot<'_>, promise: Promise, what: impl FnOnce() -> String) {
+    /// Adds a violation, unless the line is known to violate that promise.
+    pub fn add(&mut self, at: &mut SourceLine<'_>, promise: Promise, what: impl FnOnce() -> String) {
         let bit = 1 << promise as u8;
-        if spot.said & bit > 0 {
+        if at.reported & bit > 0 {
             return;
         }
-        spot.said |= bit;
+        at.reported |= bit;
         self.counts[promise as usize] += 1;
         if self.first.len() < KEPT {
-            self.first.push(Found { place: spot.place, text: shortened(&spot.text), promise, what: what() });
+            self.first.push(Found { location: at.location, text: shortened(&at.text), promise, what: what() });
         }
     }
 
-    /// Adds those of a later part.
+    /// Appends the violations of a later part of the log.
     pub fn append(&mut self, later: Self) {
         for (count, more) in self.counts.iter_mut().zip(later.counts) {
             *count += more;
@@ -98,5 +99,5 @@ impl Findings {
 }
 
 fn shortened(text: &str) -> String {
-    text.char_indices().nth(SHOWN).map_or(text, |(end, _)| &text[..end]).into()
+    text.char_indices().nth(MAX_TEXT).map_or(text, |(end, _)| &text[..end]).into()
 }

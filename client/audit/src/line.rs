@@ -1,24 +1,24 @@
-//! A line of the broker's log, taken apart. `docs/log.md` describes the lines; what they mean
-//! together is not known here.
+//! The parser of a single line of the log. `docs/log.md` describes the lines.
 
 use std::time::SystemTime;
 
-use super::runs::{Runs, count, ordinal};
+use super::ranges::{IdRanges, count, ordinal};
 
-/// Bytes of a line's time, `2026-11-23T10:45:56.824140Z`.
+/// The length of a line's time, `2026-11-23T10:45:56.824140Z`, in bytes.
 pub(super) const TIME_BYTES: usize = 27;
 
-/// Ends a line that a broker left torn, and that the next one has ended.
+/// The end of a line that was cut short when a broker was killed, written by the next broker.
 pub(super) const TORN: &str = "\ttorn";
 
-/// The most requests that a line accepts: those of one message.
-const MOST_ACCEPTED: u64 = 65_536;
+/// The most requests that one message can be about, and with it a line that accepts, cancels or
+/// expires requests: the broker writes a line for each message, and expires fewer at a time.
+const MAX_BATCH: u64 = 65_536;
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     time: &'a str,
-    /// How much it matters: `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    /// The level: `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
     pub level: &'a str,
     /// What happened.
     pub event: Event<'a>,
@@ -33,47 +33,48 @@ pub struct Worker<'a> {
     pub number: u64,
 }
 
-/// Whether a lost worker is held against the requests that it had.
+/// Whether a lost worker counts against the requests that it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// When it is not.
+pub enum Evidence {
+    /// It does not.
     No,
-    /// When it is, until the same process registers again.
+    /// It does, until the same process registers again.
     UnlessBack,
-    /// When it is.
+    /// It does.
     Yes,
 }
 
-/// What is counted when a worker goes.
+/// The counts in the line of a worker that left or was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gone {
-    /// Requests that it still had and that nobody waits for.
+pub struct DepartureCounts {
+    /// Requests that it still held although they had ended.
     pub unwanted: u64,
-    /// Its results that were discarded.
+    /// Results of the worker that were discarded.
     pub discarded: u64,
-    /// The workers that are still registered.
+    /// Workers that are still registered.
     pub workers: u64,
 }
 
-/// What a broker says of itself when it starts.
+/// What a broker says about itself when it starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start<'a> {
     /// The format of its log: [`FORMAT`](crate::FORMAT) for today's. `None` in logs older than 2.
     pub format: Option<u64>,
     /// Whether its rotation is strict.
     pub strict: bool,
-    /// Whether it says that it logs every detail.
+    /// Whether it logs every detail, by its own words.
     pub detailed: bool,
-    /// After how many lost workers it gives a request up, if it says so.
+    /// The number of lost workers after which it gives up a request, if it says so.
     pub max_attempts: Option<u64>,
-    /// The line that stood before this one, if it says so: its time and the CRC-32 of all of it, in
-    /// hexadecimal digits, with a slash between them.
+    /// The line before this one, if the broker names it: its time and its CRC-32 in hexadecimal
+    /// digits, separated by a slash.
     pub after: Option<&'a str>,
 }
 
-/// What a line says.
+/// The event that a line records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the fields are those of docs/log.md, under the same names
+#[allow(missing_docs)] // the fields have the names of docs/log.md
+#[non_exhaustive]
 pub enum Event<'a> {
     /// When a broker has started.
     Listening(Start<'a>),
@@ -82,7 +83,7 @@ pub enum Event<'a> {
     /// When a client's connection ended.
     ClientLeft { client: u64, cancelled: u64, unwanted: u64, clients: u64, reason: &'a str },
     /// When a worker registered, with this key if the broker has keys.
-    /// The same process as `back`, if there is one.
+    /// `back` is an earlier registration of the same process.
     Joined {
         worker: Worker<'a>,
         pool: &'a str,
@@ -92,57 +93,63 @@ pub enum Event<'a> {
         back: Option<u64>,
         key: Option<&'a str>,
     },
-    /// When a seat's window is full and has another size than before.
+    /// When a full window has another size than before.
     Window { worker: Worker<'a>, size: u64 },
     /// When a worker gave up its seat.
     Leaving { worker: Worker<'a>, in_flight: u64 },
     /// When a worker that can compute nothing for now gave up its seat, and handed requests back.
-    Unable { worker: Worker<'a>, returned: u64, requests: Runs<'a>, reason: &'a str },
-    /// When it took a seat again.
+    Unable { worker: Worker<'a>, returned: u64, requests: IdRanges<'a>, reason: &'a str },
+    /// When such a worker took a seat again.
     Able { worker: Worker<'a>, seats: u64 },
-    /// When a leaving worker owed nothing more.
-    Left { worker: Worker<'a>, gone: Gone },
+    /// When a leaving worker had finished.
+    Left { worker: Worker<'a>, gone: DepartureCounts },
     /// When a worker was lost.
-    Dropped { worker: Worker<'a>, returned: u64, requests: Runs<'a>, gone: Gone, held: Held, reason: &'a str },
+    Dropped {
+        worker: Worker<'a>,
+        returned: u64,
+        requests: IdRanges<'a>,
+        gone: DepartureCounts,
+        evidence: Evidence,
+        reason: &'a str,
+    },
     /// When requests were accepted.
-    Accept { requests: Runs<'a>, pool: &'a str },
-    /// When requests were handed to a worker: for the first time, or `again`; and whether it was
-    /// `suspect` already.
-    Dispatch { worker: Worker<'a>, again: bool, suspect: bool, tickets: Runs<'a>, requests: Runs<'a> },
-    /// When a worker's results, or its `errors`, went to their clients.
-    Reply { worker: Worker<'a>, errors: bool, requests: Runs<'a> },
-    /// When results came that nobody wanted any more.
-    Discard { worker: Option<Worker<'a>>, late: u64, requests: Runs<'a> },
+    Accept { requests: IdRanges<'a>, pool: &'a str },
+    /// When requests were dispatched to a worker, which may have been `suspect` already; `again` if
+    /// they had been with another.
+    Dispatch { worker: Worker<'a>, again: bool, suspect: bool, tickets: IdRanges<'a>, requests: IdRanges<'a> },
+    /// When a worker's results, or its `errors`, were sent to their clients.
+    Reply { worker: Worker<'a>, errors: bool, requests: IdRanges<'a> },
+    /// When results came too late, or for requests that had ended.
+    Discard { worker: Option<Worker<'a>>, late: u64, requests: IdRanges<'a> },
     /// When requests reached their time limit.
-    Expire { requests: Runs<'a> },
+    Expire { requests: IdRanges<'a> },
     /// When their client cancelled requests.
-    Cancel { requests: Runs<'a> },
+    Cancel { requests: IdRanges<'a> },
     /// When a request was given up after these workers, separated by commas, were lost.
-    Poison { request: Runs<'a>, workers: &'a str },
+    Poison { request: IdRanges<'a>, workers: &'a str },
     /// When the broker was asked to finish.
     Closing { in_flight: u64 },
-    /// When the broker, asked to finish, waited no longer for so many requests in flight.
+    /// When the closing broker waited no longer for the requests in flight.
     NotAnswered { in_flight: u64 },
-    /// When a client of a broker that closes has read all its replies.
+    /// When a client of a closing broker has read all its replies.
     Goodbye { client: u64 },
-    /// When such a client is waited for no longer: so many replies, to these requests, were never
-    /// sent.
-    Unheard { client: u64, unsent: u64, requests: Runs<'a>, reason: &'a str },
-    /// When the broker has finished, and has written so many lines, this one included.
+    /// When such a client is waited for no longer; the replies to these requests were never sent.
+    Unheard { client: u64, unsent: u64, requests: IdRanges<'a>, reason: &'a str },
+    /// When the broker has finished. `lines` counts all of its lines, this one included.
     Stopped { lines: u64 },
-    /// When so many lines are missing, because they could not be written.
+    /// When lines are missing because they could not be written.
     LogGap { lost: u64 },
-    /// When something happened that has no bearing on the promises.
+    /// When something happened that does not concern the promises.
     NoBearing,
-    /// When the verb is not known.
+    /// When the verb is unknown.
     Unknown { verb: &'a str },
 }
 
 impl<'a> Line<'a> {
-    /// Takes a line, without its line feed, apart. `None` if the broker would not have written it
-    /// so: it is torn.
+    /// Parses a line without its line feed. `None` for a line that the broker would not write: it was
+    /// cut short, or damaged.
     ///
-    /// Only the beginning of a line says what it is: further back it quotes what peers have chosen.
+    /// Fields are read from the left: further to the right, a line quotes texts that peers chose.
     pub fn parse(line: &'a str) -> Option<Self> {
         if is_torn(line) {
             return None;
@@ -156,23 +163,23 @@ impl<'a> Line<'a> {
         Some(Self { time, level, event: event(verb, rest)? })
     }
 
-    /// When, as it is written.
-    pub fn written_time(&self) -> &'a str {
+    /// Returns the time as text.
+    pub fn timestamp(&self) -> &'a str {
         self.time
     }
 
-    /// When.
+    /// Returns the time.
     pub fn time(&self) -> SystemTime {
         humantime::parse_rfc3339(self.time).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 
-/// Whether a broker says of this line, without its line feed, that the one before left it torn.
+/// Returns whether a later broker has marked this line as cut short.
 pub(super) fn is_torn(line: &str) -> bool {
     line.ends_with(TORN)
 }
 
-/// Whether it has the form of a time, without reading it: that would cost more than all the rest.
+/// Returns whether the text has the form of a time. Parsing it would cost more than all the rest.
 fn is_time(text: &str) -> bool {
     let form = b"0000-00-00T00:00:00.000000Z";
     text.bytes().zip(form).all(|(byte, &form)| if form == b'0' { byte.is_ascii_digit() } else { byte == form })
@@ -182,7 +189,7 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "accept" => {
             let (requests, pool) = rest.split_once(" pool=")?;
-            let requests = Runs::requests(requests).filter(|all| all.count() <= MOST_ACCEPTED)?;
+            let requests = IdRanges::requests(requests).filter(is_batch)?;
             Event::Accept { requests, pool: word(pool)? }
         }
         "dispatch" | "redispatch" => {
@@ -193,12 +200,12 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
                 Some(requests) => (requests, true),
                 None => (requests, false),
             };
-            let (tickets, requests) = (Runs::tickets(tickets)?, Runs::requests(&requests[1..])?);
+            let (tickets, requests) = (IdRanges::tickets(tickets)?, IdRanges::requests(&requests[1..])?);
             Event::Dispatch { worker, again: verb == "redispatch", suspect, tickets, requests }
         }
         "reply" | "reply-error" => {
             let (worker, rest) = worker(rest)?;
-            Event::Reply { worker, errors: verb == "reply-error", requests: Runs::requests(rest)? }
+            Event::Reply { worker, errors: verb == "reply-error", requests: IdRanges::requests(rest)? }
         }
         "discard" => {
             let (worker, rest) = match rest.strip_prefix("? ? ") {
@@ -208,11 +215,11 @@ fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             let (late, requests) = rest.strip_prefix("late=").map(split_word)?;
             Event::Discard { worker, late: count(late)?, requests: some_requests(requests)? }
         }
-        "expire" => Event::Expire { requests: Runs::requests(rest)? },
-        "cancel" => Event::Cancel { requests: Runs::requests(rest)? },
+        "expire" => Event::Expire { requests: IdRanges::requests(rest).filter(is_batch)? },
+        "cancel" => Event::Cancel { requests: IdRanges::requests(rest).filter(is_batch)? },
         "poison" => {
             let (request, workers) = rest.split_once(" workers=")?;
-            Event::Poison { request: Runs::requests(request).filter(|one| one.count() == 1)?, workers }
+            Event::Poison { request: IdRanges::requests(request).filter(|one| one.count() == 1)?, workers }
         }
         "goodbye" => Event::Goodbye { client: ordinal(rest.strip_prefix('c')?)? },
         "client-joined" | "client-left" | "unheard" => of_a_client(verb, rest)?,
@@ -243,7 +250,7 @@ fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     let (client, rest) = rest.split_once(' ')?;
     let client = ordinal(client.strip_prefix('c')?)?;
     if verb == "client-joined" {
-        // Behind the name, whatever that is.
+        // Only behind the name, which may look like a field.
         let (name, rest) = split_word(rest);
         let clients = counted(rest, "clients=")?;
         return (!name.is_empty()).then(|| Event::ClientJoined { client, name, clients, key: value(rest, "key=") });
@@ -279,14 +286,14 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
         }
         "dropped" => {
             let (given_back, reason) = rest.split_once("reason=")?;
-            let (given_back, held) = given_back.strip_suffix(' ')?.rsplit_once(" evidence=")?;
-            let held = match held {
-                "no" => Held::No,
-                "unless-back" => Held::UnlessBack,
-                "yes" => Held::Yes,
+            let (given_back, evidence) = given_back.strip_suffix(' ')?.rsplit_once(" evidence=")?;
+            let evidence = match evidence {
+                "no" => Evidence::No,
+                "unless-back" => Evidence::UnlessBack,
+                "yes" => Evidence::Yes,
                 _ => return None,
             };
-            // Before the counts there stands a list of requests, which has no `u` in it.
+            // The list of requests before the counts has no `u` in it.
             let (given_back, counts) = given_back.split_at(given_back.find(" unwanted=")?);
             let (returned, requests) = given_back.strip_prefix("returned=").map(split_word)?;
             let (returned, requests) = (count(returned)?, some_requests(requests)?);
@@ -295,7 +302,7 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
                 returned,
                 requests,
                 gone: gone(counts, counted(counts, "unwanted=")?)?,
-                held,
+                evidence,
                 reason,
             }
         }
@@ -304,11 +311,11 @@ fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     })
 }
 
-fn gone(counts: &str, unwanted: u64) -> Option<Gone> {
-    Some(Gone { unwanted, discarded: counted(counts, "discarded=")?, workers: counted(counts, "workers=")? })
+fn gone(counts: &str, unwanted: u64) -> Option<DepartureCounts> {
+    Some(DepartureCounts { unwanted, discarded: counted(counts, "discarded=")?, workers: counted(counts, "workers=")? })
 }
 
-/// `worker-1 w1`, and what follows.
+/// Parses `worker-1 w1`; returns the rest, too.
 fn worker(text: &str) -> Option<(Worker<'_>, &str)> {
     let (name, rest) = text.split_once(' ')?;
     let (number_of, rest) = split_word(rest);
@@ -316,9 +323,13 @@ fn worker(text: &str) -> Option<(Worker<'_>, &str)> {
     (!name.is_empty()).then_some((Worker { name, number }, rest))
 }
 
-/// The requests of a list that may be empty.
-fn some_requests(text: &str) -> Option<Runs<'_>> {
-    if text.is_empty() { Some(Runs::default()) } else { Runs::requests(text) }
+fn is_batch(requests: &IdRanges<'_>) -> bool {
+    requests.count() <= MAX_BATCH
+}
+
+/// Parses a list of requests that may be empty.
+fn some_requests(text: &str) -> Option<IdRanges<'_>> {
+    if text.is_empty() { Some(IdRanges::default()) } else { IdRanges::requests(text) }
 }
 
 fn split_word(text: &str) -> (&str, &str) {
@@ -352,22 +363,22 @@ mod tests {
     fn a_line_says_when_what_and_which() {
         let text = format!("{TIME} DEBUG redispatch worker-1 w7 t3..5/2 c3#1..2");
         let line = Line::parse(&text).unwrap();
-        assert_eq!((line.written_time(), line.level), (TIME, "DEBUG"));
+        assert_eq!((line.timestamp(), line.level), (TIME, "DEBUG"));
         assert_eq!(line.time(), humantime::parse_rfc3339(TIME).unwrap());
         let Event::Dispatch { worker, again: true, suspect: false, tickets, requests } = line.event else {
             panic!("{line:?}")
         };
         assert_eq!(worker, Worker { name: "worker-1", number: 7 });
-        assert_eq!(tickets.each().collect::<Vec<_>>(), [(0, 3), (0, 5)]);
-        assert_eq!(requests.each().collect::<Vec<_>>(), [(3, 1), (3, 2)]);
+        assert_eq!(tickets.ids().collect::<Vec<_>>(), [(0, 3), (0, 5)]);
+        assert_eq!(requests.ids().collect::<Vec<_>>(), [(3, 1), (3, 2)]);
     }
 
     #[test]
     fn every_line_of_the_broker_is_read() {
         let worker = Worker { name: "a", number: 1 };
-        let none = Runs::default();
-        let gone = Gone { unwanted: 4, discarded: 5, workers: 3 };
-        let one = Runs::requests("c1#5").unwrap();
+        let none = IdRanges::default();
+        let gone = DepartureCounts { unwanted: 4, discarded: 5, workers: 3 };
+        let one = IdRanges::requests("c1#5").unwrap();
         for (text, event) in [
             ("listening frontend=x backend=y rotation=available log=a b pid=1", Event::Listening(Start::default())),
             (
@@ -415,7 +426,7 @@ mod tests {
                 Event::Joined { worker, pool: "p", window: 9, seats: 2, workers: 3, back: None, key: Some("K") },
             ),
             ("leaving a w1 in-flight=4 by=drain", Event::Leaving { worker, in_flight: 4 }),
-            ("left a w1 discarded=5 workers=3", Event::Left { worker, gone: Gone { unwanted: 0, ..gone } }),
+            ("left a w1 discarded=5 workers=3", Event::Left { worker, gone: DepartureCounts { unwanted: 0, ..gone } }),
             (
                 "dropped a w1 returned=1 c1#5 unwanted=4 discarded=5 workers=3 evidence=unless-back reason=3 pings unanswered",
                 Event::Dropped {
@@ -423,13 +434,13 @@ mod tests {
                     returned: 1,
                     requests: one,
                     gone,
-                    held: Held::UnlessBack,
+                    evidence: Evidence::UnlessBack,
                     reason: "3 pings unanswered",
                 },
             ),
             (
                 "dropped a w1 returned=0 unwanted=4 discarded=5 workers=3 evidence=no reason=x",
-                Event::Dropped { worker, returned: 0, requests: none, gone, held: Held::No, reason: "x" },
+                Event::Dropped { worker, returned: 0, requests: none, gone, evidence: Evidence::No, reason: "x" },
             ),
             (
                 "unable a w1 returned=1 c1#5 reason=can't start x: no such file",
@@ -461,6 +472,17 @@ mod tests {
         ] {
             assert_eq!(parsed(text), Some(event), "{text}");
         }
+    }
+
+    #[test]
+    fn a_line_about_more_requests_than_a_message_holds_is_not_read() {
+        for verb in ["accept", "expire", "cancel"] {
+            let line = |last: u64| format!("{verb} c1#1..{last}{}", if verb == "accept" { " pool=p" } else { "" });
+            assert!(parsed(&line(65_536)).is_some(), "{verb}");
+            assert!(parsed(&line(65_537)).is_none(), "{verb}");
+        }
+        assert!(parsed("reply a w1 c1#1..16777216").is_some());
+        assert!(parsed("reply a w1 c1#1..16777217").is_none());
     }
 
     #[test]

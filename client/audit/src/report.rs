@@ -1,5 +1,4 @@
-//! What an audit says in the end: counts, a verdict, and the first violations. For people, and for
-//! programs.
+//! The report of an audit: counts, a verdict, and the first violations, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +7,18 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::findings::Promise;
+use super::gap::Gap;
 
-/// Violations shown to people.
-const SHOWN: usize = 10;
+/// The most violations that the text shows.
+const MAX_SHOWN: usize = 10;
 
-/// Characters shown of a line.
-const WIDTH: usize = 140;
+/// The most characters that the text shows of a line.
+const MAX_LINE: usize = 140;
 
-/// What the log says has happened.
+/// What happened, by the lines of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)] // what they count is what they are called
+#[allow(missing_docs)] // the names of most fields say what they count
+#[non_exhaustive]
 pub struct Counts {
     pub lives: u64,
     pub clients_joined: u64,
@@ -25,27 +26,27 @@ pub struct Counts {
     pub workers_joined: u64,
     pub workers_dropped: u64,
     pub workers_left: u64,
-    /// How often a worker could compute nothing for a while.
+    /// How often a worker became unable to compute.
     pub workers_unable: u64,
     pub accepted: u64,
-    /// Those dispatched again included.
+    /// First and repeated dispatches.
     pub dispatched: u64,
     pub redispatched: u64,
-    /// Given back by lost workers.
+    /// Requests given back by lost workers.
     pub returned: u64,
-    /// Given back by workers that could compute nothing for a while.
+    /// Requests given back by workers that were unable to compute.
     pub handed_back: u64,
     pub replies: u64,
     pub reply_errors: u64,
     pub expired: u64,
-    /// By their clients, or because these left.
+    /// Requests cancelled by their clients, or because these left.
     pub cancelled: u64,
     pub poisoned: u64,
-    /// Results that nobody wanted any more.
+    /// Results that came too late, or for requests that had ended.
     pub discarded: u64,
     /// Replies that were never sent, because their clients did not read.
     pub undelivered: u64,
-    /// Requests that were open when a life ended: their clients send them to the next broker.
+    /// Requests that were open when a life ended. Their clients send them to the next broker.
     pub open: u64,
 }
 
@@ -74,145 +75,62 @@ impl Counts {
     }
 }
 
-/// What the log can't prove, either way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// When the log begins within a broker's life: so many lines were skipped.
-    Beginning(u64),
-    /// When a rotated file is missing: so many lines after it were skipped.
-    Missing(PathBuf, u64),
-    /// When lines could not be written: how many, and how many after them were skipped.
-    Lost(u64, u64),
-    /// When more requests are open at once than the audit keeps: how many lines after that were
-    /// skipped.
-    TooLarge(u64),
-    /// When a life is there twice, as it is in a copy of the log: where it begins for the first
-    /// time, and how many lines of the second time were skipped.
-    Twice(PathBuf, u64, u64),
-    /// When a broker wrote the log in another format than [`FORMAT`](crate::FORMAT): in which (`None`:
-    /// one before 2), and how many lines of it were skipped.
-    Format(Option<u64>, u64),
-    /// When the broker that starts in this file and line went on behind a line of that time, and
-    /// another one stands there: lines are missing between the two.
-    Cut(PathBuf, u64, String),
-    /// When a life, counted from 1, shows no requests and does not say that it would: `--log-level
-    /// info`.
-    NoDetail(u64),
-    /// When there is no life in the log at all.
-    Nothing,
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Beginning(lines) => {
-                write!(
-                    f,
-                    "the first {lines} lines are of a broker whose beginning is not in the log; they were skipped"
-                )
-            }
-            Self::Missing(file, lines) => {
-                write!(f, "{} is missing; the {lines} lines up to the next broker's start were skipped", file.display())
-            }
-            Self::Lost(lost, lines) => {
-                write!(
-                    f,
-                    "{lost} lines could not be written; the {lines} lines up to the next broker's start were skipped"
-                )
-            }
-            Self::TooLarge(lines) => {
-                write!(
-                    f,
-                    "more than 16 million requests are open at once, too many to be kept; the {lines} lines up to the \
-                     next broker's start were skipped"
-                )
-            }
-            Self::Format(format, lines) => {
-                let format = format.map_or_else(|| "1".to_string(), |format| format.to_string());
-                write!(
-                    f,
-                    "a broker of another version wrote the log in format {format}, and this audit reads format {}; its \
-                     {lines} lines were skipped: audit them with the giostra of that version",
-                    crate::FORMAT
-                )
-            }
-            Self::Twice(file, line, lines) => {
-                write!(
-                    f,
-                    "a broker's life is there twice, for the first time from {}:{line} on; the {lines} lines that follow its \
-                     start the second time were skipped: give each file once, and no copies",
-                    file.display()
-                )
-            }
-            Self::Cut(file, line, after) => {
-                write!(
-                    f,
-                    "lines are missing before {}:{line}: the broker that starts there went on behind a line of {after}, which \
-                     is not the one that stands there",
-                    file.display()
-                )
-            }
-            Self::NoDetail(life) => {
-                write!(f, "life {life} has clients, but no line of a request: --log-level info leaves them out")
-            }
-            Self::Nothing => f.write_str("no broker's start (`listening`) is in it"),
-        }
-    }
-}
-
-/// What the audit comes to.
+/// The verdict of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// When every line fits, from the first broker's start on.
+    /// Every line fits, from the first broker's start on.
     Proved,
-    /// When a line breaks a promise.
+    /// A line breaks a promise.
     Refuted,
-    /// When no line does, but some of the evidence is missing.
+    /// No line breaks a promise, but some of the evidence is missing.
     NotProvable,
 }
 
 /// A line that breaks a promise.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Violation {
     /// The file.
     pub file: PathBuf,
-    /// The line's number in it, from 1.
+    /// The line's number in the file, counted from 1.
     pub line: u64,
-    /// The line, or its beginning.
+    /// The line; the beginning of a long one.
     pub text: String,
-    /// Which promise.
+    /// The promise that it breaks.
     pub promise: Promise,
-    /// What is wrong, in a sentence.
+    /// What is wrong with it, in a sentence.
     pub what: String,
 }
 
-/// What an audit has found.
+/// The report of an audit. Displays as text.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
-    /// Files read.
+    /// The number of files read.
     pub files: usize,
-    /// Lines read.
+    /// The number of lines read.
     pub lines: u64,
-    /// What happened in them.
+    /// What happened, by these lines.
     pub counts: Counts,
-    /// The first violations, in the order of the log: 100 at most.
+    /// The first violations, at most 100, in the order of the log.
     pub violations: Vec<Violation>,
-    /// How many lines violate each promise, in the order of [`Promise::ALL`].
+    /// The number of lines that violate each promise, in the order of [`Promise::ALL`].
     pub violated: [u64; Promise::ALL.len()],
-    /// What could not be proved.
+    /// The parts of the evidence that are missing.
     pub gaps: Vec<Gap>,
-    /// Lines that were torn when a broker was killed. No evidence is lost with them.
+    /// The number of lines that were cut short when a broker was killed. No evidence is lost with
+    /// them.
     pub torn: u64,
-    /// Verbs that are not known, and how often they stand there.
+    /// How often each unknown verb occurs.
     pub unknown: BTreeMap<String, u64>,
-    /// Whether all brokers dealt strictly.
+    /// Whether the rotation of all brokers was strict.
     pub strict: bool,
-    /// The most workers lost under one request that was dispatched again.
+    /// The most lost workers of a request that was dispatched again.
     pub most_lost: usize,
 }
 
 impl Report {
-    /// The verdict.
+    /// Returns the verdict.
     pub fn verdict(&self) -> Verdict {
         if self.violation_count() > 0 {
             Verdict::Refuted
@@ -223,19 +141,19 @@ impl Report {
         }
     }
 
-    /// Whether nothing is refuted and all is proved but for what was rotated away before the first
-    /// whole life.
+    /// Returns whether everything is proved except lines that were rotated away before the first whole
+    /// life.
     pub fn proved_in_part(&self) -> bool {
         let rotated_away = |gap: &Gap| matches!(gap, Gap::Beginning(_) | Gap::Missing(..));
         self.violation_count() == 0 && self.counts.lives > 0 && self.gaps.iter().all(rotated_away)
     }
 
-    /// How many violations there are.
+    /// Returns the number of violations.
     pub fn violation_count(&self) -> u64 {
         self.violated.iter().sum()
     }
 
-    /// For programs.
+    /// Returns the report as a JSON object.
     pub fn json(&self) -> serde_json::Value {
         let counts = &self.counts;
         let violations: Vec<_> = self
@@ -292,8 +210,8 @@ impl Report {
         }
     }
 
-    /// What there is to say of a promise that was not violated.
-    fn evidence(&self, promise: Promise) -> String {
+    /// Returns the facts behind a promise that was not violated.
+    fn facts(&self, promise: Promise) -> String {
         let counts = &self.counts;
         match promise {
             Promise::Rotation => {
@@ -367,13 +285,13 @@ impl fmt::Display for Report {
         }
         for promise in Promise::ALL {
             let said = match self.verdict_on(promise) {
-                Verdict::Proved => format!("proved: {}", self.evidence(promise)),
+                Verdict::Proved => format!("proved: {}", self.facts(promise)),
                 Verdict::Refuted => format!("refuted, {}", many(self.violated[promise as usize], "violation")),
-                Verdict::NotProvable => format!("not proved; as far as can be seen: {}", self.evidence(promise)),
+                Verdict::NotProvable => format!("not proved; as far as can be seen: {}", self.facts(promise)),
             };
             writeln!(f, "{}: {said}", self.title(promise))?;
         }
-        for violation in self.violations.iter().take(SHOWN) {
+        for violation in self.violations.iter().take(MAX_SHOWN) {
             writeln!(f, "{}:{}: {}", violation.file.display(), violation.line, violation.what)?;
             writeln!(f, "    {}", shortened(&violation.text))?;
         }
@@ -414,7 +332,7 @@ fn many_of(count: u64, one: &str, several: &str) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(WIDTH) {
+    match text.char_indices().nth(MAX_LINE) {
         Some((end, _)) => format!("{} ...", &text[..end]),
         None => text.into(),
     }

@@ -1,4 +1,4 @@
-//! The life of one request, as the log tells it.
+//! The history of one request, by the log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,33 +7,40 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::files::{self, Error};
+use super::life::{Key, format_key};
 use super::line::{Event, Line, Worker};
-use super::requests::{Key, written};
 
 /// Something that happened to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step {
-    /// When, as the log writes it.
+    /// The time, as in the log.
     pub time: String,
-    /// In which life of the broker, counted from 1 (0: one whose beginning is not in the log).
+    /// The life of the broker, counted from 1; 0 for one whose beginning is not in the log.
     pub life: u64,
-    /// What.
+    /// What happened.
     pub what: String,
 }
 
-/// What became of a request, and of others of that number in other lives of a broker.
+/// What became of a request, and of those with the same number in other lives of a broker. Displays
+/// as text.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Story {
     key: Key,
-    /// What happened, in order.
+    /// What happened, in order; empty if the request is not in the log.
     pub steps: Vec<Step>,
     /// Each request's end, in a sentence.
     pub ends: Vec<String>,
 }
 
-/// Tells what became of request `id` of client connection `client`. No steps: it is not in the log.
+/// Tells what became of request `id` of client connection `client`, as the log numbers them.
+///
+/// # Errors
+///
+/// Those of [`audit`](crate::audit).
 pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error> {
-    let mut teller = Teller {
+    let mut narrator = Narrator {
         key: (client, id),
         life: 0,
         joined: None,
@@ -43,118 +50,118 @@ pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error>
     for source in files::sources(logs)? {
         source.read(|_, bytes, whole| {
             if let Some(line) = Line::parse(&String::from_utf8_lossy(bytes)).filter(|_| whole) {
-                teller.hears(&line);
+                narrator.handle_line(&line);
             }
             true
         })?;
     }
-    teller.ends("open at the end of the log");
-    Ok(teller.story)
+    narrator.end("open at the end of the log");
+    Ok(narrator.story)
 }
 
-/// A request that has not ended.
+/// An open request.
 struct Open {
     accepted: SystemTime,
     dispatched: u32,
 }
 
-struct Teller {
+struct Narrator {
     key: Key,
     life: u64,
-    /// When its client joined, until there is more to tell.
+    /// The step in which its client joined, until another one follows.
     joined: Option<Step>,
     open: Option<Open>,
     story: Story,
 }
 
-impl Teller {
-    fn hears(&mut self, line: &Line<'_>) {
+impl Narrator {
+    fn handle_line(&mut self, line: &Line<'_>) {
         let key = self.key;
         match line.event {
-            Event::Listening { .. } => self.begins_life(),
+            Event::Listening { .. } => self.begin_life(),
             Event::ClientJoined { client, name, key: own, .. } if client == key.0 => {
                 let own = own.map(|own| format!(", with the key {own}")).unwrap_or_default();
                 self.joined = Some(self.step(line, format!("client {name} joined as c{client}{own}")));
             }
             Event::Accept { requests, pool } if requests.position(key).is_some() => {
                 self.open = Some(Open { accepted: line.time(), dispatched: 0 });
-                self.tells(line, format!("accepted for pool {pool}"));
+                self.push(line, format!("accepted for pool {pool}"));
             }
             Event::Dispatch { worker, again, tickets, requests, .. } => {
                 let Some(position) = requests.position(key) else { return };
-                let ticket = tickets.at(position).map(|ticket| format!("t{ticket}")).unwrap_or_default();
+                let ticket = tickets.get(position).map(|ticket| format!("t{ticket}")).unwrap_or_default();
                 let how = if again { "dispatched again" } else { "dispatched" };
                 self.open.get_or_insert(Open { accepted: line.time(), dispatched: 0 }).dispatched += 1;
-                self.tells(line, format!("{how} to {} as {ticket}", named(worker)));
+                self.push(line, format!("{how} to {} as {ticket}", named(worker)));
             }
             Event::Dropped { worker, requests, reason, .. } if requests.position(key).is_some() => {
-                self.tells(line, format!("given back: {} was dropped, {reason}", named(worker)));
+                self.push(line, format!("given back: {} was dropped, {reason}", named(worker)));
             }
             Event::Unable { worker, requests, reason, .. } if requests.position(key).is_some() => {
-                self.tells(line, format!("handed back by {}: {reason}", named(worker)));
+                self.push(line, format!("handed back by {}: {reason}", named(worker)));
             }
             Event::Reply { worker, errors, requests } if requests.position(key).is_some() => {
                 let how = if errors { "answered with an error" } else { "answered" };
-                self.tells_end(line, &format!("{how} by {}", named(worker)));
+                self.push_end(line, &format!("{how} by {}", named(worker)));
             }
             Event::Unheard { requests, reason, .. } if requests.position(key).is_some() => {
-                self.tells(line, format!("its reply was never sent: {reason}"));
+                self.push(line, format!("its reply was never sent: {reason}"));
             }
-            Event::Expire { requests } if requests.position(key).is_some() => self.tells_end(line, "expired"),
+            Event::Expire { requests } if requests.position(key).is_some() => self.push_end(line, "expired"),
             Event::Cancel { requests } if requests.position(key).is_some() => {
-                self.tells_end(line, "cancelled by its client");
+                self.push_end(line, "cancelled by its client");
             }
             Event::Poison { request, workers } if request.position(key).is_some() => {
-                self.tells_end(line, &format!("given up: {workers} were lost while they held it"));
+                self.push_end(line, &format!("given up: {workers} were lost while they held it"));
             }
             Event::ClientLeft { client, reason, .. } if client == key.0 && self.open.is_some() => {
-                self.tells_end(line, &format!("forgotten: its client left, {reason}"));
+                self.push_end(line, &format!("forgotten: its client left, {reason}"));
             }
             Event::Discard { worker: Some(worker), requests, .. } if requests.position(key).is_some() => {
-                self.tells(line, format!("the result of {} was discarded", named(worker)));
+                self.push(line, format!("the result of {} was discarded", named(worker)));
             }
             _ => {}
         }
     }
 
-    fn begins_life(&mut self) {
-        self.ends("open when the broker ended: its client sends it to the next");
+    fn begin_life(&mut self) {
+        self.end("open when the broker ended: its client sends it to the next");
         self.life += 1;
         self.joined = None;
     }
 
     fn step(&self, line: &Line<'_>, what: String) -> Step {
-        Step { time: line.written_time().into(), life: self.life, what }
+        Step { time: line.timestamp().into(), life: self.life, what }
     }
 
-    fn tells(&mut self, line: &Line<'_>, what: String) {
+    fn push(&mut self, line: &Line<'_>, what: String) {
         self.story.steps.extend(self.joined.take());
         self.story.steps.push(self.step(line, what));
     }
 
-    fn tells_end(&mut self, line: &Line<'_>, what: &str) {
-        self.tells(line, what.into());
+    fn push_end(&mut self, line: &Line<'_>, what: &str) {
+        self.push(line, what.into());
         let after = self.open.as_ref().and_then(|open| line.time().duration_since(open.accepted).ok());
         let after = after.map(|after| format!(" after {:.3} ms", after.as_secs_f64() * 1000.0));
-        self.ends(&format!("{what}{}", after.unwrap_or_default()));
+        self.end(&format!("{what}{}", after.unwrap_or_default()));
     }
 
-    fn ends(&mut self, how: &str) {
+    fn end(&mut self, how: &str) {
         let Some(open) = self.open.take() else { return };
         let times = match open.dispatched {
             0 => "never dispatched".into(),
             1 => "dispatched once".into(),
             times => format!("dispatched {times} times"),
         };
-        self.story.ends.push(format!("{}: {times}, {how}", written(self.key)));
+        self.story.ends.push(format!("{}: {times}, {how}", format_key(self.key)));
     }
 }
 
 impl Story {
-    /// For programs.
+    /// Returns the story as a JSON object.
     pub fn json(&self) -> serde_json::Value {
         let steps = self.steps.iter().map(|step| json!({"time": step.time, "life": step.life, "what": step.what}));
-        json!({"request": written(self.key), "steps": steps.collect::<Vec<_>>(), "ends": self.ends})
+        json!({"request": format_key(self.key), "steps": steps.collect::<Vec<_>>(), "ends": self.ends})
     }
 }
 
@@ -168,7 +175,7 @@ impl fmt::Display for Story {
             writeln!(f, "  {}  {}", step.time, step.what)?;
         }
         if self.steps.is_empty() {
-            return write!(f, "{} is not in the log", written(self.key));
+            return write!(f, "{} is not in the log", format_key(self.key));
         }
         f.write_str(&self.ends.join("\n"))
     }

@@ -150,11 +150,11 @@ fn last_replies(log: &str) -> Result<Vec<Option<SystemTime>>> {
         match line.event {
             Event::Dropped { requests, .. } => {
                 ensure!(open.is_empty(), "{} requests were not answered before the next worker was lost", open.len());
-                open.extend(requests.each());
+                open.extend(requests.ids());
                 ends.push(None);
             }
             Event::Reply { requests, .. } if !open.is_empty() => {
-                for request in requests.each() {
+                for request in requests.ids() {
                     open.remove(&request);
                 }
                 if open.is_empty() {

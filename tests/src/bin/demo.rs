@@ -73,11 +73,11 @@ fn run(args: &Args) -> Result<()> {
     let mut redispatched = HashSet::new();
     for line in &lines {
         if let Event::Dispatch { again: true, requests, .. } = line.event {
-            redispatched.extend(requests.each());
+            redispatched.extend(requests.ids());
         }
     }
     let answers_one = |line: &&Line<'_>| match line.event {
-        Event::Reply { requests, .. } => requests.each().any(|request| redispatched.contains(&request)),
+        Event::Reply { requests, .. } => requests.ids().any(|request| redispatched.contains(&request)),
         _ => false,
     };
     let last_reply =

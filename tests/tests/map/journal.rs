@@ -223,7 +223,7 @@ fn two_runs_with_one_journal_at_a_time_are_one_too_many() -> Result<()> {
     let mut first = map(&system, &args)?.spawn()?;
     wait_for("the first has it", || fs::metadata(&journal).is_ok_and(|file| file.len() > 0).then_some(()))?;
     let Ran { code, stderr, .. } = run(&system, &args, "1\n")?;
-    assert!(code == Some(1) && stderr.contains("is another run using it?"), "{stderr}");
+    assert!(code == Some(1) && stderr.contains("another run is using the journal"), "{stderr}");
     drop(first.stdin.take());
     assert_eq!(first.wait()?.code(), Some(0));
     Ok(())

@@ -1,19 +1,18 @@
-//! Whose turn it is in a pool, as the log must show it: a second opinion on the broker's own ring,
-//! which it does not share a line with.
+//! The ring of a pool: whose turn it is, by the log. It shares no code with the broker's own ring.
 
-/// Turns in a row for which a seat may be passed over before it is taken for empty: the line that
-/// emptied it is missing, and has been reported.
-const PASSED: u8 = 3;
+/// How many times in a row a seat may be passed over before it counts as empty. The line that
+/// emptied it is missing, which has been reported.
+const MAX_PASSED: u8 = 3;
 
-/// A worker's place.
+/// The seat of a worker.
 #[derive(Clone, Copy, Debug)]
 struct Seat {
     worker: u64,
-    /// How often it was wrongly passed over since its last turn.
+    /// How many times it was wrongly passed over since its last turn.
     passed: u8,
 }
 
-/// The seats of a pool, in the order of registration, and the gap behind the one that had the last
+/// The seats of a pool in the order of registration, and the index after the seat that had the last
 /// turn.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
@@ -26,17 +25,17 @@ impl Ring {
         self.seats.len()
     }
 
-    /// Sits down at the tail.
+    /// Adds a seat at the tail.
     pub fn join(&mut self, worker: u64) {
         self.seats.push(Seat { worker, passed: 0 });
     }
 
-    /// Sits down where the turn is: nobody knows where this worker should have sat.
+    /// Adds a seat where the turn is, for a worker whose place is unknown.
     pub fn adopt(&mut self, worker: u64) {
         self.seats.insert(self.next, Seat { worker, passed: 0 });
     }
 
-    /// Gives up the seat, if there is one.
+    /// Removes the worker's seat, if it has one.
     pub fn leave(&mut self, worker: u64) {
         if let Some(index) = self.seats.iter().position(|seat| seat.worker == worker) {
             self.remove(index);
@@ -50,32 +49,31 @@ impl Ring {
         }
     }
 
-    /// How many turns from now the worker's is; 0: it is the next. `None`: it has no seat.
+    /// Returns how many other turns come before the worker's; `None` if it has no seat.
     pub fn distance(&self, worker: u64) -> Option<usize> {
         let len = self.seats.len();
         (0..len).find(|&turns| self.upcoming(turns) == worker)
     }
 
-    /// Who has the turn after so many others. There must be a seat.
+    /// Returns the worker that has the turn after `turns` others. There must be a seat.
     pub fn upcoming(&self, turns: usize) -> u64 {
         self.seats[self.index(turns)].worker
     }
 
     fn index(&self, turns: usize) -> usize {
         let index = self.next + turns;
-        // Without a division: this is asked for every dispatch.
+        // Without a division, since every dispatch asks for it.
         if index < self.seats.len() { index } else { index - self.seats.len() }
     }
 
-    /// Gives the turn to the seat that is so many turns away.
+    /// Gives the turn to the seat that is `turns` away.
     pub fn turn(&mut self, turns: usize) {
         let index = self.index(turns);
         self.seats[index].passed = 0;
         self.next = index + 1;
     }
 
-    /// Remembers that those before the seat so many turns away were wrongly passed over, and gives
-    /// that one the turn.
+    /// Gives the turn to the seat that is `turns` away, which wrongly passes over those before it.
     pub fn wrong_turn(&mut self, turns: usize) {
         let found = self.upcoming(turns);
         for passed in 0..turns {
@@ -83,7 +81,7 @@ impl Ring {
             self.seats[index].passed += 1;
         }
         self.turn(turns);
-        while let Some(index) = self.seats.iter().position(|seat| seat.passed >= PASSED && seat.worker != found) {
+        while let Some(index) = self.seats.iter().position(|seat| seat.passed >= MAX_PASSED && seat.worker != found) {
             self.remove(index);
         }
     }

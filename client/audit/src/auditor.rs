@@ -1,0 +1,212 @@
+//! The audit of a whole log: finds the lives of brokers in its lines, and checks each by itself.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::FORMAT;
+use crate::files::Source;
+use crate::findings::{Findings, Found, Location, Promise, SourceLine};
+use crate::gap::Gap;
+use crate::life::Life;
+use crate::line::{self, Event, Line, Start};
+use crate::report::{Report, Violation};
+
+/// The most different unknown verbs that are counted.
+const MAX_UNKNOWN_VERBS: usize = 20;
+
+/// The state of an audit between two lines.
+#[derive(Default)]
+pub(crate) struct Auditor {
+    report: Report,
+    findings: Findings,
+    /// The current life; `None` while lines are skipped.
+    life: Option<Life>,
+    /// The number of lines skipped since the last life ended.
+    skipped: u64,
+    /// Why lines are skipped; `None` at the log's beginning.
+    skip_reason: Option<SkipReason>,
+    /// Where each life began, by the text of its first line. No two brokers start with the same
+    /// line: it has the time in microseconds and the process's id.
+    starts: HashMap<String, (PathBuf, u64)>,
+    /// The file that is being read.
+    file: PathBuf,
+    /// The previous whole line of the same log; `None` if there is none, or a file in between is
+    /// missing.
+    previous: Option<Vec<u8>>,
+    /// A line that can't be read. It is a violation if lines of the same life follow.
+    torn: Option<SourceLine<'static>>,
+}
+
+/// Why the lines up to the next broker's start are skipped.
+enum SkipReason {
+    /// When a file is missing.
+    Missing(PathBuf),
+    /// When lines could not be written: how many.
+    Lost(u64),
+    /// When more requests are open than are kept.
+    TooLarge,
+    /// When the log is in another format.
+    Format(Option<u64>),
+    /// When the life was checked before: where it began then.
+    Twice(PathBuf, u64),
+}
+
+impl Auditor {
+    /// Begins the audit of a log in so many files.
+    pub fn new(files: usize) -> Self {
+        Self { report: Report { files, strict: true, ..Report::default() }, ..Self::default() }
+    }
+
+    /// Begins a file, which follows `earlier`.
+    pub fn begin_file(&mut self, source: &Source, earlier: Option<&Source>) {
+        self.file.clone_from(&source.path);
+        if source.missing.is_some() || !earlier.is_some_and(|earlier| source.continues(earlier)) {
+            self.previous = None;
+        }
+        if let Some(missing) = &source.missing {
+            self.end_life();
+            self.skip_reason = Some(SkipReason::Missing(missing.clone()));
+        }
+    }
+
+    /// Checks a line without its line feed; `whole` says whether it had one.
+    pub fn handle_line(&mut self, location: Location, bytes: &[u8], whole: bool) {
+        self.report.lines += 1;
+        self.check_bytes(location, bytes, whole);
+        self.note_previous(bytes, whole);
+    }
+
+    fn check_bytes(&mut self, location: Location, bytes: &[u8], whole: bool) {
+        let text = String::from_utf8_lossy(bytes);
+        if let Some(line) = Line::parse(&text).filter(|_| whole) {
+            if let Event::Listening(start) = line.event {
+                self.end_life();
+                return self.begin_life(&text, location.line, &start);
+            }
+            self.report_torn();
+            self.check_line(&line, &mut SourceLine::new(location, &*text));
+        } else {
+            self.report_torn();
+            self.torn = Some(SourceLine::new(location, &*text).kept());
+            if whole && !line::is_torn(&text) {
+                // A broker that is killed leaves no such line.
+                self.report_torn();
+            }
+        }
+    }
+
+    fn check_line(&mut self, line: &Line<'_>, at: &mut SourceLine<'_>) {
+        let Some(life) = &mut self.life else {
+            self.skipped += 1;
+            return;
+        };
+        if let Event::Unknown { verb } = line.event {
+            let unknown = &mut self.report.unknown;
+            if unknown.len() < MAX_UNKNOWN_VERBS || unknown.contains_key(verb) {
+                *unknown.entry(verb.into()).or_default() += 1;
+            }
+        }
+        match line.event {
+            // Later lines may contradict earlier ones because of the lines that are missing.
+            Event::LogGap { lost } => {
+                self.end_life();
+                self.skip_reason = Some(SkipReason::Lost(lost));
+            }
+            _ => life.handle_line(line, at),
+        }
+        if self.life.as_ref().is_some_and(|life| life.is_too_large) {
+            self.end_life();
+            self.skip_reason = Some(SkipReason::TooLarge);
+        }
+    }
+
+    /// Reports the line that can't be read, since it is not the end of a life.
+    fn report_torn(&mut self) {
+        let Some(mut at) = self.torn.take() else { return };
+        match &mut self.life {
+            Some(life) => life.findings.add(&mut at, Promise::Evidence, || "the line can't be read".into()),
+            None => self.skipped += 1,
+        }
+    }
+
+    fn begin_life(&mut self, text: &str, line: u64, start: &Start<'_>) {
+        if start.format != Some(FORMAT) {
+            self.skip_reason = Some(SkipReason::Format(start.format));
+            self.skipped = 1;
+            return;
+        }
+        if let Some((file, line)) = self.starts.get(text) {
+            self.skip_reason = Some(SkipReason::Twice(file.clone(), *line));
+            return;
+        }
+        self.starts.insert(text.into(), (self.file.clone(), line));
+        if let (Some(after), Some(last)) = (start.after, &self.previous)
+            && !is_followed_by(after, last)
+        {
+            let after = after.split('/').next().unwrap_or_default().into();
+            self.report.gaps.push(Gap::Cut(self.file.clone(), line, after));
+        }
+        self.report.strict &= start.strict;
+        self.life = Some(Life::new(start));
+    }
+
+    /// Remembers the line as the previous one.
+    fn note_previous(&mut self, bytes: &[u8], whole: bool) {
+        if whole && !bytes.ends_with(line::TORN.as_bytes()) {
+            let last = self.previous.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(bytes);
+        }
+    }
+
+    fn end_life(&mut self) {
+        self.report.torn += u64::from(self.torn.take().is_some());
+        let Some(mut life) = self.life.take() else {
+            let skipped = std::mem::take(&mut self.skipped);
+            self.report.gaps.extend(match self.skip_reason.take() {
+                Some(SkipReason::Missing(file)) => Some(Gap::Missing(file, skipped)),
+                Some(SkipReason::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
+                Some(SkipReason::Format(format)) => Some(Gap::Format(format, skipped)),
+                Some(SkipReason::TooLarge) => Some(Gap::TooLarge(skipped)),
+                Some(SkipReason::Twice(file, line)) => Some(Gap::Twice(file, line, skipped)),
+                None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
+            });
+            return;
+        };
+        life.finish();
+        self.report.counts.add(&life.counts);
+        self.report.most_lost = self.report.most_lost.max(life.dispatched_after);
+        if !life.detailed && life.counts.clients_joined > 0 {
+            // Its violations come from the lines that were left out.
+            self.report.gaps.push(Gap::NoDetail(self.report.counts.lives));
+        } else {
+            self.findings.append(life.findings);
+        }
+    }
+
+    /// Ends the audit and returns its report.
+    pub fn finish(mut self, sources: &[Source]) -> Report {
+        self.end_life();
+        let mut report = self.report;
+        if report.counts.lives == 0 && report.gaps.is_empty() {
+            report.gaps.push(Gap::Nothing);
+        }
+        report.violated = self.findings.counts;
+        self.findings.first.sort_by_key(|found| found.location);
+        let violation = |found: Found| Violation {
+            file: sources[found.location.file].path.clone(),
+            line: found.location.line,
+            text: found.text,
+            promise: found.promise,
+            what: found.what,
+        };
+        report.violations = self.findings.first.into_iter().map(violation).collect();
+        report
+    }
+}
+
+/// Returns whether `after`, by which a broker names the line before its first, means this line.
+fn is_followed_by(after: &str, line: &[u8]) -> bool {
+    let checksum = after.rsplit('/').next().and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    checksum == Some(crc32fast::hash(line))
+}

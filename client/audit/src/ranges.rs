@@ -1,0 +1,217 @@
+//! The lists of ids in a line: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of client 1,
+//! `t5` is a ticket. They are read without being expanded.
+
+/// The most ids that one line may name: as many as requests may be open. A damaged number must not
+/// keep the audit counting for long.
+const MAX_IDS: u64 = 1 << 24;
+
+/// The limit of client, worker and ticket numbers: there is always a next one.
+const MAX_NUMBER: u64 = 1 << 63;
+
+/// The limit of counts in a line: their sums do not overflow, however many lines there are.
+const MAX_COUNT: u64 = 1 << 40;
+
+/// Ids at equal distances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IdRange {
+    /// The number of the client whose requests they are; 0 for tickets.
+    pub client: u64,
+    /// The first id.
+    pub first: u64,
+    /// The last id.
+    pub last: u64,
+    /// The distance between two ids, at least 1.
+    pub step: u64,
+}
+
+impl IdRange {
+    /// Parses `c1#1..190/3` or `t1..190/3`. `None` for what the broker would not write.
+    fn parse(word: &str) -> Option<Self> {
+        let (client, numbers) = match word.strip_prefix('t') {
+            Some(numbers) => (0, numbers),
+            None => {
+                let (client, numbers) = word.strip_prefix('c')?.split_once('#')?;
+                (number(client).filter(|&client| client > 0)?, numbers)
+            }
+        };
+        let (range, step) = match numbers.split_once('/') {
+            Some((range, step)) => (range, number(step)?),
+            None => (numbers, 1),
+        };
+        let (first, last) = match range.split_once("..") {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(range)?, number(range)?),
+        };
+        let sound = step > 0
+            && first <= last
+            && (last - first).is_multiple_of(step)
+            && (last - first) / step < MAX_IDS
+            && client < MAX_NUMBER
+            // Clients choose their requests' ids freely.
+            && (client > 0 || last < MAX_NUMBER);
+        sound.then_some(Self { client, first, last, step })
+    }
+
+    /// The number of ids.
+    fn count(&self) -> u64 {
+        (self.last - self.first) / self.step + 1
+    }
+
+    /// The index of `number` among the ids.
+    fn position(&self, number: u64) -> Option<u64> {
+        let inside = self.first <= number && number <= self.last && (number - self.first).is_multiple_of(self.step);
+        inside.then(|| (number - self.first) / self.step)
+    }
+}
+
+impl IntoIterator for IdRange {
+    type Item = (u64, u64);
+    type IntoIter = Ids;
+
+    fn into_iter(self) -> Ids {
+        Ids { client: self.client, next: self.first, left: self.count(), step: self.step }
+    }
+}
+
+/// An iterator over the ids of an [`IdRange`], each with its client.
+#[derive(Clone, Debug)]
+pub struct Ids {
+    client: u64,
+    next: u64,
+    left: u64,
+    step: u64,
+}
+
+impl Iterator for Ids {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        self.left = self.left.checked_sub(1)?;
+        let number = self.next;
+        self.next = number.wrapping_add(self.step);
+        Some((self.client, number))
+    }
+}
+
+/// A valid list of id ranges, borrowed from its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdRanges<'a> {
+    text: &'a str,
+    count: u64,
+}
+
+impl<'a> IdRanges<'a> {
+    /// Parses a list of tickets.
+    pub(super) fn tickets(text: &'a str) -> Option<Self> {
+        Self::parse(text, |range| range.client == 0)
+    }
+
+    /// Parses a list of requests.
+    pub(super) fn requests(text: &'a str) -> Option<Self> {
+        Self::parse(text, |range| range.client > 0)
+    }
+
+    fn parse(text: &'a str, fits: impl Fn(&IdRange) -> bool) -> Option<Self> {
+        let mut count = 0;
+        for word in text.split(' ') {
+            count += IdRange::parse(word).filter(&fits)?.count();
+            if count > MAX_IDS {
+                return None;
+            }
+        }
+        Some(Self { text, count })
+    }
+
+    /// Returns the number of ids.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Returns the ranges.
+    pub fn ranges(&self) -> impl Iterator<Item = IdRange> + use<'a> {
+        self.text.split(' ').filter_map(IdRange::parse)
+    }
+
+    /// Returns every id with its client (0 for tickets), in the order of the line.
+    pub fn ids(&self) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        self.ranges().flatten()
+    }
+
+    /// Returns the index of that request in the list.
+    pub(super) fn position(&self, (client, id): (u64, u64)) -> Option<u64> {
+        let mut before = 0;
+        for range in self.ranges() {
+            if range.client == client
+                && let Some(position) = range.position(id)
+            {
+                return Some(before + position);
+            }
+            before += range.count();
+        }
+        None
+    }
+
+    /// Returns the id at that index of the list.
+    pub(super) fn get(&self, mut index: u64) -> Option<u64> {
+        for range in self.ranges() {
+            if index < range.count() {
+                return Some(range.first + index * range.step);
+            }
+            index -= range.count();
+        }
+        None
+    }
+}
+
+/// Parses a number as the broker writes it: digits alone.
+pub(super) fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+/// Parses the number of a client or worker.
+pub(super) fn ordinal(text: &str) -> Option<u64> {
+    number(text).filter(|&number| number < MAX_NUMBER)
+}
+
+/// Parses a count.
+pub(super) fn count(text: &str) -> Option<u64> {
+    number(text).filter(|&count| count < MAX_COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(text: &str) -> Option<Vec<(u64, u64)>> {
+        IdRanges::requests(text).map(|ranges| ranges.ids().collect())
+    }
+
+    #[test]
+    fn ranges_are_what_the_broker_means_by_them() {
+        let all = vec![(1, 1), (1, 4), (1, 7), (2, 5), (3, 8), (3, 9)];
+        let ranges = IdRanges::requests("c1#1..7/3 c2#5 c3#8..9").unwrap();
+        assert_eq!((ranges.ids().collect::<Vec<_>>(), ranges.count()), (all.clone(), 6));
+        for (position, &request) in all.iter().enumerate() {
+            assert_eq!(ranges.position(request), Some(position as u64));
+            assert_eq!(ranges.get(position as u64), Some(request.1));
+        }
+        assert_eq!((ranges.position((1, 2)), ranges.position((2, 8)), ranges.get(6)), (None, None, None));
+        let tickets: Vec<_> = IdRanges::tickets("t1..7/3 t8").unwrap().ids().collect();
+        assert_eq!(tickets, [(0, 1), (0, 4), (0, 7), (0, 8)]);
+        assert_eq!(requests(&format!("c1#{}", u64::MAX)), Some(vec![(1, u64::MAX)]));
+    }
+
+    #[test]
+    fn what_the_broker_would_not_write_is_not_read() {
+        for text in
+            ["", "c1", "c1#", "c#1", "c0#1", "t1", "c1#3..1", "c1#1..8/3", "c1#1..7/0", "c1#+1", "c1#1 ", "c1#1 x"]
+        {
+            assert_eq!(requests(text), None, "{text:?}");
+        }
+        for text in ["c1#1", "t", "t1.7", "t-1", "t99999999999999999999", "t1..99999999999"] {
+            assert!(IdRanges::tickets(text).is_none(), "{text:?}");
+        }
+    }
+}
