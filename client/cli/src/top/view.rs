@@ -247,7 +247,7 @@ fn draw_graphs(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let history = &state.status.history;
     let count = if area.width >= 60 { 2 } else { 1 };
     let parts = Layout::horizontal(vec![Constraint::Fill(1); count]).spacing(1).split(area);
-    draw_graph(frame, parts[0], ("answered/s", &history.rate), grouped, look);
+    draw_graph(frame, parts[0], ("answered/s", &history.rate), |rate| rate.to_string(), look);
     if let Some(&part) = parts.get(1) {
         let written = |us| if us > 0 { micros(us) } else { "-".into() };
         draw_graph(frame, part, ("p99", &history.p99_us), written, look);

@@ -103,7 +103,7 @@ fn all_of_it_is_seen_on_80x24() {
             " WORKER    STATE    IN FLIGHT          RATE  P50     P99     PONG   RTT     LOST",
             " worker-1  busy     64/64      ██████  4321  310 us  1.5 ms  0.4 s  210 us  0",
             "▸worker-2  suspect  13/64      ██░░░░",
-            " answered/s 11,960, peak 11,960, 40 s ",
+            " answered/s 11960, peak 11960, 40 s ",
             " p99 1.0 ms",
             "█",
             "      3.5 s  redispatch worker-1 w1, 1 request ",
@@ -159,7 +159,7 @@ fn a_small_terminal_has_what_matters_most() {
 #[test]
 fn a_large_terminal_has_more_of_each() {
     let screen = screen(&state(), 120, 40);
-    shows(&screen, &["210 us", "peak 11,960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
+    shows(&screen, &["210 us", "peak 11960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
 }
 
 #[test]
