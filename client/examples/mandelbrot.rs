@@ -1,5 +1,5 @@
-//! Has the Mandelbrot set rendered by the workers of `worker/examples/mandelbrot_worker.rs`, tile
-//! by tile, and writes a picture.
+//! Renders a part of the Mandelbrot set, a request for each tile, and writes it as a picture. The
+//! workers are those of `worker/examples/mandelbrot_worker.rs`.
 //!
 //! ```sh
 //! cargo run --release -p giostra-client --example mandelbrot -- mandelbrot.png
@@ -18,36 +18,36 @@ use serde_bytes::ByteBuf;
 /// Renders the Mandelbrot set on the workers of a pool.
 #[derive(Parser)]
 struct Args {
-    /// Where the picture goes, a PNG
+    /// File of the picture, a PNG
     #[arg(default_value = "mandelbrot.png")]
     file: PathBuf,
     /// The broker's frontend
     #[arg(long, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555")]
     broker: String,
-    /// Whose workers are to render
+    /// Pool to send requests to
     #[arg(long, default_value = "mandelbrot")]
     pool: String,
-    /// In pixels
+    /// Width in pixels
     #[arg(long, default_value_t = 960)]
     width: u32,
-    /// In pixels
+    /// Height in pixels
     #[arg(long, default_value_t = 540)]
     height: u32,
-    /// In the middle of the picture: the real part
+    /// Real part of the picture's centre
     #[arg(long, default_value_t = -0.743_644_786, allow_negative_numbers = true)]
     x: f64,
-    /// In the middle of the picture: the imaginary part
+    /// Imaginary part of the picture's centre
     #[arg(long, default_value_t = 0.131_825_253_6, allow_negative_numbers = true)]
     y: f64,
-    /// How much of the plane the picture's width shows
+    /// Width of the picture in the complex plane
     #[arg(long, default_value_t = 0.000_029_336)]
     span: f64,
-    /// After so many steps a point that has not escaped belongs to the set
+    /// Number of steps after which a point that has not escaped belongs to the set
     #[arg(long, default_value_t = 3000)]
     iterations: u32,
 }
 
-/// A part of the picture, as the worker knows it.
+/// The arguments of a request: a part of the picture.
 #[derive(Serialize)]
 struct Tile {
     left: f64,
@@ -63,15 +63,14 @@ const SIDE: u32 = 60;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
-    let mut client =
-        Client::connect(Options { broker: args.broker.clone(), pool: args.pool.clone(), ..Options::default() })?;
+    let mut client = Client::connect(Options::new(&args.broker).pool(&args.pool))?;
     let corners = corners(&args);
     let tiles = corners.iter().map(|&corner| tile(&args, corner));
     let began = Instant::now();
     let mut picture = vec![0; args.width as usize * args.height as usize * 3];
     let results = client.map::<ByteBuf, _>("render", tiles).unordered();
-    for (count, (place, pixels)) in results.enumerate() {
-        paint(&mut picture, &args, corners[place as usize], &pixels?);
+    for (count, (index, pixels)) in results.enumerate() {
+        paint(&mut picture, &args, corners[index as usize], &pixels?);
         write!(stderr(), "\r{} of {} tiles", count + 1, corners.len())?;
     }
     eprintln!(" in {:.1?}", began.elapsed());

@@ -241,7 +241,7 @@ impl Session {
         }
         let Batch { requests, limit, too_large } = self.outgoing.next_batch(&self.unanswered, now);
         for (id, bytes) in too_large {
-            let max = self.outgoing.max_bytes();
+            let max = self.outgoing.max_bytes;
             let message = format!("the request has {bytes} bytes, and this broker takes {max} at most (--max-message)");
             self.end(id, Failure::new(code::INVALID, message));
         }
@@ -273,7 +273,7 @@ impl Session {
             ToClient::Rejected(ids) => {
                 self.outgoing.reject(ids.into_iter().filter(|id| self.unanswered.get(id.0).is_some()));
             }
-            ToClient::Credit { requests } => self.outgoing.set_credit(requests),
+            ToClient::Credit { requests } => self.outgoing.credit = Some(requests),
             ToClient::Replies(replies) => {
                 for reply in replies {
                     match self.unanswered.take(reply.id.0) {
@@ -368,7 +368,7 @@ impl Session {
 
     fn timeout_failure(&self, now: Instant) -> Failure {
         match self.link {
-            Link::Up if self.outgoing.is_short_of_credit() => {
+            Link::Up if self.outgoing.credit.is_some() => {
                 Failure::new(code::EXPIRED, "its time limit passed while the broker was short of room")
             }
             Link::Up => Failure::new(code::EXPIRED, "its time limit passed, and the broker did not say so in time"),

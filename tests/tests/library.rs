@@ -179,6 +179,8 @@ fn a_time_limit_that_ends_in_centuries_is_none() -> Result<()> {
         let reply = client.call(body("add", &(1, 2))?, Some(timeout))?;
         assert!(matches!(reply.outcome, Outcome::Ok(_)), "{reply:?}");
         assert!(client.next_reply(Some(Duration::ZERO))?.is_none());
+        let map = client.map::<i64, _>("add", [(1, 2), (3, 4)]).window(usize::MAX).bytes(usize::MAX).timeout(timeout);
+        assert_eq!(map.collect::<Result<Vec<_>, _>>()?, [3, 7]);
     }
     let shared = SharedClient::connect(Options { broker_timeout: Duration::MAX, ..options(&system) })?;
     assert_eq!(shared.compute_within::<i64>("add", &(1, 2), Duration::MAX).wait()?, 3);

@@ -27,9 +27,9 @@ pub struct Outgoing {
     /// Requests that the broker rejected for lack of room: they are sent before the others.
     rejected: VecDeque<RequestId>,
     /// How many requests may be sent; `None` until the broker has rejected one.
-    credit: Option<u64>,
+    pub credit: Option<u64>,
     /// The largest frame that the broker accepts, in bytes.
-    max_bytes: u64,
+    pub max_bytes: u64,
     /// The largest number of requests that the broker accepts in one message, [`BATCH`] at most.
     max_requests: usize,
 }
@@ -65,16 +65,6 @@ impl Outgoing {
         self.credit = None;
     }
 
-    /// The largest frame that the broker accepts, in bytes.
-    pub fn max_bytes(&self) -> u64 {
-        self.max_bytes
-    }
-
-    /// Whether the broker has rejected a request over this connection.
-    pub fn is_short_of_credit(&self) -> bool {
-        self.credit.is_some()
-    }
-
     /// The number of queued requests.
     pub fn len(&self) -> usize {
         self.rejected.len() + self.unsent.len()
@@ -104,11 +94,6 @@ impl Outgoing {
     pub fn reject(&mut self, ids: impl Iterator<Item = RequestId>) {
         self.rejected.extend(ids);
         self.credit = Some(0);
-    }
-
-    /// Allows this number of requests to be sent from now on.
-    pub fn set_credit(&mut self, requests: u64) {
-        self.credit = Some(requests);
     }
 
     /// Takes the next requests that fit into one message: they share a time limit. Requests that

@@ -59,7 +59,7 @@ fn nothing_is_sent_before_the_welcome_and_many_travel_together() {
 }
 
 #[test]
-fn the_brokers_limits_are_kept_and_what_is_too_large_for_it_is_not_sent() {
+fn the_brokers_limits_are_respected_and_a_request_over_them_is_not_sent() {
     let (mut session, now) = session();
     for bytes in [1, 11, 10, 2, 3] {
         session.submit(vec![0; bytes].into(), Some(now + TIMEOUT));
@@ -71,7 +71,7 @@ fn the_brokers_limits_are_kept_and_what_is_too_large_for_it_is_not_sent() {
 }
 
 #[test]
-fn what_is_unanswered_is_sent_again_after_a_hiccup_and_nothing_else() {
+fn after_a_hiccup_unanswered_requests_are_sent_again_and_no_others() {
     let (mut session, now) = session();
     for _ in 0..3 {
         session.submit(body(), None);
@@ -90,7 +90,7 @@ fn what_is_unanswered_is_sent_again_after_a_hiccup_and_nothing_else() {
 }
 
 #[test]
-fn what_the_broker_has_no_room_for_goes_first_when_there_is_room_and_no_more_than_that() {
+fn rejected_requests_are_sent_first_and_no_more_than_the_credit_allows() {
     let (mut session, now) = session();
     for _ in 0..BATCH + 6 {
         session.submit(body(), None);
@@ -106,7 +106,7 @@ fn what_the_broker_has_no_room_for_goes_first_when_there_is_room_and_no_more_tha
     assert_eq!(sent(&mut session, now), [(0, vec![1, 3])]);
     session.handle(ToClient::Credit { requests: 10 }, now);
     assert_eq!(sent(&mut session, now), [(0, vec![BATCH as u64 + 1, BATCH as u64 + 7])]);
-    // Room is counted from then on ..
+    // The credit is counted from when it is granted ..
     session.handle(ToClient::Credit { requests: 1 }, now);
     session.submit(body(), None);
     session.submit(body(), None);
@@ -118,7 +118,7 @@ fn what_the_broker_has_no_room_for_goes_first_when_there_is_room_and_no_more_tha
 }
 
 #[test]
-fn many_are_cancelled_in_messages_that_the_broker_accepts() {
+fn many_requests_are_cancelled_in_messages_that_the_broker_accepts() {
     let (mut session, now) = session();
     for _ in 0..=MAX_BATCH {
         session.submit(body(), None);
@@ -132,7 +132,7 @@ fn many_are_cancelled_in_messages_that_the_broker_accepts() {
 }
 
 #[test]
-fn a_second_reply_is_counted_and_thrown_away() {
+fn a_second_reply_is_counted_and_discarded() {
     let (mut session, now) = session();
     session.submit(body(), None);
     welcome(&mut session, now);
@@ -165,7 +165,7 @@ fn a_missing_broker_and_a_passed_time_limit_are_different_errors() {
 }
 
 #[test]
-fn a_time_limit_that_leaves_no_time_for_a_handshake_says_nothing_of_the_broker() {
+fn a_time_limit_too_short_for_a_handshake_does_not_blame_the_broker() {
     let (mut session, start) = session();
     for limit in [Duration::from_nanos(1), Duration::from_micros(100), Duration::from_millis(99)] {
         session.submit(body(), Some(start + limit));
@@ -174,7 +174,7 @@ fn a_time_limit_that_leaves_no_time_for_a_handshake_says_nothing_of_the_broker()
         assert_eq!(failure.code, code::EXPIRED, "{limit:?}: {failure}");
         assert!(!failure.message.contains("no broker"), "{failure}");
     }
-    // What it was that ended the waiting is said.
+    // The failure names what ended the wait.
     session.submit(body(), Some(start + TIMEOUT / 2));
     session.submit(body(), None);
     for (at, said) in [(TIMEOUT / 2, "its time limit passed, with no broker for"), (TIMEOUT, "no broker for")] {
@@ -198,7 +198,7 @@ fn a_time_limit_goes_on_running_while_there_is_no_broker() {
 }
 
 #[test]
-fn without_a_broker_what_has_ended_takes_no_memory() {
+fn without_a_broker_ended_requests_take_no_memory() {
     let (mut session, start) = session();
     let kept = session.submit(body(), None);
     for number in 0..1_000_000 {
@@ -217,7 +217,7 @@ fn without_a_broker_what_has_ended_takes_no_memory() {
 }
 
 #[test]
-fn what_is_cancelled_is_neither_sent_nor_answered() {
+fn a_cancelled_request_is_neither_sent_nor_answered() {
     let (mut session, now) = session();
     session.submit(body(), None);
     assert_eq!(session.cancel_all(), []);

@@ -77,8 +77,8 @@ impl Inbox {
             return;
         }
         let mut contents = self.contents();
-        if contents.calls.take(slot.number()).is_none() {
-            contents.abandoned.push(slot.number());
+        if contents.calls.take(slot.number).is_none() {
+            contents.abandoned.push(slot.number);
             drop(contents);
             self.waker.wake();
         }
@@ -161,7 +161,7 @@ impl Driver {
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         match self.client.submit_within(body, timeout) {
             Ok(id) => {
-                self.ids.insert(slot.number(), id);
+                self.ids.insert(slot.number, id);
                 self.slots.insert(id, slot);
             }
             Err(error @ Error::TooLarge(_)) => slot.fill(Err(error)),
@@ -176,7 +176,7 @@ impl Driver {
 
     fn answer(&mut self, reply: Reply) {
         let Some(slot) = self.slots.remove(&reply.id) else { return };
-        self.ids.remove(&slot.number());
+        self.ids.remove(&slot.number);
         slot.fill(Ok(reply));
     }
 

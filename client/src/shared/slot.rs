@@ -11,7 +11,7 @@ use crate::Error;
 /// One answer, now or later. It is taken once.
 pub struct Slot {
     /// The call's number; 0 if it was not accepted.
-    number: u64,
+    pub number: u64,
     state: Mutex<State>,
     filled: Condvar,
 }
@@ -38,11 +38,6 @@ impl Slot {
 
     fn with(number: u64, state: State) -> Arc<Self> {
         Arc::new(Self { number, state: Mutex::new(state), filled: Condvar::new() })
-    }
-
-    /// The call's number.
-    pub fn number(&self) -> u64 {
-        self.number
     }
 
     /// Puts the answer in, and wakes who waits for it.
