@@ -80,7 +80,7 @@ impl Client {
             credentials: options.credentials.clone(),
         };
         Ok(Self {
-            broker: Connector::new(&context.0, connect, now).map_err(Error::of_connector)?,
+            broker: Connector::new(&context.0, connect, now).map_err(|error| Error::of_connector(&error))?,
             session: Session::new(&options.pool, options.wait, options.broker_timeout, now),
             options,
             reports: Reports::default(),

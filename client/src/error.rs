@@ -61,12 +61,12 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn of_connector(error: connector::Error) -> Self {
+    pub(crate) fn of_connector(error: &connector::Error) -> Self {
         use connector::Error as Connector;
         match error {
             Connector::Endpoint { .. } | Connector::Connect { .. } => Self::Endpoint(error.to_string()),
             Connector::Handshake { .. } => Self::Handshake(error.to_string()),
-            Connector::Zmq(error) => Self::of_libzmq(error),
+            Connector::Zmq(error) => Self::of_libzmq(*error),
         }
     }
 
@@ -119,9 +119,10 @@ mod tests {
 
     #[test]
     fn a_malformed_endpoint_and_a_failing_socket_are_told_apart() {
-        let error = Error::of_connector(connector::Error::Connect { endpoint: "x".into(), source: zmq::Error::EINVAL });
+        let error =
+            Error::of_connector(&connector::Error::Connect { endpoint: "x".into(), source: zmq::Error::EINVAL });
         assert!(matches!(&error, Error::Endpoint(message) if message.starts_with("can't connect to x: ")), "{error:?}");
-        let error = Error::of_connector(connector::Error::Zmq(zmq::Error::EMFILE));
+        let error = Error::of_connector(&connector::Error::Zmq(zmq::Error::EMFILE));
         assert_eq!(error.to_string(), format!("libzmq: {}", zmq::Error::EMFILE));
     }
 }

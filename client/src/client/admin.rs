@@ -88,7 +88,7 @@ impl Client {
     fn no_broker(&self) -> Error {
         let endpoint = self.options.broker.clone();
         match (self.broker.error(), &self.unreadable) {
-            (Some(error), _) => Error::of_connector(error),
+            (Some(error), _) => Error::of_connector(&error),
             (None, Some(error)) => Error::Unreadable { endpoint, error: error.clone() },
             (None, None) => Error::NoBroker { endpoint, waited: self.options.broker_timeout },
         }

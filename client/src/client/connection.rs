@@ -107,7 +107,7 @@ impl Client {
 
     /// Maintains the connection. Returns when there will be something to do without a message.
     fn wake_at(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
-        if let Some(failure) = self.broker.poll(now).map_err(Error::of_connector)? {
+        if let Some(failure) = self.broker.poll(now).map_err(|error| Error::of_connector(&error))? {
             self.session.handshake_failed(&self.broker.explain(failure));
         }
         let absent = self.without_broker_since();
