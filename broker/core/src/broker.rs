@@ -140,7 +140,7 @@ pub struct Broker {
     client_info: HashMap<Identity, PeerInfo>,
     worker_info: HashMap<Identity, PeerInfo>,
     refusals: RateLimiter,
-    strays: RateLimiter,
+    stray_replies: RateLimiter,
     /// Limits log lines that peers can cause although nothing is done for them.
     idle_lines: RateLimiter,
     inspections: Inspections,
@@ -187,7 +187,7 @@ impl Broker {
             client_info: HashMap::default(),
             worker_info: HashMap::default(),
             refusals: RateLimiter::new(now),
-            strays: RateLimiter::new(now),
+            stray_replies: RateLimiter::new(now),
             idle_lines: RateLimiter::new(now),
             inspections: Inspections::default(),
             outputs: VecDeque::new(),
@@ -234,9 +234,9 @@ impl Broker {
             && due <= now
             && self.work - before < AT_ONCE
         {
-            self.ping_is_due(number, now);
+            self.handle_due_ping(number, now);
         }
-        self.give_up_suspended(now);
+        self.fail_suspended(now);
         let mut expired = IdRanges::default();
         let moment = self.moment(now);
         for _ in 0..AT_ONCE {
@@ -340,26 +340,26 @@ impl Broker {
 
     /// Answers a request with an error of the broker's own.
     fn give_up(&mut self, key: RequestKey, failure: Failure, trace: Trace) {
-        self.let_go(key);
+        self.detach(key);
         self.close_request(key, Some((Outcome::Error(failure), trace)));
     }
 
     /// Cancels a request: removes it from every table, without a reply.
     fn forget(&mut self, key: RequestKey) {
         self.work += 1;
-        self.let_go(key);
+        self.detach(key);
         self.pools[self.requests[key.at()].pool.0].counters.cancelled += 1;
         self.close_request(key, None);
     }
 
     /// Removes a request from its pool's queue, or marks it as unwanted at its worker.
-    fn let_go(&mut self, key: RequestKey) {
+    fn detach(&mut self, key: RequestKey) {
         let Request { client, id, pool, state, .. } = self.requests[key.at()];
         match state {
             State::Pending(place) => {
                 self.stop_waiting(key);
                 self.pools[pool.0].pending.remove(place, client);
-                self.no_longer_pending(client);
+                self.remove_pending(client);
                 self.touch_pool(pool);
             }
             State::InFlight { worker, ticket, .. } => {
@@ -423,14 +423,14 @@ impl Broker {
         }
     }
 
-    fn is_pending(&mut self, of: ClientNumber) {
+    fn add_pending(&mut self, of: ClientNumber) {
         self.pending += 1;
         if let Some(client) = self.clients.get_mut(&of) {
             client.pending += 1;
         }
     }
 
-    fn no_longer_pending(&mut self, of: ClientNumber) {
+    fn remove_pending(&mut self, of: ClientNumber) {
         self.pending -= 1;
         if let Some(client) = self.clients.get_mut(&of) {
             client.pending -= 1;

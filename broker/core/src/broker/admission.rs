@@ -122,7 +122,7 @@ impl Broker {
 
     /// Gives credit to the clients that wait, each in turn. A client that has its share keeps
     /// waiting.
-    pub(super) fn give_room(&mut self, now: Instant) {
+    pub(super) fn give_credit(&mut self, now: Instant) {
         if self.waiting.clients.is_empty() || self.closing || self.waiting.until.is_some_and(|until| now < until) {
             return;
         }

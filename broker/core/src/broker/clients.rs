@@ -6,7 +6,7 @@ use std::time::Instant;
 use giostra_protocol::{Bytes, FromClient, Identity, RequestId, ToClient, VERSION, name};
 
 use super::admission::Taken;
-use super::records::{Client, Request, State, Untold};
+use super::records::{Client, Request, State, Unlogged};
 use super::{Broker, Output};
 use crate::config::{Rights, Settings};
 use crate::event::Event;
@@ -16,7 +16,7 @@ use crate::tables::pending::Place;
 use crate::tables::unanswered::Unanswered;
 
 /// The most pools that a `NoWorker` names.
-const MOST_POOLS: usize = 100;
+const MAX_POOLS: usize = 100;
 
 impl Broker {
     /// Handles a message from a client. `rights` count from its Hello on, for as long as its
@@ -146,7 +146,7 @@ impl Broker {
                         pending: 0,
                         bytes: 0,
                         pools: 0,
-                        untold: Untold::default(),
+                        unlogged: Unlogged::default(),
                         room: None,
                         wanted_size: 1,
                         replies: Vec::new(),
@@ -285,15 +285,15 @@ impl Broker {
             .iter()
             .filter(|(_, pool)| pool.has_workers())
             .map(|(_, pool)| &*pool.name)
-            .take(MOST_POOLS)
+            .take(MAX_POOLS)
             .collect();
         pools.sort_unstable();
         let (pool, to) = (pool.into(), client.identity.clone());
         let pools = pools.into_iter().map(Into::into).collect();
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
-        client.untold.nobody += requests.len() as u64;
+        client.unlogged.nobody += requests.len() as u64;
         if self.idle_lines.allows(now) {
-            let count = std::mem::take(&mut client.untold.nobody);
+            let count = std::mem::take(&mut client.unlogged.nobody);
             self.log(Event::NoWorker(number, count));
         }
         self.outputs.push_back(Output::ToClient(to, ToClient::NoWorker { pool, pools, requests }));
@@ -317,9 +317,9 @@ impl Broker {
     /// Ignores requests that were sent over an earlier connection.
     fn stale(&mut self, number: ClientNumber, count: u64, now: Instant) {
         let Some(client) = self.clients.get_mut(&number) else { return };
-        client.untold.stale += count;
+        client.unlogged.stale += count;
         if self.idle_lines.allows(now) {
-            let count = std::mem::take(&mut client.untold.stale);
+            let count = std::mem::take(&mut client.unlogged.stale);
             self.log(Event::Stale(number, count));
         }
     }

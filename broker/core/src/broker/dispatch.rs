@@ -62,7 +62,7 @@ impl Broker {
                 self.outputs.push_back(Output::ToWorker(worker.identity.clone(), message));
             }
         }
-        self.give_room(now);
+        self.give_credit(now);
         self.send_replies(Some(now));
         self.answer_inspections(now);
         self.shrink();
@@ -188,7 +188,7 @@ impl Broker {
             pool.counters.redispatched += dealt as u64;
         }
         if rotation == Rotation::Available && dealt > 0 {
-            self.tell_windows(pool_key);
+            self.log_windows(pool_key);
         }
         let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
         self.log_batches(batches, begun_lap, again);
@@ -197,12 +197,12 @@ impl Broker {
     /// Logs the windows of seats that may just have been passed over, and of those that are fuller
     /// than the log knows, before the lines of the pass, which they prove. A worker that was passed
     /// over is full at the end of the pass.
-    fn tell_windows(&mut self, pool: PoolKey) {
+    fn log_windows(&mut self, pool: PoolKey) {
         for seat in self.pools[pool.0].ring.seats() {
             let worker = self.workers.get_mut(seat).expect("a seated worker is here");
             let (size, held) = (worker.window.now(), worker.in_flight.len());
-            if size != worker.window_told && (held >= size || held > worker.window_told) {
-                worker.window_told = size;
+            if size != worker.logged_window && (held >= size || held > worker.logged_window) {
+                worker.logged_window = size;
                 self.outputs.push_back(Output::Log(Event::Window { worker: worker.label(*seat), size }));
             }
         }

@@ -148,7 +148,7 @@ impl Broker {
             request.state = State::Pending(Place::Returned(order));
             pending.give_back(order, key);
         }
-        self.is_pending(client);
+        self.add_pending(client);
         spent && evidence == Evidence::Yes
     }
 
@@ -208,7 +208,7 @@ impl Broker {
     }
 
     /// Gives up the suspended requests that have waited long enough.
-    pub(super) fn give_up_suspended(&mut self, now: Instant) {
+    pub(super) fn fail_suspended(&mut self, now: Instant) {
         let moment = self.moment(now);
         while let Some(&(until, key)) = self.instances.suspended.first()
             && until <= moment

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::records::{Flight, State, Untold};
+use super::records::{Flight, State, Unlogged};
 use super::{Broker, PoolKey};
 use crate::event::Event;
 use crate::ids::{ClientNumber, RequestKey};
@@ -76,7 +76,7 @@ impl Broker {
         self.leftovers.add(client.unanswered);
         self.client_of.remove(&client.identity);
         self.gives_room_back(number, client.room);
-        let Untold { stale, nobody } = client.untold;
+        let Unlogged { stale, nobody } = client.unlogged;
         for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::NoWorker(number, nobody))] {
             if count > 0 {
                 self.log(event);

@@ -33,7 +33,7 @@ pub struct Client {
     /// The number of existing pools that it has made.
     pub pools: usize,
     /// Requests that were not accepted and that the log has not counted yet.
-    pub untold: Untold,
+    pub unlogged: Unlogged,
     /// Its credit: how many requests it may submit. `None` until it was rejected.
     pub room: Option<u64>,
     /// The average size of the rejected bodies, at least 1.
@@ -50,7 +50,7 @@ pub struct Client {
 
 /// Requests of a client that were not accepted and that the log has not counted yet.
 #[derive(Clone, Copy, Default)]
-pub struct Untold {
+pub struct Unlogged {
     pub stale: u64,
     pub nobody: u64,
 }
@@ -68,7 +68,7 @@ pub struct Worker {
     pub is_back: bool,
     pub window: Window,
     /// The window's size in the log.
-    pub window_told: usize,
+    pub logged_window: usize,
     pub leaving: bool,
     /// Why it can compute nothing for now. It has no seat then.
     pub unable: Option<String>,

@@ -73,7 +73,7 @@ impl Broker {
             instance,
             is_back: false,
             window: Window::new(threads as usize, window, self.settings.hold, spare),
-            window_told: window,
+            logged_window: window,
             leaving: false,
             unable: None,
             changes: TokenBucket::new(CHANGES, now),

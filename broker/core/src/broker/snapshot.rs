@@ -13,13 +13,13 @@ use crate::peer_info::PeerInfo;
 use crate::stats::pool_counters::BOUNDS_US;
 
 /// The most workers and the most clients in a status, and the most seats of one pool.
-const MOST_PEERS: usize = 5000;
+const MAX_PEERS: usize = 5000;
 
 /// The most pools in a status.
-const MOST_POOLS: usize = 1000;
+const MAX_POOLS: usize = 1000;
 
 /// The most bytes of operations' names, of one worker and of all.
-const MOST_OPERATIONS: [usize; 2] = [4 << 10, 1 << 20];
+const MAX_OPERATION_BYTES: [usize; 2] = [4 << 10, 1 << 20];
 
 impl Broker {
     /// Returns the status, taken from the tables.
@@ -39,26 +39,26 @@ impl Broker {
             p99_us: seconds.iter().map(|second| second.took.p99).collect(),
         };
         let mut left_out = LeftOut {
-            clients: self.clients.len().saturating_sub(MOST_PEERS) as u64,
-            pools: self.pools.len().saturating_sub(MOST_POOLS) as u64,
+            clients: self.clients.len().saturating_sub(MAX_PEERS) as u64,
+            pools: self.pools.len().saturating_sub(MAX_POOLS) as u64,
             ..LeftOut::default()
         };
         let mut workers: Vec<_> = self.workers.iter().collect();
-        if workers.len() > MOST_PEERS {
+        if workers.len() > MAX_PEERS {
             // The oldest registrations are listed, and workers that are being drained.
             workers.sort_unstable_by_key(|&(number, worker)| (!worker.leaving, number));
-            left_out.workers = (workers.len() - MOST_PEERS) as u64;
-            workers.truncate(MOST_PEERS);
+            left_out.workers = (workers.len() - MAX_PEERS) as u64;
+            workers.truncate(MAX_PEERS);
         }
         workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
         let rings = self.pools.iter().map(|(_, pool)| pool.ring.seats());
         let seats: HashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
-        let mut told: Vec<_> = workers
+        let mut listed: Vec<_> = workers
             .into_iter()
             .map(|(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now))
             .collect();
-        left_out.operations = shorten(&mut told);
-        let pools = self.told_pools();
+        left_out.operations = shorten(&mut listed);
+        let pools = self.listed_pools();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: millis(now - self.started),
@@ -66,11 +66,11 @@ impl Broker {
             pending: self.pending as u64,
             in_flight: (self.requests.len() - self.leftovers.len() - self.pending) as u64,
             totals: self.totals(),
-            workers: told,
+            workers: listed,
             clients: self
                 .clients
                 .iter()
-                .take(MOST_PEERS)
+                .take(MAX_PEERS)
                 .map(|(number, client)| ClientStatus {
                     name: client.name.to_string(),
                     number: number.0,
@@ -92,14 +92,14 @@ impl Broker {
 
     /// Returns the pools of the status: if there are too many, those with workers first, then those
     /// with the most requests.
-    fn told_pools(&self) -> Vec<PoolKey> {
+    fn listed_pools(&self) -> Vec<PoolKey> {
         let mut pools: Vec<_> = self.pools.iter().map(|(key, _)| PoolKey(key)).collect();
-        if pools.len() > MOST_POOLS {
+        if pools.len() > MAX_POOLS {
             pools.sort_unstable_by_key(|key| {
                 let pool = &self.pools[key.0];
                 (pool.workers == 0, Reverse(pool.pending.len()), &pool.name)
             });
-            pools.truncate(MOST_POOLS);
+            pools.truncate(MAX_POOLS);
         }
         pools
     }
@@ -128,7 +128,7 @@ impl Broker {
             .map(|pool| (pool, self.waits_for(pool)))
             .map(|(pool, waits)| PoolStatus {
                 name: pool.name.to_string(),
-                ring: pool.ring.seats().iter().take(MOST_PEERS).map(|number| number.0).collect(),
+                ring: pool.ring.seats().iter().take(MAX_PEERS).map(|number| number.0).collect(),
                 turn: pool.ring.next() as u64,
                 pending: pool.pending.len() as u64,
                 oldest_ms: oldest(pool).map_or(0, |accepted| now.micros_since(accepted) / 1000),
@@ -197,9 +197,9 @@ impl Broker {
     }
 }
 
-/// Leaves out operations' names beyond [`MOST_OPERATIONS`]. Returns how many.
+/// Leaves out operations' names beyond [`MAX_OPERATION_BYTES`]. Returns how many.
 fn shorten(workers: &mut [WorkerStatus]) -> u64 {
-    let [of_one, mut of_all] = MOST_OPERATIONS;
+    let [of_one, mut of_all] = MAX_OPERATION_BYTES;
     let mut left_out = 0;
     for worker in workers {
         let (mut bytes, before) = (0, worker.operations.len());

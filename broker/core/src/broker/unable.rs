@@ -17,7 +17,7 @@ use crate::ids::WorkerNumber;
 use crate::tables::pending::Place;
 
 /// The most characters of a worker's reason that are kept. Each status has it.
-const MOST_REASON: usize = 200;
+const MAX_REASON: usize = 200;
 
 impl Broker {
     /// Takes a worker's seat away and gives the requests of these tickets back. A worker may be
@@ -46,7 +46,7 @@ impl Broker {
                     returned.request(request.client, request.id);
                     let client = request.client;
                     self.pools[pool.0].pending.give_back(order, key);
-                    self.is_pending(client);
+                    self.add_pending(client);
                 }
                 Some(Flight::Unwanted(client, id, bytes)) => {
                     unwanted.request(client, id);
@@ -120,7 +120,7 @@ impl Broker {
 /// Returns a peer's sentence as one line of limited length that is not empty, for the log and the
 /// status.
 fn one_line(reason: &str) -> String {
-    let end = reason.char_indices().nth(MOST_REASON).map_or(reason.len(), |(end, _)| end);
+    let end = reason.char_indices().nth(MAX_REASON).map_or(reason.len(), |(end, _)| end);
     match sentence(&reason[..end]).trim() {
         "" => "it does not say why".into(),
         line => line.into(),
@@ -136,6 +136,6 @@ mod tests {
         assert_eq!(one_line("can't start x:\nno such file\u{1b}[2J"), "can't start x: no such file [2J");
         assert_eq!(one_line("on \u{202e}1tsoh\u{200b}"), r"on \u{202e}1tsoh\u{200b}");
         assert_eq!(one_line(" \n"), "it does not say why");
-        assert_eq!(one_line(&"é".repeat(10_000)).chars().count(), MOST_REASON);
+        assert_eq!(one_line(&"é".repeat(10_000)).chars().count(), MAX_REASON);
     }
 }

@@ -53,7 +53,7 @@ impl Broker {
             (FromWorker::Replies(replies), None) => {
                 let late = replies.len() as u64;
                 self.stats.discarded += late;
-                if let Some(late) = self.strays.record(late, now) {
+                if let Some(late) = self.stray_replies.record(late, now) {
                     self.log(Event::Discarded { worker: None, requests: IdRanges::default(), late });
                 }
                 self.ask_to_register(from);
@@ -124,7 +124,7 @@ impl Broker {
     }
 
     /// Pings a worker, or drops it.
-    pub(super) fn ping_is_due(&mut self, number: WorkerNumber, now: Instant) {
+    pub(super) fn handle_due_ping(&mut self, number: WorkerNumber, now: Instant) {
         let (interval, max_out, last_ticket) =
             (self.settings.ping_interval, self.settings.ping_max_out, self.last_ticket);
         let worker = self.worker(number);
@@ -149,18 +149,18 @@ impl Broker {
         if let Err(bad) = name::check(name) {
             return self.refuse_client(from, &format!("worker: {bad}"), now);
         }
-        let meant = self.meant(name, number);
-        let refused = match &meant[..] {
+        let matching_workers = self.matching_workers(name, number);
+        let refused = match &matching_workers[..] {
             [] if number > 0 => Some(format!("there is no worker '{name}' w{number}; status lists the workers")),
             [] => Some(format!("there is no worker '{name}'; status lists the workers")),
-            [_, _, ..] if !all => Some(self.ambiguous(name, &meant)),
+            [_, _, ..] if !all => Some(self.ambiguous(name, &matching_workers)),
             _ => None,
         };
         let answer = match refused {
             Some(reason) => ToClient::Refused { reason },
             None => {
-                let numbers = meant.iter().take(MAX_BATCH).map(|number| number.0).collect();
-                for number in meant {
+                let numbers = matching_workers.iter().take(MAX_BATCH).map(|number| number.0).collect();
+                for number in matching_workers {
                     self.leave(number, true);
                 }
                 ToClient::Draining { worker: name.into(), numbers }
@@ -171,30 +171,30 @@ impl Broker {
 
     /// Returns the workers of this name, or with a number the one of both. A name that no worker
     /// has may be a number.
-    fn meant(&self, name: &str, number: u64) -> Vec<WorkerNumber> {
+    fn matching_workers(&self, name: &str, number: u64) -> Vec<WorkerNumber> {
         let read = |text: &str| text.strip_prefix('w').and_then(|number| number.parse().ok()).map(WorkerNumber);
         let namesakes = self.workers.iter().filter(|(_, worker)| &*worker.name == name).map(|(number, _)| number);
-        let mut meant: Vec<_> = namesakes.filter(|it| number == 0 || it.0 == number).collect();
-        if meant.is_empty() && number == 0 {
+        let mut matching_workers: Vec<_> = namesakes.filter(|it| number == 0 || it.0 == number).collect();
+        if matching_workers.is_empty() && number == 0 {
             // Where workers are called w1 and w2, the name of one that has just left is not
             // another's number.
             let other =
                 |number: &WorkerNumber| self.workers.get(number).is_some_and(|worker| read(&worker.name).is_none());
-            meant.extend(read(name).filter(other));
+            matching_workers.extend(read(name).filter(other));
         }
-        meant.sort_unstable();
-        meant
+        matching_workers.sort_unstable();
+        matching_workers
     }
 
-    fn ambiguous(&self, name: &str, meant: &[WorkerNumber]) -> String {
+    fn ambiguous(&self, name: &str, matching_workers: &[WorkerNumber]) -> String {
         let mut list = String::new();
-        for number in meant.iter().take(MOST_NAMESAKES) {
+        for number in matching_workers.iter().take(MAX_NAMESAKES) {
             let address = address(self.worker_info.get(&self.workers[number].identity));
             let at = if address.is_empty() { "" } else { " at " };
             list += &format!("{number}{at}{address}, ");
         }
-        let more = if meant.len() > MOST_NAMESAKES { ".., " } else { "" };
-        let (count, first) = (meant.len(), meant[0]);
+        let more = if matching_workers.len() > MAX_NAMESAKES { ".., " } else { "" };
+        let (count, first) = (matching_workers.len(), matching_workers[0]);
         format!("{count} workers are called '{name}': {list}{more}say which (drain {name} {first}), or --all")
     }
 
@@ -307,11 +307,11 @@ impl Broker {
     pub(super) fn discards(&mut self, number: WorkerNumber, unwanted: IdRanges, late: u64, now: Instant) {
         self.worker(number).late += late;
         if !unwanted.is_empty() || late > 0 && self.idle_lines.allows(now) {
-            self.tells_of_discarded(number, unwanted);
+            self.log_discarded(number, unwanted);
         }
     }
 
-    fn tells_of_discarded(&mut self, number: WorkerNumber, requests: IdRanges) {
+    fn log_discarded(&mut self, number: WorkerNumber, requests: IdRanges) {
         let worker = self.worker(number);
         let late = std::mem::take(&mut worker.late);
         worker.discarded += requests.len() + late;
@@ -320,9 +320,9 @@ impl Broker {
     }
 
     /// Logs the discarded results that were not logged yet, before the worker goes.
-    fn tells_the_rest(&mut self, number: WorkerNumber) {
+    fn log_remaining_discards(&mut self, number: WorkerNumber) {
         if self.worker(number).late > 0 {
-            self.tells_of_discarded(number, IdRanges::default());
+            self.log_discarded(number, IdRanges::default());
         }
     }
 
@@ -396,7 +396,7 @@ impl Broker {
 
     /// Removes a leaving worker that owes nothing more.
     pub(super) fn goodbye(&mut self, number: WorkerNumber) {
-        self.tells_the_rest(number);
+        self.log_remaining_discards(number);
         let worker = self.remove_worker(number);
         let (label, discarded, workers) = (worker.label(number), worker.discarded, self.workers.len());
         self.log(Event::WorkerLeft { worker: label, discarded, workers });
@@ -405,7 +405,7 @@ impl Broker {
 
     /// Removes a lost worker, and gives its requests back to be dispatched before all others.
     fn drop_worker(&mut self, number: WorkerNumber, reason: DropReason, now: Instant) {
-        self.tells_the_rest(number);
+        self.log_remaining_discards(number);
         let worker = self.remove_worker(number);
         let evidence = Self::evidence(&worker, &reason);
         let moment = self.moment(now);
@@ -475,7 +475,7 @@ const REGISTRATIONS: u32 = 100;
 const TOO_OFTEN: &str = "it registers too often over one connection: wait a second";
 
 /// The most workers of one name that a refusal lists.
-const MOST_NAMESAKES: usize = 10;
+const MAX_NAMESAKES: usize = 10;
 
 /// The unread bytes of bodies from which the connection of a suspect worker is closed when it is
 /// dropped.

@@ -45,7 +45,7 @@ pub enum Spare {
 /// The most spares. With seven, three workers whose requests take exponentially distributed times
 /// are busy for 93 % of the time, with one for 76 %, and without a bound for 97 % (3,000 requests,
 /// simulated).
-const MOST_SPARE: usize = 7;
+const MAX_SPARES: usize = 7;
 
 /// The replies of each thread, without more spares having been needed, after which one is removed.
 const CALM: u64 = 16;
@@ -129,7 +129,7 @@ impl Window {
     /// Whether the worker, which holds `held` requests and has no room, may hold one more if others
     /// idle.
     pub fn may_widen(&self, held: usize) -> bool {
-        held < self.threads.saturating_add(MOST_SPARE).min(self.most)
+        held < self.threads.saturating_add(MAX_SPARES).min(self.most)
     }
 
     /// Makes room for one more, because others idle.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use giostra_protocol::name::Label;
 
 /// The most names without a worker that are remembered: workers choose them.
-const MOST_PAST: usize = 10_000;
+const MAX_ABSENT: usize = 10_000;
 
 /// The counts of workers that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl NameHistory {
         self.left += 1;
         name.left = self.left;
         self.absent.insert(self.left, key);
-        if self.absent.len() > MOST_PAST
+        if self.absent.len() > MAX_ABSENT
             && let Some((_, oldest)) = self.absent.pop_first()
         {
             self.of.remove(&oldest);
@@ -95,16 +95,16 @@ mod tests {
         assert_eq!(names.past(&pool, &label(0)), Past { answered: 5, returned: 2 });
         assert_eq!(names.past(&other, &label(0)), Past::default(), "another pool's");
         // As long as a namesake is there it is not forgotten, whoever else comes and goes.
-        for number in 1..MOST_PAST + 10 {
+        for number in 1..MAX_ABSENT + 10 {
             names.join(&pool, &label(number));
             names.part(&pool, &label(number), 1);
         }
-        assert_eq!((names.of.len(), names.absent.len()), (MOST_PAST + 2, MOST_PAST));
+        assert_eq!((names.of.len(), names.absent.len()), (MAX_ABSENT + 2, MAX_ABSENT));
         assert_eq!(names.past(&pool, &label(0)).answered, 5);
         assert_eq!([1, 10].map(|number| names.past(&pool, &label(number)).answered), [0, 1]);
         // Who is back is not among those that are gone.
         names.join(&pool, &label(10));
         names.part(&pool, &label(10), 1);
-        assert_eq!((names.past(&pool, &label(10)).answered, names.absent.len()), (2, MOST_PAST));
+        assert_eq!((names.past(&pool, &label(10)).answered, names.absent.len()), (2, MAX_ABSENT));
     }
 }

@@ -209,11 +209,14 @@ mod tests {
             durations.reckon(second);
             durations.percentiles()
         };
-        let near = |told: u64, is: u64| told.abs_diff(is) * 15 <= is;
-        let told = reckoned(&mut durations, 12);
-        assert!(near(told.p50, 100) && near(told.p90, 100) && near(told.p99, 100), "{told:?}");
-        let told = reckoned(&mut durations, 20);
-        assert!(near(told.p50, 10_000), "{told:?}");
+        let near = |percentiles: u64, is: u64| percentiles.abs_diff(is) * 15 <= is;
+        let percentiles = reckoned(&mut durations, 12);
+        assert!(
+            near(percentiles.p50, 100) && near(percentiles.p90, 100) && near(percentiles.p99, 100),
+            "{percentiles:?}"
+        );
+        let percentiles = reckoned(&mut durations, 20);
+        assert!(near(percentiles.p50, 10_000), "{percentiles:?}");
         assert_eq!(reckoned(&mut durations, 40), Percentiles::default());
         durations.add(u64::MAX, 1, 40);
         durations.add(0, u32::MAX, 40);
