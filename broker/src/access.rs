@@ -109,7 +109,7 @@ impl AccessControl {
         let (mut some, mut behind) = (false, false);
         for (number, (socket, side)) in sockets.into_iter().zip(SIDES).enumerate() {
             for seen in 1..=MAX_EVENTS {
-                let Some((event, from)) = socket.see()? else { break };
+                let Some((event, from)) = socket.next_event()? else { break };
                 some = true;
                 behind |= seen == MAX_EVENTS;
                 let Some(reason) = self.judge(number, &event, &from) else { continue };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use giostra_core::config::Settings;
 use giostra_transport::endpoint::Endpoint;
 use giostra_transport::keys::KeyPair;
-use giostra_transport::socket::SILENCE;
+use giostra_transport::socket::PEER_TIMEOUT;
 
 use crate::error::{Error, Side};
 
@@ -83,7 +83,7 @@ impl Default for Options {
             insecure: false,
             max_connections: 4096,
             handshake_timeout: Duration::from_secs(10),
-            client_timeout: SILENCE,
+            client_timeout: PEER_TIMEOUT,
             max_backlog: 64 << 20,
             #[cfg(feature = "http")]
             http: None,

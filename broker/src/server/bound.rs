@@ -7,7 +7,7 @@ use giostra_protocol::escape::word;
 use giostra_transport::descriptors;
 use giostra_transport::lock::{self, Lock};
 use giostra_transport::monitor::MonitoredSocket;
-use giostra_transport::socket::{self, Entry, Peers};
+use giostra_transport::socket::{self, Peers, RouterOptions};
 use zmq::Context;
 
 use super::{LOG_FORMAT, LogFiles};
@@ -50,7 +50,7 @@ impl Bound {
         options.check()?;
         descriptors::check_connection()?;
         options.core.first_ticket = rand::random::<u64>() >> FIRST_TICKET_SHIFT;
-        let entry = Entry {
+        let router_options = RouterOptions {
             keys: options.keys.as_ref().map(|keys| keys.own.clone()),
             handshake: options.handshake_timeout,
             client_timeout: options.client_timeout,
@@ -59,7 +59,7 @@ impl Bound {
         let context = Context::new();
         let disconnected: Disconnected = rand::random();
         let [frontend, backend] = [Peers::Clients, Peers::Workers].map(|peers| {
-            let router = socket::router(&context, &disconnected, peers, &entry)?;
+            let router = socket::router(&context, &disconnected, peers, &router_options)?;
             MonitoredSocket::new(&context, router).map_err(io::Error::from)
         });
         let (frontend, backend) = (frontend?, backend?);

@@ -1,9 +1,9 @@
-//! A DEALER to a broker, which is made anew when libzmq has given up or tries too often.
+//! A DEALER socket to a broker, replaced when libzmq has given up or retries too often.
 //!
-//! libzmq connects again by itself after most failures. Not so after what it takes for a breach of
-//! protocol: something else listened on the broker's port, a message was over the limit, the broker
-//! refused the key (`session_base_t::engine_error` in libzmq 4.3.5). And after a handshake that
-//! failed otherwise it connects again at once, some ninety times a second.
+//! libzmq reconnects by itself after most failures, but not after what it takes for a protocol
+//! violation: another program listened on the broker's port, a message exceeded the limit, or the
+//! broker refused the key (`session_base_t::engine_error` in libzmq 4.3.5). And after a handshake
+//! that failed for another reason, it reconnects at once, some ninety times a second.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -17,17 +17,17 @@ use crate::keys::Credentials;
 use crate::monitor::{Failure, MonitoredSocket};
 use crate::socket;
 
-/// After how long without an answer a new socket is taken.
-const GIVEN_UP: Duration = Duration::from_secs(5);
+/// The time without a `Welcome` after which the socket is replaced.
+const REPLACE_AFTER: Duration = Duration::from_secs(5);
 
-/// Handshakes that may fail one right after the other, as when a broker is killed and started
-/// again.
-const FAILURES: u32 = 3;
+/// The number of handshakes that may fail in a row before attempts are spaced out. A broker that is
+/// killed and restarted causes one or two.
+const MAX_FAILURES: u32 = 3;
 
-/// The time between two attempts after that.
+/// The time between two attempts from then on.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// When to try again after failed handshakes.
+/// The failed handshakes in a row, and when to connect again.
 #[derive(Debug, Default)]
 struct Attempts {
     failed: u32,
@@ -35,47 +35,47 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// A handshake has failed. Whether that is enough: then the socket is to be exchanged for a new
-    /// one, which is connected when that is due.
+    /// Records a failed handshake. Returns whether to replace the socket by a new one, to be
+    /// connected once [`Self::is_due`] says so.
     fn failed(&mut self, failure: Failure, now: Instant) -> bool {
         self.failed += 1;
-        let enough = (self.failed >= FAILURES || !failure.is_tried_again()) && self.resume.is_none();
-        if enough {
+        let replace = (self.failed >= MAX_FAILURES || !failure.is_retried()) && self.resume.is_none();
+        if replace {
             self.resume = Some(now + PAUSE);
         }
-        enough
+        replace
     }
 
-    /// There is somebody to talk to.
+    /// Records that the broker answered.
     fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether it is time to connect. Says so once.
+    /// Returns whether it is time to connect, once.
     fn is_due(&mut self, now: Instant) -> bool {
         self.resume.take_if(|resume| *resume <= now).is_some()
     }
 }
 
-/// Whom to call, and what to say.
+/// How to connect to a broker.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// The broker's.
+    /// The broker's endpoint.
     pub endpoint: String,
-    /// What is said first over each connection.
+    /// The first message over each connection.
     pub hello: Bytes,
-    /// What is heard when a connection broke.
+    /// The message that libzmq inserts when a connection broke.
     pub hiccup: Bytes,
-    /// How long a closing socket goes on sending.
+    /// How long a closed socket continues to send.
     pub linger: Duration,
-    /// The keys, if the broker demands some.
+    /// The keys, if the broker requires them.
     pub credentials: Option<Credentials>,
 }
 
-/// Why there will be no conversation.
+/// Why there is no connection to the broker.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// When the endpoint is none.
+    /// When the endpoint is malformed.
     #[error("can't connect to {endpoint}: {source}")]
     Endpoint {
         /// The endpoint.
@@ -88,15 +88,15 @@ pub enum Error {
     Connect {
         /// The endpoint.
         endpoint: String,
-        /// What libzmq says.
+        /// libzmq's error.
         source: zmq::Error,
     },
-    /// When something is there, but it and this side did not come to terms.
+    /// When something answers at the endpoint, but the handshake fails.
     #[error("no conversation with the broker at {endpoint}: {failure}{}", .failure.advice(*.with_keys))]
     Handshake {
         /// The endpoint.
         endpoint: String,
-        /// How the last attempt ended.
+        /// Why the last handshake failed.
         failure: Failure,
         /// Whether this side has keys.
         with_keys: bool,
@@ -106,36 +106,36 @@ pub enum Error {
     Zmq(#[from] zmq::Error),
 }
 
-/// The socket, and what is known of who is at its other end.
+/// A monitored DEALER socket, and the state of its connection.
 pub struct Connector {
-    call: ConnectOptions,
+    options: ConnectOptions,
     context: Context,
     socket: MonitoredSocket,
     /// When the socket was last connected.
-    dialed: Instant,
-    /// Since when nobody has been there; `None`: somebody is.
-    alone: Option<Instant>,
-    /// Whether anybody has ever been.
+    connected: Instant,
+    /// Since when the broker has not answered; `None` while the connection is up.
+    unanswered_since: Option<Instant>,
+    /// Whether the broker has ever answered.
     ever_answered: bool,
     attempts: Attempts,
     failure: Option<Failure>,
-    /// That one side has keys and the other none, if it has looked so.
+    /// The last failure that looked as if only one side used keys.
     mismatch: Option<Failure>,
 }
 
 impl Connector {
-    /// Begins to connect.
-    pub fn new(context: &Context, mut call: ConnectOptions, now: Instant) -> Result<Self, Error> {
-        match Endpoint::to_connect(&call.endpoint) {
-            Ok(endpoint) => call.endpoint = endpoint.to_string(),
-            Err(source) => return Err(Error::Endpoint { endpoint: call.endpoint, source }),
+    /// Starts to connect.
+    pub fn new(context: &Context, mut options: ConnectOptions, now: Instant) -> Result<Self, Error> {
+        match Endpoint::to_connect(&options.endpoint) {
+            Ok(endpoint) => options.endpoint = endpoint.to_string(),
+            Err(source) => return Err(Error::Endpoint { endpoint: options.endpoint, source }),
         }
         let connector = Self {
-            socket: make(context, &call)?,
-            call,
+            socket: make(context, &options)?,
+            options,
             context: context.clone(),
-            dialed: now,
-            alone: Some(now),
+            connected: now,
+            unanswered_since: Some(now),
             ever_answered: false,
             attempts: Attempts::default(),
             failure: None,
@@ -145,95 +145,97 @@ impl Connector {
         Ok(connector)
     }
 
-    /// The broker has welcomed this side.
+    /// Records that the broker sent its `Welcome`.
     pub fn answered(&mut self) {
-        self.alone = None;
+        self.unanswered_since = None;
         self.ever_answered = true;
         self.attempts.succeeded();
         (self.failure, self.mismatch) = (None, None);
         self.socket.stop_monitor();
     }
 
-    /// The connection broke, or the broker is to welcome this side anew.
+    /// Records that the connection broke, or that the broker asked for a new `Hello` or `Register`.
     pub fn lost(&mut self, now: Instant) {
-        self.alone.get_or_insert(now);
-        self.socket.look(&self.context);
+        self.unanswered_since.get_or_insert(now);
+        self.socket.start_monitor(&self.context);
     }
 
-    /// Sees what has become of the connection, and connects again where libzmq does not. The
-    /// handshake that failed last, if one has since this was last called. An error if one
-    /// failed for good with a broker that has never been there; one that has been may be changing
-    /// its keys.
+    /// Checks the connection, and reconnects where libzmq does not. Returns the last handshake that
+    /// failed since the previous call, if there is one.
+    ///
+    /// # Errors
+    /// If retrying is hopeless, because the keys do not fit, and the broker has never answered. One
+    /// that has answered before may just be changing its keys.
     pub fn poll(&mut self, now: Instant) -> Result<Option<Failure>, Error> {
         let mut last = None;
         while let Some(failure) = self.socket.next_failure()? {
             last = Some(failure);
             self.failure = last;
-            // Once it may have been something else that listened there. Who finds out first hangs up, so that
-            // the next failure may look otherwise.
-            let hopeless = if failure.is_no() { last } else { self.mismatch };
+            // One mismatch is not enough, since another program may have listened there. Two need not be in a
+            // row: the side that detects the mismatch closes, so the next failure may look different.
+            let hopeless = if failure.is_key_refused() { last } else { self.mismatch };
             self.mismatch = self.mismatch.or(last.filter(|failure| failure.is_mismatch()));
             if let Some(failure) = hopeless.filter(|_| !self.ever_answered) {
                 return Err(self.handshake_failed(failure));
             }
             if self.attempts.failed(failure, now) {
-                // Nothing of the old one is heard later.
-                self.socket = make(&self.context, &self.call)?;
-                self.dialed = now;
+                // The old socket is dropped, so none of its events arrive later.
+                self.socket = make(&self.context, &self.options)?;
+                self.connected = now;
             }
         }
         if self.attempts.is_due(now) {
             self.connect()?;
-            self.dialed = now;
+            self.connected = now;
         }
-        if self.anew_at().is_some_and(|at| at <= now) {
-            self.socket = make(&self.context, &self.call)?;
+        if self.replace_at().is_some_and(|at| at <= now) {
+            self.socket = make(&self.context, &self.options)?;
             self.connect()?;
-            self.dialed = now;
+            self.connected = now;
         }
         Ok(last)
     }
 
-    /// When [`Self::poll`] is to be called though nothing has come.
+    /// Returns when to call [`Self::poll`] even if no socket is readable.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.attempts.resume, self.anew_at()].into_iter().flatten().min()
+        [self.attempts.resume, self.replace_at()].into_iter().flatten().min()
     }
 
-    /// Why nobody is there: how the last handshake failed, if it did.
+    /// Returns why the broker does not answer, if the last handshake failed.
     pub fn error(&self) -> Option<Error> {
         self.failure.map(|failure| self.handshake_failed(failure))
     }
 
-    /// The same in a few words, and what to look at.
+    /// Describes a failure, and what the user should check.
     pub fn explain(&self, failure: Failure) -> String {
-        format!("{failure}{}", failure.advice(self.call.credentials.is_some()))
+        format!("{failure}{}", failure.advice(self.options.credentials.is_some()))
     }
 
-    /// What there is to wait for.
+    /// Returns the sockets to poll.
     pub fn sockets(&self) -> Vec<&Socket> {
         [Some(&*self.socket), self.socket.monitor()].into_iter().flatten().collect()
     }
 
-    fn anew_at(&self) -> Option<Instant> {
-        // While it rests it is not connected at all.
-        let alone = self.alone.filter(|_| self.attempts.resume.is_none())?;
-        Some(alone.max(self.dialed) + GIVEN_UP)
+    fn replace_at(&self) -> Option<Instant> {
+        // During a pause there is no connection to wait for.
+        let since = self.unanswered_since.filter(|_| self.attempts.resume.is_none())?;
+        Some(since.max(self.connected) + REPLACE_AFTER)
     }
 
     fn connect(&self) -> Result<(), Error> {
-        let failed = |source| Error::Connect { endpoint: self.call.endpoint.clone(), source };
-        self.socket.connect(&self.call.endpoint).map_err(failed)
+        let failed = |source| Error::Connect { endpoint: self.options.endpoint.clone(), source };
+        self.socket.connect(&self.options.endpoint).map_err(failed)
     }
 
     fn handshake_failed(&self, failure: Failure) -> Error {
-        let (endpoint, with_keys) = (self.call.endpoint.clone(), self.call.credentials.is_some());
+        let (endpoint, with_keys) = (self.options.endpoint.clone(), self.options.credentials.is_some());
         Error::Handshake { endpoint, failure, with_keys }
     }
 }
 
-/// One that is not connected yet.
-fn make(context: &Context, call: &ConnectOptions) -> zmq::Result<MonitoredSocket> {
-    let ConnectOptions { hello, hiccup, linger, credentials, .. } = call;
+/// Creates a socket that is not connected yet.
+fn make(context: &Context, options: &ConnectOptions) -> zmq::Result<MonitoredSocket> {
+    let ConnectOptions { hello, hiccup, linger, credentials, .. } = options;
     MonitoredSocket::new(context, socket::dealer(context, hello, hiccup, *linger, credentials.as_ref())?)
 }
 
@@ -264,7 +266,7 @@ mod tests {
         let broken = Failure::Broken(Errno::EPIPE);
         assert_eq!([(); 3].map(|()| attempts.failed(broken, now)), [false, false, true]);
         for _ in 0..3 {
-            // What comes in late changes nothing.
+            // A late failure changes nothing.
             assert!(!attempts.failed(broken, now) && !attempts.is_due(now));
             assert_eq!(attempts.resume, Some(now + PAUSE));
             now += PAUSE;
@@ -273,24 +275,24 @@ mod tests {
         }
         attempts.succeeded();
         assert!(!attempts.failed(broken, now) && attempts.resume.is_none());
-        // After this libzmq does not try again by itself.
+        // After this failure libzmq does not reconnect by itself.
         assert!(attempts.failed(Failure::Refused(400), now));
     }
 
     #[test]
-    fn an_endpoint_that_is_none_is_said_at_once() {
-        let call = |endpoint: &str| ConnectOptions {
+    fn a_malformed_endpoint_is_an_error_at_once() {
+        let options = |endpoint: &str| ConnectOptions {
             endpoint: endpoint.into(),
             hello: Bytes::new(),
             hiccup: Bytes::new(),
             linger: Duration::ZERO,
             credentials: None,
         };
-        let dial = |endpoint: &str| Connector::new(&Context::new(), call(endpoint), Instant::now()).map(drop);
-        for (bad, complaint) in [("nonsense", "the port is missing"), ("tcp://127.0.0.1:99999", "'99999' is no port")] {
-            let error = dial(bad).unwrap_err().to_string();
-            assert!(error.contains(complaint), "{error}");
+        let connect = |endpoint: &str| Connector::new(&Context::new(), options(endpoint), Instant::now()).map(drop);
+        for (bad, reason) in [("nonsense", "the port is missing"), ("tcp://127.0.0.1:99999", "'99999' is no port")] {
+            let error = connect(bad).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
-        assert!(dial("tcp://127.0.0.1:1").is_ok(), "somebody may listen there later");
+        assert!(connect("tcp://127.0.0.1:1").is_ok(), "somebody may listen there later");
     }
 }

@@ -1,7 +1,9 @@
-//! What becomes of connections: a socket's monitor, read.
+//! Events of a socket's connections, from libzmq's [socket monitor][monitor].
 //!
-//! libzmq tells of it in [messages](https://libzmq.readthedocs.io/en/latest/zmq_socket_monitor_versioned.html) (here their second version,
-//! which names both ends) over a PAIR socket in the process.
+//! The monitor sends them over a PAIR socket within the process, here in version 2 of their format,
+//! which names both endpoints.
+//!
+//! [monitor]: https://libzmq.readthedocs.io/en/latest/zmq_socket_monitor_versioned.html
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,50 +16,51 @@ use zmq::{Context, Socket, SocketType};
 use crate::ffi;
 use crate::socket;
 
-/// What happened to a connection.
+/// An event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MonitorEvent {
-    /// When a peer connected. It has not said anything yet.
+    /// When a peer connected, before the handshake: the number of the connection's descriptor,
+    /// which belongs to libzmq and may be closed at any time.
     Accepted(RawFd),
-    /// When the handshake was well.
+    /// When the handshake succeeded.
     Succeeded,
     /// When the handshake failed.
     Failed(Failure),
-    /// When a connection ended, be it in the middle of its handshake.
+    /// When a connection ended, during its handshake or later.
     Ended(RawFd),
 }
 
 /// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// When the other side's authentication refused this one, with a status of [ZAP](https://rfc.zeromq.org/spec/27/).
+    /// When the other side's authentication refused this side, with a status of
+    /// [ZAP](https://rfc.zeromq.org/spec/27/).
     Refused(u64),
-    /// When the protocol was broken: one of libzmq's `ZMQ_PROTOCOL_ERROR_..`.
+    /// When the other side violated the protocol: one of libzmq's `ZMQ_PROTOCOL_ERROR_..`.
     Protocol(u64),
-    /// When the other side was gone, or took too long.
+    /// When the connection ended, or the handshake took too long.
     Broken(Errno),
 }
 
 impl Failure {
-    /// Whether the broker has said that it does not want this key.
-    pub fn is_no(self) -> bool {
+    /// Returns whether the broker refused this side's key.
+    pub fn is_key_refused(self) -> bool {
         self == Self::Refused(400)
     }
 
-    /// Whether one side has keys and the other has none. That is also what libzmq makes of some who
-    /// don't speak ZMTP at all.
+    /// Returns whether only one side uses keys. libzmq reports the same of some peers that do not
+    /// speak ZMTP at all.
     pub fn is_mismatch(self) -> bool {
         self == Self::Protocol(zmq_sys::ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH.into())
     }
 
-    /// Whether libzmq connects again by itself after it.
-    pub fn is_tried_again(self) -> bool {
+    /// Returns whether libzmq reconnects by itself after this failure.
+    pub fn is_retried(self) -> bool {
         matches!(self, Self::Broken(_))
     }
-}
 
-impl Failure {
-    /// What a client or worker is to look at, to be put behind the failure.
+    /// Returns what the user of a client or worker should check, as sentences to append to the
+    /// failure's text.
     pub fn advice(self, with_keys: bool) -> &'static str {
         match (self, with_keys) {
             (Self::Refused(_), _) => {
@@ -98,37 +101,34 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A socket whose connections are watched.
+/// A socket with its monitor.
 ///
-/// libzmq's own threads write to its monitor, and would wait for ever if nobody could read there
-/// any more: so the two are together, and the monitor is ended before either is closed.
+/// libzmq's threads write to the monitor and would block for ever once nobody could read there. So
+/// this type owns both sockets, and stops the monitor before it closes either.
 pub struct MonitoredSocket {
     socket: Socket,
     monitor: Option<Socket>,
 }
 
-/// Something seen, and the peer's endpoint.
-pub type Seen = (MonitorEvent, String);
-
 impl MonitoredSocket {
-    /// Watches a socket that is neither bound nor connected yet.
+    /// Monitors a socket that is neither bound nor connected yet.
     pub fn new(context: &Context, socket: Socket) -> zmq::Result<Self> {
-        let mut watched = Self { socket, monitor: None };
-        watched.begin(context)?;
-        Ok(watched)
+        let mut monitored = Self { socket, monitor: None };
+        monitored.try_start(context)?;
+        Ok(monitored)
     }
 
-    /// Watches again, if it doesn't. Without room for more sockets in the context it does not: then
-    /// nothing is seen, and that is all.
-    pub fn look(&mut self, context: &Context) {
+    /// Starts the monitor again after [`Self::stop_monitor`]. If the context has no socket left,
+    /// nothing happens: there are no events then, which is harmless.
+    pub fn start_monitor(&mut self, context: &Context) {
         if self.monitor.is_none() {
-            let _ = self.begin(context);
+            let _ = self.try_start(context);
         }
     }
 
-    fn begin(&mut self, context: &Context) -> zmq::Result<()> {
+    fn try_start(&mut self, context: &Context) -> zmq::Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let endpoint = format!("inproc://giostra-watch-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let endpoint = format!("inproc://giostra-monitor-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let events = zmq_sys::ZMQ_EVENT_ACCEPTED
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
@@ -136,11 +136,11 @@ impl MonitoredSocket {
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
             | zmq_sys::ZMQ_EVENT_DISCONNECTED;
         let monitor = context.socket(SocketType::PAIR)?;
-        // However slowly it is read, there is room.
+        // No limit: libzmq's threads never block, however slowly the events are read.
         monitor.set_rcvhwm(0)?;
         monitor.set_linger(0)?;
         ffi::monitor(&mut self.socket, &endpoint, events)?;
-        // From here on libzmq may write there, and somebody has to be able to read.
+        // From here on libzmq may write to the monitor, so it needs a reader or has to end.
         if let Err(error) = monitor.connect(&endpoint) {
             ffi::end_monitor(&mut self.socket);
             return Err(error);
@@ -149,12 +149,12 @@ impl MonitoredSocket {
         Ok(())
     }
 
-    /// What else to wait for, as long as it is watched.
+    /// Returns the monitor's socket, to be polled for events, while the monitor runs.
     pub fn monitor(&self) -> Option<&Socket> {
         self.monitor.as_ref()
     }
 
-    /// Watches no longer: there is somebody to talk to.
+    /// Stops the monitor. It costs file descriptors and is not needed while the connection is up.
     pub fn stop_monitor(&mut self) {
         if let Some(monitor) = self.monitor.take() {
             ffi::end_monitor(&mut self.socket);
@@ -162,21 +162,21 @@ impl MonitoredSocket {
         }
     }
 
-    /// The next thing seen, if there is one.
-    pub fn see(&self) -> zmq::Result<Option<Seen>> {
+    /// Returns the next event and the peer's endpoint, if there is one.
+    pub fn next_event(&self) -> zmq::Result<Option<(MonitorEvent, String)>> {
         let Some(monitor) = &self.monitor else { return Ok(None) };
         while let Some(frames) = socket::receive_frames(monitor)? {
-            if let Some(seen) = read(&frames) {
-                return Ok(Some(seen));
+            if let Some(event) = parse(&frames) {
+                return Ok(Some(event));
             }
         }
         Ok(None)
     }
 
-    /// The next failed handshake, if there is one.
+    /// Returns the next failed handshake, if there is one, and skips all other events.
     pub fn next_failure(&self) -> zmq::Result<Option<Failure>> {
-        while let Some((sight, _)) = self.see()? {
-            if let MonitorEvent::Failed(failure) = sight {
+        while let Some((event, _)) = self.next_event()? {
+            if let MonitorEvent::Failed(failure) = event {
                 return Ok(Some(failure));
             }
         }
@@ -204,13 +204,13 @@ impl Drop for MonitoredSocket {
     }
 }
 
-/// An event of version 2: event, number of values, values, local endpoint, remote endpoint.
-fn read(frames: &[Vec<u8>]) -> Option<Seen> {
+/// Parses an event of version 2: event, number of values, values, local endpoint, remote endpoint.
+fn parse(frames: &[Vec<u8>]) -> Option<(MonitorEvent, String)> {
     let number = |frame: &Vec<u8>| frame.as_slice().try_into().ok().map(u64::from_ne_bytes);
     let [event, _, value, .., remote] = frames else { return None };
     let (event, value) = (u32::try_from(number(event)?).ok()?, number(value)?);
     let fd = || RawFd::try_from(value).ok();
-    let sight = match event {
+    let event = match event {
         zmq_sys::ZMQ_EVENT_ACCEPTED => MonitorEvent::Accepted(fd()?),
         zmq_sys::ZMQ_EVENT_DISCONNECTED => MonitorEvent::Ended(fd()?),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED => MonitorEvent::Succeeded,
@@ -221,7 +221,7 @@ fn read(frames: &[Vec<u8>]) -> Option<Seen> {
         }
         _ => return None,
     };
-    Some((sight, String::from_utf8_lossy(remote).into_owned()))
+    Some((event, String::from_utf8_lossy(remote).into_owned()))
 }
 
 #[cfg(test)]
@@ -232,19 +232,20 @@ mod tests {
 
     use super::*;
     use crate::keys::{Credentials, KeyPair};
-    use crate::socket::{Entry, Peers};
+    use crate::socket::{Peers, RouterOptions};
 
-    /// A ROUTER with these keys, its endpoint, and a DEALER that is not connected yet.
+    /// Returns a ROUTER with these keys, its endpoint, and a DEALER that is not connected yet.
     fn pair(keys: Option<&KeyPair>, credentials: Option<&Credentials>) -> (MonitoredSocket, String, MonitoredSocket) {
         let context = Context::new();
-        let entry = Entry {
+        let options = RouterOptions {
             keys: keys.cloned(),
             handshake: Duration::from_secs(30),
-            client_timeout: socket::SILENCE,
+            client_timeout: socket::PEER_TIMEOUT,
             max_message: MAX_MESSAGE_BYTES,
         };
         let router =
-            MonitoredSocket::new(&context, socket::router(&context, b"left", Peers::Clients, &entry).unwrap()).unwrap();
+            MonitoredSocket::new(&context, socket::router(&context, b"left", Peers::Clients, &options).unwrap())
+                .unwrap();
         socket::bind(&router, "tcp://127.0.0.1:*").unwrap();
         let endpoint = socket::bound_endpoint(&router).unwrap();
         let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, credentials).unwrap();
@@ -257,7 +258,7 @@ mod tests {
             if let Some(found) = found() {
                 return found;
             }
-            assert!(began.elapsed() < Duration::from_secs(30), "it does not come");
+            assert!(began.elapsed() < Duration::from_secs(30), "no event within 30 s");
             std::thread::yield_now();
         }
     }
@@ -270,8 +271,8 @@ mod tests {
         let failure = wait_for(|| dealer.next_failure().unwrap());
         assert!(failure.is_mismatch() && failure.to_string().contains("one side speaks with keys"), "{failure}");
         assert!(failure.advice(false).contains("--broker-key"));
-        let from = wait_for(|| match router.see().unwrap() {
-            Some((MonitorEvent::Failed(seen), from)) => Some((seen == failure, from)),
+        let from = wait_for(|| match router.next_event().unwrap() {
+            Some((MonitorEvent::Failed(theirs), from)) => Some((theirs == failure, from)),
             _ => None,
         });
         assert!(from.0 && from.1.starts_with("tcp://127.0.0.1:") && from.1 != endpoint, "{from:?}");
@@ -281,12 +282,12 @@ mod tests {
     fn a_connection_is_seen_from_its_beginning_to_its_end() {
         let (router, endpoint, dealer) = pair(None, None);
         dealer.connect(&endpoint).unwrap();
-        let (sight, from) = wait_for(|| router.see().unwrap());
-        let MonitorEvent::Accepted(descriptor) = sight else { panic!("{sight:?} from {from}") };
+        let (event, from) = wait_for(|| router.next_event().unwrap());
+        let MonitorEvent::Accepted(descriptor) = event else { panic!("{event:?} from {from}") };
         wait_for(|| socket::receive_from(&router).unwrap());
-        assert_eq!(wait_for(|| router.see().unwrap()), (MonitorEvent::Succeeded, from.clone()));
+        assert_eq!(wait_for(|| router.next_event().unwrap()), (MonitorEvent::Succeeded, from.clone()));
         drop(dealer);
-        assert_eq!(wait_for(|| router.see().unwrap()), (MonitorEvent::Ended(descriptor), from));
+        assert_eq!(wait_for(|| router.next_event().unwrap()), (MonitorEvent::Ended(descriptor), from));
     }
 
     #[test]
@@ -296,25 +297,25 @@ mod tests {
         let (router, endpoint, dealer) = pair(Some(&keys), Some(&credentials));
         dealer.connect(&endpoint).unwrap();
         let failure = wait_for(|| dealer.next_failure().unwrap());
-        assert!(failure.is_tried_again() && failure.advice(true).contains("--broker-key"), "{failure}");
-        let seen = wait_for(|| router.next_failure().unwrap());
-        assert!(seen.to_string().contains("can't be decrypted"), "{seen}");
+        assert!(failure.is_retried() && failure.advice(true).contains("--broker-key"), "{failure}");
+        let theirs = wait_for(|| router.next_failure().unwrap());
+        assert!(theirs.to_string().contains("can't be decrypted"), "{theirs}");
     }
 
     #[test]
-    fn whatever_the_monitor_says_is_read_or_left_alone() {
+    fn every_event_is_parsed_or_ignored() {
         let number = |number: u64| number.to_ne_bytes().to_vec();
         let event =
             |event: u32, value: u64| [number(event.into()), number(1), number(value), vec![], b"tcp://x".to_vec()];
-        let sight = |frames: &[Vec<u8>]| read(frames).map(|(sight, _)| sight);
+        let parsed = |frames: &[Vec<u8>]| parse(frames).map(|(event, _)| event);
         let failed = |failure| Some(MonitorEvent::Failed(failure));
-        assert_eq!(sight(&event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH, 400)), failed(Failure::Refused(400)));
+        assert_eq!(parsed(&event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH, 400)), failed(Failure::Refused(400)));
         let no_detail = event(zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL, u64::MAX);
-        assert!(matches!(sight(&no_detail), Some(MonitorEvent::Failed(Failure::Broken(_)))));
-        assert_eq!(sight(&event(zmq_sys::ZMQ_EVENT_ACCEPTED, u64::MAX)), None);
-        assert_eq!(sight(&event(0, 1)), None);
+        assert!(matches!(parsed(&no_detail), Some(MonitorEvent::Failed(Failure::Broken(_)))));
+        assert_eq!(parsed(&event(zmq_sys::ZMQ_EVENT_ACCEPTED, u64::MAX)), None);
+        assert_eq!(parsed(&event(0, 1)), None);
         let whole = event(zmq_sys::ZMQ_EVENT_ACCEPTED, 7);
-        assert!(sight(&whole).is_some() && (0..4).all(|cut| sight(&whole[..cut]).is_none()));
-        assert_eq!(sight(&[vec![1], vec![], vec![], vec![]]), None);
+        assert!(parsed(&whole).is_some() && (0..4).all(|cut| parsed(&whole[..cut]).is_none()));
+        assert_eq!(parsed(&[vec![1], vec![], vec![], vec![]]), None);
     }
 }

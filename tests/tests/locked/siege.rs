@@ -73,7 +73,7 @@ fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<
     let mut failed = 0;
     wait_for("the handshakes have failed", || {
         for socket in &sockets {
-            while let Ok(Some((sight, _))) = socket.see() {
+            while let Ok(Some((sight, _))) = socket.next_event() {
                 if matches!(sight, MonitorEvent::Failed(_)) {
                     failed += 1;
                     // What libzmq has given up by itself is not connected any more.
