@@ -1,9 +1,9 @@
-//! Bytes that are cheap to copy: a few are here themselves, many are shared.
+//! Bytes that are cheap to clone: short ones are stored inline, longer ones are shared.
 //!
 //! Nearly every request and result is smaller than a cache line. To share such bytes costs more
-//! than to copy them: an atomic addition and an atomic subtraction for each owner, and the frame
-//! they came in is kept as long as any of its hundreds of bodies. So up to [`INLINE_MAX`] bytes are
-//! copied; from there on it is [`bytes::Bytes`], a slice of something with many owners.
+//! than to copy them: an atomic addition and an atomic subtraction for each owner, and their frame
+//! stays in memory as long as any of its hundreds of bodies. So up to [`INLINE_MAX`] bytes are
+//! copied, and only longer ones are a [`bytes::Bytes`], a slice with a reference count.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -12,60 +12,59 @@ use std::ops::{Bound, Deref, RangeBounds};
 
 use ::bytes::Bytes as Shared;
 
-/// So many bytes are copied, more are shared. A [`Bytes`] then has 40, 8 more than
-/// [`bytes::Bytes`].
+/// The largest number of bytes that are stored inline. It makes a [`Bytes`] 40 bytes large, 8 more
+/// than a [`bytes::Bytes`].
 pub const INLINE_MAX: usize = 38;
 
-/// Immutable bytes, in the way of [`bytes::Bytes`].
+/// Immutable bytes, with the interface of [`bytes::Bytes`].
 #[derive(Clone)]
-pub struct Bytes(Kept);
+pub struct Bytes(Repr);
 
 #[derive(Clone)]
-enum Kept {
-    /// When they are here: so many of the array's. What stands behind them means nothing.
-    Here(u8, [u8; INLINE_MAX]),
-    /// When they are elsewhere.
-    There(Shared),
+enum Repr {
+    /// When they are stored inline: their number, and an array whose remaining bytes are arbitrary.
+    Inline(u8, [u8; INLINE_MAX]),
+    /// When they are shared.
+    Shared(Shared),
 }
 
 impl Bytes {
-    /// None.
+    /// Creates empty bytes.
     pub const fn new() -> Self {
-        Self(Kept::Here(0, [0; INLINE_MAX]))
+        Self(Repr::Inline(0, [0; INLINE_MAX]))
     }
 
-    /// Those, which are there for ever.
+    /// Borrows static bytes.
     pub fn from_static(bytes: &'static [u8]) -> Self {
-        Self::here(bytes).unwrap_or_else(|| Self(Kept::There(Shared::from_static(bytes))))
+        Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Shared::from_static(bytes))))
     }
 
-    /// A copy.
+    /// Copies a slice.
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self::here(bytes).unwrap_or_else(|| Self(Kept::There(Shared::copy_from_slice(bytes))))
+        Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Shared::copy_from_slice(bytes))))
     }
 
-    /// Those that `owner` has, which is kept as long as they are wanted; or a copy, if they are
-    /// few.
+    /// Borrows `owner`'s bytes, keeping it alive until the last clone drops; copies short ones.
     pub fn from_owner<T: AsRef<[u8]> + Send + 'static>(owner: T) -> Self {
-        Self::here(owner.as_ref()).unwrap_or_else(|| Self(Kept::There(Shared::from_owner(owner))))
+        Self::inline(owner.as_ref()).unwrap_or_else(|| Self(Repr::Shared(Shared::from_owner(owner))))
     }
 
-    /// How many there are.
+    /// Returns the number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Kept::Here(len, _) => usize::from(*len),
-            Kept::There(shared) => shared.len(),
+            Repr::Inline(len, _) => usize::from(*len),
+            Repr::Shared(shared) => shared.len(),
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes so many off the front.
+    /// Splits off the first `count` bytes and returns them.
     ///
     /// # Panics
     ///
@@ -77,11 +76,11 @@ impl Bytes {
         front
     }
 
-    /// A part of them.
+    /// Returns a part of the bytes.
     ///
     /// # Panics
     ///
-    /// If there is no such part.
+    /// If the range is out of bounds.
     #[inline]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         let begin = match range.start_bound() {
@@ -97,23 +96,23 @@ impl Bytes {
         let (all, len) = (&self[..end], end - begin);
         if len > INLINE_MAX {
             return match &self.0 {
-                Kept::There(shared) => Self(Kept::There(shared.slice(begin..end))),
-                Kept::Here(..) => unreachable!("so many are not here"),
+                Repr::Shared(shared) => Self(Repr::Shared(shared.slice(begin..end))),
+                Repr::Inline(..) => unreachable!("inline bytes are shorter"),
             };
         }
-        // Most parts have others behind them: to copy as many as there is room for takes a few
-        // instructions, and no loop.
+        // Most parts have other bytes behind them: to copy a full array takes a few instructions and no
+        // loop.
         match self.get(begin..begin + INLINE_MAX).and_then(|some| some.try_into().ok()) {
-            Some(some) => Self(Kept::Here(len as u8, some)),
+            Some(some) => Self(Repr::Inline(len as u8, some)),
             None => Self::copy_from_slice(&all[begin..]),
         }
     }
 
-    /// The part of them that `part`, a slice of them, is.
+    /// Returns the part of the bytes that `part` borrows.
     ///
     /// # Panics
     ///
-    /// If it is not one.
+    /// If `part` is not a slice of these bytes.
     pub fn slice_ref(&self, part: &[u8]) -> Self {
         if part.is_empty() {
             return Self::new();
@@ -123,10 +122,10 @@ impl Bytes {
         self.slice(begin..begin + part.len())
     }
 
-    fn here(bytes: &[u8]) -> Option<Self> {
-        let mut here = [0; INLINE_MAX];
-        here.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(Self(Kept::Here(bytes.len() as u8, here)))
+    fn inline(bytes: &[u8]) -> Option<Self> {
+        let mut array = [0; INLINE_MAX];
+        array.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self(Repr::Inline(bytes.len() as u8, array)))
     }
 }
 
@@ -136,8 +135,8 @@ impl Deref for Bytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Kept::Here(len, bytes) => &bytes[..usize::from(*len)],
-            Kept::There(shared) => shared,
+            Repr::Inline(len, bytes) => &bytes[..usize::from(*len)],
+            Repr::Shared(shared) => shared,
         }
     }
 }
@@ -162,7 +161,7 @@ impl Default for Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::here(&bytes).unwrap_or_else(|| Self(Kept::There(bytes.into())))
+        Self::inline(&bytes).unwrap_or_else(|| Self(Repr::Shared(bytes.into())))
     }
 }
 
@@ -192,16 +191,16 @@ impl From<&'static str> for Bytes {
 
 impl From<Shared> for Bytes {
     fn from(shared: Shared) -> Self {
-        Self::here(&shared).unwrap_or(Self(Kept::There(shared)))
+        Self::inline(&shared).unwrap_or(Self(Repr::Shared(shared)))
     }
 }
 
-/// For those who work with crate `bytes`.
+/// The conversion for users of crate `bytes`.
 impl From<Bytes> for Shared {
     fn from(bytes: Bytes) -> Self {
         match bytes.0 {
-            Kept::Here(len, bytes) => Self::copy_from_slice(&bytes[..usize::from(len)]),
-            Kept::There(shared) => shared,
+            Repr::Inline(len, bytes) => Self::copy_from_slice(&bytes[..usize::from(len)]),
+            Repr::Shared(shared) => shared,
         }
     }
 }
@@ -272,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn few_or_many_they_are_the_same_bytes(
+        fn inline_or_shared_they_are_the_same_bytes(
             all in prop::collection::vec(0..4u8, 0..120),
             (begin, len) in (0..120usize, 0..120usize),
         ) {
@@ -289,7 +288,7 @@ mod tests {
                 let part = bytes.slice(begin..end);
                 prop_assert_eq!(&part[..], &all[begin..end]);
                 prop_assert_eq!(&bytes.slice_ref(&bytes[begin..end]), &part);
-                // What stands behind a part in its array is no part of it.
+                // The bytes behind a part in its array do not count.
                 prop_assert_eq!(&part, &Bytes::copy_from_slice(&all[begin..end]));
                 prop_assert_eq!(hash(&part), hash(&all[begin..end]));
                 prop_assert_eq!(part.cmp(&bytes), all[begin..end].cmp(&all));
@@ -300,14 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn many_are_shared_and_few_hold_nothing_else() {
+    fn long_bytes_are_shared_and_short_ones_keep_nothing_else_alive() {
         let many = Bytes::from(vec![7; 1 << 20]);
         assert_eq!(many.clone().as_ptr(), many.as_ptr());
         assert_eq!(many.slice(100..200).as_ptr(), many[100..].as_ptr());
         assert_eq!(size_of::<Bytes>(), 40);
         let few = many.slice(10..20);
-        assert!(matches!(few.0, Kept::Here(10, _)));
-        assert!(matches!(many.slice(..INLINE_MAX).0, Kept::Here(..)));
+        assert!(matches!(few.0, Repr::Inline(10, _)));
+        assert!(matches!(many.slice(..INLINE_MAX).0, Repr::Inline(..)));
     }
 
     #[test]

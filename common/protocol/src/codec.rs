@@ -1,13 +1,13 @@
-//! Messages to frames and back: MessagePack, and bodies that travel as frames of their own.
+//! Messages to frames and back: an envelope in MessagePack, and large bodies as further frames.
 //!
-//! A body of up to [`ATTACH_FROM`] bytes is packed into the message's first frame. A larger one is
-//! attached: it becomes a frame of its own behind the first, and the message holds that frame's
-//! index (0 for the first attachment) in its place. Neither is copied when a message is taken
-//! apart, but for short ones: a body is a slice of the frame that it came in.
+//! A body of less than [`ATTACH_FROM`] bytes is in the message's first frame, the envelope. A larger
+//! one is attached: it is a frame of its own, and the envelope holds that frame's index instead (0
+//! for the first attachment). Decoding copies only short bodies; others are slices of their frames.
 //!
-//! Every byte string a peer can send is either a message or a [`Malformed`]; nothing here panics on
-//! it.
+//! Any bytes that a peer may send are either a message or a [`Malformed`]; nothing here panics on
+//! them.
 
+mod bodies;
 mod fast;
 
 use std::collections::VecDeque;
@@ -19,39 +19,41 @@ use crate::Bytes;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::malformed::DecodeError;
 pub use crate::malformed::Malformed;
-use crate::{FromClient, FromWorker, MAX_BATCH, Outcome, Reply, ToClient, ToWorker};
+use crate::{FromClient, FromWorker, MAX_BATCH, Outcome, ToClient, ToWorker};
 
-/// Bodies from this size on, in bytes, are attached instead of packed.
+/// The size in bytes from which on bodies are attached.
 ///
-/// Packing wins up to about 16 KiB and loses from 256 KiB on (copies); in between the two are even.
+/// Up to about 16 KiB the envelope is faster; from 256 KiB on it is slower, because of copies. In
+/// between the two are even.
 pub const ATTACH_FROM: usize = 64 << 10;
 
-/// How deep a message may nest. The deepest one of the protocol nests to 6.
+/// The deepest nesting of a message. The protocol's own messages nest up to 6 levels.
 const MAX_DEPTH: usize = 16;
 
 /// A message as frames: the envelope, then the attachments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
-    /// The message, but for the attached bodies.
+    /// The message without the attached bodies.
     pub envelope: Bytes,
     /// The attached bodies, in the order of their indices.
     pub attachments: Vec<Bytes>,
 }
 
 impl Frames {
-    /// The bytes of all frames.
+    /// Returns the number of bytes of all frames.
     pub fn bytes(&self) -> usize {
         self.envelope.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 }
 
-/// A body as it stands in an envelope.
+/// A body within an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packed<B> {
-    /// When it is there itself.
+    /// When the envelope holds the body itself.
     Inline(B),
-    /// When it is an attachment: its index.
+    /// When the body is attached: the index of its frame among the attachments.
     Attached(u32),
 }
 
@@ -85,20 +87,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Packed<&'a [u8]> {
 
 /// A message that can be sent and received.
 pub trait Message: Sized {
-    /// Takes the message out of its frames.
+    /// Decodes a message from its frames.
+    ///
+    /// # Errors
+    /// If the frames are not a message of this type.
     fn decode(frames: &Frames) -> Result<Self, Malformed>;
 
-    /// Writes the envelope to `envelope` and the attachments to `attachments`; what was in them is
-    /// gone.
+    /// Encodes the message into `envelope` and `attachments`, replacing their contents.
     fn encode_into(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>);
 
-    /// What [`Self::decode`] is to do, by `serde` alone: it is tested against this.
+    /// As [`Self::decode`], but by `serde` alone: the reference for its tests.
+    ///
+    /// # Errors
+    /// If the frames are not a message of this type.
     fn decode_plainly(frames: &Frames) -> Result<Self, Malformed>;
 
-    /// What [`Self::encode_into`] is to do, by `serde` alone: it is tested against this.
+    /// As [`Self::encode_into`], but by `serde` alone: the reference for its tests.
     fn encode_plainly(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>);
 
-    /// The message as frames of its own.
+    /// Encodes the message as new frames.
     fn encode(self) -> Frames {
         let (mut envelope, mut attachments) = (Vec::new(), Vec::new());
         self.encode_into(&mut envelope, &mut attachments);
@@ -129,8 +136,8 @@ macro_rules! message {
                     $(envelope if envelope.starts_with($stray) => Malformed::WrongEndpoint($advice),)?
                     _ => error,
                 })?;
-                let mut taken = vec![false; frames.attachments.len()];
-                packed.try_map(&mut |body| unpack(frames, &mut taken, body))
+                let mut used = vec![false; frames.attachments.len()];
+                packed.try_map(&mut |body| unpack(frames, &mut used, body))
             }
 
             fn encode_plainly(self, envelope: &mut Vec<u8>, attachments: &mut Vec<Bytes>) {
@@ -150,16 +157,16 @@ message!(ToWorker);
 fn decode<'a, M: Deserialize<'a>>(envelope: &'a [u8]) -> Result<M, Malformed> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(envelope);
     deserializer.set_max_depth(MAX_DEPTH);
-    let message = M::deserialize(&mut deserializer)?;
-    // The deserializer does not say how far it got, but what it says of another value tells whether
-    // there is more.
+    let message = M::deserialize(&mut deserializer).map_err(|error| Malformed::NotAMessage(DecodeError(error)))?;
+    // The deserializer does not tell its position, but an attempt to read another value shows whether
+    // bytes are left.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(message),
         _ => Err(Malformed::Trailing),
     }
 }
 
-/// Deserializes a list of at most [`MAX_BATCH`] members: a message of the largest size could hold
+/// Deserializes a list of at most [`MAX_BATCH`] members. A message of the largest size could hold
 /// millions.
 pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct BatchVisitor<T>(PhantomData<T>);
@@ -183,20 +190,20 @@ pub(crate) fn batch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer
     deserializer.deserialize_seq(BatchVisitor(PhantomData))
 }
 
-/// More than what stands in an envelope for one member besides its body or its failure.
+/// An upper bound of the bytes that a list's member takes in an envelope, besides its body.
 const MEMBER_BYTES: usize = 64;
 
-/// Cuts a list into parts that fit into messages of frames of up to `max_frame` bytes each;
-/// `packed` says how many bytes of a member stand in the envelope. A member that is too large by
-/// itself makes a part of its own.
+/// Splits a list into parts, each of which fits into an envelope of up to `max_frame` bytes.
+/// `packed` returns how many bytes of a member are in the envelope. A member that is too large by
+/// itself becomes a part of its own.
 pub fn portions<T>(members: Vec<T>, max_frame: usize, packed: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
-    // Whatever follows a portion is not moved for it: the list may be of a million.
+    // A deque: to take a part off the front does not move the rest, which may be a million members.
     let mut members = VecDeque::from(members);
     std::iter::from_fn(move || {
         let (mut count, mut bytes) = (0, 0);
         for member in members.iter().take(MAX_BATCH) {
             bytes += packed(member) + MEMBER_BYTES;
-            // Half of it: a body that is just not attached still fits in.
+            // Half of it, so that one more body of just less than ATTACH_FROM bytes still fits.
             if count > 0 && bytes > max_frame / 2 {
                 break;
             }
@@ -210,9 +217,19 @@ pub fn portions<T>(members: Vec<T>, max_frame: usize, packed: impl Fn(&T) -> usi
     })
 }
 
-/// The bytes of a body that stand in the envelope: none if it is attached.
+/// Returns the number of a body's bytes that are in the envelope: none if it is attached.
 pub fn packed_len(body: &Bytes) -> usize {
     if body.len() < ATTACH_FROM { body.len() } else { 0 }
+}
+
+impl Outcome<Bytes> {
+    /// Returns the number of its bytes that are in the envelope.
+    pub fn packed_len(&self) -> usize {
+        match self {
+            Self::Ok(body) => packed_len(body),
+            Self::Error(failure) => failure.code.len() + failure.message.len(),
+        }
+    }
 }
 
 fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
@@ -222,14 +239,14 @@ fn encode<M: Serialize>(message: &M, envelope: &mut Vec<u8>) {
         .expect("the protocol's types can be encoded, and a Vec takes any number of bytes");
 }
 
-/// `taken`: for each attachment, whether a body has it already.
-fn unpack(frames: &Frames, taken: &mut [bool], body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
+/// Returns a body's bytes. `used`: for each attachment, whether an earlier body refers to it.
+fn unpack(frames: &Frames, used: &mut [bool], body: Packed<&[u8]>) -> Result<Bytes, Malformed> {
     match body {
         Packed::Inline(slice) => Ok(frames.envelope.slice_ref(slice)),
-        Packed::Attached(index) => match (frames.attachments.get(index as usize), taken.get_mut(index as usize)) {
+        Packed::Attached(index) => match (frames.attachments.get(index as usize), used.get_mut(index as usize)) {
             (Some(_), Some(true)) => Err(Malformed::SharedAttachment { index }),
-            (Some(attachment), Some(taken)) => {
-                *taken = true;
+            (Some(attachment), Some(used)) => {
+                *used = true;
                 Ok(attachment.clone())
             }
             _ => Err(Malformed::NoSuchAttachment { index, count: frames.attachments.len() }),
@@ -245,118 +262,10 @@ fn pack(body: Bytes, attachments: &mut Vec<Bytes>) -> Packed<Bytes> {
     Packed::Attached(attachments.len() as u32 - 1)
 }
 
-// Exchanging the bodies of a message, one by one, in order.
-
-impl<B> FromClient<B> {
-    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromClient<C>, E> {
-        Ok(match self {
-            Self::Hello { version, name } => FromClient::Hello { version, name },
-            Self::Submit { session, pool, timeout_ms, wait, requests } => {
-                FromClient::Submit { session, pool, timeout_ms, wait, requests: try_map_batch(requests, f)? }
-            }
-            Self::Cancel(ids) => FromClient::Cancel(ids),
-            Self::Inspect => FromClient::Inspect,
-            Self::Drain { worker, number, all } => FromClient::Drain { worker, number, all },
-            Self::Goodbye => FromClient::Goodbye,
-            Self::Disconnected => FromClient::Disconnected,
-        })
-    }
-}
-
-impl<B> ToClient<B> {
-    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToClient<C>, E> {
-        Ok(match self {
-            Self::Welcome { version, client, session, max_message_bytes, max_batch } => {
-                ToClient::Welcome { version, client, session, max_message_bytes, max_batch }
-            }
-            Self::Replies(replies) => ToClient::Replies(
-                replies
-                    .into_iter()
-                    .map(|Reply { id, outcome, trace }| Ok(Reply { id, outcome: outcome.try_map(f)?, trace }))
-                    .collect::<Result<_, E>>()?,
-            ),
-            Self::Progress(progress) => ToClient::Progress(progress),
-            Self::Status(status) => ToClient::Status(status),
-            Self::Draining { worker, numbers } => ToClient::Draining { worker, numbers },
-            Self::Refused { reason } => ToClient::Refused { reason },
-            Self::Declined { reason, requests } => ToClient::Declined { reason, requests },
-            Self::Rejected(ids) => ToClient::Rejected(ids),
-            Self::NoWorker { pool, pools, requests } => ToClient::NoWorker { pool, pools, requests },
-            Self::Credit { requests } => ToClient::Credit { requests },
-            Self::HelloAgain => ToClient::HelloAgain,
-            Self::Closing => ToClient::Closing,
-            Self::Goodbye => ToClient::Goodbye,
-            Self::Hiccup => ToClient::Hiccup,
-        })
-    }
-}
-
-impl<B> FromWorker<B> {
-    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromWorker<C>, E> {
-        Ok(match self {
-            Self::Register { version, name, pool, operations, threads, window, instance } => {
-                FromWorker::Register { version, name, pool, operations, threads, window, instance }
-            }
-            Self::Replies(replies) => {
-                FromWorker::Replies(try_map_batch(replies, &mut |outcome: Outcome<B>| outcome.try_map(f))?)
-            }
-            Self::Progress(progress) => FromWorker::Progress(progress),
-            Self::Pong { sequence, computing, waiting, oldest_ms } => {
-                FromWorker::Pong { sequence, computing, waiting, oldest_ms }
-            }
-            Self::Unable { reason, tickets } => FromWorker::Unable { reason, tickets },
-            Self::Able => FromWorker::Able,
-            Self::Leave => FromWorker::Leave,
-            Self::Disconnected => FromWorker::Disconnected,
-        })
-    }
-}
-
-impl<B> ToWorker<B> {
-    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToWorker<C>, E> {
-        Ok(match self {
-            Self::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes } => {
-                ToWorker::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes }
-            }
-            Self::Dispatch(requests) => ToWorker::Dispatch(try_map_batch(requests, f)?),
-            Self::Cancel(tickets) => ToWorker::Cancel(tickets),
-            Self::Ping { sequence } => ToWorker::Ping { sequence },
-            Self::RegisterAgain => ToWorker::RegisterAgain,
-            Self::Goodbye => ToWorker::Goodbye,
-            Self::Refused { reason } => ToWorker::Refused { reason },
-            Self::Closing => ToWorker::Closing,
-            Self::Hiccup => ToWorker::Hiccup,
-        })
-    }
-}
-
-impl Outcome<Bytes> {
-    /// The bytes of it that stand in the envelope.
-    pub fn packed_len(&self) -> usize {
-        match self {
-            Self::Ok(body) => packed_len(body),
-            Self::Error(failure) => failure.code.len() + failure.message.len(),
-        }
-    }
-}
-
-impl<B> Outcome<B> {
-    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<Outcome<C>, E> {
-        Ok(match self {
-            Self::Ok(body) => Outcome::Ok(f(body)?),
-            Self::Error(failure) => Outcome::Error(failure),
-        })
-    }
-}
-
-fn try_map_batch<K, T, U, E>(batch: Vec<(K, T)>, f: &mut impl FnMut(T) -> Result<U, E>) -> Result<Vec<(K, U)>, E> {
-    batch.into_iter().map(|(key, value)| Ok((key, f(value)?))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Failure, MAX_MESSAGE_BYTES, RequestId, Status, Ticket, Trace};
+    use crate::{Failure, MAX_MESSAGE_BYTES, Reply, RequestId, Status, Ticket, Trace};
 
     #[allow(clippy::needless_pass_by_value)]
     fn round_trip<M: Message + Clone + PartialEq + fmt::Debug>(message: M) -> Frames {

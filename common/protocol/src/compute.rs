@@ -1,7 +1,7 @@
-//! The bodies of the ready compute worker: an operation with its arguments there, a value back,
-//! both in MessagePack.
+//! The bodies of the built-in operations: a request is an operation with its arguments, a reply is a
+//! value, both in MessagePack.
 //!
-//! The broker never looks into a body; whoever writes a worker of their own may put anything there.
+//! The broker never reads a body: workers of your own may use any other format.
 
 mod json;
 mod value;
@@ -14,14 +14,13 @@ use thiserror::Error;
 pub use json::{AsJson, Inexact, exact_numbers, from_json};
 pub use value::Value;
 
-/// How deep a body may nest that is read here or by an operation: each level takes a part of the
-/// stack.
+/// The deepest nesting of a body that is decoded: each level uses part of the stack.
 pub const MAX_DEPTH: usize = 128;
 
-/// Reads a value of any type from a body. Bytes behind it are left alone.
+/// Decodes a value of any type from a body. Bytes behind the value are ignored.
 ///
 /// # Errors
-/// If it is no MessagePack, not of this type, or nests deeper than [`MAX_DEPTH`].
+/// If it is not MessagePack, not of this type, or nests deeper than [`MAX_DEPTH`].
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, rmp_serde::decode::Error> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
     deserializer.set_max_depth(MAX_DEPTH);
@@ -33,11 +32,11 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, rmp_serde::decode::Er
 pub struct Call {
     /// The operation's name.
     pub operation: String,
-    /// What it is computed on.
+    /// Its arguments.
     pub arguments: Vec<Value>,
 }
 
-/// When bytes are not what they should be.
+/// The error that a body is not a call or a value.
 #[derive(Debug, Error)]
 #[error("not a {what} in MessagePack: {source}")]
 pub struct BadBody {
@@ -46,24 +45,30 @@ pub struct BadBody {
 }
 
 impl Call {
-    /// The call as a request's body.
+    /// Encodes the call as a request's body.
     pub fn to_body(&self) -> Bytes {
         rmp_serde::to_vec(self).expect("a call can be encoded").into()
     }
 
-    /// The call in a request's body.
+    /// Decodes the call in a request's body.
+    ///
+    /// # Errors
+    /// If the body is not a call.
     pub fn from_body(body: &[u8]) -> Result<Self, BadBody> {
         read(body).map_err(|source| BadBody { what: "call [operation, [arguments]]", source })
     }
 }
 
 impl Value {
-    /// The value as a reply's body.
+    /// Encodes the value as a reply's body.
     pub fn to_body(&self) -> Bytes {
         rmp_serde::to_vec(self).expect("a value can be encoded").into()
     }
 
-    /// The value in a reply's body.
+    /// Decodes the value in a reply's body.
+    ///
+    /// # Errors
+    /// If the body is not a value.
     pub fn from_body(body: &[u8]) -> Result<Self, BadBody> {
         read(body).map_err(|source| BadBody { what: "value", source })
     }

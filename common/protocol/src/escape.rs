@@ -1,8 +1,8 @@
-//! Text that others chose, as a log and a terminal can bear it: in one line, and with nothing in it
-//! that can't be seen.
+//! Escapes for text from other parties, so that a log and a terminal show it as one line, without
+//! invisible characters.
 //!
-//! What turns the direction of writing, or has no width, makes a line look like another one; a line
-//! break makes two.
+//! Characters that change the writing direction or have no width make a line look like another one;
+//! a line break makes two lines of it.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -11,18 +11,18 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 
 use crate::name::is_visible;
 
-/// Writes a character; escaped, as in Rust, if it is neither a space nor [visible](is_visible).
+/// Writes a character. If it is neither a space nor [visible](is_visible), it is escaped as in Rust.
 pub fn write_char(out: &mut impl Write, c: char) -> fmt::Result {
     if c == ' ' || is_visible(c) { out.write_char(c) } else { write!(out, "{}", c.escape_default()) }
 }
 
-/// Whether there is nothing but spaces and what is visible in ASCII, as in almost every line.
+/// Returns whether a text consists of visible ASCII characters and spaces, like almost every line.
 pub fn is_plain(text: &str) -> bool {
-    // To the end in any case: so it takes many bytes at a time.
+    // No early exit, so that the compiler can check many bytes at a time.
     !text.bytes().fold(false, |odd, byte| odd | !matches!(byte, b' '..=b'~'))
 }
 
-/// Writes a text, with [`write_char`].
+/// Writes a text, each character by [`write_char`].
 pub fn write_line(out: &mut impl Write, text: &str) -> fmt::Result {
     if is_plain(text) {
         return out.write_str(text);
@@ -30,7 +30,7 @@ pub fn write_line(out: &mut impl Write, text: &str) -> fmt::Result {
     text.chars().try_for_each(|c| write_char(out, c))
 }
 
-/// The text as one word: with its spaces escaped, too.
+/// Returns a text as one word, with spaces escaped, too.
 pub fn word(text: &str) -> String {
     let mut word = String::with_capacity(text.len());
     for c in text.chars() {
@@ -42,8 +42,8 @@ pub fn word(text: &str) -> String {
     word
 }
 
-/// A sentence in one line: line breaks, other controls and separators are spaces, what else can't
-/// be seen is escaped.
+/// Returns a sentence as one line: line breaks, other controls and separators become spaces, other
+/// invisible characters are escaped.
 pub fn sentence(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| c == ' ' || is_visible(c)) {
         return text.into();
@@ -63,7 +63,7 @@ mod tests {
     const HIDDEN: &str = "\u{202e}\u{2066}\u{200b}\u{ad}\u{feff}\u{2028}\u{85}\u{1b}\n\r\t\0\u{7f}";
 
     #[test]
-    fn nothing_that_can_not_be_seen_is_shown() {
+    fn nothing_invisible_is_written() {
         let mut line = String::new();
         write_line(&mut line, HIDDEN).unwrap();
         for shown in [line, word(HIDDEN), sentence(HIDDEN).into_owned()] {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_can_be_seen_is_as_it_was() {
+    fn visible_text_is_unchanged() {
         for text in ["", "can't start x: no such file", "größe 労働者 🛠 a=b \\n"] {
             let mut line = String::new();
             write_line(&mut line, text).unwrap();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_what_was_there() {
+    fn escapes_show_which_character_it_was() {
         let mut line = String::new();
         write_line(&mut line, "a\nb\tc\u{202e}").unwrap();
         assert_eq!(line, r"a\nb\tc\u{202e}");

@@ -1,10 +1,10 @@
-//! How a broker tells its connections apart.
+//! The identities of a broker's connections.
 
 use std::borrow::Borrow;
 
 use crate::Bytes;
 
-/// A peer of a ROUTER: libzmq's name for one connection.
+/// The routing id that libzmq gives to a connection of a ROUTER.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub Bytes);
 

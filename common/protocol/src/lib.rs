@@ -1,8 +1,8 @@
 //! Giostra's protocol: the messages, their limits, and their form on the wire.
 //!
-//! `docs/protocol.md` describes the same for readers of other languages. There is no socket and no
-//! clock here, and nothing is decided: who computes a request, and what is sent again, is up to the
-//! broker and its peers.
+//! `docs/protocol.md` specifies the same for implementations in other languages. There are no
+//! sockets, no clock and no decisions here: the broker and its peers decide who computes a request
+//! and what is sent again.
 
 mod bytes;
 pub mod codec;

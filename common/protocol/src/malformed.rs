@@ -1,4 +1,4 @@
-//! Why bytes are no message, told in a way that a log and a terminal can bear.
+//! Why bytes are not a message, in a form that is safe for a log and a terminal.
 
 use std::fmt::{self, Write as _};
 
@@ -8,26 +8,27 @@ use crate::escape;
 
 /// Why frames are not a message.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Malformed {
-    /// When the envelope is not one of the messages expected.
-    #[error("not a message of this protocol: {}", InALine(.0))]
-    NotAMessage(#[from] rmp_serde::decode::Error),
+    /// When the envelope is not one of the expected messages.
+    #[error("not a message of this protocol: {0}")]
+    NotAMessage(DecodeError),
     /// When it is the first message of a peer that has connected to the broker's other endpoint.
     #[error("{0}")]
     WrongEndpoint(&'static str),
-    /// When there is something after the message.
+    /// When bytes follow the message.
     #[error("bytes follow the message")]
     Trailing,
-    /// When a body refers to an attachment that did not come.
+    /// When a body refers to a missing attachment.
     #[error("attachment {index} of {count} is referred to")]
     NoSuchAttachment {
         /// The index referred to.
         index: u32,
-        /// How many came.
+        /// The number of attachments.
         count: usize,
     },
-    /// When two bodies refer to the same attachment: a small message would become a large one for
-    /// whoever it is for.
+    /// When two bodies refer to the same attachment: a small message would become a large one for its
+    /// receiver.
     #[error("attachment {index} is referred to twice")]
     SharedAttachment {
         /// The index referred to.
@@ -35,14 +36,15 @@ pub enum Malformed {
     },
 }
 
-/// The most characters of an error that are shown.
+/// The largest number of characters of an error that are displayed.
 const MAX_ERROR: usize = 200;
 
-/// Shows an error in one line of bounded length: it may quote what the peer sent, line breaks and
-/// megabytes included.
-struct InALine<'a, E>(&'a E);
+/// Why an envelope can't be decoded. Displays as one line of bounded length: the text may quote what
+/// the peer sent, with line breaks and megabytes.
+#[derive(Debug)]
+pub struct DecodeError(pub(crate) rmp_serde::decode::Error);
 
-impl<E: fmt::Display> fmt::Display for InALine<'_, E> {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         struct Line<'a, 'b> {
             out: &'a mut fmt::Formatter<'b>,

@@ -1,5 +1,4 @@
-//! Names of workers, clients and pools: labels that stand in log lines, so that they have to be one
-//! word.
+//! Names of workers, clients and pools. They appear in log lines, so each has to be one word.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,24 +12,28 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory as _};
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 64;
 
-/// The longest name, in bytes: as many letters of two bytes, or fewer of more.
+/// The longest name, in bytes: [`MAX_NAME`] letters of two bytes, or fewer longer ones.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Why something can't be a name.
+/// Why a text can't be a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum BadName {
-    /// When there is none.
+    /// When it is empty.
     #[error("a name must not be empty")]
     Empty,
     /// When it is longer than [`MAX_NAME`] or [`MAX_NAME_BYTES`].
     #[error("a name has {MAX_NAME} characters and {MAX_NAME_BYTES} bytes at most")]
     TooLong,
-    /// When it would not be one word in a log line, or would not look like what it is.
+    /// When it has characters that split or disguise a word in a log line.
     #[error("a name must not have spaces, `=`, control characters or characters that can't be seen")]
     NotOneWord,
 }
 
-/// Whether `name` is one word of at most [`MAX_NAME`] visible characters, none of them `=`.
+/// Checks that `name` is one word of at most [`MAX_NAME`] visible characters without `=`.
+///
+/// # Errors
+/// If it is not.
 pub fn check(name: &str) -> Result<(), BadName> {
     if name.is_empty() {
         Err(BadName::Empty)
@@ -43,17 +46,19 @@ pub fn check(name: &str) -> Result<(), BadName> {
     }
 }
 
-/// Whether a character may stand in a name: a [visible](is_visible) one that is not `=`, with which
-/// a name could look like a field of a log line, as `key=..`.
+/// Returns whether a name may contain a character: a [visible](is_visible) one except `=`, with
+/// which a name could look like a field of a log line, such as `key=..`.
 pub fn fits(c: char) -> bool {
     is_visible(c) && c != '='
 }
 
-/// Whether a character is seen, and nothing else: a letter, mark, number, punctuation or symbol of
-/// Unicode that is not [default-ignorable](https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point).
+/// Returns whether a character is visible: a letter, mark, number, punctuation or symbol of Unicode
+/// that is not [default-ignorable][ignorable].
 ///
-/// That leaves out spaces, controls, what changes the direction of writing, what has no width, and
-/// what is not assigned: with these, two names could look alike, or a log line like another.
+/// That excludes spaces, controls, unassigned characters, and those that change the writing
+/// direction or have no width. With these, two names or two log lines could look alike.
+///
+/// [ignorable]: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
 pub fn is_visible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_graphic();
@@ -62,8 +67,8 @@ pub fn is_visible(c: char) -> bool {
     !matches!(group, GeneralCategoryGroup::Separator | GeneralCategoryGroup::Other) && !is_ignorable(c)
 }
 
-/// The default-ignorable among letters and marks; all others are of the categories Format and
-/// Unassigned.
+/// Returns whether a letter or a mark is default-ignorable. All other such characters have the
+/// categories Format or Unassigned.
 fn is_ignorable(c: char) -> bool {
     matches!(
         c,
@@ -72,21 +77,24 @@ fn is_ignorable(c: char) -> bool {
     )
 }
 
-/// The same for the command line: a parser for `clap`.
+/// Parses a name, for `clap`.
+///
+/// # Errors
+/// Those of [`check`].
 pub fn parse(name: &str) -> Result<String, BadName> {
     check(name).map(|()| name.into())
 }
 
-/// The name of this process unless it is given one: `prefix`, host and process id, as
-/// `render7-4711`. The host tells containers apart, in which each program is process 1.
+/// Returns the default name of this process: `prefix`, host and process id, such as
+/// `render7-4711`. The host distinguishes containers, in which each program is process 1.
 ///
-/// `prefix` is short and ASCII. The name passes [`check`] whatever the host is called, and leaves
-/// room for a `-` and four digits.
+/// `prefix` has to be short and ASCII. The name passes [`check`] for any host name, and leaves room
+/// for a `-` and four digits.
 pub fn of_process(prefix: &str) -> String {
     of_host(prefix, &host(), std::process::id())
 }
 
-/// This host's name, as it stands in a process's: ASCII letters, digits, `.`, `_` and `-`.
+/// Returns this host's name as part of a process's name: ASCII letters, digits, `.`, `_` and `-`.
 pub fn host() -> String {
     let host = gethostname().unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
@@ -96,13 +104,12 @@ pub fn host() -> String {
 fn of_host(prefix: &str, host: &str, process: u32) -> String {
     let host = if host.is_empty() { "host" } else { host };
     let room = (MAX_NAME - "-4294967295-9999".len()).saturating_sub(prefix.len());
-    // The first label of a long one tells more than its domain, and what tells pods apart is at its
-    // end.
+    // The first label of a long name is more specific than its domain, and pods differ at its end.
     let host = if host.len() > room { host.split('.').find(|label| !label.is_empty()).unwrap_or("host") } else { host };
     format!("{prefix}{}-{process}", &host[host.len().saturating_sub(room)..])
 }
 
-/// A name that stands in every reply: one of up to 23 bytes is copied without an allocation.
+/// A name in each reply: cloned without an allocation up to 23 bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Label(SmolStr);
 
@@ -178,7 +185,7 @@ mod tests {
         for c in [zero_width, direction, ignorable, unassigned, "\u{a0}\u{3000}\u{85}"].concat().chars() {
             assert_eq!(check(&format!("worker{c}1")), Err(BadName::NotOneWord), "{c:?}");
         }
-        // Nor a letter less than before.
+        // Letters of all scripts remain valid.
         for name in ["größe", "e\u{301}", "労働者", "работник", "עובד", "عامل", "श्रमिक", "🛠", "a·b", "1/2"]
         {
             assert_eq!(check(name), Ok(()), "{name}");

@@ -1,134 +1,134 @@
-//! A queue of numbered things from whose middle things may be taken.
+//! A queue of numbered items that also allows removal from its middle.
 //!
-//! What a client waits for, what is pending for it, what is in flight to a worker: all that is
-//! added in the order of its number and mostly taken from the front; but a cancelled request, or
-//! one answered out of turn, leaves from the middle. Its place stays empty until the front reaches
-//! it or more than half of the places are empty: each operation costs O(1), amortised, but for
-//! the binary search for what is not where it would be if no number were left out.
+//! Requests that a client waits for, that are pending, or that are in flight to a worker are added
+//! in the order of their numbers and mostly taken from the front. But a cancelled request, or one
+//! answered out of turn, leaves from the middle. Its slot stays empty until the front reaches it or
+//! more than half of the slots are empty. So each operation takes amortised constant time, except
+//! for a binary search when numbers are missing.
 
 use std::collections::VecDeque;
 
-/// Places that may be empty whatever the queue's length.
+/// The number of slots that may be empty whatever the queue's length.
 const SLACK: usize = 32;
 
-/// Places whose memory is kept whatever the queue's length.
-const KEPT: usize = 4096;
+/// The number of slots whose memory is kept whatever the queue's length.
+const KEPT_SLOTS: usize = 4096;
 
-/// A queue of numbered things, the numbers ascending.
+/// A queue of numbered items with ascending numbers.
 #[derive(Clone, Debug)]
 pub struct SparseQueue<T> {
-    places: VecDeque<(u64, Option<T>)>,
+    slots: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
 
 impl<T> Default for SparseQueue<T> {
     fn default() -> Self {
-        Self { places: VecDeque::new(), len: 0 }
+        Self { slots: VecDeque::new(), len: 0 }
     }
 }
 
 impl<T> SparseQueue<T> {
-    /// How many things are in it.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds a thing at the end. Its number must be greater than all before it.
+    /// Adds an item at the end. Its number must be greater than all numbers before it.
     #[inline]
-    pub fn push(&mut self, number: u64, thing: T) {
-        debug_assert!(self.places.back().is_none_or(|&(last, _)| last < number));
-        self.places.push_back((number, Some(thing)));
+    pub fn push(&mut self, number: u64, item: T) {
+        debug_assert!(self.slots.back().is_none_or(|&(last, _)| last < number));
+        self.slots.push_back((number, Some(item)));
         self.len += 1;
     }
 
-    /// Takes the thing at the front.
+    /// Removes the item at the front and returns it.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        // The front place is never empty: see `tidy`.
-        let (_, thing) = self.places.pop_front()?;
+        // The front slot is never empty: see `tidy`.
+        let (_, item) = self.slots.pop_front()?;
         self.len -= 1;
         self.tidy();
-        thing
+        item
     }
 
-    /// Takes the thing with this number, if it is there.
+    /// Removes the item with this number and returns it, if it is there.
     #[inline]
     pub fn take(&mut self, number: u64) -> Option<T> {
-        if self.places.front()?.0 == number {
+        if self.slots.front()?.0 == number {
             return self.pop();
         }
-        let thing = self.find(number)?.take()?;
+        let item = self.find(number)?.take()?;
         self.len -= 1;
         self.tidy();
-        Some(thing)
+        Some(item)
     }
 
-    /// The last number that was added, if that is still known: it is not once the queue is empty.
+    /// Returns the last number that was added; `None` once the queue is empty.
     #[inline]
     pub fn last_number(&self) -> Option<u64> {
-        self.places.back().map(|&(number, _)| number)
+        self.slots.back().map(|&(number, _)| number)
     }
 
-    /// The thing with this number, if it is there.
+    /// Returns the item with this number, if it is there.
     #[inline]
     pub fn get(&self, number: u64) -> Option<&T> {
-        self.places[self.position(number)?].1.as_ref()
+        self.slots[self.position(number)?].1.as_ref()
     }
 
-    /// The same, to change it.
+    /// Returns the item with this number for change, if it is there.
     #[inline]
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         self.find(number)?.as_mut()
     }
 
-    /// The things, in order.
+    /// Returns the items, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().filter_map(|(_, thing)| thing.as_ref())
+        self.slots.iter().filter_map(|(_, item)| item.as_ref())
     }
 
-    /// The same, to change them.
+    /// Returns the items for change, in order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.places.iter_mut().filter_map(|(_, thing)| thing.as_mut())
+        self.slots.iter_mut().filter_map(|(_, item)| item.as_mut())
     }
 
-    /// Their numbers, in order.
+    /// Returns the items' numbers, in order.
     pub fn numbers(&self) -> impl Iterator<Item = u64> {
-        self.places.iter().filter(|(_, thing)| thing.is_some()).map(|&(number, _)| number)
+        self.slots.iter().filter(|(_, item)| item.is_some()).map(|&(number, _)| number)
     }
 
     #[inline]
     fn find(&mut self, number: u64) -> Option<&mut Option<T>> {
-        let place = self.position(number)?;
-        Some(&mut self.places[place].1)
+        let slot = self.position(number)?;
+        Some(&mut self.slots[slot].1)
     }
 
     #[inline]
     fn position(&self, number: u64) -> Option<usize> {
-        let first = self.places.front()?.0;
+        let first = self.slots.front()?.0;
         let guess = usize::try_from(number.checked_sub(first)?).ok()?;
-        match self.places.get(guess) {
+        match self.slots.get(guess) {
             Some(&(there, _)) if there == number => Some(guess),
-            _ => self.places.binary_search_by_key(&number, |&(number, _)| number).ok(),
+            _ => self.slots.binary_search_by_key(&number, |&(number, _)| number).ok(),
         }
     }
 
     #[inline]
     fn tidy(&mut self) {
-        while let Some((_, None)) = self.places.front() {
-            self.places.pop_front();
+        while let Some((_, None)) = self.slots.front() {
+            self.slots.pop_front();
         }
-        if self.places.len() > 2 * self.len + SLACK {
-            self.places.retain(|(_, thing)| thing.is_some());
+        if self.slots.len() > 2 * self.len + SLACK {
+            self.slots.retain(|(_, item)| item.is_some());
         }
-        // A burst's memory goes back. Half of the places are free then, so that this is as rare as the
+        // Returns the memory of a burst. Half of the slots are free afterwards, so this is as rare as the
         // growth was.
-        if self.places.capacity() > KEPT && self.places.capacity() > 8 * self.places.len() {
-            self.places.shrink_to(2 * self.places.len());
+        if self.slots.capacity() > KEPT_SLOTS && self.slots.capacity() > 8 * self.slots.len() {
+            self.slots.shrink_to(2 * self.slots.len());
         }
     }
 }
@@ -152,7 +152,7 @@ mod tests {
                         queue.push(next, next * 10);
                         model.insert(next, next * 10);
                     }
-                    2 => prop_assert_eq!(queue.pop(), model.pop_first().map(|(_, thing)| thing)),
+                    2 => prop_assert_eq!(queue.pop(), model.pop_first().map(|(_, item)| item)),
                     _ => {
                         prop_assert_eq!(queue.get_mut(argument).copied(), model.get(&argument).copied());
                         prop_assert_eq!(queue.take(argument), model.remove(&argument));
@@ -161,7 +161,7 @@ mod tests {
                 prop_assert_eq!(queue.get(argument), model.get(&argument));
                 prop_assert_eq!(queue.len(), model.len());
                 prop_assert!(queue.iter().eq(model.values()) && queue.numbers().eq(model.keys().copied()));
-                prop_assert!(queue.places.len() <= 2 * model.len() + SLACK);
+                prop_assert!(queue.slots.len() <= 2 * model.len() + SLACK);
             }
         }
     }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use zmq::{Context, Socket};
 
 use crate::endpoint::{BadEndpoint, Endpoint};
+use crate::error::LibzmqError;
 use crate::keys::Credentials;
 use crate::monitor::{Failure, MonitoredSocket};
 use crate::socket;
@@ -74,6 +75,7 @@ pub struct ConnectOptions {
 
 /// Why there is no connection to the broker.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error {
     /// When the endpoint is malformed.
     #[error("can't connect to {endpoint}: {source}")]
@@ -89,7 +91,7 @@ pub enum Error {
         /// The endpoint.
         endpoint: String,
         /// libzmq's error.
-        source: zmq::Error,
+        source: LibzmqError,
     },
     /// When something answers at the endpoint, but the handshake fails.
     #[error("no conversation with the broker at {endpoint}: {failure}{}", .failure.advice(*.with_keys))]
@@ -103,7 +105,13 @@ pub enum Error {
     },
     /// When libzmq fails.
     #[error("libzmq: {0}")]
-    Zmq(#[from] zmq::Error),
+    Zmq(#[from] LibzmqError),
+}
+
+impl From<zmq::Error> for Error {
+    fn from(error: zmq::Error) -> Self {
+        Self::Zmq(error.into())
+    }
 }
 
 /// A monitored DEALER socket, and the state of its connection.
@@ -223,7 +231,8 @@ impl Connector {
     }
 
     fn connect(&self) -> Result<(), Error> {
-        let failed = |source| Error::Connect { endpoint: self.options.endpoint.clone(), source };
+        let failed =
+            |error: zmq::Error| Error::Connect { endpoint: self.options.endpoint.clone(), source: error.into() };
         self.socket.connect(&self.options.endpoint).map_err(failed)
     }
 

@@ -1,8 +1,7 @@
-//! Endpoints as people write them, checked before libzmq sees them.
+//! Endpoints as people write them, checked before libzmq gets them.
 //!
-//! libzmq takes a port of 99999 for 34463 and `80a` for 80, and says "Invalid argument" of
-//! everything else. An [`Endpoint`] is one that it understands as it was meant. Resolving names is
-//! left to it.
+//! libzmq takes port 99999 for 34463 and `80a` for 80, and reports any other mistake as "Invalid
+//! argument". It understands an [`Endpoint`] as it was meant. libzmq still resolves host names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,44 +9,45 @@ use std::path::Path;
 
 use thiserror::Error;
 
-/// The longest path of a Unix socket, in bytes (`sockaddr_un` on Linux, less the final zero).
+/// The longest path of a Unix socket, in bytes (`sockaddr_un` on Linux, without the final zero).
 const MAX_PATH: usize = 107;
 
 /// Where a socket binds or connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// When it is reached over TCP: the host as it was written, brackets included, and the port;
-    /// port 0: one that the system picks.
+    /// When it is a TCP endpoint: the host as it was written, including brackets, and the port. For
+    /// port 0, the system picks one.
     Tcp(String, u16),
     /// When it is a Unix socket: its path, or `@` and an abstract name.
     Ipc(String),
 }
 
-/// Why something is no endpoint.
+/// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum BadEndpoint {
-    /// When another transport is named.
+    /// When the transport is neither `tcp` nor `ipc`.
     #[error("'{0}://' is no transport of Giostra's; write tcp://HOST:PORT or ipc://PATH")]
     Transport(String),
     /// When the port is missing.
     #[error("the port is missing; write it like tcp://127.0.0.1:5555")]
     NoPort,
-    /// When the port is no number from 1 to 65535.
+    /// When the port is not a number from 1 to 65535.
     #[error("'{0}' is no port: ports are 1 to 65535")]
     Port(String),
-    /// When a port that the system picks is to be connected to.
+    /// When an endpoint to connect to leaves the port to the system.
     #[error("'{0}' is no port to connect to: only a broker may leave it to the system")]
     AnyPort(String),
-    /// When all addresses are to be connected to.
+    /// When an endpoint to connect to stands for all addresses.
     #[error("'*' is no host to connect to; write a name or an address, like tcp://127.0.0.1:5555")]
     AnyHost,
-    /// When an IPv6 address stands without brackets.
+    /// When an IPv6 address has no brackets.
     #[error("an IPv6 address is written in brackets, like tcp://[::1]:5555")]
     Brackets,
-    /// When the host can't be one.
+    /// When the host is not a name, an address or an interface.
     #[error("'{0}' is no host name, address or network interface")]
     Host(String),
-    /// When a path has no transport in front.
+    /// When a path has no transport before it.
     #[error("a path is written ipc://{0}")]
     Path(String),
     /// When the path of a Unix socket is missing or too long.
@@ -60,10 +60,10 @@ impl Endpoint {
     /// interface and the port `*`; or `ipc://PATH`. Without a transport it is TCP.
     ///
     /// # Errors
-    /// If libzmq would take it for something else, or for nothing.
+    /// If libzmq would misunderstand or refuse it.
     pub fn to_bind(text: &str) -> Result<Self, BadEndpoint> {
         match Self::parse(text, true)? {
-            // libzmq looks up no names to bind to, not even this one.
+            // libzmq resolves no names for bind, not even this one.
             Self::Tcp(host, port) if host == "localhost" => Ok(Self::Tcp("127.0.0.1".into(), port)),
             endpoint => Ok(endpoint),
         }
@@ -73,12 +73,13 @@ impl Endpoint {
     /// is TCP.
     ///
     /// # Errors
-    /// If libzmq would take it for something else, or for nothing.
+    /// If libzmq would misunderstand or refuse it.
     pub fn to_connect(text: &str) -> Result<Self, BadEndpoint> {
         Self::parse(text, false)
     }
 
-    /// Whether only this host can reach it. Of a network interface only `lo` is known to be so.
+    /// Returns whether only this host can reach it. Of the network interfaces, only `lo` is known to
+    /// be local.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(host, _) => host == "lo" || address(host).is_some_and(|address| address.is_loopback()),
@@ -86,7 +87,7 @@ impl Endpoint {
         }
     }
 
-    /// The path of a Unix socket in the file system.
+    /// Returns the path of a Unix socket in the file system.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Ipc(path) if !path.starts_with('@') && path != "*" => Some(Path::new(path)),
@@ -94,7 +95,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is another one each time that it is bound.
+    /// Returns whether each bind results in a different endpoint.
     pub fn is_any(&self) -> bool {
         match self {
             Self::Tcp(_, port) => *port == 0,
@@ -147,7 +148,7 @@ pub fn parse_to_bind(text: &str) -> Result<Endpoint, BadEndpoint> {
     Endpoint::to_bind(text)
 }
 
-/// Parses an endpoint to connect to, for `clap`; as libzmq is told it.
+/// Parses an endpoint to connect to, for `clap`. Returns it as libzmq expects it.
 ///
 /// # Errors
 /// Those of [`Endpoint::to_connect`].
@@ -155,8 +156,8 @@ pub fn parse_to_connect(text: &str) -> Result<String, BadEndpoint> {
     Endpoint::to_connect(text).map(|endpoint| endpoint.to_string())
 }
 
-/// Whether it may be a host's name, an address, or a network interface: letters, digits and a few
-/// marks; or an IPv6 address in brackets, with the interface of a link-local one.
+/// Returns whether a text may be a host name, an address or a network interface: letters, digits
+/// and a few marks; or an IPv6 address in brackets, with the interface if it is link-local.
 fn is_host(host: &str) -> bool {
     let is_of = |text: &str, marks: &[u8]| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte))
@@ -166,7 +167,7 @@ fn is_host(host: &str) -> bool {
             let (address, interface) = host.split_once('%').map_or((host, None), |(host, of)| (host, Some(of)));
             address.parse::<Ipv6Addr>().is_ok() && interface.is_none_or(|of| is_of(of, b"-_."))
         }
-        // What looks like an IPv4 address is to be one.
+        // A text of digits and dots has to be an IPv4 address.
         None if is_of(host, b".") && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
             host.parse::<IpAddr>().is_ok()
         }

@@ -1,14 +1,12 @@
 //! CURVE keys, and the certificate files that hold them.
 //!
-//! The files are ZeroMQ certificates: [ZPL](https://rfc.zeromq.org/spec/4/) with a section `curve`, as czmq's `zcert` and pyzmq's
-//! `zmq.auth` write and read them. `NAME.key` holds the public key and may be shown to anyone;
-//! `NAME.key_secret` holds both, and only its owner may be able to read it. Nothing here ever shows
-//! a secret key, nor a line of a file that may hold one.
+//! No secret key is ever displayed, nor a line of a file that may hold one.
+
+mod certificate;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,53 +14,54 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use self::certificate::{create, text};
+use crate::error::LibzmqError;
 use crate::z85;
 
-/// Bytes of a Curve25519 key.
+pub use self::certificate::{Certificate, write_public};
+
+/// The length of a Curve25519 key, in bytes.
 const KEY_BYTES: usize = 32;
 
-/// What the name of a public certificate ends with.
+/// The extension of a public certificate.
 pub const PUBLIC_SUFFIX: &str = "key";
 
-/// What the name of a secret certificate ends with.
+/// The extension of a secret certificate.
 pub const SECRET_SUFFIX: &str = "key_secret";
 
-/// Files that are larger are no certificates.
-const MAX_FILE: u64 = 64 << 10;
-
-/// Whom the other side has before it. Written in Z85, 40 characters.
+/// A Curve25519 public key; displays as 40 characters of Z85.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicKey([u8; KEY_BYTES]);
 
-/// What proves it. Overwritten when it is dropped, never shown.
+/// The matching secret key; overwritten when it is dropped, never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey(Zeroizing<[u8; KEY_BYTES]>);
 
-/// A public key and the secret one that belongs to it.
+/// A public key and its secret key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPair {
-    /// Whom the other side sees.
+    /// The public key, by which the other side identifies this one.
     pub public: PublicKey,
-    /// What proves it.
+    /// The secret key.
     pub secret: SecretKey,
 }
 
-/// What a key may do. One may have several.
+/// What the owner of a key may do. A key may have several roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Submit requests.
+    /// When it may submit requests.
     Client,
-    /// Compute them.
+    /// When it may compute requests.
     Worker,
-    /// See the status and drain workers.
+    /// When it may see the status and drain workers.
     Admin,
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 3] = [Self::Client, Self::Worker, Self::Admin];
 
-    /// Its name, which is also that of the folder of those who have it.
+    /// Returns the role's name, which is also that of the folder with the certificates of its owners.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -80,83 +79,84 @@ impl FromStr for Role {
     }
 }
 
-/// What a client or a worker needs to reach a broker that demands keys.
+/// The keys with which a client or a worker connects to a broker that requires keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Its own keys.
     pub own: KeyPair,
-    /// The broker's: nobody else can answer to it.
+    /// The broker's public key: no other server can pass for the broker.
     pub broker: PublicKey,
 }
 
-/// Why there are no keys.
+/// Why keys can't be read, written or created.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// When a file can't be read or written.
     #[error("{path}: {error}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// When a secret can be read by others than its owner.
+    /// When other users can read a secret.
     #[error(
         "{path} can be read by others (mode {mode:04o}): chmod {best} {path}, and make new keys if it was so for long"
     )]
     Exposed {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Its permissions.
+        /// The file's permissions.
         mode: u32,
-        /// Those that it may have.
+        /// The permissions that it should have.
         best: &'static str,
     },
-    /// When a file is no certificate.
+    /// When a file is not a certificate.
     #[error("{path} is no ZeroMQ certificate: {what}")]
     Malformed {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, without quoting it.
+        /// What is wrong, without a quote from the file.
         what: &'static str,
     },
-    /// When a file holds only a public key and a secret one is needed.
+    /// When a file holds no secret key, but one is needed.
     #[error("{path} holds no secret key; the file with both is usually called NAME.{SECRET_SUFFIX}")]
     NoSecret {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
     /// When a file would be overwritten.
     #[error("{path} is there already; another name, or remove it if nobody uses these keys any more")]
     Exists {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// When a key is not written as it should be.
+    /// When a text is not a public key.
     #[error("a public key is written in Z85, with 40 characters; or name a certificate file, NAME.{PUBLIC_SUFFIX}")]
     NoKey,
-    /// When only a half of what is needed was given.
+    /// When only one of `--keys` and `--broker-key` was given.
     #[error("--keys and --broker-key belong together: one's own secret certificate, and the broker's public key")]
     Incomplete,
-    /// When libzmq makes no keys.
+    /// When libzmq can't create a key.
     #[error("libzmq: {0}")]
-    Zmq(#[from] zmq::Error),
+    Zmq(#[from] LibzmqError),
 }
 
 impl PublicKey {
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The key of these bytes, if there are as many as there should be.
+    /// Creates a key from its bytes, if there are 32.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The public key of the certificate in the file of that name, or what is written as a key if
-    /// there is none. In this order: a path of 40 characters may be a key as well, which then
-    /// nobody has; a key is hardly ever the name of a file.
+    /// Reads the public key from the certificate file of that name; without such a file, parses the
+    /// text as a key. The file comes first because a path of 40 characters may be a valid key, too,
+    /// while a key is hardly ever the name of a file.
     pub fn parse_or_read(key_or_file: &str) -> Result<Self, KeyError> {
         let path = Path::new(key_or_file);
         if path.exists() || key_or_file.ends_with(".key") {
@@ -190,7 +190,7 @@ impl fmt::Debug for PublicKey {
 }
 
 impl SecretKey {
-    /// The key's bytes. For libzmq, which keeps a copy of its own.
+    /// Returns the key's bytes, for libzmq, which keeps its own copy.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0[..]
     }
@@ -203,15 +203,17 @@ impl fmt::Debug for SecretKey {
 }
 
 impl KeyPair {
-    /// New keys of libsodium's making.
+    /// Creates new keys with libsodium.
     pub fn generate() -> Result<Self, KeyError> {
-        let made = zmq::CurveKeyPair::new()?;
+        let made = zmq::CurveKeyPair::new().map_err(LibzmqError::from)?;
         Ok(Self { public: PublicKey(made.public_key), secret: SecretKey(Zeroizing::new(made.secret_key)) })
     }
 
-    /// The keys of a secret certificate, which nobody but its owner may be able to read. One that
-    /// is another user's may be readable by its group: that is how a container is handed a
-    /// secret.
+    /// Reads the keys from a secret certificate, which only its owner may be able to read. If another
+    /// user owns it, its group may read it, too: containers get their secrets that way.
+    ///
+    /// # Errors
+    /// If the file can't be read, exposes the secret, or is no secret certificate.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let (certificate, about) = Certificate::read(path)?;
         let secret = certificate.secret.ok_or_else(|| KeyError::NoSecret { path: path.into() })?;
@@ -226,8 +228,11 @@ impl KeyPair {
         Ok(Self { public, secret })
     }
 
-    /// Writes `NAME.key` and `NAME.key_secret` into a folder, which is made if it is not there;
-    /// never over another file. Their paths.
+    /// Writes `NAME.key` and `NAME.key_secret` into a folder, which is created if necessary. Returns
+    /// their paths.
+    ///
+    /// # Errors
+    /// If one of the files exists, or can't be written.
     pub fn write(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2], KeyError> {
         let file = |suffix: &str| folder.join(format!("{name}.{suffix}"));
         let paths = [file(PUBLIC_SUFFIX), file(SECRET_SUFFIX)];
@@ -243,41 +248,20 @@ impl KeyPair {
     }
 }
 
-/// The permissions that a secret certificate should have, if it has others that expose it.
+/// Returns the permissions that a secret certificate should have if its `mode` exposes it. `own`:
+/// whether it belongs to this process's user.
 fn exposed(mode: u32, own: bool) -> Option<&'static str> {
-    // Whoever may write into it could exchange it.
-    let (foreign, best) = if own { (0o077, "600") } else { (0o027, "440") };
-    (mode & foreign != 0).then_some(best)
-}
-
-/// Writes a public certificate, never over another file, into a folder which is made if it is not
-/// there.
-pub fn write_public(path: &Path, name: &str, key: &PublicKey) -> Result<(), KeyError> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| KeyError::File { path: folder.into(), error })?;
-    }
-    create(path, 0o644, &text("Public", "may be shown to anyone", name, &format!("    public-key = \"{key}\"\n")))
-}
-
-fn text(kind: &str, remark: &str, name: &str, keys: &str) -> Zeroizing<String> {
-    Zeroizing::new(format!(
-        "#   ZeroMQ CURVE {kind} Certificate, made by giostra keys new; {remark}.\n\n\
-         metadata\n    name = \"{name}\"\ncurve\n{keys}"
-    ))
-}
-
-fn create(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.into() },
-        _ => KeyError::File { path: path.into(), error },
-    };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    // Write permission counts, too: it allows to replace the key.
+    let (forbidden, best) = if own { (0o077, "600") } else { (0o027, "440") };
+    (mode & forbidden != 0).then_some(best)
 }
 
 impl Credentials {
-    /// What the flags `--keys` (a secret certificate) and `--broker-key` (a key or a public
-    /// certificate) say; `None` if neither was given.
+    /// Reads the keys that the flags `--keys` (a secret certificate) and `--broker-key` (a key or a
+    /// public certificate) name; `None` if neither was given.
+    ///
+    /// # Errors
+    /// If only one was given, or a file is unusable.
     pub fn from_flags(keys: Option<&Path>, broker_key: Option<&str>) -> Result<Option<Self>, KeyError> {
         match (keys, broker_key) {
             (None, None) => Ok(None),
@@ -289,99 +273,16 @@ impl Credentials {
     }
 }
 
-/// What a certificate file holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Certificate {
-    /// The name in its metadata. Whoever made the file chose it.
-    pub name: Option<String>,
-    /// The public key.
-    pub public: Option<PublicKey>,
-    /// The secret key, if the file is a secret one.
-    pub secret: Option<SecretKey>,
-}
-
-impl Certificate {
-    /// The public key of a certificate, be it public or secret.
-    pub fn read_public(path: &Path) -> Result<PublicKey, KeyError> {
-        let (certificate, _) = Self::read(path)?;
-        certificate.public_key(path)
-    }
-
-    /// Its public key, named or not; `path` is where it was read, for the error if it holds no key
-    /// at all.
-    pub fn public_key(&self, path: &Path) -> Result<PublicKey, KeyError> {
-        match (self.public, &self.secret) {
-            (Some(public), _) => Ok(public),
-            (None, Some(secret)) => public_key(secret),
-            (None, None) => Err(KeyError::Malformed { path: path.into(), what: "it holds no key" }),
-        }
-    }
-
-    /// A file's certificate, and what the system says of the file.
-    pub fn read(path: &Path) -> Result<(Self, fs::Metadata), KeyError> {
-        let failed = |error: io::Error| KeyError::File { path: path.into(), error };
-        let malformed = |what| KeyError::Malformed { path: path.into(), what };
-        // Opening a pipe would wait for whoever writes into it, which a broker that reads its keys anew
-        // can't.
-        if !fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(malformed("it is no file"));
-        }
-        let file = File::open(path).map_err(failed)?;
-        let about = file.metadata().map_err(failed)?;
-        if about.len() > MAX_FILE {
-            return Err(malformed("it is too large for one"));
-        }
-        let text = Zeroizing::new(io::read_to_string(file).map_err(|_| malformed("it is no text"))?);
-        Ok((Self::parse(&text).map_err(malformed)?, about))
-    }
-
-    /// Reads the text of a certificate. What is neither name nor key is left alone.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let mut certificate = Self::default();
-        let mut section = "";
-        for line in text.lines() {
-            let content = line.trim();
-            if content.is_empty() || content.starts_with('#') {
-                continue;
-            }
-            let Some((key, value)) = content.split_once('=') else {
-                if !line.starts_with(char::is_whitespace) {
-                    section = content;
-                }
-                continue;
-            };
-            let value = unquoted(value.trim())?;
-            match (section, key.trim()) {
-                ("metadata", "name") => certificate.name = Some(value.into()),
-                ("curve", "public-key") => {
-                    let key = value.parse().map_err(|_| "its public key is not 40 characters of Z85")?;
-                    certificate.public = Some(key);
-                }
-                ("curve", "secret-key") => {
-                    let key = z85::decode(value).ok_or("its secret key is not 40 characters of Z85")?;
-                    certificate.secret = Some(SecretKey(key));
-                }
-                _ => {}
-            }
-        }
-        Ok(certificate)
-    }
-}
-
-/// A value without its quotes, if it has any; what follows them is a comment.
-fn unquoted(value: &str) -> Result<&str, &'static str> {
-    let Some(quote) = value.chars().next().filter(|&first| first == '"' || first == '\'') else { return Ok(value) };
-    value[1..].split_once(quote).map(|(inside, _)| inside).ok_or("a quote is not closed")
-}
-
-/// The public key that belongs to a secret one.
+/// Computes the public key of a secret key.
 fn public_key(secret: &SecretKey) -> Result<PublicKey, KeyError> {
     let text = Zeroizing::new(zmq::z85_encode(secret.as_bytes()).expect("32 is divisible by 4"));
-    Ok(crate::ffi::curve_public(&text).and_then(|public| public.parse().ok()).ok_or(zmq::Error::EINVAL)?)
+    let public = crate::ffi::curve_public(&text).and_then(|public| public.parse().ok());
+    public.ok_or(KeyError::Zmq(zmq::Error::EINVAL.into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -1,11 +1,12 @@
-//! Sockets of libzmq with the options that Giostra rests on, CURVE keys, and a connection that is
-//! made anew when it breaks.
+//! Sockets of libzmq with the options that Giostra relies on, CURVE keys, and a connection that is
+//! restored when it breaks.
 //!
-//! No policy: what is sent to whom is decided elsewhere.
+//! There is no policy here: other crates decide what is sent to whom.
 
 pub mod connector;
 pub mod descriptors;
 pub mod endpoint;
+pub mod error;
 mod ffi;
 pub mod keys;
 pub mod lock;

@@ -1,12 +1,12 @@
-//! Times that are added to a clock.
+//! Deadlines that never overflow.
 
 use std::time::{Duration, Instant};
 
-/// The longest time that the command lines take, and that the libraries add to a clock: ten years.
+/// The longest duration that the command lines accept and the libraries add to an instant: ten years.
 pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The end of a time that begins at `from`. A time of more than ten years, such as
-/// [`Duration::MAX`], counts as ten years: the sum is within the range of every system's clock.
+/// Returns the instant `time` after `from`. A longer time than ten years, such as [`Duration::MAX`],
+/// counts as ten years, so that the sum is in the range of every system's clock.
 pub fn deadline(from: Instant, time: Duration) -> Instant {
     from + time.min(MAX_DURATION)
 }
@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_without_end_is_over_in_ten_years() {
+    fn an_endless_time_counts_as_ten_years() {
         let now = Instant::now();
         assert_eq!(deadline(now, Duration::from_secs(1)), now + Duration::from_secs(1));
         assert_eq!(deadline(now, Duration::MAX), now + MAX_DURATION);

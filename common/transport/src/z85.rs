@@ -1,14 +1,14 @@
-//! Z85, in which keys are written, read as [RFC 32](https://rfc.zeromq.org/spec/32/) has it: five characters for four bytes.
+//! A decoder of Z85, the text format of keys: five characters for four bytes, as
+//! [RFC 32](https://rfc.zeromq.org/spec/32/) specifies.
 //!
-//! libzmq can read it, too, but crate `zmq` overlooks that it refuses a text, and leaves a copy of
-//! each behind.
+//! libzmq has one, too, but crate `zmq` ignores its errors and leaves copies of secrets in memory.
 
 use zeroize::Zeroizing;
 
-/// What stands for 0 to 84.
+/// The characters for 0 to 84.
 const DIGITS: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 
-/// The bytes that are written like this; `None` if that is another number of bytes, or none at all.
+/// Decodes a text; `None` if it is not Z85, or not of this number of bytes.
 pub(crate) fn decode<const BYTES: usize>(text: &str) -> Option<Zeroizing<[u8; BYTES]>> {
     let (groups, rest) = text.as_bytes().as_chunks::<5>();
     if !rest.is_empty() || groups.len() * 4 != BYTES {
@@ -21,7 +21,7 @@ pub(crate) fn decode<const BYTES: usize>(text: &str) -> Option<Zeroizing<[u8; BY
     Some(bytes)
 }
 
-/// What five characters stand for. The largest number that they could is more than 32 bits hold.
+/// Decodes five characters; `None` if one is invalid or the number exceeds 32 bits.
 fn group(five: &[u8; 5]) -> Option<u32> {
     five.iter().try_fold(0_u32, |number, character| {
         let digit = DIGITS.iter().position(|digit| digit == character)?;
@@ -34,8 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_in_z85_is_read_and_nothing_else() {
-        // The page's own example.
+    fn z85_is_decoded_and_nothing_else() {
+        // The example of RFC 32.
         assert_eq!(*decode::<8>("HelloWorld").unwrap(), [0x86, 0x4f, 0xd2, 0x6f, 0xb5, 0x59, 0xf7, 0x5b]);
         assert_eq!(*decode::<4>("%nSc0").unwrap(), [0xff; 4]);
         assert_eq!(*decode::<4>("00000").unwrap(), [0; 4]);

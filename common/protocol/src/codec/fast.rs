@@ -1,11 +1,11 @@
-//! The four messages that carry requests and replies, read and written by hand.
+//! A hand-written codec for the four messages that carry requests and replies.
 //!
-//! There are a few others of each kind, and millions of these. `serde` goes through two lists and
-//! some calls for each member of theirs, which is most of what a small request costs. Here is the
-//! usual form alone: what [`super`] would write, without attachments. Anything else is left to
-//! `serde` (`None`, `false`): other forms of the same message, attachments, and all that is
-//! malformed, so that there is one place which says what is accepted. That the two agree is tested
-//! with every message of the mutation tests.
+//! A connection carries millions of these messages, and a few of the others. For each member of
+//! their lists `serde` makes several calls, which would be most of the cost of a small request. This
+//! codec knows only the usual form: what [`super`] writes, without attachments. It leaves anything
+//! else to `serde` (`None`, `false`), such as other encodings of the same message, attachments, and
+//! malformed bytes. So one place decides what is accepted. The mutation tests check with each of
+//! their messages that the two agree.
 
 use crate::Bytes;
 use rmp::decode::{read_array_len, read_bin_len, read_str_from_slice};
@@ -18,13 +18,12 @@ use crate::{Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Reply, RequestI
 const FALSE: &[u8] = b"\xc2";
 const TRUE: &[u8] = b"\xc3";
 
-/// A message that may have a usual form.
+/// A message that may have the usual form.
 pub(super) trait Hot: Sized {
-    /// The message, if it stands here in its usual form.
+    /// Decodes the message, if it has the usual form.
     fn read(frames: &Frames) -> Option<Self>;
 
-    /// Writes the message in its usual form at the end of `envelope`, if it has one; otherwise
-    /// writes nothing.
+    /// Appends the message to `envelope` and returns true; returns false if it has no usual form.
     fn write(&self, envelope: &mut Vec<u8>) -> bool;
 }
 
@@ -133,9 +132,9 @@ fn body_len(outcome: &Outcome) -> usize {
     }
 }
 
-/// Takes values off the front of an envelope. `None`: it is not the usual form.
+/// Takes values off the front of an envelope; `None` if they do not have the usual form.
 ///
-/// The forms that small messages consist of are read here, the others by `rmp`.
+/// Short values are read here, others by `rmp`.
 struct Reader<'a> {
     frame: &'a Bytes,
     rest: &'a [u8],
@@ -146,8 +145,8 @@ impl<'a> Reader<'a> {
         frames.attachments.is_empty().then_some(Self { frame: &frames.envelope, rest: &frames.envelope })
     }
 
-    /// Passes what has to stand here. In MessagePack `81` begins a map of one, `92` an array of
-    /// two, `a7` a text of seven bytes.
+    /// Skips these bytes. In MessagePack, `81` begins a map of one entry, `92` an array of two, `a7` a
+    /// string of seven bytes.
     #[inline]
     fn literal(&mut self, bytes: &[u8]) -> Option<()> {
         self.rest = self.rest.strip_prefix(bytes)?;
@@ -156,7 +155,7 @@ impl<'a> Reader<'a> {
 
     fn list<T>(&mut self, mut member: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let len = read_array_len(&mut self.rest).ok()? as usize;
-        // A member has at least three bytes: what is claimed beyond that is not there.
+        // A member has at least three bytes: a longer list can't be complete.
         if len > MAX_BATCH || len > self.rest.len() / 3 {
             return None;
         }
@@ -182,7 +181,7 @@ impl<'a> Reader<'a> {
             [0xcd, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
             [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
             [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
-            // A number of another kind, or none.
+            // A negative or floating-point number, or another type.
             _ => return None,
         };
         self.rest = rest;
@@ -195,7 +194,7 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// A label that is often the same as the last one.
+    /// Reads a label, which is often the same as the last one.
     #[inline]
     fn label(&mut self, last: &mut Label) -> Option<Label> {
         if let [begin @ 0xa0..=0xbf, ref rest @ ..] = *self.rest
@@ -237,15 +236,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes values, one after the other: the forms that small messages consist of by hand, the others
-/// by `rmp`, which can't fail on a Vec.
+/// Appends values to an envelope: short ones by hand, others by `rmp`, which can't fail on a Vec.
 struct Writer<'a>(&'a mut Vec<u8>);
 
-/// The bytes of a member of a list besides its body, as a rule.
+/// The usual number of bytes of a list's member, besides its body.
 const BESIDES_BODY: usize = 32;
 
 impl<'a> Writer<'a> {
-    /// One for a message with these members, unless one of them has a body that is to be attached.
+    /// Creates a writer for a message with these members, unless one of their bodies has to be
+    /// attached.
     fn new<T>(envelope: &'a mut Vec<u8>, members: &[T], body_len: impl Fn(&T) -> usize) -> Option<Self> {
         let (mut longest, mut bytes) = (0, 0);
         for len in members.iter().map(body_len) {
