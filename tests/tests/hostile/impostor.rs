@@ -240,8 +240,8 @@ fn a_client_says_what_is_wrong_with_a_reply_and_what_it_was_refused_for() -> Res
 fn a_worker_at_the_frontend_and_a_client_at_the_backend_end_with_an_error() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     for (program, args, endpoint, foreign) in [
-        ("giostra-worker", &[][..], system.frontend(), "`Register`"),
-        ("giostra", &["send", "add", "1", "2"], system.backend(), "`Hello`"),
+        ("giostra-worker", &[][..], system.frontend(), "this is the clients' endpoint (frontend)"),
+        ("giostra", &["send", "add", "1", "2"], system.backend(), "this is the workers' endpoint (backend)"),
     ] {
         let args: Vec<_> = args.iter().copied().chain(["--broker", endpoint]).collect();
         let mut process = Process::start(system.folder(), "astray", program, &args)?;
