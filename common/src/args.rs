@@ -1,5 +1,4 @@
-//! What the command lines have in common: how they end, and durations and switches as people write
-//! them.
+//! The common parts of command lines: parsing, exit statuses, errors, durations and switches.
 
 use std::env::var_os;
 use std::ffi::OsStr;
@@ -17,11 +16,11 @@ use humantime::DurationError;
 use crate::log::stderr;
 use crate::stdio::{self, Retrying};
 
-/// The exit status of a command line that can't be followed.
+/// The exit status after a wrong command line.
 pub const USAGE: u8 = 2;
 
-/// The process's command line. Ends the process after `--help` and `--version`, and if the command
-/// line is wrong.
+/// Parses the process's command line. Ends the process after `--help` and `--version`, and if the
+/// command line is wrong.
 pub fn parse<A: Parser>() -> A {
     let wrong = match try_parse() {
         Ok(args) => return args,
@@ -37,8 +36,8 @@ pub fn parse<A: Parser>() -> A {
     }
 }
 
-/// As [`Parser::try_parse`], but a dumb terminal is shown no colours even where `CI` is set, which
-/// is enough for `clap` to think that escapes are understood.
+/// As [`Parser::try_parse`], but without colours on a dumb terminal even where `CI` is set, which
+/// `clap` takes as a sign that escapes are understood.
 fn try_parse<A: Parser>() -> Result<A, clap::Error> {
     let mut command = A::command();
     let set = |key| var_os(key).is_some_and(|value| !value.is_empty() && value != "0");
@@ -46,14 +45,14 @@ fn try_parse<A: Parser>() -> Result<A, clap::Error> {
         command = command.color(ColorChoice::Never);
     }
     let mut matches = match without_empty(command.clone()).try_get_matches() {
-        // Help names all variables, whatever they are.
+        // Help lists all variables, empty or not.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => command.clone().try_get_matches(),
         result => result,
     }?;
     A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// The command without the environment variables that are empty: an empty one counts as unset.
+/// Returns the command without its empty environment variables: an empty one counts as unset.
 fn without_empty(command: Command) -> Command {
     let is_empty = |name: &OsStr| var_os(name).is_some_and(|value| value.is_empty());
     command
@@ -61,28 +60,26 @@ fn without_empty(command: Command) -> Command {
         .mut_subcommands(without_empty)
 }
 
-/// Says that stdout can't be written, unless whoever reads it has read enough, as `head` does.
+/// Reports that stdout can't be written, unless its reader has closed it, as `head` does.
 pub fn report_unwritten(program: &str, error: &io::Error) {
     if error.kind() != io::ErrorKind::BrokenPipe {
         report_error(program, format_args!("can't write to stdout: {error}"));
     }
 }
 
-/// A line on stderr. Where that is on a full disk there is nobody left to tell, and no reason to
-/// panic, as `eprintln` does.
+/// Writes a line to stderr. Unlike `eprintln`, it does not panic if stderr is on a full disk.
 pub fn report_error(program: &str, what: impl Display) {
-    // What was logged before comes first.
+    // Earlier log lines come first.
     stderr::finish();
     let _ = writeln!(Retrying(io::stderr()), "{program}: {what}");
 }
 
-/// The same as the last word of a server, which ends also if nobody reads it.
+/// Writes the last line of a server to stderr. Returns even if stderr is not read.
 pub fn report_fatal(program: &str, what: impl Display) {
-    stderr::last_word(&format!("{program}: {what}"));
+    stderr::write_last(&format!("{program}: {what}"));
 }
 
-/// Parses what a switch's environment variable says; a parser for `clap`. Empty is as if it were
-/// not there.
+/// Parses the environment variable of a switch, for `clap`. An empty one is off.
 pub fn switch(text: &str) -> Result<bool, &'static str> {
     match text.to_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
@@ -91,7 +88,7 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// Parses `500ms`, `3s`, `1m 30s`; a parser for `clap`. Ten years at most.
+/// Parses durations such as `500ms`, `3s` or `1m 30s`, up to ten years, for `clap`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
@@ -101,7 +98,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The same, but not zero.
+/// As [`duration`], but not zero.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be more than nothing".into()),

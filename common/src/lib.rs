@@ -1,4 +1,4 @@
-//! What the programs share: command lines, the log, signals, standard streams, manual pages.
+//! The common parts of the programs: command lines, the log, locks, standard streams, manual pages.
 
 pub mod args;
 pub mod log;

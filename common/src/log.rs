@@ -1,15 +1,14 @@
-//! The log: files of bounded size and number, a copy on stderr, flushed when the program says so.
+//! The log: files of bounded size and number, and a copy on stderr.
 //!
 //! A line is `2026-11-23T09:41:07.123456Z INFO  what happened`. The time is UTC with microseconds.
-//! It is read and written out once a turn of the program's loop ([`Log::tick`]), not once a line:
-//! that, and a buffer that only [`Log::flush`] empties, makes a line cost some 150 ns.
+//! The clock is read once per turn of the program's loop ([`Log::tick`]), not once per line, and only
+//! [`Log::flush`] empties the buffer. So a line costs some 150 ns.
 //!
-//! What goes to stderr is written by a thread of its own ([`stderr`]): a reader that does not read
-//! stops nobody.
+//! A thread of its own writes to stderr ([`stderr`]), so that a reader that does not read blocks
+//! nothing else.
 //!
-//! The files are written by a writer of our own behind `flexi_logger`: its own one tells a full
-//! disk to nobody but stderr, two lines for each lost one, and loses its buffer when it begins a
-//! new file on one.
+//! `flexi_logger` writes through our own writer of files. On a full disk, its own one writes two
+//! lines to stderr for each lost line, and loses its buffer when it begins a new file.
 
 mod files;
 pub mod stderr;
@@ -21,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use files::{Files, Kept};
+use files::{Files, Shared};
 use flexi_logger::writers::LogWriter;
 use flexi_logger::{DeferredNow, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
 use log::{Level, LevelFilter};
@@ -32,34 +31,35 @@ use giostra_protocol::escape;
 use crate::lock;
 
 thread_local! {
-    /// The time that this thread's lines bear, if it keeps one.
+    /// The time of this thread's lines, if it has called [`Log::tick`].
     static NOW: RefCell<Option<String>> = const { RefCell::new(None) };
-    /// The memory of this thread's last line, for the next.
+    /// The buffer of this thread's last line, reused for the next.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// The most memory of a line that is kept for the next.
-const MOST_KEPT: usize = 1 << 16;
+/// The largest buffer that is reused, in bytes.
+const MAX_REUSED: usize = 1 << 16;
 
-/// How the log is kept in files.
+/// The size and the number of log files.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
-    /// Bytes from which on the next flush begins a new file.
+    /// The size in bytes after which the next flush begins a new file.
     pub bytes: u64,
-    /// Files kept besides the current one.
+    /// The number of files besides the current one.
     pub files: usize,
 }
 
-/// Why there is no log.
+/// Why the log can't be opened.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error {
     /// When another process writes the files.
     #[error(transparent)]
     Locked(#[from] lock::Error),
-    /// When the files can't be opened, or the system gives no thread.
+    /// When the files can't be opened, or no thread can be started.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// When the process has a logger already.
+    /// When the process already has a logger.
     #[error(transparent)]
     Logger(#[from] FlexiLoggerError),
 }
@@ -67,25 +67,32 @@ pub enum Error {
 /// The process's log.
 pub struct Log {
     handle: LoggerHandle,
-    /// `None` if it goes to stderr alone.
-    kept: Option<Arc<Kept>>,
+    /// The files; `None` if the log goes to stderr alone.
+    files: Option<Arc<Shared>>,
 }
 
 impl Log {
-    /// To stderr alone, each line at once, unless nobody reads it: then what memory can't hold is
-    /// missing, and counted. Dropping this, or flushing the logger, waits for what is on its
-    /// way there.
+    /// Starts a log on stderr alone, where each line is written at once. If stderr is not read, lines
+    /// wait in memory; those that do not fit are lost and counted. Dropping the log, or flushing it,
+    /// waits for the lines on their way.
+    ///
+    /// # Errors
+    /// If the process already has a logger, or no thread can be started.
     pub fn to_stderr(level: LevelFilter) -> Result<Self, Error> {
         stderr::start()?;
         Self::start(level, Box::new(Stderr), None)
     }
 
-    /// To `NAME.log` in `directory`, rotated; lines up to `stderr` to stderr too.
+    /// Starts a log in the files `NAME.log` in `directory`, with a copy of the lines up to level
+    /// `stderr` on stderr.
     ///
     /// `NAME.log` is a link to the current file, `NAME_rCURRENT.log`; the others are
-    /// `NAME_r00000.log` and so on. Lines wait in a buffer until [`Self::flush`]. If they can't
-    /// be written, stderr says so, the program goes on, and what memory can't hold is missing:
-    /// the line `log-gap lost=N` then stands for N others.
+    /// `NAME_r00000.log` and so on. Lines wait in a buffer until [`Self::flush`]. If they can't be
+    /// written, a line on stderr says so, and the program continues. Lines that do not fit into the
+    /// buffer are lost: a line `log-gap lost=N` then stands for N of them.
+    ///
+    /// # Errors
+    /// If another process writes the files, or they can't be opened.
     pub fn to_files(
         directory: &Path,
         name: &str,
@@ -95,20 +102,20 @@ impl Log {
     ) -> Result<Self, Error> {
         stderr::start()?;
         let files = Files::open(directory, name, rotation)?;
-        let kept = files.kept();
-        let log = Self::start(level, Box::new(Copied { files, stderr }), Some(kept))?;
+        let shared = files.shared();
+        let log = Self::start(level, Box::new(Copied { files, stderr }), Some(shared))?;
         // A line has the same time in both places.
         log.tick();
         Ok(log)
     }
 
-    fn start(level: LevelFilter, to: Box<dyn LogWriter>, kept: Option<Arc<Kept>>) -> Result<Self, Error> {
+    fn start(level: LevelFilter, to: Box<dyn LogWriter>, files: Option<Arc<Shared>>) -> Result<Self, Error> {
         let handle = Logger::with(specification(level))
             .log_to_writer(to)
-            // A stderr on a full disk is no reason to end.
+            // A stderr on a full disk is no reason to panic.
             .panic_if_error_channel_is_broken(false)
             .start()?;
-        Ok(Self { handle, kept })
+        Ok(Self { handle, files })
     }
 
     /// Sets the time for this thread's lines until the next call.
@@ -120,20 +127,19 @@ impl Log {
         });
     }
 
-    /// Lines written to the files since they were opened, those included that still wait in the
-    /// buffer.
+    /// Returns the number of lines since the files were opened, including those in the buffer.
     pub fn lines(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.lines())
+        self.files.as_ref().map_or(0, |files| files.lines())
     }
 
-    /// The last whole line that was in the files when they were opened: its time and the CRC-32 of
-    /// all of it without the line feed, `2026-11-23T09:41:07.123456Z/0a1b2c3d`. `None` if there
-    /// was none.
+    /// Returns the time and the CRC-32 of the last whole line of the files when they were opened, such
+    /// as `2026-11-23T09:41:07.123456Z/0a1b2c3d`. The CRC excludes the line feed. `None` without such
+    /// a line.
     pub fn predecessor(&self) -> Option<&str> {
-        self.kept.as_ref()?.predecessor.as_deref()
+        self.files.as_ref()?.predecessor.as_deref()
     }
 
-    /// Writes out what waits in the buffer.
+    /// Writes out the buffer.
     pub fn flush(&self) {
         self.handle.flush();
     }
@@ -147,7 +153,7 @@ impl Drop for Log {
     }
 }
 
-/// Stderr as the only place of the log.
+/// The writer of a log on stderr alone.
 struct Stderr;
 
 impl LogWriter for Stderr {
@@ -163,7 +169,7 @@ impl LogWriter for Stderr {
     }
 }
 
-/// Files, and stderr for the lines up to a level.
+/// The writer of a log in files, with a copy on stderr up to a level.
 struct Copied {
     files: Files,
     stderr: LevelFilter,
@@ -177,7 +183,7 @@ impl LogWriter for Copied {
         self.files.write(now, record)
     }
 
-    /// The files first: they are the evidence.
+    /// Flushes the files first: they are the evidence.
     fn flush(&self) -> io::Result<()> {
         self.files.flush()?;
         stderr::settle();
@@ -189,11 +195,10 @@ fn specification(level: LevelFilter) -> LogSpecification {
     LogSpecification::builder().default(level).build()
 }
 
-/// One line, whatever is in it: what a file, a folder or a peer is called can't begin another, nor
-/// end this one as torn.
+/// Writes a record as one line, whatever it contains: a name in it can neither begin another line nor
+/// mark this one as torn.
 fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
-    // Taken out, since what is written may itself log. Looked through once: that costs a line some 10
-    // ns.
+    // Taken out, because formatting may itself log. The check for plain text costs some 10 ns.
     let mut text = LINE.take();
     text.clear();
     stamp(&mut text, record.level());
@@ -207,13 +212,13 @@ fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<(
             w.write_all(escaped.as_bytes())
         }
     });
-    if text.capacity() <= MOST_KEPT {
+    if text.capacity() <= MAX_REUSED {
         LINE.set(text);
     }
     written
 }
 
-/// Lines for people alone: what a program has said on its stderr has several.
+/// Writes a record as it is, for people: a program's output on stderr has several lines.
 fn lines(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
     let mut head = String::new();
     stamp(&mut head, record.level());

@@ -1,14 +1,13 @@
-//! Stderr for the log: lines that a thread of its own writes, so that nobody else is stopped by a
-//! reader that does not read.
+//! Log lines on stderr, written by a thread of its own, so that a reader that does not read blocks
+//! no other thread.
 //!
-//! A pipe that is full and a terminal that is held by Ctrl-S block a write for as long as they
-//! like. The descriptor can't be made non-blocking, since other processes share it
-//! ([`crate::stdio`]), and a poll before a write promises nothing where they write, too. So lines
-//! wait in memory, up to [`ROOM`]. What comes on top is lost, counted, and told in its place once
-//! stderr takes lines again.
+//! A full pipe, or a terminal after Ctrl-S, may block a write for any time. The descriptor can't be
+//! made non-blocking, because other processes share it ([`crate::stdio`]). For the same reason a
+//! poll before a write guarantees nothing. So lines wait in memory, up to [`BUFFER_BYTES`]. Further
+//! lines are lost and counted, and a line in their place says so once stderr accepts lines again.
 //!
-//! As long as stderr takes them, a line is there when [`settle`] returns, also if the process is
-//! killed right afterwards. All waits together are at most [`WAIT`] in each second.
+//! As long as stderr accepts lines, they are written when [`settle`] returns, even if the process is
+//! killed right afterwards. All waits together take at most [`MAX_WAIT`] in each second.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,34 +20,34 @@ use nix::sys::signal::{SigSet, Signal};
 use super::stamp;
 use crate::stdio::Retrying;
 
-/// Bytes of lines that may wait.
-const ROOM: usize = 1 << 20;
+/// The size of the buffer, in bytes.
+const BUFFER_BYTES: usize = 1 << 20;
 
-/// Bytes that are written at once if lines allow it: no other process's come in between in a pipe
-/// (`PIPE_BUF`).
-const WHOLE: usize = 4096;
+/// The size in bytes up to which lines are written at once: a pipe never mixes such a write with
+/// other processes' (`PIPE_BUF`).
+const CHUNK_BYTES: usize = 4096;
 
-/// The longest that others wait for stderr in each second.
-const WAIT: Duration = Duration::from_millis(20);
+/// The longest time that other threads wait for stderr in each second.
+const MAX_WAIT: Duration = Duration::from_millis(20);
 
-/// How long a process that ends waits for a stderr that takes nothing.
-const LAST: Duration = Duration::from_secs(1);
+/// The time that an ending process waits for a stderr that accepts nothing.
+const MAX_LAST_WAIT: Duration = Duration::from_secs(1);
 
 static STDERR: OnceLock<Lines> = OnceLock::new();
 
-/// Starts the thread, once a process.
+/// Starts the thread, once per process.
 ///
 /// # Errors
-/// If the system gives no thread.
+/// If no thread can be started.
 pub(super) fn start() -> io::Result<()> {
     if STDERR.get().is_none() {
-        // Who started another one at the same time has the same right.
+        // If another thread did the same just now, its thread stays.
         let _ = STDERR.set(Lines::start(Retrying(io::stderr()))?);
     }
     Ok(())
 }
 
-/// Adds a line, without its end. Before [`start`] it is written at once.
+/// Adds a line; `write` writes it without a line feed. Before [`start`] it is written at once.
 pub(super) fn say(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
     match STDERR.get() {
         Some(lines) => lines.say(write),
@@ -61,28 +60,28 @@ pub(super) fn say(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
     }
 }
 
-/// Waits until all lines are written, but not for long.
+/// Waits until all lines are written, within [`MAX_WAIT`].
 pub(super) fn settle() {
     if let Some(lines) = STDERR.get() {
         lines.settle();
     }
 }
 
-/// Waits until all lines are written, as long as stderr takes any: for the end of the process, and
-/// before something is written there by another way.
+/// Waits until all lines are written, as long as stderr accepts any. For the end of the process, and
+/// before other writes to stderr.
 pub fn finish() {
     if let Some(lines) = STDERR.get() {
         lines.finish();
     }
 }
 
-/// The last word of a process that must end, also if nobody reads it.
-pub fn last_word(what: &str) {
+/// Writes the last line of a process. Returns even if stderr is not read.
+pub fn write_last(what: &str) {
     say(|line| line.write_all(what.as_bytes()));
     finish();
 }
 
-/// The lines that wait for a writer, and its thread.
+/// The buffered lines, and the thread that writes them.
 struct Lines {
     shared: Arc<Shared>,
 }
@@ -90,34 +89,33 @@ struct Lines {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Rings when there are lines.
+    /// Signals that there are lines.
     more: Condvar,
-    /// Rings when some were written.
+    /// Signals that some lines were written.
     fewer: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whole lines.
+    /// The buffer: whole lines.
     waiting: Vec<u8>,
-    /// How many more there was no room for. There is room again when the writer has taken those
-    /// that wait.
+    /// The number of lines lost behind those in the buffer, until the writer takes the buffer.
     lost: u64,
-    /// Whether the writer has taken some that it has not written yet.
+    /// Whether the writer has taken lines that it has not written yet.
     writing: bool,
-    /// How often it has written something.
+    /// The number of writes so far.
     written: u64,
-    /// Since when waits are added up, and their sum.
+    /// The start of the present second, and the sum of the waits in it.
     waited: Option<(Instant, Duration)>,
 }
 
 impl Lines {
     fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let writer = Writer { to, torn: false, unshown: 0, shared: Arc::clone(&shared) };
+        let writer = Writer { to, torn: false, unreported: 0, shared: Arc::clone(&shared) };
         let run = move || {
-            // Signals are for those who listen. This one stays: a job in the background is stopped for writing
-            // to its terminal.
+            // Other threads handle signals. Except for SIGTTOU, which stops a background job that writes to its
+            // terminal.
             let mut signals = SigSet::all();
             signals.remove(Signal::SIGTTOU);
             let _ = signals.thread_block();
@@ -128,7 +126,7 @@ impl Lines {
     }
 
     fn say(&self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
-        // Before anything is locked: what is written may itself log.
+        // Before the lock is taken, because formatting may itself log.
         let mut line = Vec::new();
         let _ = write(&mut line);
         line.push(b'\n');
@@ -154,8 +152,8 @@ impl Lines {
     fn finish(&self) {
         let mut state = self.shared.lock();
         let (mut written, mut since) = (state.written, Instant::now());
-        while state.is_busy() && since.elapsed() < LAST {
-            let left = LAST.saturating_sub(since.elapsed());
+        while state.is_busy() && since.elapsed() < MAX_LAST_WAIT {
+            let left = MAX_LAST_WAIT.saturating_sub(since.elapsed());
             state = self.shared.fewer.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             if state.written != written {
                 (written, since) = (state.written, Instant::now());
@@ -163,14 +161,14 @@ impl Lines {
         }
     }
 
-    /// Waits while this holds, unless others have waited enough in this second.
+    /// Waits while `holds`, within what is left of [`MAX_WAIT`] in this second.
     fn wait_a_little<'a>(&'a self, state: MutexGuard<'a, State>, holds: fn(&State) -> bool) -> MutexGuard<'a, State> {
         let began = Instant::now();
         let (since, waited) = match state.waited {
             Some((since, waited)) if began.saturating_duration_since(since) < Duration::from_secs(1) => (since, waited),
             _ => (began, Duration::ZERO),
         };
-        let left = WAIT.saturating_sub(waited);
+        let left = MAX_WAIT.saturating_sub(waited);
         if left.is_zero() {
             return state;
         }
@@ -189,7 +187,7 @@ impl Shared {
 
 impl State {
     fn is_full(&self) -> bool {
-        self.waiting.len() >= ROOM
+        self.waiting.len() >= BUFFER_BYTES
     }
 
     fn is_busy(&self) -> bool {
@@ -197,13 +195,13 @@ impl State {
     }
 }
 
-/// What the thread does.
+/// The writing thread.
 struct Writer<W> {
     to: W,
-    /// Whether the last line was written in part.
+    /// Whether the last line was written only in part.
     torn: bool,
-    /// Lines that could not be written, which was not told yet.
-    unshown: u64,
+    /// The number of lost lines that no line has reported yet.
+    unreported: u64,
     shared: Arc<Shared>,
 }
 
@@ -213,23 +211,23 @@ impl<W: Write> Writer<W> {
         loop {
             let lost = self.take(&mut lines);
             for chunk in chunks(&lines) {
-                if !self.tell() || !self.put(chunk) {
-                    self.unshown += count(chunk);
+                if !self.report_lost() || !self.put(chunk) {
+                    self.unreported += count(chunk);
                 }
                 self.shared.lock().written += 1;
                 self.shared.fewer.notify_all();
             }
-            let well = self.unshown == 0;
-            self.unshown += lost;
+            let well = self.unreported == 0;
+            self.unreported += lost;
             if well {
-                self.tell();
+                self.report_lost();
             }
             self.shared.lock().writing = false;
             self.shared.fewer.notify_all();
         }
     }
 
-    /// Waits for lines, and takes them all; and how many were lost behind them.
+    /// Waits for lines, and takes them all. Returns how many lines were lost behind them.
     fn take(&self, lines: &mut Vec<u8>) -> u64 {
         lines.clear();
         let waiting = self.shared.more.wait_while(self.shared.lock(), |state| state.waiting.is_empty());
@@ -241,22 +239,25 @@ impl<W: Write> Writer<W> {
         lost
     }
 
-    /// Tells of lines that could not be shown, if there are any; whether nothing is left to tell.
-    fn tell(&mut self) -> bool {
-        if self.unshown == 0 {
+    /// Reports lost lines, if there are any. Returns false if the report could not be written.
+    fn report_lost(&mut self) -> bool {
+        if self.unreported == 0 {
             return true;
         }
         let mut line = String::new();
         stamp(&mut line, Level::Warn);
-        line.push_str(&format!("{} lines could not be shown: nobody read them, or stderr is broken\n", self.unshown));
-        let told = self.put(line.as_bytes());
-        if told {
-            self.unshown = 0;
+        line.push_str(&format!(
+            "{} lines could not be shown: nobody read them, or stderr is broken\n",
+            self.unreported
+        ));
+        let reported = self.put(line.as_bytes());
+        if reported {
+            self.unreported = 0;
         }
-        told
+        reported
     }
 
-    /// Writes whole lines; whether it could.
+    /// Writes whole lines. Returns false if it could not.
     fn put(&mut self, mut lines: &[u8]) -> bool {
         if self.torn {
             if self.to.write_all(b"\n").is_err() {
@@ -283,12 +284,12 @@ fn count(lines: &[u8]) -> u64 {
     lines.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-/// As many lines at a time as can be written at once; one that is longer alone.
+/// Splits lines into chunks of up to [`CHUNK_BYTES`]; a longer line is a chunk of its own.
 fn chunks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let first = lines.iter().position(|&byte| byte == b'\n')? + 1;
         let within =
-            lines[..lines.len().min(WHOLE)].iter().rposition(|&byte| byte == b'\n').map_or(first, |end| end + 1);
+            lines[..lines.len().min(CHUNK_BYTES)].iter().rposition(|&byte| byte == b'\n').map_or(first, |end| end + 1);
         let chunk;
         (chunk, lines) = lines.split_at(within);
         Some(chunk)
@@ -310,15 +311,15 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let lines = Lines::start(writer).unwrap();
         let text = "x".repeat(1023);
-        // What the pipe holds, what the writer took, and what waits is far less than this.
-        let said = 16 * ROOM / 1024;
+        // Far more than the pipe, the writer and the buffer hold.
+        let said = 16 * BUFFER_BYTES / 1024;
         let began = Instant::now();
         for _ in 0..said {
             say(&lines, &text);
             lines.settle();
         }
-        // Without a limit to all waits together, it would be 20 ms each.
-        assert!(began.elapsed() < said as u32 * WAIT / 4, "{:?}", began.elapsed());
+        // Without a limit of all waits together, each line would take 20 ms.
+        assert!(began.elapsed() < said as u32 * MAX_WAIT / 4, "{:?}", began.elapsed());
         let mut reader = BufReader::new(reader).lines().map(Result::unwrap);
         let (mut shown, mut lost) = (0, None);
         while lost.is_none() {
@@ -339,7 +340,7 @@ mod tests {
     fn no_line_is_lost_to_a_reader_that_is_only_slow() {
         let (reader, writer) = pipe().unwrap();
         let lines = Lines::start(writer).unwrap();
-        let said = ROOM / 1024 / 2;
+        let said = BUFFER_BYTES / 1024 / 2;
         let text = "x".repeat(1000);
         let reading = thread::spawn(move || {
             thread::sleep(Duration::from_millis(200));
@@ -363,7 +364,7 @@ mod tests {
         assert_eq!(BufReader::new(reader).lines().next().unwrap().unwrap(), "one");
     }
 
-    /// Takes a few bytes at a time, and none while it is full.
+    /// Accepts a few bytes at a time, and none while it is full.
     struct Disk {
         room: Arc<Mutex<usize>>,
         written: Arc<Mutex<Vec<u8>>>,
