@@ -66,7 +66,7 @@ impl Error {
         match error {
             Connector::Endpoint { .. } | Connector::Connect { .. } => Self::Endpoint(error.to_string()),
             Connector::Handshake { .. } => Self::Handshake(error.to_string()),
-            Connector::Zmq(error) => Self::of_libzmq(*error),
+            Connector::Zmq(error) => Self::Socket(error.to_string()),
         }
     }
 
@@ -120,9 +120,9 @@ mod tests {
     #[test]
     fn a_malformed_endpoint_and_a_failing_socket_are_told_apart() {
         let error =
-            Error::of_connector(&connector::Error::Connect { endpoint: "x".into(), source: zmq::Error::EINVAL });
+            Error::of_connector(&connector::Error::Connect { endpoint: "x".into(), source: zmq::Error::EINVAL.into() });
         assert!(matches!(&error, Error::Endpoint(message) if message.starts_with("can't connect to x: ")), "{error:?}");
-        let error = Error::of_connector(&connector::Error::Zmq(zmq::Error::EMFILE));
+        let error = Error::of_connector(&connector::Error::Zmq(zmq::Error::EMFILE.into()));
         assert_eq!(error.to_string(), format!("libzmq: {}", zmq::Error::EMFILE));
     }
 }

@@ -75,7 +75,6 @@ pub struct ConnectOptions {
 
 /// Why there is no connection to the broker.
 #[derive(Debug, Error)]
-#[non_exhaustive]
 pub enum Error {
     /// When the endpoint is malformed.
     #[error("can't connect to {endpoint}: {source}")]
