@@ -1,5 +1,6 @@
 //! What a broker is told at its start.
 
+#[cfg(feature = "http")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
