@@ -155,7 +155,7 @@ impl AccessControl {
             }
             MonitorEvent::Ended(descriptor) => {
                 connections.ended(descriptor);
-                // For a peer whose protocol is too old for keys, libzmq reports no failure, only this.
+                // If a peer's protocol is too old for keys, libzmq reports no failure, only this.
                 self.undecided.remove(from).then(|| "handshake: no ZMTP 3".into())
             }
         }

@@ -48,7 +48,7 @@ const MAX_PAGES: usize = 48;
 /// How long a request's headers may take, and how long a connection may be idle between requests.
 const HEADERS: Duration = Duration::from_secs(10);
 
-/// How long a new connection waits while every other one is being answered, before it is turned away.
+/// How long a new connection waits while all others are being answered, before it is turned away.
 const BUSY: Duration = Duration::from_millis(500);
 
 /// How often it looks for a slot meanwhile.

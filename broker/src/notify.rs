@@ -42,7 +42,7 @@ impl Notifier {
 impl Notified {
     /// Lowers the flag; returns whether it was raised.
     pub(crate) fn take(&mut self) -> bool {
-        // The alarm first: the flag may be seen before its alarm rings. The next call then clears it.
+        // The alarm first: if the flag is seen before its alarm rings, the next call clears it.
         self.alarm.clear();
         self.raised.load(Ordering::Relaxed) && self.raised.swap(false, Ordering::AcqRel)
     }

@@ -23,7 +23,8 @@ use crate::error::{Error, Side};
 /// use giostra_broker::{BadEndpoint, Endpoint, Options, Rotation};
 ///
 /// # fn main() -> Result<(), BadEndpoint> {
-/// let mut options = Options { frontend: Endpoint::to_bind("tcp://127.0.0.1:5555")?, ..Options::default() };
+/// let frontend = Endpoint::to_bind("tcp://127.0.0.1:5555")?;
+/// let mut options = Options { frontend, ..Options::default() };
 /// options.core.rotation = Rotation::Available;
 /// options.core.ping_interval = Duration::from_millis(200);
 /// # Ok(())

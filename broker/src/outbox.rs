@@ -1,4 +1,4 @@
-//! Messages that could not be sent yet: libzmq holds a bounded number for a peer that does not read,
+//! Messages that could not be sent yet: for a peer that does not read, libzmq holds a bounded number
 //! and takes no more.
 //!
 //! They wait here, in order, and are tried again. A peer for which too many wait is cut off: its
@@ -52,7 +52,8 @@ pub enum Kept {
 }
 
 impl Outbox {
-    /// Returns an empty outbox. It cuts a peer off when more than `max_bytes` or `max_messages` wait for it.
+    /// Returns an empty outbox. It cuts a peer off when more than `max_bytes` or `max_messages` wait
+    /// for it.
     pub fn new(max_bytes: usize, max_messages: usize) -> Self {
         Self { max_bytes, max_messages, peers: BTreeMap::new(), tried_last: None }
     }
@@ -101,8 +102,8 @@ impl Outbox {
         }
     }
 
-    /// Tries to send the messages of some peers, in turn, so that it does not take long. Returns the
-    /// peers that are gone.
+    /// Tries to send the messages of some peers, in turn, so that it does not take long. Returns
+    /// the peers that are gone.
     pub fn retry(&mut self, mut send: impl FnMut(&Identity, &Frames) -> Sent) -> Vec<Identity> {
         let mut gone = Vec::new();
         let begin = self.tried_last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);

@@ -44,7 +44,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let shutdown = signals::shutdown_but_hangup(move || reload.notify())?;
     signals::outlive()?;
     let warning = raise_file_limit()?;
-    // The endpoints first: a broker that can't have them leaves the log alone, which may be another's.
+    // The endpoints first: a broker that can't have them leaves the log alone, perhaps another's.
     let bound = Bound::new(options, warning.into_iter().collect()).map_err(explain)?;
     let (log, folder) = args.open_log()?;
     bound.run(&Files { log, folder }, &shutdown, reloads)?;

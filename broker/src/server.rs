@@ -134,8 +134,8 @@ impl<'a> Server<'a> {
         bound.log_start(log);
         let options = bound.options;
         let window = options.core.window.max(MAX_THREADS as usize);
-        // A worker's window bounds what it is dispatched, and `max_pending_bytes` the bytes of it; a
-        // worker to which more than that and some pings is owed is broken.
+        // A worker's window bounds what it is dispatched, and `max_pending_bytes` the bytes of it.
+        // A worker to which more than that and some pings is owed is broken.
         let to_workers = Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH));
         let to_clients = Outbox::new(options.max_backlog, usize::MAX);
         Self {
@@ -186,7 +186,7 @@ impl<'a> Server<'a> {
                 self.turns_without_access = TURNS_WITHOUT_ACCESS;
                 active = Instant::now();
             } else if now > active {
-                // Lets other threads use this core: they may have messages for the broker afterwards.
+                // Lets other threads use this core: they may have messages afterwards.
                 thread::yield_now();
             }
         }

@@ -18,8 +18,8 @@ impl Connections {
         Self { max_per_address, addresses: HashMap::new(), counts: HashMap::new() }
     }
 
-    /// Counts a connection from an endpoint such as `tcp://1.2.3.4:5`, while `left` more are allowed
-    /// in all. Connections without an address, over Unix sockets, are not counted.
+    /// Counts a connection from an endpoint such as `tcp://1.2.3.4:5`, while `left` more are
+    /// allowed in all. Connections without an address, over Unix sockets, are not counted.
     ///
     /// # Errors
     /// If the connection is above a limit: it is not counted, and the caller has to close it.

@@ -70,7 +70,7 @@ impl ZapHandler {
     }
 
     fn decide(&self, request: &[Vec<u8>]) -> Result<PublicKey, Refusal> {
-        // Version, id, domain, address, routing id, mechanism, credentials. Only libzmq can send it.
+        // Version, id, domain, address, routing id, mechanism, credentials. Only libzmq sends it.
         let [_, _, domain, address, _, mechanism, credentials @ ..] = request else {
             return Err(Refusal { from: "?".into(), reason: "a question that is not ZAP's".into() });
         };

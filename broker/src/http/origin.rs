@@ -70,7 +70,7 @@ fn is_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
 }
 
 /// Whether a browser says that another site's page asks. It sends no `Origin` with a picture or a
-/// script. Following a link from another site is allowed: the user sees the page, the site does not.
+/// script. Following a link from another site is allowed: only the user sees the page.
 fn is_of_another_site(request: &Request) -> bool {
     let says = |name: &str, value: &str| request.headers().get_all(name).iter().any(|said| said == value);
     says("sec-fetch-site", "cross-site") && !(says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document"))

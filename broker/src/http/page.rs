@@ -24,7 +24,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     page.replacen("/* scripts */\n", &SCRIPTS.join("\n"), 1)
 });
 
-/// Returns the page. Its policy lets the browser run this one script, and fetch from this host alone.
+/// Returns the page. Its policy lets the browser run this script, and fetch from this host alone.
 pub async fn page() -> Response {
     let nonce = format!("{:032x}", rand::random::<u128>());
     let policy = format!(

@@ -64,7 +64,7 @@ impl Server<'_> {
                 return Ok(share.heard(true));
             };
             share.take(&frames);
-            // Time limits begin now, not when the turn began: the process may have been stopped since.
+            // Time limits begin now, not with the turn: the process may have been stopped since.
             let now = Instant::now();
             if ended {
                 self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
