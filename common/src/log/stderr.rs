@@ -3,11 +3,11 @@
 //!
 //! A full pipe, or a terminal after Ctrl-S, may block a write for any time. The descriptor can't be
 //! made non-blocking, because other processes share it ([`crate::stdio`]). For the same reason a
-//! poll before a write guarantees nothing. So lines wait in memory, up to [`BUFFER_BYTES`]. Further
+//! poll before a write guarantees nothing. So lines wait in memory, up to 1 MiB. Further
 //! lines are lost and counted, and a line in their place says so once stderr accepts lines again.
 //!
-//! As long as stderr accepts lines, they are written when [`settle`] returns, even if the process is
-//! killed right afterwards. All waits together take at most [`MAX_WAIT`] in each second.
+//! As long as stderr accepts lines, they are written when `settle` returns, even if the process is
+//! killed right afterwards. All waits together take at most 20 ms in each second.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
