@@ -3,7 +3,7 @@
 //!
 //! Messages and instants come in through `handle_*`. Messages to send and events to log come out of
 //! [`Broker::poll_output`], in one order. Several inputs may be handled before the outputs are
-//! polled: everything that they ask for is settled in one place ([`dispatch`]), so that everything
+//! polled: everything that they ask for is settled in one place (`dispatch`), so that everything
 //! for one worker or client travels in one message.
 
 mod admission;
