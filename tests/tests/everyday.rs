@@ -137,16 +137,16 @@ fn a_time_limit_too_short_for_an_answer_expires_and_does_not_blame_the_broker() 
 
 #[test]
 fn a_busy_worker_is_not_a_dead_one() -> Result<()> {
-    // Dropped after at most 0.8 s of silence: the computation takes several times as long.
-    let mut system = Setup::workers(1).broker(&["--ping-interval", "200ms"]).start()?;
-    let batch = system.begin(&["send", "sleep", "3"])?;
-    let busy = |worker: &Value| worker["state"] == "busy" && worker["oldest_ms"].as_u64() >= Some(1500);
+    // Dropped after at most 2 s of silence: the computation takes several times as long.
+    let mut system = Setup::workers(1).broker(&["--ping-interval", "500ms"]).start()?;
+    let batch = system.begin(&["send", "sleep", "8"])?;
+    let busy = |worker: &Value| worker["state"] == "busy" && worker["oldest_ms"].as_u64() >= Some(3000);
     wait_for("status shows the worker as busy", || {
         let status = system.status().expect("the broker answers");
         busy(&status["workers"][0]).then_some(())
     })?;
     let finished = batch.finish()?;
-    assert_eq!((finished.code, &*finished.stdout), (Some(0), "3\n"));
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), "8\n"));
     assert_eq!((system.registrations(1), system.log().contains(" dropped ")), (1, false));
     Ok(())
 }
@@ -154,7 +154,7 @@ fn a_busy_worker_is_not_a_dead_one() -> Result<()> {
 #[test]
 fn several_threads_compute_at_once() -> Result<()> {
     let mut system = Setup::workers(1).worker(&["--threads", "4"]).start()?;
-    let batches = (0..4).map(|_| system.begin(&["send", "sleep", "1"])).collect::<Result<Vec<_>>>()?;
+    let batches = (0..4).map(|_| system.begin(&["send", "sleep", "5"])).collect::<Result<Vec<_>>>()?;
     wait_for("all four are computed at the same time", || {
         let status = system.status().expect("the broker answers");
         (status["workers"][0]["in_flight"] == 4).then_some(())

@@ -67,7 +67,7 @@ fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
 
 #[test]
 fn a_frozen_worker_is_dropped_by_its_pings_and_registers_anew_when_it_thaws() -> Result<()> {
-    let mut system = Setup::workers(3).broker(&["--ping-interval", "300ms"]).start()?;
+    let mut system = Setup::workers(3).broker(&["--ping-interval", "1s"]).start()?;
     let batch = begin_batch(&mut system)?;
     system.worker(2).signal(Signal::SIGSTOP)?;
     let dropped = wait_for_line(&system, " dropped worker-2 ")?;
@@ -83,7 +83,7 @@ fn a_frozen_worker_is_dropped_by_its_pings_and_registers_anew_when_it_thaws() ->
 
 #[test]
 fn the_late_result_of_a_thawed_worker_is_discarded() -> Result<()> {
-    let mut system = Setup::workers(2).broker(&["--ping-interval", "200ms"]).start()?;
+    let mut system = Setup::workers(2).broker(&["--ping-interval", "1s"]).start()?;
     let batch = system.begin(&["send", "sleep", "0.3", "--json"])?;
     wait_for_line(&system, " dispatch worker-1 ")?;
     system.worker(1).signal(Signal::SIGSTOP)?;

@@ -48,14 +48,14 @@ fn a_worker_that_is_to_end_before_it_is_welcomed_says_that_it_leaves() -> Result
 #[test]
 fn draining_a_busy_worker_waits_for_it_or_not() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
-    let sleeping = system.begin(&["send", "sleep", "2"])?;
+    let sleeping = system.begin(&["send", "sleep", "6"])?;
     wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 ").then_some(()))?;
     let at_once = system.run(&["drain", "worker-1", "--no-wait", "--json"])?;
     assert_eq!((at_once.code, &at_once.json()?["in_flight"]), (Some(0), &1.into()), "{at_once:?}");
     let patient = system.run(&["drain", "worker-1"])?;
     assert_eq!((patient.code, &*patient.stdout), (Some(0), "worker-1 has left\n"), "{patient:?}");
     let slept = sleeping.finish()?;
-    assert_eq!((slept.code, &*slept.stdout), (Some(0), "2\n"), "{slept:?}");
+    assert_eq!((slept.code, &*slept.stdout), (Some(0), "6\n"), "{slept:?}");
     let nobody = system.run(&["drain", "worker-1"])?;
     assert_eq!(nobody.code, Some(1));
     assert!(nobody.stderr.contains("there is no worker 'worker-1'"), "{nobody:?}");
@@ -101,7 +101,7 @@ fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
 #[test]
 fn a_worker_that_is_killed_while_it_is_drained_is_not_said_to_have_left() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
-    let sleeping = system.begin(&["send", "sleep", "3"])?;
+    let sleeping = system.begin(&["send", "sleep", "6"])?;
     wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 ").then_some(()))?;
     let draining = system.begin(&["drain", "worker-1", "--json"])?;
     wait_for("it is drained", || system.log().contains(" leaving worker-1 ").then_some(()))?;
@@ -113,7 +113,7 @@ fn a_worker_that_is_killed_while_it_is_drained_is_not_said_to_have_left() -> Res
     ensure!(message.contains("was lost before it had finished") && message.contains("1 request goes"), "{message}");
     ensure!(drained.stderr.contains(message), "{drained:?}");
     let slept = sleeping.finish()?;
-    ensure!((slept.code, &*slept.stdout) == (Some(0), "3\n"), "{slept:?}");
+    ensure!((slept.code, &*slept.stdout) == (Some(0), "6\n"), "{slept:?}");
     Ok(())
 }
 

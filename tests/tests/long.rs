@@ -80,7 +80,7 @@ fn progress_comes_while_it_is_computed_and_goes_with_the_reply() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
     let mut client = connect(&system)?;
-    let id = client.submit_within(body("a"), Some(Duration::from_secs(2)))?;
+    let id = client.submit_within(body("a"), Some(Duration::from_secs(5)))?;
     let mut seen = Vec::new();
     while seen.len() < 3 {
         ensure!(client.next_reply(Some(Duration::from_millis(10)))?.is_none(), "only {seen:?} was said of it");

@@ -88,7 +88,7 @@ fn programs_run_though_the_worker_was_started_with_sigchld_ignored() -> Result<(
 fn process_1_of_a_container_leaves_no_zombies() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let container = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let args = ["--exec", OBEDIENT, "--time-limit", "500ms", "--kill-after", "100ms", "--threads", "4"];
+    let args = ["--exec", OBEDIENT, "--time-limit", "3s", "--kill-after", "100ms", "--threads", "4"];
     let _worker = start(&system, "unshare", &container, &args)?;
     assert_eq!(ask(system.frontend(), "echo $PPID")?, "1");
     for _ in 0..20 {
@@ -97,7 +97,7 @@ fn process_1_of_a_container_leaves_no_zombies() -> Result<()> {
         assert_eq!(ask(system.frontend(), "exit 4")?, "failed: sh exited with status 4");
     }
     let late = ask(system.frontend(), "sleep 100 & sleep 100")?;
-    assert_eq!(late, "failed: sh took longer than 500ms (--time-limit) and was ended");
+    assert_eq!(late, "failed: sh took longer than 3s (--time-limit) and was ended");
     let zombies = r#"grep -l "^State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l"#;
     wait_for("no zombie is left", || ask(system.frontend(), zombies).is_ok_and(|count| count == "0").then_some(()))
 }

@@ -125,7 +125,7 @@ fn four_threads_sleep_four_times_as_much() -> Result<()> {
 
 #[test]
 fn a_worker_hears_the_signal_while_all_its_threads_compute() -> Result<()> {
-    let mut system = Setup::workers(1).worker(&["--threads", "2", "--grace", "100ms"]).start()?;
+    let mut system = Setup::workers(1).worker(&["--threads", "2", "--grace", "1s"]).start()?;
     let mut client = connect(&system)?;
     for _ in 0..10 {
         client.submit(sleeping(60.0).to_body())?;
@@ -135,7 +135,8 @@ fn a_worker_hears_the_signal_while_all_its_threads_compute() -> Result<()> {
     system.worker(1).signal(Signal::SIGTERM)?;
     assert_eq!(system.worker(1).wait()?.code(), Some(0));
     let said = system.worker(1).stderr();
-    assert!(said.contains("3 requests to finish first") && said.contains("leaving 3 requests unfinished"), "{said}");
+    // It may hear the signal before it has read the requests, so only their number at the end is certain.
+    assert!(said.contains(" requests to finish first") && said.contains("leaving 3 requests unfinished"), "{said}");
     Ok(())
 }
 

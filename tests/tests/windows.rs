@@ -118,8 +118,8 @@ fn short_requests_stream_and_long_ones_that_follow_after_a_rest_do_not_pile_up()
 fn seats_are_passed_over_by_the_windows_that_the_log_tells() -> Result<()> {
     let system = Setup::workers(2).broker(&["--rotation", "available"]).start()?;
     let mut client = connect(&system)?;
-    // The first worker has the very long one; all others find the second.
-    let times = (0..200).map(|number| Duration::from_millis(if number == 0 { 3000 } else { 10 }));
+    // The first request outlasts the test, so the first worker stays full and all others go to the second.
+    let times = (0..200).map(|number| if number == 0 { PATIENCE * 2 } else { Duration::from_millis(10) });
     submit_sleeps(&mut client, times)?;
     let mut by_worker = BTreeMap::new();
     take(&mut client, 190, &mut by_worker, |_| ())?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use giostra_protocol::Failure;
 use giostra_tests::Setup;
+use giostra_tests::process::wait_for;
 use giostra_worker::Operations;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -69,7 +70,11 @@ fn a_killed_worker_changes_nothing_in_the_output() -> Result<()> {
         wait_until_under_way(&system, 20)?;
         // Frozen first, so that it holds requests when it is killed.
         system.worker(2).signal(Signal::SIGSTOP)?;
-        sleep(Duration::from_millis(50));
+        wait_for("the frozen worker holds requests", || {
+            let status = system.status().ok()?;
+            let workers = status["workers"].as_array()?;
+            workers.iter().any(|worker| worker["name"] == "worker-2" && worker["in_flight"] != 0).then_some(())
+        })?;
         system.kill_worker(2)?;
         let Ran { code, stdout, stderr } = run.join().expect("no panic")?;
         assert!(code == Some(0) && stderr.contains(" re-dispatched"), "{code:?} {stderr}");
