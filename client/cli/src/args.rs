@@ -1,4 +1,4 @@
-//! What can be asked for.
+//! The command line.
 
 use clap::{Args as _, Parser, Subcommand};
 
@@ -46,26 +46,25 @@ pub enum Command {
     Map(Map),
     /// Send random additions, subtractions, multiplications and divisions, and check the results
     Random(Random),
-    /// Measure how many requests a second are answered, and how long each takes
+    /// Measure requests per second and latency
     Bench(Bench),
-    /// Ask for commands: random, an operation, status, help, exit
+    /// Read commands interactively: random, an operation, status, help, exit
     #[command(after_help = help::PROMPT)]
     Prompt,
-    /// Show the workers, their state and their share
+    /// Show the workers with their state and load
     Status(Status),
-    /// Show live what the broker and its workers are doing, on the whole screen
+    /// Show a live view of the broker and its workers on the whole screen
     Top(Top),
-    /// Let a worker finish what it has, and give it no more
+    /// Let a worker finish its requests, give it no more, and end it
     Drain(Drain),
-    /// Prove or refute from the broker's log that its promises were kept. Needs no broker
+    /// Prove or refute from the broker's log that it kept its promises. Needs no broker
     Audit(Audit),
-    /// Make keys for a broker that lets in only who has one, and say whom it lets in. Needs no
-    /// broker
+    /// Make keys for a broker that admits only known keys, and choose which. Needs no broker
     #[command(subcommand, after_help = help::KEYS)]
     Keys(KeysCommand),
     /// Print the completion script for a shell. Needs no broker
     Completions(Completions),
-    /// Print the man page, or write those of all commands into a folder. Needs no broker
+    /// Print the man page, or write those of all commands to a folder. Needs no broker
     Man(Man),
 }
 
@@ -89,7 +88,7 @@ impl Command {
 }
 
 impl Args {
-    /// Whether a failure of the command is told as an object on stdout, too.
+    /// Returns whether a failure is also reported as an object on stdout.
     pub fn fails_in_json(&self) -> bool {
         self.common.json && !matches!(self.command, Some(Command::Map(_)))
     }

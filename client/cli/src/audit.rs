@@ -1,4 +1,4 @@
-//! `giostra audit`: what the broker's log proves. It connects to nobody.
+//! `giostra audit`: checks the broker's log. It needs no broker.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,25 +9,24 @@ use super::exit::Exit;
 use super::help;
 use super::printed::stdout;
 
-/// What is to be read from the log.
+/// The options of `giostra audit`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::AUDIT)]
 pub struct Audit {
-    /// Files of the broker's log, or its folder (all of its files); in any order
+    /// Files of the broker's log in any order, or its folder
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
 
-    /// Tell what became of this request instead: of request 17 of client connection 1
+    /// Tell instead what became of one request: here request 17 of client connection 1
     #[arg(long, value_parser = request, value_name = "c1#17")]
     pub request: Option<(u64, u64)>,
 
-    /// Let it pass that the oldest files were rotated away: what is left from the next broker's
-    /// start on is to be proved
+    /// Accept that the oldest files were rotated away: prove the rest, from the next broker's start on
     #[arg(long)]
     pub partial: bool,
 }
 
-/// A request as the log writes it.
+/// Parses a request as the log writes it.
 fn request(text: &str) -> Result<(u64, u64), &'static str> {
     let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('#'));
     let numbers = parts.and_then(|(client, id)| Some((client.parse().ok()?, id.parse().ok()?)));

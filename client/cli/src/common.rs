@@ -1,4 +1,4 @@
-//! The options of every command, and the connection that they ask for.
+//! The options that every command accepts, and the connection that they describe.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use giostra_transport::endpoint::parse_to_connect;
 use giostra_transport::keys::{Credentials, KeyError};
 use giostra_transport::shutdown::Shutdown;
 
-/// The options of every command.
+/// The options that every command accepts.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
-    /// The broker's frontend
+    /// The broker's endpoint for clients
     #[arg(
         long,
         global = true,
@@ -24,39 +24,41 @@ pub struct CommonArgs {
     )]
     pub broker: String,
 
-    /// Whose workers are to compute
+    /// Pool to send requests to
     #[arg(long, global = true, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
     pub pool: String,
 
-    /// Time limit of a request; without one it waits for as long as there is a broker
+    /// Time limit of each request; without one it waits as long as there is a broker
     #[arg(long, global = true, env = "GIOSTRA_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
     pub timeout: Option<Duration>,
 
-    /// Don't wait: a request fails at once if its pool has no worker, drain returns at once
+    /// Don't wait: requests fail at once if their pool has no worker, drain returns at once
     #[arg(long, global = true, env = "GIOSTRA_NO_WAIT", value_parser = switch)]
     pub no_wait: bool,
 
-    /// How long to go without a broker before giving up, at the start or when it was lost
+    /// How long to wait for a broker, at the start or after it was lost, before giving up
     #[arg(long, global = true, env = "GIOSTRA_BROKER_TIMEOUT", default_value = "10s", value_parser = positive_duration, value_name = "DURATION")]
     pub broker_timeout: Duration,
 
-    /// One's own secret certificate, for a broker with keys (giostra keys new)
+    /// File with your secret key, for a broker with keys (giostra keys new)
     #[arg(long, global = true, env = "GIOSTRA_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,
 
-    /// The broker's public key, or the file of its public certificate
+    /// The broker's public key, or the file with it
     #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
     pub broker_key: Option<String>,
 
-    /// Print one JSON object, on the last line of stdout; map reads and prints a line of JSON for
-    /// each request instead
+    /// Print one JSON object on the last line of stdout; map instead reads and prints a line of JSON
+    /// per request
     #[arg(long, global = true, env = "GIOSTRA_JSON", value_parser = switch)]
     pub json: bool,
 }
 
 impl CommonArgs {
-    /// What a client needs to know. An error if the keys can't be read, or one of the two is
-    /// missing.
+    /// Returns the options of a client for `command`.
+    ///
+    /// # Errors
+    /// If a key can't be read, or only one of the two options for keys is given.
     pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
         Ok(Options {
             broker: self.broker.clone(),

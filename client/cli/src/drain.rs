@@ -1,4 +1,4 @@
-//! `giostra drain`: a worker finishes what it has and is given no more.
+//! `giostra drain`: lets a worker finish its requests and leave.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,36 +16,36 @@ use super::help;
 use super::printed::stdout;
 use super::written::many;
 
-/// A worker that is to leave.
+/// The options of `giostra drain`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::DRAIN)]
 pub struct Drain {
-    /// Its name; or its number as the status and the log have it, like w17
+    /// Name of the worker, or its number as in status and log, such as w17
     #[arg(value_parser = name::parse)]
     pub worker: String,
 
-    /// Its number, if several workers have the name
+    /// Number of the worker, if several have the name
     #[arg(value_parser = registration, value_name = "NUMBER")]
     pub number: Option<u64>,
 
-    /// All workers of that name
+    /// Drain all workers of that name
     #[arg(long, conflicts_with = "number")]
     pub all: bool,
 }
 
-/// A worker's registration as the log writes it.
+/// Parses the number of a worker's registration as the log writes it.
 fn registration(text: &str) -> Result<u64, &'static str> {
     let number = text.strip_prefix('w').and_then(|number| number.parse().ok()).filter(|&number| number > 0);
     number.ok_or("a worker's number is written as in the log: w17")
 }
 
-/// How often to ask whether it has finished.
+/// The interval of questions whether the worker has finished.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The workers that are drained, by number, and the requests that each still holds.
+/// The number of requests that each draining worker still holds, by the worker's number.
 type Leaving = BTreeMap<u64, u64>;
 
-/// A worker that was lost before it had finished.
+/// A worker that was lost before it had finished its requests.
 #[derive(Debug, PartialEq, Eq)]
 struct Lost {
     number: u64,
@@ -63,10 +63,10 @@ pub fn run(client: &mut Client, drain: &Drain, common: &CommonArgs) -> anyhow::R
     };
     let mut status = client.status()?;
     let mut now = leaving(&status, &numbers);
-    // By number: each is seen for as long as it is told of.
+    // By number, since each loss is seen more than once.
     let mut lost: BTreeMap<u64, Lost> = losses(&status, &numbers, &now).collect();
     while !common.no_wait && !now.is_empty() {
-        // Nobody is told when a worker leaves; a reply can't come, so this is a sleep that Ctrl-C ends.
+        // The broker does not announce it. No reply can come, so this is a sleep that Ctrl-C ends.
         client.next_reply(Some(TICK))?;
         status = client.status()?;
         now = leaving(&status, &numbers);
@@ -101,25 +101,25 @@ impl Lost {
     }
 }
 
-/// Those of these workers that are still there.
+/// Returns the workers that have not left yet.
 fn leaving(status: &Status, numbers: &[u64]) -> Leaving {
     let leaving = status.workers.iter().filter(|worker| numbers.contains(&worker.number));
     leaving.map(|worker| (worker.number, worker.in_flight)).collect()
 }
 
-/// Those that are not, and were lost.
+/// Returns the workers that have gone because they were lost.
 fn losses(status: &Status, numbers: &[u64], now: &Leaving) -> impl Iterator<Item = (u64, Lost)> {
     let gone = numbers.iter().filter(|number| !now.contains_key(number));
     gone.filter_map(|&number| Some((number, loss(status, number)?)))
 }
 
-/// How a worker that is no longer there was lost, if it was.
+/// Returns how a worker that has gone was lost, if it was.
 fn loss(status: &Status, number: u64) -> Option<Lost> {
     let known = status.lost.iter().find(|lost| lost.number == number);
     if let Some(lost) = known {
         return Some(Lost { number, why: lost.reason.clone(), returned: lost.returned });
     }
-    // One that is back under its name is not among the lost any more, but what happened last is told.
+    // A worker that is back under its name is no longer listed as lost, but the event is.
     let event = status.events.iter().find(|event| event.kind == "dropped" && event.worker == Some(number))?;
     let why = event.text.split_once(" reason=").map_or("", |(_, why)| why).to_string();
     Some(Lost { number, why, returned: event.count.unwrap_or_default() })

@@ -1,7 +1,7 @@
-//! What `--help` and the man pages say after the options.
+//! The texts after the options in `--help` and the man pages.
 //!
-//! Lines of examples have 80 columns at most; whatever is longer is wrapped to the terminal's width
-//! by `clap`, so a paragraph is one line.
+//! Lines of examples have at most 80 columns. A paragraph is one line, which `clap` wraps to the
+//! terminal's width.
 
 /// Of `giostra` itself.
 pub const GIOSTRA: &str = "\
@@ -11,17 +11,17 @@ Examples:
   seq 1 1000000 | giostra map is_prime > primes.txt
   giostra random 3000 --seed 1
   giostra random 1000000 --json | jq .rate
-  giostra bench                  requests a second, and how long each takes
+  giostra bench                  requests per second, and latency
   giostra status --watch         again and again, until Ctrl-C
   giostra top                    live, with keys to sort and to drain
-  giostra drain worker-2         returns when it has finished what it has
+  giostra drain worker-2         returns when it has finished its requests
   giostra audit log              what the broker's log proves
-  giostra keys new broker        keys, for other hosts
-  giostra help random            more of each command, with examples
+  giostra keys new broker        keys, to serve other hosts
+  giostra help random            each command's options, with examples
 
-JSON: With --json the last line of stdout is one object; each command's help lists its fields. What stderr complains of is there, too, as \
-error: a code (invalid, failed, expired, poison, no-broker, refused, interrupted) and a message, beside the rest or instead of it. A wrong \
-command line is told on stderr alone.
+JSON: With --json the last line of stdout is one object; each command's help lists its fields. An error on stderr is in it, too, as \
+error: a code (invalid, failed, expired, poison, no-broker, refused, interrupted) and a message, beside other fields or alone. A wrong \
+command line is reported on stderr only.
 
 Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_JSON is a switch: 1, true, yes or \
 on; 0, false, no, off. An empty variable counts as unset. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
@@ -40,7 +40,7 @@ Examples:
   giostra send shout 7 --text --pool text  the text, not the number
 
 Arguments: A word is a number if that prints as the word does (7, -2.5), and else a text (two, 007, 1.10, 1e3), so that nothing is changed \
-on the way; whoever wants a number may take such a text for one, and Giostra's own workers do. With --text all are texts.
+on the way; a worker may read such a text as a number, and Giostra's own workers do. With --text all are texts.
 
 JSON: result; or error, with its code and message. And trace: worker, attempts (workers it was handed to), waited_us (microseconds until \
 then) and took_us (from then on).
@@ -57,23 +57,23 @@ Examples:
   find . -name '*.tmp' | giostra map rm --line --pool files
   echo '[[12, 18]]' | jq -c '.[]' | giostra map gcd --json
   giostra map primes --journal done < limits >> lists
-                                           after Ctrl-C, or anything worse: the
-                                           same again, and it goes on
+                                           after an interruption, the same
+                                           command resumes
 
 Lines: A line is a request: words between spaces and tabs, of which those that are numbers become numbers, as with send; with --text all are texts. With --line \
 the whole line is one text. With --json it is a JSON value: an \
 array is the list of arguments, anything else the only one. An empty line is a request without arguments.
 
 Output: A line in, a line out, in the same order. In the place of a line that failed there is an empty one, or with --json an object with \
-error, its code and message; stderr tells which line it was, and why. A line break within a result is written \\n, and on a terminal other control characters as in JSON. With --unordered results come as they \
-are there. Lines that wait behind a slow one are held in memory, --window of them at most.
+error, its code and message; stderr tells which line it was, and why. A line break within a result is written \\n, and on a terminal other control characters as in JSON. With --unordered results are printed as they \
+arrive. Lines that wait behind a slow one are held in memory, --window of them at most.
 
-Retries: Before a line is asked again there is a pause: at most 100 ms at first, twice as long each further time, up to 10 s.
+Retries: Before each retry of a line there is a pause: at most 100 ms at first, then twice as long each time, up to 10 s.
 
-Journal: The journal holds every answer, and the output is made from it: run again with the same journal, command and input, what was \
-answered is not computed again. Into a file the output is complete, and nothing twice in it, whether it is redirected with > or >> when it goes on; \
-anything else gets all of it again from its beginning. Lines that failed are not asked again: that is what --failed and --retry are for. Input may be \
-appended in between, but not changed.
+Journal: The journal holds every answer, and the output is made from it: with the same journal, command and input, a later run \
+resumes, and computes nothing twice. An output file is complete and has nothing twice, whether redirected with > or >>; \
+a pipe or terminal gets everything from the beginning. Lines that failed are not retried by a later run: use --failed or --retry. The input may \
+grow in between, but not change.
 
 Exit status: 0 if every line has a result; 1 if some failed, there was no broker any more, or something could not be read or written; 2 for a wrong command \
 line; 130 after Ctrl-C.";
@@ -131,8 +131,8 @@ Examples:
   giostra status --watch 5s >> status.txt
   giostra status --watch --json | jq --unbuffered .pending
 
-On a terminal, what does not fit is left out or shortened, and states have colours unless NO_COLOR is set; elsewhere everything is shown. \
-A broker that goes away while it is watched is waited for.
+A terminal shows what fits, with colours unless NO_COLOR is set; elsewhere everything is shown. \
+With --watch, a broker that goes away is waited for.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
 in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost. With --watch an object a line.
@@ -170,9 +170,9 @@ Examples:
   giostra drain worker-2 w17               that one of several of this name
   giostra drain worker-2 --all             all of them
 
-A name that several workers have is refused, with a list of them. w17 alone will do, unless a worker is called so.
+If several workers have the name, the error lists them. w17 alone suffices, unless it is a worker's name.
 
-JSON: worker, left (whether it has), in_flight (what it has still to finish), lost (those of that name that were lost before they had \
+JSON: worker, left (whether it has left), in_flight (requests it still has), lost (workers of that name that were lost before they had \
 finished: number, reason, returned).
 
 Exit status: 0 if it has left, or leaves with --no-wait; 1 if it was lost before it had finished, or there is none of that name; 2 for a \
@@ -186,12 +186,12 @@ Examples:
   giostra audit log --json | jq .proved
   giostra audit log --request c1#17        what became of one request
 
-Proved is, for each life of a broker from its first line on: each ticket was dealt once, in order, to the seat whose turn it was, within \
-its window; each accepted request ended at most once, and is open otherwise; a lost worker's requests went first, in their order, to the \
-next seats; what is given up was given up after equally many lost workers; what a client that left had asked for was cancelled or \
-discarded. Not looked at: fairness among clients, and time.
+The audit proves, for each life of a broker from its first line on: each ticket was dispatched once, in order, to the seat whose turn it was, within \
+its window; each accepted request ended once or is still open; a lost worker's requests went first, in their order, to the \
+next seats; requests were given up after the same number of lost workers; a leaving client's requests were cancelled or \
+discarded. It does not check fairness among clients, or times.
 
-Of a broker whose first lines were rotated away, and of one with --log-level info, nothing can be proved.
+It can prove nothing about a broker whose first lines were rotated away (but see --partial), or one with --log-level info.
 
 JSON: proved, verdict (proved, refuted, not provable), files, lines, lives, what was counted (accepted, dispatched, redispatched, replies, \
 errors, expired, open, ..), promises (of each: promise, verdict, violations), not_provable (why), violation_count, violations (file, line, \
@@ -209,7 +209,7 @@ Examples:
   giostra-broker --keys keys/broker.key_secret --allow keys/allow
   giostra --keys keys/alice.key_secret --broker-key keys/broker.key status
 
-The files are ZeroMQ certificates, as czmq and pyzmq read and write them. docs/security.md tells how to set up two machines, and how to \
+The files are ZeroMQ certificates, as czmq and pyzmq read and write them. docs/security.md shows how to set up two machines, and how to \
 change keys.";
 
 /// Of `giostra keys new`.
@@ -234,7 +234,7 @@ pub const KEYS_ALLOW: &str = "\
 Examples:
   giostra keys allow keys/worker-1.key keys/worker-2.key --role worker
   giostra keys allow alice.key --role client --dir /etc/giostra/allow
-  pkill -HUP giostra-broker      has a broker that runs learn of it
+  pkill -HUP giostra-broker      makes a running broker read the keys
 
 JSON: allowed, the files that let them in.";
 
@@ -250,7 +250,7 @@ Examples:
   giostra-broker --completions bash        the broker's, the same way
   giostra-worker --completions bash
 
-The folder may have to be made first. The script is printed as it is, also with --json.";
+Make the folder first if necessary. The script is printed as it is, even with --json.";
 
 /// Of `giostra man`.
 pub const MAN: &str = "\

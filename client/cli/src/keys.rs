@@ -1,5 +1,5 @@
-//! `giostra keys`: makes keys, shows whose they are, and puts public ones where a broker lets them
-//! in. Needs no broker.
+//! `giostra keys`: makes and shows keys, and copies public ones into a broker's allow folder. It needs
+//! no broker.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,45 +14,44 @@ use super::exit::Exit;
 use super::help;
 use super::printed::stdout;
 
-/// What to do with keys.
+/// The subcommands of `giostra keys`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a pair of keys: NAME.key, for anyone, and NAME.key_secret, which only its owner can
-    /// read
+    /// Make a pair of keys: NAME.key is public, only you can read NAME.key_secret
     New(KeysNew),
-    /// Show the public keys in certificate files. Secret ones are never shown
+    /// Show the public keys in certificate files. Secret keys are never shown
     Show(KeysShow),
-    /// Let the owners of public certificates in, by putting a copy into the broker's --allow folder
+    /// Admit public certificates, by copying them to the broker's --allow folder
     Allow(KeysAllow),
 }
 
-/// New keys.
+/// The options of `giostra keys new`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::KEYS_NEW)]
 pub struct KeysNew {
-    /// Whose they are: the name of the files
+    /// Name of the owner, and of the files
     #[arg(value_parser = file_name)]
     pub name: String,
 
-    /// The folder, made if it is not there
+    /// Folder for the files; it is made if necessary
     #[arg(long, default_value = "keys", value_name = "DIR")]
     pub dir: PathBuf,
 }
 
-/// Keys to show.
+/// The options of `giostra keys show`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::KEYS_SHOW)]
 pub struct KeysShow {
-    /// Certificates, public or secret
+    /// Certificate files, public or secret
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
-/// Whom to let in.
+/// The options of `giostra keys allow`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::KEYS_ALLOW)]
 pub struct KeysAllow {
-    /// Public certificates
+    /// Public certificate files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -61,22 +60,22 @@ pub struct KeysAllow {
     #[arg(long = "role", required = true, value_name = "client|worker|admin")]
     pub roles: Vec<Role>,
 
-    /// The broker's --allow folder, made if it is not there
+    /// The broker's --allow folder; it is made if necessary
     #[arg(long, default_value = "keys/allow", value_name = "DIR")]
     pub dir: PathBuf,
 }
 
-/// Does what is asked for, or says why not.
+/// Runs a subcommand.
 pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<Exit> {
     match command {
-        KeysCommand::New(new) => make(new, json),
+        KeysCommand::New(new) => generate(new, json),
         KeysCommand::Show(show) => show_all(show, json),
-        KeysCommand::Allow(allow) => let_in(allow, json),
+        KeysCommand::Allow(allow) => self::allow(allow, json),
     }?;
     Ok(Exit::Success)
 }
 
-fn make(new: &KeysNew, json: bool) -> anyhow::Result<()> {
+fn generate(new: &KeysNew, json: bool) -> anyhow::Result<()> {
     let keys = KeyPair::generate()?;
     let [public, secret] = keys.write(&new.dir, &new.name)?;
     if json {
@@ -112,7 +111,7 @@ fn show_all(show: &KeysShow, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn let_in(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
+fn allow(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
     let mut made = Vec::new();
     for file in &allow.files {
         let key = Certificate::read_public(file)?;
@@ -124,7 +123,7 @@ fn let_in(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
                     bail!("{} is another key; remove it first, if it is not to be let in any more", to.display());
                 }
             } else {
-                // Never a copy of the file: it might be the secret one.
+                // Not a copy of the file, which might be the secret one.
                 write_public(&to, name, &key)?;
             }
             if !json {
@@ -141,12 +140,12 @@ fn let_in(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name that makes a file in a folder, and nothing else.
+/// Parses a name that can be a file's name, and leads to no other folder.
 pub fn file_name(text: &str) -> Result<String, String> {
     name::parse(text).map_err(|bad| bad.to_string())?;
     match Path::new(text).file_name() == Some(text.as_ref()) && !text.starts_with(['.', '-']) && !text.contains('"') {
         true => Ok(text.into()),
-        false => Err("it is to be the name of a file".into()),
+        false => Err("it must be the name of a file".into()),
     }
 }
 

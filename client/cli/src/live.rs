@@ -1,5 +1,4 @@
-//! What the live views have in common: how far apart they ask for the status, and that they go on
-//! asking.
+//! Code that the live views share: their interval, and questions that outlast a broker's absence.
 
 use std::time::Duration;
 
@@ -7,19 +6,19 @@ use giostra_client::{Client, Error};
 use giostra_common::args::positive_duration;
 use giostra_protocol::Status;
 
-/// The shortest time between two questions for the status: the broker has requests to deal, too.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+/// The shortest interval of questions for the status, each of which delays requests a little.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The time between two questions.
+/// Parses the interval of questions for the status.
 pub fn interval(text: &str) -> Result<Duration, String> {
     match positive_duration(text)? {
-        short if short < SHORTEST_INTERVAL => Err(format!("it must be at least {SHORTEST_INTERVAL:?}")),
+        short if short < MIN_INTERVAL => Err(format!("it must be at least {MIN_INTERVAL:?}")),
         interval => Ok(interval),
     }
 }
 
-/// The broker's status, now or as soon as the broker is back. `gone` is told meanwhile why there is
-/// none.
+/// Returns the broker's status as soon as there is a broker. Meanwhile `gone` gets the reason why
+/// there is none.
 pub fn ask(client: &mut Client, endpoint: &str, mut gone: impl FnMut(String)) -> Result<Status, Error> {
     let no_broker = || format!("no broker at {endpoint}, trying again");
     client.turn()?;

@@ -1,5 +1,5 @@
-//! `giostra man` and `giostra completions`: what the definition of the command line says of itself.
-//! They need no broker.
+//! `giostra man` and `giostra completions`: man pages and completion scripts from the definition of
+//! the command line. They need no broker.
 
 use std::fs;
 use std::io::Write;
@@ -14,24 +14,24 @@ use super::exit::Exit;
 use super::help;
 use super::printed::stdout;
 
-/// For which shell.
+/// The options of `giostra completions`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::COMPLETIONS)]
 pub struct Completions {
-    /// Which
+    /// Shell to print the script for
     pub shell: Shell,
 }
 
-/// Where the man pages go.
+/// The options of `giostra man`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::MAN)]
 pub struct Man {
-    /// Write giostra.1, and a page for each command, into this folder, made if it is not there
+    /// Write giostra.1 and a page for each command to this folder; it is made if necessary
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
-/// The pages, on stdout or into a folder.
+/// Prints the page, or writes all pages to a folder.
 pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<Exit> {
     let Some(dir) = &man.dir else {
         stdout().write_all(&manual::page(command))?;
@@ -52,7 +52,7 @@ pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The script, on stdout.
+/// Prints the script.
 pub fn completions(options: &Completions, command: Command) -> anyhow::Result<Exit> {
     stdout().write_all(&manual::completions(command, options.shell))?;
     Ok(Exit::Success)

@@ -5,14 +5,14 @@
 //! is the loop between stdin, the broker and stdout. Memory is bounded: so many lines, and so many
 //! bytes, are under way or wait for their turn to be printed.
 
-mod again;
 mod args;
-mod course;
 mod failures;
 mod input;
 mod journal;
 mod line;
 mod output;
+mod progress;
+mod retries;
 mod sequence;
 #[cfg(test)]
 mod simulation;
@@ -34,14 +34,14 @@ use super::exit::Exit;
 use super::failure::{of_client, output_error, report_error};
 use super::random::wait_for_workers;
 use super::send::explain;
-use again::{Again, pause};
 pub use args::Map;
-use course::Course;
 use failures::Failures;
 use input::{Input, Next};
 use journal::{Journal, Record, Records, hash};
 use line::{Ended, Format, Kind, body};
 use output::Output;
+use progress::Progress;
+use retries::{Retries, pause};
 use sequence::Sequence;
 
 /// Answers the lines of stdin, and succeeds if every line has a result.
@@ -50,7 +50,7 @@ pub fn run(client: &mut Client, map: &Map, common: &CommonArgs, shutdown: &Shutd
     let ended = batch.run();
     // What is there is kept, however it ended. If it can't be, that is not worse than what came before.
     let flushed = batch.flush();
-    batch.course.finish(batch.client.duplicated());
+    batch.progress.finish(batch.client.duplicated());
     if ended.is_err() {
         let ids: Vec<_> = batch.asked.keys().copied().collect();
         // One that can't say so is about to lose its connection, by which the broker knows, too.
@@ -58,7 +58,7 @@ pub fn run(client: &mut Client, map: &Map, common: &CommonArgs, shutdown: &Shutd
     }
     batch.tell(&ended);
     ended.and(flushed)?;
-    Ok(Exit::success_if(batch.course.all_well()))
+    Ok(Exit::success_if(batch.progress.all_well()))
 }
 
 struct Batch<'a> {
@@ -76,12 +76,12 @@ struct Batch<'a> {
     known: FxHashMap<u64, Known>,
     asked: FxHashMap<RequestId, Asked>,
     /// Lines that failed, until they are asked again.
-    again: Again<(Asked, Bytes)>,
+    retries: Retries<(Asked, Bytes)>,
     budget: InFlightBudget,
     sequence: Sequence<Done>,
     failures: Failures,
     output: Output,
-    course: Course,
+    progress: Progress,
     /// Whether all lines have been read.
     read: bool,
 }
@@ -176,13 +176,13 @@ impl<'a> Batch<'a> {
             operation,
             kind,
             format,
-            course: Course::new(input.length(), !map.quiet),
+            progress: Progress::new(input.length(), !map.quiet),
             input,
             journal,
             records,
             known: HashMap::default(),
             asked: HashMap::default(),
-            again: Again::new(),
+            retries: Retries::new(),
             budget: InFlightBudget::new(map.window as usize, InFlightBudget::BYTES),
             sequence: Sequence::new(format.ordered, map.window),
             failures,
@@ -201,7 +201,7 @@ impl<'a> Batch<'a> {
             self.ask_again()?;
             self.ask()?;
             self.flush()?;
-            if self.read && self.asked.is_empty() && self.again.len() == 0 {
+            if self.read && self.asked.is_empty() && self.retries.len() == 0 {
                 return self.finish();
             }
             self.wait()?;
@@ -289,14 +289,14 @@ impl<'a> Batch<'a> {
     fn recognise(&mut self, line: Line, known: Known) -> anyhow::Result<()> {
         let number = line.number;
         ensure!(line.hash == known.hash, "line {number} of the input is not the one that the journal knows");
-        self.course.knew(line.length, known.failed);
+        self.progress.knew(line.length, known.failed);
         self.print(Done { line, failed: known.failed, ended: known.ended, held: 0 })
     }
 
     /// A request is answered: that ends its line, or it is asked again.
     fn settle(&mut self, reply: &Reply) -> anyhow::Result<()> {
         let Some(mut asked) = self.asked.remove(&reply.id) else { return Ok(()) };
-        self.course.replied(reply);
+        self.progress.replied(reply);
         if let Outcome::Error(failure) = &reply.outcome {
             if failure.code == code::NO_BROKER && self.is_without_broker() {
                 return Err(anyhow!("{}", explain(failure, self.common)));
@@ -305,7 +305,7 @@ impl<'a> Batch<'a> {
             if let Some(body) = again {
                 asked.left -= 1;
                 let pause = pause(self.map.retry - asked.left, rand::random());
-                self.again.add(Instant::now() + pause, (asked, body));
+                self.retries.add(Instant::now() + pause, (asked, body));
                 return Ok(());
             }
         }
@@ -317,12 +317,12 @@ impl<'a> Batch<'a> {
 
     /// Asks again for the lines whose pause is over.
     fn ask_again(&mut self) -> anyhow::Result<()> {
-        if self.again.len() == 0 {
+        if self.retries.len() == 0 {
             return Ok(());
         }
         let now = Instant::now();
-        while let Some((asked, body)) = self.again.take_due(now) {
-            self.course.retried += 1;
+        while let Some((asked, body)) = self.retries.take_due(now) {
+            self.progress.retried += 1;
             let id = self.client.submit_within(body, self.common.timeout)?;
             self.asked.insert(id, asked);
         }
@@ -344,12 +344,12 @@ impl<'a> Batch<'a> {
             Ended::Result(_) => false,
             Ended::Failed(failure) => {
                 if let Some(what) = self.failures.add(line.number, explain(failure, self.common)) {
-                    self.course.say(what);
+                    self.progress.report(what);
                 }
                 true
             }
         };
-        self.course.ended(line.length, failed);
+        self.progress.ended(line.length, failed);
         self.print(Done { line, failed, ended: Some(ended), held })
     }
 
@@ -393,10 +393,10 @@ impl<'a> Batch<'a> {
     fn wait(&mut self) -> anyhow::Result<()> {
         let asked = &self.asked;
         let bytes_of = |id| asked.get(&id).map_or(0, |asked: &Asked| asked.line.length);
-        self.course.tick(self.client, &self.common.broker, bytes_of);
+        self.progress.tick(self.client, &self.common.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
         let now = Instant::now();
-        let until = [self.course.poll_timeout(), self.budget.poll_timeout(|| now), self.again.next()];
+        let until = [self.progress.poll_timeout(), self.budget.poll_timeout(|| now), self.retries.next()];
         let until = until.into_iter().flatten().min();
         Ok(self.client.wait(input.as_slice(), until)?)
     }
@@ -418,9 +418,9 @@ impl<'a> Batch<'a> {
         if self.map.quiet || broken.is_some_and(|error| output_error(error).is_some()) {
             return;
         }
-        report_error(&self.course);
+        report_error(&self.progress);
         if let Some(Error::Interrupted) = broken.and_then(of_client) {
-            let open = self.asked.len() + self.again.len();
+            let open = self.asked.len() + self.retries.len();
             report_error(match &self.map.journal {
                 Some(_) => format!("{open} lines were unanswered; the same command goes on"),
                 None => format!("{open} lines were unanswered; with --journal it could go on"),

@@ -1,4 +1,4 @@
-//! `giostra random`: many random requests, each result checked against a computation of our own.
+//! `giostra random`: sends random requests and checks each result against a computation of its own.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
@@ -19,29 +19,28 @@ use super::printed::stdout;
 use super::send::{explain, value};
 use super::summary::Summary;
 
-/// Many random requests.
+/// The options of `giostra random`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::RANDOM)]
 pub struct Random {
-    /// How many
+    /// Number of requests
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
 
-    /// Draw the same requests as another run with this seed [default: a random one, which is
-    /// printed]
+    /// Seed of the random requests; the same seed gives the same ones [default: random, and printed]
     #[arg(long, env = "GIOSTRA_SEED")]
     pub seed: Option<u64>,
 
-    /// Requests that may be unanswered at a time
+    /// Maximum number of unanswered requests
     #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub window: u32,
 
-    /// Wait first until so many workers are registered
+    /// Wait first until this many workers are registered
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
 }
 
-/// How often the progress bar moves and the number of workers is asked for.
+/// The interval of the progress bar, and of questions for the number of workers.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Runs the batch, and succeeds if every request was answered and every result was right.
@@ -77,7 +76,7 @@ pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow:
 
 struct Batch {
     draw: StdRng,
-    /// What was asked, and when.
+    /// The unanswered tasks, and when each was sent.
     asked: FxHashMap<RequestId, (Task, Instant)>,
     summary: Summary,
     first_failure: Option<Failure>,
@@ -97,7 +96,8 @@ impl Batch {
             }
             let mut reply = client.next_reply(Some(TICK))?;
             let now = Instant::now();
-            // All that is here already, before asking for more: the next requests then travel together, too.
+            // All replies that have arrived are taken before more is sent, so that the next requests travel
+            // together, too.
             while let Some(some) = reply {
                 self.check(&some, now);
                 reply = client.take_reply();
@@ -122,7 +122,7 @@ impl Batch {
     }
 }
 
-/// The progress bar, if somebody is looking.
+/// The progress bar; hidden unless stderr is a terminal.
 struct Bar(ProgressBar);
 
 impl Bar {
@@ -147,7 +147,7 @@ impl Drop for Bar {
     }
 }
 
-/// Waits until `count` workers are registered, for as long as there is a broker.
+/// Waits until `count` workers are registered. An error if the broker is gone.
 pub fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
     if count == 0 {
         return Ok(());
@@ -157,7 +157,7 @@ pub fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
         if status.workers.len() as u64 + status.left_out.workers >= count.into() {
             return Ok(());
         }
-        // Nobody is told when a worker registers; a reply can't come, so this is a sleep that Ctrl-C ends.
+        // The broker does not announce workers. No reply can come, so this is a sleep that Ctrl-C ends.
         client.next_reply(Some(TICK))?;
     }
 }

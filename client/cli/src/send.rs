@@ -1,4 +1,4 @@
-//! `giostra send`: one request, its result on stdout.
+//! `giostra send`: sends one request and prints its result.
 
 use std::io::Write;
 
@@ -17,26 +17,26 @@ use super::help;
 use super::operations::Operation;
 use super::printed::stdout;
 
-/// One request.
+/// The options of `giostra send`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::SEND)]
 pub struct Send {
-    /// add sub mul div pow gcd sqrt is_prime primes fib sleep echo, or what the pool's workers
-    /// offer; status lists it
+    /// add sub mul div pow gcd sqrt is_prime primes fib sleep echo, or another operation of the pool's
+    /// workers; status lists them
     #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
     pub operation: String,
 
-    /// Numbers, or texts; what begins with a dash and is no number goes behind --
+    /// Numbers or texts; a text that begins with a dash goes after --
     #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
     arguments: Vec<String>,
 
-    /// Send all arguments as texts, not those that are numbers as numbers
+    /// Send all arguments as texts, even numbers
     #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
     text: bool,
 }
 
 impl Send {
-    /// What it is to be computed on.
+    /// Returns the arguments as values.
     pub fn arguments(&self) -> Vec<Value> {
         let value = |word: &String| if self.text { Ok(Value::Text(word.clone())) } else { word.parse() };
         self.arguments.iter().flat_map(value).collect()
@@ -60,7 +60,9 @@ pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Res
             "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
         });
         match &result {
-            Ok(value) => writeln!(stdout(), "{}", serde_json::to_string(&Written { result: value.as_json(), trace })?)?,
+            Ok(value) => {
+                writeln!(stdout(), "{}", serde_json::to_string(&JsonResult { result: value.as_json(), trace })?)?
+            }
             Err(Failure { code, message }) => {
                 writeln!(stdout(), "{}", json!({"error": object(code, message), "trace": trace}))?;
             }
@@ -79,14 +81,14 @@ pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Res
     Ok(Exit::success_if(result.is_ok()))
 }
 
-/// A result as `--json` has it.
+/// A result as `--json` prints it.
 #[derive(Serialize)]
-struct Written<'a> {
+struct JsonResult<'a> {
     result: AsJson<'a>,
     trace: Json,
 }
 
-/// The value in a reply. One that is not of this command line's kind is a failure, too.
+/// Returns the value in a reply. A body that is no value of the built-in kind is a failure, too.
 pub fn value(reply: &Reply) -> Result<Value, Failure> {
     match &reply.outcome {
         Outcome::Ok(body) => Value::from_body(body).map_err(|error| Failure::from(error.to_string())),
@@ -94,7 +96,7 @@ pub fn value(reply: &Reply) -> Result<Value, Failure> {
     }
 }
 
-/// The failure, and where to look.
+/// Formats a failure with a hint where to look.
 pub fn explain(failure: &Failure, common: &CommonArgs) -> String {
     if failure.code == code::NO_BROKER && failure.message.contains(';') {
         format!("{} (at {})", failure.message, common.broker)

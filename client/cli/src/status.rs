@@ -1,4 +1,4 @@
-//! `giostra status`: the workers, their state and their share.
+//! `giostra status`: prints the workers with their state and load.
 
 mod lines;
 mod watch;
@@ -18,12 +18,11 @@ use super::table::Room;
 pub use lines::LONG_WAIT_MS;
 use lines::lines;
 
-/// How the status is shown.
+/// The options of `giostra status`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::STATUS)]
 pub struct Status {
-    /// Show it again and again, so far apart [default: 1s], until Ctrl-C; with --json an object a
-    /// line
+    /// Repeat at this interval [default: 1s] until Ctrl-C; with --json an object per line
     #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
     pub watch: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! How a batch of requests went: for people, and for programs.
+//! The summary of a batch of requests, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use giostra_protocol::Trace;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-/// Latencies are told apart up to a day.
-const LONGEST_US: u64 = 24 * 3600 * 1_000_000;
+/// The longest latency that the histogram distinguishes: a day.
+const MAX_LATENCY_US: u64 = 24 * 3600 * 1_000_000;
 
 /// Counts and times of one batch.
 pub struct Summary {
@@ -22,14 +22,14 @@ pub struct Summary {
     wrong: u64,
     redispatched: u64,
     duplicated: u64,
-    /// By error code.
+    /// Failed requests by error code.
     failed: BTreeMap<String, u64>,
     workers: BTreeMap<String, u64>,
     latency_us: Histogram<u64>,
 }
 
 impl Summary {
-    /// Of a batch that begins now.
+    /// Begins a batch.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -42,11 +42,11 @@ impl Summary {
             duplicated: 0,
             failed: BTreeMap::new(),
             workers: BTreeMap::new(),
-            latency_us: Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order"),
+            latency_us: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("the bounds are in order"),
         }
     }
 
-    /// A request was answered with a result.
+    /// Counts a request that was answered with a result.
     pub fn answered(&mut self, trace: &Trace, right: bool, latency: Duration) {
         self.answered += 1;
         self.wrong += u64::from(!right);
@@ -58,28 +58,28 @@ impl Summary {
         self.latency_us.saturating_record(latency.as_micros().try_into().unwrap_or(u64::MAX));
     }
 
-    /// A request ended in an error.
+    /// Counts a request that ended in an error.
     pub fn failed(&mut self, code: &str) {
         *self.failed.entry(code.into()).or_default() += 1;
     }
 
-    /// The batch is over.
+    /// Ends the batch.
     pub fn finish(&mut self, duplicated: u64) {
         self.took = Some(self.began.elapsed());
         self.duplicated = duplicated;
     }
 
-    /// Requests that ended, one way or the other.
+    /// The number of requests that ended, with a result or an error.
     pub fn replies(&self) -> u64 {
         self.answered + self.all_failed()
     }
 
-    /// Whether every request was answered with the right result, once.
+    /// Returns whether every request was answered once, with the right result.
     pub fn all_well(&self) -> bool {
         self.answered == self.sent && self.wrong == 0 && self.duplicated == 0
     }
 
-    /// For programs.
+    /// Returns the summary as a JSON object.
     pub fn json(&self) -> serde_json::Value {
         json!({
             "seed": self.seed,

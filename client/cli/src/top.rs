@@ -37,11 +37,11 @@ use keys::Keyboard;
 use state::{Act, State};
 use view::Look;
 
-/// A live view.
+/// The options of `giostra top`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::TOP)]
 pub struct Top {
-    /// How far apart to ask the broker
+    /// Interval of questions to the broker
     #[arg(long, default_value = "500ms", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 }

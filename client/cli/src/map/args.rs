@@ -1,4 +1,4 @@
-//! What `giostra map` can be asked for.
+//! The options of `giostra map`.
 
 use std::path::PathBuf;
 
@@ -7,15 +7,15 @@ use giostra_common::args::switch;
 use crate::help;
 use crate::operations::Operation;
 
-/// Many requests, one a line of stdin.
+/// The options of `giostra map`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::MAP)]
 pub struct Map {
-    /// What is to be computed on each line: as with send
+    /// Operation to compute on each line, as with send
     #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
     pub operation: String,
 
-    /// Send all words as texts, not those that are numbers as numbers
+    /// Send all words as texts, even numbers
     #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
     pub text: bool,
 
@@ -23,7 +23,7 @@ pub struct Map {
     #[arg(long)]
     pub line: bool,
 
-    /// Print results as they come, not in the order of the lines; nothing for a line that failed
+    /// Print results as they arrive, not in the order of the lines; nothing for a line that failed
     #[arg(long)]
     pub unordered: bool,
 
@@ -31,30 +31,30 @@ pub struct Map {
     #[arg(long)]
     pub number: bool,
 
-    /// Lines that may be unanswered at a time; in order, what is computed ahead of a slow one is
-    /// among them
+    /// Maximum number of unanswered lines; without --unordered, answered lines that wait behind a slow
+    /// one count, too
     #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub window: u32,
 
-    /// Ask again for a line that failed, up to so many times and after growing pauses, unless it
-    /// makes no sense to the worker (invalid)
+    /// Retry a line that failed up to this many times, after growing pauses, unless the request was
+    /// invalid
     #[arg(long, env = "GIOSTRA_RETRY", default_value_t = 0, value_name = "N")]
     pub retry: u32,
 
-    /// Write the lines that failed, as they were, into this file
+    /// Write the input lines that failed to this file
     #[arg(long, value_name = "FILE")]
     pub failed: Option<PathBuf>,
 
-    /// Keep what was answered in this file; run again with it, the same command asks only for the
-    /// rest, and prints all of it
+    /// Record answers in this file; after an interruption, the same command resumes and computes only
+    /// the rest
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
-    /// Wait first until so many workers are registered
+    /// Wait first until this many workers are registered
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
 
-    /// No progress bar and no summary on stderr, only what failed
+    /// Report only failures on stderr, without progress bar and summary
     #[arg(long)]
     pub quiet: bool,
 }

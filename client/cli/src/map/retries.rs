@@ -1,7 +1,7 @@
-//! Lines that failed and wait to be asked again.
+//! The queue of failed lines that are to be retried.
 //!
-//! The pause before a retry doubles from [`FIRST`] to [`MAX_DURATION`], and a random half of it is
-//! left out: lines that failed together are not all asked again together.
+//! The pause before a retry doubles from [`FIRST`] to [`MAX_DURATION`]. Up to half of it is left out at
+//! random, so that lines that failed together are not all retried together.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,43 +12,43 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest pause before any retry.
 const MAX_DURATION: Duration = Duration::from_secs(10);
 
-/// What is to be asked again, by the time at which it is.
-pub struct Again<T> {
+/// The items to be retried, by the time at which they are due.
+pub struct Retries<T> {
     waiting: BTreeMap<(Instant, u64), T>,
-    /// Tells apart what is due at the same time.
+    /// Distinguishes items that are due at the same time.
     count: u64,
 }
 
-impl<T> Again<T> {
-    /// With nothing to be asked.
+impl<T> Retries<T> {
+    /// An empty queue.
     pub fn new() -> Self {
         Self { waiting: BTreeMap::new(), count: 0 }
     }
 
-    /// Has this asked again at a time.
+    /// Adds an item that is due at that time.
     pub fn add(&mut self, at: Instant, what: T) {
         self.waiting.insert((at, self.count), what);
         self.count += 1;
     }
 
-    /// Takes what is due.
+    /// Takes the next item that is due.
     pub fn take_due(&mut self, now: Instant) -> Option<T> {
         let first = self.waiting.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
-    /// When something is due next.
+    /// Returns when the next item is due.
     pub fn next(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|(&(at, _), _)| at)
     }
 
-    /// How many wait.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 }
 
-/// How long to wait before a line's retry, the first being 1. `random` is from 0 to 1.
+/// Returns the pause before a line's retry, the first of which is 1. `random` is from 0 to 1.
 pub fn pause(retry: u32, random: f64) -> Duration {
     let doublings = retry.saturating_sub(1).min(16);
     let longest = FIRST.saturating_mul(1 << doublings).min(MAX_DURATION);
@@ -70,7 +70,7 @@ mod tests {
     fn nothing_is_asked_again_before_its_time() {
         let now = Instant::now();
         let at = |ms| now + Duration::from_millis(ms);
-        let mut again = Again::new();
+        let mut again = Retries::new();
         [(20, 'b'), (10, 'a'), (20, 'c')].into_iter().for_each(|(ms, what)| again.add(at(ms), what));
         assert_eq!((again.next(), again.take_due(now)), (Some(at(10)), None));
         let due: Vec<_> = std::iter::from_fn(|| again.take_due(at(20))).collect();

@@ -1,4 +1,4 @@
-//! How a run goes: counted, shown while it runs, and told at its end.
+//! The progress of a run: counts, a progress bar, and the summary at the end.
 
 use std::fmt;
 use std::io::{IsTerminal, stderr, stdout};
@@ -8,38 +8,38 @@ use giostra_client::Client;
 use giostra_protocol::{Reply, RequestId};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
-/// How often the bar moves.
+/// The interval of the progress bar.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Counts, and the bar if somebody is looking.
-pub struct Course {
+/// The counts of a run, and its progress bar.
+pub struct Progress {
     bar: ProgressBar,
     began: Instant,
     next_tick: Instant,
-    /// Lines that ended now.
+    /// Lines that ended in this run.
     pub lines: u64,
-    /// Those of them that failed.
+    /// Lines that failed in this run.
     pub failed: u64,
-    /// Lines whose answers the journal knew.
+    /// Lines whose answers were in the journal.
     pub known: u64,
-    /// Those of them that had failed.
+    /// Lines that had failed by the journal.
     pub known_failed: u64,
-    /// Requests that were asked again.
+    /// Requests that were retried.
     pub retried: u64,
     redispatched: u64,
     duplicated: u64,
-    /// Bytes of the lines that ended, now or before; and before alone.
+    /// Bytes of all lines that ended, and of those that the journal has.
     bytes: u64,
     known_bytes: u64,
-    /// Bytes of all lines, if that is known.
+    /// Bytes of all lines, if known.
     length: Option<u64>,
     took: Option<Duration>,
 }
 
-impl Course {
-    /// One that begins now. `length`: of the input, in bytes, if that is known.
+impl Progress {
+    /// Begins a run whose input has `length` bytes, if known.
     pub fn new(length: Option<u64>, shown: bool) -> Self {
-        // A terminal that shows the results has no place for it.
+        // A terminal that shows the results has no room for a bar.
         let shown = shown && stderr().is_terminal() && !stdout().is_terminal();
         let bar = if shown { ProgressBar::new(length.unwrap_or(0)) } else { ProgressBar::hidden() };
         let template = if length.is_some() { "{bar:30} {percent:>3}%  {msg}" } else { "{spinner} {msg}" };
@@ -63,19 +63,19 @@ impl Course {
         }
     }
 
-    /// A reply came.
+    /// Counts a reply.
     pub fn replied(&mut self, reply: &Reply) {
         self.redispatched += u64::from(reply.trace.attempts > 1);
     }
 
-    /// A line of so many bytes has ended.
+    /// Counts a line of so many bytes that ended.
     pub fn ended(&mut self, bytes: usize, failed: bool) {
         self.lines += 1;
         self.failed += u64::from(failed);
         self.bytes += bytes as u64;
     }
 
-    /// The journal knew how a line of so many bytes ended.
+    /// Counts a line of so many bytes that the journal has.
     pub fn knew(&mut self, bytes: usize, failed: bool) {
         self.known += 1;
         self.known_failed += u64::from(failed);
@@ -83,17 +83,17 @@ impl Course {
         self.known_bytes += bytes as u64;
     }
 
-    /// A line on stderr, above the bar.
-    pub fn say(&self, what: impl fmt::Display) {
+    /// Prints a line on stderr, above the bar.
+    pub fn report(&self, what: impl fmt::Display) {
         self.bar.suspend(|| crate::failure::report_error(what));
     }
 
-    /// When the bar is to move next, if there is one.
+    /// Returns when the bar moves next, if there is one.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.bar.is_hidden()).then_some(self.next_tick)
     }
 
-    /// Moves the bar, if it is time. `bytes_of` a request's line.
+    /// Moves the bar, if it is time. `bytes_of` returns the length of a request's line.
     pub fn tick(&mut self, client: &Client, endpoint: &str, bytes_of: impl Fn(RequestId) -> usize) {
         let now = Instant::now();
         if self.bar.is_hidden() || now < self.next_tick {
@@ -123,26 +123,26 @@ impl Course {
         }
     }
 
-    /// The run is over. Takes the bar away.
+    /// Ends the run and removes the bar.
     pub fn finish(&mut self, duplicated: u64) {
         self.bar.finish_and_clear();
         self.took = Some(self.began.elapsed());
         self.duplicated = duplicated;
     }
 
-    /// Whether nothing failed, now or before.
+    /// Returns whether nothing failed, neither now nor by the journal.
     pub fn all_well(&self) -> bool {
         self.failed + self.known_failed + self.duplicated == 0
     }
 }
 
-impl Drop for Course {
+impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
-impl fmt::Display for Course {
+impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.took.unwrap_or_else(|| self.began.elapsed()).as_secs_f64();
         let plural = if self.lines == 1 { "" } else { "s" };
@@ -166,7 +166,7 @@ impl fmt::Display for Course {
     }
 }
 
-/// The time that the rest takes, if it goes on as it went.
+/// Estimates the time for the rest from the pace so far.
 fn left(done: f64, rest: f64, elapsed: Duration) -> Option<Duration> {
     Duration::try_from_secs_f64(elapsed.as_secs_f64() * rest.max(0.0) / done).ok()
 }
@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn the_summary_tells_what_there_is_to_tell() {
-        let mut course = Course::new(None, false);
-        course.ended(2, false);
-        course.took = Some(Duration::from_secs(2));
-        assert_eq!((course.to_string(), course.all_well()), ("1 line in 2.000 s, 0 a second".into(), true));
-        course.ended(2, true);
-        course.knew(2, true);
+        let mut progress = Progress::new(None, false);
+        progress.ended(2, false);
+        progress.took = Some(Duration::from_secs(2));
+        assert_eq!((progress.to_string(), progress.all_well()), ("1 line in 2.000 s, 0 a second".into(), true));
+        progress.ended(2, true);
+        progress.knew(2, true);
         let told = "2 lines in 2.000 s, 1 a second, 1 failed; 1 before, 1 of them failed";
-        assert_eq!((course.to_string(), course.all_well()), (told.into(), false));
+        assert_eq!((progress.to_string(), progress.all_well()), (told.into(), false));
     }
 }
