@@ -18,8 +18,7 @@ use super::top::Top;
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra", version, after_help = help::GIOSTRA, next_help_heading = "Options of every command")]
-#[command(mut_subcommand("audit", hide_broker_options), mut_subcommand("keys", hide_broker_options))]
-#[command(mut_subcommand("completions", hide_broker_options), mut_subcommand("man", hide_broker_options))]
+#[command(mut_subcommands(hide_broker_options))]
 pub struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
@@ -31,6 +30,9 @@ pub struct Args {
 /// Hides the options that are about a broker from the help of a command that needs none. They are
 /// accepted all the same, since they may come from the environment, or stand before the command.
 fn hide_broker_options(command: clap::Command) -> clap::Command {
+    if !matches!(command.get_name(), "audit" | "keys" | "completions" | "man") {
+        return command;
+    }
     let common = CommonArgs::augment_args(clap::Command::default());
     let hidden =
         common.get_arguments().filter(|option| option.get_id() != "json").map(|option| option.clone().hide(true));

@@ -61,7 +61,7 @@ pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Res
         });
         match &result {
             Ok(value) => {
-                writeln!(stdout(), "{}", serde_json::to_string(&JsonResult { result: value.as_json(), trace })?)?
+                writeln!(stdout(), "{}", serde_json::to_string(&JsonResult { result: value.as_json(), trace })?)?;
             }
             Err(Failure { code, message }) => {
                 writeln!(stdout(), "{}", json!({"error": object(code, message), "trace": trace}))?;

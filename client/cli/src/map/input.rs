@@ -162,7 +162,9 @@ mod tests {
         loop {
             match input.next().unwrap() {
                 Next::Later => {
-                    zmq::poll(&mut [zmq::PollItem::from_fd(input.fd().as_raw_fd(), zmq::POLLIN)], -1).map(drop).unwrap()
+                    zmq::poll(&mut [zmq::PollItem::from_fd(input.fd().as_raw_fd(), zmq::POLLIN)], -1)
+                        .map(drop)
+                        .unwrap();
                 }
                 next => return next,
             }
