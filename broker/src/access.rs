@@ -24,11 +24,9 @@ use giostra_transport::socket::{MessageMetadata, Peers};
 use nix::sys::resource::{Resource, getrlimit};
 use zmq::{Context, Socket};
 
-use crate::error::Error;
+use crate::error::{AllowError, Error};
 use connections::Connections;
 use zap::ZapHandler;
-
-pub use allow_list::AllowError;
 
 /// The maximum number of ZAP requests, and of monitor events per socket, in one turn: a flood of
 /// connections does not keep connected peers waiting.

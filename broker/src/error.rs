@@ -3,12 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use giostra_transport::descriptors::TooFew;
 use giostra_transport::endpoint::Endpoint;
+use giostra_transport::keys::KeyError;
 use thiserror::Error;
-
-use crate::access::AllowError;
 
 /// Why a broker can't start, or can't go on.
 #[derive(Debug, Error)]
@@ -84,4 +84,28 @@ impl fmt::Display for Side {
             Self::Backend => "backend",
         })
     }
+}
+
+/// Why the folder of allowed keys can't be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AllowError {
+    /// When there is no such folder, or it can't be read.
+    #[error("{path}: make it: giostra keys allow NAME.key --role client --dir DIR: {1}", path = .0.display())]
+    NoFolder(PathBuf, io::Error),
+    /// When something in it can't be read.
+    #[error("{path}: {1}", path = .0.display())]
+    Io(PathBuf, io::Error),
+    /// When every user of the machine can write it: the path and its mode.
+    #[error("{path} can be written by every user (mode {1:04o}), who could so let in anybody: chmod o-w {path}", path = .0.display())]
+    Writable(PathBuf, u32),
+    /// When a certificate is in no role's folder: the file, and the folder of all roles.
+    #[error("{} has no role: it belongs into {}/client, worker or admin", .0.display(), .1.display())]
+    NoRole(PathBuf, PathBuf),
+    /// When a secret key is in it.
+    #[error("{} is a secret, and its owner's alone: remove it here", .0.display())]
+    Secret(PathBuf),
+    /// When a certificate makes no sense.
+    #[error(transparent)]
+    Certificate(#[from] KeyError),
 }

@@ -32,9 +32,8 @@ mod outbox;
 pub mod program;
 mod server;
 
-pub use access::AllowError;
 pub use broker::Broker;
-pub use error::{Error, Side};
+pub use error::{AllowError, Error, Side};
 pub use giostra_core::config::Settings;
 pub use giostra_core::policy::rotation::Rotation;
 pub use giostra_transport::descriptors::TooFew;

@@ -269,7 +269,7 @@ fn connections_that_are_idle_unfinished_or_refused_as_pages_take_no_place_from_h
     let pages = (0..PAGES).map(|_| begun(&system, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", 12));
     let pages = pages.collect::<Result<Vec<_>>>()?;
     for (kind, bytes, answer) in [
-        ("suspect", "", 0),
+        ("silent", "", 0),
         ("unfinished", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", 0),
         ("idle", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),
         ("without a body", "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 12),

@@ -215,7 +215,8 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ping = self.pings.first().map(|&(due, _)| due);
         let deadline = self.deadlines.first().map(|&(due, _)| self.started + Duration::from_nanos(due.0));
-        let held_back = self.touched_clients.iter().filter_map(|number| self.clients.get(number)?.hold_until).min();
+        let held_back =
+            self.touched_clients.iter().filter_map(|number| self.clients.get(number)?.held_back_until).min();
         let suspended = self.instances.suspended.first();
         let suspended = suspended.map(|&(until, _)| self.started + Duration::from_nanos(until.0));
         let status = self.inspections.poll_timeout();

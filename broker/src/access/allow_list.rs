@@ -10,40 +10,16 @@
 //! the certificate, and must not choose the role.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::fs;
+use std::path::Path;
 
 use giostra_core::config::Rights;
 use giostra_protocol::name::fits;
-use giostra_transport::keys::{Certificate, KeyError, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
+use giostra_transport::keys::{Certificate, PUBLIC_SUFFIX, PublicKey, Role, SECRET_SUFFIX};
 use giostra_transport::socket::Peers;
-use thiserror::Error;
 
 use super::permissions;
-
-/// Why the folder of allowed keys can't be used.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum AllowError {
-    /// When there is no such folder, or it can't be read.
-    #[error("{path}: make it: giostra keys allow NAME.key --role client --dir DIR: {1}", path = .0.display())]
-    NoFolder(PathBuf, io::Error),
-    /// When something in it can't be read.
-    #[error("{path}: {1}", path = .0.display())]
-    Io(PathBuf, io::Error),
-    /// When every user of the machine can write it: the path and its mode.
-    #[error("{path} can be written by every user (mode {1:04o}), who could so let in anybody: chmod o-w {path}", path = .0.display())]
-    Writable(PathBuf, u32),
-    /// When a certificate is in no role's folder: the file, and the folder of all roles.
-    #[error("{} has no role: it belongs into {}/client, worker or admin", .0.display(), .1.display())]
-    NoRole(PathBuf, PathBuf),
-    /// When a secret key is in it.
-    #[error("{} is a secret, and its owner's alone: remove it here", .0.display())]
-    Secret(PathBuf),
-    /// When a certificate makes no sense.
-    #[error(transparent)]
-    Certificate(#[from] KeyError),
-}
+use crate::error::AllowError;
 
 /// The keys that are let in.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::AllowError;
+use crate::error::AllowError;
 
 /// The permission of every user to write.
 const WRITABLE: u32 = 0o002;

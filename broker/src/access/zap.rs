@@ -13,9 +13,9 @@ use giostra_transport::keys::PublicKey;
 use giostra_transport::socket::{self, MessageMetadata, Peers, ZAP_ENDPOINT};
 use zmq::{Context, Socket, SocketType};
 
-use super::allow_list::{AllowError, AllowList};
+use super::allow_list::AllowList;
 use super::{MAX_EVENTS, Refusal, Revoked, SIDES, address};
-use crate::error::Error;
+use crate::error::{AllowError, Error};
 
 pub(super) struct ZapHandler {
     folder: PathBuf,

@@ -151,7 +151,7 @@ impl Broker {
                         wanted_size: 1,
                         replies: Vec::new(),
                         large: false,
-                        hold_until: None,
+                        held_back_until: None,
                         answered: 0,
                     },
                 );

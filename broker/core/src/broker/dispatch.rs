@@ -88,11 +88,11 @@ impl Broker {
             if let Some(now) = holding
                 && !client.large
                 && client.replies.len() < REPLIES_PER_IN_FLIGHT * (client.unanswered.len() - client.pending)
-                && now < *client.hold_until.get_or_insert_with(|| now + settings.coalesce)
+                && now < *client.held_back_until.get_or_insert_with(|| now + settings.coalesce)
             {
                 return true;
             }
-            (client.large, client.hold_until) = (false, None);
+            (client.large, client.held_back_until) = (false, None);
             let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
             let replies = std::mem::replace(&mut client.replies, room);
             for replies in portions(replies, MAX_MESSAGE_BYTES, |reply| reply.outcome.packed_len()) {

@@ -15,34 +15,11 @@ use std::time::Instant;
 use giostra_protocol::name::Label;
 use giostra_protocol::{Failure, code};
 
-use super::records::{State, Worker};
+use super::records::{Loss, Losses, State, Worker};
 use super::{Broker, Moment};
 use crate::event::{DropReason, Event, Evidence, join};
 use crate::ids::{RequestKey, WorkerNumber};
 use crate::tables::pending::Place;
-
-/// The loss of a worker, as it counts against a request.
-#[derive(Clone, Debug)]
-pub(super) struct Loss {
-    worker: WorkerNumber,
-    name: Label,
-    /// The instance whose return clears it; 0 if none does.
-    instance: u64,
-}
-
-/// All losses that count against one request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Losses {
-    losses: Vec<Loss>,
-    /// How long the request is suspended, waiting for a worker to come back.
-    until: Option<Moment>,
-}
-
-impl Losses {
-    pub(super) fn len(&self) -> usize {
-        self.losses.len()
-    }
-}
 
 /// What is known by instance. Ordered maps, because workers choose the numbers, and chosen numbers
 /// can't make these slow. Nothing is kept about a worker that is gone and held no request that is
@@ -52,7 +29,6 @@ pub(super) struct Instances {
     /// The registered workers, by instance.
     present: BTreeSet<(u64, WorkerNumber)>,
     /// The requests against which the loss of an instance counts until it is back. No set is empty.
-    /// sets is empty.
     provisional: BTreeMap<(u64, WorkerNumber), BTreeSet<RequestKey>>,
     /// The suspended requests, and when each is given up.
     pub(super) suspended: BTreeSet<(Moment, RequestKey)>,
@@ -258,7 +234,7 @@ impl Broker {
             suspended.extend(lost.until.map(|until| (until, key)));
             let is_suspended = matches!(request.state, State::Pending(Place::Suspended(_)));
             assert_eq!(is_suspended, lost.until.is_some());
-            assert_eq!(is_suspended, lost.len() >= self.settings.max_attempts as usize, "one too many was lost");
+            assert_eq!(is_suspended, lost.losses.len() >= self.settings.max_attempts as usize, "one too many was lost");
         }
         assert_eq!(self.instances.provisional, provisional);
         assert_eq!(self.instances.suspended, suspended);

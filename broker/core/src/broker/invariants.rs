@@ -51,7 +51,7 @@ impl Broker {
         let mut held = 0;
         for (number, client) in self.clients.iter() {
             assert_eq!(self.client_of.get(&client.identity), Some(&number));
-            let held_back = client.hold_until.is_some() && self.touched_clients.contains(&number);
+            let held_back = client.held_back_until.is_some() && self.touched_clients.contains(&number);
             assert!(client.replies.is_empty() || held_back, "{number} was not sent its replies");
             let (mut pending, mut bytes) = (0, 0);
             for key in client.unanswered.keys() {

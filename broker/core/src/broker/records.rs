@@ -7,7 +7,6 @@ use giostra_protocol::name::Label;
 use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{Bytes, Identity, Reply, RequestId, Ticket, Trace};
 
-use super::evidence::Losses;
 use super::{Moment, PoolKey};
 use crate::config::Rights;
 use crate::event::WorkerLabel;
@@ -44,7 +43,7 @@ pub struct Client {
     /// hardly any message.
     pub large: bool,
     /// When held-back replies are sent at the latest.
-    pub hold_until: Option<Instant>,
+    pub held_back_until: Option<Instant>,
     pub answered: u64,
 }
 
@@ -172,6 +171,23 @@ pub enum State {
     },
 }
 
+/// The loss of a worker, as it counts against a request.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub worker: WorkerNumber,
+    pub name: Label,
+    /// The instance whose return clears it; 0 if none does.
+    pub instance: u64,
+}
+
+/// All losses that count against one request.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    pub losses: Vec<Loss>,
+    /// How long the request is suspended, waiting for a worker to come back.
+    pub until: Option<Moment>,
+}
+
 impl Pool {
     /// Whether it has a worker that takes requests, or is expected to again.
     pub fn has_workers(&self) -> bool {
@@ -186,7 +202,7 @@ impl Request {
 
     /// Returns the number of lost workers that count against it.
     pub fn lost(&self) -> usize {
-        self.lost.as_deref().map_or(0, Losses::len)
+        self.lost.as_deref().map_or(0, |lost| lost.losses.len())
     }
 
     /// Whether one more loss would end it. Such a request is dispatched to a worker that holds

@@ -8,20 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::Life;
-use super::requests::{Key, Request, State};
+use super::requests::{Key, Loss, Request, State};
 use super::workers::Worker;
 use crate::findings::{Promise, SourceLine};
 use crate::line::Evidence;
-
-/// A lost worker that counts against a request.
-#[derive(Clone, Debug)]
-pub(super) struct Loss {
-    pub name: Rc<str>,
-    number: u64,
-    /// The process, by the number of its first registration, if the loss counts only until it is
-    /// back.
-    process: Option<u64>,
-}
 
 /// The lost workers that may come back.
 #[derive(Debug, Default)]

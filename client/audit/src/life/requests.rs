@@ -1,7 +1,8 @@
 //! The requests of one life: each is accepted, held by one worker after the other, and ends once.
 
+use std::rc::Rc;
+
 use super::Life;
-use super::losses::Loss;
 use crate::findings::{Promise, SourceLine};
 use crate::line::{self, DepartureCounts, Evidence};
 use crate::ranges::IdRanges;
@@ -17,6 +18,16 @@ pub(super) struct Request {
     pub state: State,
     /// The lost workers that count against it.
     pub lost: Vec<Loss>,
+}
+
+/// A lost worker that counts against a request.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    pub name: Rc<str>,
+    pub number: u64,
+    /// The process, by the number of its first registration, if the loss counts only until it is
+    /// back.
+    pub process: Option<u64>,
 }
 
 /// The state of an open request. The ticket of its first dispatch is its place in the order of
