@@ -140,7 +140,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
         counter("giostra_refusals_total", "Messages and peers refused.", none(totals.refused as f64)),
         counter(
-            "giostra_turned_away_total",
+            "giostra_rejected_total",
             "Rejections of requests for lack of room. Their clients send them again.",
             none(totals.rejected as f64),
         ),

@@ -41,6 +41,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_totals_of_the_page_are_those_of_the_status() {
+        let figures = include_str!("page/figures.js");
+        let list = figures.split_once("const TOTALS = [").and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
+        let mut shown: Vec<_> = list.split(", ").map(|key| key.trim_matches('"').to_string()).collect();
+        let totals = serde_json::to_value(giostra_protocol::Totals::default()).unwrap();
+        let mut fields: Vec<_> = totals.as_object().unwrap().keys().cloned().collect();
+        shown.sort();
+        fields.sort();
+        assert_eq!(shown, fields);
+    }
+
+    #[test]
     fn the_page_is_whole_has_one_script_and_fetches_nothing_from_elsewhere() {
         assert!(PAGE.contains("prefers-reduced-motion") && PAGE.contains("new EventSource"));
         assert!(!PAGE.contains("/* style */") && !PAGE.contains("/* scripts */"), "its parts are put in");

@@ -19,9 +19,9 @@ const answeredOf = (snapshot) => snapshot.history.rate.at(-1) ?? 0;
 const latency = (value) => (value > 0 ? microseconds(value) : ["–", ""]);
 const oldest = (snapshot) => snapshot.pools.reduce((most, pool) => Math.max(most, pool.oldest_ms), 0);
 
-const TOTALS = ["accepted", "dispatched", "answered", "redispatched", "cancelled", "expired", "poisoned", "discarded", "refused", "turned_away"].map((key) => {
+const TOTALS = ["accepted", "dispatched", "answered", "redispatched", "cancelled", "expired", "poisoned", "discarded", "refused", "rejected"].map((key) => {
   const item = make("div", {}, $("#totals dl"));
-  make("dt", { text: { redispatched: "re-dispatched", turned_away: "turned away" }[key] ?? key }, item);
+  make("dt", { text: { redispatched: "re-dispatched" }[key] ?? key }, item);
   return { key, item, value: make("dd", { text: "–" }, item), warns: ["expired", "poisoned", "refused"].includes(key) };
 });
 
