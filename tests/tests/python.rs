@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     trials::run(&[
         test!(a_python_clients_batch_is_answered_by_the_ready_workers needs python::available),
         test!(a_python_clients_large_body_comes_back_as_it_was needs python::available),
-        test!(a_python_client_that_is_turned_away_waits_for_room needs python::available),
+        test!(a_python_client_that_is_rejected_waits_for_credit needs python::available),
         test!(a_python_client_learns_of_errors_and_of_its_time_limit needs python::available),
         test!(a_python_worker_takes_its_turns_in_the_ring needs python::available),
         test!(a_python_worker_leaves_at_sigterm_and_nothing_is_lost needs python::available),
@@ -60,7 +60,7 @@ fn a_python_clients_large_body_comes_back_as_it_was() -> Result<()> {
     Ok(())
 }
 
-fn a_python_client_that_is_turned_away_waits_for_room() -> Result<()> {
+fn a_python_client_that_is_rejected_waits_for_credit() -> Result<()> {
     let system = Setup::workers(1).broker(&["--max-pending", "50"]).start()?;
     finish_well(client(&system, "many", &[])?)?;
     ensure!(system.log().contains(" rejected c1 "), "there was room for all: {}", system.log());
