@@ -5,16 +5,16 @@
 //     node client.mjs add 2 3            one request, its result printed
 //     node client.mjs echo @picture.png  a file's bytes as the argument
 //
-// Exit status: 0 if all was answered, and rightly, 1 if not, 2 for a wrong command line. With --keys and --broker-key
-// (certificates of `giostra keys new`) the connection is encrypted.
+// Exit status: 0 if every request was answered correctly, 1 if not, 2 for a wrong command line.
+// With --keys and --broker-key (certificates of `giostra keys new`) the connection is encrypted.
 
 import { readFileSync, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { decode, encode } from "@msgpack/msgpack";
-import { AT_ONCE, Connection, FULL, OPTIONS, VERSION, attached, readKeys, whole } from "./connection.mjs";
+import { AT_ONCE, Connection, FULL, OPTIONS, VERSION, attached, defaultName, readKeys, whole } from "./connection.mjs";
 
-/** A request that ended without a result. `code` is a word for programs. */
+/** A request that has failed. `code` is a word for programs, such as "expired". */
 export class RequestError extends Error {
   constructor(code, message) {
     super(`${code}: ${message}`);
@@ -22,19 +22,19 @@ export class RequestError extends Error {
   }
 }
 
-/** A client: `await client.compute("add", [1, 2])`, any number at once. */
+/** A client: `await client.compute("add", [1, 2])`. Any number of requests may be made at once. */
 export class Client {
   #connection;
   #pool;
   #unanswered = new Map(); // id -> {body, timeoutMs, resolve, reject, timer}
   #unsent = []; // ids, in order
   #lastId = 0;
-  #session = null; // without one nothing may be submitted
+  #session = null; // from the broker's Welcome; nothing may be submitted without it
   #credit = Infinity;
   #maxBatch = AT_ONCE;
   #flushing = false;
 
-  constructor({ broker = "tcp://127.0.0.1:5555", name = `client-${process.pid}`, pool = "compute", keys } = {}) {
+  constructor({ broker = "tcp://127.0.0.1:5555", name = defaultName(), pool = "compute", keys } = {}) {
     this.#connection = new Connection(broker, { Hello: [VERSION, name] }, keys);
     this.#pool = pool;
     this.#run().then(
@@ -43,13 +43,14 @@ export class Client {
     );
   }
 
-  /** Resolves to the result, or rejects with a RequestError. A request waits at most `timeoutMs`; 0: for ever. */
+  /** Resolves to the result, or rejects with a RequestError. A `timeoutMs` of 0 is no limit. */
   compute(operation, args, { timeoutMs = 30_000 } = {}) {
     if (this.#connection.failure) return Promise.reject(this.#connection.failure);
     return new Promise((resolve, reject) => {
       const id = ++this.#lastId;
-      // The broker says what has expired. A second later nobody can.
-      const late = () => this.#end(id, (request) => request.reject(new RequestError("no-broker", `no reply within ${timeoutMs} ms`)));
+      // The broker itself reports requests that expire. After another second it must be gone.
+      const failure = new RequestError("no-broker", `no reply within ${timeoutMs} ms`);
+      const late = () => this.#end(id, (request) => request.reject(failure));
       const timer = timeoutMs > 0 ? setTimeout(late, timeoutMs + 1000) : undefined;
       this.#unanswered.set(id, { body: encode([operation, args]), timeoutMs, resolve, reject, timer });
       this.#unsent.push(id);
@@ -74,7 +75,7 @@ export class Client {
             const message = `the request has ${body.length} bytes, and this broker takes ${maxBytes} at most`;
             this.#end(id, (request) => request.reject(new RequestError("invalid", message)));
           }
-          this.#unsent = [...this.#unanswered.keys()]; // also what was sent before: the broker has forgotten it
+          this.#unsent = [...this.#unanswered.keys()]; // all of them: this broker, or this connection, is new
           this.#flushSoon();
           break;
         }
@@ -98,7 +99,7 @@ export class Client {
           this.#session = null;
           this.#connection.introduce();
           break;
-        case "Hiccup": // libzmq connects again, and says Hello
+        case "Hiccup": // the connection broke; libzmq makes another, and sends Hello over it
         case "Closing": // replies may still come, then the connection breaks
           this.#session = null;
           break;
@@ -106,7 +107,9 @@ export class Client {
           this.#connection.send("Goodbye"); // everything has been read: the broker waits for this
           break;
         case "Declined":
-          for (const id of fields[1]) this.#end(id, (request) => request.reject(new RequestError("refused", fields[0])));
+          for (const id of fields[1]) {
+            this.#end(id, (request) => request.reject(new RequestError("refused", fields[0])));
+          }
           break;
         case "Refused":
           throw new RequestError("refused", fields[0]);
@@ -116,7 +119,7 @@ export class Client {
 
   #end(id, settle) {
     const request = this.#unanswered.get(id);
-    if (!request) return; // a reply that nobody waits for
+    if (!request) return; // ended already, by its time limit
     this.#unanswered.delete(id);
     clearTimeout(request.timer);
     settle(request);
@@ -127,7 +130,7 @@ export class Client {
     for (const id of [...this.#unanswered.keys()]) this.#end(id, (request) => request.reject(error));
   }
 
-  /** Sends after what is running now: requests that are made together travel together. */
+  /** Sends once the running code has returned, so that requests made together travel together. */
   #flushSoon() {
     if (this.#flushing) return;
     this.#flushing = true;
@@ -145,7 +148,7 @@ export class Client {
       let timeoutMs;
       while (this.#unsent.length > 0 && requests.length < Math.min(this.#maxBatch, this.#credit) && bytes < FULL) {
         const request = this.#unanswered.get(this.#unsent[0]);
-        if (request && requests.length > 0 && request.timeoutMs !== timeoutMs) break; // one time limit a message
+        if (request && requests.length > 0 && request.timeoutMs !== timeoutMs) break; // a message has one time limit
         const id = this.#unsent.shift();
         if (!request) continue;
         ({ timeoutMs } = request);
@@ -180,7 +183,7 @@ async function main() {
     const results = await Promise.allSettled(pairs.map((pair) => client.compute("add", pair, { timeoutMs })));
     const answered = results.filter(({ status }) => status === "fulfilled").length;
     const right = results.filter(({ value }, place) => value === pairs[place][0] + pairs[place][1]).length;
-    console.log(`${answered} of 1000 answered, ${right} of them rightly`);
+    console.log(`${answered} of 1000 answered, ${right} of them correctly`);
     return right === 1000 ? 0 : 1;
   } catch (error) {
     console.error(error.message);

@@ -1,6 +1,7 @@
-// What client.mjs and worker.mjs share: the connection to the broker, as docs/protocol.md describes it.
+// What client.mjs and worker.mjs share: the connection to the broker, as docs/protocol.md has it.
 
 import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { Dealer } from "zeromq";
 import { decode, encode } from "@msgpack/msgpack";
 
@@ -13,28 +14,31 @@ export const AT_ONCE = 500; // requests or replies in one message
 const ZMQ_HELLO_MSG = 110;
 const ZMQ_HICCUP_MSG = 114;
 
-/** A connection that libzmq makes anew when it breaks; each begins with the introduction. */
+/**
+ * The connection to the broker. When it breaks, libzmq makes a new one, which begins with the
+ * introduction.
+ */
 export class Connection {
   #socket;
   #sending = Promise.resolve();
 
   constructor(endpoint, introduction, keys) {
     this.#socket = new Dealer({
-      sendHighWaterMark: 0, // no limit: the protocol bounds what is under way
+      sendHighWaterMark: 0, // no limit: the protocol bounds how much is sent
       receiveHighWaterMark: 0, // libzmq 4.3.5 miscounts its hiccup messages under any other
       heartbeatInterval: 3000,
       heartbeatTimeout: 10000,
       linger: 1000,
       reconnectInterval: 10,
       reconnectMaxInterval: 200,
-      maxMessageSize: (64 << 20) + 33, // what the protocol allows, and CURVE's overhead
+      maxMessageSize: (64 << 20) + 33, // the protocol's limit and CURVE's overhead
       ...(keys && { curvePublicKey: keys.public, curveSecretKey: keys.secret, curveServerKey: keys.broker }),
     });
     this.#socket.setStringOption(ZMQ_HELLO_MSG, Buffer.from(encode(introduction)));
     this.#socket.setStringOption(ZMQ_HICCUP_MSG, Buffer.from(encode("Hiccup")));
     for (const [event, reason] of [
       ["handshake:error:auth", "this key is not let in here"],
-      ["handshake:error:protocol", keys ? "there are no keys at the other end, or no broker" : "the broker wants keys, or is none"],
+      ["handshake:error:protocol", `the other end ${keys ? "has no" : "requires"} keys, or is not a broker`],
     ]) {
       // libzmq does not connect again after these.
       this.#socket.events.on(event, () => this.close(new Error(`refused: ${reason}`)));
@@ -59,14 +63,17 @@ export class Connection {
     if (this.failure) throw this.failure;
   }
 
-  /** Sends a message: its name, or an object with its name and fields. The binding sends one at a time. */
+  /**
+   * Sends a message: its name, or an object of its name and fields. Messages queue up here, because
+   * the binding sends one at a time.
+   */
   send(message, attachments = []) {
     const frames = [encode(message), ...attachments];
     this.#sending = this.#sending.then(() => this.#socket.send(frames)).catch((error) => this.close(error));
     return this.#sending;
   }
 
-  /** Introduces itself again over the same connection. */
+  /** Sends the introduction again, over the same connection. */
   introduce() {
     return this.send(this.introduction);
   }
@@ -77,13 +84,16 @@ export class Connection {
   }
 }
 
-/** A body itself, if it was the index of an attachment. */
+/** Returns a received body, which may be the index of an attachment. */
 export const whole = (body, attachments) => (typeof body === "number" ? attachments[body] : body);
 
-/** A body itself, or the index of the attachment that it becomes. */
+/** Returns a body for sending: a large one becomes an attachment, and its index stands for it. */
 export const attached = (body, attachments) => (body.length < LARGE ? body : attachments.push(body) - 1);
 
-/** The options of the command line that clients and workers share, for node:util's parseArgs. */
+/** Returns host and process id, such as `render7-4711`: in a container each program is process 1. */
+export const defaultName = () => `${hostname().replace(/[^A-Za-z0-9._-]/g, "-").slice(-40) || "host"}-${process.pid}`;
+
+/** The command-line options that clients and workers share, for node:util's parseArgs. */
 export const OPTIONS = {
   broker: { type: "string" },
   name: { type: "string" },
@@ -92,7 +102,7 @@ export const OPTIONS = {
   "broker-key": { type: "string" },
 };
 
-/** Reads the certificates that --keys and --broker-key name; undefined without. */
+/** Reads the certificates that --keys and --broker-key name. Returns undefined without them. */
 export function readKeys(values) {
   if (!values.keys && !values["broker-key"]) return undefined;
   if (!values.keys || !values["broker-key"]) throw new TypeError("--keys and --broker-key belong together");

@@ -1,14 +1,18 @@
-"""What the two examples share: the broker at the other end, its messages, the command line's part about it.
+"""What client.py and worker.py share: the connection to the broker, its messages, the options.
 
-Written from docs/protocol.md alone, for the pyzmq that pip installs: it has not the options by which libzmq introduces
-a peer by itself, so each connection has a socket of its own, over which the introduction is sent first. When libzmq's
-monitor says that the connection broke, the socket goes, and whatever lay in it. When it says that the two don't come to
-terms about keys, the program ends.
+Written from docs/protocol.md alone, for the pyzmq that pip installs. It lacks the options
+ZMQ_HELLO_MSG and ZMQ_HICCUP_MSG, with which libzmq would introduce itself over each new connection.
+So each connection has a socket of its own, and the introduction is its first message. When
+libzmq's monitor reports that the connection broke, the socket is closed with everything queued in
+it. When it reports that the keys do not match, the program ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,13 +26,13 @@ from zmq.utils.monitor import recv_monitor_message
 VERSION = 2
 LARGE = 64 * 1024  # bytes from which on a body travels as an attachment
 AT_ONCE = 500  # requests or replies in one message
-FULL = 256 * 1024  # bytes of bodies that fill a message: every broker takes frames of 1 MiB
+FULL = 256 * 1024  # bytes of bodies after which a message is sent: every broker takes frames of 1 MiB
 
-PAUSE = 0.1  # seconds before a broken connection is made anew
-LONG_PAUSE = 1.0  # the same if it did not get beyond the handshake
-HEARTBEAT = 3000, 10000  # milliseconds: how often it is sent, and how long an answer may take
+PAUSE = 0.1  # seconds before the next connection
+LONG_PAUSE = 1.0  # the same after a handshake that failed
+HEARTBEAT = 3000, 10000  # milliseconds between libzmq's heartbeats, and until an answer is overdue
 
-Message = Any  # as it is encoded: {"Ping": [7]}, "Closing"
+Message = Any  # decoded: {"Ping": [7]}, "Closing"
 Outcome = dict[str, Any]  # {"Ok": body} or {"Error": [code, explanation]}
 
 BROKEN = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -36,11 +40,11 @@ REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 class Broker:
-    """The broker, over one connection after another."""
+    """The broker: one connection after another."""
 
     def __init__(self, options: argparse.Namespace, introduction: Message) -> None:
         self.options, self.introduction = options, introduction
-        self.in_vain = False  # whether the last handshake failed
+        self.handshake_failed = False  # the last one
         self.connect()
 
     def connect(self) -> None:
@@ -58,11 +62,11 @@ class Broker:
 
     def reconnect(self) -> None:
         self.close()
-        time.sleep(LONG_PAUSE if self.in_vain else PAUSE)
+        time.sleep(LONG_PAUSE if self.handshake_failed else PAUSE)
         self.connect()
 
     def close(self) -> None:
-        self.socket.disable_monitor()  # first: libzmq would wait for a reader
+        self.socket.disable_monitor()  # first: otherwise libzmq waits for a reader
         self.monitor.close()
         self.socket.close()
 
@@ -70,24 +74,28 @@ class Broker:
         self.send(self.introduction)
 
     def send(self, message: Message, attachments: Sequence[bytes] = ()) -> None:
-        """Sends it, if there is a connection: a signal may come in the pause between two."""
+        """Sends a message, unless a signal handler calls this between two connections."""
         if not self.socket.closed:
             self.socket.send_multipart([msgpack.packb(message), *attachments])
 
-    def receive(self, seconds: float) -> tuple[Message, list[bytes]]:
-        """A message and its attachments; "Hiccup" if the connection broke, None if it was quiet for so long."""
-        readable, _, _ = zmq.select([self.socket, self.monitor], [], [], seconds)
+    def receive(self, seconds: float, *others: zmq.Socket[bytes]) -> tuple[Message, list[bytes]]:
+        """Returns the next message and its attachments.
+
+        In place of a message: "Hiccup" if the connection broke, "Readable" if one of the other
+        sockets has something, None if nothing came for so many seconds.
+        """
+        readable, _, _ = zmq.select([self.socket, self.monitor, *others], [], [], seconds)
         if self.socket in readable:
             envelope, *attachments = self.socket.recv_multipart()
-            self.in_vain = False
+            self.handshake_failed = False
             return msgpack.unpackb(envelope), attachments
-        if self.monitor not in readable:
-            return None, []
-        self.look_at(recv_monitor_message(self.monitor)["event"])
-        return "Hiccup", []
+        if self.monitor in readable:
+            self.check(recv_monitor_message(self.monitor)["event"])
+            return "Hiccup", []
+        return "Readable" if readable else None, []
 
-    def look_at(self, event: int) -> None:
-        """Complains of a handshake that failed, and ends the program if it would fail again."""
+    def check(self, event: int) -> None:
+        """Reports a failed handshake, and ends the program if the next one would fail, too."""
         keys, broker = self.options.keys, self.options.broker
         match event:
             case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -96,32 +104,39 @@ class Broker:
                 sys.exit(f"refused: what is at {broker} has no keys, or is no broker")
             case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
                 sys.exit(f"refused: what is at {broker} wants --keys and --broker-key, or is no broker")
-            case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL if not self.in_vain:
-                self.in_vain = True
-                # If one side has keys and the other none, only the one that notices first learns so, and hangs up.
+            case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL if not self.handshake_failed:
+                self.handshake_failed = True
+                # If only one side has keys, the side that detects it closes the connection. The
+                # other side does not learn why.
                 advice = "is --broker-key its public key, and has it keys at all?" if keys else "has it keys?"
                 print(f"the connection to {broker} breaks in the handshake: {advice}", file=sys.stderr)
 
 
 def whole(body: bytes | int, attachments: list[bytes]) -> bytes:
-    """The body itself, if it was the index of an attachment."""
+    """Returns a received body, which may be the index of an attachment."""
     return attachments[body] if isinstance(body, int) else body
 
 
 def attached(body: bytes, attachments: list[bytes]) -> bytes | int:
-    """The body itself, or the index of the attachment that it becomes if it is large."""
+    """Returns a body as it is sent: a large one becomes an attachment, named by its index."""
     if len(body) < LARGE:
         return body
     attachments.append(body)
     return len(attachments) - 1
 
 
+def default_name() -> str:
+    """Returns host and process id, such as render7-4711: in a container each program is process 1."""
+    host = re.sub("[^A-Za-z0-9._-]", "-", platform.node())
+    return f"{host[-40:] or 'host'}-{os.getpid()}"
+
+
 def parser(description: str | None, endpoint: str, name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", default=endpoint, help=f"where to connect ({endpoint})")
-    parser.add_argument("--name", default=name, help=f"what the broker's log calls it ({name})")
+    parser.add_argument("--name", default=name, help=f"its name in the broker's log ({name})")
     parser.add_argument("--pool", default="compute", help="the pool of workers (compute)")
-    parser.add_argument("--keys", type=certificate, help="one's own secret certificate, for CURVE")
+    parser.add_argument("--keys", type=certificate, help="own secret certificate, for CURVE")
     parser.add_argument("--broker-key", type=certificate, help="the broker's public certificate, for CURVE")
     return parser
 
@@ -131,12 +146,12 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if (options.keys is None) != (options.broker_key is None):
         parser.error("--keys and --broker-key belong together")
     if options.keys and options.keys[1] is None:
-        parser.error("--keys is to name the secret certificate")
+        parser.error("--keys takes the secret certificate")
     return options
 
 
 def certificate(path: str) -> tuple[bytes, bytes | None]:
-    """The public key, and the secret one if the file has it."""
+    """Returns the public key, and the secret key if the file has it."""
     try:
         return zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:

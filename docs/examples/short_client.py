@@ -1,7 +1,10 @@
-"""The least that is a client of Giostra: python short_client.py ENDPOINT OPERATION NUMBER.. [OWN.key_secret BROKER.key]
+"""A minimal client of Giostra.
 
-It leaves out what client.py does: a connection that breaks (everything unanswered is to be sent again over a new socket), Rejected and
-Credit, large bodies as attachments, many requests in flight. If it hears nothing for ten seconds, it gives up.
+    python short_client.py ENDPOINT OPERATION NUMBER.. [OWN.key_secret BROKER.key]
+
+It lacks what client.py does: sending everything unanswered again over a new socket when the
+connection breaks, waiting for Credit after Rejected, large bodies as attachments, many requests at
+once. After ten seconds without a message it gives up.
 """
 
 import sys

@@ -1,7 +1,11 @@
-"""The least that is a worker of Giostra, one that adds: python short_worker.py ENDPOINT NAME [OWN.key_secret BROKER.key]
+"""A minimal worker of Giostra, which adds.
 
-It leaves out what worker.py does: a connection that breaks (it takes a new socket and registers again, as the same instance; this one ends), leaving in order
-at a signal (what this one holds when it is killed, others get), large bodies as attachments, and results that are larger than a message may be.
+    python short_worker.py ENDPOINT NAME [OWN.key_secret BROKER.key]
+
+It lacks what worker.py does: computing in another thread (this one answers no pings while it
+computes, so its operation has to be short), registering again over a new socket when the connection
+breaks (this one ends), leaving at a signal (what this one holds when it is killed goes to others),
+large results as attachments, an error for a result that is larger than a message may be.
 """
 
 import sys
@@ -25,7 +29,7 @@ def outcome(body: bytes) -> dict:
     try:
         operation, (left, right) = msgpack.unpackb(body)
         return {"Ok": msgpack.packb({"add": left + right}[operation])}
-    except Exception as error:  # Whatever is in it, the worker lives on.
+    except Exception as error:  # no request may end the worker
         return {"Error": ["invalid", f"this worker adds two numbers: {error!r}"[:200]]}
 
 

@@ -1,37 +1,39 @@
-// A worker of Giostra, for Node 18 or newer, which adds, subtracts, multiplies and divides.
+// A worker of Giostra that adds, subtracts, multiplies and divides, for Node 18 or newer.
 //
 //     npm install zeromq @msgpack/msgpack
 //     node worker.mjs --name node-1 --threads 4
 //
-// It computes in threads of its own, so that pings are answered however long an operation takes. SIGINT or SIGTERM lets
-// it leave in order, a second one ends it at once. Exit status: 0 after leaving, 1 if the broker refused it, 2 for a
-// wrong command line.
+// It computes in other threads than the one that answers pings, however long an operation takes.
+// SIGINT or SIGTERM makes it finish what it holds and leave; a second one ends it at once. Exit
+// status: 0 after leaving, 1 if the broker refused it, 2 for a wrong command line. With --keys and
+// --broker-key (certificates of `giostra keys new`) the connection is encrypted.
 
 import { parseArgs } from "node:util";
 import { Worker, isMainThread, parentPort } from "node:worker_threads";
 import { decode, encode } from "@msgpack/msgpack";
-import { AT_ONCE, Connection, FULL, OPTIONS, VERSION, attached, readKeys, whole } from "./connection.mjs";
+import { AT_ONCE, Connection, FULL, OPTIONS, VERSION, attached, defaultName, readKeys, whole } from "./connection.mjs";
 
-/** What each operation does with its arguments. Numbers are exact up to 2^53: beyond, a result is an error. */
+/** The operations. A result beyond 2^53 is an error, because it would not be exact. */
 const OPERATIONS = {
   add: (a, b) => a + b,
   sub: (a, b) => a - b,
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
-  // Blocks its thread, as a long computation does.
+  // Keeps its thread busy, as a long computation does.
   block: (seconds) => (Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000), seconds),
 };
 
-/** The outcome of a request. Whatever is in it, the worker lives on. */
+/** Returns the outcome of a request: no request may end the worker, so every error is a reply. */
 function compute(body) {
   let operation, args;
   try {
     [operation, args] = decode(body);
     if (!Object.hasOwn(OPERATIONS, operation)) throw new TypeError(`no operation '${operation}' here`);
-    if (args.length !== OPERATIONS[operation].length) throw new TypeError(`${operation} takes ${OPERATIONS[operation].length} arguments`);
+    const { length } = OPERATIONS[operation];
+    if (args.length !== length) throw new TypeError(`${operation} takes ${length} arguments`);
     if (!args.every((argument) => typeof argument === "number")) throw new TypeError("arguments are numbers");
   } catch (error) {
-    return { Error: ["invalid", `no request that this worker knows: ${error.message}`.slice(0, 200)] };
+    return { Error: ["invalid", `not a request that this worker knows: ${error.message}`.slice(0, 200)] };
   }
   if (operation === "div" && args[1] === 0) return { Error: ["failed", "division by zero"] };
   const result = OPERATIONS[operation](...args);
@@ -41,13 +43,13 @@ function compute(body) {
   return { Ok: encode(result) };
 }
 
-/** The conversation with the broker. Returns the exit status. */
-async function serve({ broker = "tcp://127.0.0.1:5556", name = `worker-${process.pid}`, pool, threads }, keys) {
-  const instance = Math.floor(Math.random() * (Number.MAX_SAFE_INTEGER - 1)) + 1; // stays the same for this process
+/** Works until the worker has left. Throws if the broker refuses it. */
+async function serve({ broker = "tcp://127.0.0.1:5556", name = defaultName(), pool, threads }, keys) {
+  const instance = Math.floor(Math.random() * (Number.MAX_SAFE_INTEGER - 1)) + 1; // once a process
   const introduction = { Register: [VERSION, name, pool, Object.keys(OPERATIONS), threads, 0, instance] };
   const connection = new Connection(broker, introduction, keys);
   const waiting = []; // [ticket, body]
-  const computing = new Map(); // ticket -> since when
+  const computing = new Map(); // ticket -> when it was begun
   const replies = []; // [ticket, outcome]
   let [registered, leaving, maxBytes, flushing] = [false, false, 0, false];
 
@@ -55,7 +57,7 @@ async function serve({ broker = "tcp://127.0.0.1:5556", name = `worker-${process
     const thread = new Worker(new URL(import.meta.url));
     thread.on("message", ([ticket, outcome]) => {
       idle.push(thread);
-      // What was dispatched before the connection broke is forgotten.
+      // A ticket that is missing was dispatched over a connection that has broken since.
       if (computing.delete(ticket)) replies.push([ticket, outcome]);
       begin();
       flushSoon();
@@ -86,10 +88,11 @@ async function serve({ broker = "tcp://127.0.0.1:5556", name = `worker-${process
           let [ticket, outcome] = replies.shift();
           if (outcome.Ok) {
             bytes += outcome.Ok.length;
+            const { length } = outcome.Ok;
             outcome =
-              outcome.Ok.length <= maxBytes
+              length <= maxBytes
                 ? { Ok: attached(outcome.Ok, attachments) }
-                : { Error: ["failed", `the result has ${outcome.Ok.length} bytes, and this broker takes ${maxBytes} at most`] };
+                : { Error: ["failed", `the result has ${length} bytes, and this broker takes ${maxBytes} at most`] };
           }
           some.push([ticket, outcome]);
         }
@@ -118,10 +121,10 @@ async function serve({ broker = "tcp://127.0.0.1:5556", name = `worker-${process
         begin();
         break;
       case "Cancel": {
-        // Whoever asked does not wait any more; what has not begun need not be computed.
+        // The client no longer waits for these. Those that have not begun need not be computed.
         const cancelled = new Set(fields);
         for (const [ticket] of waiting.filter(([ticket]) => cancelled.has(ticket))) {
-          replies.push([ticket, { Error: ["cancelled", "nobody waits for it"] }]);
+          replies.push([ticket, { Error: ["cancelled", "the client no longer waits for it"] }]);
         }
         waiting.splice(0, Infinity, ...waiting.filter(([ticket]) => !cancelled.has(ticket)));
         flushSoon();
@@ -145,7 +148,8 @@ async function serve({ broker = "tcp://127.0.0.1:5556", name = `worker-${process
         if (!registered) throw new Error(`refused: ${fields[0]}`);
         console.error(`the broker refused a message: ${fields[0]}`);
         break;
-      // Closing: what comes is still answered. Then the connection breaks, and libzmq makes another.
+      // Closing: what still arrives is answered, too. Then the connection breaks, and libzmq makes
+      // another.
     }
   }
 }
@@ -156,7 +160,7 @@ if (!isMainThread) {
   try {
     const { values } = parseArgs({ options: { ...OPTIONS, threads: { type: "string", default: "1" } } });
     const threads = Number(values.threads);
-    if (!Number.isInteger(threads) || threads < 1) throw new TypeError("--threads takes a number from 1 on");
+    if (!Number.isInteger(threads) || threads < 1) throw new TypeError("--threads takes a whole number of at least 1");
     await serve({ ...values, threads }, readKeys(values));
     process.exit(0);
   } catch (error) {

@@ -193,7 +193,7 @@ fn client(system: &System, name: &str, args: &[&str]) -> Result<Process> {
 fn finish_well(mut client: Process) -> Result<()> {
     let code = client.wait()?.code();
     let output = [client.stdout(), client.stderr()];
-    assert_eq!((code, output), (Some(0), ["1000 of 1000 answered, 1000 of them rightly\n".into(), String::new()]));
+    assert_eq!((code, output), (Some(0), ["1000 of 1000 answered, 1000 of them correctly\n".into(), String::new()]));
     Ok(())
 }
 

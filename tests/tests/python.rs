@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         test!(a_python_client_that_is_rejected_waits_for_credit needs python::available),
         test!(a_python_client_learns_of_errors_and_of_its_time_limit needs python::available),
         test!(a_python_worker_takes_its_turns_in_the_ring needs python::available),
+        test!(a_python_worker_answers_pings_while_it_computes needs python::available),
         test!(a_python_worker_leaves_at_sigterm_and_nothing_is_lost needs python::available),
         test!(a_killed_python_workers_requests_are_answered_by_the_others needs python::available),
         test!(a_killed_and_restarted_broker_costs_them_only_time needs python::available),
@@ -87,6 +88,17 @@ fn a_python_worker_takes_its_turns_in_the_ring() -> Result<()> {
     let _python = worker(&system, "python-1")?;
     assert_eq!(system.random(&["20000"])?["workers"], json!({"python-1": 10000, "worker-1": 10000}));
     finish_well(client(&system, "many", &[])?)?;
+    assert_eq!(system.audit()?.counts.redispatched, 0);
+    Ok(())
+}
+
+fn a_python_worker_answers_pings_while_it_computes() -> Result<()> {
+    let system = Setup::workers(0).broker(&["--ping-interval", "250ms"]).start()?;
+    let _python = worker(&system, "python-1")?;
+    // Four intervals without a pong, and the broker would have dropped it.
+    let mut block = client(&system, "block", &["block", "2.5"])?;
+    ensure!(block.wait()?.success() && block.stdout() == "2.5\n", "{}", block.stderr());
+    assert_eq!(system.log().matches(" joined python-1 ").count(), 1);
     assert_eq!(system.audit()?.counts.redispatched, 0);
     Ok(())
 }
@@ -305,7 +317,7 @@ fn half_of_the_keys_is_a_wrong_command_line() -> Result<()> {
     for (name, args, explanation) in [
         ("own", vec!["--keys", &keys[1]], both),
         ("brokers", vec!["--broker-key", &keys[3]], both),
-        ("public", vec!["--keys", &public, "--broker-key", &public], "--keys is to name the secret certificate"),
+        ("public", vec!["--keys", &public, "--broker-key", &public], "--keys takes the secret certificate"),
         ("missing", vec!["--keys", "nosuch", "--broker-key", &public], "Invalid certificate file: nosuch"),
     ] {
         for program in ["client.py", "worker.py"] {
@@ -412,7 +424,7 @@ fn client(system: &System, name: &str, args: &[&str]) -> Result<Process> {
 fn finish_well(mut client: Process) -> Result<()> {
     let code = client.wait()?.code();
     let said = [client.stdout(), client.stderr()];
-    assert_eq!((code, said), (Some(0), ["1000 of 1000 answered, 1000 of them rightly\n".into(), String::new()]));
+    assert_eq!((code, said), (Some(0), ["1000 of 1000 answered, 1000 of them correctly\n".into(), String::new()]));
     Ok(())
 }
 
