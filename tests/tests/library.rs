@@ -441,7 +441,7 @@ fn an_operation_that_can_not_compute_now_has_its_request_handed_to_another_worke
     able.store(true, Ordering::Release);
     wait_for("it takes its turns again", || (client.compute::<String>("whose", &()).ok()? == "picky").then_some(()))?;
     let report = system.audit()?;
-    assert_eq!((report.counts.reply_errors, report.most_lost), (0, 0), "{report}");
+    assert_eq!((report.counts.reply_errors, report.max_lost), (0, 0), "{report}");
     shutdown.request();
     for worker in [picky, patient] {
         worker.join().expect("it does not panic")?;

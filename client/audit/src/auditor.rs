@@ -23,8 +23,8 @@ pub(crate) struct Auditor {
     life: Option<Life>,
     /// The number of lines skipped since the last life ended.
     skipped: u64,
-    /// Why lines are skipped; `None` at the log's beginning.
-    skip_reason: Option<SkipReason>,
+    /// Why lines are skipped, by their number; `None` at the log's beginning.
+    skip_reason: Option<Box<dyn FnOnce(u64) -> Gap>>,
     /// Where each life began, by the text of its first line. No two brokers start with the same
     /// line: it has the time in microseconds and the process's id.
     starts: HashMap<String, (PathBuf, u64)>,
@@ -34,25 +34,11 @@ pub(crate) struct Auditor {
     /// missing.
     previous: Option<Vec<u8>>,
     /// A line that can't be read. It is a violation if lines of the same life follow.
-    torn: Option<SourceLine<'static>>,
-}
-
-/// Why the lines up to the next broker's start are skipped.
-enum SkipReason {
-    /// When a file is missing.
-    Missing(PathBuf),
-    /// When lines could not be written: how many.
-    Lost(u64),
-    /// When more requests are open than are kept.
-    TooLarge,
-    /// When the log is in another format.
-    Format(Option<u64>),
-    /// When the life was checked before: where it began then.
-    Twice(PathBuf, u64),
+    torn: Option<SourceLine>,
 }
 
 impl Auditor {
-    /// Begins the audit of a log in so many files.
+    /// Begins the audit of a log in this number of files.
     pub fn new(files: usize) -> Self {
         Self { report: Report { files, strict: true, ..Report::default() }, ..Self::default() }
     }
@@ -65,7 +51,8 @@ impl Auditor {
         }
         if let Some(missing) = &source.missing {
             self.end_life();
-            self.skip_reason = Some(SkipReason::Missing(missing.clone()));
+            let missing = missing.clone();
+            self.skip_reason = Some(Box::new(|skipped| Gap::Missing(missing, skipped)));
         }
     }
 
@@ -78,24 +65,27 @@ impl Auditor {
 
     fn check_bytes(&mut self, location: Location, bytes: &[u8], whole: bool) {
         let text = String::from_utf8_lossy(bytes);
-        if let Some(line) = Line::parse(&text).filter(|_| whole) {
-            if let Event::Listening(start) = line.event {
+        match Line::parse(&text).filter(|_| whole) {
+            Some(Line { event: Event::Listening(start), .. }) => {
                 self.end_life();
-                return self.begin_life(&text, location.line, &start);
+                self.begin_life(&text, location.line, &start);
             }
-            self.report_torn();
-            self.check_line(&line, &mut SourceLine::new(location, &*text));
-        } else {
-            self.report_torn();
-            self.torn = Some(SourceLine::new(location, &*text).kept());
-            if whole && !line::is_torn(&text) {
-                // A broker that is killed leaves no such line.
+            Some(line) => {
                 self.report_torn();
+                self.check_line(&line, location, bytes);
+            }
+            None => {
+                self.report_torn();
+                self.torn = Some(SourceLine::new(location, bytes));
+                if whole && !line::is_torn(&text) {
+                    // A broker that is killed leaves no such line.
+                    self.report_torn();
+                }
             }
         }
     }
 
-    fn check_line(&mut self, line: &Line<'_>, at: &mut SourceLine<'_>) {
+    fn check_line(&mut self, line: &Line<'_>, location: Location, bytes: &[u8]) {
         let Some(life) = &mut self.life else {
             self.skipped += 1;
             return;
@@ -106,37 +96,38 @@ impl Auditor {
                 *unknown.entry(verb.into()).or_default() += 1;
             }
         }
-        match line.event {
+        life.findings.line.set(location, bytes);
+        if let Event::LogGap { lost } = line.event {
             // Later lines may contradict earlier ones because of the lines that are missing.
-            Event::LogGap { lost } => {
-                self.end_life();
-                self.skip_reason = Some(SkipReason::Lost(lost));
-            }
-            _ => life.handle_line(line, at),
-        }
-        if self.life.as_ref().is_some_and(|life| life.is_too_large) {
             self.end_life();
-            self.skip_reason = Some(SkipReason::TooLarge);
+            self.skip_reason = Some(Box::new(move |skipped| Gap::Lost(lost, skipped)));
+        } else if !life.handle_line(line) {
+            self.end_life();
+            self.skip_reason = Some(Box::new(Gap::TooLarge));
         }
     }
 
     /// Reports the line that can't be read, since it is not the end of a life.
     fn report_torn(&mut self) {
-        let Some(mut at) = self.torn.take() else { return };
+        let Some(line) = self.torn.take() else { return };
         match &mut self.life {
-            Some(life) => life.findings.add(&mut at, Promise::Evidence, || "the line can't be read".into()),
+            Some(life) => {
+                life.findings.line = line;
+                life.findings.add(Promise::Evidence, || "the line can't be read".into());
+            }
             None => self.skipped += 1,
         }
     }
 
     fn begin_life(&mut self, text: &str, line: u64, start: &Start<'_>) {
         if start.format != Some(FORMAT) {
-            self.skip_reason = Some(SkipReason::Format(start.format));
+            let format = start.format;
+            self.skip_reason = Some(Box::new(move |skipped| Gap::Format(format, skipped)));
             self.skipped = 1;
             return;
         }
-        if let Some((file, line)) = self.starts.get(text) {
-            self.skip_reason = Some(SkipReason::Twice(file.clone(), *line));
+        if let Some((file, line)) = self.starts.get(text).cloned() {
+            self.skip_reason = Some(Box::new(move |skipped| Gap::Twice(file, line, skipped)));
             return;
         }
         self.starts.insert(text.into(), (self.file.clone(), line));
@@ -147,7 +138,7 @@ impl Auditor {
             self.report.gaps.push(Gap::Cut(self.file.clone(), line, after));
         }
         self.report.strict &= start.strict;
-        self.life = Some(Life::new(start));
+        self.life = Some(Life::new(start, self.report.counts));
     }
 
     /// Remembers the line as the previous one.
@@ -164,19 +155,15 @@ impl Auditor {
         let Some(mut life) = self.life.take() else {
             let skipped = std::mem::take(&mut self.skipped);
             self.report.gaps.extend(match self.skip_reason.take() {
-                Some(SkipReason::Missing(file)) => Some(Gap::Missing(file, skipped)),
-                Some(SkipReason::Lost(lost)) => Some(Gap::Lost(lost, skipped)),
-                Some(SkipReason::Format(format)) => Some(Gap::Format(format, skipped)),
-                Some(SkipReason::TooLarge) => Some(Gap::TooLarge(skipped)),
-                Some(SkipReason::Twice(file, line)) => Some(Gap::Twice(file, line, skipped)),
+                Some(gap) => Some(gap(skipped)),
                 None => Some(Gap::Beginning(skipped)).filter(|_| skipped > 0),
             });
             return;
         };
         life.finish();
-        self.report.counts.add(&life.counts);
-        self.report.most_lost = self.report.most_lost.max(life.dispatched_after);
-        if !life.detailed && life.counts.clients_joined > 0 {
+        self.report.counts = life.counts;
+        self.report.max_lost = self.report.max_lost.max(life.dispatched_after);
+        if !life.detailed && life.last_client > 0 {
             // Its violations come from the lines that were left out.
             self.report.gaps.push(Gap::NoDetail(self.report.counts.lives));
         } else {

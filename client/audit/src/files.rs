@@ -1,7 +1,6 @@
 //! The files of a log: finds them, puts them in order, and reads their lines.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -47,6 +46,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns a function that says of which file an error is.
+    fn of(path: &Path) -> impl Fn(io::Error) -> Self + Copy {
+        move |error| Self::Unreadable { path: path.into(), error }
+    }
+
     /// Returns whether a file that was listed has been removed.
     fn is_gone(&self) -> bool {
         matches!(self, Self::Unreadable { error, .. } if error.kind() == io::ErrorKind::NotFound)
@@ -99,26 +103,30 @@ impl Source {
 
     /// Returns the time of the first line, if there is one. What is read from a pipe is kept.
     fn first_time(&self) -> Result<Option<Vec<u8>>, Error> {
+        let time = |line: &[u8]| (!line.is_empty()).then(|| line[..line.len().min(TIME_BYTES)].to_vec());
         let mut first = None;
         if self.is_file {
             self.read(|_, line, _| {
-                first = Some(line[..line.len().min(TIME_BYTES)].to_vec());
+                first = time(line);
                 false
             })?;
         } else {
-            let unreadable = |error| Error::Unreadable { path: self.path.clone(), error };
+            let unreadable = Error::of(&self.path);
             let mut pipe = self.opened().map_err(unreadable)?;
-            let begun = pipe.fill_buf().map_err(unreadable)?;
-            first = (!begun.is_empty()).then(|| begun[..begun.len().min(TIME_BYTES)].to_vec());
+            first = time(pipe.fill_buf().map_err(unreadable)?);
             self.piped.replace(Some(pipe));
         }
         Ok(first)
     }
 
+    /// The path without its number, which the files of one log share.
+    fn base(&self) -> Option<&Path> {
+        self.numbered.as_ref().map(|(base, _)| &**base)
+    }
+
     /// Returns whether this file belongs to the same log as an earlier one.
     pub fn continues(&self, earlier: &Self) -> bool {
-        let base = |source: &Self| source.numbered.as_ref().map(|(base, _)| base.clone());
-        base(self).is_some() && base(self) == base(earlier)
+        self.base().is_some() && self.base() == earlier.base()
     }
 
     /// Returns whether the file still has its name. Only the current file can lose it.
@@ -130,7 +138,7 @@ impl Source {
     /// Reads the lines while `handle` returns true. It gets the number from 1, the bytes without the
     /// line feed, and whether there was one. What was written after the file was opened is left out.
     pub fn read(&self, mut handle: impl FnMut(u64, &[u8], bool) -> bool) -> Result<(), Error> {
-        let unreadable = |error| Error::Unreadable { path: self.path.clone(), error };
+        let unreadable = Error::of(&self.path);
         let mut file: Box<dyn BufRead + '_> = match &self.held {
             Some((file, length)) => {
                 let mut file = file;
@@ -191,7 +199,7 @@ fn snapshot(given: &[PathBuf]) -> Result<Option<Vec<Source>>, Error> {
     let mut sources = Vec::new();
     let mut known = HashSet::new();
     for (index, path) in paths.iter().enumerate() {
-        let unreadable = |error| Error::Unreadable { path: path.clone(), error };
+        let unreadable = Error::of(path);
         let file = numbered_path(path).map_err(unreadable)?;
         let source = Source::open(file, index < MAX_OPEN_FILES).map_err(unreadable)?;
         if known.insert(source.identity) {
@@ -219,8 +227,7 @@ fn numbered_path(path: &Path) -> io::Result<PathBuf> {
 fn paths(given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for path in given {
-        let metadata = fs::metadata(path).map_err(|error| Error::Unreadable { path: path.clone(), error })?;
-        match metadata.is_dir() {
+        match fs::metadata(path).map_err(Error::of(path))?.is_dir() {
             true => paths.extend(files_in(path)?),
             false => paths.push(path.clone()),
         }
@@ -230,7 +237,7 @@ fn paths(given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 
 /// Lists the broker's files in a folder, without the link to the current one.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable = |error| Error::Unreadable { path: folder.into(), error };
+    let unreadable = Error::of(folder);
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -259,13 +266,12 @@ fn number_of(path: &Path) -> Option<(PathBuf, Number)> {
     Some((folder.unwrap_or_default().join(base), number))
 }
 
-/// Sorts the files of each log by number, and the logs by the times of their first lines.
+/// Sorts the files of each log by number, and the logs by the times of their first lines; empty ones
+/// come first.
 fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     let mut logs: Vec<Vec<Source>> = Vec::new();
     for source in sources.drain(..) {
-        let base = |source: &Source| source.numbered.as_ref().map(|(base, _)| base.clone());
-        let own = base(&source);
-        match logs.iter_mut().find(|log| own.is_some() && base(&log[0]) == own) {
+        match logs.iter_mut().find(|log| source.continues(&log[0])) {
             Some(log) => log.push(source),
             None => logs.push(vec![source]),
         }
@@ -274,53 +280,35 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
         log.sort_by_key(|source| source.numbered.as_ref().map(|&(_, number)| number));
     }
     if logs.len() > 1 {
-        let mut timed = Vec::new();
-        for log in logs {
-            timed.push((first_time(&log)?, log));
-        }
-        timed.sort_by(|(a, _), (b, _)| match (a, b) {
-            (Some(a), Some(b)) => a.cmp(b),
-            // An empty log may be anywhere.
-            _ => Ordering::Equal,
-        });
+        let first_time = |log: &Vec<Source>| log.iter().find_map(|source| source.first_time().transpose()).transpose();
+        let times = logs.iter().map(first_time).collect::<Result<Vec<_>, _>>()?;
+        let mut timed: Vec<_> = times.into_iter().zip(logs).collect();
+        timed.sort_by(|(one, _), (other, _)| one.cmp(other));
         logs = timed.into_iter().map(|(_, log)| log).collect();
     }
     sources.extend(logs.into_iter().flatten());
     Ok(())
 }
 
-/// Returns the time of a log's first line, if there is one.
-fn first_time(log: &[Source]) -> Result<Option<Vec<u8>>, Error> {
-    for source in log {
-        if let Some(first) = source.first_time()? {
-            return Ok(Some(first));
-        }
-    }
-    Ok(None)
-}
-
 /// Returns the file that is missing between two files of one log, if any.
 fn missing_between(earlier: &Source, later: &Source) -> Option<PathBuf> {
-    let (Some((base, Number::Rotated(before))), Some((same, number))) = (&earlier.numbered, &later.numbered) else {
+    let (Some((base, Number::Rotated(before))), Some((_, number))) = (&earlier.numbered, &later.numbered) else {
         return None;
     };
-    if base != same {
-        return None;
-    }
     let path = |number: u64| PathBuf::from(format!("{}{number:05}.log", base.display()));
-    match number {
-        Number::Rotated(number) => (before + 1 < *number).then(|| path(before + 1)),
+    let missing = match number {
+        _ if !later.continues(earlier) => false,
+        Number::Rotated(number) => before + 1 < *number,
         // If single files are given, the current one may have been rotated since, which is no gap.
         Number::Current => {
             let files = files_in(base.parent()?).ok()?;
-            let numbers = files.iter().filter_map(|file| number_of(file)).filter(|(other, _)| other == base);
-            let next = numbers.filter_map(|(_, number)| match number {
-                Number::Rotated(number) if number > *before => Some(number),
+            let next = files.iter().filter_map(|file| match number_of(file)? {
+                (other, Number::Rotated(number)) if other == *base && number > *before => Some(number),
                 _ => None,
             });
-            let next = next.min()?;
-            let is_later = fs::metadata(path(next)).is_ok_and(|metadata| identity(&metadata) == later.identity);
-            (!is_later).then(|| path(before + 1))
+            let next = fs::metadata(path(next.min()?));
+            !next.is_ok_and(|metadata| identity(&metadata) == later.identity)
         }
-    }
+    };
+    missing.then(|| path(before + 1))
 }

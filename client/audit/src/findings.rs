@@ -1,6 +1,6 @@
 //! The violations that an audit finds: which promise was broken, by which line, and how.
 
-use std::borrow::Cow;
+use serde::Serialize;
 
 /// The most violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;
@@ -9,7 +9,8 @@ const KEPT: usize = 100;
 const MAX_TEXT: usize = 300;
 
 /// A promise of the broker that an audit proves or refutes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Promise {
     /// Each ticket is dispatched once, to the seat whose turn it is, within its window.
@@ -39,22 +40,27 @@ pub(super) struct Location {
 }
 
 /// A line that is being checked.
-#[derive(Clone, Debug)]
-pub(super) struct SourceLine<'a> {
-    pub location: Location,
-    text: Cow<'a, str>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct SourceLine {
+    location: Location,
+    /// The line's beginning: more than the [`MAX_TEXT`] characters that are kept of it.
+    bytes: Vec<u8>,
     /// The promises that it is known to violate, as bits: each is reported once a line.
     reported: u8,
 }
 
-impl<'a> SourceLine<'a> {
-    pub fn new(location: Location, text: impl Into<Cow<'a, str>>) -> Self {
-        Self { location, text: text.into(), reported: 0 }
+impl SourceLine {
+    pub fn new(location: Location, bytes: &[u8]) -> Self {
+        let mut line = Self::default();
+        line.set(location, bytes);
+        line
     }
 
-    /// Returns the line with a text of its own, shortened, for checks after others have been read.
-    pub fn kept(&self) -> SourceLine<'static> {
-        SourceLine { location: self.location, text: Cow::Owned(shortened(&self.text)), reported: self.reported }
+    /// Replaces the line by the next one, in the same memory.
+    pub fn set(&mut self, location: Location, bytes: &[u8]) {
+        (self.location, self.reported) = (location, 0);
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(4 * MAX_TEXT)]);
     }
 }
 
@@ -72,19 +78,23 @@ pub(super) struct Found {
 pub(super) struct Findings {
     pub counts: [u64; Promise::ALL.len()],
     pub first: Vec<Found>,
+    /// The line that is being checked.
+    pub line: SourceLine,
 }
 
 impl Findings {
-    /// Adds a violation, unless the line is known to violate that promise.
-    pub fn add(&mut self, at: &mut SourceLine<'_>, promise: Promise, what: impl FnOnce() -> String) {
+    /// Adds a violation by the current line, unless it is known to violate that promise.
+    pub fn add(&mut self, promise: Promise, what: impl FnOnce() -> String) {
+        let line = &mut self.line;
         let bit = 1 << promise as u8;
-        if at.reported & bit > 0 {
+        if line.reported & bit > 0 {
             return;
         }
-        at.reported |= bit;
+        line.reported |= bit;
         self.counts[promise as usize] += 1;
         if self.first.len() < KEPT {
-            self.first.push(Found { location: at.location, text: shortened(&at.text), promise, what: what() });
+            let text = String::from_utf8_lossy(&line.bytes).chars().take(MAX_TEXT).collect();
+            self.first.push(Found { location: line.location, text, promise, what: what() });
         }
     }
 
@@ -96,8 +106,4 @@ impl Findings {
         let room = KEPT - self.first.len();
         self.first.extend(later.first.into_iter().take(room));
     }
-}
-
-fn shortened(text: &str) -> String {
-    text.char_indices().nth(MAX_TEXT).map_or(text, |(end, _)| &text[..end]).into()
 }

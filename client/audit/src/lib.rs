@@ -25,7 +25,7 @@ pub use files::Error;
 pub use findings::Promise;
 pub use gap::Gap;
 pub use line::{DepartureCounts, Event, Evidence, Line, Start, Worker};
-pub use ranges::{IdRange, IdRanges, Ids};
+pub use ranges::{Id, IdRange, IdRanges, Ids};
 pub use report::{Counts, Report, Verdict, Violation};
 pub use story::{Step, Story, story};
 

@@ -18,31 +18,30 @@ mod workers;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::findings::{Findings, Promise, SourceLine};
+use crate::findings::{Findings, Promise};
 use crate::line::{Event, Line, Start};
-use crate::ranges::IdRanges;
+use crate::ranges::{Id, IdRanges};
 use crate::report::Counts;
-use clients::Client;
+use clients::Clients;
 use closing::Farewells;
 use dispatch::{DispatchBatch, DispatchFlags};
 use losses::LostWorkers;
-pub(super) use requests::{Key, format_key};
 use ring::Ring;
-use workers::Worker;
+use workers::{Worker, Workers};
 
 /// The most open requests that are kept. Each takes about 200 bytes of memory.
-const MOST_OPEN: u64 = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+const MAX_OPEN: u64 = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 
 /// A pool: its ring, and the requests that lost workers gave back.
 #[derive(Debug, Default)]
 struct Pool {
     ring: Ring,
     /// The returned requests, by the ticket of their first dispatch.
-    returned: BTreeMap<u64, Key>,
+    returned: BTreeMap<u64, Id>,
 }
 
 /// The state of one life of a broker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Life {
     strict: bool,
     pub counts: Counts,
@@ -50,14 +49,14 @@ pub(super) struct Life {
     /// Whether the log has every detail, unlike with `--log-level info`: the broker says so, or
     /// there is a line of that level.
     pub detailed: bool,
-    clients: HashMap<u64, Client>,
-    workers: HashMap<u64, Worker>,
+    clients: Clients,
+    workers: Workers,
     pools: Vec<Pool>,
     pool_of: HashMap<Box<str>, usize>,
     lost_workers: LostWorkers,
     farewells: Farewells,
-    last_client: u64,
-    last_worker: u64,
+    /// The number of the last client that joined; 0 before the first.
+    pub last_client: u64,
     last_ticket: u64,
     /// Dispatch lines that are not checked yet: the tickets of one pass of the broker interleave.
     batches: Vec<DispatchBatch>,
@@ -78,142 +77,104 @@ pub(super) struct Life {
     stopped: bool,
     /// The number of accepted requests at which the open ones are counted next.
     next_size_check: u64,
-    /// Whether more requests are open than are kept.
-    pub is_too_large: bool,
 }
 
 impl Life {
-    /// Begins a life with the broker's first line.
-    pub fn new(start: &Start<'_>) -> Self {
+    /// Begins a life with the broker's first line; `counts` are those of the lives before it.
+    pub fn new(start: &Start<'_>, counts: Counts) -> Self {
         Self {
             strict: start.strict,
-            counts: Counts { lives: 1, ..Counts::default() },
-            findings: Findings::default(),
+            counts: Counts { lives: counts.lives + 1, ..counts },
             detailed: start.detailed,
-            clients: HashMap::default(),
-            workers: HashMap::default(),
-            pools: Vec::new(),
-            lost_workers: LostWorkers::default(),
-            farewells: Farewells::default(),
-            pool_of: HashMap::default(),
-            last_client: 0,
-            last_worker: 0,
-            last_ticket: 0,
-            batches: Vec::new(),
-            given_up_after: start.max_attempts.and_then(|most| usize::try_from(most).ok()),
-            dispatched_after: 0,
+            given_up_after: start.max_attempts.and_then(|limit| usize::try_from(limit).ok()),
             lines: 1,
-            more_clients: 0,
-            more_workers: 0,
-            closing: false,
-            not_answered: 0,
-            stopped: false,
-            next_size_check: MOST_OPEN,
-            is_too_large: false,
+            next_size_check: counts.accepted + MAX_OPEN,
+            ..Self::default()
         }
     }
 
-    /// Checks a line other than [`Event::Listening`].
-    pub fn handle_line(&mut self, line: &Line<'_>, at: &mut SourceLine<'_>) {
+    /// Checks a line other than [`Event::Listening`]: the one that [`Findings::line`] has been set to.
+    /// Returns false if more requests are open than are kept.
+    pub fn handle_line(&mut self, line: &Line<'_>) -> bool {
         self.lines += 1;
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
-            Event::NoBearing | Event::Unknown { .. } => return,
-            Event::Dispatch { worker, again, suspect, tickets, requests } => {
-                self.check_not_stopped(at);
-                return self.on_dispatch(worker, DispatchFlags { again, suspect }, &tickets, &requests, at);
-            }
+            Event::NoBearing | Event::Unknown { .. } => return true,
+            Event::Dispatch { .. } => {}
             _ => self.check_dispatches(false),
         }
-        self.check_not_stopped(at);
+        if self.stopped {
+            self.findings.add(Promise::Evidence, || "the broker had stopped before".into());
+        }
         match line.event {
-            Event::ClientJoined { client, clients, .. } => {
-                self.on_client_joined(client, at);
-                self.check_clients(clients, at);
+            Event::Dispatch { worker, again, suspect, tickets, requests } => {
+                self.on_dispatch(worker, DispatchFlags { again, suspect }, &tickets, &requests);
             }
+            Event::ClientJoined { client, clients, .. } => self.on_client_joined(client, clients),
             Event::ClientLeft { client, cancelled, unwanted, clients, reason } => {
-                let known = self.clients.get(&client);
-                let answered = known.is_some_and(|client| client.answered);
-                if known.is_some() && reason == closing::CLOSES {
-                    self.on_told_goodbye(client, answered, at);
-                }
-                self.on_client_left(client, cancelled, unwanted, at);
-                self.check_clients(clients, at);
+                self.on_client_left(client, (cancelled, unwanted), reason);
+                self.check_clients(clients);
             }
             Event::Joined { worker, pool, window, seats, workers, back, .. } => {
-                self.on_joined(worker, pool, (window, seats), back, at);
-                self.check_workers(workers, at);
+                self.on_joined(worker, pool, (window, seats), back);
+                self.check_workers(workers);
             }
-            Event::Window { worker, size } => self.on_window(worker, size, at),
-            Event::Leaving { worker, in_flight } => self.on_leaving(worker, in_flight, at),
-            Event::Unable { worker, returned, requests, .. } => self.on_unable(worker, returned, &requests, at),
-            Event::Able { worker, seats } => self.on_able(worker, seats, at),
+            Event::Window { worker, size } => self.on_window(worker, size),
+            Event::Leaving { worker, in_flight } => self.on_leaving(worker, in_flight),
+            Event::Unable { worker, returned, requests, .. } => self.on_unable(worker, returned, &requests),
+            Event::Able { worker, seats } => self.on_able(worker, seats),
             Event::Left { worker, gone } => {
-                self.on_left(worker, gone, at);
-                self.check_workers(gone.workers, at);
+                self.on_left(worker, gone);
+                self.check_workers(gone.workers);
             }
             Event::Dropped { worker, returned, requests, gone, evidence, reason } => {
-                self.on_dropped(worker, (returned, &requests), gone, (evidence, reason), at);
-                self.check_workers(gone.workers, at);
+                self.on_dropped(worker, (returned, &requests), gone, (evidence, reason));
+                self.check_workers(gone.workers);
             }
-            Event::Accept { requests, pool } => self.on_accept(&requests, pool, at),
-            Event::Reply { worker, errors, requests } => self.on_reply(worker, errors, &requests, at),
-            Event::Discard { worker, late, requests } => self.on_discard(worker, late, &requests, at),
-            Event::Expire { requests } => {
-                self.counts.expired += requests.count();
-                self.mark_answered(&requests);
-                self.on_end(&requests, "expires", at);
-            }
-            Event::Cancel { requests } => {
-                self.counts.cancelled += requests.count();
-                self.on_end(&requests, "is cancelled", at);
-            }
-            Event::Poison { request, workers } => self.on_poison(&request, workers, at),
+            Event::Accept { requests, pool } => self.on_accept(&requests, pool),
+            Event::Reply { worker, errors, requests } => self.on_reply(worker, errors, &requests),
+            Event::Discard { worker, late, requests } => self.on_discard(worker, late, &requests),
+            Event::Expire { requests } => self.on_expire(&requests),
+            Event::Cancel { requests } => self.on_cancel(&requests),
+            Event::Poison { request, workers } => self.on_poison(&request, workers),
             Event::Closing { in_flight } => {
                 self.closing = true;
-                self.check_in_flight(in_flight, at);
+                self.check_in_flight(in_flight);
             }
             Event::NotAnswered { in_flight } => {
-                self.check_in_flight(in_flight, at);
+                self.check_in_flight(in_flight);
                 self.not_answered = in_flight;
             }
-            Event::Goodbye { client } => self.on_goodbye(client, at),
-            Event::Unheard { client, unsent, requests, .. } => self.on_unheard(client, unsent, &requests, at),
-            Event::Stopped { lines } => {
-                self.check_in_flight(self.not_answered, at);
-                self.check_farewells(at);
-                self.check_lines(lines, at);
-                self.stopped = true;
-            }
-            Event::Listening(_)
-            | Event::LogGap { .. }
-            | Event::Dispatch { .. }
-            | Event::NoBearing
-            | Event::Unknown { .. } => {}
+            Event::Goodbye { client } => self.on_goodbye(client),
+            Event::Unheard { client, unsent, requests, .. } => self.on_unheard(client, unsent, &requests),
+            Event::Stopped { lines } => self.on_stopped(lines),
+            Event::Listening(_) | Event::LogGap { .. } | Event::NoBearing | Event::Unknown { .. } => {}
         }
+        self.has_room()
     }
 
     /// Notes that the clients of these requests are sent replies.
     fn mark_answered(&mut self, requests: &IdRanges<'_>) {
         for range in requests.ranges() {
-            if let Some(client) = self.clients.get_mut(&range.client) {
+            if let Some(client) = self.clients.0.get_mut(&range.client) {
                 client.answered = true;
             }
         }
     }
 
-    /// Counts the open requests once enough have been accepted since the last count.
-    fn check_size(&mut self) {
+    /// Returns whether as few requests are open as are kept. They are counted once enough have been
+    /// accepted since the last count.
+    fn has_room(&mut self) -> bool {
         if self.counts.accepted < self.next_size_check {
-            return;
+            return true;
         }
         let open = self.open();
-        self.is_too_large = open >= MOST_OPEN;
-        self.next_size_check = self.counts.accepted + MOST_OPEN.saturating_sub(open);
+        self.next_size_check = self.counts.accepted + MAX_OPEN.saturating_sub(open);
+        open < MAX_OPEN
     }
 
     fn open(&self) -> u64 {
-        self.clients.values().map(|client| client.open.len() as u64).sum()
+        self.clients.0.values().map(|client| client.open.len() as u64).sum()
     }
 
     /// Ends the life: there are no more lines of it.
@@ -234,27 +195,30 @@ impl Life {
         self.pools.len() - 1
     }
 
-    fn check_in_flight(&mut self, in_flight: u64, at: &mut SourceLine<'_>) {
-        let known: u64 = self.workers.values().map(Worker::load).sum();
+    fn check_in_flight(&mut self, in_flight: u64) {
+        let known: u64 = self.workers.by_number.values().map(Worker::load).sum();
         if known != in_flight {
-            self.findings.add(at, Promise::Requests, || format!("{known} requests are in flight, not {in_flight}"));
+            self.findings.add(Promise::Requests, || format!("{known} requests are in flight, not {in_flight}"));
         }
     }
 
-    fn check_lines(&mut self, lines: u64, at: &mut SourceLine<'_>) {
+    /// Checks that a line names as many requests as it says.
+    fn check_named(&mut self, requests: &IdRanges<'_>, count: u64) {
+        if requests.count() != count {
+            self.findings.add(Promise::Requests, || format!("{} requests are named, not {count}", requests.count()));
+        }
+    }
+
+    fn on_stopped(&mut self, lines: u64) {
+        self.check_in_flight(self.not_answered);
+        self.check_farewells();
         let known = self.lines;
         if known != lines {
-            self.findings
-                .add(at, Promise::Evidence, || format!("the broker wrote {lines} lines, and {known} are here"));
+            self.findings.add(Promise::Evidence, || format!("the broker wrote {lines} lines, and {known} are here"));
         }
         if !self.closing {
-            self.findings.add(at, Promise::Evidence, || "the broker stops without `closing`".into());
+            self.findings.add(Promise::Evidence, || "the broker stops without `closing`".into());
         }
-    }
-
-    fn check_not_stopped(&mut self, at: &mut SourceLine<'_>) {
-        if self.stopped {
-            self.findings.add(at, Promise::Evidence, || "the broker had stopped before".into());
-        }
+        self.stopped = true;
     }
 }

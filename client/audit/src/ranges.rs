@@ -1,6 +1,8 @@
 //! The lists of ids in a line: `c1#1..190/3` are the requests 1, 4, 7 and so on to 190 of client 1,
 //! `t5` is a ticket. They are read without being expanded.
 
+use std::fmt;
+
 /// The most ids that one line may name: as many as requests may be open. A damaged number must not
 /// keep the audit counting for long.
 const MAX_IDS: u64 = 1 << 24;
@@ -10,6 +12,25 @@ const MAX_NUMBER: u64 = 1 << 63;
 
 /// The limit of counts in a line: their sums do not overflow, however many lines there are.
 const MAX_COUNT: u64 = 1 << 40;
+
+/// The id of a request: `c1#7` is request 7 of client 1; or a ticket, as `t5`, whose client is 0.
+/// Displays as in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// The client's number.
+    pub client: u64,
+    /// The number of the request, or of the ticket.
+    pub number: u64,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { client: 0, number } => write!(f, "t{number}"),
+            Self { client, number } => write!(f, "c{client}#{number}"),
+        }
+    }
+}
 
 /// Ids at equal distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +87,7 @@ impl IdRange {
 }
 
 impl IntoIterator for IdRange {
-    type Item = (u64, u64);
+    type Item = Id;
     type IntoIter = Ids;
 
     fn into_iter(self) -> Ids {
@@ -74,7 +95,7 @@ impl IntoIterator for IdRange {
     }
 }
 
-/// An iterator over the ids of an [`IdRange`], each with its client.
+/// An iterator over the ids of an [`IdRange`].
 #[derive(Clone, Debug)]
 pub struct Ids {
     client: u64,
@@ -84,13 +105,13 @@ pub struct Ids {
 }
 
 impl Iterator for Ids {
-    type Item = (u64, u64);
+    type Item = Id;
 
-    fn next(&mut self) -> Option<(u64, u64)> {
+    fn next(&mut self) -> Option<Id> {
         self.left = self.left.checked_sub(1)?;
         let number = self.next;
         self.next = number.wrapping_add(self.step);
-        Some((self.client, number))
+        Some(Id { client: self.client, number })
     }
 }
 
@@ -133,17 +154,17 @@ impl<'a> IdRanges<'a> {
         self.text.split(' ').filter_map(IdRange::parse)
     }
 
-    /// Returns every id with its client (0 for tickets), in the order of the line.
-    pub fn ids(&self) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+    /// Returns every id, in the order of the line.
+    pub fn ids(&self) -> impl Iterator<Item = Id> + use<'a> {
         self.ranges().flatten()
     }
 
     /// Returns the index of that request in the list.
-    pub(super) fn position(&self, (client, id): (u64, u64)) -> Option<u64> {
+    pub(super) fn position(&self, Id { client, number }: Id) -> Option<u64> {
         let mut before = 0;
         for range in self.ranges() {
             if range.client == client
-                && let Some(position) = range.position(id)
+                && let Some(position) = range.position(number)
             {
                 return Some(before + position);
             }
@@ -184,23 +205,23 @@ pub(super) fn count(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn requests(text: &str) -> Option<Vec<(u64, u64)>> {
-        IdRanges::requests(text).map(|ranges| ranges.ids().collect())
+    fn all(ranges: IdRanges<'_>) -> String {
+        ranges.ids().map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn ranges_are_what_the_broker_means_by_them() {
-        let all = vec![(1, 1), (1, 4), (1, 7), (2, 5), (3, 8), (3, 9)];
         let ranges = IdRanges::requests("c1#1..7/3 c2#5 c3#8..9").unwrap();
-        assert_eq!((ranges.ids().collect::<Vec<_>>(), ranges.count()), (all.clone(), 6));
-        for (position, &request) in all.iter().enumerate() {
+        assert_eq!((&*all(ranges), ranges.count()), ("c1#1 c1#4 c1#7 c2#5 c3#8 c3#9", 6));
+        for (position, request) in ranges.ids().enumerate() {
             assert_eq!(ranges.position(request), Some(position as u64));
-            assert_eq!(ranges.get(position as u64), Some(request.1));
+            assert_eq!(ranges.get(position as u64), Some(request.number));
         }
-        assert_eq!((ranges.position((1, 2)), ranges.position((2, 8)), ranges.get(6)), (None, None, None));
-        let tickets: Vec<_> = IdRanges::tickets("t1..7/3 t8").unwrap().ids().collect();
-        assert_eq!(tickets, [(0, 1), (0, 4), (0, 7), (0, 8)]);
-        assert_eq!(requests(&format!("c1#{}", u64::MAX)), Some(vec![(1, u64::MAX)]));
+        let absent = [(1, 2), (2, 8)].map(|(client, number)| ranges.position(Id { client, number }));
+        assert_eq!((absent, ranges.get(6)), ([None, None], None));
+        assert_eq!(all(IdRanges::tickets("t1..7/3 t8").unwrap()), "t1 t4 t7 t8");
+        let last = format!("c1#{}", u64::MAX);
+        assert_eq!(all(IdRanges::requests(&last).unwrap()), last);
     }
 
     #[test]
@@ -208,7 +229,7 @@ mod tests {
         for text in
             ["", "c1", "c1#", "c#1", "c0#1", "t1", "c1#3..1", "c1#1..8/3", "c1#1..7/0", "c1#+1", "c1#1 ", "c1#1 x"]
         {
-            assert_eq!(requests(text), None, "{text:?}");
+            assert!(IdRanges::requests(text).is_none(), "{text:?}");
         }
         for text in ["c1#1", "t", "t1.7", "t-1", "t99999999999999999999", "t1..99999999999"] {
             assert!(IdRanges::tickets(text).is_none(), "{text:?}");

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::findings::Promise;
@@ -16,17 +17,23 @@ const MAX_SHOWN: usize = 10;
 const MAX_LINE: usize = 140;
 
 /// What happened, by the lines of a log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the names of most fields say what they count
 #[non_exhaustive]
 pub struct Counts {
     pub lives: u64,
+    #[serde(skip)]
     pub clients_joined: u64,
+    #[serde(skip)]
     pub clients_left: u64,
+    #[serde(skip)]
     pub workers_joined: u64,
+    #[serde(skip)]
     pub workers_dropped: u64,
+    #[serde(skip)]
     pub workers_left: u64,
     /// How often a worker became unable to compute.
+    #[serde(skip)]
     pub workers_unable: u64,
     pub accepted: u64,
     /// First and repeated dispatches.
@@ -37,6 +44,7 @@ pub struct Counts {
     /// Requests given back by workers that were unable to compute.
     pub handed_back: u64,
     pub replies: u64,
+    #[serde(rename = "errors")]
     pub reply_errors: u64,
     pub expired: u64,
     /// Requests cancelled by their clients, or because these left.
@@ -50,32 +58,7 @@ pub struct Counts {
     pub open: u64,
 }
 
-impl Counts {
-    pub(super) fn add(&mut self, more: &Self) {
-        self.lives += more.lives;
-        self.clients_joined += more.clients_joined;
-        self.clients_left += more.clients_left;
-        self.workers_joined += more.workers_joined;
-        self.workers_dropped += more.workers_dropped;
-        self.workers_left += more.workers_left;
-        self.workers_unable += more.workers_unable;
-        self.accepted += more.accepted;
-        self.dispatched += more.dispatched;
-        self.redispatched += more.redispatched;
-        self.returned += more.returned;
-        self.handed_back += more.handed_back;
-        self.replies += more.replies;
-        self.reply_errors += more.reply_errors;
-        self.expired += more.expired;
-        self.cancelled += more.cancelled;
-        self.poisoned += more.poisoned;
-        self.discarded += more.discarded;
-        self.undelivered += more.undelivered;
-        self.open += more.open;
-    }
-}
-
-/// The verdict of an audit.
+/// The verdict of an audit. Displays as one or two words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every line fits, from the first broker's start on.
@@ -86,11 +69,22 @@ pub enum Verdict {
     NotProvable,
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proved => "proved",
+            Self::Refuted => "refuted",
+            Self::NotProvable => "not provable",
+        })
+    }
+}
+
 /// A line that breaks a promise.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Violation {
     /// The file.
+    #[serde(serialize_with = "serialize_path")]
     pub file: PathBuf,
     /// The line's number in the file, counted from 1.
     pub line: u64,
@@ -103,7 +97,7 @@ pub struct Violation {
 }
 
 /// The report of an audit. Displays as text.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// The number of files read.
@@ -111,12 +105,15 @@ pub struct Report {
     /// The number of lines read.
     pub lines: u64,
     /// What happened, by these lines.
+    #[serde(flatten)]
     pub counts: Counts,
     /// The first violations, at most 100, in the order of the log.
     pub violations: Vec<Violation>,
     /// The number of lines that violate each promise, in the order of [`Promise::ALL`].
+    #[serde(skip)]
     pub violated: [u64; Promise::ALL.len()],
     /// The parts of the evidence that are missing.
+    #[serde(skip)]
     pub gaps: Vec<Gap>,
     /// The number of lines that were cut short when a broker was killed. No evidence is lost with
     /// them.
@@ -124,9 +121,11 @@ pub struct Report {
     /// How often each unknown verb occurs.
     pub unknown: BTreeMap<String, u64>,
     /// Whether the rotation of all brokers was strict.
+    #[serde(skip)]
     pub strict: bool,
     /// The most lost workers of a request that was dispatched again.
-    pub most_lost: usize,
+    #[serde(skip)]
+    pub max_lost: usize,
 }
 
 impl Report {
@@ -156,50 +155,27 @@ impl Report {
     /// Returns the report as a JSON object.
     pub fn json(&self) -> serde_json::Value {
         let counts = &self.counts;
-        let violations: Vec<_> = self
-            .violations
-            .iter()
-            .map(|violation| {
-                json!({
-                    "file": violation.file, "line": violation.line, "what": violation.what,
-                    "promise": name(violation.promise), "text": violation.text,
-                })
-            })
-            .collect();
-        json!({
+        let promises = Promise::ALL.map(|promise| {
+            let violations = self.violated[promise as usize];
+            json!({"promise": promise, "verdict": self.verdict_on(promise).to_string(), "violations": violations})
+        });
+        let more = json!({
             "proved": self.verdict() == Verdict::Proved,
-            "verdict": verdict_word(self.verdict()),
-            "files": self.files,
-            "lines": self.lines,
-            "lives": counts.lives,
+            "verdict": self.verdict().to_string(),
             "clients": {"joined": counts.clients_joined, "left": counts.clients_left},
             "workers": {
                 "joined": counts.workers_joined, "dropped": counts.workers_dropped, "left": counts.workers_left,
                 "unable": counts.workers_unable,
             },
-            "accepted": counts.accepted,
-            "dispatched": counts.dispatched,
-            "redispatched": counts.redispatched,
-            "returned": counts.returned,
-            "handed_back": counts.handed_back,
-            "replies": counts.replies,
-            "errors": counts.reply_errors,
-            "expired": counts.expired,
-            "cancelled": counts.cancelled,
-            "poisoned": counts.poisoned,
-            "discarded": counts.discarded,
-            "undelivered": counts.undelivered,
-            "open": counts.open,
-            "torn": self.torn,
-            "unknown": self.unknown,
-            "promises": Promise::ALL.map(|promise| {
-                json!({"promise": name(promise), "verdict": verdict_word(self.verdict_on(promise)),
-                    "violations": self.violated[promise as usize]})
-            }),
+            "promises": promises,
             "not_provable": self.gaps.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "violation_count": self.violation_count(),
-            "violations": violations,
-        })
+        });
+        let mut report = json!(self);
+        if let (Some(report), serde_json::Value::Object(more)) = (report.as_object_mut(), more) {
+            report.extend(more);
+        }
+        report
     }
 
     fn verdict_on(&self, promise: Promise) -> Verdict {
@@ -224,11 +200,9 @@ impl Report {
             }
             Promise::Poison if counts.poisoned > 0 => format!("{} given up", counts.poisoned),
             Promise::Poison => {
-                format!("none given up; {} lost under one request at most", many(self.most_lost as u64, "worker"))
+                format!("none given up; at most {} lost per request", many(self.max_lost as u64, "worker"))
             }
-            Promise::Leaving => {
-                format!("{} left, with all that they had asked for", many(counts.clients_left, "client"))
-            }
+            Promise::Leaving => format!("{} left, and all their requests ended", many(counts.clients_left, "client")),
             Promise::Evidence => match self.torn {
                 0 => many(self.lines, "line"),
                 torn => format!("{}, {torn} torn when a broker ended", many(self.lines, "line")),
@@ -241,9 +215,9 @@ impl Report {
             Promise::Rotation if self.strict => "strict rotation",
             Promise::Rotation => "rotation",
             Promise::Requests => "no request lost, no reply doubled",
-            Promise::Poison => "a poison request stops",
-            Promise::Leaving => "a client that leaves",
-            Promise::Evidence => "the log is whole",
+            Promise::Poison => "poison requests stop",
+            Promise::Leaving => "clients leave cleanly",
+            Promise::Evidence => "the log is complete",
         }
     }
 }
@@ -281,13 +255,13 @@ impl fmt::Display for Report {
             }
         )?;
         for (verb, count) in &self.unknown {
-            writeln!(f, "  unknown     {verb}: {}, not looked at", many(*count, "line"))?;
+            writeln!(f, "  unknown     {verb}: {}, ignored", many(*count, "line"))?;
         }
         for promise in Promise::ALL {
             let said = match self.verdict_on(promise) {
                 Verdict::Proved => format!("proved: {}", self.facts(promise)),
                 Verdict::Refuted => format!("refuted, {}", many(self.violated[promise as usize], "violation")),
-                Verdict::NotProvable => format!("not proved; as far as can be seen: {}", self.facts(promise)),
+                Verdict::NotProvable => format!("not proved; from what is there: {}", self.facts(promise)),
             };
             writeln!(f, "{}: {said}", self.title(promise))?;
         }
@@ -300,27 +274,14 @@ impl fmt::Display for Report {
         }
         match self.verdict() {
             Verdict::Refuted => write!(f, "refuted: {}", many(self.violation_count(), "violation")),
-            verdict => f.write_str(verdict_word(verdict)),
+            verdict => write!(f, "{verdict}"),
         }
     }
 }
 
-fn name(promise: Promise) -> &'static str {
-    match promise {
-        Promise::Rotation => "rotation",
-        Promise::Requests => "requests",
-        Promise::Poison => "poison",
-        Promise::Leaving => "leaving",
-        Promise::Evidence => "evidence",
-    }
-}
-
-fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Proved => "proved",
-        Verdict::Refuted => "refuted",
-        Verdict::NotProvable => "not provable",
-    }
+/// A path may have bytes that are no text.
+fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 fn many(count: u64, what: &str) -> String {

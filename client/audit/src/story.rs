@@ -4,14 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::files::{self, Error};
-use super::life::{Key, format_key};
 use super::line::{Event, Line, Worker};
+use super::ranges::Id;
 
 /// Something that happened to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Step {
     /// The time, as in the log.
@@ -27,26 +28,21 @@ pub struct Step {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Story {
-    key: Key,
+    id: Id,
     /// What happened, in order; empty if the request is not in the log.
     pub steps: Vec<Step>,
     /// Each request's end, in a sentence.
     pub ends: Vec<String>,
 }
 
-/// Tells what became of request `id` of client connection `client`, as the log numbers them.
+/// Tells what became of a request, as the log numbers it.
 ///
 /// # Errors
 ///
 /// Those of [`audit`](crate::audit).
-pub fn story(logs: &[PathBuf], (client, id): (u64, u64)) -> Result<Story, Error> {
-    let mut narrator = Narrator {
-        key: (client, id),
-        life: 0,
-        joined: None,
-        open: None,
-        story: Story { key: (client, id), steps: Vec::new(), ends: Vec::new() },
-    };
+pub fn story(logs: &[PathBuf], id: Id) -> Result<Story, Error> {
+    let mut narrator =
+        Narrator { id, life: 0, joined: None, open: None, story: Story { id, steps: Vec::new(), ends: Vec::new() } };
     for source in files::sources(logs)? {
         source.read(|_, bytes, whole| {
             if let Some(line) = Line::parse(&String::from_utf8_lossy(bytes)).filter(|_| whole) {
@@ -66,7 +62,7 @@ struct Open {
 }
 
 struct Narrator {
-    key: Key,
+    id: Id,
     life: u64,
     /// The step in which its client joined, until another one follows.
     joined: Option<Step>,
@@ -76,48 +72,48 @@ struct Narrator {
 
 impl Narrator {
     fn handle_line(&mut self, line: &Line<'_>) {
-        let key = self.key;
+        let id = self.id;
         match line.event {
             Event::Listening { .. } => self.begin_life(),
-            Event::ClientJoined { client, name, key: own, .. } if client == key.0 => {
+            Event::ClientJoined { client, name, key: own, .. } if client == id.client => {
                 let own = own.map(|own| format!(", with the key {own}")).unwrap_or_default();
                 self.joined = Some(self.step(line, format!("client {name} joined as c{client}{own}")));
             }
-            Event::Accept { requests, pool } if requests.position(key).is_some() => {
+            Event::Accept { requests, pool } if requests.position(id).is_some() => {
                 self.open = Some(Open { accepted: line.time(), dispatched: 0 });
                 self.push(line, format!("accepted for pool {pool}"));
             }
             Event::Dispatch { worker, again, tickets, requests, .. } => {
-                let Some(position) = requests.position(key) else { return };
+                let Some(position) = requests.position(id) else { return };
                 let ticket = tickets.get(position).map(|ticket| format!("t{ticket}")).unwrap_or_default();
                 let how = if again { "dispatched again" } else { "dispatched" };
                 self.open.get_or_insert(Open { accepted: line.time(), dispatched: 0 }).dispatched += 1;
                 self.push(line, format!("{how} to {} as {ticket}", named(worker)));
             }
-            Event::Dropped { worker, requests, reason, .. } if requests.position(key).is_some() => {
+            Event::Dropped { worker, requests, reason, .. } if requests.position(id).is_some() => {
                 self.push(line, format!("given back: {} was dropped, {reason}", named(worker)));
             }
-            Event::Unable { worker, requests, reason, .. } if requests.position(key).is_some() => {
+            Event::Unable { worker, requests, reason, .. } if requests.position(id).is_some() => {
                 self.push(line, format!("handed back by {}: {reason}", named(worker)));
             }
-            Event::Reply { worker, errors, requests } if requests.position(key).is_some() => {
+            Event::Reply { worker, errors, requests } if requests.position(id).is_some() => {
                 let how = if errors { "answered with an error" } else { "answered" };
                 self.push_end(line, &format!("{how} by {}", named(worker)));
             }
-            Event::Unheard { requests, reason, .. } if requests.position(key).is_some() => {
+            Event::Unheard { requests, reason, .. } if requests.position(id).is_some() => {
                 self.push(line, format!("its reply was never sent: {reason}"));
             }
-            Event::Expire { requests } if requests.position(key).is_some() => self.push_end(line, "expired"),
-            Event::Cancel { requests } if requests.position(key).is_some() => {
+            Event::Expire { requests } if requests.position(id).is_some() => self.push_end(line, "expired"),
+            Event::Cancel { requests } if requests.position(id).is_some() => {
                 self.push_end(line, "cancelled by its client");
             }
-            Event::Poison { request, workers } if request.position(key).is_some() => {
+            Event::Poison { request, workers } if request.position(id).is_some() => {
                 self.push_end(line, &format!("given up: {workers} were lost while they held it"));
             }
-            Event::ClientLeft { client, reason, .. } if client == key.0 && self.open.is_some() => {
+            Event::ClientLeft { client, reason, .. } if client == id.client && self.open.is_some() => {
                 self.push_end(line, &format!("forgotten: its client left, {reason}"));
             }
-            Event::Discard { worker: Some(worker), requests, .. } if requests.position(key).is_some() => {
+            Event::Discard { worker: Some(worker), requests, .. } if requests.position(id).is_some() => {
                 self.push(line, format!("the result of {} was discarded", named(worker)));
             }
             _ => {}
@@ -153,15 +149,14 @@ impl Narrator {
             1 => "dispatched once".into(),
             times => format!("dispatched {times} times"),
         };
-        self.story.ends.push(format!("{}: {times}, {how}", format_key(self.key)));
+        self.story.ends.push(format!("{}: {times}, {how}", self.id));
     }
 }
 
 impl Story {
     /// Returns the story as a JSON object.
     pub fn json(&self) -> serde_json::Value {
-        let steps = self.steps.iter().map(|step| json!({"time": step.time, "life": step.life, "what": step.what}));
-        json!({"request": format_key(self.key), "steps": steps.collect::<Vec<_>>(), "ends": self.ends})
+        json!({"request": self.id.to_string(), "steps": self.steps, "ends": self.ends})
     }
 }
 
@@ -175,7 +170,7 @@ impl fmt::Display for Story {
             writeln!(f, "  {}  {}", step.time, step.what)?;
         }
         if self.steps.is_empty() {
-            return write!(f, "{} is not in the log", format_key(self.key));
+            return write!(f, "{} is not in the log", self.id);
         }
         f.write_str(&self.ends.join("\n"))
     }

@@ -101,6 +101,7 @@ mod tests {
     use std::time::Duration;
 
     use clap::CommandFactory;
+    use giostra_audit::Id;
     use giostra_protocol::compute::Value;
 
     use super::*;
@@ -190,7 +191,7 @@ mod tests {
     fn a_request_is_named_as_in_the_log() {
         let args = Args::parse_from(["giostra", "audit", "log", "--request", "c1#17", "--json"]);
         let Some(Command::Audit(audit)) = args.command else { panic!() };
-        assert_eq!((audit.request, args.common.json), (Some((1, 17)), true));
+        assert_eq!((audit.request, args.common.json), (Some(Id { client: 1, number: 17 }), true));
         for wrong in ["17", "c1", "c#1", "1#1", "c1#x"] {
             assert!(Args::try_parse_from(["giostra", "audit", "log", "--request", wrong]).is_err(), "{wrong}");
         }

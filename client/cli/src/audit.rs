@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use giostra_audit::{Verdict, audit, story};
+use giostra_audit::{Id, Verdict, audit, story};
 
 use super::exit::Exit;
 use super::help;
@@ -19,7 +19,7 @@ pub struct Audit {
 
     /// Tell instead what became of one request: here request 17 of client connection 1
     #[arg(long, value_parser = request, value_name = "c1#17")]
-    pub request: Option<(u64, u64)>,
+    pub request: Option<Id>,
 
     /// Accept that the oldest files were rotated away: prove the rest, from the next broker's start on
     #[arg(long)]
@@ -27,9 +27,9 @@ pub struct Audit {
 }
 
 /// Parses a request as the log writes it.
-fn request(text: &str) -> Result<(u64, u64), &'static str> {
+fn request(text: &str) -> Result<Id, &'static str> {
     let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('#'));
-    let numbers = parts.and_then(|(client, id)| Some((client.parse().ok()?, id.parse().ok()?)));
+    let numbers = parts.and_then(|(client, id)| Some(Id { client: client.parse().ok()?, number: id.parse().ok()? }));
     numbers.ok_or("a request is written as in the log: c1#17")
 }
 

@@ -89,7 +89,7 @@ fn a_worker_whose_program_is_deleted_answers_nothing_and_comes_back_when_it_is_r
         assert!(told(&mut system, "frail")?["answered"].as_u64() > answered, "it does its share again");
         let report = system.audit()?;
         assert_eq!(report.counts.reply_errors, 0, "{report}");
-        assert!(report.counts.workers_unable >= 1 && report.most_lost == 0, "{report}");
+        assert!(report.counts.workers_unable >= 1 && report.max_lost == 0, "{report}");
     }
     Ok(())
 }

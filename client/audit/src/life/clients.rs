@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::Life;
+use super::closing::CLOSES;
 use super::requests::{Request, State};
-use crate::findings::{Promise, SourceLine};
+use crate::findings::Promise;
+use crate::ranges::Id;
 
 /// A client's connection.
 #[derive(Debug, Default)]
@@ -15,41 +17,66 @@ pub(super) struct Client {
     pub answered: bool,
 }
 
-impl Life {
-    pub(super) fn on_client_joined(&mut self, client: u64, at: &mut SourceLine<'_>) {
-        let last = std::mem::replace(&mut self.last_client, client);
-        if client != last + 1 {
-            self.findings.add(at, Promise::Evidence, || format!("c{client} joins, where c{} was to be next", last + 1));
-        }
-        self.counts.clients_joined += 1;
-        self.clients.insert(client, Client::default());
+/// The connected clients, by number.
+#[derive(Debug, Default)]
+pub(super) struct Clients(pub HashMap<u64, Client>);
+
+impl Clients {
+    /// Returns an open request.
+    pub fn request(&self, id: Id) -> Option<&Request> {
+        self.0.get(&id.client)?.open.get(&id.number)
     }
 
-    pub(super) fn on_client_left(&mut self, number: u64, cancelled: u64, unwanted: u64, at: &mut SourceLine<'_>) {
+    /// Returns an open request.
+    pub fn request_mut(&mut self, id: Id) -> Option<&mut Request> {
+        self.0.get_mut(&id.client)?.open.get_mut(&id.number)
+    }
+
+    /// Removes an open request.
+    pub fn take_request(&mut self, id: Id) -> Option<Request> {
+        self.0.get_mut(&id.client)?.open.remove(&id.number)
+    }
+}
+
+impl Life {
+    pub(super) fn on_client_joined(&mut self, client: u64, clients: u64) {
+        let next = std::mem::replace(&mut self.last_client, client) + 1;
+        if client != next {
+            self.findings.add(Promise::Evidence, || format!("c{client} joins, where c{next} was to be next"));
+        }
+        self.counts.clients_joined += 1;
+        self.clients.0.insert(client, Client::default());
+        self.check_clients(clients);
+    }
+
+    pub(super) fn on_client_left(&mut self, number: u64, (cancelled, unwanted): (u64, u64), reason: &str) {
         self.counts.clients_left += 1;
         self.counts.cancelled += cancelled + unwanted;
-        let Some(client) = self.clients.remove(&number) else {
-            return self.findings.add(at, Promise::Leaving, || format!("c{number} leaves, but is not there"));
+        let Some(client) = self.clients.0.remove(&number) else {
+            return self.findings.add(Promise::Leaving, || format!("c{number} leaves, but is not there"));
         };
+        if reason == CLOSES {
+            self.expect_goodbye(number, client.answered);
+        }
         let mut in_flight = 0;
         let open = client.open.len() as u64;
         for (id, request) in client.open {
             in_flight += u64::from(matches!(request.state, State::InFlight { .. }));
-            self.release((number, id), &request);
+            self.release(Id { client: number, number: id }, &request);
         }
         let pending = open - in_flight;
         if (pending, in_flight) != (cancelled, unwanted) {
-            self.findings.add(at, Promise::Leaving, || {
+            self.findings.add(Promise::Leaving, || {
                 format!("c{number} leaves with {pending} requests pending and {in_flight} in flight, not {cancelled} and {unwanted}")
             });
         }
     }
 
-    pub(super) fn check_clients(&mut self, clients: u64, at: &mut SourceLine<'_>) {
-        let known = self.clients.len() as i128 + self.more_clients;
+    pub(super) fn check_clients(&mut self, clients: u64) {
+        let known = self.clients.0.len() as i128 + self.more_clients;
         if known != i128::from(clients) {
             self.more_clients += i128::from(clients) - known;
-            self.findings.add(at, Promise::Leaving, || format!("there are {known} clients, not {clients}"));
+            self.findings.add(Promise::Leaving, || format!("there are {known} clients, not {clients}"));
         }
     }
 }

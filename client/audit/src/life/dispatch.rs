@@ -7,14 +7,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::iter::Flatten;
+use std::mem::swap;
 use std::rc::Rc;
 use std::vec;
 
 use super::Life;
-use super::requests::{Key, State, format_key};
+use super::requests::{Request, State};
 use crate::findings::{Promise, SourceLine};
 use crate::line;
-use crate::ranges::{IdRange, IdRanges};
+use crate::ranges::{Id, IdRange, IdRanges};
 
 /// What a dispatch line says beside its ids.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub(super) struct DispatchFlags {
 /// A dispatch line that waits for the other lines of its pass.
 #[derive(Debug)]
 pub(super) struct DispatchBatch {
-    at: SourceLine<'static>,
+    line: SourceLine,
     worker: u64,
     name: Rc<str>,
     flags: DispatchFlags,
@@ -56,26 +57,24 @@ impl Life {
         flags: DispatchFlags,
         tickets: &IdRanges<'_>,
         requests: &IdRanges<'_>,
-        at: &mut SourceLine<'_>,
     ) {
         self.counts.dispatched += requests.count();
         self.counts.redispatched += if flags.again { requests.count() } else { 0 };
         if tickets.count() != requests.count() {
-            self.findings.add(at, Promise::Rotation, || {
-                format!("{} tickets for {} requests", tickets.count(), requests.count())
-            });
+            self.findings
+                .add(Promise::Rotation, || format!("{} tickets for {} requests", tickets.count(), requests.count()));
         }
         let mut before = 0;
         for range in tickets.ranges() {
             if range.first <= before {
-                self.findings.add(at, Promise::Rotation, || {
+                self.findings.add(Promise::Rotation, || {
                     format!("t{} stands behind t{before}, which was dealt later", range.first)
                 });
             }
             before = range.last;
         }
         self.batches.push(DispatchBatch {
-            at: at.kept(),
+            line: self.findings.line.clone(),
             worker: worker.number,
             name: worker.name.into(),
             flags,
@@ -98,7 +97,7 @@ impl Life {
         let mut order: BinaryHeap<_> = batches
             .iter_mut()
             .enumerate()
-            .filter_map(|(index, batch)| Some(Reverse((batch.tickets.next()?.1, index))))
+            .filter_map(|(index, batch)| Some(Reverse((batch.tickets.next()?.number, index))))
             .collect();
         while let Some(mut first) = order.peek_mut() {
             let Reverse((ticket, index)) = *first;
@@ -108,11 +107,13 @@ impl Life {
             }
             let batch = &mut batches[index];
             match batch.tickets.next() {
-                Some((_, next)) => *first = Reverse((next, index)),
+                Some(next) => *first = Reverse((next.number, index)),
                 None => drop(PeekMut::pop(first)),
             }
-            if let Some(key) = batch.requests.next() {
-                self.dispatch(batch, ticket, key);
+            if let Some(id) = batch.requests.next() {
+                swap(&mut self.findings.line, &mut batch.line);
+                self.dispatch(batch, ticket, id);
+                swap(&mut self.findings.line, &mut batch.line);
             }
         }
         drop(order);
@@ -125,195 +126,171 @@ impl Life {
         for batch in batches {
             let first = batch.first_ticket;
             if first < before {
-                self.findings.add(&mut batch.at, Promise::Rotation, || {
+                swap(&mut self.findings.line, &mut batch.line);
+                self.findings.add(Promise::Rotation, || {
                     format!("the line of t{first} stands behind that of t{before}, which was dealt later")
                 });
+                swap(&mut self.findings.line, &mut batch.line);
             }
             before = before.max(first);
         }
     }
 
-    fn dispatch(&mut self, batch: &mut DispatchBatch, ticket: u64, key: Key) {
-        let ticket_order = self.check_ticket(batch, ticket);
+    fn dispatch(&mut self, batch: &DispatchBatch, ticket: u64, id: Id) {
+        let ticket_order = self.check_ticket(ticket);
+        let request = self.clients.request(id);
         if ticket_order == TicketOrder::Repeated
-            && matches!(self.state(key), Some(State::InFlight { ticket: held_as, .. }) if held_as == ticket)
+            && request.is_some_and(
+                |request| matches!(request.state, State::InFlight { ticket: held_as, .. } if held_as == ticket),
+            )
         {
             // The line is in the log twice, which has been reported.
             return;
         }
-        let alone = self.is_quarantined(key);
-        let pool = self.take_request(batch, ticket, key);
-        self.take_seat(batch, ticket, key, pool, alone, ticket_order);
-        if pool.is_some() {
-            let worker = self.workers.get_mut(&batch.worker).expect("it has just had a seat");
+        let alone = request.is_some_and(|request| self.is_quarantined(request));
+        let pool = self.take_request(batch, ticket, id);
+        self.check_seat(batch, ticket, id, pool, alone);
+        self.take_turn(batch.worker, ticket, alone, ticket_order);
+        if pool.is_some()
+            && let Some(worker) = self.workers.by_number.get_mut(&batch.worker)
+        {
             worker.alone = alone;
-            worker.in_flight.insert(ticket, key);
+            worker.in_flight.insert(ticket, id);
         }
     }
 
     /// Returns whether the loss of one more worker would end the request, which must then be the only
     /// one of its worker.
-    fn is_quarantined(&self, key: Key) -> bool {
-        let Some(most) = self.given_up_after else { return false };
-        let request = self.clients.get(&key.0).and_then(|client| client.open.get(&key.1));
-        request.is_some_and(|request| !request.lost.is_empty() && request.lost.len() + 1 >= most)
+    fn is_quarantined(&self, request: &Request) -> bool {
+        let lost = request.lost.len();
+        lost > 0 && self.given_up_after.is_some_and(|limit| lost + 1 >= limit)
     }
 
     /// Compares the ticket with the last one.
-    fn check_ticket(&mut self, batch: &mut DispatchBatch, ticket: u64) -> TicketOrder {
-        let expected = self.last_ticket + 1;
-        if ticket == expected {
-            self.last_ticket = ticket;
+    fn check_ticket(&mut self, ticket: u64) -> TicketOrder {
+        let last = self.last_ticket;
+        let next = last + 1;
+        self.last_ticket = last.max(ticket);
+        if ticket == next {
             return TicketOrder::Next;
         }
-        if ticket < expected {
-            self.findings.add(&mut batch.at, Promise::Rotation, || {
-                format!("t{ticket} is dealt, but t{} was dealt before", expected - 1)
-            });
-            return TicketOrder::Repeated;
-        }
-        self.findings.add(&mut batch.at, Promise::Rotation, || match ticket - 1 {
-            last if last == expected => format!("t{expected} is missing before t{ticket}"),
-            last => format!("t{expected}..{last} are missing before t{ticket}"),
+        self.findings.add(Promise::Rotation, || match ticket.checked_sub(2) {
+            Some(missing) if missing == last => format!("t{next} is missing before t{ticket}"),
+            Some(missing) if missing > last => format!("t{next}..{} are missing before t{ticket}", ticket - 1),
+            _ => format!("t{ticket} is dealt, but t{last} was dealt before"),
         });
-        self.last_ticket = ticket;
-        TicketOrder::AfterGap
+        if ticket < next { TicketOrder::Repeated } else { TicketOrder::AfterGap }
     }
 
     /// Marks the request as in flight. Returns its pool, or `None` if it is not open.
-    fn take_request(&mut self, batch: &mut DispatchBatch, ticket: u64, key: Key) -> Option<usize> {
-        let (findings, at) = (&mut self.findings, &mut batch.at);
-        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.get_mut(&key.1)) else {
-            findings.add(at, Promise::Requests, || {
-                format!("{} is dispatched, but is not open: it was never accepted, or has ended", format_key(key))
+    fn take_request(&mut self, batch: &DispatchBatch, ticket: u64, id: Id) -> Option<usize> {
+        let findings = &mut self.findings;
+        let Some(request) = self.clients.request_mut(id) else {
+            findings.add(Promise::Requests, || {
+                format!("{id} is dispatched, but is not open: it was never accepted, or has ended")
             });
             return None;
         };
+        let DispatchFlags { again, suspect } = batch.flags;
         let (pool, before) = (request.pool, request.state);
         let returned = &mut self.pools[pool].returned;
         let order = match before {
-            State::New if batch.flags.again => {
-                findings.add(at, Promise::Requests, || {
-                    format!("{} is dispatched again, but was not given back by a worker", format_key(key))
-                });
-                ticket
-            }
             State::New | State::Unknown => ticket,
+            State::Suspended(order) | State::Returned(order) | State::InFlight { order, .. } => order,
+        };
+        match before {
+            State::New if again => findings
+                .add(Promise::Requests, || format!("{id} is dispatched again, but was not given back by a worker")),
             // Dispatched after too many losses: that is reported below.
-            State::Suspended(order) => order,
-            State::Returned(order) => {
-                let first = returned.first_key_value().map(|(&order, &key)| (order, key));
-                if !batch.flags.again {
-                    findings.add(at, Promise::Requests, || {
-                        format!("{} is dispatched as a new one, but was given back by a worker", format_key(key))
+            State::New | State::Unknown | State::Suspended(_) => {}
+            State::Returned(_) => {
+                let first = returned.first_key_value().filter(|&(&earlier, _)| earlier != order);
+                if !again {
+                    findings.add(Promise::Requests, || {
+                        format!("{id} is dispatched as a new one, but was given back by a worker")
                     });
-                } else if let Some((earlier, other)) = first.filter(|&(earlier, _)| earlier != order) {
-                    findings.add(at, Promise::Requests, || {
-                        format!(
-                            "{} is dispatched again before {}, which was dealt as t{earlier}",
-                            format_key(key),
-                            format_key(other)
-                        )
+                } else if let Some((earlier, other)) = first {
+                    findings.add(Promise::Requests, || {
+                        format!("{id} is dispatched again before {other}, which was dealt as t{earlier}")
                     });
                 }
                 returned.remove(&order);
-                order
             }
-            State::InFlight { worker, ticket: held_as, order, .. } => {
-                findings.add(at, Promise::Requests, || {
-                    format!("{} is dispatched, but w{worker} holds it as t{held_as}", format_key(key))
-                });
-                if let Some(holder) = self.workers.get_mut(&worker) {
+            State::InFlight { worker, ticket: held_as, .. } => {
+                findings.add(Promise::Requests, || format!("{id} is dispatched, but w{worker} holds it as t{held_as}"));
+                if let Some(holder) = self.workers.by_number.get_mut(&worker) {
                     holder.in_flight.remove(&held_as);
                 }
-                order
             }
-        };
-        request.state = State::InFlight { worker: batch.worker, ticket, order, suspect: batch.flags.suspect };
-        if batch.flags.again || matches!(before, State::Suspended(_)) {
-            let lost = request.lost.len();
+        }
+        request.state = State::InFlight { worker: batch.worker, ticket, order, suspect };
+        let lost = request.lost.len();
+        if again || matches!(before, State::Suspended(_)) {
             self.dispatched_after = self.dispatched_after.max(lost);
             if self.given_up_after.is_some_and(|limit| lost >= limit) {
-                findings.add(at, Promise::Poison, || {
-                    format!(
-                        "{} is dispatched again after {lost} workers were lost, others were given up",
-                        format_key(key)
-                    )
+                findings.add(Promise::Poison, || {
+                    format!("{id} is dispatched again after {lost} workers were lost, others were given up")
                 });
             }
-        } else if !returned.is_empty() {
-            let waiting = std::mem::take(returned);
-            let (_, &first) = waiting.first_key_value().expect("it is not empty");
-            findings.add(at, Promise::Requests, || {
-                format!(
-                    "{} is dispatched before {}, which was given back and waits",
-                    format_key(key),
-                    format_key(first)
-                )
+        } else if let Some((_, &first)) = returned.first_key_value() {
+            findings.add(Promise::Requests, || {
+                format!("{id} is dispatched before {first}, which was given back and waits")
             });
-            waiting.into_values().for_each(|key| self.mark_unknown(key));
+            std::mem::take(returned).into_values().for_each(|id| self.mark_unknown(id));
         }
         Some(pool)
     }
 
-    /// Gives the turn to the worker's seat. The worker is registered afterwards, if it was not.
-    fn take_seat(
-        &mut self,
-        batch: &mut DispatchBatch,
-        ticket: u64,
-        key: Key,
-        pool: Option<usize>,
-        alone: bool,
-        ticket_order: TicketOrder,
-    ) {
+    /// Checks that the worker may be handed the request. The worker is registered afterwards, if it
+    /// was not.
+    fn check_seat(&mut self, batch: &DispatchBatch, ticket: u64, id: Id, pool: Option<usize>, alone: bool) {
         let number = batch.worker;
         let named = line::Worker { name: &batch.name, number };
-        if !self.check_worker(named, &mut batch.at) {
+        if self.workers.named(named, &mut self.findings).is_none() {
             let pool = pool.unwrap_or_else(|| self.pool(""));
             self.adopt(named, pool);
         }
-        let worker = self.workers.get_mut(&number).expect("it was looked up, or has just been registered");
-        let (findings, at) = (&mut self.findings, &mut batch.at);
+        let worker = &self.workers.by_number[&number];
         if pool.is_some_and(|pool| pool != worker.pool) {
-            findings.add(at, Promise::Rotation, || {
-                format!("{} is dispatched to w{number}, which computes for another pool", format_key(key))
-            });
+            self.findings
+                .add(Promise::Rotation, || format!("{id} is dispatched to w{number}, which computes for another pool"));
         }
         if worker.is_full(alone) {
             let (load, window) = (worker.load(), worker.window.unwrap_or_default());
             match load < window {
-                true => findings.add(at, Promise::Poison, || {
+                true => self.findings.add(Promise::Poison, || {
                     format!("t{ticket} joins {load} in flight to w{number}, where one is to be alone")
                 }),
-                false => findings.add(at, Promise::Rotation, || {
+                false => self.findings.add(Promise::Rotation, || {
                     format!("t{ticket} is the {}th in flight to w{number}, whose window is {window}", load + 1)
                 }),
             }
         }
+    }
+
+    /// Gives the turn to the worker's seat, and checks that it is its turn.
+    fn take_turn(&mut self, number: u64, ticket: u64, alone: bool, ticket_order: TicketOrder) {
+        let Some(worker) = self.workers.by_number.get_mut(&number) else { return };
         let ring = &mut self.pools[worker.pool].ring;
         let Some(distance) = ring.distance(number) else {
-            findings.add(at, Promise::Rotation, || format!("t{ticket} goes to w{number}, which has given up its seat"));
+            self.findings
+                .add(Promise::Rotation, || format!("t{ticket} goes to w{number}, which has given up its seat"));
             worker.leaving = false;
             ring.adopt(number);
             return ring.turn(0);
         };
-        let passed = match ticket_order {
-            TicketOrder::Next => (0..distance).map(|turns| ring.upcoming(turns)).find(|passed| {
-                let full = self.workers.get(passed).is_some_and(|worker| worker.is_full(alone));
-                self.strict || !full
-            }),
-            TicketOrder::AfterGap | TicketOrder::Repeated => None,
-        };
-        match passed {
-            Some(passed) => {
-                findings.add(at, Promise::Rotation, || {
-                    format!("t{ticket} goes to w{number}, but it is the turn of w{passed}")
-                });
+        let workers = &self.workers.by_number;
+        let may_pass = |number| !self.strict && workers.get(&number).is_some_and(|worker| worker.is_full(alone));
+        let passed = (0..distance).map(|turns| ring.upcoming(turns)).find(|&passed| !may_pass(passed));
+        match (passed, ticket_order) {
+            (Some(passed), TicketOrder::Next) => {
+                self.findings
+                    .add(Promise::Rotation, || format!("t{ticket} goes to w{number}, but it is the turn of w{passed}"));
                 ring.wrong_turn(distance);
             }
             // A repeated ticket does not say whose turn it is now.
-            None if ticket_order == TicketOrder::Repeated => {}
-            None => ring.turn(distance),
+            (_, TicketOrder::Repeated) => {}
+            _ => ring.turn(distance),
         }
     }
 }

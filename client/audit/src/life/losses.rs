@@ -8,24 +8,25 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::Life;
-use super::requests::{Key, Loss, Request, State};
+use super::requests::{Loss, Request, State};
 use super::workers::Worker;
-use crate::findings::{Promise, SourceLine};
+use crate::findings::Promise;
 use crate::line::Evidence;
+use crate::ranges::Id;
 
 /// The lost workers that may come back.
 #[derive(Debug, Default)]
 pub(super) struct LostWorkers {
     /// The open requests that each counts against, by process and registration.
-    requests: BTreeMap<(u64, u64), BTreeSet<Key>>,
+    requests: BTreeMap<(u64, u64), BTreeSet<Id>>,
     process_of: HashMap<u64, u64>,
 }
 
 impl LostWorkers {
-    fn remove(&mut self, key: Key, loss: &Loss) {
+    fn remove(&mut self, id: Id, loss: &Loss) {
         let Some(process) = loss.process else { return };
         let Some(requests) = self.requests.get_mut(&(process, loss.number)) else { return };
-        requests.remove(&key);
+        requests.remove(&id);
         if requests.is_empty() {
             self.requests.remove(&(process, loss.number));
             self.process_of.remove(&loss.number);
@@ -35,14 +36,14 @@ impl LostWorkers {
 
 impl Life {
     /// Returns the process of a worker that joins, by the number of its first registration.
-    pub(super) fn process_of(&mut self, number: u64, back: Option<u64>, at: &mut SourceLine<'_>) -> u64 {
+    pub(super) fn process_of(&mut self, number: u64, back: Option<u64>) -> u64 {
         let Some(before) = back else { return number };
-        let present = self.workers.get_mut(&before).map(|worker| {
+        let present = self.workers.by_number.get_mut(&before).map(|worker| {
             worker.is_back = true;
             worker.process
         });
         let Some(process) = present.or_else(|| self.lost_workers.process_of.get(&before).copied()) else {
-            self.findings.add(at, Promise::Poison, || {
+            self.findings.add(Promise::Poison, || {
                 format!("w{number} comes back as w{before}, which is not there, nor held against any open request")
             });
             return number;
@@ -56,28 +57,19 @@ impl Life {
     fn clear_process(&mut self, process: u64) {
         while let Some((&lost, _)) = self.lost_workers.requests.range((process, 0)..=(process, u64::MAX)).next() {
             self.lost_workers.process_of.remove(&lost.1);
-            for key in self.lost_workers.requests.remove(&lost).unwrap_or_default() {
-                let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.get_mut(&key.1)) else {
-                    continue;
-                };
+            for id in self.lost_workers.requests.remove(&lost).unwrap_or_default() {
+                let Some(request) = self.clients.request_mut(id) else { continue };
                 request.lost.retain(|loss| loss.number != lost.1);
                 if let State::Suspended(order) = request.state {
                     request.state = State::Returned(order);
-                    self.pools[request.pool].returned.insert(order, key);
+                    self.pools[request.pool].returned.insert(order, id);
                 }
             }
         }
     }
 
     /// Checks whether the loss may count against the requests as the line says.
-    pub(super) fn check_evidence(
-        &mut self,
-        number: u64,
-        worker: &Worker,
-        evidence: Evidence,
-        reason: &str,
-        at: &mut SourceLine<'_>,
-    ) {
+    pub(super) fn check_evidence(&mut self, number: u64, worker: &Worker, evidence: Evidence, reason: &str) {
         let allowed: &[Evidence] = match reason {
             _ if worker.leaving => &[Evidence::No],
             "registered again" | "its key is no longer allowed" | "does not take what it is sent" => &[Evidence::No],
@@ -87,7 +79,7 @@ impl Life {
             _ => &[Evidence::UnlessBack, Evidence::Yes],
         };
         if !allowed.contains(&evidence) {
-            self.findings.add(at, Promise::Poison, || {
+            self.findings.add(Promise::Poison, || {
                 let known = match (worker.leaving, worker.is_back) {
                     (true, _) => ", which was leaving,",
                     (_, true) => ", which had registered again,",
@@ -99,29 +91,27 @@ impl Life {
     }
 
     /// Puts a request that a lost worker held back into its pool's queue.
-    pub(super) fn return_request(&mut self, key: Key, number: u64, worker: &Worker, evidence: Evidence) {
-        let limit = self.given_up_after;
-        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.get_mut(&key.1)) else { return };
+    pub(super) fn return_request(&mut self, id: Id, number: u64, worker: &Worker, evidence: Evidence) {
+        let Some(request) = self.clients.request_mut(id) else { return };
         let State::InFlight { order, suspect, .. } = request.state else { return };
         request.state = State::Returned(order);
         if evidence != Evidence::No && !suspect {
             let process = (evidence == Evidence::UnlessBack).then_some(worker.process);
             request.lost.push(Loss { name: Rc::clone(&worker.name), number, process });
             if let Some(process) = process {
-                self.lost_workers.requests.entry((process, number)).or_default().insert(key);
+                self.lost_workers.requests.entry((process, number)).or_default().insert(id);
                 self.lost_workers.process_of.insert(number, process);
-                if limit.is_some_and(|limit| request.lost.len() >= limit) {
+                if self.given_up_after.is_some_and(|limit| request.lost.len() >= limit) {
                     request.state = State::Suspended(order);
+                    return;
                 }
             }
         }
-        if request.state == State::Returned(order) {
-            self.pools[request.pool].returned.insert(order, key);
-        }
+        self.pools[request.pool].returned.insert(order, id);
     }
 
     /// Removes a request that has ended from the tables of lost workers.
-    pub(super) fn clear_losses(&mut self, key: Key, request: &Request) {
-        request.lost.iter().for_each(|loss| self.lost_workers.remove(key, loss));
+    pub(super) fn clear_losses(&mut self, id: Id, request: &Request) {
+        request.lost.iter().for_each(|loss| self.lost_workers.remove(id, loss));
     }
 }

@@ -1,15 +1,14 @@
 //! The requests of one life: each is accepted, held by one worker after the other, and ends once.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use super::Life;
-use crate::findings::{Promise, SourceLine};
+use super::clients::Client;
+use super::workers::Worker;
+use crate::findings::Promise;
 use crate::line::{self, DepartureCounts, Evidence};
-use crate::ranges::IdRanges;
-use std::collections::hash_map::Entry;
-
-/// The client number and the id of a request.
-pub(crate) type Key = (u64, u64);
+use crate::ranges::{Id, IdRanges};
 
 /// An open request.
 #[derive(Debug)]
@@ -46,101 +45,74 @@ pub(super) enum State {
     Unknown,
 }
 
-/// Formats a request as the log does.
-pub(crate) fn format_key((client, id): Key) -> String {
-    format!("c{client}#{id}")
-}
-
 impl Life {
-    pub(super) fn on_accept(&mut self, requests: &IdRanges<'_>, pool: &str, at: &mut SourceLine<'_>) {
+    pub(super) fn on_accept(&mut self, requests: &IdRanges<'_>, pool: &str) {
         self.counts.accepted += requests.count();
         let pool = self.pool(pool);
         for range in requests.ranges() {
             let client = range.client;
-            let Some(held) = self.clients.get_mut(&client).map(|client| &mut client.open) else {
-                self.findings.add(at, Promise::Requests, || format!("requests of c{client}, which is not there"));
-                self.clients.entry(client).or_default();
+            let Some(Client { open, .. }) = self.clients.0.get_mut(&client) else {
+                self.findings.add(Promise::Requests, || format!("requests of c{client}, which is not there"));
+                self.clients.0.insert(client, Client::default());
                 continue;
             };
-            held.reserve(range.into_iter().size_hint().0);
-            for (_, id) in range {
-                match held.entry(id) {
+            open.reserve(range.into_iter().size_hint().0);
+            for id in range {
+                match open.entry(id.number) {
                     Entry::Vacant(place) => {
                         place.insert(Request { pool, state: State::New, lost: Vec::new() });
                     }
-                    Entry::Occupied(_) => self.findings.add(at, Promise::Requests, || {
-                        format!("{} is accepted, but is open already", format_key((client, id)))
-                    }),
+                    Entry::Occupied(_) => {
+                        self.findings.add(Promise::Requests, || format!("{id} is accepted, but is open already"));
+                    }
                 }
             }
         }
-        self.check_size();
     }
 
-    pub(super) fn on_reply(
-        &mut self,
-        named: line::Worker<'_>,
-        errors: bool,
-        requests: &IdRanges<'_>,
-        at: &mut SourceLine<'_>,
-    ) {
+    pub(super) fn on_reply(&mut self, named: line::Worker<'_>, errors: bool, requests: &IdRanges<'_>) {
         let count = if errors { &mut self.counts.reply_errors } else { &mut self.counts.replies };
         *count += requests.count();
         self.mark_answered(requests);
-        if !self.check_worker(named, at) {
-            for key in requests.ids() {
-                self.close(key);
+        if self.workers.named(named, &mut self.findings).is_none() {
+            for id in requests.ids() {
+                self.close(id);
             }
             return;
         }
         let number = named.number;
-        for key in requests.ids() {
-            let ticket = match self.state(key) {
-                Some(State::InFlight { worker, ticket, .. }) if worker == number => Some(ticket),
-                Some(State::Unknown) => None,
-                state => {
-                    let workers = &self.workers;
-                    self.findings.add(at, Promise::Requests, || {
-                        let why = match state {
-                            Some(State::InFlight { worker, .. }) => match workers.get(&worker) {
-                                Some(holder) => format!("{} w{worker} holds it", holder.name),
-                                None => format!("w{worker} holds it"),
-                            },
-                            Some(_) => "no worker holds it".into(),
-                            None => "it is not open: it has ended before, or was never accepted".into(),
-                        };
-                        format!("w{number} replies to {}, but {why}", format_key(key))
-                    });
-                    self.detach(key);
-                    None
-                }
-            };
-            if let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.remove(&key.1)) {
-                self.clear_losses(key, &request);
+        for id in requests.ids() {
+            let state = self.state(id);
+            if !matches!(state, Some(State::InFlight { worker, .. }) if worker == number)
+                && state != Some(State::Unknown)
+            {
+                let workers = &self.workers.by_number;
+                self.findings.add(Promise::Requests, || {
+                    let why = match state {
+                        Some(State::InFlight { worker, .. }) => match workers.get(&worker) {
+                            Some(holder) => format!("{} w{worker} holds it", holder.name),
+                            None => format!("w{worker} holds it"),
+                        },
+                        Some(_) => "no worker holds it".into(),
+                        None => "it is not open: it has ended before, or was never accepted".into(),
+                    };
+                    format!("w{number} replies to {id}, but {why}")
+                });
             }
-            if let (Some(ticket), Some(worker)) = (ticket, self.workers.get_mut(&number)) {
-                worker.in_flight.remove(&ticket);
+            self.detach(id);
+            if let Some(request) = self.clients.take_request(id) {
+                self.clear_losses(id, &request);
             }
         }
     }
 
-    pub(super) fn on_discard(
-        &mut self,
-        named: Option<line::Worker<'_>>,
-        late: u64,
-        requests: &IdRanges<'_>,
-        at: &mut SourceLine<'_>,
-    ) {
+    pub(super) fn on_discard(&mut self, named: Option<line::Worker<'_>>, late: u64, requests: &IdRanges<'_>) {
         self.counts.discarded += late + requests.count();
         let Some(named) = named else { return };
-        if !self.check_worker(named, at) {
-            return;
-        }
-        let number = named.number;
-        self.workers.get_mut(&number).expect("it is known").discarded += late + requests.count();
-        for key in requests.ids() {
-            let worker = self.workers.get_mut(&number).expect("it is known");
-            match worker.unwanted.entry(key) {
+        let Some(worker) = self.workers.named(named, &mut self.findings) else { return };
+        worker.discarded += late + requests.count();
+        for id in requests.ids() {
+            match worker.unwanted.entry(id) {
                 Entry::Occupied(mut count) => {
                     *count.get_mut() -= 1;
                     if *count.get() == 0 {
@@ -148,19 +120,30 @@ impl Life {
                     }
                     worker.unwanted_count -= 1;
                 }
-                Entry::Vacant(_) => self.findings.add(at, Promise::Requests, || {
-                    format!("the result of {} is discarded, but w{number} held nothing unwanted of it", format_key(key))
+                Entry::Vacant(_) => self.findings.add(Promise::Requests, || {
+                    format!("the result of {id} is discarded, but w{} held nothing unwanted of it", named.number)
                 }),
             }
         }
     }
 
+    pub(super) fn on_expire(&mut self, requests: &IdRanges<'_>) {
+        self.counts.expired += requests.count();
+        self.mark_answered(requests);
+        self.end(requests, "expires");
+    }
+
+    pub(super) fn on_cancel(&mut self, requests: &IdRanges<'_>) {
+        self.counts.cancelled += requests.count();
+        self.end(requests, "is cancelled");
+    }
+
     /// Ends requests without a worker's result.
-    pub(super) fn on_end(&mut self, requests: &IdRanges<'_>, how: &str, at: &mut SourceLine<'_>) {
-        for key in requests.ids() {
-            if !self.close(key) {
-                self.findings.add(at, Promise::Requests, || {
-                    format!("{} {how}, but is not open: it has ended before, or was never accepted", format_key(key))
+    fn end(&mut self, requests: &IdRanges<'_>, how: &str) {
+        for id in requests.ids() {
+            if !self.close(id) {
+                self.findings.add(Promise::Requests, || {
+                    format!("{id} {how}, but is not open: it has ended before, or was never accepted")
                 });
             }
         }
@@ -172,181 +155,152 @@ impl Life {
         (returned, requests): (u64, &IdRanges<'_>),
         gone: DepartureCounts,
         (evidence, reason): (Evidence, &str),
-        at: &mut SourceLine<'_>,
     ) {
         self.counts.workers_dropped += 1;
         self.counts.returned += requests.count();
-        if !self.check_worker(named, at) {
-            return requests.ids().for_each(|key| self.mark_unknown(key));
-        }
         let number = named.number;
-        let worker = self.remove_worker(number);
-        self.check_evidence(number, &worker, evidence, reason, at);
-        if returned != requests.count() {
-            self.findings
-                .add(at, Promise::Requests, || format!("{} requests are named, not {returned}", requests.count()));
-        }
+        let Some(worker) = self.remove_worker(named) else {
+            return requests.ids().for_each(|id| self.mark_unknown(id));
+        };
+        self.check_evidence(number, &worker, evidence, reason);
+        self.check_named(requests, returned);
         let mut named = requests.ids();
-        for &key in worker.in_flight.values() {
+        for &id in worker.in_flight.values() {
             let name = named.next();
-            if name != Some(key) {
-                self.findings.add(at, Promise::Requests, || match name {
-                    Some(name) => {
-                        format!("w{number} gives back {} where {} is next", format_key(name), format_key(key))
-                    }
-                    None => format!("w{number} held {}, which is not given back", format_key(key)),
+            if name != Some(id) {
+                self.findings.add(Promise::Requests, || match name {
+                    Some(name) => format!("w{number} gives back {name} where {id} is next"),
+                    None => format!("w{number} held {id}, which is not given back"),
                 });
             }
-            self.return_request(key, number, &worker, evidence);
+            self.return_request(id, number, &worker, evidence);
         }
-        if let Some(name) = named.next() {
-            self.findings.add(at, Promise::Requests, || {
-                format!("w{number} gives back {}, which it does not hold", format_key(name))
-            });
+        if let Some(id) = named.next() {
+            self.findings.add(Promise::Requests, || format!("w{number} gives back {id}, which it does not hold"));
         }
-        self.check_discarded(number, &worker, gone, at);
+        self.check_discarded(number, &worker, gone);
     }
 
     /// Takes the seat of a worker that can compute nothing for now, and the requests that it hands
     /// back, against which nothing counts.
-    pub(super) fn on_unable(
-        &mut self,
-        named: line::Worker<'_>,
-        returned: u64,
-        requests: &IdRanges<'_>,
-        at: &mut SourceLine<'_>,
-    ) {
+    pub(super) fn on_unable(&mut self, named: line::Worker<'_>, returned: u64, requests: &IdRanges<'_>) {
         self.counts.handed_back += requests.count();
-        if !self.check_worker(named, at) {
-            return requests.ids().for_each(|key| self.mark_unknown(key));
-        }
+        let Some(worker) = self.workers.named(named, &mut self.findings) else {
+            return requests.ids().for_each(|id| self.mark_unknown(id));
+        };
         let number = named.number;
-        let worker = self.workers.get_mut(&number).expect("it is known");
         let before = std::mem::replace(&mut worker.unable, true);
         self.counts.workers_unable += u64::from(!before);
-        let ring = &mut self.pools[worker.pool].ring;
-        ring.leave(number);
-        if returned != requests.count() {
-            self.findings
-                .add(at, Promise::Requests, || format!("{} requests are named, not {returned}", requests.count()));
-        }
-        for key in requests.ids() {
-            match self.state(key) {
-                Some(State::InFlight { worker, ticket, .. }) if worker == number => {
-                    self.workers.get_mut(&number).expect("it is known").in_flight.remove(&ticket);
-                    self.requeue(key);
-                }
+        self.pools[worker.pool].ring.leave(number);
+        self.check_named(requests, returned);
+        for id in requests.ids() {
+            match self.state(id) {
+                Some(State::InFlight { worker, .. }) if worker == number => self.requeue(id),
                 _ => {
-                    self.findings.add(at, Promise::Requests, || {
-                        format!("w{number} hands back {}, which it does not hold", format_key(key))
-                    });
-                    self.mark_unknown(key);
+                    self.findings
+                        .add(Promise::Requests, || format!("w{number} hands back {id}, which it does not hold"));
+                    self.mark_unknown(id);
                 }
             }
         }
     }
 
     /// Puts a request that a worker handed back into its pool's queue.
-    fn requeue(&mut self, key: Key) {
-        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.get_mut(&key.1)) else { return };
+    fn requeue(&mut self, id: Id) {
+        self.detach(id);
+        let Some(request) = self.clients.request_mut(id) else { return };
         let State::InFlight { order, .. } = request.state else { return };
         request.state = State::Returned(order);
-        self.pools[request.pool].returned.insert(order, key);
+        self.pools[request.pool].returned.insert(order, id);
     }
 
-    pub(super) fn on_poison(&mut self, requests: &IdRanges<'_>, workers: &str, at: &mut SourceLine<'_>) {
+    pub(super) fn on_poison(&mut self, requests: &IdRanges<'_>, workers: &str) {
         self.counts.poisoned += requests.count();
         self.mark_answered(requests);
-        for key in requests.ids() {
-            let held = self.clients.get(&key.0).and_then(|client| client.open.get(&key.1));
-            let (state, lost) = match held {
-                Some(request) => (Some(request.state), request.lost.iter().map(|loss| &*loss.name).collect()),
-                None => (None, Vec::new()),
-            };
-            let (names, count) = (lost.join(","), lost.len());
-            if !matches!(state, Some(State::Returned(_) | State::Suspended(_) | State::Unknown)) {
-                self.findings.add(at, Promise::Poison, || {
-                    format!("{} is given up, but was not given back by a lost worker", format_key(key))
-                });
-            } else if names != workers && state != Some(State::Unknown) {
-                self.findings.add(at, Promise::Poison, || {
-                    format!("{} was lost with {names}, not with {workers}", format_key(key))
-                });
-            } else if state != Some(State::Unknown) {
-                self.check_limit(count, key, at);
+        for id in requests.ids() {
+            match self.clients.request(id) {
+                Some(Request { state: State::Unknown, .. }) => {}
+                Some(Request { state: State::Returned(_) | State::Suspended(_), lost, .. }) => {
+                    let names: Vec<_> = lost.iter().map(|loss| &*loss.name).collect();
+                    let (names, count) = (names.join(","), lost.len());
+                    if names == workers {
+                        self.check_limit(count, id);
+                    } else {
+                        self.findings
+                            .add(Promise::Poison, || format!("{id} was lost with {names}, not with {workers}"));
+                    }
+                }
+                _ => self
+                    .findings
+                    .add(Promise::Poison, || format!("{id} is given up, but was not given back by a lost worker")),
             }
-            self.close(key);
+            self.close(id);
         }
     }
 
     /// Checks that all requests are given up after the same number of lost workers, and none is
     /// dispatched again after as many.
-    fn check_limit(&mut self, lost: usize, key: Key, at: &mut SourceLine<'_>) {
-        let most = self.dispatched_after;
+    fn check_limit(&mut self, lost: usize, id: Id) {
+        let again = self.dispatched_after;
         let limit = *self.given_up_after.get_or_insert(lost);
-        if limit != lost {
-            self.findings.add(at, Promise::Poison, || {
-                format!("{} is given up after {lost} workers were lost, another was after {limit}", format_key(key))
-            });
-        } else if most >= lost {
-            self.findings.add(at, Promise::Poison, || {
-                format!(
-                    "{} is given up after {lost} workers were lost, another was dispatched again after {most}",
-                    format_key(key)
-                )
-            });
-        }
+        let other = match (limit, again) {
+            _ if limit != lost => format!("was after {limit}"),
+            _ if again >= lost => format!("was dispatched again after {again}"),
+            _ => return,
+        };
+        self.findings
+            .add(Promise::Poison, || format!("{id} is given up after {lost} workers were lost, another {other}"));
     }
 
-    pub(super) fn state(&self, key: Key) -> Option<State> {
-        self.clients.get(&key.0)?.open.get(&key.1).map(|request| request.state)
+    fn state(&self, id: Id) -> Option<State> {
+        self.clients.request(id).map(|request| request.state)
     }
 
     /// Marks a request about which the log has contradicted itself.
-    pub(super) fn mark_unknown(&mut self, key: Key) {
-        self.detach(key);
-        if let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.get_mut(&key.1)) {
+    pub(super) fn mark_unknown(&mut self, id: Id) {
+        self.detach(id);
+        if let Some(request) = self.clients.request_mut(id) {
             request.state = State::Unknown;
         }
     }
 
     /// Removes the request from the worker that holds it, or from its pool's queue.
-    pub(super) fn detach(&mut self, key: Key) {
-        let Some(request) = self.clients.get(&key.0).and_then(|client| client.open.get(&key.1)) else { return };
-        match request.state {
+    fn detach(&mut self, id: Id) {
+        let Some(&Request { pool, state, .. }) = self.clients.request(id) else { return };
+        self.detach_from(pool, state);
+    }
+
+    /// Does the same for a request of this pool and state. Returns the worker that held it.
+    fn detach_from(&mut self, pool: usize, state: State) -> Option<&mut Worker> {
+        match state {
             State::InFlight { worker, ticket, .. } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.in_flight.remove(&ticket);
-                }
+                let worker = self.workers.by_number.get_mut(&worker)?;
+                worker.in_flight.remove(&ticket).map(|_| worker)
             }
-            State::Returned(order) => drop(self.pools[request.pool].returned.remove(&order)),
-            State::New | State::Suspended(_) | State::Unknown => {}
+            State::Returned(order) => {
+                self.pools[pool].returned.remove(&order);
+                None
+            }
+            State::New | State::Suspended(_) | State::Unknown => None,
         }
     }
 
     /// Removes an open request that has ended from all tables; a worker that still holds it computes
     /// it in vain. Returns whether it was open.
-    pub(super) fn close(&mut self, key: Key) -> bool {
-        let Some(request) = self.clients.get_mut(&key.0).and_then(|client| client.open.remove(&key.1)) else {
-            return false;
-        };
-        self.release(key, &request);
-        true
+    fn close(&mut self, id: Id) -> bool {
+        let request = self.clients.take_request(id);
+        if let Some(request) = &request {
+            self.release(id, request);
+        }
+        request.is_some()
     }
 
     /// Removes a request that has left its client's table from all others.
-    pub(super) fn release(&mut self, key: Key, request: &Request) {
-        self.clear_losses(key, request);
-        match request.state {
-            State::InFlight { worker, ticket, .. } => {
-                let Some(worker) = self.workers.get_mut(&worker) else { return };
-                if worker.in_flight.remove(&ticket).is_some() {
-                    *worker.unwanted.entry(key).or_default() += 1;
-                    worker.unwanted_count += 1;
-                }
-            }
-            State::Returned(order) => drop(self.pools[request.pool].returned.remove(&order)),
-            State::New | State::Suspended(_) | State::Unknown => {}
+    pub(super) fn release(&mut self, id: Id, request: &Request) {
+        self.clear_losses(id, request);
+        if let Some(worker) = self.detach_from(request.pool, request.state) {
+            *worker.unwanted.entry(id).or_default() += 1;
+            worker.unwanted_count += 1;
         }
     }
 }

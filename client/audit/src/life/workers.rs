@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::Life;
-use super::requests::{Key, format_key};
-use crate::findings::{Promise, SourceLine};
+use crate::findings::{Findings, Promise};
 use crate::line::{self, DepartureCounts};
+use crate::ranges::Id;
 
 /// A registered worker.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ pub(super) struct Worker {
     /// Whether it has said that it can compute nothing for now.
     pub unable: bool,
     /// The open requests that it holds, by ticket.
-    pub in_flight: BTreeMap<u64, Key>,
+    pub in_flight: BTreeMap<u64, Id>,
     /// Whether it holds a request that must be its only one.
     pub alone: bool,
     /// How often it holds each request that has ended meanwhile.
-    pub unwanted: HashMap<Key, u32>,
+    pub unwanted: HashMap<Id, u32>,
     pub unwanted_count: u64,
     /// The number of its results that were discarded.
     pub discarded: u64,
@@ -68,27 +68,39 @@ impl Worker {
     }
 }
 
-impl Life {
-    /// Returns whether the worker is registered. Reports it if it is not, or has another name.
-    pub(super) fn check_worker(&mut self, named: line::Worker<'_>, at: &mut SourceLine<'_>) -> bool {
-        let line::Worker { name, number } = named;
-        let Some(worker) = self.workers.get(&number) else {
-            let why = if number <= self.last_worker { "has left or was dropped" } else { "never joined" };
-            self.findings.add(at, Promise::Rotation, || format!("w{number} {why}"));
-            return false;
-        };
-        if *worker.name != *name {
-            let known = &worker.name;
-            self.findings.add(at, Promise::Rotation, || format!("w{number} is not {name}: it joined as {known}"));
-        }
-        true
-    }
+/// The registered workers.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    pub by_number: HashMap<u64, Worker>,
+    /// The number of the last one that registered.
+    last: u64,
+}
 
+impl Workers {
+    /// Returns a worker as a line names it. Reports it if it is not registered (then `None`), or has
+    /// another name.
+    pub fn named(&mut self, named: line::Worker<'_>, findings: &mut Findings) -> Option<&mut Worker> {
+        let line::Worker { name, number } = named;
+        let worker = self.by_number.get_mut(&number);
+        match &worker {
+            None => findings.add(Promise::Rotation, || {
+                format!("w{number} {}", if number <= self.last { "has left or was dropped" } else { "never joined" })
+            }),
+            Some(worker) if *worker.name != *name => {
+                findings.add(Promise::Rotation, || format!("w{number} is not {name}: it joined as {}", worker.name));
+            }
+            Some(_) => {}
+        }
+        worker
+    }
+}
+
+impl Life {
     /// Registers a worker whose registration is not in the log, at the seat whose turn it is.
     pub(super) fn adopt(&mut self, named: line::Worker<'_>, pool: usize) {
         self.pools[pool].ring.adopt(named.number);
-        self.last_worker = self.last_worker.max(named.number);
-        self.workers.insert(named.number, Worker::new(named, named.number, pool, None));
+        self.workers.last = self.workers.last.max(named.number);
+        self.workers.by_number.insert(named.number, Worker::new(named, named.number, pool, None));
     }
 
     pub(super) fn on_joined(
@@ -97,122 +109,105 @@ impl Life {
         pool: &str,
         (window, seats): (u64, u64),
         back: Option<u64>,
-        at: &mut SourceLine<'_>,
     ) {
         let number = named.number;
-        if number != self.last_worker + 1 {
-            let expected = self.last_worker + 1;
-            self.findings.add(at, Promise::Rotation, || format!("w{number} joins, where w{expected} was to be next"));
+        let next = self.workers.last + 1;
+        if number != next {
+            self.findings.add(Promise::Rotation, || format!("w{number} joins, where w{next} was to be next"));
         }
         self.counts.workers_joined += 1;
-        self.last_worker = self.last_worker.max(number);
+        self.workers.last = self.workers.last.max(number);
         let pool = self.pool(pool);
-        let process = self.process_of(number, back, at);
-        self.workers.insert(number, Worker::new(named, process, pool, Some(window)));
-        let ring = &mut self.pools[pool].ring;
-        ring.join(number);
-        let known = ring.len();
-        if known as u64 != seats {
-            self.findings.add(at, Promise::Rotation, || format!("the ring has {known} seats, not {seats}"));
-        }
+        let process = self.process_of(number, back);
+        self.workers.by_number.insert(number, Worker::new(named, process, pool, Some(window)));
+        self.pools[pool].ring.join(number);
+        self.check_seats(pool, seats);
     }
 
-    pub(super) fn on_window(&mut self, named: line::Worker<'_>, size: u64, at: &mut SourceLine<'_>) {
-        if !self.check_worker(named, at) {
-            return;
-        }
-        let worker = self.workers.get_mut(&named.number).expect("it is known");
+    pub(super) fn on_window(&mut self, named: line::Worker<'_>, size: u64) {
+        let Some(worker) = self.workers.named(named, &mut self.findings) else { return };
         worker.window = Some(size);
         if let Some(max) = worker.max_window.filter(|&max| size > max) {
             let number = named.number;
-            self.findings.add(at, Promise::Rotation, || {
+            self.findings.add(Promise::Rotation, || {
                 format!("w{number} has a window of {size}, where {max} is the most that it may be handed")
             });
         }
     }
 
-    pub(super) fn on_leaving(&mut self, named: line::Worker<'_>, in_flight: u64, at: &mut SourceLine<'_>) {
-        if !self.check_worker(named, at) {
-            return;
-        }
-        let number = named.number;
-        let worker = self.workers.get_mut(&number).expect("it is known");
-        let (pool, load) = (worker.pool, worker.load());
+    pub(super) fn on_leaving(&mut self, named: line::Worker<'_>, in_flight: u64) {
+        let Some(worker) = self.workers.named(named, &mut self.findings) else { return };
+        let (number, load) = (named.number, worker.load());
         if std::mem::replace(&mut worker.leaving, true) {
-            self.findings.add(at, Promise::Rotation, || format!("w{number} gives up its seat twice"));
+            self.findings.add(Promise::Rotation, || format!("w{number} gives up its seat twice"));
         }
-        self.pools[pool].ring.leave(number);
+        self.pools[worker.pool].ring.leave(number);
         if load != in_flight {
             self.findings
-                .add(at, Promise::Requests, || format!("w{number} has {load} requests to finish, not {in_flight}"));
+                .add(Promise::Requests, || format!("w{number} has {load} requests to finish, not {in_flight}"));
         }
     }
 
-    pub(super) fn on_able(&mut self, named: line::Worker<'_>, seats: u64, at: &mut SourceLine<'_>) {
-        if !self.check_worker(named, at) {
-            return;
-        }
-        let number = named.number;
-        let worker = self.workers.get_mut(&number).expect("it is known");
-        let ring = &mut self.pools[worker.pool].ring;
+    pub(super) fn on_able(&mut self, named: line::Worker<'_>, seats: u64) {
+        let Some(worker) = self.workers.named(named, &mut self.findings) else { return };
+        let (number, pool) = (named.number, worker.pool);
+        let ring = &mut self.pools[pool].ring;
         if !std::mem::replace(&mut worker.unable, false) || worker.leaving {
-            self.findings.add(at, Promise::Rotation, || format!("w{number} takes a seat, but it had not lost its own"));
+            self.findings.add(Promise::Rotation, || format!("w{number} takes a seat, but it had not lost its own"));
             ring.leave(number);
         }
         ring.join(number);
-        let known = ring.len();
-        if known as u64 != seats {
-            self.findings.add(at, Promise::Rotation, || format!("the ring has {known} seats, not {seats}"));
-        }
+        self.check_seats(pool, seats);
     }
 
-    pub(super) fn on_left(&mut self, named: line::Worker<'_>, gone: DepartureCounts, at: &mut SourceLine<'_>) {
-        if !self.check_worker(named, at) {
-            return;
-        }
+    pub(super) fn on_left(&mut self, named: line::Worker<'_>, gone: DepartureCounts) {
+        let Some(worker) = self.remove_worker(named) else { return };
         let number = named.number;
-        let worker = self.remove_worker(number);
         self.counts.workers_left += 1;
         if !worker.leaving {
-            self.findings.add(at, Promise::Rotation, || format!("w{number} leaves without giving up its seat before"));
+            self.findings.add(Promise::Rotation, || format!("w{number} leaves without giving up its seat before"));
         }
-        if let Some(key) = worker.in_flight.values().next().or(worker.unwanted.keys().next()) {
-            self.findings.add(at, Promise::Requests, || {
-                format!("w{number} leaves and owes {} requests, such as {}", worker.load(), format_key(*key))
+        if let Some(id) = worker.in_flight.values().next().or(worker.unwanted.keys().next()) {
+            self.findings.add(Promise::Requests, || {
+                format!("w{number} leaves and owes {} requests, such as {id}", worker.load())
             });
         }
-        for &key in worker.in_flight.values() {
-            self.mark_unknown(key);
+        for &id in worker.in_flight.values() {
+            self.mark_unknown(id);
         }
-        self.check_discarded(number, &worker, gone, at);
+        self.check_discarded(number, &worker, gone);
     }
 
-    /// Removes a registered worker from the tables; its requests still refer to it.
-    pub(super) fn remove_worker(&mut self, number: u64) -> Worker {
-        let worker = self.workers.remove(&number).expect("it is known");
-        self.pools[worker.pool].ring.leave(number);
-        worker
+    /// Removes a registered worker from the tables; its requests still refer to it. Reports it if it
+    /// is not registered.
+    pub(super) fn remove_worker(&mut self, named: line::Worker<'_>) -> Option<Worker> {
+        self.workers.named(named, &mut self.findings)?;
+        let worker = self.workers.by_number.remove(&named.number)?;
+        self.pools[worker.pool].ring.leave(named.number);
+        Some(worker)
     }
 
-    pub(super) fn check_workers(&mut self, workers: u64, at: &mut SourceLine<'_>) {
-        let known = self.workers.len() as i128 + self.more_workers;
+    /// Compares the size of a pool's ring with what a line says.
+    pub(super) fn check_seats(&mut self, pool: usize, seats: u64) {
+        let known = self.pools[pool].ring.len() as u64;
+        if known != seats {
+            self.findings.add(Promise::Rotation, || format!("the ring has {known} seats, not {seats}"));
+        }
+    }
+
+    pub(super) fn check_workers(&mut self, workers: u64) {
+        let known = self.workers.by_number.len() as i128 + self.more_workers;
         if known != i128::from(workers) {
             self.more_workers += i128::from(workers) - known;
-            self.findings.add(at, Promise::Rotation, || format!("there are {known} workers, not {workers}"));
+            self.findings.add(Promise::Rotation, || format!("there are {known} workers, not {workers}"));
         }
     }
 
     /// Compares the counts of a worker that has gone with what the lines before said.
-    pub(super) fn check_discarded(
-        &mut self,
-        number: u64,
-        worker: &Worker,
-        gone: DepartureCounts,
-        at: &mut SourceLine<'_>,
-    ) {
+    pub(super) fn check_discarded(&mut self, number: u64, worker: &Worker, gone: DepartureCounts) {
         let (unwanted, discarded) = (worker.unwanted_count, worker.discarded);
         if (unwanted, discarded) != (gone.unwanted, gone.discarded) {
-            self.findings.add(at, Promise::Requests, || {
+            self.findings.add(Promise::Requests, || {
                 format!(
                     "{discarded} results of w{number} were discarded, and {unwanted} that nobody waits for were to come, not \
                      {} and {}",

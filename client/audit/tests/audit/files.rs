@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use giostra_audit::{Error, Gap, Promise, Verdict, audit, story};
+use giostra_audit::{Error, Gap, Id, Promise, Verdict, audit, story};
 
 use super::{audit_lines, audit_text, expect_proved, expect_refuted, written};
 
@@ -90,7 +90,7 @@ fn text_that_a_peer_chose_is_never_read_as_a_brokers_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broker_rCURRENT.log");
     fs::write(&file, life() + &written(&[&quotes[0], "cancel c1#3"])).unwrap();
-    let told = story(&[file], (1, 3)).unwrap();
+    let told = story(&[file], Id { client: 1, number: 3 }).unwrap();
     assert!(told.steps.iter().all(|step| step.life == 1) && told.ends.len() == 1, "{told}");
 }
 
@@ -341,8 +341,8 @@ fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
         "reply-error worker-2 w2 c1#2..4",
     ];
     fs::write(&file, life() + &written(&lost).replace("56.824", "56.827") + &later()).unwrap();
-    let story_of = |request| story(std::slice::from_ref(&file), request).unwrap();
-    let told = story_of((1, 3));
+    let story_of = |client, number| story(std::slice::from_ref(&file), Id { client, number }).unwrap();
+    let told = story_of(1, 3);
     let steps: Vec<_> = told.steps.iter().map(|step| (step.life, step.what.as_str())).collect();
     let first = [
         (1, "client n joined as c1"),
@@ -361,7 +361,7 @@ fn the_story_of_a_request_is_told_step_by_step_in_each_life() {
             "c1#3: dispatched once, open at the end of the log"
         ]
     );
-    assert!(story_of((1, 5)).steps.is_empty() && story_of((2, 1)).to_string().ends_with("is not in the log"));
+    assert!(story_of(1, 5).steps.is_empty() && story_of(2, 1).to_string().ends_with("is not in the log"));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn a_sound_log_is_proved_and_counted() {
     assert_eq!((counts.replies, counts.reply_errors, counts.discarded), (6, 1, 3));
     assert_eq!((counts.expired, counts.cancelled, counts.open, counts.poisoned), (1, 2, 0, 0));
     assert_eq!((counts.workers_joined, counts.workers_dropped, counts.workers_left), (4, 1, 1));
-    assert_eq!((counts.clients_joined, counts.clients_left, report.most_lost), (1, 1, 1));
+    assert_eq!((counts.clients_joined, counts.clients_left, report.max_lost), (1, 1, 1));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn what_an_unable_worker_hands_back_is_held_against_nothing_and_it_sits_down_at_
     let report = audit_lines(&lines);
     expect_proved(&report);
     let counts = report.counts;
-    assert_eq!((counts.workers_unable, counts.handed_back, counts.redispatched, report.most_lost), (1, 2, 2, 0));
+    assert_eq!((counts.workers_unable, counts.handed_back, counts.redispatched, report.max_lost), (1, 2, 2, 0));
     let changed = |from: &str, to: &str| audit_lines(&lines.map(|line| if line == from { to } else { line }));
     let unable = lines[7];
     let others = "unable worker-1 w1 returned=2 c1#1..2 reason=can't start job";
