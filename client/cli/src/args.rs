@@ -15,6 +15,9 @@ use super::send::Send;
 use super::status::Status;
 use super::top::Top;
 
+/// The commands that need no broker.
+pub const ALONE: [&str; 4] = ["audit", "keys", "completions", "man"];
+
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra", version, after_help = help::GIOSTRA, next_help_heading = "Options of every command")]
@@ -30,7 +33,7 @@ pub struct Args {
 /// Hides the options that are about a broker from the help of a command that needs none. They are
 /// accepted all the same, since they may come from the environment, or stand before the command.
 fn hide_broker_options(command: clap::Command) -> clap::Command {
-    if !matches!(command.get_name(), "audit" | "keys" | "completions" | "man") {
+    if !ALONE.contains(&command.get_name()) {
         return command;
     }
     let common = CommonArgs::augment_args(clap::Command::default());
@@ -71,6 +74,7 @@ pub enum Command {
 }
 
 impl Command {
+    /// Returns the command's name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Send(_) => "send",

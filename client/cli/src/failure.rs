@@ -19,7 +19,7 @@ const PROGRAM: &str = "giostra";
 /// A failure that the object on stdout tells already.
 #[derive(Debug, Error)]
 #[error(transparent)]
-pub struct Told(#[from] pub Error);
+pub struct Reported(#[from] pub Error);
 
 /// A line on stderr; a peer's control characters in it are spaces, what else can't be seen is
 /// escaped.
@@ -47,7 +47,7 @@ pub fn end(error: &anyhow::Error, json: bool) -> Exit {
 
 /// Prints the object of a failure, unless it was told.
 pub fn print_object(error: &anyhow::Error) -> io::Result<()> {
-    if error.is::<Told>() {
+    if error.is::<Reported>() {
         return Ok(());
     }
     writeln!(stdout(), "{}", json!({"error": object(code_of(error), &format!("{error:#}"))}))
@@ -69,7 +69,7 @@ pub fn of_batch(ended: &Result<(), Error>, first: Option<&Failure>) -> Option<Va
 
 /// What the client says, if it is the client that failed.
 pub fn of_client(error: &anyhow::Error) -> Option<&Error> {
-    error.downcast_ref().or_else(|| error.downcast_ref().map(|Told(error)| error))
+    error.downcast_ref().or_else(|| error.downcast_ref().map(|Reported(error)| error))
 }
 
 /// The error of stdout: the only one that commands hand on as it is. What concerns files names
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_error_is_found_also_when_it_was_told() {
-        for error in [anyhow::Error::new(Error::Interrupted), Told(Error::Interrupted).into()] {
+        for error in [anyhow::Error::new(Error::Interrupted), Reported(Error::Interrupted).into()] {
             assert!(matches!(of_client(&error), Some(Error::Interrupted)), "{error:?}");
             assert_eq!((code_of(&error), error.to_string()), ("interrupted", "interrupted".into()));
         }

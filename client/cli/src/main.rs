@@ -35,9 +35,10 @@ use giostra_common::args::parse;
 use giostra_common::log::Log;
 use giostra_common::signals;
 use giostra_common::stdio;
+use giostra_transport::shutdown::Shutdown;
 use log::LevelFilter;
 
-use args::{Args, Command};
+use args::{ALONE, Args, Command};
 use common::CommonArgs;
 use exit::Exit;
 
@@ -57,35 +58,40 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
+    if matches!(command, Command::Top(_)) && common.json {
+        Args::command().error(ErrorKind::ArgumentConflict, top::NO_JSON).exit();
+    }
     // Before anything is done whose result would be lost.
     stdio::check_stdout().map_err(io::Error::from)?;
+    let alone = ALONE.contains(&command.name());
+    let _log = if alone { None } else { Some(Log::to_stderr(LevelFilter::Warn)?) };
+    let shutdown = if alone { Shutdown::new()? } else { signals::shutdown().context("can't listen for signals")? };
+    let mut client = None;
+    dispatch(command, common, &shutdown, || {
+        Ok(client.insert(Client::connect(common.options(command.name(), &shutdown)?)?))
+    })
+}
+
+/// Runs a command. `client` returns the client, for a command that needs one.
+fn dispatch<'a>(
+    command: &Command,
+    common: &CommonArgs,
+    shutdown: &Shutdown,
+    client: impl FnOnce() -> anyhow::Result<&'a mut Client>,
+) -> anyhow::Result<Exit> {
     match command {
+        Command::Send(options) => send::run(client()?, options, common),
+        Command::Random(options) => random::run(client()?, options, common),
+        Command::Map(options) => map::run(client()?, options, common, shutdown),
+        Command::Prompt => prompt::run(client()?, common, shutdown),
+        Command::Status(options) => status::run(client()?, options, common),
+        Command::Drain(options) => drain::run(client()?, options, common),
+        // These two open connections of their own.
+        Command::Bench(options) => bench::run(options, common, shutdown),
+        Command::Top(options) => top::run(options, common, shutdown),
         Command::Audit(options) => audit::run(options, common.json),
         Command::Keys(command) => keys::run(command, common.json),
         Command::Completions(options) => man::completions(options, Args::command()),
         Command::Man(options) => man::run(options, Args::command(), common.json),
-        _ => run_with_broker(command, common),
-    }
-}
-
-/// Runs a command that talks to a broker.
-fn run_with_broker(command: &Command, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let _log = Log::to_stderr(LevelFilter::Warn)?;
-    let shutdown = signals::shutdown().context("can't listen for signals")?;
-    let connect = || anyhow::Ok(Client::connect(common.options(command.name(), &shutdown)?)?);
-    match command {
-        Command::Send(options) => send::run(&mut connect()?, options, common),
-        Command::Random(options) => random::run(&mut connect()?, options, common),
-        Command::Map(options) => map::run(&mut connect()?, options, common, &shutdown),
-        Command::Prompt => prompt::run(&mut connect()?, common, &shutdown),
-        Command::Status(options) => status::run(&mut connect()?, options, common),
-        Command::Drain(options) => drain::run(&mut connect()?, options, common),
-        // These two open connections of their own.
-        Command::Bench(options) => bench::run(options, common, &shutdown),
-        Command::Top(_) if common.json => Args::command().error(ErrorKind::ArgumentConflict, top::NO_JSON).exit(),
-        Command::Top(options) => top::run(options, common, &shutdown),
-        Command::Audit(_) | Command::Keys(_) | Command::Completions(_) | Command::Man(_) => {
-            unreachable!("{} needs no broker", command.name())
-        }
     }
 }

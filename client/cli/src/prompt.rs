@@ -1,13 +1,11 @@
-//! The prompt, with the habits of the original system: `random`, then how many; an operation, then
-//! its operands; `exit`.
+//! `giostra prompt`: reads commands interactively. It asks for what is missing, as the original system
+//! did: how many random requests, and an operation's operands.
 
-use std::fmt::Display;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use clap::CommandFactory;
+use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use giostra_client::{Client, Error};
 use giostra_common::stdio;
@@ -22,11 +20,11 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 use serde_json::json;
 
-use super::args::{Args, Command};
+use super::args::Command;
 use super::common::CommonArgs;
 use super::exit::Exit;
 use super::printed::stdout;
-use super::{audit, bench, drain, failure, keys, man, operations, random, send, status, top};
+use super::{dispatch, failure, operations};
 
 const COMMANDS: [&str; 8] = ["random", "send", "bench", "status", "top", "drain", "help", "exit"];
 
@@ -41,42 +39,48 @@ const HELP: &str = "\
   exit                 leave (or Ctrl-D)
 somma, sottrazione, moltiplicazione and divisione work, too. Tab completes, the arrow keys go back in history.";
 
-type Line = Editor<Words, FileHistory>;
+type LineEditor = Editor<Words, FileHistory>;
 
-/// What a line asks for.
+/// A line that is parsed as a command line without the program's name.
 #[derive(Debug, Parser)]
 #[command(multicall = true, disable_help_subcommand = true)]
-struct Asked {
+struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
 
-/// Reads and runs commands until the input ends, whatever becomes of them.
+/// Reads and runs commands until the input ends, whether they succeed or not.
 pub fn run(client: &mut Client, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     stdio::check_stdin().context("can't read stdin")?;
-    let mut line = Line::new()?;
-    line.set_helper(Some(Words));
+    let mut editor = LineEditor::new()?;
+    editor.set_helper(Some(Words));
     let history = history_file();
     if let Some(file) = &history {
-        // None yet is no error.
-        let _ = line.load_history(file);
+        // There is none yet at the first time.
+        let _ = editor.load_history(file);
     }
     if !common.json {
         writeln!(stdout(), "giostra {}: help lists the commands", env!("CARGO_PKG_VERSION"))?;
     }
     loop {
-        match line.readline("giostra> ") {
+        match editor.readline("giostra> ") {
             Ok(text) => {
-                let words: Vec<_> = text.split_whitespace().map(String::from).collect();
-                if words.is_empty() {
+                if text.trim().is_empty() {
                     continue;
                 }
-                line.add_history_entry(&text)?;
-                if !obey(&mut line, client, common, shutdown, words)? {
+                editor.add_history_entry(&text)?;
+                let Some(words) = complete(&mut editor, &text)? else { continue };
+                match &*words[0] {
+                    "exit" | "quit" => break,
+                    "help" | "?" => writeln!(stdout(), "{HELP}")?,
+                    _ => run_line(client, common, shutdown, &words)?,
+                }
+                // Ctrl-C ends a command that watches, and the prompt with it.
+                if shutdown.requested() {
                     break;
                 }
             }
-            // Ctrl-C throws away the line.
+            // Ctrl-C discards the line.
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(error.into()),
@@ -85,103 +89,62 @@ pub fn run(client: &mut Client, common: &CommonArgs, shutdown: &Shutdown) -> any
     if let Some(file) = &history {
         // A history that can't be kept is no reason to fail.
         let _ = file.parent().map(fs::create_dir_all);
-        let _ = line.save_history(file);
+        let _ = editor.save_history(file);
     }
     Ok(Exit::Success)
 }
 
-/// Runs one line. Returns whether the prompt goes on.
-fn obey(
-    line: &mut Line,
-    client: &mut Client,
-    common: &CommonArgs,
-    shutdown: &Shutdown,
-    mut words: Vec<String>,
-) -> anyhow::Result<bool> {
-    match words[0].as_str() {
-        "exit" | "quit" => return Ok(false),
-        "help" | "?" => {
-            return print(HELP);
+/// Returns the words of a command, after asking for those that are missing; `None` if the user does
+/// not answer.
+fn complete(editor: &mut LineEditor, text: &str) -> anyhow::Result<Option<Vec<String>>> {
+    let mut words: Vec<_> = text.split_whitespace().map(String::from).collect();
+    let is_operation = operations::NAMES.contains(&&*words[0]);
+    if words.len() == 1 && (is_operation || words[0] == "random") {
+        match editor.readline(if is_operation { "its numbers? " } else { "how many? " }) {
+            Ok(answer) => words.extend(answer.split_whitespace().map(String::from)),
+            Err(ReadlineError::Interrupted | ReadlineError::Eof) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
-        "random" if words.len() == 1 => match ask(line, "how many? ")? {
-            Some(answer) => words.extend(answer),
-            None => return Ok(true),
-        },
-        name if operations::NAMES.contains(&name) => {
-            if words.len() == 1 {
-                match ask(line, "its numbers? ")? {
-                    Some(answer) => words.extend(answer),
-                    None => return Ok(true),
-                }
-            }
-            words.insert(0, "send".into());
-        }
-        _ => {}
     }
-    let done = match Asked::try_parse_from(&words) {
-        Ok(Asked { command: Command::Random(options) }) => random::run(client, &options, common),
-        Ok(Asked { command: Command::Send(options) }) => send::run(client, &options, common),
-        Ok(Asked { command: Command::Bench(options) }) => bench::run(&options, common, shutdown),
-        Ok(Asked { command: Command::Status(options) }) => status::run(client, &options, common),
-        Ok(Asked { command: Command::Top(options) }) => match top::obstacle(common) {
-            Some(obstacle) => return print(obstacle),
-            None => top::run(&options, common, shutdown),
-        },
-        Ok(Asked { command: Command::Drain(options) }) => drain::run(client, &options, common),
-        Ok(Asked { command: Command::Audit(options) }) => audit::run(&options, common.json),
-        Ok(Asked { command: Command::Keys(command) }) => keys::run(&command, common.json),
-        Ok(Asked { command: Command::Completions(options) }) => man::completions(&options, Args::command()),
-        Ok(Asked { command: Command::Man(options) }) => man::run(&options, Args::command(), common.json),
-        Ok(Asked { command: Command::Map(_) }) => {
-            return print("map reads stdin, which is the prompt's: use it in a shell");
-        }
-        Ok(Asked { command: Command::Prompt }) => Ok(Exit::Success),
+    if is_operation {
+        words.insert(0, "send".into());
+    }
+    Ok(Some(words))
+}
+
+/// Runs a command. An error is one after which no other command can run.
+fn run_line(client: &mut Client, common: &CommonArgs, shutdown: &Shutdown, words: &[String]) -> anyhow::Result<()> {
+    let ended = match CommandLine::try_parse_from(words).map(|line| line.command) {
+        Ok(Command::Map(_)) => Err(anyhow!("map reads stdin, which is the prompt's: use it in a shell")),
+        Ok(Command::Prompt) => Ok(Exit::Success),
+        Ok(command) => dispatch(&command, common, shutdown, || Ok(client)),
         Err(error) => {
-            // The first line says it; clap's usage lines are for the shell.
+            // The first line has the error; clap's usage lines are for the shell.
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            return match common.json {
-                true => print(json!({"error": failure::object(code::INVALID, first)})),
-                false => print(format_args!("{first}\nhelp lists the commands")),
-            };
+            return Ok(match common.json {
+                true => writeln!(stdout(), "{}", json!({"error": failure::object(code::INVALID, first)})),
+                false => writeln!(stdout(), "{first}\nhelp lists the commands"),
+            }?);
         }
     };
-    match done {
-        // Ctrl-C ends what is watched, and the prompt with it.
-        Ok(_) => Ok(!shutdown.requested()),
-        Err(error) if is_the_end(&error) => Err(error),
+    match ended {
+        Err(error) if is_final(&error) => Err(error),
         // The next command may find a broker, or a file.
-        Err(error) if common.json => {
-            failure::print_object(&error)?;
-            Ok(true)
-        }
-        Err(error) => print(format_args!("{error:#}")),
+        Err(error) if common.json => Ok(failure::print_object(&error)?),
+        Err(error) => Ok(writeln!(stdout(), "{error:#}")?),
+        Ok(_) => Ok(()),
     }
 }
 
-/// Prints a line, after which the prompt goes on.
-fn print(line: impl Display) -> anyhow::Result<bool> {
-    writeln!(stdout(), "{line}")?;
-    Ok(true)
-}
-
-/// Whether nothing can come after it: Ctrl-C during a command, libzmq's own failure, an output that
-/// can't be written.
-fn is_the_end(error: &anyhow::Error) -> bool {
+/// Returns whether no command can follow: after Ctrl-C, libzmq's own failure, or an output that can't
+/// be written.
+fn is_final(error: &anyhow::Error) -> bool {
     let client_is_done = matches!(failure::of_client(error), Some(Error::Interrupted | Error::Socket(_)));
     client_is_done || failure::output_error(error).is_some()
 }
 
-/// The words of the answer, unless there is none.
-fn ask(line: &mut Line, question: &str) -> anyhow::Result<Option<Vec<String>>> {
-    match line.readline(question) {
-        Ok(answer) => Ok(Some(answer.split_whitespace().map(String::from).collect())),
-        Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Where the history is kept: in the user's state folder, if they have a home.
+/// Returns the file of the history: in the user's state folder, if they have a home.
 fn history_file() -> Option<PathBuf> {
     let state = match std::env::var_os("XDG_STATE_HOME") {
         Some(state) => PathBuf::from(state),

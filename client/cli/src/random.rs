@@ -1,23 +1,23 @@
 //! `giostra random`: sends random requests and checks each result against a computation of its own.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Error};
-use giostra_protocol::{Failure, Reply, RequestId};
+use giostra_protocol::{Reply, RequestId};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
+use serde_json::json;
 
 use super::common::CommonArgs;
 use super::exit::Exit;
-use super::failure::{Told, of_batch, report_error};
 use super::help;
 use super::operations::Task;
-use super::printed::stdout;
-use super::send::{explain, value};
-use super::summary::Summary;
+use super::send::value;
+use super::summary::{Percentile, Summary};
 
 /// The options of `giostra random`.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,58 +40,60 @@ pub struct Random {
     pub wait_workers: u32,
 }
 
-/// The interval of the progress bar, and of questions for the number of workers.
+/// The interval of the progress bar, and of asking for the number of workers.
 const TICK: Duration = Duration::from_millis(100);
+
+const PERCENTILES: [Percentile; 2] = [("p50", 50.0), ("p99", 99.0)];
 
 /// Runs the batch, and succeeds if every request was answered and every result was right.
 pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow::Result<Exit> {
     wait_for_workers(client, random.wait_workers)?;
-    let seed = random.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let seed = random.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let mut batch = Batch {
         draw: StdRng::seed_from_u64(seed),
-        asked: FxHashMap::default(),
-        summary: Summary::new(seed),
-        first_failure: None,
+        open: FxHashMap::default(),
+        summary: Summary::default(),
+        workers: BTreeMap::new(),
     };
+    let began = Instant::now();
     let ended = batch.run(client, random, common);
+    batch.summary.took = began.elapsed();
     if let Err(Error::Interrupted) = &ended {
         client.cancel_all()?;
     }
-    batch.summary.finish(client.duplicated());
-    if let Some(failure) = &batch.first_failure {
-        report_error(format_args!("the first failure: {}", explain(failure, common)));
+    batch.summary.duplicated = client.duplicated();
+    let Batch { summary, workers, .. } = batch;
+    let mut object = summary.json(&PERCENTILES, |ns| (ns / 1000).into());
+    object["seed"] = seed.into();
+    object["workers"] = json!(workers);
+    let millis = |ns: u64| format!("{:.3} ms", ns as f64 / 1e6);
+    let mut text = summary.text(format_args!(" (seed {seed})"), &PERCENTILES, millis);
+    if !workers.is_empty() {
+        text += "\n  workers      ";
+        text.extend(workers.iter().map(|(worker, count)| format!("  {worker} {count}")));
     }
-    if common.json {
-        let mut object = batch.summary.json();
-        if let Some(error) = of_batch(&ended, batch.first_failure.as_ref()) {
-            object["error"] = error;
-        }
-        writeln!(stdout(), "{object}")?;
-    } else {
-        writeln!(stdout(), "{}", batch.summary)?;
-    }
-    ended.map_err(Told)?;
-    Ok(Exit::success_if(batch.summary.all_well()))
+    summary.finish(ended, object, &text, common)
 }
 
 struct Batch {
     draw: StdRng,
     /// The unanswered tasks, and when each was sent.
-    asked: FxHashMap<RequestId, (Task, Instant)>,
+    open: FxHashMap<RequestId, (Task, Instant)>,
     summary: Summary,
-    first_failure: Option<Failure>,
+    /// The number of answers of each worker.
+    workers: BTreeMap<String, u64>,
 }
 
 impl Batch {
     fn run(&mut self, client: &mut Client, random: &Random, common: &CommonArgs) -> Result<(), Error> {
         let bar = Bar::new(random.count);
         let mut next_tick = Instant::now();
-        while self.summary.replies() < random.count {
+        while self.replies() < random.count {
             let now = Instant::now();
-            while self.summary.sent < random.count && self.asked.len() < random.window as usize {
+            while self.summary.sent < random.count && self.open.len() < random.window as usize {
                 let task = Task::draw(&mut self.draw);
                 let id = client.submit_within(task.to_body(), common.timeout)?;
-                self.asked.insert(id, (task, now));
+                self.open.insert(id, (task, now));
                 self.summary.sent += 1;
             }
             let mut reply = client.next_reply(Some(TICK))?;
@@ -104,20 +106,28 @@ impl Batch {
             }
             if now >= next_tick {
                 next_tick = now + TICK;
-                bar.tick(self.summary.replies(), client, common);
+                bar.tick(self.replies(), client, common);
             }
         }
         Ok(())
     }
 
+    /// The number of requests that ended, with a result or an error.
+    fn replies(&self) -> u64 {
+        self.summary.sent - self.summary.unanswered()
+    }
+
     fn check(&mut self, reply: &Reply, now: Instant) {
-        let Some((task, asked)) = self.asked.remove(&reply.id) else { return };
+        let Some((task, sent)) = self.open.remove(&reply.id) else { return };
         match value(reply) {
-            Ok(value) => self.summary.answered(&reply.trace, task.is_right(&value), now - asked),
-            Err(failure) => {
-                self.summary.failed(&failure.code);
-                self.first_failure.get_or_insert(failure);
+            Ok(value) => {
+                self.summary.add_answer(reply.trace.attempts, task.is_right(&value), now - sent);
+                match self.workers.get_mut(&*reply.trace.worker) {
+                    Some(count) => *count += 1,
+                    None => drop(self.workers.insert(reply.trace.worker.to_string(), 1)),
+                }
             }
+            Err(failure) => self.summary.add_failure(failure),
         }
     }
 }

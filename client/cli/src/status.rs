@@ -15,8 +15,8 @@ use super::help;
 use super::live::interval;
 use super::table::Room;
 
-pub use lines::LONG_WAIT_MS;
 use lines::lines;
+pub use lines::{LONG_WAIT_MS, in_flight, oldest, state, time};
 
 /// The options of `giostra status`.
 #[derive(Clone, Debug, clap::Args)]

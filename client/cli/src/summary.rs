@@ -1,77 +1,84 @@
-//! The summary of a batch of requests, as text and as JSON.
+//! The counts and latencies of a batch of requests, which `random` and `bench` print, as text and as
+//! JSON.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::{Duration, Instant};
+use std::fmt::Display;
+use std::io::Write as _;
+use std::time::Duration;
 
-use giostra_protocol::Trace;
+use giostra_client::Error;
+use giostra_protocol::Failure;
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The longest latency that the histogram distinguishes: a day.
-const MAX_LATENCY_US: u64 = 24 * 3600 * 1_000_000;
+use super::common::CommonArgs;
+use super::exit::Exit;
+use super::failure::{Reported, of_batch, report_error};
+use super::printed::stdout;
+use super::send::explain;
+
+/// The bounds of the latencies that the histogram distinguishes: from 100 ns to a day.
+const LATENCY_NS: (u64, u64) = (100, 24 * 3600 * 1_000_000_000);
+
+/// The name of a percentile, and where it is.
+pub type Percentile = (&'static str, f64);
 
 /// Counts and times of one batch.
 pub struct Summary {
-    seed: u64,
-    began: Instant,
-    took: Option<Duration>,
-    /// Requests submitted.
+    /// How long the batch took.
+    pub took: Duration,
+    /// The number of submitted requests.
     pub sent: u64,
     answered: u64,
     wrong: u64,
     redispatched: u64,
-    duplicated: u64,
-    /// Failed requests by error code.
+    /// The number of replies to requests that had one already.
+    pub duplicated: u64,
+    /// The number of failed requests by error code.
     failed: BTreeMap<String, u64>,
-    workers: BTreeMap<String, u64>,
-    latency_us: Histogram<u64>,
+    first_failure: Option<Failure>,
+    pub latency_ns: Histogram<u64>,
 }
 
-impl Summary {
-    /// Begins a batch.
-    pub fn new(seed: u64) -> Self {
+impl Default for Summary {
+    fn default() -> Self {
+        let (shortest, longest) = LATENCY_NS;
         Self {
-            seed,
-            began: Instant::now(),
-            took: None,
+            took: Duration::ZERO,
             sent: 0,
             answered: 0,
             wrong: 0,
             redispatched: 0,
             duplicated: 0,
             failed: BTreeMap::new(),
-            workers: BTreeMap::new(),
-            latency_us: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("the bounds are in order"),
+            first_failure: None,
+            latency_ns: Histogram::new_with_bounds(shortest, longest, 3).expect("the bounds are in order"),
         }
     }
+}
 
-    /// Counts a request that was answered with a result.
-    pub fn answered(&mut self, trace: &Trace, right: bool, latency: Duration) {
+impl Summary {
+    /// Counts a request that was answered with a result, at that attempt.
+    pub fn add_answer(&mut self, attempts: u32, right: bool, latency: Duration) {
         self.answered += 1;
         self.wrong += u64::from(!right);
-        self.redispatched += u64::from(trace.attempts > 1);
-        match self.workers.get_mut(&*trace.worker) {
-            Some(count) => *count += 1,
-            None => drop(self.workers.insert(trace.worker.to_string(), 1)),
-        }
-        self.latency_us.saturating_record(latency.as_micros().try_into().unwrap_or(u64::MAX));
+        self.redispatched += u64::from(attempts > 1);
+        self.latency_ns.saturating_record(latency.as_nanos().try_into().unwrap_or(u64::MAX));
     }
 
     /// Counts a request that ended in an error.
-    pub fn failed(&mut self, code: &str) {
-        *self.failed.entry(code.into()).or_default() += 1;
+    pub fn add_failure(&mut self, failure: Failure) {
+        *self.failed.entry(failure.code.clone()).or_default() += 1;
+        self.first_failure.get_or_insert(failure);
     }
 
-    /// Ends the batch.
-    pub fn finish(&mut self, duplicated: u64) {
-        self.took = Some(self.began.elapsed());
-        self.duplicated = duplicated;
+    /// The number of requests that have not ended.
+    pub fn unanswered(&self) -> u64 {
+        self.sent - self.answered - self.failed()
     }
 
-    /// The number of requests that ended, with a result or an error.
-    pub fn replies(&self) -> u64 {
-        self.answered + self.all_failed()
+    fn failed(&self) -> u64 {
+        self.failed.values().sum()
     }
 
     /// Returns whether every request was answered once, with the right result.
@@ -79,109 +86,115 @@ impl Summary {
         self.answered == self.sent && self.wrong == 0 && self.duplicated == 0
     }
 
-    /// Returns the summary as a JSON object.
-    pub fn json(&self) -> serde_json::Value {
+    /// The number of answers per second.
+    fn rate(&self) -> f64 {
+        if self.took.is_zero() { 0.0 } else { self.answered as f64 / self.took.as_secs_f64() }
+    }
+
+    /// Returns the summary as a JSON object. `latency` converts nanoseconds into what it shows.
+    pub fn json(&self, percentiles: &[Percentile], latency: impl Fn(u64) -> Value) -> Value {
+        let mut latencies: serde_json::Map<_, _> = percentiles
+            .iter()
+            .map(|&(name, percent)| (name.into(), latency(self.latency_ns.value_at_percentile(percent))))
+            .collect();
+        latencies.insert("max".into(), latency(self.latency_ns.max()));
         json!({
-            "seed": self.seed,
             "sent": self.sent,
             "answered": self.answered,
-            "failed": self.all_failed(),
-            "unanswered": self.sent - self.replies(),
+            "failed": self.failed(),
+            "unanswered": self.unanswered(),
             "wrong": self.wrong,
             "duplicated": self.duplicated,
             "redispatched": self.redispatched,
-            "seconds": self.seconds(),
+            "seconds": self.took.as_secs_f64(),
             "rate": self.rate(),
-            "latency_us": {"p50": self.percentile(50.0), "p99": self.percentile(99.0), "max": self.latency_us.max()},
-            "workers": self.workers,
+            "latency_us": latencies,
             "errors": self.failed,
         })
     }
 
-    fn all_failed(&self) -> u64 {
-        self.failed.values().sum()
-    }
-
-    fn seconds(&self) -> f64 {
-        self.took.unwrap_or_else(|| self.began.elapsed()).as_secs_f64()
-    }
-
-    fn rate(&self) -> f64 {
-        self.answered as f64 / self.seconds()
-    }
-
-    fn percentile(&self, percent: f64) -> u64 {
-        self.latency_us.value_at_percentile(percent)
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sent, answered, failed) = (self.sent, self.answered, self.all_failed());
-        writeln!(f, "{sent} requests in {:.3} s, {:.0} a second (seed {})", self.seconds(), self.rate(), self.seed)?;
-        write!(f, "  answered       {answered}")?;
-        if answered == sent {
-            write!(f, ", all of them")?;
-        }
-        write!(f, "\n  failed         {failed}")?;
+    /// Returns the summary as text, with a note behind the first line. `latency` formats nanoseconds.
+    pub fn text(&self, note: impl Display, percentiles: &[Percentile], latency: impl Fn(u64) -> String) -> String {
+        let Self { sent, answered, wrong, duplicated, redispatched, .. } = self;
+        let all = if answered == sent { ", all of them" } else { "" };
+        let (seconds, rate, failed) = (self.took.as_secs_f64(), self.rate(), self.failed());
+        let mut text = format!("{sent} requests in {seconds:.3} s, {rate:.0} a second{note}\n");
+        text += &format!("  answered       {answered}{all}\n  failed         {failed}");
         for (code, count) in &self.failed {
-            write!(f, "  {code} {count}")?;
+            text += &format!("  {code} {count}");
         }
-        if sent > answered + failed {
-            write!(f, "\n  unanswered     {}", sent - answered - failed)?;
+        if self.unanswered() > 0 {
+            text += &format!("\n  unanswered     {}", self.unanswered());
         }
-        write!(f, "\n  wrong          {}", self.wrong)?;
-        write!(f, "\n  duplicated     {}", self.duplicated)?;
-        write!(f, "\n  re-dispatched  {}", self.redispatched)?;
-        if answered > 0 {
-            let [p50, p99] = [50.0, 99.0].map(|percent| millis(self.percentile(percent)));
-            write!(f, "\n  latency        p50 {p50}  p99 {p99}  max {}", millis(self.latency_us.max()))?;
-            write!(f, "\n  workers      ")?;
-            for (worker, count) in &self.workers {
-                write!(f, "  {worker} {count}")?;
+        text += &format!("\n  wrong          {wrong}\n  duplicated     {duplicated}\n  re-dispatched  {redispatched}");
+        if *answered > 0 {
+            text += "\n  latency      ";
+            for &(name, percent) in percentiles {
+                text += &format!("  {name} {}", latency(self.latency_ns.value_at_percentile(percent)));
             }
+            text += &format!("  max {}", latency(self.latency_ns.max()));
         }
-        Ok(())
+        text
     }
-}
 
-fn millis(us: u64) -> String {
-    format!("{:.3} ms", us as f64 / 1000.0)
+    /// Prints the outcome of a batch, and succeeds if every request was answered and every result was
+    /// right. An error that ended the batch is in the object that is printed.
+    pub fn finish(
+        &self,
+        ended: Result<(), Error>,
+        mut object: Value,
+        text: &str,
+        common: &CommonArgs,
+    ) -> anyhow::Result<Exit> {
+        if let Some(failure) = &self.first_failure {
+            report_error(format_args!("the first failure: {}", explain(failure, common)));
+        }
+        if common.json {
+            if let Some(error) = of_batch(&ended, self.first_failure.as_ref()) {
+                object["error"] = error;
+            }
+            writeln!(stdout(), "{object}")?;
+        } else {
+            writeln!(stdout(), "{text}")?;
+        }
+        ended.map_err(Reported)?;
+        Ok(Exit::success_if(self.all_well()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn trace(worker: &str, attempts: u32) -> Trace {
-        Trace { worker: worker.into(), attempts, ..Trace::default() }
+    fn answered(count: u64) -> Summary {
+        let mut summary = Summary { sent: count, ..Summary::default() };
+        (1..=count).for_each(|ms| summary.add_answer(1, true, Duration::from_millis(ms)));
+        summary
     }
 
     #[test]
     fn all_is_well_only_if_all_is_answered_and_right_and_once() {
-        let mut summary = Summary::new(7);
-        summary.sent = 2;
-        summary.answered(&trace("a", 1), true, Duration::from_millis(1));
-        assert!(!summary.all_well());
-        summary.answered(&trace("b", 2), true, Duration::from_millis(3));
-        summary.finish(0);
+        let mut summary = answered(2);
         assert!(summary.all_well());
-        let json = summary.json();
-        assert_eq!((&json["answered"], &json["redispatched"], &json["failed"]), (&json!(2), &json!(1), &json!(0)));
-        assert_eq!(json["workers"], json!({"a": 1, "b": 1}));
-        summary.finish(1);
+        summary.duplicated = 1;
         assert!(!summary.all_well());
 
-        let mut summary = Summary::new(7);
-        summary.sent = 1;
-        summary.answered(&trace("a", 1), false, Duration::ZERO);
+        let mut summary = answered(2);
+        summary.sent += 1;
         assert!(!summary.all_well());
+        assert_eq!(summary.unanswered(), 1);
+        summary.add_answer(2, false, Duration::ZERO);
+        assert!(!summary.all_well());
+        let json = summary.json(&[], Value::from);
+        assert_eq!((&json["answered"], &json["redispatched"], &json["wrong"]), (&json!(3), &json!(1), &json!(1)));
+        assert_eq!((&json["failed"], summary.unanswered()), (&json!(0), 0));
 
-        let mut summary = Summary::new(7);
-        summary.sent = 1;
-        summary.failed("expired");
+        let mut summary = answered(2);
+        summary.sent += 1;
+        summary.add_failure(Failure::new("expired", "too late"));
         assert!(!summary.all_well());
-        assert_eq!(summary.json()["errors"], json!({"expired": 1}));
-        assert!(summary.to_string().contains("expired 1"), "{summary}");
+        assert_eq!(summary.json(&[], Value::from)["errors"], json!({"expired": 1}));
+        let text = summary.text("", &[], |ns| ns.to_string());
+        assert!(text.contains("failed         1  expired 1"), "{text}");
     }
 }

@@ -1,7 +1,6 @@
-//! Tables for people: as wide as their terminal, with a colour where something deserves a look.
+//! Tables that fit into the terminal, with a colour where something deserves attention.
 //!
-//! Where there is too little room, the columns that matter least are left out, and long names
-//! shortened.
+//! On a narrow terminal the least important columns are left out, and long names shortened.
 
 use std::io::{IsTerminal, stdout};
 
@@ -10,23 +9,23 @@ use ratatui::crossterm::terminal;
 
 use super::written::{padded, shortened, width};
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: &str = "  ";
 
-/// What a name is shortened to before a column is left out for it.
+/// The width to which names are shortened before a column is left out.
 const NAME: usize = 24;
 
-/// What stdout has room for.
+/// The room that there is for output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Room {
-    /// Columns and rows, if it is a terminal.
+    /// The columns and rows of a terminal; `None` without a limit.
     pub size: Option<(usize, usize)>,
-    /// Whether it is to have colours.
+    /// Whether colours are used.
     pub colours: bool,
 }
 
 impl Room {
-    /// Looks at stdout. Whatever is no terminal has all the room, and no colours.
+    /// Returns the room of stdout. A file or a pipe has no limit, and no colours.
     pub fn of_stdout() -> Self {
         if !stdout().is_terminal() {
             return Self::default();
@@ -36,33 +35,34 @@ impl Room {
         Self { size: size.map(|(width, height)| (width.into(), height.into())), colours: colours() }
     }
 
-    /// The columns, if there is a limit.
+    /// The number of columns, if there is a limit.
     pub fn width(&self) -> Option<usize> {
         self.size.map(|(width, _)| width)
     }
 }
 
-/// Whether a terminal is to have colours: not if it is a dumb one, nor if [`NO_COLOR`](https://no-color.org) is set.
+/// Returns whether a terminal gets colours: not a dumb one, nor if
+/// [`NO_COLOR`](https://no-color.org) is set.
 pub fn colours() -> bool {
     let is = |name: &str, matches: fn(&str) -> bool| std::env::var(name).is_ok_and(|value| matches(&value));
     !is("NO_COLOR", |value| !value.is_empty()) && !is("TERM", |value| value == "dumb")
 }
 
-/// How much of a look something deserves.
+/// How much attention something deserves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
-    /// When it is as ever.
+    /// None.
     #[default]
     Plain,
-    /// When it is as it should be.
+    /// When all is well.
     Good,
-    /// When it will pass, and one may want to know.
+    /// When it will pass.
     Notable,
     /// When something is wrong.
     Bad,
 }
 
-/// The tone of a worker's state.
+/// Returns the tone of a worker's state.
 pub fn of_state(state: &str) -> Tone {
     match state {
         "busy" => Tone::Good,
@@ -75,9 +75,7 @@ pub fn of_state(state: &str) -> Tone {
 /// A text in a tone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// The text.
     pub text: String,
-    /// Its tone.
     pub tone: Tone,
 }
 
@@ -87,49 +85,39 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// A column.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// What it shows.
-    pub head: &'static str,
-    /// How soon it is left out: the highest rank first, 0 never.
-    pub rank: u8,
-}
+/// A column of a table of `T`: its head, its rank, and what it shows of an item. On a narrow terminal
+/// the columns of the highest rank are left out first, those of rank 0 never.
+pub type Column<'a, T> = (&'static str, u8, &'a dyn Fn(&T) -> Cell);
 
-/// Rows of as many cells as there are columns. The first column is of names.
+/// A table. The first column has names.
 #[derive(Clone, Debug)]
 pub struct Table {
-    columns: Vec<Column>,
-    /// Columns that are not shown at all.
-    hidden: Vec<usize>,
+    ranks: Vec<u8>,
+    /// The head, and a row for each item.
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    /// One without rows, of these columns: what they show, and their rank.
-    pub fn new(columns: &[(&'static str, u8)]) -> Self {
-        let columns = columns.iter().map(|&(head, rank)| Column { head, rank }).collect();
-        Self { columns, hidden: Vec::new(), rows: Vec::new() }
+    /// Makes a table with a row for each item.
+    pub fn new<'a, T: 'a>(columns: &[Column<'_, T>], items: impl IntoIterator<Item = &'a T>) -> Self {
+        let head = columns.iter().map(|&(head, ..)| head.into()).collect();
+        let row = |item| columns.iter().map(|(.., cell)| cell(item)).collect();
+        let rows = [head].into_iter().chain(items.into_iter().map(row)).collect();
+        Self { ranks: columns.iter().map(|&(_, rank, _)| rank).collect(), rows }
     }
 
-    /// Adds a row.
-    pub fn push<const N: usize>(&mut self, row: [Cell; N]) {
-        debug_assert_eq!(N, self.columns.len());
-        self.rows.push(row.into());
-    }
-
-    /// Takes a column away.
+    /// Removes the column of that head.
     pub fn leave_out(&mut self, head: &str) {
-        self.hidden.extend(self.columns.iter().position(|column| column.head == head));
+        if let Some(column) = self.rows[0].iter().position(|cell| cell.text == head) {
+            self.ranks.remove(column);
+            self.rows.iter_mut().for_each(|row| drop(row.remove(column)));
+        }
     }
 
-    /// The head and the rows of what fits into so many columns of a terminal, the cells of a column
+    /// Returns the head and the rows, with the columns that fit into that width, the cells of a column
     /// equally wide.
     pub fn fitted(&self, room: Option<usize>) -> Vec<Vec<Cell>> {
-        let head: Vec<Cell> = self.columns.iter().map(|column| column.head.into()).collect();
-        let all: Vec<&Vec<Cell>> = [&head].into_iter().chain(&self.rows).collect();
-        let widest = |column: usize| all.iter().map(|row| width(&row[column].text)).max().unwrap_or(0);
-        let widths = self.widths((0..self.columns.len()).map(widest).collect(), room);
+        let widths = self.widths(room);
         let cut = |row: &Vec<Cell>| -> Vec<Cell> {
             let fitting = widths.iter().map(|&(column, room)| {
                 let Cell { text, tone } = &row[column];
@@ -137,13 +125,13 @@ impl Table {
             });
             fitting.collect()
         };
-        all.into_iter().map(cut).collect()
+        self.rows.iter().map(cut).collect()
     }
 
-    /// The columns that are shown, and how wide they are.
-    fn widths(&self, widest: Vec<usize>, room: Option<usize>) -> Vec<(usize, usize)> {
-        let all = widest.into_iter().enumerate();
-        let mut shown: Vec<_> = all.filter(|(column, _)| !self.hidden.contains(column)).collect();
+    /// Returns the columns that are shown, by index, and their widths.
+    fn widths(&self, room: Option<usize>) -> Vec<(usize, usize)> {
+        let widest = |column: usize| self.rows.iter().map(|row| width(&row[column].text)).max().unwrap_or(0);
+        let mut shown: Vec<_> = (0..self.ranks.len()).map(|column| (column, widest(column))).collect();
         let Some(room) = room else { return shown };
         let taken =
             |shown: &[(usize, usize)]| shown.iter().map(|(_, width)| width + GAP.len()).sum::<usize>() - GAP.len();
@@ -151,18 +139,18 @@ impl Table {
             shown[0].1 = shown[0].1.min(NAME);
         }
         while taken(&shown) > room {
-            let rank = |place: usize| self.columns[shown[place].0].rank;
+            let rank = |place: usize| self.ranks[shown[place].0];
             match (0..shown.len()).filter(|&place| rank(place) > 0).max_by_key(|&place| rank(place)) {
                 Some(least) => drop(shown.remove(least)),
                 None => break,
             }
         }
-        // What is left over is the last to be cut.
+        // The names are cut further if that is not enough.
         shown[0].1 = shown[0].1.saturating_sub(taken(&shown).saturating_sub(room)).max(1);
         shown
     }
 
-    /// The lines of what fits.
+    /// Returns the lines of what fits.
     pub fn lines(&self, room: Room) -> Vec<String> {
         let line = |row: Vec<Cell>| {
             let cells: Vec<_> = row.iter().map(|cell| coloured(cell, room.colours)).collect();
@@ -172,7 +160,7 @@ impl Table {
     }
 }
 
-/// The text with the codes for its colour around it.
+/// Returns the text between the codes for its colour.
 fn coloured(Cell { text, tone }: &Cell, colours: bool) -> String {
     let colour = match tone {
         Tone::Good => AnsiColor::Green,
@@ -189,11 +177,18 @@ mod tests {
     use super::*;
 
     fn table(name: &str) -> Table {
-        let mut table = Table::new(&[("WORKER", 0), ("ADDRESS", 3), ("STATE", 0), ("SHARE", 2), ("RATE", 1)]);
-        let state = |state: &str| Cell { text: state.into(), tone: of_state(state) };
-        table.push([name.into(), "127.0.0.1:12345".into(), state("busy"), "50.0 %".into(), "1/s".into()]);
-        table.push(["b".into(), "127.0.0.1:12346".into(), state("suspect"), "50.0 %".into(), "20/s".into()]);
-        table
+        type Row<'a> = [&'a str; 5];
+        let state = |row: &Row| Cell { text: row[2].into(), tone: of_state(row[2]) };
+        let columns: [Column<Row>; 5] = [
+            ("WORKER", 0, &|row| row[0].into()),
+            ("ADDRESS", 3, &|row| row[1].into()),
+            ("STATE", 0, &state),
+            ("SHARE", 2, &|row| row[3].into()),
+            ("RATE", 1, &|row| row[4].into()),
+        ];
+        let rows =
+            [[name, "127.0.0.1:12345", "busy", "50.0 %", "1/s"], ["b", "127.0.0.1:12346", "suspect", "50.0 %", "20/s"]];
+        Table::new(&columns, &rows)
     }
 
     fn lines(name: &str, width: Option<usize>) -> Vec<String> {

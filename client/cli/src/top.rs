@@ -77,7 +77,7 @@ enum News {
 }
 
 /// Why nothing can be drawn, if so.
-pub fn obstacle(common: &CommonArgs) -> Option<&'static str> {
+fn obstacle(common: &CommonArgs) -> Option<&'static str> {
     let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
     if common.json {
         Some(NO_JSON)

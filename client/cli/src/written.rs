@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use indicatif::HumanCount;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// What stands for the rest of a text.
@@ -9,15 +10,7 @@ const REST: char = '…';
 
 /// A number with a comma before each three digits.
 pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number).to_string()
 }
 
 /// A number of things: `1 seat`, `2 seats`.

@@ -4,15 +4,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Context, Error, Options};
-use giostra_protocol::{Reply, RequestId};
+use giostra_protocol::{Outcome, Reply, RequestId};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
 use zmq::PollItem;
 
 use super::args::Bench;
-use super::outcome::Outcome;
 use super::work::Work;
 use crate::common::CommonArgs;
+use crate::summary::Summary;
 
 /// How often one client is served again for what came meanwhile, before it is the others' turn.
 const TURNS: usize = 8;
@@ -68,17 +68,17 @@ impl Load {
     }
 
     /// Asks for all that is asked for, and waits until it is answered.
-    pub fn run(&mut self, work: &Work, span: Span, outcome: &mut Outcome) -> Result<(), Error> {
+    pub fn run(&mut self, work: &Work, span: Span, summary: &mut Summary) -> Result<(), Error> {
         let began = Instant::now();
         let mut run = Run {
             work,
-            outcome,
+            summary,
             timeout: self.timeout,
             most: span.requests,
             until: span.length.and_then(|length| began.checked_add(length)),
         };
         let ended = self.ask(&mut run);
-        outcome.took += began.elapsed();
+        summary.took += began.elapsed();
         ended
     }
 
@@ -109,7 +109,7 @@ impl Load {
             false => {
                 let wakes = self.loaders.iter().filter_map(|loader| loader.wake);
                 // When the time is over, there may be nobody left to say so.
-                let end = run.until.filter(|_| run.outcome.unanswered() == 0);
+                let end = run.until.filter(|_| run.summary.unanswered() == 0);
                 wakes.chain(end).min().map(|wake| wake.saturating_duration_since(Instant::now()))
             }
         };
@@ -139,7 +139,7 @@ impl Load {
 /// What is under way, for all clients.
 struct Run<'a> {
     work: &'a Work,
-    outcome: &'a mut Outcome,
+    summary: &'a mut Summary,
     timeout: Option<Duration>,
     most: u64,
     until: Option<Instant>,
@@ -148,16 +148,18 @@ struct Run<'a> {
 impl Run<'_> {
     /// Whether more is to be asked for.
     fn goes_on(&self, now: Instant) -> bool {
-        self.outcome.sent < self.most && self.until.is_none_or(|until| now < until)
+        self.summary.sent < self.most && self.until.is_none_or(|until| now < until)
     }
 
     fn is_over(&self) -> bool {
-        self.outcome.unanswered() == 0 && !self.goes_on(Instant::now())
+        self.summary.unanswered() == 0 && !self.goes_on(Instant::now())
     }
 
     fn check(&mut self, reply: Reply, latency: Duration) {
-        let right = self.work.is_right(&reply.outcome);
-        self.outcome.ended(reply, right, latency);
+        match reply.outcome {
+            Outcome::Ok(body) => self.summary.add_answer(reply.trace.attempts, body == self.work.expected, latency),
+            Outcome::Error(failure) => self.summary.add_failure(failure),
+        }
     }
 }
 
@@ -187,10 +189,10 @@ impl Loader {
             return Ok(false);
         }
         let mut submitted = false;
-        while self.client.unanswered() < self.window && self.asked.has_room() && run.outcome.sent < run.most {
+        while self.client.unanswered() < self.window && self.asked.has_room() && run.summary.sent < run.most {
             let id = self.client.submit_within(run.work.body.clone(), run.timeout)?;
             self.asked.note(id, now);
-            run.outcome.sent += 1;
+            run.summary.sent += 1;
             submitted = true;
         }
         Ok(submitted)

@@ -3,7 +3,7 @@
 use giostra_protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
 use crate::events::{notable, told};
-use crate::table::{Cell, Room, Table, of_state};
+use crate::table::{Cell, Column, Room, Table, of_state};
 use crate::written::{many, micros, millis, wrapped};
 
 /// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where
@@ -143,46 +143,46 @@ fn next_of(pool: &PoolStatus, workers: &[WorkerStatus]) -> String {
 
 fn workers(workers: &[WorkerStatus]) -> Table {
     let all: u64 = workers.iter().map(|worker| worker.answered).sum();
-    let time = |us: u64| Cell::from(if us > 0 { micros(us) } else { "-".into() });
-    let mut table = Table::new(&[
-        ("WORKER", 0),
-        ("NO", 6),
-        ("ADDRESS", 10),
-        ("POOL", 4),
-        ("SEAT", 12),
-        ("STATE", 0),
-        ("IN FLIGHT", 0),
-        ("COMPUTING", 5),
-        ("OLDEST", 8),
-        ("RATE", 2),
-        ("P50", 11),
-        ("P99", 7),
-        ("ANSWERED", 3),
-        ("SHARE", 9),
-        ("RTT", 13),
-        ("RE-DISPATCHED", 14),
-    ]);
-    for worker in workers {
-        table.push([
-            worker.name.clone().into(),
-            format!("w{}", worker.number).into(),
-            worker.address.clone().into(),
-            worker.pool.clone().into(),
-            worker.seat.map_or("-".into(), |seat| (seat + 1).to_string()).into(),
-            Cell { text: worker.state.clone(), tone: of_state(&worker.state) },
-            format!("{}/{}", worker.in_flight, worker.window).into(),
-            format!("{}/{}", worker.computing, worker.threads).into(),
-            if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into(),
-            format!("{}/s", worker.rate).into(),
-            time(worker.service_us.p50),
-            time(worker.service_us.p99),
-            worker.answered.to_string().into(),
-            format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64).into(),
-            time(worker.round_trip_us),
-            worker.redispatched_from.to_string().into(),
-        ]);
-    }
-    table
+    let share = |worker: &WorkerStatus| format!("{:.1} %", 100.0 * worker.answered as f64 / all.max(1) as f64).into();
+    let columns: [Column<WorkerStatus>; 16] = [
+        ("WORKER", 0, &|worker| (&worker.name).into()),
+        ("NO", 6, &|worker| format!("w{}", worker.number).into()),
+        ("ADDRESS", 10, &|worker| (&worker.address).into()),
+        ("POOL", 4, &|worker| (&worker.pool).into()),
+        ("SEAT", 12, &|worker| worker.seat.map_or("-".into(), |seat| (seat + 1).to_string()).into()),
+        ("STATE", 0, &state),
+        ("IN FLIGHT", 0, &in_flight),
+        ("COMPUTING", 5, &|worker| format!("{}/{}", worker.computing, worker.threads).into()),
+        ("OLDEST", 8, &oldest),
+        ("RATE", 2, &|worker| format!("{}/s", worker.rate).into()),
+        ("P50", 11, &|worker| time(worker.service_us.p50)),
+        ("P99", 7, &|worker| time(worker.service_us.p99)),
+        ("ANSWERED", 3, &|worker| worker.answered.to_string().into()),
+        ("SHARE", 9, &share),
+        ("RTT", 13, &|worker| time(worker.round_trip_us)),
+        ("RE-DISPATCHED", 14, &|worker| worker.redispatched_from.to_string().into()),
+    ];
+    Table::new(&columns, workers)
+}
+
+/// The cell of a worker's state.
+pub fn state(worker: &WorkerStatus) -> Cell {
+    Cell { text: worker.state.clone(), tone: of_state(&worker.state) }
+}
+
+/// The cell of how full a worker's window is.
+pub fn in_flight(worker: &WorkerStatus) -> Cell {
+    format!("{}/{}", worker.in_flight, worker.window).into()
+}
+
+/// The cell of how long a worker has been computing the oldest request.
+pub fn oldest(worker: &WorkerStatus) -> Cell {
+    if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into()
+}
+
+/// The cell of a time in microseconds, 0 if there is none.
+pub fn time(us: u64) -> Cell {
+    if us > 0 { micros(us) } else { "-".into() }.into()
 }
 
 /// The workers that were dropped and have not come back, the latest first.
@@ -207,17 +207,14 @@ fn events(status: &Status) -> Vec<String> {
 }
 
 fn clients(clients: &[ClientStatus]) -> Table {
-    let mut table = Table::new(&[("CLIENT", 0), ("NO", 2), ("ADDRESS", 3), ("UNANSWERED", 0), ("ANSWERED", 1)]);
-    for client in clients {
-        table.push([
-            client.name.clone().into(),
-            format!("c{}", client.number).into(),
-            client.address.clone().into(),
-            client.unanswered.to_string().into(),
-            client.answered.to_string().into(),
-        ]);
-    }
-    table
+    let columns: [Column<ClientStatus>; 5] = [
+        ("CLIENT", 0, &|client| (&client.name).into()),
+        ("NO", 2, &|client| format!("c{}", client.number).into()),
+        ("ADDRESS", 3, &|client| (&client.address).into()),
+        ("UNANSWERED", 0, &|client| client.unanswered.to_string().into()),
+        ("ANSWERED", 1, &|client| client.answered.to_string().into()),
+    ];
+    Table::new(&columns, clients)
 }
 
 #[cfg(test)]

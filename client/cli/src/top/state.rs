@@ -9,8 +9,9 @@ use giostra_protocol::{LostStatus, PoolStatus, Status, WorkerStatus};
 use super::keys::Key;
 
 /// In what order workers are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
+    #[default]
     /// Pool by pool, in the order of the rotation.
     Seat,
     /// Who answers most comes first.
@@ -69,7 +70,7 @@ pub enum Act {
 }
 
 /// What is shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct State {
     /// Where the broker is.
     pub endpoint: String,
@@ -100,20 +101,7 @@ pub struct State {
 impl State {
     /// One that knows nothing yet of the broker there.
     pub fn new(endpoint: &str) -> Self {
-        Self {
-            endpoint: endpoint.into(),
-            status: Status::default(),
-            next: None,
-            paused: false,
-            gone: None,
-            silence: None,
-            sort: Sort::Seat,
-            pool: None,
-            selected: None,
-            question: None,
-            notice: None,
-            help: false,
-        }
+        Self { endpoint: endpoint.into(), ..Self::default() }
     }
 
     /// Whether the broker has said anything.

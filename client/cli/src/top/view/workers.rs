@@ -1,4 +1,4 @@
-//! The table of workers.
+//! The table of workers in `giostra top`.
 
 use giostra_protocol::{LostStatus, WorkerStatus};
 use ratatui::Frame;
@@ -7,17 +7,18 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::{Look, TURN, bar, first_shown, titled};
-use crate::table::{Cell, Table, Tone, of_state};
+use crate::status;
+use crate::table::{Cell, Column, Table, Tone, of_state};
 use crate::top::state::State;
-use crate::written::{grouped, micros, millis, padded, shortened, width};
+use crate::written::{grouped, millis, padded, shortened, width};
 
 /// The width of the bars that show how full a window is.
 const BAR: usize = 6;
 
-/// From when on a request's time is worth a column.
+/// From how long on the age of a worker's oldest request gets a column.
 const LONG_MS: u64 = 10_000;
 
-/// Draws it, scrolled so that the selected worker is seen.
+/// Draws the table, scrolled so that the selected worker is visible.
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let (workers, lost) = (state.workers(), state.lost());
     let of = state.pool.as_ref().map_or_else(String::new, |pool| format!(" of pool {pool}"));
@@ -37,7 +38,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     }
     let place = state.place().unwrap_or(0);
     let rows = usize::from(area.height).saturating_sub(1);
-    // Lost workers are seen also where the others would take all the room.
+    // A quarter of the rows is for lost workers, even if the others would fill them.
     let height = rows - lost.len().min(rows / 4);
     let first = first_shown(place, workers.len(), height);
     let shown = &workers[first..(first + height).min(workers.len())];
@@ -65,7 +66,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// A worker that was lost: of it there is no more to tell than a sentence.
+/// The line of a lost worker.
 fn lost_line(lost: &LostStatus, names: usize, state: &State, room: usize, look: Look) -> Line<'static> {
     let LostStatus { name, at_ms, reason, returned, .. } = lost;
     let since = millis(state.status.uptime_ms.saturating_sub(*at_ms));
@@ -76,48 +77,35 @@ fn lost_line(lost: &LostStatus, names: usize, state: &State, room: usize, look: 
 }
 
 fn table(workers: &[&WorkerStatus], state: &State, several_pools: bool) -> Table {
-    let mut table = Table::new(&[
-        (" WORKER", 0),
-        ("POOL", 2),
-        ("STATE", 0),
-        ("IN FLIGHT", 0),
-        ("", 3),
-        ("OLDEST", 4),
-        ("RATE", 1),
-        ("P50", 7),
-        ("P99", 4),
-        ("PONG", 6),
-        ("RTT", 8),
-        ("LOST", 5),
-    ]);
+    let name = |worker: &WorkerStatus| {
+        let turn = if state.has_turn(worker) { TURN } else { " " };
+        format!("{turn}{}", worker.name).into()
+    };
+    let lost = |worker: &WorkerStatus| match worker.redispatched_from {
+        0 => "0".into(),
+        count => Cell { text: grouped(count), tone: Tone::Notable },
+    };
+    let columns: [Column<WorkerStatus>; 12] = [
+        (" WORKER", 0, &name),
+        ("POOL", 2, &|worker| (&worker.pool).into()),
+        ("STATE", 0, &status::state),
+        ("IN FLIGHT", 0, &status::in_flight),
+        ("", 3, &|worker| bar(worker.in_flight, worker.window, BAR).into()),
+        ("OLDEST", 4, &status::oldest),
+        ("RATE", 1, &|worker| worker.rate.to_string().into()),
+        ("P50", 7, &|worker| status::time(worker.service_us.p50)),
+        ("P99", 4, &|worker| status::time(worker.service_us.p99)),
+        ("PONG", 6, &|worker| millis(worker.pong_age_ms).into()),
+        ("RTT", 8, &|worker| status::time(worker.round_trip_us)),
+        ("LOST", 5, &lost),
+    ];
+    let mut table = Table::new(&columns, workers.iter().copied());
     if !several_pools {
         table.leave_out("POOL");
     }
-    // Where all requests are short there is no room for it, and nothing to tell.
+    // Where all requests are short there is no room for it, and nothing to show.
     if !state.status.workers.iter().any(|worker| worker.computing > 0 && worker.oldest_ms >= LONG_MS) {
         table.leave_out("OLDEST");
-    }
-    for worker in workers {
-        let turn = if state.has_turn(worker) { TURN } else { " " };
-        let time = |us: u64| Cell::from(if us > 0 { micros(us) } else { "-".into() });
-        let lost = match worker.redispatched_from {
-            0 => "0".into(),
-            some => Cell { text: grouped(some), tone: Tone::Notable },
-        };
-        table.push([
-            format!("{turn}{}", worker.name).into(),
-            worker.pool.clone().into(),
-            Cell { text: worker.state.clone(), tone: of_state(&worker.state) },
-            format!("{}/{}", worker.in_flight, worker.window).into(),
-            bar(worker.in_flight, worker.window, BAR).into(),
-            if worker.computing > 0 { millis(worker.oldest_ms) } else { "-".into() }.into(),
-            worker.rate.to_string().into(),
-            time(worker.service_us.p50),
-            time(worker.service_us.p99),
-            millis(worker.pong_age_ms).into(),
-            time(worker.round_trip_us),
-            lost,
-        ]);
     }
     table
 }
