@@ -1,7 +1,7 @@
 //! What has happened since the broker's start: one ledger of counts.
 //!
-//! Whatever belongs to a pool's requests is counted in that pool's [`PoolCounters`], once, where
-//! it happens. What belongs to no pool is counted in [`Stats`]. Sums over all pools are derived
+//! Whatever belongs to a pool's requests is counted in that pool's [`PoolTotals`], once, where it
+//! happens. What belongs to no pool is counted in [`Stats`]. Sums over all pools are derived
 //! from these when somebody asks.
 
 mod lost_workers;
@@ -10,11 +10,11 @@ pub mod pool_counters;
 pub mod rates;
 mod recent_events;
 
-use giostra_protocol::Totals;
+use giostra_protocol::{PoolTotals, Totals};
 
 use lost_workers::LostWorkers;
 use name_history::NameHistory;
-use pool_counters::{PoolCounters, RetiredPools};
+use pool_counters::RetiredPools;
 use rates::History;
 use recent_events::RecentEvents;
 
@@ -42,10 +42,9 @@ pub struct Stats {
 impl Stats {
     /// Returns the sums over the pools of today, those that no longer exist, and what belongs to
     /// no pool.
-    pub fn totals<'a>(&self, pools: impl Iterator<Item = &'a PoolCounters>) -> Totals {
-        let mut sum = PoolCounters::default();
-        pools.for_each(|pool| sum.add(pool));
-        self.retired.counters().for_each(|pool| sum.add(pool));
+    pub fn totals<'a>(&'a self, pools: impl Iterator<Item = &'a PoolTotals>) -> Totals {
+        let mut sum = pool_counters::zero("");
+        pools.chain(self.retired.iter()).for_each(|pool| pool_counters::add(&mut sum, pool));
         Totals {
             accepted: sum.accepted,
             answered: sum.succeeded + sum.failed,

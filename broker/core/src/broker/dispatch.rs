@@ -50,7 +50,7 @@ impl Broker {
                 if let Some(client) = pool.maker.and_then(|maker| self.clients.get_mut(&maker)) {
                     client.pools -= 1;
                 }
-                self.stats.retired.keep(pool.name, pool.counters);
+                self.stats.retired.keep(pool.counters);
             }
         }
         self.touched_pools = pools;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::name::Label;
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Bytes, Identity, Reply, RequestId, Ticket, Trace};
+use giostra_protocol::{Bytes, Identity, PoolTotals, Reply, RequestId, Ticket, Trace};
 
 use super::{Moment, PoolKey};
 use crate::config::Rights;
@@ -15,7 +15,6 @@ use crate::policy::liveness::Liveness;
 use crate::policy::rotation::Ring;
 use crate::policy::window::Window;
 use crate::rate_limiter::TokenBucket;
-use crate::stats::pool_counters::PoolCounters;
 use crate::stats::rates::{Durations, Rate};
 use crate::tables::pending::{Pending, Place};
 use crate::tables::unanswered::Unanswered;
@@ -137,7 +136,7 @@ pub struct Pool {
     /// The seat that strict rotation waits for while requests are pending, and since when.
     pub waits: Option<(WorkerNumber, Moment)>,
     pub dispatched: Rate,
-    pub counters: PoolCounters,
+    pub counters: PoolTotals,
     pub touched: bool,
 }
 

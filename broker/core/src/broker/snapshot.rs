@@ -110,8 +110,7 @@ impl Broker {
     }
 
     fn pool_totals<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Vec<PoolTotals> {
-        let present = pools.map(|pool| pool.counters.snapshot(&pool.name));
-        let mut all: Vec<_> = present.chain(self.stats.retired.snapshot()).collect();
+        let mut all: Vec<_> = pools.map(|pool| &pool.counters).chain(self.stats.retired.iter()).cloned().collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
     }

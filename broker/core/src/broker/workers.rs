@@ -16,6 +16,7 @@ use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, WorkerNumber};
 use crate::policy::liveness::Due;
 use crate::rate_limiter::TokenBucket;
+use crate::stats::pool_counters::count_times;
 use crate::stats::rates::Durations;
 
 impl Broker {
@@ -372,7 +373,7 @@ impl Broker {
         if count > 0 {
             worker.add(dispatch, count, now.second());
             self.stats.answers.add(acceptance, count, now.second());
-            self.pools[pool.0].counters.took(acceptance, count);
+            count_times(&mut self.pools[pool.0].counters, acceptance, count);
         }
     }
 
