@@ -10,23 +10,26 @@ mod admission;
 mod clients;
 mod closing;
 mod dispatch;
+mod draining;
 mod evidence;
 mod inspections;
 mod invariants;
 mod leaving;
+mod losses;
+mod pools;
 mod records;
 mod registration;
+mod replies;
+mod requests;
 mod snapshot;
 mod unable;
 mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::codec::ATTACH_FROM;
-use giostra_protocol::name::Label;
-use giostra_protocol::{Failure, Identity, Outcome, Reply, Status, Ticket, ToClient, ToWorker, Trace, code};
+use giostra_protocol::{Identity, Status, ToClient, ToWorker};
 use slab::Slab;
 
 use crate::config::{AT_ONCE, Settings};
@@ -34,18 +37,15 @@ use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, RequestKey, WorkerNumber};
 use crate::peer_info::PeerInfo;
-use crate::policy::rotation::Ring;
 use crate::rate_limiter::{RateLimiter, TokenBucket};
 use crate::stats::Stats;
-use crate::stats::rates::Rate;
-use crate::tables::by_id::ById;
-use crate::tables::pending::Pending;
+use crate::tables::peers::Peers;
 
-use admission::Waiting;
+use admission::CreditQueue;
 use evidence::Instances;
 use inspections::Inspections;
 use leaving::Leftovers;
-use records::{Client, Flight, Pool, Request, State, Worker};
+use records::{Client, Pool, Request, Worker};
 
 /// The capacity that an empty table keeps.
 const KEPT: usize = 1 << 14;
@@ -99,17 +99,10 @@ pub struct Broker {
     started: Instant,
     closing: bool,
 
-    clients: ById<ClientNumber, Client>,
-    client_of: HashMap<Identity, ClientNumber>,
-    last_client: u64,
-
-    workers: ById<WorkerNumber, Worker>,
-    worker_of: HashMap<Identity, WorkerNumber>,
-    last_worker: u64,
+    clients: Peers<ClientNumber, Client>,
+    workers: Peers<WorkerNumber, Worker>,
     /// Limits on registrations by peer: each writes lines to the log.
     registrations: HashMap<Identity, TokenBucket>,
-    /// Peers that are not registered and have been asked to register.
-    asked_to_register: HashSet<Identity>,
 
     pools: Slab<Pool>,
     pool_of: HashMap<Arc<str>, PoolKey>,
@@ -125,10 +118,7 @@ pub struct Broker {
     work: usize,
     /// Bytes of all requests' bodies, and of unwanted bodies that a worker has not read yet.
     bytes: usize,
-    /// Clients that wait for credit.
-    waiting: Waiting,
-    /// Clients' peers that are unknown and have been asked to say Hello.
-    asked_to_hello: HashSet<Identity>,
+    credit_queue: CreditQueue,
 
     deadlines: BTreeSet<(Moment, RequestKey)>,
     pings: BTreeSet<(Instant, WorkerNumber)>,
@@ -137,8 +127,6 @@ pub struct Broker {
     stats: Stats,
     /// Clients that were told goodbye and have not answered.
     parting: BTreeMap<Identity, ClientNumber>,
-    client_info: HashMap<Identity, PeerInfo>,
-    worker_info: HashMap<Identity, PeerInfo>,
     refusals: RateLimiter,
     stray_replies: RateLimiter,
     /// Limits log lines that peers can cause although nothing is done for them.
@@ -160,14 +148,9 @@ impl Broker {
             settings,
             started: now,
             closing: false,
-            clients: ById::default(),
-            client_of: HashMap::default(),
-            last_client: 0,
-            workers: ById::default(),
-            worker_of: HashMap::default(),
-            last_worker: 0,
+            clients: Peers::default(),
+            workers: Peers::default(),
             registrations: HashMap::default(),
-            asked_to_register: HashSet::default(),
             pools: Slab::new(),
             pool_of: HashMap::default(),
             requests: Slab::new(),
@@ -177,18 +160,15 @@ impl Broker {
             leftovers: Leftovers::default(),
             work: 0,
             bytes: 0,
-            waiting: Waiting::default(),
-            asked_to_hello: HashSet::default(),
+            credit_queue: CreditQueue::default(),
             deadlines: BTreeSet::new(),
             pings: BTreeSet::new(),
             instances: Instances::default(),
             stats: Stats::default(),
             parting: BTreeMap::new(),
-            client_info: HashMap::default(),
-            worker_info: HashMap::default(),
-            refusals: RateLimiter::new(now),
-            stray_replies: RateLimiter::new(now),
-            idle_lines: RateLimiter::new(now),
+            refusals: RateLimiter::default(),
+            stray_replies: RateLimiter::default(),
+            idle_lines: RateLimiter::default(),
             inspections: Inspections::default(),
             outputs: VecDeque::new(),
             touched_pools: Vec::new(),
@@ -221,8 +201,8 @@ impl Broker {
         let suspended = suspended.map(|&(until, _)| self.started + Duration::from_nanos(until.0));
         let status = self.inspections.poll_timeout();
         let leftovers = (!self.leftovers.is_empty()).then_some(self.started);
-        let waiting = self.waiting.poll_timeout();
-        [ping, deadline, suspended, waiting, held_back, status, leftovers].into_iter().flatten().min()
+        let credit = self.credit_queue.poll_timeout();
+        [ping, deadline, suspended, credit, held_back, status, leftovers].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`: pings workers, drops dead ones, expires requests, and frees the
@@ -269,22 +249,22 @@ impl Broker {
 
     /// Whether [`Self::handle_client_info`] was called for this client's peer.
     pub fn knows_client_info(&self, peer: &Identity) -> bool {
-        self.client_info.contains_key(peer)
+        self.clients.info(peer).is_some()
     }
 
     /// Whether [`Self::handle_worker_info`] was called for this worker's peer.
     pub fn knows_worker_info(&self, peer: &Identity) -> bool {
-        self.worker_info.contains_key(peer)
+        self.workers.info(peer).is_some()
     }
 
     /// Records who has connected as a client, before any message from it is handled.
     pub fn handle_client_info(&mut self, from: &Identity, peer_info: PeerInfo) {
-        self.client_info.insert(from.clone(), peer_info);
+        self.clients.connected(from, peer_info);
     }
 
     /// Records who has connected as a worker, before any message from it is handled.
     pub fn handle_worker_info(&mut self, from: &Identity, peer_info: PeerInfo) {
-        self.worker_info.insert(from.clone(), peer_info);
+        self.workers.connected(from, peer_info);
     }
 
     /// Returns the number of requests at workers without a reply, unwanted ones included.
@@ -314,105 +294,6 @@ impl Broker {
         }
     }
 
-    fn expire(&mut self, key: RequestKey, expired: &mut IdRanges, now: Moment) {
-        let request = &self.requests[key.at()];
-        let (worker, what) = match request.state {
-            State::InFlight { worker, .. } => {
-                let name = self.workers[&worker].name.clone();
-                let what = format!("{name} was computing it");
-                (name, what)
-            }
-            State::Pending(_) => {
-                let pool = &self.pools[request.pool.0];
-                let workers = match pool.ring.seats().len() {
-                    0 if pool.unable > 0 => "whose workers can compute nothing for now (the status says why)",
-                    0 => "which has no worker",
-                    _ => "whose workers were busy",
-                };
-                (Label::default(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
-            }
-        };
-        let failure = Failure::new(code::EXPIRED, format!("its time limit passed while {what}"));
-        let trace = request.trace(worker, now);
-        expired.request(request.client, request.id);
-        self.pools[request.pool.0].counters.expired += 1;
-        self.give_up(key, failure, trace);
-    }
-
-    /// Answers a request with an error of the broker's own.
-    fn give_up(&mut self, key: RequestKey, failure: Failure, trace: Trace) {
-        self.detach(key);
-        self.close_request(key, Some((Outcome::Error(failure), trace)));
-    }
-
-    /// Cancels a request: removes it from every table, without a reply.
-    fn forget(&mut self, key: RequestKey) {
-        self.work += 1;
-        self.detach(key);
-        self.pools[self.requests[key.at()].pool.0].counters.cancelled += 1;
-        self.close_request(key, None);
-    }
-
-    /// Removes a request from its pool's queue, or marks it as unwanted at its worker.
-    fn detach(&mut self, key: RequestKey) {
-        let Request { client, id, pool, state, .. } = self.requests[key.at()];
-        match state {
-            State::Pending(place) => {
-                self.stop_waiting(key);
-                self.pools[pool.0].pending.remove(place, client);
-                self.remove_pending(client);
-                self.touch_pool(pool);
-            }
-            State::InFlight { worker, ticket, .. } => {
-                let Some(holder) = self.workers.get_mut(&worker) else { return };
-                if let Some(flight) = holder.in_flight.get_mut(ticket) {
-                    // A body is no larger than a frame.
-                    let bytes = if ticket <= holder.read { 0 } else { self.requests[key.at()].body.len() as u32 };
-                    *flight = Flight::Unwanted(client, id, bytes);
-                    holder.unwanted_bytes += bytes as usize;
-                    self.bytes += bytes as usize;
-                    if let Some(client) = self.clients.get_mut(&client) {
-                        client.bytes += bytes as usize;
-                    }
-                    if holder.cancelled.is_empty() {
-                        self.touched_workers.push(worker);
-                    }
-                    holder.cancelled.push(Ticket(self.settings.first_ticket.wrapping_add(ticket)));
-                }
-            }
-        }
-    }
-
-    /// Removes a request from the tables that hold it in any state, and adds the reply to its
-    /// client's next message.
-    fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) {
-        let request = self.requests.remove(key.at());
-        if let Some(deadline) = request.deadline() {
-            self.deadlines.remove(&(deadline, key));
-        }
-        self.bytes -= request.body.len();
-        self.clear_losses(key, request.lost.as_deref());
-        let Some(client) = self.clients.get_mut(&request.client) else { return };
-        client.unanswered.remove(request.id);
-        client.bytes -= request.body.len();
-        if let Some((outcome, trace)) = reply {
-            if client.replies.is_empty() {
-                self.touched_clients.push(request.client);
-            }
-            client.large |= matches!(&outcome, Outcome::Ok(body) if body.len() >= ATTACH_FROM);
-            client.replies.push(Reply { id: request.id, outcome, trace });
-            client.answered += 1;
-        }
-    }
-
-    /// Releases the bytes of an unwanted body that its worker has read.
-    fn release(&mut self, client: ClientNumber, bytes: u32) {
-        self.bytes -= bytes as usize;
-        if let Some(client) = self.clients.get_mut(&client) {
-            client.bytes -= bytes as usize;
-        }
-    }
-
     /// Frees memory that a burst has taken. The table of requests can shrink only while it is
     /// empty.
     fn shrink(&mut self) {
@@ -422,58 +303,5 @@ impl Broker {
         if self.outputs.is_empty() && self.outputs.capacity() > KEPT {
             self.outputs = VecDeque::new();
         }
-    }
-
-    fn add_pending(&mut self, of: ClientNumber) {
-        self.pending += 1;
-        if let Some(client) = self.clients.get_mut(&of) {
-            client.pending += 1;
-        }
-    }
-
-    fn remove_pending(&mut self, of: ClientNumber) {
-        self.pending -= 1;
-        if let Some(client) = self.clients.get_mut(&of) {
-            client.pending -= 1;
-        }
-    }
-
-    fn touch_pool(&mut self, key: PoolKey) {
-        let pool = &mut self.pools[key.0];
-        if !pool.touched {
-            pool.touched = true;
-            self.touched_pools.push(key);
-        }
-    }
-
-    /// Returns the pool of this name, and makes it if there is none. [`Self::settle`] removes empty
-    /// pools. `maker` is the client that asks for it, if it is one.
-    fn pool(&mut self, name: &str, maker: Option<ClientNumber>) -> PoolKey {
-        let key = match self.pool_of.get(name) {
-            Some(&key) => key,
-            None => {
-                let name: Arc<str> = name.into();
-                if let Some(client) = maker.and_then(|maker| self.clients.get_mut(&maker)) {
-                    client.pools += 1;
-                }
-                let pool = Pool {
-                    name: Arc::clone(&name),
-                    maker,
-                    ring: Ring::default(),
-                    pending: Pending::default(),
-                    workers: 0,
-                    unable: 0,
-                    waits: None,
-                    dispatched: Rate::default(),
-                    counters: self.stats.retired.take_back(&name),
-                    touched: false,
-                };
-                let key = PoolKey(self.pools.insert(pool));
-                self.pool_of.insert(name, key);
-                key
-            }
-        };
-        self.touch_pool(key);
-        key
     }
 }

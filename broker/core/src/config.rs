@@ -11,7 +11,7 @@ use crate::policy::rotation::Rotation;
 pub(crate) const AT_ONCE: usize = 4096;
 
 /// The rights of a client. A worker may compute, and has none of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     /// Whether it may submit and cancel requests.
     pub submit: bool,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::tables::by_id::Number;
+use crate::tables::peers::Number;
 
 /// The number of a client's connection, counted from 1 in each life of a broker; `c1` in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,19 +8,15 @@ const MAX_LINES: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Lets [`MAX_LINES`] through in each [`PERIOD`], and counts what the others were about.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RateLimiter {
-    since: Instant,
+    /// The begin of the period; `None` before the first occurrence.
+    since: Option<Instant>,
     allowed: u32,
     unreported: u64,
 }
 
 impl RateLimiter {
-    /// Creates a limiter whose first period begins at `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { since: now, allowed: 0, unreported: 0 }
-    }
-
     /// Whether one more line may be written. The caller keeps the count.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.record(0, now).is_some()
@@ -28,8 +24,8 @@ impl RateLimiter {
 
     /// Records `count` occurrences; returns how many to report, or `None` while over the limit.
     pub fn record(&mut self, count: u64, now: Instant) -> Option<u64> {
-        if now.saturating_duration_since(self.since) >= PERIOD {
-            self.since = now;
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= PERIOD) {
+            self.since = Some(now);
             self.allowed = 0;
         }
         self.unreported += count;
@@ -85,7 +81,7 @@ mod tests {
     #[test]
     fn few_lines_are_allowed_and_every_occurrence_is_counted() {
         let now = Instant::now();
-        let mut limiter = RateLimiter::new(now);
+        let mut limiter = RateLimiter::default();
         let reported: u64 = (0..100).filter_map(|_| limiter.record(2, now)).sum();
         assert_eq!(reported, u64::from(MAX_LINES) * 2);
         assert_eq!(limiter.record(1, now + PERIOD), Some(200 - reported + 1));

@@ -1,5 +1,5 @@
 //! The tables of the core that are more than a collection of the standard library.
 
-pub mod by_id;
+pub mod peers;
 pub mod pending;
 pub mod unanswered;

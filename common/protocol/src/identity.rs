@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use crate::Bytes;
 
 /// The routing id that libzmq gives to a connection of a ROUTER.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub Bytes);
 
 impl Borrow<[u8]> for Identity {

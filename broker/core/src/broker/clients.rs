@@ -5,33 +5,36 @@ use std::time::Instant;
 
 use giostra_protocol::{Bytes, FromClient, Identity, RequestId, ToClient, VERSION, name};
 
-use super::admission::Taken;
-use super::records::{Client, Request, State, Unlogged};
-use super::{Broker, Output};
+use super::admission::Usage;
+use super::records::{Client, Request, State};
+use super::{Broker, Moment, Output, PoolKey};
 use crate::config::{Rights, Settings};
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, RequestKey};
 use crate::tables::pending::Place;
-use crate::tables::unanswered::Unanswered;
 
-/// The most pools that a `NoWorker` names.
+/// The maximum number of pools that a `NoWorker` names.
 const MAX_POOLS: usize = 100;
+
+/// What became of a message's requests.
+#[derive(Default)]
+struct Taken {
+    accepted: IdRanges,
+    rejected: Vec<RequestId>,
+    rejected_bytes: usize,
+}
 
 impl Broker {
     /// Handles a message from a client. `rights` count from its Hello on, for as long as its
     /// connection lives.
     pub fn handle_client(&mut self, from: &Identity, rights: Rights, message: FromClient, now: Instant) {
-        let known = self.client_of.get(from).copied();
+        let known = self.clients.find(from);
         match (message, known) {
             (FromClient::Hello { version, name }, _) => self.hello(from, rights, version, &name, now),
-            (FromClient::Disconnected, known) => {
-                if let Some(client) = known {
-                    self.client_leaves(client, "connection broke");
-                }
-                self.never_says_goodbye(from, "connection broke");
-                self.asked_to_hello.remove(from);
-                self.client_info.remove(from);
+            (FromClient::Disconnected, _) => {
+                self.client_is_gone(from, "connection broke");
+                self.clients.disconnected(from);
             }
             (FromClient::Goodbye, _) => self.says_goodbye(from),
             // After the goodbye, other messages are for the next broker.
@@ -39,7 +42,7 @@ impl Broker {
             (_, None) => self.ask_to_hello(from),
             (FromClient::Submit { requests, .. }, Some(client)) if !self.clients[&client].rights.submit => {
                 let reason = "this key may not submit requests: it has not the role 'client'";
-                self.decline(from, reason, &requests, now);
+                self.decline(client, reason, &requests, now);
             }
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
                 self.stale(client, requests.len() as u64, now);
@@ -65,35 +68,32 @@ impl Broker {
 
     /// Handles the failure of a message to a client that is gone.
     pub fn handle_unreachable_client(&mut self, to: &Identity) {
-        if let Some(&client) = self.client_of.get(to) {
-            self.client_leaves(client, "unreachable");
-        }
-        self.never_says_goodbye(to, "unreachable");
+        self.client_is_gone(to, "unreachable");
     }
 
     /// Handles a client whose key is no longer allowed, or has other roles.
     pub fn handle_revoked_client(&mut self, from: &Identity) {
-        if let Some(&client) = self.client_of.get(from) {
-            self.client_leaves(client, "its key is no longer allowed, or has other roles now");
-        }
-        self.never_says_goodbye(from, "its key is no longer allowed");
-        self.asked_to_hello.remove(from);
+        self.client_is_gone(from, "its key is no longer allowed, or has other roles now");
+        self.clients.may_be_asked(from);
     }
 
     /// Cuts off a client that does not read: the shell has thrown away what waited for it. The
     /// client gets nothing but `HelloAgain`, which the shell keeps until it is taken.
     pub fn handle_overdue_client(&mut self, to: &Identity) {
-        if let Some(&client) = self.client_of.get(to) {
-            self.client_leaves(client, "does not read its replies");
-        }
-        self.never_says_goodbye(to, "does not read its replies");
-        self.asked_to_hello.remove(to);
+        self.client_is_gone(to, "does not read its replies");
+        self.clients.may_be_asked(to);
         self.ask_to_hello(to);
     }
 
-    /// Asks a client for a Hello, once for each connection.
+    fn client_is_gone(&mut self, identity: &Identity, reason: &'static str) {
+        if let Some(client) = self.clients.find(identity) {
+            self.client_leaves(client, reason);
+        }
+        self.never_says_goodbye(identity, reason);
+    }
+
     fn ask_to_hello(&mut self, from: &Identity) {
-        if self.asked_to_hello.insert(from.clone()) {
+        if self.clients.ask(from) {
             self.outputs.push_back(Output::ToClient(from.clone(), ToClient::HelloAgain));
         }
     }
@@ -106,17 +106,17 @@ impl Broker {
 
     /// Declines a `Submit`, naming its requests, because other requests of the client may still be
     /// answered.
-    fn decline(&mut self, from: &Identity, reason: &str, requests: &[(RequestId, Bytes)], now: Instant) {
-        self.log_refusal(from, reason, now);
+    fn decline(&mut self, number: ClientNumber, reason: &str, requests: &[(RequestId, Bytes)], now: Instant) {
+        let identity = self.clients[&number].identity.clone();
+        self.log_refusal(&identity, reason, now);
         let requests = requests.iter().map(|&(id, _)| id).collect();
-        let declined = ToClient::Declined { reason: reason.into(), requests };
-        self.outputs.push_back(Output::ToClient(from.clone(), declined));
+        self.outputs.push_back(Output::ToClient(identity, ToClient::Declined { reason: reason.into(), requests }));
     }
 
     fn log_refusal(&mut self, from: &Identity, reason: &str, now: Instant) {
         self.refuse(reason, now, |broker| {
-            let who = broker.client_of.get(from).map_or_else(|| "a client".into(), ToString::to_string);
-            who + &broker.client_info.get(from).map(ToString::to_string).unwrap_or_default()
+            let who = broker.clients.find(from).map_or_else(|| "a client".into(), |number| number.to_string());
+            who + &broker.clients.info(from).map(ToString::to_string).unwrap_or_default()
         });
     }
 
@@ -128,39 +128,7 @@ impl Broker {
         if let Err(bad) = name::check(name) {
             return self.refuse_client(from, &bad.to_string(), now);
         }
-        self.asked_to_hello.remove(from);
-        let number = match self.client_of.get(from) {
-            Some(&number) => number,
-            None => {
-                self.last_client += 1;
-                let number = ClientNumber(self.last_client);
-                let name: Arc<str> = name.into();
-                self.client_of.insert(from.clone(), number);
-                self.clients.insert(
-                    number,
-                    Client {
-                        identity: from.clone(),
-                        name: Arc::clone(&name),
-                        rights,
-                        unanswered: Unanswered::default(),
-                        pending: 0,
-                        bytes: 0,
-                        pools: 0,
-                        unlogged: Unlogged::default(),
-                        room: None,
-                        wanted_size: 1,
-                        replies: Vec::new(),
-                        large: false,
-                        held_back_until: None,
-                        answered: 0,
-                    },
-                );
-                let key = self.client_info.get(from).and_then(|peer_info| peer_info.key.clone());
-                let clients = self.clients.len();
-                self.log(Event::ClientJoined { client: number, name, clients, key });
-                number
-            }
-        };
+        let number = self.clients.find(from).unwrap_or_else(|| self.client_joins(from, rights, name.into()));
         let welcome = ToClient::Welcome {
             version: VERSION,
             client: number.0,
@@ -172,6 +140,14 @@ impl Broker {
         if self.closing {
             self.outputs.push_back(Output::ToClient(from.clone(), ToClient::Closing));
         }
+    }
+
+    fn client_joins(&mut self, from: &Identity, rights: Rights, name: Arc<str>) -> ClientNumber {
+        let client = Client { identity: from.clone(), name: Arc::clone(&name), rights, ..Client::default() };
+        let number = self.clients.insert(from, client);
+        let (clients, key) = (self.clients.len(), self.clients.key(from));
+        self.log(Event::ClientJoined { client: number, name, clients, key });
+        number
     }
 
     /// Returns the session of a connection. No other connection has it, not even in another life of
@@ -193,30 +169,51 @@ impl Broker {
             // The client knows that the broker is closing, and sends them again to the next one.
             return;
         }
-        self.uses_room(number, requests.len());
-        if requests.len() > self.settings.max_batch {
-            let identity = self.clients[&number].identity.clone();
-            let (count, most) = (requests.len(), self.settings.max_batch);
-            let reason = format!("{count} requests in one message; {most} are the most (--max-batch)");
-            return self.decline(&identity, &reason, &requests, now);
-        }
-        if let Err(bad) = name::check(pool) {
-            let identity = self.clients[&number].identity.clone();
-            return self.decline(&identity, &format!("pool: {bad}"), &requests, now);
+        self.use_credit(number, requests.len());
+        if let Err(reason) = self.check_submit(pool, requests.len()) {
+            return self.decline(number, &reason, &requests, now);
         }
         if !wait && !self.has_workers(pool) {
-            return self.nobody(number, pool, &requests, now);
+            return self.reject_without_worker(number, pool, &requests, now);
         }
-        if let Some(reason) = self.has_no_place_for(pool, number) {
-            let identity = self.clients[&number].identity.clone();
-            return self.decline(&identity, &reason, &requests, now);
+        if let Err(reason) = self.check_room_for_pool(pool, number) {
+            return self.decline(number, &reason, &requests, now);
         }
-        // A limit that ends in centuries is none.
-        let accepted_at = self.moment(now);
-        let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(accepted_at.0).is_some());
         let pool = self.pool(pool, Some(number));
+        let Taken { accepted, rejected, rejected_bytes } =
+            self.take_requests(number, pool, timeout_ms, requests, self.moment(now));
+        if !accepted.is_empty() {
+            self.pools[pool.0].counters.accepted += accepted.len();
+            let pool = Arc::clone(&self.pools[pool.0].name);
+            self.log(Event::Accepted { requests: accepted, pool });
+        }
+        if !rejected.is_empty() {
+            let size = rejected_bytes / rejected.len();
+            self.reject(number, rejected, size);
+        }
+    }
+
+    fn check_submit(&self, pool: &str, count: usize) -> Result<(), String> {
+        let max = self.settings.max_batch;
+        if count > max {
+            return Err(format!("{count} requests in one message; {max} are the most (--max-batch)"));
+        }
+        name::check(pool).map_err(|bad| format!("pool: {bad}"))
+    }
+
+    /// Puts a client's requests into the tables, as long as there is room.
+    fn take_requests(
+        &mut self,
+        number: ClientNumber,
+        pool: PoolKey,
+        timeout_ms: u64,
+        requests: Vec<(RequestId, Bytes)>,
+        now: Moment,
+    ) -> Taken {
+        // A time limit that ends in centuries is none.
+        let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(now.0).is_some());
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
-        let (mut accepted, mut rejected, mut bytes_away) = (IdRanges::default(), Vec::new(), 0);
+        let mut taken = Taken::default();
         let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
         let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         for (id, body) in requests {
@@ -224,13 +221,13 @@ impl Broker {
                 continue;
             }
             let by_all = self.pending + self.leftovers.len();
-            let in_requests = Taken { most: max_pending, by_all, by_client: client.pending };
-            let in_bytes = Taken { most: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
+            let in_requests = Usage { max: max_pending, by_all, by_client: client.pending };
+            let in_bytes = Usage { max: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
             // Nothing is freed in between: the rest of the message is rejected with the first.
             let is_full = client.pending >= max_client_pending;
-            if is_full || !in_requests.has_room() || !in_bytes.has_room() {
-                rejected.push(id);
-                bytes_away += body.len();
+            if is_full || !in_requests.is_below_share() || !in_bytes.is_below_share() {
+                taken.rejected.push(id);
+                taken.rejected_bytes += body.len();
                 continue;
             }
             self.bytes += body.len();
@@ -241,9 +238,9 @@ impl Broker {
                 id,
                 pool,
                 body,
-                accepted: accepted_at,
+                accepted: now,
                 time_limit: time_limit.unwrap_or(0),
-                dispatched: accepted_at,
+                dispatched: now,
                 attempts: 0,
                 lost: None,
                 state: State::Pending(Place::Fresh(self.last_request)),
@@ -257,61 +254,37 @@ impl Broker {
             if let Some(deadline) = deadline {
                 self.deadlines.insert((deadline, key));
             }
-            accepted.request(number, id);
+            taken.accepted.request(number, id);
         }
         self.pools[pool.0].pending.accept(number, first, &fresh);
-        if !accepted.is_empty() {
-            self.pools[pool.0].counters.accepted += accepted.len();
-            let pool = Arc::clone(&self.pools[pool.0].name);
-            self.log(Event::Accepted { requests: accepted, pool });
-        }
-        if !rejected.is_empty() {
-            let size = bytes_away / rejected.len();
-            self.turn_away(number, rejected, size);
-        }
+        taken
     }
 
     /// Rejects requests that are not to wait for a worker.
-    fn nobody(&mut self, number: ClientNumber, pool: &str, requests: &[(RequestId, Bytes)], now: Instant) {
-        let client = &self.clients[&number];
+    fn reject_without_worker(
+        &mut self,
+        number: ClientNumber,
+        pool: &str,
+        requests: &[(RequestId, Bytes)],
+        now: Instant,
+    ) {
+        let client = self.clients.get_mut(&number).expect("its number was just looked up");
         // Requests that the broker holds already were accepted when there was a worker.
-        let requests: Vec<_> =
-            requests.iter().map(|&(id, _)| id).filter(|&id| client.unanswered.get(id).is_none()).collect();
+        let ids = requests.iter().map(|&(id, _)| id);
+        let requests: Vec<_> = ids.filter(|&id| client.unanswered.get(id).is_none()).collect();
         if requests.is_empty() {
             return;
         }
-        let mut pools: Vec<_> = self
-            .pools
-            .iter()
-            .filter(|(_, pool)| pool.has_workers())
-            .map(|(_, pool)| &*pool.name)
-            .take(MAX_POOLS)
-            .collect();
-        pools.sort_unstable();
-        let (pool, to) = (pool.into(), client.identity.clone());
-        let pools = pools.into_iter().map(Into::into).collect();
-        let client = self.clients.get_mut(&number).expect("its number was just looked up");
-        client.unlogged.nobody += requests.len() as u64;
+        let to = client.identity.clone();
+        client.unlogged.no_worker += requests.len() as u64;
         if self.idle_lines.allows(now) {
-            let count = std::mem::take(&mut client.unlogged.nobody);
+            let count = std::mem::take(&mut client.unlogged.no_worker);
             self.log(Event::NoWorker(number, count));
         }
-        self.outputs.push_back(Output::ToClient(to, ToClient::NoWorker { pool, pools, requests }));
-    }
-
-    /// Returns why a pool of this name can't be made for this client, if it is missing and can't.
-    fn has_no_place_for(&self, pool: &str, number: ClientNumber) -> Option<String> {
-        if self.pool_of.contains_key(pool) {
-            return None;
-        }
-        let (most, pools, own) = (self.settings.max_pools, self.pools.len(), self.clients[&number].pools);
-        let has_room = Taken { most, by_all: pools, by_client: own }.has_room();
-        (!has_room).then(|| {
-            format!(
-                "no room for a pool '{pool}': there are {pools} pools with workers or waiting requests, {own} of them of \
-                 this client's making, and {most} are the most (--max-pools)"
-            )
-        })
+        let with_workers = self.pools.iter().filter(|(_, pool)| pool.has_workers());
+        let mut pools: Vec<_> = with_workers.map(|(_, pool)| pool.name.as_ref().into()).take(MAX_POOLS).collect();
+        pools.sort_unstable();
+        self.outputs.push_back(Output::ToClient(to, ToClient::NoWorker { pool: pool.into(), pools, requests }));
     }
 
     /// Ignores requests that were sent over an earlier connection.
@@ -322,10 +295,6 @@ impl Broker {
             let count = std::mem::take(&mut client.unlogged.stale);
             self.log(Event::Stale(number, count));
         }
-    }
-
-    fn has_workers(&self, pool: &str) -> bool {
-        self.pool_of.get(pool).is_some_and(|key| self.pools[key.0].has_workers())
     }
 
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {

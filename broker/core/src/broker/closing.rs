@@ -8,7 +8,8 @@
 use giostra_protocol::Identity;
 use giostra_protocol::{RequestId, ToClient, ToWorker};
 
-use super::{Broker, Output, Waiting};
+use super::admission::CreditQueue;
+use super::{Broker, Output};
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::ClientNumber;
@@ -21,7 +22,7 @@ impl Broker {
     /// answered.
     pub fn close(&mut self) {
         self.closing = true;
-        self.waiting = Waiting::default();
+        self.credit_queue = CreditQueue::default();
         self.log(Event::Closing(self.in_flight() as u64));
         let to_workers =
             self.workers.values().map(|worker| Output::ToWorker(worker.identity.clone(), ToWorker::Closing));
@@ -48,7 +49,7 @@ impl Broker {
 
     /// Stops waiting for a client, to which the replies to `unsent` were never sent.
     pub fn handle_unheard_client(&mut self, to: &Identity, unsent: &[RequestId]) {
-        let number = self.parting.remove(to).or_else(|| self.client_of.get(to).copied());
+        let number = self.parting.remove(to).or_else(|| self.clients.find(to));
         if let Some(number) = number {
             self.is_unheard(number, unsent, "it has said no goodbye in time");
         }

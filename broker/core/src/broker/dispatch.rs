@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
 use crate::policy::rotation::{Ring, Rotation};
-use crate::tables::by_id::ById;
+use crate::tables::peers::Peers;
 use crate::tables::pending::Place;
 
 /// The most members for which room is kept in the next message to a peer.
@@ -42,16 +42,8 @@ impl Broker {
                     self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
                 }
             }
-            let pool = &mut self.pools[key.0];
-            pool.touched = false;
-            if pool.workers == 0 && pool.pending.is_empty() {
-                let pool = self.pools.remove(key.0);
-                self.pool_of.remove(&pool.name);
-                if let Some(client) = pool.maker.and_then(|maker| self.clients.get_mut(&maker)) {
-                    client.pools -= 1;
-                }
-                self.stats.retired.keep(pool.counters);
-            }
+            self.pools[key.0].touched = false;
+            self.remove_if_empty(key);
         }
         self.touched_pools = pools;
         for number in std::mem::take(&mut self.touched_workers) {
@@ -124,10 +116,11 @@ impl Broker {
         let (mut dealt, mut place) = (0, 0);
         while pool.pending.has_next() && pool.pending.has_returned() == again {
             let first = pool.pending.first_returned();
-            let alone = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
+            let quarantine =
+                first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
             let workers = &self.workers;
-            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(alone)) else {
-                if rotation == Rotation::Strict && !alone && widen(&pool.ring, &mut self.workers) {
+            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(quarantine)) else {
+                if rotation == Rotation::Strict && !quarantine && widen(&pool.ring, &mut self.workers) {
                     continue;
                 }
                 break;
@@ -156,7 +149,7 @@ impl Broker {
                 worker.window.handed(moment.0);
             }
             worker.in_flight.push(ticket, Flight::Wanted(key));
-            worker.alone = alone;
+            worker.in_quarantine = quarantine;
             worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
 
             let index = match rotation {
@@ -226,13 +219,13 @@ impl Broker {
 
 /// Lets the seat whose turn it is have one more request if another worker has an idle thread.
 /// Returns whether it may.
-fn widen(ring: &Ring<WorkerNumber>, workers: &mut ById<WorkerNumber, Worker>) -> bool {
+fn widen(ring: &Ring<WorkerNumber>, workers: &mut Peers<WorkerNumber, Worker>) -> bool {
     let Some(full) = ring.seats().get(ring.next()) else { return false };
     let held = workers[full].in_flight.len();
-    if workers[full].alone || !workers[full].window.may_widen(held) {
+    if workers[full].in_quarantine || !workers[full].window.may_widen(held) {
         return false;
     }
-    let idles = |worker: &Worker| worker.in_flight.len() < worker.threads as usize && !worker.alone;
+    let idles = |worker: &Worker| worker.in_flight.len() < worker.threads as usize && !worker.in_quarantine;
     let needed = ring.seats().iter().any(|seat| idles(&workers[seat]));
     if needed {
         workers.get_mut(full).expect("it was just looked at").window.widen(held);

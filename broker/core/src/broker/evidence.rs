@@ -170,7 +170,7 @@ impl Broker {
     }
 
     /// Ends a request's suspension when it is taken out of its pool.
-    pub(super) fn stop_waiting(&mut self, key: RequestKey) {
+    pub(super) fn end_suspension(&mut self, key: RequestKey) {
         if let Some(until) = self.requests[key.at()].lost.as_mut().and_then(|lost| lost.until.take()) {
             self.instances.suspended.remove(&(until, key));
         }
@@ -214,7 +214,7 @@ impl Broker {
         let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
         self.pools[pool.0].counters.poisoned += 1;
         self.log(event);
-        self.give_up(key, Failure::new(code::POISON, message), trace);
+        self.fail(key, Failure::new(code::POISON, message), trace);
     }
 
     /// Panics if this module's tables and the requests contradict each other.

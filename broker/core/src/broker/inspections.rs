@@ -4,11 +4,10 @@
 //! asked, and the pause before the next grows with its size: a small system answers at once, a
 //! crowd gets four a second.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Identity;
-use giostra_protocol::Status;
 
 use super::{Broker, Output};
 
@@ -19,12 +18,11 @@ const PAUSE_EACH: Duration = Duration::from_micros(100);
 /// The shortest and the longest pause.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
 
-/// Clients that have asked and have no answer yet.
+/// Clients that have asked for the status and have no answer yet.
 #[derive(Debug, Default)]
 pub(super) struct Inspections {
-    /// In the order in which they asked.
-    askers: Vec<Identity>,
-    known: HashSet<Identity>,
+    /// In an order that depends on no hash.
+    askers: BTreeSet<Identity>,
     /// The time before which no status is made.
     next: Option<Instant>,
 }
@@ -32,38 +30,27 @@ pub(super) struct Inspections {
 impl Inspections {
     /// Records a question. A client that asks again before the answer gets one answer.
     pub fn ask(&mut self, from: &Identity) {
-        if self.known.insert(from.clone()) {
-            self.askers.push(from.clone());
-        }
+        self.askers.insert(from.clone());
     }
 
     /// Returns when the next answer is due, if there are questions.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.askers.is_empty() { None } else { self.next }
     }
-
-    fn is_due(&self, now: Instant) -> bool {
-        !self.askers.is_empty() && self.next.is_none_or(|next| next <= now)
-    }
-
-    fn answer(&mut self, status: &Status, now: Instant) -> Vec<Identity> {
-        let members = status.workers.len() + status.clients.len() + status.pool_totals.len();
-        let pause = PAUSE_EACH.saturating_mul(members.try_into().unwrap_or(u32::MAX));
-        self.next = Some(now + pause.clamp(PAUSE[0], PAUSE[1]));
-        self.known.clear();
-        std::mem::take(&mut self.askers)
-    }
 }
 
 impl Broker {
     /// Answers all questions, if it is time.
     pub(super) fn answer_inspections(&mut self, now: Instant) {
-        if !self.inspections.is_due(now) {
+        if self.inspections.askers.is_empty() || self.inspections.next.is_some_and(|next| now < next) {
             return;
         }
         let status = Box::new(self.status(now));
-        let mut askers = self.inspections.answer(&status, now);
-        askers.retain(|asker| self.client_of.contains_key(asker));
-        self.outputs.push_back(Output::Status(askers, status));
+        let members = status.workers.len() + status.clients.len() + status.pool_totals.len();
+        let pause = PAUSE_EACH.saturating_mul(members.try_into().unwrap_or(u32::MAX));
+        self.inspections.next = Some(now + pause.clamp(PAUSE[0], PAUSE[1]));
+        let mut askers = std::mem::take(&mut self.inspections.askers);
+        askers.retain(|asker| self.clients.find(asker).is_some());
+        self.outputs.push_back(Output::Status(askers.into_iter().collect(), status));
     }
 }

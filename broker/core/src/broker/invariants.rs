@@ -16,10 +16,14 @@ impl Broker {
         let mut in_flight = 0;
         let mut unread: BTreeMap<ClientNumber, usize> = BTreeMap::new();
         for (number, worker) in self.workers.iter() {
-            assert_eq!(self.worker_of.get(&worker.identity), Some(&number));
+            assert_eq!(self.workers.find(&worker.identity), Some(number));
             assert!(self.pings.contains(&(worker.liveness.due(), number)), "{number} is never pinged");
             assert!(worker.in_flight.len() <= worker.window.most(), "{number} has more than its window");
-            assert!(!worker.alone || worker.in_flight.len() == 1, "{number} has {} alone", worker.in_flight.len());
+            assert!(
+                !worker.in_quarantine || worker.in_flight.len() == 1,
+                "{number} has {} alone",
+                worker.in_flight.len()
+            );
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
             let seated = self.pools[worker.pool.0].ring.seats().iter().filter(|&&seat| seat == number).count();
             assert_eq!(seated, usize::from(worker.is_seated()), "{number} has {seated} seats");
@@ -39,7 +43,6 @@ impl Broker {
             }
             assert_eq!(worker.unwanted_bytes, unwanted, "{number} holds more or less for nobody");
         }
-        assert_eq!(self.worker_of.len(), self.workers.len());
         assert_eq!(self.pings.len(), self.workers.len());
         let open = self.requests.len() - self.leftovers.len();
         assert_eq!(open, self.pending + in_flight, "a request is neither pending nor in flight");
@@ -50,7 +53,7 @@ impl Broker {
 
         let mut held = 0;
         for (number, client) in self.clients.iter() {
-            assert_eq!(self.client_of.get(&client.identity), Some(&number));
+            assert_eq!(self.clients.find(&client.identity), Some(number));
             let held_back = client.held_back_until.is_some() && self.touched_clients.contains(&number);
             assert!(client.replies.is_empty() || held_back, "{number} was not sent its replies");
             let (mut pending, mut bytes) = (0, 0);
@@ -71,8 +74,7 @@ impl Broker {
         let bytes = self.clients.values().map(|client| client.bytes).chain(unread.into_values()).chain(leftovers);
         assert_eq!(self.bytes, bytes.sum::<usize>());
         assert_eq!(self.leftovers.keys().count(), self.leftovers.len());
-        self.check_waiting();
-        assert_eq!(self.client_of.len(), self.clients.len());
+        self.check_credit_queue();
         assert_eq!(held, open, "a request belongs to no client");
 
         let limited = self.requests.iter().filter(|(_, request)| request.deadline().is_some()).count();
@@ -85,8 +87,9 @@ impl Broker {
             let unable = workers().filter(|worker| worker.unable.is_some() && !worker.leaving).count();
             assert_eq!((pool.workers, pool.unable), (workers().count(), unable), "workers of pool {}", pool.name);
             let first = pool.pending.first_returned();
-            let alone = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
-            let room = pool.ring.seats().iter().all(|seat| self.workers[seat].has_room(alone));
+            let quarantine =
+                first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
+            let room = pool.ring.seats().iter().all(|seat| self.workers[seat].has_room(quarantine));
             let idle = !pool.ring.seats().is_empty() && room && !self.closing;
             assert!(
                 !idle || !pool.pending.has_next(),

@@ -72,12 +72,11 @@ impl Broker {
         for key in keys {
             self.forget(key);
         }
-        let client = self.clients.remove(&number).expect("it was just looked at");
+        let client = self.clients.remove(number, |client| &client.identity);
         self.leftovers.add(client.unanswered);
-        self.client_of.remove(&client.identity);
-        self.gives_room_back(number, client.room);
-        let Unlogged { stale, nobody } = client.unlogged;
-        for (count, event) in [(stale, Event::Stale(number, stale)), (nobody, Event::NoWorker(number, nobody))] {
+        self.return_credit(number, client.credit);
+        let Unlogged { stale, no_worker } = client.unlogged;
+        for (count, event) in [(stale, Event::Stale(number, stale)), (no_worker, Event::NoWorker(number, no_worker))] {
             if count > 0 {
                 self.log(event);
             }

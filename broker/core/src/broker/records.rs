@@ -19,6 +19,7 @@ use crate::stats::rates::{Durations, Rate};
 use crate::tables::pending::{Pending, Place};
 use crate::tables::unanswered::Unanswered;
 
+#[derive(Default)]
 pub struct Client {
     pub identity: Identity,
     pub name: Arc<str>,
@@ -33,9 +34,9 @@ pub struct Client {
     /// Requests that were not accepted and that the log has not counted yet.
     pub unlogged: Unlogged,
     /// Its credit: how many requests it may submit. `None` until it was rejected.
-    pub room: Option<u64>,
-    /// The average size of the rejected bodies, at least 1.
-    pub wanted_size: usize,
+    pub credit: Option<u64>,
+    /// The average size of the rejected bodies.
+    pub rejected_size: usize,
     /// Replies for the next message to it.
     pub replies: Vec<Reply>,
     /// Whether one of the replies is large. Such a batch is not held back, because that would save
@@ -50,7 +51,7 @@ pub struct Client {
 #[derive(Clone, Copy, Default)]
 pub struct Unlogged {
     pub stale: u64,
-    pub nobody: u64,
+    pub no_worker: u64,
 }
 
 pub struct Worker {
@@ -73,8 +74,8 @@ pub struct Worker {
     /// Limits changes to able, and whether one waits for the next ping.
     pub changes: TokenBucket,
     pub waits_to_be_able: bool,
-    /// Whether it holds a request in quarantine.
-    pub alone: bool,
+    /// Whether it holds a request in quarantine, and nothing else.
+    pub in_quarantine: bool,
     /// By ticket. An unwanted request keeps its place in the window, because the worker still
     /// computes it.
     pub in_flight: SparseQueue<Flight>,
@@ -123,6 +124,7 @@ pub enum Flight {
     Unwanted(ClientNumber, RequestId, u32),
 }
 
+#[derive(Default)]
 pub struct Pool {
     pub name: Arc<str>,
     /// The client that made the pool, if a client did.
@@ -225,8 +227,11 @@ impl Request {
 
 impl Worker {
     /// Whether it may be handed one more request, or one in quarantine.
-    pub fn has_room(&self, alone: bool) -> bool {
-        if alone { self.in_flight.is_empty() } else { self.in_flight.len() < self.window.now() && !self.alone }
+    pub fn has_room(&self, quarantine: bool) -> bool {
+        match quarantine {
+            true => self.in_flight.is_empty(),
+            false => self.in_flight.len() < self.window.now() && !self.in_quarantine,
+        }
     }
 
     /// Whether it has a seat in its pool's ring.

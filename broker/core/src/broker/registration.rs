@@ -7,99 +7,75 @@ use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{Identity, MAX_THREADS, ToWorker, VERSION, name};
 
 use super::records::{Load, Worker};
-use super::{Broker, Output};
+use super::{Broker, Output, PoolKey};
+use crate::config::Settings;
 use crate::event::Event;
-use crate::ids::WorkerNumber;
 use crate::policy::liveness::Liveness;
 use crate::policy::rotation::Rotation;
 use crate::policy::window::{Spare, Window};
 use crate::rate_limiter::TokenBucket;
 use crate::stats::rates::Rate;
 
+/// How often a worker may register over one connection at once: more often than faults cause it.
+const REGISTRATIONS: u32 = 100;
+
 /// How often a worker that was unable may become able again at once.
 const CHANGES: u32 = 10;
 
-/// The most operations that a worker may name, and the most bytes of their names together. They are
-/// for people, and the status lists them.
+/// The maximum number of operations of a worker, and of bytes in their names together. They are for
+/// people, and the status lists them.
 const MAX_OPERATIONS: usize = 256;
 const MAX_OPERATIONS_BYTES: usize = 16 << 10;
 
+/// What a worker registers with.
+pub(super) struct Registration {
+    pub name: String,
+    pub pool: String,
+    pub operations: Vec<String>,
+    pub threads: u32,
+    pub window: u32,
+    pub instance: u64,
+}
+
 impl Broker {
-    #[allow(clippy::too_many_arguments)] // the fields of one message
+    /// Registers a worker.
+    ///
+    /// # Errors
+    /// If it is refused, why.
     pub(super) fn register(
         &mut self,
         from: &Identity,
-        name: &str,
-        pool: &str,
-        operations: Vec<String>,
-        threads: u32,
-        window: u32,
-        instance: u64,
+        version: u32,
+        registration: Registration,
         now: Instant,
-    ) {
-        let most = self.settings.max_pools.saturating_mul(2);
-        if self.pools.len() >= most && !self.pool_of.contains_key(pool) {
-            let reason =
-                format!("no room for a pool '{pool}': there are {most} already, twice --max-pools of the broker");
-            return self.refuse_worker(from, &reason, now);
+    ) -> Result<(), String> {
+        let new = || TokenBucket::new(REGISTRATIONS, now);
+        if !self.registrations.entry(from.clone()).or_insert_with(new).take(now) {
+            return Err("it registers too often over one connection: wait a second".into());
         }
-        self.asked_to_register.remove(from);
-        self.last_worker += 1;
-        let number = WorkerNumber(self.last_worker);
-        let back = self.comes_back(instance);
-        self.instances.join(instance, number);
+        registration.check(version)?;
+        let (pool, max_pools) = (&registration.pool, self.settings.max_pools.saturating_mul(2));
+        if self.pools.len() >= max_pools && !self.pool_of.contains_key(&**pool) {
+            return Err(format!(
+                "no room for a pool '{pool}': there are {max_pools} already, twice --max-pools of the broker"
+            ));
+        }
+        let back = self.comes_back(registration.instance);
         let pool_key = self.pool(pool, None);
-        let pool = &mut self.pools[pool_key.0];
-        pool.ring.join(number);
-        pool.workers += 1;
-        let (pool, seats) = (Arc::clone(&pool.name), pool.ring.seats().len());
-        // One for each thread, unless the worker wants fewer.
-        let most = self.settings.window.max(threads.min(MAX_THREADS) as usize);
-        let window = if window == 0 { most } else { most.min(window as usize) };
-        self.stats.lost.replace(name, &pool);
-        self.stats.names.join(&pool, &name.into());
-        let spare = match self.settings.rotation {
-            Rotation::Strict => Spare::One,
-            Rotation::Available => Spare::None,
-        };
-        let liveness = Liveness::new(self.settings.ping_interval, now);
-        self.pings.insert((liveness.due(), number));
-        let worker = Worker {
-            identity: from.clone(),
-            name: name.into(),
-            pool: pool_key,
-            operations,
-            threads,
-            instance,
-            is_back: false,
-            window: Window::new(threads as usize, window, self.settings.hold, spare),
-            logged_window: window,
-            leaving: false,
-            unable: None,
-            changes: TokenBucket::new(CHANGES, now),
-            waits_to_be_able: false,
-            alone: false,
-            in_flight: SparseQueue::default(),
-            read: 0,
-            pinged_after: 0,
-            unwanted_bytes: 0,
-            late: 0,
-            discarded: 0,
-            liveness,
-            registered: now,
-            answered: 0,
-            rate: Rate::default(),
-            took: None,
-            load: Load::default(),
-            batch: Vec::new(),
-            cancelled: Vec::new(),
-        };
-        let key = self.worker_info.get(from).and_then(|peer_info| peer_info.key.clone());
-        let label = worker.label(number);
-        self.worker_of.insert(from.clone(), number);
-        self.workers.insert(number, worker);
-        let workers = self.workers.len();
-        self.log(Event::WorkerJoined { worker: label, pool, threads, window, seats, workers, back, key });
+        let pool = Arc::clone(&self.pools[pool_key.0].name);
+        self.stats.lost.remove(&registration.name, &pool);
+        let worker = registration.accept(from, pool_key, &self.settings, now);
+        self.stats.names.join(&pool, &worker.name);
+        let (threads, window, instance, due) =
+            (worker.threads, worker.window.most(), worker.instance, worker.liveness.due());
+        let number = self.workers.insert(from, worker);
+        self.instances.join(instance, number);
+        self.pings.insert((due, number));
+        self.pools[pool_key.0].workers += 1;
+        self.pools[pool_key.0].ring.join(number);
+        let (seats, workers) = (self.pools[pool_key.0].ring.seats().len(), self.workers.len());
+        let (worker, key) = (self.workers[&number].label(number), self.workers.key(from));
+        self.log(Event::WorkerJoined { worker, pool, threads, window, seats, workers, back, key });
         let welcome = ToWorker::Welcome {
             version: VERSION,
             worker: number.0,
@@ -111,30 +87,69 @@ impl Broker {
         if self.closing {
             self.outputs.push_back(Output::ToWorker(from.clone(), ToWorker::Closing));
         }
+        Ok(())
     }
 }
 
-pub(super) fn check_registration(
-    version: u32,
-    name: &str,
-    pool: &str,
-    operations: &[String],
-    threads: u32,
-) -> Result<(), String> {
-    if version != VERSION {
-        return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
+impl Registration {
+    fn accept(self, from: &Identity, pool: PoolKey, settings: &Settings, now: Instant) -> Worker {
+        let Self { name, operations, threads, window, instance, .. } = self;
+        // One for each thread, unless the worker wants fewer.
+        let max = settings.window.max(threads.min(MAX_THREADS) as usize);
+        let window = if window == 0 { max } else { max.min(window as usize) };
+        let spare = match settings.rotation {
+            Rotation::Strict => Spare::One,
+            Rotation::Available => Spare::None,
+        };
+        Worker {
+            identity: from.clone(),
+            name: (&*name).into(),
+            pool,
+            operations,
+            threads,
+            instance,
+            is_back: false,
+            window: Window::new(threads as usize, window, settings.hold, spare),
+            logged_window: window,
+            leaving: false,
+            unable: None,
+            changes: TokenBucket::new(CHANGES, now),
+            waits_to_be_able: false,
+            in_quarantine: false,
+            in_flight: SparseQueue::default(),
+            read: 0,
+            pinged_after: 0,
+            unwanted_bytes: 0,
+            late: 0,
+            discarded: 0,
+            liveness: Liveness::new(settings.ping_interval, now),
+            registered: now,
+            answered: 0,
+            rate: Rate::default(),
+            took: None,
+            load: Load::default(),
+            batch: Vec::new(),
+            cancelled: Vec::new(),
+        }
     }
-    if threads == 0 {
-        return Err("threads: 0 compute nothing; 1 is the least".into());
+
+    fn check(&self, version: u32) -> Result<(), String> {
+        let Self { name, pool, operations, threads, .. } = self;
+        if version != VERSION {
+            return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
+        }
+        if *threads == 0 {
+            return Err("threads: 0 compute nothing; 1 is the least".into());
+        }
+        name::check(name).map_err(|bad| bad.to_string())?;
+        name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
+        if operations.len() > MAX_OPERATIONS {
+            return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
+        }
+        let bytes: usize = operations.iter().map(String::len).sum();
+        if bytes > MAX_OPERATIONS_BYTES {
+            return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
+        }
+        operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
     }
-    name::check(name).map_err(|bad| bad.to_string())?;
-    name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
-    if operations.len() > MAX_OPERATIONS {
-        return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
-    }
-    let bytes: usize = operations.iter().map(String::len).sum();
-    if bytes > MAX_OPERATIONS_BYTES {
-        return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
-    }
-    operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
 }

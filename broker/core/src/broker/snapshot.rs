@@ -9,7 +9,6 @@ use giostra_protocol::{ClientStatus, History, LeftOut, PoolStatus, PoolTotals, S
 use super::records::{Pool, Worker};
 use super::{Broker, Moment, PoolKey};
 use crate::ids::WorkerNumber;
-use crate::peer_info::PeerInfo;
 use crate::stats::pool_counters::BOUNDS_US;
 
 /// The most workers and the most clients in a status, and the most seats of one pool.
@@ -76,7 +75,7 @@ impl Broker {
                     number: number.0,
                     unanswered: client.unanswered.len() as u64,
                     answered: client.answered,
-                    address: address(self.client_info.get(&client.identity)),
+                    address: self.clients.address(&client.identity),
                 })
                 .collect(),
             pools: self.pools_status(&pools, now),
@@ -144,8 +143,8 @@ impl Broker {
     /// when.
     fn waits_for(&self, pool: &Pool) -> Option<(WorkerNumber, Moment)> {
         let first = pool.pending.first_returned();
-        let alone = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
-        let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(alone);
+        let quarantine = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
+        let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(quarantine);
         // The worker may have left in this turn.
         let next = pool.ring.seats().get(pool.ring.next());
         let waits = pool.waits.filter(|(seat, _)| Some(seat) == next && pool.pending.has_next())?;
@@ -180,7 +179,7 @@ impl Broker {
             threads: worker.threads,
             operations: worker.operations.clone(),
             registered_ms: millis(now - worker.registered),
-            address: address(self.worker_info.get(&worker.identity)),
+            address: self.workers.address(&worker.identity),
             seat,
             redispatched_from: past.returned,
             pong_age_ms: millis(
@@ -212,10 +211,6 @@ fn shorten(workers: &mut [WorkerStatus]) -> u64 {
         left_out += (before - count) as u64;
     }
     left_out
-}
-
-pub(super) fn address(peer_info: Option<&PeerInfo>) -> String {
-    peer_info.map(|peer_info| peer_info.address.to_string()).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -23,74 +23,42 @@ impl Broker {
     /// Takes a worker's seat away and gives the requests of these tickets back. A worker may be
     /// unable repeatedly, to hand back requests that were on their way to it.
     pub(super) fn unable(&mut self, number: WorkerNumber, reason: &str, tickets: Vec<Ticket>, now: Instant) {
-        let (mut returned, mut unwanted, mut late) = (IdRanges::default(), IdRanges::default(), 0);
-        let moment = self.moment(now);
-        let worker = self.workers.get_mut(&number).expect("it is registered");
-        let (label, pool) = (worker.label(number), worker.pool);
-        let (leaving, before) = (worker.leaving, worker.unable.clone());
-        // Taken out while its requests are given back.
-        let mut in_flight = std::mem::take(&mut worker.in_flight);
-        let (mut read, mut released) = (worker.read, 0);
+        let mut returned = IdRanges::default();
+        let mut ending = self.begin_ending(number);
         self.work += tickets.len();
         for ticket in tickets {
-            let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
-            let flight = in_flight.take(ticket);
-            if flight.is_some() {
-                read = read.max(ticket);
-            }
-            match flight {
-                Some(Flight::Wanted(key)) => {
-                    let request = &mut self.requests[key.at()];
-                    let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
-                    request.state = State::Pending(Place::Returned(order));
-                    returned.request(request.client, request.id);
-                    let client = request.client;
-                    self.pools[pool.0].pending.give_back(order, key);
-                    self.add_pending(client);
-                }
-                Some(Flight::Unwanted(client, id, bytes)) => {
-                    unwanted.request(client, id);
-                    self.release(client, bytes);
-                    released += bytes as usize;
-                }
-                None => late += 1,
-            }
+            let Some(Flight::Wanted(key)) = self.end_flight(&mut ending, ticket) else { continue };
+            let request = &mut self.requests[key.at()];
+            let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
+            request.state = State::Pending(Place::Returned(order));
+            let (client, id, pool) = (request.client, request.id, request.pool);
+            returned.request(client, id);
+            self.pools[pool.0].pending.give_back(order, key);
+            self.add_pending(client);
         }
-        let worker = self.workers.get_mut(&number).expect("it was just looked at");
-        let holds_more = !in_flight.is_empty();
-        worker.in_flight = in_flight;
-        worker.read = read;
-        worker.unwanted_bytes -= released;
-        worker.alone &= holds_more;
-        // What it hands back says nothing about how wide its window should be.
-        worker.window.replied(0, holds_more, Duration::ZERO, moment.0);
         let reason = one_line(reason);
-        worker.unable = Some(reason.clone());
+        let worker = self.worker(number);
+        let (label, pool, leaving) = (worker.label(number), worker.pool, worker.leaving);
+        let before = worker.unable.replace(reason.clone());
         worker.waits_to_be_able = false;
         // A new reason alone is logged as often as the worker may become able again.
-        let is_told = before.is_none() || before.as_ref() != Some(&reason) && worker.changes.take(now);
+        let is_news = before.is_none() || before.as_ref() != Some(&reason) && worker.changes.take(now);
         if before.is_none() && !leaving {
             self.pools[pool.0].ring.leave(number);
             self.pools[pool.0].unable += 1;
         }
-        let name = &label.name;
-        self.stats.names.gave_back(&self.pools[pool.0].name, name, returned.len());
-        self.stats.discarded += unwanted.len() + late;
-        if is_told || !returned.is_empty() {
+        self.stats.names.gave_back(&self.pools[pool.0].name, &label.name, returned.len());
+        if is_news || !returned.is_empty() {
             self.log(Event::WorkerUnable { worker: label, returned, reason });
         }
-        self.discards(number, unwanted, late, now);
-        self.release_read(number);
-        self.touch_pool(pool);
-        if leaving && !holds_more {
-            self.goodbye(number);
-        }
+        // Handing requests back says nothing about how wide the window should be.
+        self.end(number, ending, 0, Duration::ZERO, now);
     }
 
     /// Handles a worker that is able again. One that changes too often waits for its next ping,
     /// because each change writes two lines to the log.
     pub(super) fn is_able(&mut self, number: WorkerNumber, now: Instant) {
-        let worker = self.workers.get_mut(&number).expect("it is registered");
+        let worker = self.worker(number);
         if worker.unable.is_none() || worker.waits_to_be_able {
             return;
         }
@@ -102,7 +70,7 @@ impl Broker {
 
     /// Gives a worker the seat at the tail.
     pub(super) fn able(&mut self, number: WorkerNumber) {
-        let worker = self.workers.get_mut(&number).expect("it is registered");
+        let worker = self.worker(number);
         worker.waits_to_be_able = false;
         if worker.leaving || worker.unable.take().is_none() {
             return;

@@ -27,7 +27,7 @@ impl LostWorkers {
 
     /// Forgets one worker of this name and pool, since one has registered. Others of the name are
     /// still missing.
-    pub fn replace(&mut self, name: &str, pool: &str) {
+    pub fn remove(&mut self, name: &str, pool: &str) {
         if let Some(back) = self.0.iter().position(|lost| (&*lost.name, &*lost.pool) == (name, pool)) {
             self.0.remove(back);
         }

@@ -1,0 +1,125 @@
+//! How requests end: answered, expired, failed or cancelled, and removed from every table.
+
+use giostra_protocol::codec::ATTACH_FROM;
+use giostra_protocol::name::Label;
+use giostra_protocol::{Failure, Outcome, Reply, Ticket, Trace, code};
+
+use super::records::{Flight, Request, State};
+use super::{Broker, Moment};
+use crate::id_ranges::IdRanges;
+use crate::ids::{ClientNumber, RequestKey};
+
+impl Broker {
+    pub(super) fn expire(&mut self, key: RequestKey, expired: &mut IdRanges, now: Moment) {
+        let request = &self.requests[key.at()];
+        let (worker, what) = match request.state {
+            State::InFlight { worker, .. } => {
+                let name = self.workers[&worker].name.clone();
+                let what = format!("{name} was computing it");
+                (name, what)
+            }
+            State::Pending(_) => {
+                let pool = &self.pools[request.pool.0];
+                let workers = match pool.ring.seats().len() {
+                    0 if pool.unable > 0 => "whose workers can compute nothing for now (the status says why)",
+                    0 => "which has no worker",
+                    _ => "whose workers were busy",
+                };
+                (Label::default(), format!("it waited for a worker of pool '{}', {workers}", pool.name))
+            }
+        };
+        let failure = Failure::new(code::EXPIRED, format!("its time limit passed while {what}"));
+        let trace = request.trace(worker, now);
+        expired.request(request.client, request.id);
+        self.pools[request.pool.0].counters.expired += 1;
+        self.fail(key, failure, trace);
+    }
+
+    /// Answers a request with an error of the broker's own.
+    pub(super) fn fail(&mut self, key: RequestKey, failure: Failure, trace: Trace) {
+        self.detach(key);
+        self.close_request(key, Some((Outcome::Error(failure), trace)));
+    }
+
+    /// Cancels a request: removes it from every table, without a reply.
+    pub(super) fn forget(&mut self, key: RequestKey) {
+        self.work += 1;
+        self.detach(key);
+        self.pools[self.requests[key.at()].pool.0].counters.cancelled += 1;
+        self.close_request(key, None);
+    }
+
+    /// Removes a request from its pool's queue, or marks it as unwanted at its worker.
+    fn detach(&mut self, key: RequestKey) {
+        let Request { client, id, pool, state, .. } = self.requests[key.at()];
+        match state {
+            State::Pending(place) => {
+                self.end_suspension(key);
+                self.pools[pool.0].pending.remove(place, client);
+                self.remove_pending(client);
+                self.touch_pool(pool);
+            }
+            State::InFlight { worker, ticket, .. } => {
+                let Some(holder) = self.workers.get_mut(&worker) else { return };
+                if let Some(flight) = holder.in_flight.get_mut(ticket) {
+                    // A body is no larger than a frame.
+                    let bytes = if ticket <= holder.read { 0 } else { self.requests[key.at()].body.len() as u32 };
+                    *flight = Flight::Unwanted(client, id, bytes);
+                    holder.unwanted_bytes += bytes as usize;
+                    self.bytes += bytes as usize;
+                    if let Some(client) = self.clients.get_mut(&client) {
+                        client.bytes += bytes as usize;
+                    }
+                    if holder.cancelled.is_empty() {
+                        self.touched_workers.push(worker);
+                    }
+                    holder.cancelled.push(Ticket(self.settings.first_ticket.wrapping_add(ticket)));
+                }
+            }
+        }
+    }
+
+    /// Removes a request from the tables that hold it in any state, and adds the reply to its
+    /// client's next message.
+    pub(super) fn close_request(&mut self, key: RequestKey, reply: Option<(Outcome, Trace)>) {
+        let request = self.requests.remove(key.at());
+        if let Some(deadline) = request.deadline() {
+            self.deadlines.remove(&(deadline, key));
+        }
+        self.bytes -= request.body.len();
+        self.clear_losses(key, request.lost.as_deref());
+        let Some(client) = self.clients.get_mut(&request.client) else { return };
+        client.unanswered.remove(request.id);
+        client.bytes -= request.body.len();
+        if let Some((outcome, trace)) = reply {
+            if client.replies.is_empty() {
+                self.touched_clients.push(request.client);
+            }
+            client.large |= matches!(&outcome, Outcome::Ok(body) if body.len() >= ATTACH_FROM);
+            client.replies.push(Reply { id: request.id, outcome, trace });
+            client.answered += 1;
+        }
+    }
+
+    /// Releases the bytes of an unwanted body that its worker has read.
+    pub(super) fn release(&mut self, client: ClientNumber, bytes: u32) {
+        self.bytes -= bytes as usize;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.bytes -= bytes as usize;
+        }
+    }
+
+    pub(super) fn add_pending(&mut self, of: ClientNumber) {
+        self.pending += 1;
+        if let Some(client) = self.clients.get_mut(&of) {
+            client.pending += 1;
+        }
+    }
+
+    pub(super) fn remove_pending(&mut self, of: ClientNumber) {
+        self.pending -= 1;
+        if let Some(client) = self.clients.get_mut(&of) {
+            client.pending -= 1;
+        }
+    }
+}
