@@ -3,11 +3,15 @@
 //! `docs/log.md` describes the lines for readers that are programs. They are as stable as the
 //! protocol.
 
+mod line;
+
 use std::fmt;
 use std::sync::Arc;
 
 use giostra_protocol::name::Label;
 use log::Level;
+
+pub(crate) use line::join;
 
 use crate::id_ranges::IdRanges;
 use crate::ids::{ClientNumber, WorkerNumber};
@@ -82,7 +86,8 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// An event.
+/// An event. `{}` is its line in the log; `{:#}` is a line for people, without requests and without
+/// counts that serve the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// When a client said hello.
@@ -279,169 +284,39 @@ impl Event {
             | Self::Refused { .. }
             | Self::Unheard { .. }
             | Self::Rejected(..) => Level::Warn,
-            Self::Dispatched { again: true, .. } | Self::Discarded { .. } | Self::Expired(_) => Level::Info,
-            Self::Accepted { .. } | Self::Window { .. } | Self::Dispatched { .. } | Self::Replied { .. } => {
-                Level::Debug
-            }
+            Self::Accepted { .. }
+            | Self::Window { .. }
+            | Self::Dispatched { again: false, .. }
+            | Self::Replied { .. } => Level::Debug,
             _ => Level::Info,
         }
     }
 
     /// Whether the event is about more than a request that takes its usual course.
     pub fn is_worth_watching(&self) -> bool {
-        match self {
-            Self::Dispatched { again, .. } => *again,
-            Self::Accepted { .. }
-            | Self::Window { .. }
-            | Self::Replied { .. }
-            | Self::Stale(..)
-            | Self::Cancelled(_)
-            | Self::NoWorker(..)
-            | Self::Goodbye(_) => false,
-            _ => true,
-        }
+        let is_usual = matches!(self, Self::Stale(..) | Self::Cancelled(_) | Self::NoWorker(..) | Self::Goodbye(_));
+        self.level() != Level::Debug && !is_usual
     }
 
-    /// Returns the line for people: without the requests, and without counts that serve the audit.
-    pub fn summary(&self) -> String {
-        match self {
-            Self::WorkerDropped { worker, reason, returned, .. } => {
-                format!("dropped {worker} returned={} reason={reason}", returned.len())
-            }
-            Self::WorkerUnable { worker, reason, returned } => {
-                format!("unable {worker} returned={} reason={reason}", returned.len())
-            }
-            Self::Dispatched { worker, requests, .. } => format!("redispatch {worker} requests={}", requests.len()),
-            Self::Expired(requests) => format!("expire requests={}", requests.len()),
-            Self::Discarded { worker: Some(worker), requests, late } => {
-                format!("discard {worker} late={late} requests={}", requests.len())
-            }
-            Self::Unheard { client, unsent, reason } => {
-                format!("unheard {client} unsent={} reason={reason}", unsent.len())
-            }
-            Self::ClientJoined { clients, .. } | Self::ClientLeft { clients, .. } => {
-                self.to_string().replacen(&format!(" clients={clients}"), "", 1)
-            }
-            Self::WorkerJoined { workers, .. } => self.to_string().replacen(&format!(" workers={workers}"), "", 1),
-            Self::WorkerLeft { worker, .. } => format!("left {worker}"),
-            other => other.to_string(),
-        }
-    }
-
-    /// Returns the number of the worker and the count of requests that the event is about, if it is
-    /// about any.
+    /// Returns the number of the worker and the count of requests that an event
+    /// [worth watching](Self::is_worth_watching) is about, if it is about any.
     pub fn about(&self) -> (Option<u64>, Option<u64>) {
+        let of = |worker: &WorkerLabel| Some(worker.number.0);
         match self {
-            Self::WorkerJoined { worker, .. }
-            | Self::Window { worker, .. }
-            | Self::WorkerAble { worker, .. }
-            | Self::WorkerLeft { worker, .. } => (Some(worker.number.0), None),
-            Self::WorkerLeaving { worker, in_flight, .. } => (Some(worker.number.0), Some(*in_flight as u64)),
-            Self::WorkerDropped { worker, returned, .. } | Self::WorkerUnable { worker, returned, .. } => {
-                (Some(worker.number.0), Some(returned.len()))
+            Self::WorkerJoined { worker, .. } | Self::WorkerAble { worker, .. } | Self::WorkerLeft { worker, .. } => {
+                (of(worker), None)
             }
-            Self::Dispatched { worker, requests, .. } | Self::Replied { worker, requests, .. } => {
-                (Some(worker.number.0), Some(requests.len()))
-            }
-            Self::Discarded { worker, requests, late } => {
-                (worker.as_ref().map(|worker| worker.number.0), Some(requests.len() + late))
-            }
-            Self::Accepted { requests, .. }
-            | Self::Expired(requests)
-            | Self::Cancelled(requests)
-            | Self::Poisoned { request: requests, .. } => (None, Some(requests.len())),
+            Self::WorkerLeaving { worker, in_flight, .. } => (of(worker), Some(*in_flight as u64)),
+            Self::WorkerDropped { worker, returned: requests, .. }
+            | Self::WorkerUnable { worker, returned: requests, .. }
+            | Self::Dispatched { worker, requests, .. } => (of(worker), Some(requests.len())),
+            Self::Discarded { worker, requests, late } => (worker.as_ref().and_then(of), Some(requests.len() + late)),
+            Self::Expired(requests)
+            | Self::Poisoned { request: requests, .. }
+            | Self::Unheard { unsent: requests, .. } => (None, Some(requests.len())),
             Self::ClientLeft { cancelled, unwanted, .. } => (None, Some(cancelled + unwanted)),
-            Self::Stale(_, count) | Self::Rejected(_, count) | Self::NoWorker(_, count) | Self::Closing(count) => {
-                (None, Some(*count))
-            }
-            Self::Unheard { unsent, .. } => (None, Some(unsent.len())),
-            Self::ClientJoined { .. } | Self::Refused { .. } | Self::Goodbye(_) => (None, None),
+            Self::Rejected(_, count) | Self::Closing(count) => (None, Some(*count)),
+            _ => (None, None),
         }
     }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientJoined { client, name, clients, key } => {
-                write!(f, "client-joined {client} {name} clients={clients}{}", behind(key))
-            }
-            Self::ClientLeft { client, reason, cancelled, unwanted, clients } => {
-                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted} clients={clients} ")?;
-                write!(f, "reason={reason}")
-            }
-            Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
-                write!(
-                    f,
-                    "joined {worker} pool={pool} threads={threads} window={window} seats={seats} workers={workers}"
-                )?;
-                if let Some(before) = back {
-                    write!(f, " back={before}")?;
-                }
-                f.write_str(&behind(key))
-            }
-            Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
-            Self::WorkerLeaving { worker, drained, in_flight } => {
-                let by = if *drained { "drain" } else { "worker" };
-                write!(f, "leaving {worker} in-flight={in_flight} by={by}")
-            }
-            Self::WorkerUnable { worker, reason, returned } => {
-                write!(f, "unable {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;
-                write!(f, "reason={reason}")
-            }
-            Self::WorkerAble { worker, seats } => write!(f, "able {worker} seats={seats}"),
-            Self::WorkerLeft { worker, discarded, workers } => {
-                write!(f, "left {worker} discarded={discarded} workers={workers}")
-            }
-            Self::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
-                write!(f, "dropped {worker} returned={} {returned}{}", returned.len(), space_if(!returned.is_empty()))?;
-                write!(f, "unwanted={unwanted} discarded={discarded} workers={workers} ")?;
-                write!(f, "evidence={evidence} reason={reason}")
-            }
-            Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
-            Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
-            Self::Dispatched { worker, again, suspect, tickets, requests } => {
-                let verb = if *again { "redispatch" } else { "dispatch" };
-                write!(f, "{verb} {worker} {tickets} {requests}{}", if *suspect { " suspect" } else { "" })
-            }
-            Self::Replied { worker, errors, requests } => {
-                write!(f, "{} {worker} {requests}", if *errors { "reply-error" } else { "reply" })
-            }
-            Self::Discarded { worker, requests, late } => {
-                f.write_str("discard ")?;
-                match worker {
-                    Some(worker) => write!(f, "{worker}")?,
-                    None => f.write_str("? ?")?,
-                }
-                write!(f, " late={late}{}{requests}", space_if(!requests.is_empty()))
-            }
-            Self::Expired(requests) => write!(f, "expire {requests}"),
-            Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", join(workers, ",")),
-            Self::Cancelled(requests) => write!(f, "cancel {requests}"),
-            Self::Refused { from, reason, unsaid: 0 } => write!(f, "refuse {from} reason={reason}"),
-            Self::Refused { from, reason, unsaid } => write!(f, "refuse {from} unsaid={unsaid} reason={reason}"),
-            Self::Rejected(client, count) => write!(f, "rejected {client} count={count}"),
-            Self::NoWorker(client, count) => write!(f, "no-worker {client} count={count}"),
-            Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
-            Self::Goodbye(client) => write!(f, "goodbye {client}"),
-            Self::Unheard { client, unsent, reason } => {
-                write!(f, "unheard {client} unsent={} {unsent}{}", unsent.len(), space_if(!unsent.is_empty()))?;
-                write!(f, "reason={reason}")
-            }
-        }
-    }
-}
-
-/// Joins names to one word.
-pub(crate) fn join(names: &[Label], between: &str) -> String {
-    names.iter().map(|name| &**name).collect::<Vec<_>>().join(between)
-}
-
-/// Returns the key after a space.
-fn behind(key: &Option<Key>) -> String {
-    key.as_ref().map(|key| format!(" {key}")).unwrap_or_default()
-}
-
-fn space_if(some: bool) -> &'static str {
-    if some { " " } else { "" }
 }

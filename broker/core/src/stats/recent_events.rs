@@ -37,7 +37,7 @@ impl RecentEvents {
             self.events.remove(oldest);
         }
         self.last += 1;
-        let (text, (worker, count)) = (event.summary(), event.about());
+        let (text, (worker, count)) = (format!("{event:#}"), event.about());
         let kind = text.split(' ').next().unwrap_or_default().to_string();
         self.events.push_back(EventStatus { sequence: self.last, at_ms, kind, text: shortened(text), worker, count });
     }
