@@ -176,7 +176,7 @@ impl<'a> Server<'a> {
                     return Ok(Stopped::default());
                 }
                 if now >= by {
-                    return self.give_up(now);
+                    return self.abandon(now);
                 }
             }
             if now.saturating_duration_since(active) >= self.options.spin {
@@ -194,7 +194,7 @@ impl<'a> Server<'a> {
 
     /// Logs, when the grace is over, the requests that were not answered and the clients whose
     /// replies may not have arrived.
-    fn give_up(&mut self, now: Instant) -> zmq::Result<Stopped> {
+    fn abandon(&mut self, now: Instant) -> zmq::Result<Stopped> {
         let in_flight = self.core.in_flight();
         if in_flight > 0 {
             self.log.tick();
@@ -211,8 +211,8 @@ impl<'a> Server<'a> {
 
     /// Takes one turn; returns whether there was something to do.
     fn turn(&mut self, now: Instant) -> zmq::Result<bool> {
-        let from_workers = self.hear_workers(now)?;
-        let from_clients = self.hear_clients()?;
+        let from_workers = self.receive_from(Peers::Workers, now)?;
+        let from_clients = self.receive_from(Peers::Clients, now)?;
         // A pong may be among what has not been read yet.
         if from_workers.all || self.turns_without_clock >= TURNS_WITHOUT_CLOCK {
             self.turns_without_clock = 0;

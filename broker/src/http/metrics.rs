@@ -21,11 +21,41 @@ pub fn text(status: &Status, started: f64) -> prometheus::Result<String> {
 }
 
 fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
-    let Status { version, rotation, totals, clients, pools, pool_totals, .. } = status;
-    let by_pool = |value: fn(&PoolTotals) -> u64| {
+    let Status { version, rotation, totals, clients, .. } = status;
+    let broker = [
+        (
+            "giostra_build_info",
+            "Always 1; the version and the rotation are in the labels.",
+            vec![(vec![("version", &**version), ("rotation", &**rotation)], 1.0)],
+        ),
+        ("giostra_start_time_seconds", "Start time of the broker since 1970.", of_broker(started)),
+        ("giostra_clients", "Connected clients.", of_broker(clients.len() as f64)),
+        (
+            "giostra_discarded_replies_total",
+            "Replies discarded: late, or no longer wanted.",
+            of_broker(totals.discarded as f64),
+        ),
+        ("giostra_refusals_total", "Messages and peers refused.", of_broker(totals.refused as f64)),
+        (
+            "giostra_rejected_total",
+            "Rejections of requests for lack of room. Their clients send them again.",
+            of_broker(totals.rejected as f64),
+        ),
+    ];
+    let all =
+        broker.into_iter().chain(pools(status)).chain(workers(status)).filter(|(.., samples)| !samples.is_empty());
+    all.map(|(name, help, samples)| family(name, help, samples)).chain(histogram(status)).collect()
+}
+
+fn pools(status: &Status) -> [Family<'_>; 8] {
+    let Status { pools, pool_totals, .. } = status;
+    let totals = |value: fn(&PoolTotals) -> u64| {
         pool_totals.iter().map(move |pool| (vec![("pool", &*pool.name)], value(pool) as f64)).collect()
     };
-    let requests = pool_totals.iter().flat_map(|pool| {
+    let now = |value: fn(&PoolStatus) -> f64| {
+        pools.iter().map(move |pool| (vec![("pool", &*pool.name)], value(pool))).collect()
+    };
+    let ended = pool_totals.iter().flat_map(|pool| {
         let outcomes = [
             ("succeeded", pool.succeeded),
             ("failed", pool.failed),
@@ -35,117 +65,90 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ];
         outcomes.map(|(outcome, count)| (vec![("pool", &*pool.name), ("outcome", outcome)], count as f64))
     });
-    let none = |value: f64| vec![(Vec::new(), value)];
-    let pending = pools.iter().map(|pool| (vec![("pool", &*pool.name)], pool.pending as f64)).collect();
-    let oldest = pools.iter().map(|pool| (vec![("pool", &*pool.name)], seconds_of_ms(pool.oldest_ms))).collect();
-    let waits = pools.iter().map(|pool| (vec![("pool", &*pool.name)], seconds_of_ms(pool.waits_ms))).collect();
-    let workers = Workers::of(status);
-    let all = [
-        gauge(
-            "giostra_build_info",
-            "Always 1; the version and the rotation are in the labels.",
-            vec![(vec![("version", version), ("rotation", rotation)], 1.0)],
-        ),
-        gauge("giostra_start_time_seconds", "Start time of the broker since 1970.", none(started)),
-        gauge("giostra_clients", "Connected clients.", none(clients.len() as f64)),
-        counter("giostra_requests_accepted_total", "Requests accepted.", by_pool(|pool| pool.accepted)),
-        counter("giostra_requests_total", "Requests ended, by their outcome.", requests.collect()),
-        histogram(
-            "giostra_request_seconds",
-            "Time from a request's acceptance to its worker's reply.",
-            &status.bounds_us,
-            pool_totals,
-        ),
-        counter(
+    [
+        ("giostra_requests_accepted_total", "Requests accepted.", totals(|pool| pool.accepted)),
+        ("giostra_requests_total", "Requests ended, by their outcome.", ended.collect()),
+        (
             "giostra_dispatches_total",
             "Requests handed to a worker, each attempt counted.",
-            by_pool(|pool| pool.dispatched),
+            totals(|pool| pool.dispatched),
         ),
-        counter(
+        (
             "giostra_redispatches_total",
             "Requests dispatched again after a worker was lost, or handed them back.",
-            by_pool(|pool| pool.redispatched),
+            totals(|pool| pool.redispatched),
         ),
-        counter("giostra_workers_lost_total", "Workers dropped.", by_pool(|pool| pool.workers_lost)),
-        gauge("giostra_pending_requests", "Requests waiting for a worker.", pending),
-        gauge("giostra_pending_oldest_seconds", "Time that the oldest of them has been waiting.", oldest),
-        gauge(
+        ("giostra_workers_lost_total", "Workers dropped.", totals(|pool| pool.workers_lost)),
+        ("giostra_pending_requests", "Requests waiting for a worker.", now(|pool| pool.pending as f64)),
+        (
+            "giostra_pending_oldest_seconds",
+            "Time that the oldest of them has been waiting.",
+            now(|pool| seconds_of_ms(pool.oldest_ms)),
+        ),
+        (
             "giostra_pool_turn_wait_seconds",
             "Time that strict rotation has been waiting for one worker while others have room.",
-            waits,
+            now(|pool| seconds_of_ms(pool.waits_ms)),
         ),
-        gauge("giostra_workers", "Workers, by their state.", workers.states(pools, pool_totals)),
-        gauge(
+    ]
+}
+
+fn workers(status: &Status) -> [Family<'_>; 12] {
+    let workers = Workers::of(status);
+    [
+        ("giostra_workers", "Workers, by their state.", workers.states(status)),
+        (
             "giostra_worker_up",
             "Registered workers of this name; 0 after the last was dropped, until one comes back or it is forgotten.",
             workers.up(),
         ),
-        gauge(
+        (
             "giostra_worker_lost",
             "Workers of this name that were dropped, until as many have come back or they are forgotten.",
             workers.missing(),
         ),
-        gauge(
+        (
             "giostra_worker_in_flight_requests",
             "Requests handed to a worker and not yet answered.",
             workers.sum(|worker| worker.in_flight as f64),
         ),
-        gauge(
+        (
             "giostra_worker_window_requests",
             "Maximum requests handed to a worker at once, at its current pace.",
             workers.sum(|worker| worker.window as f64),
         ),
-        gauge(
+        (
             "giostra_worker_computing_requests",
             "Requests that a worker computes, from its last pong.",
             workers.sum(|worker| f64::from(worker.computing)),
         ),
-        gauge(
+        (
             "giostra_worker_oldest_seconds",
             "Time that the oldest of them has been computing, from its last pong.",
-            workers.most(|worker| seconds_of_ms(if worker.computing > 0 { worker.oldest_ms } else { 0 })),
+            workers.max(|worker| seconds_of_ms(if worker.computing > 0 { worker.oldest_ms } else { 0 })),
         ),
-        gauge(
+        (
             "giostra_worker_threads",
             "Requests that a worker computes at once.",
             workers.sum(|worker| f64::from(worker.threads)),
         ),
-        counter(
-            "giostra_worker_answered_total",
-            "Requests that workers of this name replied to.",
-            workers.each(|workers| {
-                let before = workers.iter().map(|worker| worker.answered_before).max().unwrap_or(0);
-                (before + workers.iter().map(|worker| worker.answered).sum::<u64>()) as f64
-            }),
-        ),
-        counter(
+        ("giostra_worker_answered_total", "Requests that workers of this name replied to.", workers.answered()),
+        (
             "giostra_worker_redispatched_total",
             "Requests dispatched to others after a worker of this name was lost, or handed them back.",
-            workers.most(|worker| worker.redispatched_from as f64),
+            workers.max(|worker| worker.redispatched_from as f64),
         ),
-        gauge(
+        (
             "giostra_worker_round_trip_seconds",
             "Time from the last answered ping of a worker to its pong.",
-            workers.most(|worker| worker.round_trip_us as f64 / 1e6),
+            workers.max(|worker| worker.round_trip_us as f64 / 1e6),
         ),
-        gauge(
+        (
             "giostra_worker_last_pong_seconds",
             "Time since a worker's last pong.",
-            workers.most(|worker| seconds_of_ms(worker.pong_age_ms)),
+            workers.max(|worker| seconds_of_ms(worker.pong_age_ms)),
         ),
-        counter(
-            "giostra_discarded_replies_total",
-            "Replies discarded: late, or no longer wanted.",
-            none(totals.discarded as f64),
-        ),
-        counter("giostra_refusals_total", "Messages and peers refused.", none(totals.refused as f64)),
-        counter(
-            "giostra_rejected_total",
-            "Rejections of requests for lack of room. Their clients send them again.",
-            none(totals.rejected as f64),
-        ),
-    ];
-    all.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+    ]
 }
 
 /// The states of workers: those of [`WorkerStatus::state`], and lost.
@@ -153,6 +156,9 @@ const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leavin
 
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
+
+/// A name, a help text and samples. A name that ends in `_total` is a counter's, another a gauge's.
+type Family<'a> = (&'static str, &'static str, Vec<Sample<'a>>);
 
 /// Workers by pool and name. Workers with the same name share their series, since a series can't be
 /// there twice.
@@ -179,13 +185,20 @@ impl<'a> Workers<'a> {
         self.each(|workers| workers.iter().map(|worker| value(worker)).sum())
     }
 
-    fn most(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
+    fn max(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
         self.each(|workers| workers.iter().map(|worker| value(worker)).fold(0.0, f64::max))
     }
 
     fn each(&self, value: impl Fn(&[&WorkerStatus]) -> f64) -> Vec<Sample<'a>> {
         let sample = |(&labels, workers): (&(&'a str, &'a str), &Vec<_>)| (of_worker(labels), value(workers));
         self.present.iter().map(sample).collect()
+    }
+
+    fn answered(&self) -> Vec<Sample<'a>> {
+        self.each(|workers| {
+            let before = workers.iter().map(|worker| worker.answered_before).max().unwrap_or(0);
+            (before + workers.iter().map(|worker| worker.answered).sum::<u64>()) as f64
+        })
     }
 
     fn up(&self) -> Vec<Sample<'a>> {
@@ -203,9 +216,9 @@ impl<'a> Workers<'a> {
 
     /// Includes each state of each known pool, also those without workers: a series that is absent
     /// raises no alarm.
-    fn states(&self, pools: &'a [PoolStatus], totals: &'a [PoolTotals]) -> Vec<Sample<'a>> {
-        let present = pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));
-        let former = totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHER_POOLS);
+    fn states(&self, status: &'a Status) -> Vec<Sample<'a>> {
+        let present = status.pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));
+        let former = status.pool_totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHER_POOLS);
         let known: BTreeSet<_> = present.chain(former).collect();
         let each = known.into_iter().flat_map(|pool| STATES.map(|state| ((pool, state), 0)));
         let mut counts: BTreeMap<_, _> = each.collect();
@@ -228,32 +241,29 @@ fn seconds_of_ms(ms: u64) -> f64 {
     ms as f64 / 1e3
 }
 
-fn gauge(name: &str, help: &str, samples: Vec<Sample<'_>>) -> MetricFamily {
+fn family(name: &str, help: &str, samples: Vec<Sample<'_>>) -> MetricFamily {
+    let kind = if name.ends_with("_total") { MetricType::COUNTER } else { MetricType::GAUGE };
     let metrics = samples.into_iter().map(|(labels, value)| {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
         let mut metric = labelled(&labels);
-        metric.set_gauge(gauge);
+        if kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
         metric
     });
-    family(name, help, MetricType::GAUGE, metrics.collect())
+    family_of(name, help, kind, metrics.collect())
 }
 
-fn counter(name: &str, help: &str, samples: Vec<Sample<'_>>) -> MetricFamily {
-    let metrics = samples.into_iter().map(|(labels, value)| {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        let mut metric = labelled(&labels);
-        metric.set_counter(counter);
-        metric
-    });
-    family(name, help, MetricType::COUNTER, metrics.collect())
-}
-
-fn histogram(name: &str, help: &str, bounds_us: &[u64], pools: &[PoolTotals]) -> MetricFamily {
-    let metrics = pools.iter().map(|pool| {
+/// Returns the times of requests, if there is a pool.
+fn histogram(status: &Status) -> Option<MetricFamily> {
+    let metrics = status.pool_totals.iter().map(|pool| {
         let mut count = 0;
-        let buckets = bounds_us.iter().zip(&pool.took).map(|(&bound, took)| {
+        let buckets = status.bounds_us.iter().zip(&pool.took).map(|(&bound, took)| {
             count += took;
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(bound as f64 / 1e6);
@@ -268,16 +278,22 @@ fn histogram(name: &str, help: &str, bounds_us: &[u64], pools: &[PoolTotals]) ->
         metric.set_histogram(histogram);
         metric
     });
-    family(name, help, MetricType::HISTOGRAM, metrics.collect())
+    let help = "Time from a request's acceptance to its worker's reply.";
+    let family = family_of("giostra_request_seconds", help, MetricType::HISTOGRAM, metrics.collect());
+    (!family.get_metric().is_empty()).then_some(family)
 }
 
-fn family(name: &str, help: &str, of: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+fn family_of(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.into());
     family.set_help(help.into());
-    family.set_field_type(of);
+    family.set_field_type(kind);
     family.set_metric(metrics);
     family
+}
+
+fn of_broker(value: f64) -> Vec<Sample<'static>> {
+    vec![(Vec::new(), value)]
 }
 
 fn labelled(labels: &[(&str, &str)]) -> Metric {

@@ -36,48 +36,41 @@ struct Received {
 }
 
 impl Server<'_> {
-    pub(super) fn hear_workers(&mut self, now: Instant) -> zmq::Result<Heard> {
+    /// Handles the messages that have arrived from one side, or its share of them.
+    pub(super) fn receive_from(&mut self, peers: Peers, now: Instant) -> zmq::Result<Arrived> {
         let mut share = Share::new(&self.core);
         while !share.is_used_up(&self.core) {
-            let Some(Received { from, frames, rights, ended }) = self.receive(Peers::Workers)? else {
-                return Ok(share.heard(true));
-            };
-            share.take(&frames);
-            if ended {
-                self.core.handle_worker(&from, FromWorker::Disconnected, now);
-                continue;
-            }
-            match FromWorker::decode(&frames) {
-                _ if rights.is_none() => {}
-                Ok(FromWorker::Disconnected) => self.core.handle_malformed_worker(&from, NOT_FOR_PEERS, now),
-                Ok(message) => self.core.handle_worker(&from, message, now),
-                Err(error) => self.core.handle_malformed_worker(&from, &error.to_string(), now),
+            let Some(message) = self.receive(peers)? else { return Ok(share.arrived(true)) };
+            share.take(&message.frames);
+            match peers {
+                // Time limits begin now, not with the turn: the process may have been stopped since.
+                Peers::Clients => self.handle_client(message, Instant::now()),
+                Peers::Workers => self.handle_worker(message, now),
             }
         }
-        Ok(share.heard(false))
+        Ok(share.arrived(false))
     }
 
-    pub(super) fn hear_clients(&mut self) -> zmq::Result<Heard> {
-        let mut share = Share::new(&self.core);
-        while !share.is_used_up(&self.core) {
-            let Some(Received { from, frames, rights, ended }) = self.receive(Peers::Clients)? else {
-                return Ok(share.heard(true));
-            };
-            share.take(&frames);
-            // Time limits begin now, not with the turn: the process may have been stopped since.
-            let now = Instant::now();
-            if ended {
-                self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now);
-                continue;
-            }
-            match (FromClient::decode(&frames), rights) {
-                (_, None) => {}
-                (Ok(FromClient::Disconnected), _) => self.core.handle_malformed_client(&from, NOT_FOR_PEERS, now),
-                (Ok(message), Some(rights)) => self.core.handle_client(&from, rights, message, now),
-                (Err(error), _) => self.core.handle_malformed_client(&from, &error.to_string(), now),
-            }
+    fn handle_client(&mut self, message: Received, now: Instant) {
+        let Received { from, frames, rights, ended } = message;
+        match (FromClient::decode(&frames), rights) {
+            _ if ended => self.core.handle_client(&from, Rights::NONE, FromClient::Disconnected, now),
+            (_, None) => {}
+            (Ok(FromClient::Disconnected), _) => self.core.handle_malformed_client(&from, NOT_FOR_PEERS, now),
+            (Ok(message), Some(rights)) => self.core.handle_client(&from, rights, message, now),
+            (Err(error), _) => self.core.handle_malformed_client(&from, &error.to_string(), now),
         }
-        Ok(share.heard(false))
+    }
+
+    fn handle_worker(&mut self, message: Received, now: Instant) {
+        let Received { from, frames, rights, ended } = message;
+        match FromWorker::decode(&frames) {
+            _ if ended => self.core.handle_worker(&from, FromWorker::Disconnected, now),
+            _ if rights.is_none() => {}
+            Ok(FromWorker::Disconnected) => self.core.handle_malformed_worker(&from, NOT_FOR_PEERS, now),
+            Ok(message) => self.core.handle_worker(&from, message, now),
+            Err(error) => self.core.handle_malformed_worker(&from, &error.to_string(), now),
+        }
     }
 
     /// Receives a message, and introduces its sender to the core if it is new.
@@ -115,9 +108,9 @@ struct Share {
     work: usize,
 }
 
-/// What came from one side in a turn.
-pub(super) struct Heard {
-    /// Whether there was anything.
+/// Whether messages have arrived from one side in a turn.
+pub(super) struct Arrived {
+    /// Whether there was any.
     pub(super) some: bool,
     /// Whether nothing more waits.
     pub(super) all: bool,
@@ -139,7 +132,7 @@ impl Share {
             || core.work().wrapping_sub(self.work) >= WORK_A_TURN
     }
 
-    fn heard(&self, all: bool) -> Heard {
-        Heard { some: self.messages > 0, all }
+    fn arrived(&self, all: bool) -> Arrived {
+        Arrived { some: self.messages > 0, all }
     }
 }

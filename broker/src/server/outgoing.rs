@@ -62,10 +62,7 @@ impl Server<'_> {
             }
             Output::Log(_) => return Ok(()),
         };
-        let side = match peers {
-            Peers::Clients => &mut self.clients,
-            Peers::Workers => &mut self.workers,
-        };
+        let side = if peers == Peers::Clients { &mut self.clients } else { &mut self.workers };
         match side.send(&to, &self.envelope, &self.attachments)? {
             Sent::Taken => {}
             // Progress is out of date by the time a slow client reads it: not worth cutting it off.
@@ -95,7 +92,7 @@ impl Server<'_> {
             match sent {
                 Sent::Taken => {}
                 Sent::Full => self.keep(Peers::Clients, to, message.clone(), now),
-                Sent::Gone => self.core.handle_unreachable_client(to),
+                Sent::Gone => self.unreachable(Peers::Clients, to, now),
             }
         }
         Ok(())
