@@ -104,11 +104,7 @@ impl LogFiles for Files {
         Some(self.log.lines())
     }
 
-    fn predecessor(&self) -> Option<&str> {
-        self.log.predecessor()
-    }
-
-    fn folder(&self) -> Option<String> {
-        Some(self.folder.display().to_string())
+    fn origin(&self) -> [String; 2] {
+        [self.log.predecessor().unwrap_or("none").into(), self.folder.display().to_string()]
     }
 }

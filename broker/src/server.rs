@@ -58,13 +58,9 @@ pub trait LogFiles {
     fn lines(&self) -> Option<u64> {
         None
     }
-    /// Returns the time and the checksum of the last line of an earlier broker.
-    fn predecessor(&self) -> Option<&str> {
-        None
-    }
-    /// Returns the folder.
-    fn folder(&self) -> Option<String> {
-        None
+    /// Returns the time and the checksum of the last line of an earlier broker, and the folder.
+    fn origin(&self) -> [String; 2] {
+        ["none", "none"].map(Into::into)
     }
 }
 

@@ -24,20 +24,20 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
     let Status { version, rotation, totals, clients, .. } = status;
     let broker = [
         (
-            "giostra_build_info",
+            "build_info",
             "Always 1; the version and the rotation are in the labels.",
             vec![(vec![("version", &**version), ("rotation", &**rotation)], 1.0)],
         ),
-        ("giostra_start_time_seconds", "Start time of the broker since 1970.", of_broker(started)),
-        ("giostra_clients", "Connected clients.", of_broker(clients.len() as f64)),
+        ("start_time_seconds", "Start time of the broker since 1970.", of_broker(started)),
+        ("clients", "Connected clients.", of_broker(clients.len() as f64)),
         (
-            "giostra_discarded_replies_total",
+            "discarded_replies_total",
             "Replies discarded: late, or no longer wanted.",
             of_broker(totals.discarded as f64),
         ),
-        ("giostra_refusals_total", "Messages and peers refused.", of_broker(totals.refused as f64)),
+        ("refusals_total", "Messages and peers refused.", of_broker(totals.refused as f64)),
         (
-            "giostra_rejected_total",
+            "rejected_total",
             "Rejections of requests for lack of room. Their clients send them again.",
             of_broker(totals.rejected as f64),
         ),
@@ -66,27 +66,23 @@ fn pools(status: &Status) -> [Family<'_>; 8] {
         outcomes.map(|(outcome, count)| (vec![("pool", &*pool.name), ("outcome", outcome)], count as f64))
     });
     [
-        ("giostra_requests_accepted_total", "Requests accepted.", totals(|pool| pool.accepted)),
-        ("giostra_requests_total", "Requests ended, by their outcome.", ended.collect()),
+        ("requests_accepted_total", "Requests accepted.", totals(|pool| pool.accepted)),
+        ("requests_total", "Requests ended, by their outcome.", ended.collect()),
+        ("dispatches_total", "Requests handed to a worker, each attempt counted.", totals(|pool| pool.dispatched)),
         (
-            "giostra_dispatches_total",
-            "Requests handed to a worker, each attempt counted.",
-            totals(|pool| pool.dispatched),
-        ),
-        (
-            "giostra_redispatches_total",
+            "redispatches_total",
             "Requests dispatched again after a worker was lost, or handed them back.",
             totals(|pool| pool.redispatched),
         ),
-        ("giostra_workers_lost_total", "Workers dropped.", totals(|pool| pool.workers_lost)),
-        ("giostra_pending_requests", "Requests waiting for a worker.", now(|pool| pool.pending as f64)),
+        ("workers_lost_total", "Workers dropped.", totals(|pool| pool.workers_lost)),
+        ("pending_requests", "Requests waiting for a worker.", now(|pool| pool.pending as f64)),
         (
-            "giostra_pending_oldest_seconds",
+            "pending_oldest_seconds",
             "Time that the oldest of them has been waiting.",
             now(|pool| seconds_of_ms(pool.oldest_ms)),
         ),
         (
-            "giostra_pool_turn_wait_seconds",
+            "pool_turn_wait_seconds",
             "Time that strict rotation has been waiting for one worker while others have room.",
             now(|pool| seconds_of_ms(pool.waits_ms)),
         ),
@@ -96,55 +92,51 @@ fn pools(status: &Status) -> [Family<'_>; 8] {
 fn workers(status: &Status) -> [Family<'_>; 12] {
     let workers = Workers::of(status);
     [
-        ("giostra_workers", "Workers, by their state.", workers.states(status)),
+        ("workers", "Workers, by their state.", workers.states(status)),
         (
-            "giostra_worker_up",
+            "worker_up",
             "Registered workers of this name; 0 after the last was dropped, until one comes back or it is forgotten.",
             workers.up(),
         ),
         (
-            "giostra_worker_lost",
+            "worker_lost",
             "Workers of this name that were dropped, until as many have come back or they are forgotten.",
             workers.missing(),
         ),
         (
-            "giostra_worker_in_flight_requests",
+            "worker_in_flight_requests",
             "Requests handed to a worker and not yet answered.",
-            workers.sum(|worker| worker.in_flight as f64),
+            workers.sum(|worker| worker.in_flight),
         ),
         (
-            "giostra_worker_window_requests",
+            "worker_window_requests",
             "Maximum requests handed to a worker at once, at its current pace.",
-            workers.sum(|worker| worker.window as f64),
+            workers.sum(|worker| worker.window),
         ),
         (
-            "giostra_worker_computing_requests",
+            "worker_computing_requests",
             "Requests that a worker computes, from its last pong.",
-            workers.sum(|worker| f64::from(worker.computing)),
+            workers.sum(|worker| worker.computing.into()),
         ),
         (
-            "giostra_worker_oldest_seconds",
+            "worker_oldest_seconds",
             "Time that the oldest of them has been computing, from its last pong.",
             workers.max(|worker| seconds_of_ms(if worker.computing > 0 { worker.oldest_ms } else { 0 })),
         ),
+        ("worker_threads", "Requests that a worker computes at once.", workers.sum(|worker| worker.threads.into())),
+        ("worker_answered_total", "Requests that workers of this name replied to.", workers.answered()),
         (
-            "giostra_worker_threads",
-            "Requests that a worker computes at once.",
-            workers.sum(|worker| f64::from(worker.threads)),
-        ),
-        ("giostra_worker_answered_total", "Requests that workers of this name replied to.", workers.answered()),
-        (
-            "giostra_worker_redispatched_total",
+            "worker_redispatched_total",
             "Requests dispatched to others after a worker of this name was lost, or handed them back.",
             workers.max(|worker| worker.redispatched_from as f64),
         ),
         (
-            "giostra_worker_round_trip_seconds",
+            "worker_round_trip_seconds",
             "Time from the last answered ping of a worker to its pong.",
             workers.max(|worker| worker.round_trip_us as f64 / 1e6),
         ),
         (
-            "giostra_worker_last_pong_seconds",
+            "worker_last_pong_seconds",
             "Time since a worker's last pong.",
             workers.max(|worker| seconds_of_ms(worker.pong_age_ms)),
         ),
@@ -157,7 +149,7 @@ const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leavin
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
 
-/// A name, a help text and samples. A name that ends in `_total` is a counter's, another a gauge's.
+/// A name without `giostra_`, a help text and samples. A name that ends in `_total` is a counter's, another a gauge's.
 type Family<'a> = (&'static str, &'static str, Vec<Sample<'a>>);
 
 /// Workers by pool and name. Workers with the same name share their series, since a series can't be
@@ -181,8 +173,8 @@ impl<'a> Workers<'a> {
         Self { present, lost }
     }
 
-    fn sum(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
-        self.each(|workers| workers.iter().map(|worker| value(worker)).sum())
+    fn sum(&self, value: fn(&WorkerStatus) -> u64) -> Vec<Sample<'a>> {
+        self.each(|workers| workers.iter().map(|worker| value(worker)).sum::<u64>() as f64)
     }
 
     fn max(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
@@ -279,13 +271,13 @@ fn histogram(status: &Status) -> Option<MetricFamily> {
         metric
     });
     let help = "Time from a request's acceptance to its worker's reply.";
-    let family = family_of("giostra_request_seconds", help, MetricType::HISTOGRAM, metrics.collect());
+    let family = family_of("request_seconds", help, MetricType::HISTOGRAM, metrics.collect());
     (!family.get_metric().is_empty()).then_some(family)
 }
 
 fn family_of(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
-    family.set_name(name.into());
+    family.set_name(format!("giostra_{name}"));
     family.set_help(help.into());
     family.set_field_type(kind);
     family.set_metric(metrics);

@@ -99,8 +99,9 @@ impl Bound {
     /// Logs the first lines.
     pub(super) fn log_start(&self, log: &dyn LogFiles) {
         let Self { options, endpoints: [frontend, backend], .. } = self;
+        let [after, folder] = log.origin();
         log::info!(
-            "listening format={LOG_FORMAT} frontend={} backend={} keys={} rotation={} max-attempts={} level={} after={} log={} pid={}",
+            "listening format={LOG_FORMAT} frontend={} backend={} keys={} rotation={} max-attempts={} level={} after={after} log={folder} pid={}",
             // A file name may contain what looks like another field.
             word(frontend),
             word(backend),
@@ -108,8 +109,6 @@ impl Bound {
             options.core.rotation,
             options.core.max_attempts,
             log::max_level().as_str().to_ascii_lowercase(),
-            log.predecessor().unwrap_or("none"),
-            log.folder().unwrap_or_else(|| "none".into()),
             std::process::id()
         );
         if options.exposed().is_some() {

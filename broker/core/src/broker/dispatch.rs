@@ -7,7 +7,7 @@ use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
 use super::records::{Flight, State, Worker};
-use super::{Broker, Output, PoolKey};
+use super::{Broker, Moment, Output, PoolKey};
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
@@ -115,9 +115,7 @@ impl Broker {
         let mut batches: Vec<(WorkerNumber, Batch)> = Vec::new();
         let (mut dealt, mut place) = (0, 0);
         while pool.pending.has_next() && pool.pending.has_returned() == again {
-            let first = pool.pending.first_returned();
-            let quarantine =
-                first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
+            let quarantine = pool.next_needs_quarantine(&self.requests, self.settings.max_attempts);
             let workers = &self.workers;
             let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(quarantine)) else {
                 if rotation == Rotation::Strict && !quarantine && widen(&pool.ring, &mut self.workers) {
@@ -166,25 +164,29 @@ impl Broker {
             dealt += 1;
             place = if place + 1 == laps_of { 0 } else { place + 1 };
         }
-        let pool = &mut self.pools[pool_key.0];
-        if rotation == Rotation::Strict {
-            pool.waits = match pool.ring.seats().get(pool.ring.next()) {
-                Some(&seat) if pool.pending.has_next() => {
-                    pool.waits.filter(|&(before, _)| before == seat && dealt == 0).or(Some((seat, moment)))
-                }
-                _ => None,
-            };
-        }
-        pool.dispatched.add(dealt as u64, moment.second());
+        self.end_pass(pool_key, again, dealt, moment);
+        let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
+        self.log_batches(batches, begun_lap, again);
+    }
+
+    /// Counts what a pass has dealt, and records the seat that strict rotation waits for.
+    fn end_pass(&mut self, key: PoolKey, again: bool, dealt: usize, now: Moment) {
+        let pool = &mut self.pools[key.0];
+        pool.dispatched.add(dealt as u64, now.second());
         pool.counters.dispatched += dealt as u64;
         if again {
             pool.counters.redispatched += dealt as u64;
         }
-        if rotation == Rotation::Available && dealt > 0 {
-            self.log_windows(pool_key);
+        match self.settings.rotation {
+            Rotation::Strict => {
+                let waits = pool.ring.seats().get(pool.ring.next()).filter(|_| pool.pending.has_next());
+                pool.waits = waits.and_then(|&seat| {
+                    pool.waits.filter(|&(before, _)| before == seat && dealt == 0).or(Some((seat, now)))
+                });
+            }
+            Rotation::Available if dealt > 0 => self.log_windows(key),
+            Rotation::Available => {}
         }
-        let begun_lap = if rotation == Rotation::Strict && dealt > laps_of { dealt % laps_of } else { 0 };
-        self.log_batches(batches, begun_lap, again);
     }
 
     /// Logs the windows of seats that may just have been passed over, and of those that are fuller

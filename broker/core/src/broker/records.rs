@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::name::Label;
 use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{Bytes, Identity, PoolTotals, Reply, RequestId, Ticket, Trace};
+use slab::Slab;
 
 use super::{Moment, PoolKey};
 use crate::config::Rights;
@@ -193,6 +194,11 @@ impl Pool {
     /// Whether it has a worker that takes requests, or is expected to again.
     pub fn has_workers(&self) -> bool {
         !self.ring.seats().is_empty() || self.unable > 0
+    }
+
+    /// Whether the next request needs quarantine.
+    pub fn next_needs_quarantine(&self, requests: &Slab<Request>, max_attempts: u32) -> bool {
+        self.pending.first_returned().is_some_and(|key| requests[key.at()].needs_quarantine(max_attempts))
     }
 }
 

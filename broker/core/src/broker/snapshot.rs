@@ -38,25 +38,13 @@ impl Broker {
             p99_us: seconds.iter().map(|second| second.took.p99).collect(),
         };
         let mut left_out = LeftOut {
+            workers: self.workers.len().saturating_sub(MAX_PEERS) as u64,
             clients: self.clients.len().saturating_sub(MAX_PEERS) as u64,
             pools: self.pools.len().saturating_sub(MAX_POOLS) as u64,
-            ..LeftOut::default()
+            operations: 0,
         };
-        let mut workers: Vec<_> = self.workers.iter().collect();
-        if workers.len() > MAX_PEERS {
-            // The oldest registrations are listed, and workers that are being drained.
-            workers.sort_unstable_by_key(|&(number, worker)| (!worker.leaving, number));
-            left_out.workers = (workers.len() - MAX_PEERS) as u64;
-            workers.truncate(MAX_PEERS);
-        }
-        workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
-        let rings = self.pools.iter().map(|(_, pool)| pool.ring.seats());
-        let seats: HashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
-        let mut listed: Vec<_> = workers
-            .into_iter()
-            .map(|(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now))
-            .collect();
-        left_out.operations = shorten(&mut listed);
+        let mut workers = self.workers_status(now);
+        left_out.operations = shorten(&mut workers);
         let pools = self.listed_pools();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -65,7 +53,7 @@ impl Broker {
             pending: self.pending as u64,
             in_flight: (self.requests.len() - self.leftovers.len() - self.pending) as u64,
             totals: self.totals(),
-            workers: listed,
+            workers,
             clients: self
                 .clients
                 .iter()
@@ -87,6 +75,21 @@ impl Broker {
             lost: self.stats.lost.iter().cloned().collect(),
             left_out,
         }
+    }
+
+    /// Returns the workers of the status: if there are too many, the oldest registrations, and
+    /// workers that are leaving.
+    fn workers_status(&self, now: Instant) -> Vec<WorkerStatus> {
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        if workers.len() > MAX_PEERS {
+            workers.sort_unstable_by_key(|&(number, worker)| (!worker.leaving, number));
+            workers.truncate(MAX_PEERS);
+        }
+        workers.sort_unstable_by_key(|&(number, worker)| (&self.pools[worker.pool.0].name, number));
+        let rings = self.pools.iter().map(|(_, pool)| pool.ring.seats());
+        let seats: HashMap<_, _> = rings.flat_map(|ring| ring.iter().copied().zip(0..)).collect();
+        let status = |(number, worker)| self.worker_status(number, worker, seats.get(&number).copied(), now);
+        workers.into_iter().map(status).collect()
     }
 
     /// Returns the pools of the status: if there are too many, those with workers first, then those
@@ -142,8 +145,7 @@ impl Broker {
     /// Returns the worker that strict rotation waits for while another seat has room, and since
     /// when.
     fn waits_for(&self, pool: &Pool) -> Option<(WorkerNumber, Moment)> {
-        let first = pool.pending.first_returned();
-        let quarantine = first.is_some_and(|key| self.requests[key.at()].needs_quarantine(self.settings.max_attempts));
+        let quarantine = pool.next_needs_quarantine(&self.requests, self.settings.max_attempts);
         let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(quarantine);
         // The worker may have left in this turn.
         let next = pool.ring.seats().get(pool.ring.next());
