@@ -1,11 +1,12 @@
-//! `giostra map`: a request for each line of stdin, the results on stdout.
+//! `giostra map`: sends a request for each line of stdin, and prints the results on stdout.
 //!
-//! What a line is as a request, and its answer as a line, is in `map/line.rs`; what has been
-//! answered before in `map/journal.rs`; what stands in the output already in `map/output.rs`. Here
-//! is the loop between stdin, the broker and stdout. Memory is bounded: so many lines, and so many
-//! bytes, are under way or wait for their turn to be printed.
+//! This is the loop between stdin, the broker and stdout. The conversion between lines and requests is
+//! in `map/line.rs`, the answers of earlier runs are in `map/journal.rs`, and output that is there
+//! already is handled in `map/output.rs`. Memory is bounded by the numbers of lines and bytes that are
+//! unanswered or wait to be printed.
 
 mod args;
+mod entry;
 mod failures;
 mod input;
 mod journal;
@@ -27,7 +28,6 @@ use giostra_common::stdio;
 use giostra_protocol::{Bytes, Failure, Outcome, Reply, RequestId, code};
 use giostra_transport::shutdown::Shutdown;
 use rustc_hash::FxHashMap;
-use serde_json::json;
 
 use super::common::CommonArgs;
 use super::exit::Exit;
@@ -35,6 +35,7 @@ use super::failure::{of_client, output_error, report_error};
 use super::random::wait_for_workers;
 use super::send::explain;
 pub use args::Map;
+use entry::{Done, Known, Line, Open};
 use failures::Failures;
 use input::{Input, Next};
 use journal::{Journal, Record, Records, hash};
@@ -44,19 +45,19 @@ use progress::Progress;
 use retries::{Retries, pause};
 use sequence::Sequence;
 
-/// Answers the lines of stdin, and succeeds if every line has a result.
+/// Sends the lines of stdin, and succeeds if every line has a result.
 pub fn run(client: &mut Client, map: &Map, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     let mut batch = Batch::open(client, map, common, shutdown)?;
     let ended = batch.run();
-    // What is there is kept, however it ended. If it can't be, that is not worse than what came before.
+    // Answers that have arrived are kept, however the run ended. An error of that comes second.
     let flushed = batch.flush();
     batch.progress.finish(batch.client.duplicated());
     if ended.is_err() {
-        let ids: Vec<_> = batch.asked.keys().copied().collect();
-        // One that can't say so is about to lose its connection, by which the broker knows, too.
+        let ids: Vec<_> = batch.open.keys().copied().collect();
+        // If this can't be sent, the broker cancels them when the connection ends.
         let _ = batch.client.cancel(ids);
     }
-    batch.tell(&ended);
+    batch.report(&ended);
     ended.and(flushed)?;
     Ok(Exit::success_if(batch.progress.all_well()))
 }
@@ -65,18 +66,17 @@ struct Batch<'a> {
     client: &'a mut Client,
     map: &'a Map,
     common: &'a CommonArgs,
-    operation: &'a str,
     kind: Kind,
     format: Format,
     input: Input,
     journal: Option<Journal>,
-    /// What the journal holds from earlier runs, until it has been read.
+    /// The journal's records of earlier runs, until they have been read.
     records: Option<Records>,
-    /// Of what the journal holds, the answers to lines that have not been read.
+    /// The journal's answers to lines that have not been read.
     known: FxHashMap<u64, Known>,
-    asked: FxHashMap<RequestId, Asked>,
-    /// Lines that failed, until they are asked again.
-    retries: Retries<(Asked, Bytes)>,
+    open: FxHashMap<RequestId, Open>,
+    /// Lines that failed, until they are retried.
+    retries: Retries<(Open, Bytes)>,
     budget: InFlightBudget,
     sequence: Sequence<Done>,
     failures: Failures,
@@ -86,85 +86,19 @@ struct Batch<'a> {
     read: bool,
 }
 
-/// An answer from the journal.
-struct Known {
-    hash: u32,
-    failed: bool,
-    /// `None` if it was printed.
-    ended: Option<Ended>,
-}
-
-/// A line that was read.
-struct Line {
-    /// Counted from 1.
-    number: u64,
-    /// Its bytes, with the line break.
-    length: usize,
-    /// As it was, if it is to be kept when it fails.
-    text: Option<Bytes>,
-    /// For the journal.
-    hash: u32,
-}
-
-impl Line {
-    /// Bytes of what is kept of it.
-    fn kept(&self) -> usize {
-        self.text.as_ref().map_or(0, Bytes::len)
-    }
-}
-
-/// A line that is unanswered.
-struct Asked {
-    line: Line,
-    /// Bytes of the request, and of what is kept of the line.
-    bytes: usize,
-    /// The request, if it may be asked again, and how often.
-    body: Option<Bytes>,
-    left: u32,
-}
-
-/// A line that is answered.
-struct Done {
-    line: Line,
-    failed: bool,
-    /// `None` if it was printed.
-    ended: Option<Ended>,
-    /// Bytes of the answer, and of what is kept of the line, as far as there has to be room for
-    /// them.
-    held: usize,
-}
-
 impl<'a> Batch<'a> {
     fn open(client: &'a mut Client, map: &'a Map, common: &'a CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let operation = &*map.operation;
-        let kind = match common.json {
-            true if map.text => bail!("with --json a line says itself what is a text; --text is for words"),
-            true if map.line => bail!("with --json a line is a JSON value; --line is for texts"),
-            true => Kind::Json,
-            false if map.line => Kind::Line,
-            false if map.text => Kind::Texts,
-            false => Kind::Words,
-        };
-        // Before anything is touched.
+        let kind = map.kind(common.json)?;
+        // Before any file is changed.
         stdio::check_stdin().context("can't read stdin")?;
         output::refuse_a_circle()?;
         let format = Format { json: common.json, number: map.number, ordered: !map.unordered };
-        let run = [
-            (journal::FORMAT_KEY, json!(journal::FORMAT)),
-            ("operation", json!(operation)),
-            ("pool", json!(common.pool)),
-            ("json", json!(format.json)),
-            ("text", json!(map.text)),
-            ("line", json!(map.line)),
-            ("number", json!(format.number)),
-            ("unordered", json!(map.unordered)),
-        ];
-        let opened = map.journal.as_deref().map(|path| Journal::open(path, &run.into())).transpose()?;
+        let opened = map.journal.as_deref().map(|path| Journal::open(path, &map.description(common))).transpose()?;
         let (mut journal, records) = opened.unzip();
         let earlier = records.as_ref().map_or(&[][..], |records| &records.starts);
         let (output, start) = Output::open(shutdown, earlier)?;
         if let (Some(journal), Some(start)) = (&mut journal, start.filter(|start| !earlier.contains(start))) {
-            journal.note_start(start);
+            journal.append_start(start);
         }
         let failures = Failures::new(map.failed.as_deref(), map.journal.as_deref())?;
         wait_for_workers(client, map.wait_workers)?;
@@ -173,7 +107,6 @@ impl<'a> Batch<'a> {
             client,
             map,
             common,
-            operation,
             kind,
             format,
             progress: Progress::new(input.length(), !map.quiet),
@@ -181,7 +114,7 @@ impl<'a> Batch<'a> {
             journal,
             records,
             known: HashMap::default(),
-            asked: HashMap::default(),
+            open: HashMap::default(),
             retries: Retries::new(),
             budget: InFlightBudget::new(map.window as usize, InFlightBudget::BYTES),
             sequence: Sequence::new(format.ordered, map.window),
@@ -194,22 +127,23 @@ impl<'a> Batch<'a> {
     fn run(&mut self) -> anyhow::Result<()> {
         self.replay()?;
         loop {
-            // All that is here already, before asking for more: the next requests then travel together, too.
+            // All replies that have arrived are handled before more lines are sent, so that the next requests
+            // travel together, too.
             while let Some(reply) = self.client.take_reply() {
                 self.settle(&reply)?;
             }
-            self.ask_again()?;
-            self.ask()?;
+            self.retry()?;
+            self.send()?;
             self.flush()?;
-            if self.read && self.asked.is_empty() && self.retries.len() == 0 {
+            if self.read && self.open.is_empty() && self.retries.len() == 0 {
                 return self.finish();
             }
             self.wait()?;
         }
     }
 
-    /// Takes in what the journal holds, and reads and prints along with it the lines that have been
-    /// answered up to the first that has not.
+    /// Reads the journal. Lines that it answers are read and printed along with it, up to the first
+    /// that it does not answer.
     fn replay(&mut self) -> anyhow::Result<()> {
         let Some(mut records) = self.records.take() else { return Ok(()) };
         while let Some(Record { number, hash, ended }) = records.next()? {
@@ -236,8 +170,8 @@ impl<'a> Batch<'a> {
         self.flush()
     }
 
-    /// Asks for as many lines as there are, and as there is room for.
-    fn ask(&mut self) -> anyhow::Result<()> {
+    /// Sends the lines that have been read, as far as there is room.
+    fn send(&mut self) -> anyhow::Result<()> {
         self.budget.pass(Instant::now);
         while self.wants_lines() {
             match self.input.next()? {
@@ -254,28 +188,29 @@ impl<'a> Batch<'a> {
         !self.read && self.budget.is_left() && self.sequence.has_room(self.input.taken() + 1)
     }
 
-    /// Asks for a line, unless the journal knows its answer or it makes no request.
+    /// Sends a line, unless the journal has its answer or it makes no valid request.
     fn take(&mut self, text: &Bytes) -> anyhow::Result<()> {
         let line = Line {
             number: self.input.taken(),
             length: text.len() + 1,
-            // A copy: the text keeps its neighbours in memory.
+            // A copy, because the text would keep its whole block in memory.
             text: self.failures.are_kept().then(|| Bytes::copy_from_slice(text)),
             hash: if self.journal.is_some() { hash(text) } else { 0 },
         };
         if let Some(known) = self.known.remove(&line.number) {
-            return self.recognise(line, known);
+            return self.print_known(line, known);
         }
-        let body = match body(self.operation, text, self.kind) {
+        let body = match body(&self.map.operation, text, self.kind) {
             Ok(body) => body,
             Err(failure) => return self.end(line, Ended::Failed(failure), 0),
         };
         let bytes = body.len() + line.kept();
-        let again = (self.map.retry > 0).then(|| body.clone());
+        let retries = self.map.retry;
+        let kept = (retries > 0).then(|| body.clone());
         match self.client.submit_within(body, self.common.timeout) {
             Ok(id) => {
                 self.budget.ask(bytes);
-                self.asked.insert(id, Asked { line, bytes, body: again, left: self.map.retry });
+                self.open.insert(id, Open { line, bytes, body: kept, retries });
                 Ok(())
             }
             Err(error @ Error::TooLarge(_)) => {
@@ -285,60 +220,60 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// A line of which the journal knows how it ended.
-    fn recognise(&mut self, line: Line, known: Known) -> anyhow::Result<()> {
+    /// Prints a line that the journal answers.
+    fn print_known(&mut self, line: Line, known: Known) -> anyhow::Result<()> {
         let number = line.number;
         ensure!(line.hash == known.hash, "line {number} of the input is not the one that the journal knows");
         self.progress.knew(line.length, known.failed);
         self.print(Done { line, failed: known.failed, ended: known.ended, held: 0 })
     }
 
-    /// A request is answered: that ends its line, or it is asked again.
+    /// Handles a reply: ends its line, or retries it later.
     fn settle(&mut self, reply: &Reply) -> anyhow::Result<()> {
-        let Some(mut asked) = self.asked.remove(&reply.id) else { return Ok(()) };
+        let Some(mut open) = self.open.remove(&reply.id) else { return Ok(()) };
         self.progress.replied(reply);
         if let Outcome::Error(failure) = &reply.outcome {
             if failure.code == code::NO_BROKER && self.is_without_broker() {
                 return Err(anyhow!("{}", explain(failure, self.common)));
             }
-            let again = asked.body.clone().filter(|_| asked.left > 0 && failure.code != code::INVALID);
-            if let Some(body) = again {
-                asked.left -= 1;
-                let pause = pause(self.map.retry - asked.left, rand::random());
-                self.retries.add(Instant::now() + pause, (asked, body));
+            let body = open.body.clone().filter(|_| open.retries > 0 && failure.code != code::INVALID);
+            if let Some(body) = body {
+                open.retries -= 1;
+                let pause = pause(self.map.retry - open.retries, rand::random());
+                self.retries.add(Instant::now() + pause, (open, body));
                 return Ok(());
             }
         }
         let ended = Ended::of(reply, self.format.json);
-        let held = ended.bytes() + asked.line.kept();
-        self.budget.answer(asked.bytes, held);
-        self.end(asked.line, ended, held)
+        let held = ended.bytes() + open.line.kept();
+        self.budget.answer(open.bytes, held);
+        self.end(open.line, ended, held)
     }
 
-    /// Asks again for the lines whose pause is over.
-    fn ask_again(&mut self) -> anyhow::Result<()> {
+    /// Sends the lines whose pause is over again.
+    fn retry(&mut self) -> anyhow::Result<()> {
         if self.retries.len() == 0 {
             return Ok(());
         }
         let now = Instant::now();
-        while let Some((asked, body)) = self.retries.take_due(now) {
+        while let Some((open, body)) = self.retries.take_due(now) {
             self.progress.retried += 1;
             let id = self.client.submit_within(body, self.common.timeout)?;
-            self.asked.insert(id, asked);
+            self.open.insert(id, open);
         }
         Ok(())
     }
 
-    /// Whether there has been no broker for so long that it is not waited for any more. A request
-    /// may end for want of one sooner, by its time limit.
+    /// Returns whether the broker has been missing for `--broker-timeout`. A request may fail for want
+    /// of a broker sooner, by its own time limit.
     fn is_without_broker(&self) -> bool {
         self.client.without_broker_since().is_some_and(|since| since.elapsed() >= self.common.broker_timeout)
     }
 
-    /// A line has ended now.
+    /// Ends a line.
     fn end(&mut self, line: Line, ended: Ended, held: usize) -> anyhow::Result<()> {
         if let Some(journal) = &mut self.journal {
-            journal.note(line.number, line.hash, &ended);
+            journal.append(line.number, line.hash, &ended);
         }
         let failed = match &ended {
             Ended::Result(_) => false,
@@ -353,7 +288,7 @@ impl<'a> Batch<'a> {
         self.print(Done { line, failed, ended: Some(ended), held })
     }
 
-    /// Prints what was done, and what waited for it; or lets it wait for its turn.
+    /// Prints a line's answer and those that waited for it, or keeps it until its turn.
     fn print(&mut self, done: Done) -> anyhow::Result<()> {
         let Self { sequence, failures, output, budget, format, .. } = self;
         sequence.end(done.line.number, done, |Done { line, failed, ended, held }| {
@@ -368,12 +303,12 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Writes what is to be written, to the journal first.
+    /// Writes the journal, then the output.
     fn flush(&mut self) -> anyhow::Result<()> {
         if let Some(journal) = &mut self.journal
             && let Err(error) = journal.flush()
         {
-            // What it does not hold is not printed.
+            // Answers that are not in the journal are not printed.
             self.output.buffer.clear();
             return Err(error);
         }
@@ -384,15 +319,15 @@ impl<'a> Batch<'a> {
     fn flush_if_full(&mut self) -> anyhow::Result<()> {
         if self.output.is_full() {
             self.flush()?;
-            // Ctrl-C is heard also where nothing is asked for.
+            // Notices Ctrl-C while no requests are sent.
             self.client.turn()?;
         }
         Ok(())
     }
 
     fn wait(&mut self) -> anyhow::Result<()> {
-        let asked = &self.asked;
-        let bytes_of = |id| asked.get(&id).map_or(0, |asked: &Asked| asked.line.length);
+        let open = &self.open;
+        let bytes_of = |id| open.get(&id).map_or(0, |open: &Open| open.line.length);
         self.progress.tick(self.client, &self.common.broker, bytes_of);
         let input = self.wants_lines().then(|| self.input.fd());
         let now = Instant::now();
@@ -409,22 +344,22 @@ impl<'a> Batch<'a> {
         self.output.finish()
     }
 
-    /// The summary, and how to go on, unless nobody listens any more.
-    fn tell(&self, ended: &anyhow::Result<()>) {
-        let broken = ended.as_ref().err();
-        if let Some(what) = self.failures.rest().filter(|_| self.map.quiet) {
-            report_error(what);
+    /// Reports the summary, and how to resume. Nothing if the reader of stdout has gone.
+    fn report(&self, ended: &anyhow::Result<()>) {
+        let error = ended.as_ref().err();
+        if let Some(rest) = self.failures.rest().filter(|_| self.map.quiet) {
+            report_error(rest);
         }
-        if self.map.quiet || broken.is_some_and(|error| output_error(error).is_some()) {
+        if self.map.quiet || error.is_some_and(|error| output_error(error).is_some()) {
             return;
         }
         report_error(&self.progress);
-        if let Some(Error::Interrupted) = broken.and_then(of_client) {
-            let open = self.asked.len() + self.retries.len();
-            report_error(match &self.map.journal {
-                Some(_) => format!("{open} lines were unanswered; the same command goes on"),
-                None => format!("{open} lines were unanswered; with --journal it could go on"),
-            });
+        if let Some(Error::Interrupted) = error.and_then(of_client) {
+            let how = match &self.map.journal {
+                Some(_) => "the same command resumes",
+                None => "with --journal it could resume",
+            };
+            report_error(format_args!("{} lines were unanswered; {how}", self.open.len() + self.retries.len()));
         }
     }
 }

@@ -1,8 +1,7 @@
 //! `giostra top`: a live view of the broker on the whole screen.
 //!
-//! A thread of its own asks the broker, so that the keys work however long the answer takes. This
-//! is the loop that hears of keys, answers and signals; [`state`] is what they change, [`view`] how
-//! it is drawn.
+//! A second thread asks the broker, so that keys work while an answer is outstanding. This file has
+//! the loop that handles keys, answers and signals. They change [`state`], and [`view`] draws it.
 
 mod keys;
 mod state;
@@ -41,42 +40,41 @@ use view::Look;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::TOP)]
 pub struct Top {
-    /// Interval of questions to the broker
+    /// How often to ask the broker
     #[arg(long, default_value = "500ms", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 }
 
-/// How long nothing may change on the screen: times go on, and so may its size have changed.
+/// The interval at which the screen is drawn without news: for times, and after a change of size.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long to wait for the rest of what a key sends.
-const REST: Duration = Duration::from_millis(50);
+/// How long to wait for the rest of a key's bytes.
+const KEY_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How long a second signal waits for what the first one has begun: the terminal is to be given
-/// back.
+/// How long a second signal waits before it ends the process: the first one restores the terminal.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Beyond the time between two questions, how late an answer may be before that is said.
+/// How late an answer may be before the screen says so.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why there is no JSON of this.
+/// The error with `--json`.
 pub const NO_JSON: &str = "top draws a screen; for JSON there is giostra status --watch --json";
 
 const NO_TERMINAL: &str = "top needs a terminal that can be drawn on; without one there is giostra status --watch";
 
-/// What the thread that asks has found out.
+/// News from the thread that asks the broker.
 enum News {
     /// When the broker has answered.
     Status(Box<Status>),
-    /// When there is no broker any more: why.
+    /// When there is no broker: the reason.
     Gone(String),
-    /// When a worker was to be drained: what became of it.
+    /// When a worker was to be drained: the outcome.
     Drain(String),
-    /// When there is no use in asking again.
+    /// When asking again is useless.
     Failed(Error),
 }
 
-/// Why nothing can be drawn, if so.
+/// Returns why nothing can be drawn, if so.
 fn obstacle(common: &CommonArgs) -> Option<&'static str> {
     let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
     if common.json {
@@ -86,12 +84,12 @@ fn obstacle(common: &CommonArgs) -> Option<&'static str> {
     }
 }
 
-/// Shows the view until the user quits. An error if the broker never answers, or if a signal ended it.
+/// Shows the view until the user quits. An error if the broker never answers, or a signal ends it.
 pub fn run(options: &Top, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     if let Some(obstacle) = obstacle(common) {
         bail!(obstacle);
     }
-    // Ends the asking whatever it waits for.
+    // Ends the other thread, whatever it waits for.
     let stop = Shutdown::new()?;
     let client = Client::connect(common.options("top", &stop)?)?;
     let (waker, alarm) = wake::alarm().context("can't open a pipe")?;
@@ -99,7 +97,7 @@ pub fn run(options: &Top, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::R
     let (endpoint, interval) = (common.broker.clone(), options.interval);
     let asking = thread::Builder::new().name("asking".into()).spawn(move || {
         ask(client, &endpoint, interval, &ordered, |news| {
-            // Nobody listens any more when the view is left.
+            // After the view has ended nobody receives.
             let _ = tell.send(news);
             waker.wake();
         });
@@ -110,7 +108,7 @@ pub fn run(options: &Top, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::R
     ended.map(|()| Exit::Success)
 }
 
-/// Asks the broker, and gives it the orders that come meanwhile, until there are no more to come.
+/// Asks the broker and carries out orders, until the view has ended.
 fn ask(
     mut client: Client,
     endpoint: &str,
@@ -136,50 +134,49 @@ fn ask(
     }
 }
 
-/// All that the screen is about.
+/// The view: what it receives, and what it orders.
 struct Page<'a> {
     shutdown: &'a Shutdown,
-    /// Rings when there are news.
+    /// Becomes readable when there are news.
     alarm: Alarm,
     news: Receiver<News>,
-    /// Workers to be drained.
+    /// The workers to drain.
     orders: Sender<(String, u64)>,
     interval: Duration,
 }
 
 impl Page<'_> {
-    /// Shows the broker until the user has seen enough.
+    /// Shows the broker until the user quits.
     fn show(mut self, endpoint: &str) -> anyhow::Result<()> {
         let mut state = State::new(endpoint);
-        // Before the broker has answered there is nothing to show: if it does not, that is said as by any
-        // other command.
+        // Without a first answer the command fails like any other, before anything is drawn.
         while !state.has_status() {
             self.sleep(TICK, None)?;
-            self.hear(&mut state)?;
+            self.receive(&mut state)?;
         }
         let look = Look { colours: colours() };
         let level = log::max_level();
-        // Lines of the log would be written across the screen.
+        // Log lines would overwrite the screen.
         log::set_max_level(LevelFilter::Off);
         self.shutdown.set_grace(GRACE);
         let mut screen = Screen::open().context("the terminal can't be drawn on")?;
-        let ended = self.go_on(&mut screen, &mut state, look);
+        let ended = self.follow(&mut screen, &mut state, look);
         drop(screen);
         self.shutdown.set_grace(Duration::ZERO);
         log::set_max_level(level);
         ended
     }
 
-    fn go_on(&mut self, screen: &mut Screen, state: &mut State, look: Look) -> anyhow::Result<()> {
+    fn follow(&mut self, screen: &mut Screen, state: &mut State, look: Look) -> anyhow::Result<()> {
         let (terminal, mut keyboard) = (stdin().as_raw_fd(), Keyboard::default());
-        let mut heard = Instant::now();
+        let mut answered = Instant::now();
         loop {
-            let silence = heard.elapsed();
+            let silence = answered.elapsed();
             state.silence = (silence > self.interval + PATIENCE).then_some(silence);
             screen.0.draw(|frame| view::draw(frame, state, look))?;
-            let pressed = self.sleep(if keyboard.is_waiting() { REST } else { TICK }, Some(terminal))?;
-            if self.hear(state)? {
-                heard = Instant::now();
+            let pressed = self.sleep(if keyboard.is_waiting() { KEY_TIMEOUT } else { TICK }, Some(terminal))?;
+            if self.receive(state)? {
+                answered = Instant::now();
             }
             let keys = if pressed { keyboard.read().context("the terminal is gone")? } else { keyboard.give_up() };
             for key in keys {
@@ -192,8 +189,8 @@ impl Page<'_> {
         }
     }
 
-    /// Sleeps until there is something to do or the time has passed. Whether a key was pressed. An
-    /// error if a signal came.
+    /// Sleeps until there is something to do or the time has passed. Returns whether a key was pressed.
+    /// An error after a signal.
     fn sleep(&mut self, time: Duration, terminal: Option<RawFd>) -> anyhow::Result<bool> {
         let descriptors =
             [self.shutdown.as_fd(), self.alarm.as_fd()].map(|fd| fd.as_raw_fd()).into_iter().chain(terminal);
@@ -205,8 +202,8 @@ impl Page<'_> {
         Ok(items.get(2).is_some_and(|terminal| !terminal.get_revents().is_empty()))
     }
 
-    /// Takes in the news. Whether the broker has said something.
-    fn hear(&mut self, state: &mut State) -> anyhow::Result<bool> {
+    /// Handles the news. Returns whether the broker has answered.
+    fn receive(&mut self, state: &mut State) -> anyhow::Result<bool> {
         self.alarm.clear();
         let mut heard = false;
         loop {
@@ -225,16 +222,16 @@ impl Page<'_> {
     }
 }
 
-/// The whole screen, which is given back as it was: also after an error, and after a panic.
+/// The whole screen, which is restored when dropped, also after an error or a panic.
 ///
-/// The terminal is not dropped: it would complain on stderr if the screen is gone.
+/// The terminal is never dropped: it would report an error on stderr if the screen is gone.
 struct Screen(ManuallyDrop<DefaultTerminal>);
 
 impl Screen {
     fn open() -> io::Result<Self> {
         let opened = ratatui::try_init();
         if opened.is_err() {
-            give_back();
+            restore();
         }
         Ok(Self(ManuallyDrop::new(opened?)))
     }
@@ -242,12 +239,12 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
-/// What fails here fails because there is no screen any more.
-fn give_back() {
+/// Restores the screen. An error would mean that there is none any more.
+fn restore() {
     let _ = ratatui::try_restore();
     let _ = execute!(stdout(), Show);
 }

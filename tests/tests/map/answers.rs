@@ -164,10 +164,10 @@ fn what_failed_is_asked_again_but_not_what_makes_no_sense() -> Result<()> {
     let _worker = OwnWorker::start(&system, Operations::new().with("moody", moody))?;
     let Ran { code, stdout, stderr } = run(&system, &["moody", "--retry", "1"], "1\n2\n")?;
     assert_eq!((code, &*stdout), (Some(1), "\n\n"));
-    assert!(stderr.contains("line 2: failed: attempt 2") && stderr.contains("2 asked again"), "{stderr}");
+    assert!(stderr.contains("line 2: failed: attempt 2") && stderr.contains("2 retried"), "{stderr}");
     let Ran { code, stdout, stderr } = run(&system, &["moody", "--retry", "5"], "3\n-1\n4\n")?;
     assert_eq!((code, &*stdout), (Some(1), "3\n\n4\n"));
-    assert!(stderr.contains("line 2: invalid: negative") && stderr.contains("4 asked again"), "{stderr}");
+    assert!(stderr.contains("line 2: invalid: negative") && stderr.contains("4 retried"), "{stderr}");
     Ok(())
 }
 
@@ -176,7 +176,7 @@ fn a_line_that_fails_again_and_again_is_asked_after_growing_pauses() -> Result<(
     let system = Setup::workers(1).start()?;
     let began = Instant::now();
     let Ran { code, stderr, .. } = run(&system, &["div", "--retry", "4"], &"1 0\n".repeat(100))?;
-    assert!(code == Some(1) && stderr.contains("100 failed, 400 asked again"), "{stderr}");
+    assert!(code == Some(1) && stderr.contains("100 failed, 400 retried"), "{stderr}");
     // At least half of 100, 200, 400 and 800 ms.
     assert!(began.elapsed() >= Duration::from_millis(750), "{:?}", began.elapsed());
     Ok(())

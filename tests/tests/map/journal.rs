@@ -121,14 +121,17 @@ fn a_journal_of_another_run_is_refused() -> Result<()> {
     fs::write(&out, fs::read_to_string(&out)? + "something else\n")?;
     let output = to_file(&system, &args, true)?.output()?;
     let stderr = String::from_utf8(output.stderr)?;
-    assert!(output.status.code() == Some(1) && stderr.contains("stdout holds more than the journal"), "{stderr}");
+    assert!(
+        output.status.code() == Some(1) && stderr.contains("stdout holds more results than the journal"),
+        "{stderr}"
+    );
     assert_eq!(fs::read_to_string(&out)?, primes(10) + "something else\n");
     // Nor is it if it is as long as it was, or shorter.
     for altered in [primes(10).replacen("false", "FALSE", 1), primes(10).replacen("false", "FALSE", 1)[..20].into()] {
         fs::write(&out, &altered)?;
         let output = to_file(&system, &args, true)?.output()?;
         let stderr = String::from_utf8(output.stderr)?;
-        assert!(output.status.code() == Some(1) && stderr.contains("stdout holds something else"), "{stderr}");
+        assert!(output.status.code() == Some(1) && stderr.contains("stdout holds other results"), "{stderr}");
         assert_eq!(fs::read_to_string(&out)?, altered);
     }
     Ok(())
@@ -195,8 +198,8 @@ fn ctrl_c_ends_a_run_with_what_it_has_and_says_how_to_go_on() -> Result<()> {
     file(&system, "in", &seq(50_000_000))?;
     let journal = path(&system, "journal");
     for (args, hint) in [
-        (&["is_prime"][..], "with --journal it could go on"),
-        (&["is_prime", "--journal", &journal], "the same command goes on"),
+        (&["is_prime"][..], "with --journal it could resume"),
+        (&["is_prime", "--journal", &journal], "the same command resumes"),
     ] {
         let before = system.log().matches(" reply worker-").count();
         let child = to_file(&system, args, false)?.spawn()?;

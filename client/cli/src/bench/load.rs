@@ -1,4 +1,4 @@
-//! The load: clients that each keep a window of requests unanswered.
+//! The load: clients, each of which keeps a window of requests unanswered.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
@@ -14,39 +14,38 @@ use super::work::Work;
 use crate::common::CommonArgs;
 use crate::summary::Summary;
 
-/// How often one client is served again for what came meanwhile, before it is the others' turn.
+/// How often one client is served in a row before the others are.
 const TURNS: usize = 8;
 
-/// How much is asked for.
+/// The amount of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// The most requests.
+    /// The maximum number of requests.
     pub requests: u64,
-    /// For how long at most; what is unanswered then is waited for.
+    /// The time in which requests are sent. Their replies may come later.
     pub length: Option<Duration>,
 }
 
-/// Clients that are connected.
+/// The connected clients.
 pub struct Load {
-    /// Of each: itself and what it waits for.
     loaders: Vec<Loader>,
-    /// What is polled: each client's descriptor, then the shutdown's.
+    /// The poll items: each client's, then the shutdown's.
     items: Vec<PollItem<'static>>,
     timeout: Option<Duration>,
 }
 
 struct Loader {
     client: Client,
-    asked: Asked,
+    sent: SentTimes,
     window: usize,
-    /// When it wants to be served even if nothing comes.
+    /// When to serve it even if nothing arrives.
     wake: Option<Instant>,
-    /// Whether it is to be served without waiting.
+    /// Whether to serve it without waiting.
     ready: bool,
 }
 
 impl Load {
-    /// Connects all clients, and waits until the broker has welcomed each.
+    /// Connects all clients, and waits until the broker has greeted each.
     pub fn connect(bench: &Bench, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let context = Context::default();
         let shared = common.options("bench", shutdown)?;
@@ -54,10 +53,10 @@ impl Load {
         for number in 1..=bench.clients {
             let options = Options { name: format!("{}-{number}", shared.name), ..shared.clone() };
             let mut client = Client::connect_in(&context, options)?;
-            // One after the other: until it is welcomed a client needs several of the context's sockets.
+            // One after the other: until it is greeted, a client needs several of the context's sockets.
             client.await_broker()?;
             let window = bench.window as usize;
-            loaders.push(Loader { client, asked: Asked::new(window), window, wake: None, ready: false });
+            loaders.push(Loader { client, sent: SentTimes::new(window), window, wake: None, ready: false });
         }
         let mut items = Vec::new();
         for loader in &mut loaders {
@@ -67,22 +66,22 @@ impl Load {
         Ok(Self { loaders, items, timeout: common.timeout })
     }
 
-    /// Asks for all that is asked for, and waits until it is answered.
+    /// Sends the requests of the span, and waits until all are answered.
     pub fn run(&mut self, work: &Work, span: Span, summary: &mut Summary) -> Result<(), Error> {
         let began = Instant::now();
         let mut run = Run {
             work,
             summary,
             timeout: self.timeout,
-            most: span.requests,
+            limit: span.requests,
             until: span.length.and_then(|length| began.checked_add(length)),
         };
-        let ended = self.ask(&mut run);
+        let ended = self.send(&mut run);
         summary.took += began.elapsed();
         ended
     }
 
-    fn ask(&mut self, run: &mut Run<'_>) -> Result<(), Error> {
+    fn send(&mut self, run: &mut Run<'_>) -> Result<(), Error> {
         for loader in &mut self.loaders {
             loader.submit(run, Instant::now())?;
             loader.ready = true;
@@ -102,13 +101,13 @@ impl Load {
         }
     }
 
-    /// Waits until there is something to do for one of the clients, and notes for which.
+    /// Waits until some clients have something to do, and marks them as ready.
     fn wait(&mut self, run: &Run<'_>) -> Result<(), Error> {
         let until = match self.loaders.iter().any(|loader| loader.ready) {
             true => Some(Duration::ZERO),
             false => {
                 let wakes = self.loaders.iter().filter_map(|loader| loader.wake);
-                // When the time is over, there may be nobody left to say so.
+                // Without unanswered requests no client wakes at the end of the time.
                 let end = run.until.filter(|_| run.summary.unanswered() == 0);
                 wakes.chain(end).min().map(|wake| wake.saturating_duration_since(Instant::now()))
             }
@@ -118,41 +117,41 @@ impl Load {
         for (loader, item) in self.loaders.iter_mut().zip(&self.items) {
             loader.ready |= item.is_readable() || loader.wake.is_some_and(|wake| wake <= now);
         }
-        // The last item is the shutdown's: whoever is served next says so.
+        // The last item is the shutdown's: the client that is served next returns an error.
         if self.items.last().is_some_and(PollItem::is_readable) {
             self.loaders[0].ready = true;
         }
         Ok(())
     }
 
-    /// Gives up all that is unanswered.
+    /// Cancels all unanswered requests.
     pub fn cancel_all(&mut self) -> Result<(), Error> {
         self.loaders.iter_mut().try_for_each(|loader| loader.client.cancel_all())
     }
 
-    /// Replies that came for requests that had one already.
+    /// The number of replies to requests that had one already.
     pub fn duplicated(&self) -> u64 {
         self.loaders.iter().map(|loader| loader.client.duplicated()).sum()
     }
 }
 
-/// What is under way, for all clients.
+/// A run of all clients.
 struct Run<'a> {
     work: &'a Work,
     summary: &'a mut Summary,
     timeout: Option<Duration>,
-    most: u64,
+    limit: u64,
     until: Option<Instant>,
 }
 
 impl Run<'_> {
-    /// Whether more is to be asked for.
-    fn goes_on(&self, now: Instant) -> bool {
-        self.summary.sent < self.most && self.until.is_none_or(|until| now < until)
+    /// Returns whether more requests may be sent.
+    fn continues(&self, now: Instant) -> bool {
+        self.summary.sent < self.limit && self.until.is_none_or(|until| now < until)
     }
 
     fn is_over(&self) -> bool {
-        self.summary.unanswered() == 0 && !self.goes_on(Instant::now())
+        self.summary.unanswered() == 0 && !self.continues(Instant::now())
     }
 
     fn check(&mut self, reply: Reply, latency: Duration) {
@@ -164,15 +163,15 @@ impl Run<'_> {
 }
 
 impl Loader {
-    /// Receives, and asks for more, until nothing more comes at once.
+    /// Receives replies and sends requests until nothing more arrives at once.
     fn serve(&mut self, run: &mut Run<'_>) -> Result<(), Error> {
         self.ready = false;
         for _ in 0..TURNS {
             self.wake = self.client.turn()?;
             let now = Instant::now();
             while let Some(reply) = self.client.take_reply() {
-                if let Some(asked) = self.asked.at(reply.id).take() {
-                    run.check(reply, now.saturating_duration_since(asked));
+                if let Some(sent) = self.sent.at(reply.id).take() {
+                    run.check(reply, now.saturating_duration_since(sent));
                 }
             }
             if !self.submit(run, now)? {
@@ -183,15 +182,15 @@ impl Loader {
         Ok(())
     }
 
-    /// Fills the window. Whether anything was submitted.
+    /// Fills the window. Returns whether anything was submitted.
     fn submit(&mut self, run: &mut Run<'_>, now: Instant) -> Result<bool, Error> {
-        if !run.goes_on(now) {
+        if !run.continues(now) {
             return Ok(false);
         }
         let mut submitted = false;
-        while self.client.unanswered() < self.window && self.asked.has_room() && run.summary.sent < run.most {
+        while self.client.unanswered() < self.window && self.sent.has_room() && run.summary.sent < run.limit {
             let id = self.client.submit_within(run.work.body.clone(), run.timeout)?;
-            self.asked.note(id, now);
+            self.sent.insert(id, now);
             run.summary.sent += 1;
             submitted = true;
         }
@@ -199,15 +198,15 @@ impl Loader {
     }
 }
 
-/// When each unanswered request was asked for: at its id, modulo a power of two. Ids count up by
-/// one.
-struct Asked {
+/// The times at which unanswered requests were sent, by their ids modulo a power of two. Ids count up
+/// by one.
+struct SentTimes {
     times: Vec<Option<Instant>>,
     last: RequestId,
 }
 
-impl Asked {
-    /// For so many at a time, and as many again: those answered out of turn.
+impl SentTimes {
+    /// Returns a table for twice as many requests, because some are answered out of turn.
     fn new(window: usize) -> Self {
         Self { times: vec![None; (2 * window).next_power_of_two()], last: RequestId(0) }
     }
@@ -217,14 +216,13 @@ impl Asked {
         &mut self.times[place]
     }
 
-    /// Whether the place of the next one is free: the request that was asked for so many before it
-    /// is answered.
+    /// Returns whether the place of the next request is free: the one that had it is answered.
     fn has_room(&mut self) -> bool {
         let next = RequestId(self.last.0 + 1);
         self.at(next).is_none()
     }
 
-    fn note(&mut self, id: RequestId, now: Instant) {
+    fn insert(&mut self, id: RequestId, now: Instant) {
         *self.at(id) = Some(now);
         self.last = id;
     }
@@ -236,11 +234,11 @@ mod tests {
 
     #[test]
     fn a_straggler_keeps_its_time_and_holds_up_the_one_that_would_take_its_place() {
-        let mut asked = Asked::new(3);
+        let mut asked = SentTimes::new(3);
         let times: Vec<_> = (0..9).map(|seconds| Instant::now() + Duration::from_secs(seconds)).collect();
         for id in 1..=8 {
             assert!(asked.has_room());
-            asked.note(RequestId(id), times[id as usize]);
+            asked.insert(RequestId(id), times[id as usize]);
             if id > 1 {
                 assert_eq!(asked.at(RequestId(id)).take(), Some(times[id as usize]));
             }

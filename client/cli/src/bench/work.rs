@@ -1,4 +1,4 @@
-//! What is asked, and what is to be answered.
+//! The request of a load, and the result that is expected.
 
 use std::fmt;
 
@@ -8,37 +8,37 @@ use giostra_protocol::compute::{Call, Value};
 /// Two whole numbers that take nine bytes each, as their sum does.
 const OPERANDS: [i64; 2] = [4_000_000_000_000_000_001, 5_000_000_000_000_000_002];
 
-/// What stands before the bytes of an `echo`: the call, the operation's name, the list of one
+/// The bytes before the argument of an `echo`: the call, the operation's name, the list of one
 /// argument.
 const ECHO: &[u8] = b"\x92\xa4echo\x91";
 
-/// The fewest bytes of an `echo`: its bytes are none.
+/// The minimum size of an `echo`: that of an empty argument.
 pub const MIN_SIZE: usize = ECHO.len() + 2;
 
-/// One request, over and over, and its result.
+/// The request that is sent over and over, and its result.
 #[derive(Clone, Debug)]
 pub struct Work {
     /// The operation's name.
     pub operation: &'static str,
-    /// The request.
+    /// The body of the request.
     pub body: Bytes,
-    /// Its result.
+    /// The body of the result.
     pub expected: Bytes,
 }
 
 impl Work {
-    /// An addition.
+    /// Returns an addition.
     pub fn add() -> Self {
         let [a, b] = OPERANDS;
         let call = Call { operation: "add".into(), arguments: vec![Value::Int(a), Value::Int(b)] };
         Self { operation: "add", body: call.to_body(), expected: Value::Int(a + b).to_body() }
     }
 
-    /// An `echo` of so many bytes all told, at least [`MIN_SIZE`].
+    /// Returns an `echo` of that size, which is at least [`MIN_SIZE`].
     pub fn echo(size: usize) -> Self {
         let mut body = Vec::with_capacity(size);
         body.extend_from_slice(ECHO);
-        // The shortest form that gives exactly the size; a longer one than necessary is right, too.
+        // The shortest form that gives exactly the size. A longer form than necessary is valid, too.
         match size - ECHO.len() {
             rest @ ..=0x101 => body.extend([0xc4, (rest - 2) as u8]),
             rest @ ..=0x1_0002 => {
@@ -50,7 +50,7 @@ impl Work {
                 body.extend(((rest - 5) as u32).to_be_bytes());
             }
         }
-        // No constant: nothing on the way is to be spared by compressing it.
+        // Not constant, so that nothing on the way can compress it.
         let filling = (body.len()..size).map(|place| (place.wrapping_mul(0x9e37_79b9) >> 16) as u8);
         body.extend(filling);
         let body = Bytes::from(body);

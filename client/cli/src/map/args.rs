@@ -2,8 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use giostra_common::args::switch;
+use serde_json::json;
 
+use super::journal::{FORMAT, FORMAT_KEY, Run};
+use super::line::Kind;
+use crate::common::CommonArgs;
 use crate::help;
 use crate::operations::Operation;
 
@@ -57,4 +62,32 @@ pub struct Map {
     /// Report only failures on stderr, without progress bar and summary
     #[arg(long)]
     pub quiet: bool,
+}
+
+impl Map {
+    /// Returns what a line of input is. An error for options that contradict each other.
+    pub fn kind(&self, json: bool) -> anyhow::Result<Kind> {
+        Ok(match json {
+            true if self.text => bail!("with --json a line says itself what is a text; --text is for words"),
+            true if self.line => bail!("with --json a line is a JSON value; --line is for texts"),
+            true => Kind::Json,
+            false if self.line => Kind::Line,
+            false if self.text => Kind::Texts,
+            false => Kind::Words,
+        })
+    }
+
+    /// Returns the description of the run for its journal.
+    pub fn description(&self, common: &CommonArgs) -> Run {
+        Run::from([
+            (FORMAT_KEY, json!(FORMAT)),
+            ("operation", json!(self.operation)),
+            ("pool", json!(common.pool)),
+            ("json", json!(common.json)),
+            ("text", json!(self.text)),
+            ("line", json!(self.line)),
+            ("number", json!(self.number)),
+            ("unordered", json!(self.unordered)),
+        ])
+    }
 }

@@ -1,4 +1,4 @@
-//! Lines that failed: told on stderr, not too many of them, and kept in a file.
+//! Lines that failed: the first are reported on stderr, all are kept in a file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write, stdin, stdout};
@@ -8,36 +8,36 @@ use anyhow::{Context, ensure};
 
 use super::output::same;
 
-/// How many are told one by one.
-const TOLD: u64 = 10;
+/// The number of failures that are reported one by one.
+const REPORTED: u64 = 10;
 
-/// Where failures go.
+/// The failures of a run.
 pub struct Failures {
     count: u64,
     file: Option<(BufWriter<File>, PathBuf)>,
 }
 
 impl Failures {
-    /// None yet; the file is empty from now on. An error if it can't be written, or is what stdin
-    /// or stdout is, or the journal.
+    /// Begins without failures, and empties the file. An error if it can't be written, or is stdin,
+    /// stdout or the journal.
     pub fn new(path: Option<&Path>, journal: Option<&Path>) -> anyhow::Result<Self> {
         let file = path.map(|path| Ok::<_, anyhow::Error>((create(path, journal)?, path.into()))).transpose()?;
         Ok(Self { count: 0, file })
     }
 
-    /// A line has failed. What is to be told of it, if anything is.
+    /// Counts a line that failed. Returns what to report, if anything.
     pub fn add(&mut self, number: u64, why: impl std::fmt::Display) -> Option<String> {
         self.count += 1;
         match self.count {
-            ..=TOLD => Some(format!("line {number}: {why}")),
-            count if count == TOLD + 1 => Some("more lines failed; how many is told at the end".into()),
+            ..=REPORTED => Some(format!("line {number}: {why}")),
+            count if count == REPORTED + 1 => Some("more lines failed; the end says how many".into()),
             _ => None,
         }
     }
 
-    /// What is to be told at the end, if not all were told one by one.
+    /// Returns what to report at the end, if not all were reported one by one.
     pub fn rest(&self) -> Option<String> {
-        (self.count > TOLD).then(|| format!("{} lines failed in all", self.count))
+        (self.count > REPORTED).then(|| format!("{} lines failed in all", self.count))
     }
 
     /// Keeps a line that failed.
@@ -48,12 +48,12 @@ impl Failures {
         })
     }
 
-    /// Whether lines are kept.
+    /// Returns whether lines are kept.
     pub fn are_kept(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Writes what is kept and not written yet.
+    /// Writes the lines that are kept and not written yet.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         self.with_file(BufWriter::flush)
     }

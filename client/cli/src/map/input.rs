@@ -1,5 +1,5 @@
-//! The lines of stdin, read in a thread of their own: neither a slow writer nor a terminal keeps
-//! anybody from the socket.
+//! The lines of stdin. They are read in a thread of their own, so that a slow writer or a terminal
+//! does not keep the client from its socket.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, stdin};
@@ -12,39 +12,39 @@ use giostra_common::stdio::{self, Retrying};
 use giostra_protocol::{Bytes, MAX_MESSAGE_BYTES};
 use giostra_transport::wake::{self, Alarm, Waker};
 
-/// How much is read at once.
+/// The number of bytes to read at once.
 const BLOCK: usize = 64 << 10;
 
-/// The mark that some editors put before a text in UTF-8.
+/// The mark that some editors write before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Blocks that may wait to be taken.
+/// The number of blocks that may wait to be taken.
 const BLOCKS: usize = 2;
 
-/// Lines, as they come.
+/// The lines that have arrived.
 pub struct Input {
     blocks: Receiver<io::Result<Vec<u8>>>,
     alarm: Alarm,
-    /// Whole lines, from which the first have been taken.
+    /// Whole lines that have not been taken.
     block: Bytes,
     taken: u64,
-    /// Bytes from here to the end, if stdin is a file.
+    /// The number of bytes in all lines, if stdin is a file.
     length: Option<u64>,
 }
 
-/// What there is to take.
+/// The next line, if there is one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// When there is a line; without its line break.
+    /// A line without its line break.
     Line(Bytes),
-    /// When there is none yet: the alarm rings when there is.
+    /// When there is none yet. [`Input::fd`] becomes readable when there is.
     Later,
-    /// When there will be none.
+    /// When all lines have been taken.
     End,
 }
 
 impl Input {
-    /// Begins to read stdin. An error if it can't be read.
+    /// Starts to read stdin. An error if it can't be read.
     pub fn open() -> anyhow::Result<Self> {
         stdio::check_stdin().context("can't read stdin")?;
         let length = left_in(&stdin());
@@ -61,8 +61,7 @@ impl Input {
         Ok(Self { blocks, alarm, block: Bytes::new(), taken: 0, length: None })
     }
 
-    /// The next line. An error if stdin can't be read, or if a line is longer than any request may
-    /// be.
+    /// Takes the next line. An error if stdin can't be read, or a line is longer than any request.
     pub fn next(&mut self) -> anyhow::Result<Next> {
         if self.block.is_empty() {
             self.alarm.clear();
@@ -86,23 +85,23 @@ impl Input {
         Ok(Next::Line(line))
     }
 
-    /// Becomes readable when there is a line, or the end.
+    /// Returns a descriptor that becomes readable when there is a line, or the end.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.alarm.as_fd()
     }
 
-    /// Lines that were taken: the number of the last one, counted from 1.
+    /// The number of lines that were taken.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Bytes of all lines, if that is known beforehand.
+    /// The number of bytes in all lines, if known beforehand.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 }
 
-/// Bytes between here and its end, if it is a file.
+/// Returns the number of bytes up to the end, if the input is a file.
 fn left_in(input: &impl AsFd) -> Option<u64> {
     // The position is the same for both descriptors.
     let mut file = File::from(input.as_fd().try_clone_to_owned().ok()?);
@@ -110,7 +109,7 @@ fn left_in(input: &impl AsFd) -> Option<u64> {
     Some(metadata.len().saturating_sub(file.stream_position().ok()?))
 }
 
-/// Reads to the end, and hands on all whole lines that are there at a time.
+/// Reads to the end, and sends the whole lines of each read together.
 fn read(mut from: impl Read, blocks: SyncSender<io::Result<Vec<u8>>>, bell: &Waker) {
     let send = |block| {
         let sent = blocks.send(block).is_ok();

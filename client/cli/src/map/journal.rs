@@ -1,8 +1,8 @@
-//! The journal: what was answered, so that another run need not ask for it again.
+//! The journal: the answers so far, from which a later run resumes.
 //!
-//! A text file that only grows. Its first line says of what run it is; then there is a line for
-//! each answer, in the order in which they came, with a hash of the line of input that it answers.
-//! Each of these lines begins with the CRC-32 of the rest of it:
+//! It is a text file to which lines are only appended. The first line describes the run. Then there
+//! is a line for each answer, in the order of arrival, with a hash of the input line that it answers.
+//! Each of these lines begins with the CRC-32 of its rest:
 //!
 //! ```text
 //! {"giostra map":3,"json":false,"line":false,"number":false,"operation":"div", ..}
@@ -11,12 +11,11 @@
 //! CCCCCCCC ! 1 HHHHHHHH ["failed","division by zero"]   line 1 failed
 //! ```
 //!
-//! A failure's code and message are JSON, since both are a worker's own words, with whatever is in
-//! them.
+//! A failure's code and message are JSON, because a worker may choose any characters for them.
 //!
-//! Answers are written here before they are printed. So what stands in an output file is always the
-//! beginning of what follows from the journal, however the run was ended, and the next one goes on
-//! behind it. A last line without its line break was being written then, and does not count.
+//! Answers are written here before they are printed. So an output file always holds a prefix of what
+//! the journal says, however the run ended, and the next run appends the rest. A last line without
+//! its line break was cut short, and does not count.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,6 +23,8 @@ use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
+/// The hash by which an input line is recognised: its CRC-32.
+pub use crc32fast::hash;
 use giostra_protocol::Failure;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -35,10 +36,10 @@ use super::output::{self, Start};
 /// The key of the first line whose value is the format.
 pub const FORMAT_KEY: &str = "giostra map";
 
-/// The format of what is written here.
+/// The format of the journals that are written and read.
 pub const FORMAT: u32 = 3;
 
-/// What has to be the same in each run with one journal.
+/// The description of a run, which must be the same for all runs with one journal.
 pub type Run = BTreeMap<&'static str, Json>;
 
 /// A line's answer.
@@ -46,17 +47,17 @@ pub type Run = BTreeMap<&'static str, Json>;
 pub struct Record {
     /// The number of the line, counted from 1.
     pub number: u64,
-    /// [`hash`] of the line.
+    /// The [`hash`] of the line.
     pub hash: u32,
     /// How it ended.
     pub ended: Ended,
 }
 
-/// The open file, which is locked.
+/// An open and locked journal.
 pub struct Journal {
     path: PathBuf,
     file: Flock<File>,
-    /// What is to be written next.
+    /// The lines that are not written yet.
     new: Vec<u8>,
 }
 
@@ -64,16 +65,16 @@ pub struct Journal {
 pub struct Records {
     path: PathBuf,
     file: BufReader<File>,
-    /// Bytes that were read, all of them whole lines.
+    /// The number of bytes in the whole lines that were read.
     read: u64,
     line: Vec<u8>,
-    /// Where the output began last in each file that it went to.
+    /// The last start of the output in each file that it went to.
     pub starts: Vec<Start>,
 }
 
 impl Journal {
-    /// Opens the journal of this run, which may be its beginning; what is no whole line is cut off.
-    /// An error if it is of another run, or if one is still running.
+    /// Opens the journal of this run, or creates it. A last line without its line break is cut off.
+    /// An error if the journal is of another run, or another run is using it.
     pub fn open(path: &Path, run: &Run) -> anyhow::Result<(Self, Records)> {
         let file = File::options().read(true).append(true).create(true).open(path).with_context(|| named(path))?;
         let metadata = file.metadata()?;
@@ -97,8 +98,7 @@ impl Journal {
             journal.file.set_len(0)?;
             journal.flush()?;
         }
-        // Before the first record is printed, it is known where the output began and that nothing is
-        // damaged.
+        // Damage, and the output's start, are found before the first record is printed.
         let mut all = Records::open(path)?;
         all.next_line()?;
         while all.next_line()? {
@@ -113,13 +113,13 @@ impl Journal {
         Ok((journal, records))
     }
 
-    /// Notes where the output begins.
-    pub fn note_start(&mut self, Start { file: (device, inode), offset }: Start) {
+    /// Appends the start of the output.
+    pub fn append_start(&mut self, Start { file: (device, inode), offset }: Start) {
         self.write(format_args!("> {device} {inode} {offset}"));
     }
 
-    /// Notes how a line ended.
-    pub fn note(&mut self, number: u64, hash: u32, ended: &Ended) {
+    /// Appends a line's answer.
+    pub fn append(&mut self, number: u64, hash: u32, ended: &Ended) {
         match ended {
             Ended::Result(text) => self.write(format_args!("= {number} {hash:08x} {text}")),
             Ended::Failed(Failure { code, message }) => {
@@ -129,20 +129,20 @@ impl Journal {
         }
     }
 
-    /// Writes what was noted.
+    /// Writes what was appended.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         let written = self.file.write_all(&self.new).with_context(|| named(&self.path));
         self.new.clear();
         written
     }
 
-    /// Writes a line behind its checksum.
+    /// Appends a line behind its checksum.
     fn write(&mut self, what: std::fmt::Arguments<'_>) {
         let start = self.new.len();
         self.new.extend_from_slice(&[b' '; CHECKSUM]);
         writeln!(self.new, "{what}").expect("a Vec takes any number of bytes");
         let (mut checksum, line) = self.new[start..].split_at_mut(CHECKSUM);
-        let crc = crc32fast::hash(&line[..line.len() - 1]);
+        let crc = hash(&line[..line.len() - 1]);
         write!(checksum, "{crc:08x}").expect("there is room for eight digits");
     }
 }
@@ -153,7 +153,7 @@ impl Records {
         Ok(Self { path: path.into(), file: BufReader::new(file), read: 0, line: Vec::new(), starts: Vec::new() })
     }
 
-    /// The next record; `None` after the last whole one.
+    /// Returns the next record; `None` after the last whole one.
     pub fn next(&mut self) -> anyhow::Result<Option<Record>> {
         while self.next_line()? {
             if let Some(record) = self.parsed()? {
@@ -163,7 +163,7 @@ impl Records {
         Ok(None)
     }
 
-    /// The record in the line, unless it says where the output begins.
+    /// Parses the current line. Returns its record, unless it is a start of the output.
     fn parsed(&mut self) -> anyhow::Result<Option<Record>> {
         match checked(&self.line).and_then(parsed) {
             Some(Line::Answer(record)) => return Ok(Some(record)),
@@ -173,21 +173,21 @@ impl Records {
                 let start = end - self.line.len() as u64;
                 bail!(
                     "{name} is damaged: its bytes {start} to {end} are not what was written there; \
-                     cut it to its first {start} bytes (truncate -s {start}), and the same command goes on from there"
+                     cut it to its first {start} bytes (truncate -s {start}), and the same command resumes from there"
                 )
             }
         }
         Ok(None)
     }
 
-    /// The output began there. Of a file that has been deleted since, another may have the number:
-    /// it is only its last start that counts.
+    /// Adds a start of the output. Only the last one in a file counts: an earlier one may be of a file
+    /// that has been deleted, whose inode number is in use again.
     fn began(&mut self, start: Start) {
         self.starts.retain(|other| other.file != start.file);
         self.starts.push(start);
     }
 
-    /// Reads a whole line, if there is one.
+    /// Reads the next line. Returns whether it is whole.
     fn next_line(&mut self) -> anyhow::Result<bool> {
         self.line.clear();
         self.file.read_until(b'\n', &mut self.line).with_context(|| named(&self.path))?;
@@ -202,15 +202,15 @@ enum Line {
     Start(Start),
 }
 
-/// Bytes of a checksum, and of the space behind it.
+/// The length of a checksum and the space behind it.
 const CHECKSUM: usize = 9;
 
-/// A line without its checksum and its line break, if the checksum is right.
+/// Returns a line without its checksum and line break, if the checksum is right.
 fn checked(line: &[u8]) -> Option<&str> {
     let (checksum, line) = line.strip_suffix(b"\n")?.split_at_checked(CHECKSUM)?;
     let checksum = str::from_utf8(checksum.strip_suffix(b" ")?).ok()?;
     let line = str::from_utf8(line).ok()?;
-    (u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(line.as_bytes()))).then_some(line)
+    (u32::from_str_radix(checksum, 16) == Ok(hash(line.as_bytes()))).then_some(line)
 }
 
 fn parsed(line: &str) -> Option<Line> {
@@ -231,14 +231,14 @@ fn parsed(line: &str) -> Option<Line> {
     Some(Line::Answer(Record { number, hash: u32::from_str_radix(third, 16).ok()?, ended }))
 }
 
-/// An error if the journal is of another run.
+/// Returns an error if the journal is of another run.
 fn same(run: &Run, header: Option<serde_json::Map<String, Json>>) -> anyhow::Result<()> {
     let header = header.filter(|header| header.contains_key(FORMAT_KEY)).context("is no journal of giostra map")?;
     let format = &header[FORMAT_KEY];
     ensure!(
         *format == FORMAT,
         "the journal has format {format}, and this version of giostra reads and writes format {FORMAT}; \
-         finish it with the version that wrote it, or delete it and begin anew"
+         finish it with the version that wrote it, or delete it and start over"
     );
     for (&key, now) in run {
         let then = header.get(key).unwrap_or(&Json::Null);
@@ -249,11 +249,6 @@ fn same(run: &Run, header: Option<serde_json::Map<String, Json>>) -> anyhow::Res
 
 fn named(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Tells one line from another: its CRC-32.
-pub fn hash(line: &[u8]) -> u32 {
-    crc32fast::hash(line)
 }
 
 #[cfg(test)]
@@ -288,8 +283,8 @@ mod tests {
         let start = Start { file: (1, 2), offset: 3 };
         let (mut journal, mut records) = Journal::open(&path, &run("div")).unwrap();
         assert!(all(&mut records).unwrap().is_empty());
-        journal.note_start(start);
-        some().iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.append_start(start);
+        some().iter().for_each(|Record { number, hash, ended }| journal.append(*number, *hash, ended));
         journal.flush().unwrap();
         drop(journal);
         let whole = fs::read(&path).unwrap();
@@ -301,7 +296,7 @@ mod tests {
             let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(known, some()[..lines.saturating_sub(2)], "cut at {cut}");
             assert_eq!(records.starts, if lines > 1 { vec![start] } else { vec![] });
-            journal.note(9, 9, &Ended::Result("9".into()));
+            journal.append(9, 9, &Ended::Result("9".into()));
             journal.flush().unwrap();
             drop(journal);
             let (_journal, mut records) = Journal::open(&path, &run("div")).unwrap();
@@ -322,7 +317,7 @@ mod tests {
             .zip(1..)
             .map(|(failure, number)| Record { number, hash: 7, ended: Ended::Failed(failure) })
             .collect();
-        records.iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        records.iter().for_each(|Record { number, hash, ended }| journal.append(*number, *hash, ended));
         journal.flush().unwrap();
         drop(journal);
         let (_journal, mut read) = Journal::open(&path, &run("div")).unwrap();
@@ -350,8 +345,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
-        journal.note_start(Start { file: (1, 2), offset: 3 });
-        some().iter().for_each(|Record { number, hash, ended }| journal.note(*number, *hash, ended));
+        journal.append_start(Start { file: (1, 2), offset: 3 });
+        some().iter().for_each(|Record { number, hash, ended }| journal.append(*number, *hash, ended));
         journal.flush().unwrap();
         drop(journal);
         let whole = fs::read(&path).unwrap();
@@ -388,7 +383,7 @@ mod tests {
         let path = folder.path().join("journal");
         let (mut journal, _) = Journal::open(&path, &run("div")).unwrap();
         let start = |inode, offset| Start { file: (1, inode), offset };
-        [start(2, 3), start(4, 5), start(2, 7)].into_iter().for_each(|start| journal.note_start(start));
+        [start(2, 3), start(4, 5), start(2, 7)].into_iter().for_each(|start| journal.append_start(start));
         journal.flush().unwrap();
         drop(journal);
         let (_journal, records) = Journal::open(&path, &run("div")).unwrap();

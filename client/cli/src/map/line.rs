@@ -1,4 +1,4 @@
-//! A line as a request, and its answer as a line.
+//! The request that a line of input makes, and the line of output for its answer.
 
 use std::io::Write;
 
@@ -10,23 +10,22 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::failure::object;
-
 use crate::send::value;
 
-/// What lines are.
+/// What a line of input is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// When they are words between spaces and tabs, numbers where they are some.
+    /// Words between spaces and tabs, some of which are numbers.
     Words,
-    /// When all words are texts.
+    /// Words that are all texts.
     Texts,
-    /// When they are a text each, as it is.
+    /// One text.
     Line,
-    /// When they are JSON, an array of arguments or a single one.
+    /// JSON: an array of arguments, or a single argument.
     Json,
 }
 
-/// The request that a line is.
+/// Returns the body of the request that a line makes.
 pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> {
     let invalid = |error: String| Failure::new(code::INVALID, error);
     let mut body = Vec::with_capacity(operation.len() + line.len() + 16);
@@ -46,12 +45,12 @@ pub fn body(operation: &str, line: &[u8], kind: Kind) -> Result<Bytes, Failure> 
     Ok(body.into())
 }
 
-/// The words of a line, as a list; whether all are texts.
+/// The words of a line, and whether all are texts. Serializes as a list.
 struct Words<'a>(&'a str, bool);
 
 impl Words<'_> {
-    /// The words between spaces and tabs. Other white space is a part of a word, as it is to a
-    /// shell, except the first half of a line's end `\r\n`.
+    /// Returns the words between spaces and tabs. Other white space is a part of a word, as in a shell,
+    /// except the first half of `\r\n`.
     fn split(&self) -> impl Iterator<Item = &str> {
         let line = self.0.strip_suffix('\r').unwrap_or(self.0);
         line.split([' ', '\t']).filter(|word| !word.is_empty())
@@ -76,14 +75,14 @@ impl Serialize for Words<'_> {
 /// How a line ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// When it has a result, written in one line.
+    /// With a result, formatted as one line.
     Result(String),
-    /// When it has none.
+    /// With an error.
     Failed(Failure),
 }
 
 impl Ended {
-    /// What a reply says.
+    /// Returns what a reply says.
     pub fn of(reply: &Reply, json: bool) -> Self {
         let written = |value: Value| {
             let as_json =
@@ -97,7 +96,7 @@ impl Ended {
         }
     }
 
-    /// Bytes of its result.
+    /// The number of bytes in its result.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Result(text) => text.len(),
@@ -106,20 +105,20 @@ impl Ended {
     }
 }
 
-/// How answers are written.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
-    /// As JSON.
+    /// Whether it is JSON.
     pub json: bool,
-    /// With the number of the line.
+    /// Whether each line has the number of its input line.
     pub number: bool,
-    /// Whether the place in the output says which line is meant.
+    /// Whether answers are in the order of the input.
     pub ordered: bool,
 }
 
 impl Format {
-    /// Writes the line for an answer. A failure in order is an empty one, so that output and input
-    /// go side by side, but out of order it is none; in JSON it is an object.
+    /// Writes the line for an answer. A failure is an object in JSON. In text it is an empty line, so
+    /// that output and input have the same lines, or nothing if answers are out of order.
     pub fn write(self, out: &mut Vec<u8>, number: u64, ended: &Ended) {
         let written = match (ended, self.number) {
             (Ended::Result(text), false) => writeln!(out, "{text}"),

@@ -1,5 +1,5 @@
-//! Stdout: what was printed there by an earlier run is not printed again, and a slow reader holds
-//! up everything but Ctrl-C.
+//! Stdout: does not repeat what an earlier run has printed, and waits for a slow reader until
+//! Ctrl-C.
 
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write, stdin, stdout};
@@ -15,48 +15,47 @@ use zmq::PollItem;
 
 use crate::printed::escaped;
 
-/// What is collected at most before it is written, but for one line.
+/// The number of bytes that are collected, besides one line, before they are written.
 const FULL: usize = 256 << 10;
 
-/// As much as a pipe that has room at all takes without blocking (`PIPE_BUF` of Linux).
+/// The number of bytes that a writable pipe takes without blocking (`PIPE_BUF` of Linux).
 const ATOM: usize = 4096;
 
-/// How long a reader that stands still is waited for after Ctrl-C.
+/// How long to wait after Ctrl-C for a reader that does not read.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A place in a file where output begins.
+/// The place in a file where the output begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The file's device and inode.
     pub file: (u64, u64),
-    /// In bytes.
+    /// The offset in bytes.
     pub offset: u64,
 }
 
-/// Whether what is open there is this very file.
+/// Returns whether the stream is this file.
 pub fn same(stream: impl AsFd, file: &Metadata) -> io::Result<bool> {
     let stream = File::from(stream.as_fd().try_clone_to_owned()?).metadata()?;
     Ok((stream.dev(), stream.ino()) == (file.dev(), file.ino()))
 }
 
-/// Where the output goes.
+/// Stdout, and the bytes that are not written yet.
 pub struct Output {
     file: File,
-    /// Whether it never blocks.
+    /// Whether it is a regular file, which never blocks.
     regular: bool,
-    /// Whether somebody looks at it, who is not to be shown control characters.
+    /// Whether it is a terminal, for which control characters are escaped.
     terminal: bool,
     shutdown: Shutdown,
-    /// What is to be written next.
+    /// The bytes to write next.
     pub buffer: Vec<u8>,
-    /// What an earlier run has written, from its beginning: to be compared with, not written again.
+    /// The output of an earlier run that has not been compared yet.
     before: Option<io::Take<File>>,
 }
 
 impl Output {
-    /// Stdout, and where in it the output begins if it is a file. If one of the earlier runs began
-    /// there, or before, in the same file, what it has written stands, and will be compared
-    /// with what is to be written.
+    /// Opens stdout. Returns also where the output begins, if it is a file. If an earlier run began
+    /// its output in the same file, that is kept, and compared with what is to be written.
     pub fn open(shutdown: &Shutdown, earlier: &[Start]) -> anyhow::Result<(Self, Option<Start>)> {
         let mut file = File::from(stdout().as_fd().try_clone_to_owned().context("can't open stdout a second time")?);
         let metadata = file.metadata()?;
@@ -86,14 +85,13 @@ impl Output {
         }
     }
 
-    /// Whether so much is collected that it should be written.
+    /// Returns whether enough is collected to write it.
     pub fn is_full(&self) -> bool {
         self.buffer.len() >= FULL
     }
 
-    /// Writes what is collected. Waits for a slow reader; after Ctrl-C not for long. If it can't be
-    /// written, none of it follows later: behind something else it would be wrong, behind a
-    /// part of itself doubled.
+    /// Writes what is collected. Waits for a slow reader, after Ctrl-C only briefly. After an error the
+    /// rest is discarded: written later, it would stand in the wrong place, or twice.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         let written = self.write();
         self.buffer.clear();
@@ -122,17 +120,17 @@ impl Output {
         Ok(())
     }
 
-    /// All is written. An error if an earlier run had written more.
+    /// Writes the rest. An error if an earlier run had written more.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.flush()?;
         if self.before.is_some() {
-            bail!("stdout holds more than the journal's results; redirect it to another file");
+            bail!("stdout holds more results than the journal; redirect it to another file");
         }
         Ok(())
     }
 
-    /// How many bytes of what is collected stand there already. An error if something else stands
-    /// there.
+    /// Returns how many of the collected bytes an earlier run has written. An error if it has written
+    /// something else.
     fn compare(&mut self) -> anyhow::Result<usize> {
         let Some(before) = &mut self.before else { return Ok(0) };
         let mut stands = Vec::new();
@@ -142,7 +140,7 @@ impl Output {
             .read_to_end(&mut stands)
             .context("can't read what stdout holds already")?;
         if stands.len() as u64 != left.min(self.buffer.len() as u64) || !self.buffer.starts_with(&stands) {
-            bail!("stdout holds something else than the journal's results; redirect it to another file");
+            bail!("stdout holds other results than the journal; redirect it to another file");
         }
         if before.limit() == 0 {
             self.before = None;
@@ -150,8 +148,8 @@ impl Output {
         Ok(stands.len())
     }
 
-    /// Waits until there is room for some bytes; whether there is. None within `until` after
-    /// Ctrl-C.
+    /// Waits until there is room for some bytes. Returns false if there is none by `until`, or within
+    /// [`GRACE`] after Ctrl-C.
     fn has_room(&self, mut until: Option<Instant>) -> anyhow::Result<bool> {
         loop {
             let mut items = [
@@ -172,8 +170,8 @@ impl Output {
     }
 }
 
-/// An error if stdout writes the file that stdin reads: results would be read as lines, without
-/// end. A file without anything left to read is fine, as for `cat`.
+/// Returns an error if stdout writes the file that stdin reads, because results would be read as
+/// lines, without end. A file with nothing left to read is allowed, as with `cat`.
 pub fn refuse_a_circle() -> anyhow::Result<()> {
     let mut input = File::from(stdin().as_fd().try_clone_to_owned()?);
     let metadata = input.metadata()?;
@@ -187,7 +185,7 @@ pub fn refuse_a_circle() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the next byte goes.
+/// Returns where the next byte is written.
 fn here(file: &mut File, metadata: &Metadata) -> anyhow::Result<Start> {
     let flags = OFlag::from_bits_truncate(fcntl(&*file, FcntlArg::F_GETFL)?);
     let offset = if flags.contains(OFlag::O_APPEND) { metadata.len() } else { file.stream_position()? };

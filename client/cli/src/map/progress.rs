@@ -149,7 +149,7 @@ impl fmt::Display for Progress {
         write!(f, "{} line{plural} in {seconds:.3} s, {:.0} a second", self.lines, self.lines as f64 / seconds)?;
         let counts = [
             (self.failed, "failed"),
-            (self.retried, "asked again"),
+            (self.retried, "retried"),
             (self.redispatched, "re-dispatched"),
             (self.duplicated, "answered twice"),
         ];

@@ -1,27 +1,27 @@
-//! Which lines are open, and what waits for its turn to be printed.
+//! The order of the lines: which are open, and which answers wait to be printed.
 
 use giostra_client::reorder::ReorderBuffer;
 
-/// How far lines may be answered ahead of the oldest that is not, where none waits for it: a byte
-/// each is remembered, and what a journal knows of as many lines that were read again.
+/// How far answers may be ahead of the oldest open line, without order. A byte is kept for each
+/// line between, and the journal's records of that many lines that have not been read yet.
 const FAR: u64 = 1 << 18;
 
 /// The lines from the oldest open one on.
 pub struct Sequence<T> {
     lines: Lines<T>,
-    /// How far from the oldest open line on lines may be asked for.
+    /// The number of lines, from the oldest open one on, that may be requested.
     ahead: u64,
 }
 
 enum Lines<T> {
-    /// When an answer waits for those of all lines before.
+    /// When an answer waits for those of all earlier lines.
     Ordered(ReorderBuffer<T>),
-    /// When it does not.
+    /// When answers are printed as they arrive.
     Unordered(ReorderBuffer<()>),
 }
 
 impl<T> Sequence<T> {
-    /// Before line 1.
+    /// Begins before line 1.
     pub fn new(ordered: bool, window: u32) -> Self {
         let window = u64::from(window);
         match ordered {
@@ -30,7 +30,7 @@ impl<T> Sequence<T> {
         }
     }
 
-    /// Whether a line may be asked for, or some before it must be answered first.
+    /// Returns whether a line may be requested before the oldest open one has ended.
     pub fn has_room(&self, number: u64) -> bool {
         let oldest = match &self.lines {
             Lines::Ordered(order) => order.next(),
@@ -39,7 +39,7 @@ impl<T> Sequence<T> {
         number < oldest + self.ahead
     }
 
-    /// A line has ended, once. Each answer whose turn it is now is handed to `print`.
+    /// Ends a line, which may happen once. Passes each answer whose turn it is to `print`.
     pub fn end<E>(&mut self, number: u64, answer: T, mut print: impl FnMut(T) -> Result<(), E>) -> Result<(), E> {
         match &mut self.lines {
             Lines::Ordered(order) => {

@@ -86,7 +86,7 @@ impl World {
                 return true;
             };
             life.open.remove(&number);
-            life.journal.note(number, 7, &answer(number));
+            life.journal.append(number, 7, &answer(number));
             life.end(number, answer(number));
             if self.random.random_bool(0.02) {
                 // In the middle of writing.

@@ -1,7 +1,7 @@
-//! The keys that a terminal in raw mode sends, as far as the view knows them.
+//! The keys that a terminal in raw mode sends, as far as the view uses them.
 //!
-//! Not by crossterm, which reads on for ever once the terminal has hung up (`try_read` in its
-//! `source/unix/mio.rs`, 0.29).
+//! They are not read by crossterm, which loops for ever after the terminal has hung up (`try_read` in
+//! its `source/unix/mio.rs`, 0.29).
 
 use std::io::{self, BufRead as _, ErrorKind, stdin};
 
@@ -10,7 +10,7 @@ const ESCAPE: u8 = 0x1b;
 /// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// When it is a letter or a sign.
+    /// A printable ASCII character.
     Char(char),
     Up,
     Down,
@@ -19,22 +19,21 @@ pub enum Key {
     Home,
     End,
     Tab,
-    /// When it is Tab with Shift.
+    /// Tab with Shift.
     BackTab,
     Escape,
-    /// When it is Ctrl-C, which is no signal in raw mode.
+    /// Ctrl-C, which is no signal in raw mode.
     Interrupt,
 }
 
-/// What has come of a key that sends several bytes.
+/// The decoder of keys. It keeps the first bytes of an incomplete key.
 #[derive(Debug, Default)]
 pub struct Keyboard {
     begun: Vec<u8>,
 }
 
 impl Keyboard {
-    /// The keys that were pressed. To be called when stdin is readable. An error if there is no
-    /// terminal any more.
+    /// Reads the keys that were pressed; stdin must be readable. An error if the terminal is gone.
     pub fn read(&mut self) -> io::Result<Vec<Key>> {
         let mut stdin = stdin().lock();
         let bytes = stdin.fill_buf()?;
@@ -47,18 +46,18 @@ impl Keyboard {
         Ok(self.decode())
     }
 
-    /// Whether more bytes are to be expected at once.
+    /// Returns whether a key is incomplete.
     pub fn is_waiting(&self) -> bool {
         !self.begun.is_empty()
     }
 
-    /// No more bytes have come: it was the Escape key, or nothing.
+    /// Ends an incomplete key: it was Escape, or no key at all.
     pub fn give_up(&mut self) -> Vec<Key> {
         let escape = std::mem::take(&mut self.begun) == [ESCAPE];
         escape.then_some(Key::Escape).into_iter().collect()
     }
 
-    /// The keys that are complete.
+    /// Returns the complete keys.
     fn decode(&mut self) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut rest = &self.begun[..];
@@ -74,7 +73,7 @@ impl Keyboard {
                     keys.push(Key::Escape);
                     &rest[1..]
                 }
-                // With Alt it is another key.
+                // A key with Alt, which is not used.
                 [ESCAPE, _, rest @ ..] => rest,
                 [byte, rest @ ..] => {
                     keys.extend(plain(*byte));
@@ -96,7 +95,7 @@ fn plain(byte: u8) -> Option<Key> {
     }
 }
 
-/// What xterm and its like send after the escape character (ECMA-48, and xterm's ctlseqs).
+/// Returns the key for a control sequence (ECMA-48, and xterm's ctlseqs).
 fn named(parameters: &[u8], last: u8) -> Option<Key> {
     match (parameters, last) {
         (_, b'A') => Some(Key::Up),

@@ -1,4 +1,4 @@
-//! What is shown, and what the keys and the broker's answers make of it. Knows neither the terminal
+//! The state of the view, which keys and the broker's answers change. It touches neither the terminal
 //! nor the broker.
 
 use std::cmp::Reverse;
@@ -8,24 +8,24 @@ use giostra_protocol::{LostStatus, PoolStatus, Status, WorkerStatus};
 
 use super::keys::Key;
 
-/// In what order workers are listed.
+/// The order in which workers are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
+    /// By pool and seat.
     #[default]
-    /// Pool by pool, in the order of the rotation.
     Seat,
-    /// Who answers most comes first.
+    /// By answers per second, the highest first.
     Rate,
-    /// Who holds most comes first.
+    /// By requests in flight, the most first.
     InFlight,
-    /// Who is slowest comes first.
+    /// By the 99th percentile of their times, the slowest first.
     P99,
     /// By name.
     Name,
 }
 
 impl Sort {
-    /// The next one in the round.
+    /// Returns the next order in the cycle.
     fn next(self) -> Self {
         match self {
             Self::Seat => Self::Rate,
@@ -36,7 +36,7 @@ impl Sort {
         }
     }
 
-    /// What it is called.
+    /// The name that is shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Seat => "seat",
@@ -47,7 +47,7 @@ impl Sort {
         }
     }
 
-    /// Puts the workers into this order; those that are alike stay in the order of their seats.
+    /// Sorts the workers; equal ones stay in the order of their seats.
     fn apply(self, workers: &mut [&WorkerStatus]) {
         workers.sort_by_key(|worker| (&worker.pool, worker.seat.unwrap_or(u64::MAX), worker.number));
         match self {
@@ -60,56 +60,56 @@ impl Sort {
     }
 }
 
-/// What a key asks for that is not of the view alone.
+/// An action that concerns more than the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// To leave.
+    /// Ends the view.
     Quit,
-    /// To drain the worker of this name and number.
+    /// Drains the worker of this name and number.
     Drain(String, u64),
 }
 
-/// What is shown.
+/// The state of the view.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// Where the broker is.
+    /// The broker's endpoint.
     pub endpoint: String,
-    /// What it said.
+    /// The status that is shown.
     pub status: Status,
-    /// What it said since, while the view is paused.
+    /// The latest status, while the view is paused.
     next: Option<Status>,
-    /// Whether what it says is not shown.
+    /// Whether the view is paused.
     pub paused: bool,
     /// Why there is no broker, if there is none.
     pub gone: Option<String>,
-    /// For how long it has said nothing, if that is too long.
+    /// For how long the broker has not answered, if too long.
     pub silence: Option<Duration>,
-    /// In what order workers are listed.
+    /// The order in which workers are listed.
     pub sort: Sort,
-    /// The pool whose workers are listed; `None`: those of all.
+    /// The selected pool; `None` for all.
     pub pool: Option<String>,
-    /// The number of the worker that was picked; there is one as long as any is listed.
+    /// The number of the selected worker; there is one while any is listed.
     pub selected: Option<u64>,
-    /// The number of the worker that may be drained, while the user is asked.
+    /// The number of the worker to drain, while the user is asked.
     pub question: Option<u64>,
-    /// What became of the last order, until the next key.
+    /// The outcome of the last order, until the next key.
     pub notice: Option<String>,
     /// Whether the help is shown.
     pub help: bool,
 }
 
 impl State {
-    /// One that knows nothing yet of the broker there.
+    /// Returns a state without a status.
     pub fn new(endpoint: &str) -> Self {
         Self { endpoint: endpoint.into(), ..Self::default() }
     }
 
-    /// Whether the broker has said anything.
+    /// Returns whether the broker has answered.
     pub fn has_status(&self) -> bool {
         !self.status.version.is_empty()
     }
 
-    /// The workers that are listed, in their order.
+    /// Returns the listed workers, in their order.
     pub fn workers(&self) -> Vec<&WorkerStatus> {
         let listed = |worker: &&WorkerStatus| self.pool.as_ref().is_none_or(|pool| *pool == worker.pool);
         let mut workers: Vec<_> = self.status.workers.iter().filter(listed).collect();
@@ -117,30 +117,30 @@ impl State {
         workers
     }
 
-    /// The workers that were dropped and have not come back, of the pools whose workers are listed,
-    /// the latest first.
+    /// Returns the workers of the listed pools that were dropped and have not come back, the latest
+    /// first.
     pub fn lost(&self) -> Vec<&LostStatus> {
         let listed = |lost: &&LostStatus| self.pool.as_ref().is_none_or(|pool| *pool == lost.pool);
         self.status.lost.iter().rev().filter(listed).collect()
     }
 
-    /// Where the picked worker is in that list.
+    /// Returns the index of the selected worker in the list.
     pub fn place(&self) -> Option<usize> {
         self.workers().iter().position(|worker| Some(worker.number) == self.selected)
     }
 
-    /// The worker of that number.
+    /// Returns the worker of that number.
     pub fn worker(&self, number: u64) -> Option<&WorkerStatus> {
         self.status.workers.iter().find(|worker| worker.number == number)
     }
 
-    /// Whether it is this worker's turn.
+    /// Returns whether it is this worker's turn.
     pub fn has_turn(&self, worker: &WorkerStatus) -> bool {
         let pool = self.status.pools.iter().find(|pool| pool.name == worker.pool);
         pool.and_then(turn_of) == Some(worker.number)
     }
 
-    /// The broker has answered.
+    /// Handles an answer of the broker.
     pub fn handle_status(&mut self, status: Status) {
         self.gone = None;
         if self.paused {
@@ -161,13 +161,13 @@ impl State {
         }
     }
 
-    /// There is no broker any more.
+    /// Handles the absence of a broker.
     pub fn handle_gone(&mut self, why: String) {
         self.gone = Some(why);
         self.question = None;
     }
 
-    /// A key was pressed.
+    /// Handles a key.
     pub fn handle_key(&mut self, key: Key) -> Option<Act> {
         if key == Key::Interrupt {
             return Some(Act::Quit);
@@ -197,7 +197,7 @@ impl State {
         None
     }
 
-    /// Picks the worker at that place of the list, or the last one.
+    /// Selects the worker at that index, or the last one.
     fn select(&mut self, place: usize) {
         let workers = self.workers();
         self.selected = workers.get(place).or(workers.last()).map(|worker| worker.number);

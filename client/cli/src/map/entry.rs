@@ -1,0 +1,53 @@
+//! The states of a line: read, unanswered, answered.
+
+use giostra_protocol::Bytes;
+
+use super::line::Ended;
+
+/// An answer from the journal.
+pub struct Known {
+    pub hash: u32,
+    pub failed: bool,
+    /// `None` if it was printed.
+    pub ended: Option<Ended>,
+}
+
+/// A line that was read.
+pub struct Line {
+    /// The line's number, counted from 1.
+    pub number: u64,
+    /// The number of bytes, with the line break.
+    pub length: usize,
+    /// The text, if it is kept when the line fails.
+    pub text: Option<Bytes>,
+    /// The hash for the journal.
+    pub hash: u32,
+}
+
+impl Line {
+    /// The number of bytes in the text that is kept.
+    pub fn kept(&self) -> usize {
+        self.text.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A line that is unanswered.
+pub struct Open {
+    pub line: Line,
+    /// The number of bytes in the request and the text that is kept.
+    pub bytes: usize,
+    /// The request, if it may be retried.
+    pub body: Option<Bytes>,
+    /// How often it may be retried.
+    pub retries: u32,
+}
+
+/// A line that is answered.
+pub struct Done {
+    pub line: Line,
+    pub failed: bool,
+    /// `None` if it was printed.
+    pub ended: Option<Ended>,
+    /// The number of bytes in the answer and the text, as far as they count against the budget.
+    pub held: usize,
+}
