@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::FORMAT;
 use crate::files::Source;
-use crate::findings::{Findings, Found, Location, Promise, SourceLine};
+use crate::findings::{Findings, Location, Promise, SourceLine};
 use crate::gap::Gap;
 use crate::life::Life;
 use crate::line::{self, Event, Line, Start};
@@ -179,15 +179,11 @@ impl Auditor {
             report.gaps.push(Gap::Nothing);
         }
         report.violated = self.findings.counts;
-        self.findings.first.sort_by_key(|found| found.location);
-        let violation = |found: Found| Violation {
-            file: sources[found.location.file].path.clone(),
-            line: found.location.line,
-            text: found.text,
-            promise: found.promise,
-            what: found.what,
-        };
-        report.violations = self.findings.first.into_iter().map(violation).collect();
+        let mut violations = self.findings.first;
+        violations.sort_by_key(|(file, violation)| (*file, violation.line));
+        let located =
+            |(file, violation): (usize, Violation)| Violation { file: sources[file].path.clone(), ..violation };
+        report.violations = violations.into_iter().map(located).collect();
         report
     }
 }

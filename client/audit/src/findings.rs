@@ -1,6 +1,10 @@
 //! The violations that an audit finds: which promise was broken, by which line, and how.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
+
+use crate::report::Violation;
 
 /// The most violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;
@@ -64,20 +68,12 @@ impl SourceLine {
     }
 }
 
-/// A line that violates a promise.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub location: Location,
-    pub text: String,
-    pub promise: Promise,
-    pub what: String,
-}
-
 /// The violations: how many there are of each promise, and the first of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     pub counts: [u64; Promise::ALL.len()],
-    pub first: Vec<Found>,
+    /// The first violations, each with the index of its file.
+    pub first: Vec<(usize, Violation)>,
     /// The line that is being checked.
     pub line: SourceLine,
 }
@@ -94,7 +90,8 @@ impl Findings {
         self.counts[promise as usize] += 1;
         if self.first.len() < KEPT {
             let text = String::from_utf8_lossy(&line.bytes).chars().take(MAX_TEXT).collect();
-            self.first.push(Found { location: line.location, text, promise, what: what() });
+            let Location { file, line } = line.location;
+            self.first.push((file, Violation { file: PathBuf::new(), line, text, promise, what: what() }));
         }
     }
 

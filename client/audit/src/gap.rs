@@ -1,9 +1,9 @@
-//! The parts of the evidence that are missing in a log.
+//! Reasons why a log does not prove everything.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A reason why a log can't prove everything. Displays as a sentence.
+/// A reason why a log does not prove everything. Displays as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gap {
@@ -33,58 +33,36 @@ pub enum Gap {
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SKIPPED: &str = "lines up to the next broker's start were skipped";
         match self {
             Self::Beginning(lines) => {
-                write!(
-                    f,
-                    "the first {lines} lines are of a broker whose beginning is not in the log; they were skipped"
-                )
+                write!(f, "the first {lines} lines were skipped: the start of their broker is not in the log")
             }
-            Self::Missing(file, lines) => {
-                write!(f, "{} is missing; the {lines} lines up to the next broker's start were skipped", file.display())
-            }
-            Self::Lost(lost, lines) => {
-                write!(
-                    f,
-                    "{lost} lines could not be written; the {lines} lines up to the next broker's start were skipped"
-                )
-            }
+            Self::Missing(file, lines) => write!(f, "{} is missing; {lines} {SKIPPED}", file.display()),
+            Self::Lost(lost, lines) => write!(f, "{lost} lines could not be written; {lines} {SKIPPED}"),
             Self::TooLarge(lines) => {
-                write!(
-                    f,
-                    "more than 16 million requests are open at once, too many to be kept; the {lines} lines up to the \
-                     next broker's start were skipped"
-                )
+                write!(f, "more than 16 million requests are open at once, too many for the audit; {lines} {SKIPPED}")
             }
             Self::Format(format, lines) => {
-                let format = format.map_or_else(|| "1".to_string(), |format| format.to_string());
+                let (format, own) = (format.unwrap_or(1), crate::FORMAT);
                 write!(
                     f,
-                    "a broker of another version wrote the log in format {format}, and this audit reads format {}; its \
-                     {lines} lines were skipped: audit them with the giostra of that version",
-                    crate::FORMAT
+                    "{lines} lines were skipped: the log has format {format}, and this audit reads format {own}; \
+                     use the giostra of the version that wrote it"
                 )
             }
             Self::Twice(file, line, lines) => {
-                write!(
-                    f,
-                    "a broker's life is there twice, for the first time from {}:{line} on; the {lines} lines that follow its \
-                     start the second time were skipped: give each file once, and no copies",
-                    file.display()
-                )
+                let file = file.display();
+                write!(f, "a broker's life is there twice, first from {file}:{line} on; {lines} {SKIPPED}")
             }
             Self::Cut(file, line, after) => {
-                write!(
-                    f,
-                    "lines are missing before {}:{line}: the broker that starts there went on behind a line of {after}, which \
-                     is not the one that stands there",
-                    file.display()
-                )
+                let file = file.display();
+                write!(f, "lines are missing before {file}:{line}, where a broker started after a line of {after}")
             }
             Self::NoDetail(life) => {
                 write!(f, "life {life} has clients, but no line of a request: --log-level info leaves them out")
             }
-            Self::Nothing => f.write_str("no broker's start (`listening`) is in it"),
+            Self::Nothing => f.write_str("the log has no broker's start (`listening`)"),
         }
     }
 }

@@ -5,8 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use giostra_client::Client;
-use giostra_protocol::name;
-use giostra_protocol::{Status, code};
+use giostra_protocol::{LostStatus, Status, code, name};
 use serde_json::json;
 
 use super::common::CommonArgs;
@@ -39,21 +38,13 @@ fn registration(text: &str) -> Result<u64, &'static str> {
     number.ok_or("a worker's number is written as in the log: w17")
 }
 
-/// The interval of questions whether the worker has finished.
+/// The interval at which to ask whether the worker has finished.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The number of requests that each draining worker still holds, by the worker's number.
 type Leaving = BTreeMap<u64, u64>;
 
-/// A worker that was lost before it had finished its requests.
-#[derive(Debug, PartialEq, Eq)]
-struct Lost {
-    number: u64,
-    why: String,
-    returned: u64,
-}
-
-/// Drains the worker, and succeeds if it has left in order, or is about to.
+/// Drains the worker, and succeeds if it has left in order, or with `--no-wait` is about to.
 pub fn run(client: &mut Client, drain: &Drain, common: &CommonArgs) -> anyhow::Result<Exit> {
     let worker = &drain.worker;
     let numbers = match drain.number {
@@ -64,7 +55,7 @@ pub fn run(client: &mut Client, drain: &Drain, common: &CommonArgs) -> anyhow::R
     let mut status = client.status()?;
     let mut now = leaving(&status, &numbers);
     // By number, since each loss is seen more than once.
-    let mut lost: BTreeMap<u64, Lost> = losses(&status, &numbers, &now).collect();
+    let mut lost: BTreeMap<u64, LostStatus> = losses(&status, &numbers, &now).collect();
     while !common.no_wait && !now.is_empty() {
         // The broker does not announce it. No reply can come, so this is a sleep that Ctrl-C ends.
         client.next_reply(Some(TICK))?;
@@ -74,14 +65,14 @@ pub fn run(client: &mut Client, drain: &Drain, common: &CommonArgs) -> anyhow::R
     }
     let in_flight: u64 = now.values().sum();
     if common.json {
-        let told: Vec<_> = lost
+        let all: Vec<_> = lost
             .values()
-            .map(|lost| json!({"number": lost.number, "reason": lost.why, "returned": lost.returned}))
+            .map(|lost| json!({"number": lost.number, "reason": lost.reason, "returned": lost.returned}))
             .collect();
         let left = now.is_empty() && lost.is_empty();
-        let mut object = json!({"worker": worker, "left": left, "in_flight": in_flight, "lost": told});
+        let mut object = json!({"worker": worker, "left": left, "in_flight": in_flight, "lost": all});
         if let Some(first) = lost.values().next() {
-            object["error"] = failure::object(code::FAILED, &first.sentence(worker));
+            object["error"] = failure::object(code::FAILED, &explain(first, worker));
         }
         writeln!(stdout(), "{object}")?;
     } else if !now.is_empty() {
@@ -89,16 +80,14 @@ pub fn run(client: &mut Client, drain: &Drain, common: &CommonArgs) -> anyhow::R
     } else if lost.is_empty() {
         writeln!(stdout(), "{worker} has left")?;
     }
-    lost.values().for_each(|lost| failure::report_error(lost.sentence(worker)));
+    lost.values().for_each(|lost| failure::report_error(explain(lost, worker)));
     Ok(Exit::success_if(lost.is_empty()))
 }
 
-impl Lost {
-    fn sentence(&self, worker: &str) -> String {
-        let Self { number, why, returned } = self;
-        let go = if *returned == 1 { "request goes" } else { "requests go" };
-        format!("{worker} (w{number}) was lost before it had finished, {why}; {returned} {go} to other workers")
-    }
+fn explain(lost: &LostStatus, worker: &str) -> String {
+    let LostStatus { number, reason, returned, .. } = lost;
+    let go = if *returned == 1 { "request goes" } else { "requests go" };
+    format!("{worker} (w{number}) was lost before it had finished, {reason}; {returned} {go} to other workers")
 }
 
 /// Returns the workers that have not left yet.
@@ -108,26 +97,25 @@ fn leaving(status: &Status, numbers: &[u64]) -> Leaving {
 }
 
 /// Returns the workers that have gone because they were lost.
-fn losses(status: &Status, numbers: &[u64], now: &Leaving) -> impl Iterator<Item = (u64, Lost)> {
+fn losses(status: &Status, numbers: &[u64], now: &Leaving) -> impl Iterator<Item = (u64, LostStatus)> {
     let gone = numbers.iter().filter(|number| !now.contains_key(number));
     gone.filter_map(|&number| Some((number, loss(status, number)?)))
 }
 
 /// Returns how a worker that has gone was lost, if it was.
-fn loss(status: &Status, number: u64) -> Option<Lost> {
+fn loss(status: &Status, number: u64) -> Option<LostStatus> {
     let known = status.lost.iter().find(|lost| lost.number == number);
-    if let Some(lost) = known {
-        return Some(Lost { number, why: lost.reason.clone(), returned: lost.returned });
-    }
-    // A worker that is back under its name is no longer listed as lost, but the event is.
-    let event = status.events.iter().find(|event| event.kind == "dropped" && event.worker == Some(number))?;
-    let why = event.text.split_once(" reason=").map_or("", |(_, why)| why).to_string();
-    Some(Lost { number, why, returned: event.count.unwrap_or_default() })
+    known.cloned().or_else(|| {
+        // A worker that is back under its name is no longer listed as lost, but the event is.
+        let event = status.events.iter().find(|event| event.kind == "dropped" && event.worker == Some(number))?;
+        let reason = event.text.split_once(" reason=").map_or("", |(_, reason)| reason).into();
+        Some(LostStatus { number, reason, returned: event.count.unwrap_or_default(), ..LostStatus::default() })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use giostra_protocol::{EventStatus, LostStatus};
+    use giostra_protocol::EventStatus;
 
     use super::*;
 
@@ -146,9 +134,9 @@ mod tests {
             event("dropped", 5, "dropped b w5 returned=4 reason=3 pings unanswered"),
         ];
         let status = Status { lost: vec![lost], events, ..Status::default() };
-        let known = |number, why: &str, returned| Some(Lost { number, why: why.into(), returned });
-        assert_eq!(loss(&status, 3), known(3, "connection broke", 2));
-        assert_eq!(loss(&status, 4), None);
-        assert_eq!(loss(&status, 5), known(5, "3 pings unanswered", 4));
+        let known = |number| loss(&status, number).map(|lost| (lost.number, lost.reason, lost.returned));
+        assert_eq!(known(3), Some((3, "connection broke".into(), 2)));
+        assert_eq!(known(4), None);
+        assert_eq!(known(5), Some((5, "3 pings unanswered".into(), 4)));
     }
 }

@@ -7,10 +7,10 @@ use giostra_protocol::EventStatus;
 use super::table::Tone;
 use super::written::many;
 
-/// How the names of clients that only watch begin: those of `giostra status` and `giostra top`.
+/// The prefixes of the names of clients that only watch: `giostra status` and `giostra top`.
 const WATCHERS: [&str; 2] = ["giostra-status-", "giostra-top-"];
 
-/// The events worth showing, the newest first: not that somebody began or ceased to watch.
+/// Returns the events, the latest first, without those of clients that only watch.
 pub fn notable(events: &[EventStatus]) -> impl Iterator<Item = &EventStatus> {
     let joined = events.iter().filter(|event| event.kind == "client-joined");
     let is_watcher = |name: &str| WATCHERS.iter().any(|prefix| name.starts_with(prefix));
@@ -22,29 +22,22 @@ pub fn notable(events: &[EventStatus]) -> impl Iterator<Item = &EventStatus> {
     events.iter().rev().filter(move |event| !concerns_watcher(event))
 }
 
-/// The word of the log's line at `index`; the verb is the first, at 0.
+/// Returns a word of the event's log line by its index; the verb has index 0.
 fn word(event: &EventStatus, index: usize) -> Option<&str> {
     event.text.split(' ').nth(index)
 }
 
-/// The text of an event behind its kind. Where the log lists requests, it has their number.
-pub fn told(event: &EventStatus) -> String {
+/// Returns the text of an event behind its kind, with a count in the place of a list of requests.
+pub fn describe(event: &EventStatus) -> String {
     let line = event.text.strip_prefix(&event.kind).unwrap_or(&event.text).trim_start();
-    let Some(count) =
-        event.count.filter(|_| matches!(&*event.kind, "dropped" | "unable" | "redispatch" | "discard" | "expire"))
-    else {
-        return line.into();
-    };
-    let mut told = Vec::new();
-    if event.worker.is_some() {
-        told.push(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
-    }
-    told.extend(line.split_once(" reason=").map(|(_, reason)| reason.to_string()));
-    told.push(many(count, "request"));
-    told.join(", ")
+    let has_list = matches!(&*event.kind, "dropped" | "unable" | "redispatch" | "discard" | "expire");
+    let Some(count) = event.count.filter(|_| has_list) else { return line.into() };
+    let worker = event.worker.map(|_| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+    let reason = line.split_once(" reason=").map(|(_, reason)| reason.to_string());
+    worker.into_iter().chain(reason).chain([many(count, "request")]).collect::<Vec<_>>().join(", ")
 }
 
-/// How an event is highlighted.
+/// Returns the tone of an event.
 pub fn tone_of(event: &EventStatus) -> Tone {
     match &*event.kind {
         "joined" | "able" => Tone::Good,

@@ -1,5 +1,4 @@
-//! How a command that fails says so: a line on stderr, with `--json` an object on stdout, and the
-//! exit status.
+//! Reports of failures: a line on stderr, with `--json` an object on stdout, and the exit status.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,25 +15,24 @@ use super::printed::stdout;
 
 const PROGRAM: &str = "giostra";
 
-/// A failure that the object on stdout tells already.
+/// An error that is in the object on stdout already.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct Reported(#[from] pub Error);
 
-/// A line on stderr; a peer's control characters in it are spaces, what else can't be seen is
-/// escaped.
+/// Prints a line on stderr. Control characters become spaces, other invisible ones are escaped.
 pub fn report_error(what: impl Display) {
     args::report_error(PROGRAM, sentence(&what.to_string()));
 }
 
-/// Ends a command that failed: says why, and which exit status that is.
+/// Reports why a command failed, and returns its exit status.
 pub fn end(error: &anyhow::Error, json: bool) -> Exit {
     if let Some(error) = output_error(error) {
         args::report_unwritten(PROGRAM, error);
         return Exit::Failure;
     }
     if json {
-        // What can't be printed now is on stderr.
+        // If it can't be printed, the error is still on stderr.
         let _ = print_object(error);
     }
     report_error(format_args!("{error:#}"));
@@ -45,7 +43,7 @@ pub fn end(error: &anyhow::Error, json: bool) -> Exit {
     }
 }
 
-/// Prints the object of a failure, unless it was told.
+/// Prints the object of an error, unless it was printed already.
 pub fn print_object(error: &anyhow::Error) -> io::Result<()> {
     if error.is::<Reported>() {
         return Ok(());
@@ -53,12 +51,12 @@ pub fn print_object(error: &anyhow::Error) -> io::Result<()> {
     writeln!(stdout(), "{}", json!({"error": object(code_of(error), &format!("{error:#}"))}))
 }
 
-/// What `error` is in the objects of all commands.
+/// Returns the value of `error` in the objects of all commands.
 pub fn object(code: &str, message: &str) -> Value {
     json!({"code": code, "message": message})
 }
 
-/// The same for a batch that was broken off, or some of whose requests failed.
+/// Returns the same for a batch that was interrupted, or has failed requests.
 pub fn of_batch(ended: &Result<(), Error>, first: Option<&Failure>) -> Option<Value> {
     match (ended, first) {
         (Err(error), _) => Some(object(code_of_client(error), &error.to_string())),
@@ -67,13 +65,12 @@ pub fn of_batch(ended: &Result<(), Error>, first: Option<&Failure>) -> Option<Va
     }
 }
 
-/// What the client says, if it is the client that failed.
+/// Returns the client's error, if it is one.
 pub fn of_client(error: &anyhow::Error) -> Option<&Error> {
     error.downcast_ref().or_else(|| error.downcast_ref().map(|Reported(error)| error))
 }
 
-/// The error of stdout: the only one that commands hand on as it is. What concerns files names
-/// them.
+/// Returns the error of stdout, if it is one: the only I/O error that commands return without context.
 pub fn output_error(error: &anyhow::Error) -> Option<&io::Error> {
     error.downcast_ref().filter(|_| error.chain().len() == 1)
 }
@@ -100,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_found_also_when_it_was_told() {
+    fn an_error_is_found_also_when_it_was_reported() {
         for error in [anyhow::Error::new(Error::Interrupted), Reported(Error::Interrupted).into()] {
             assert!(matches!(of_client(&error), Some(Error::Interrupted)), "{error:?}");
             assert_eq!((code_of(&error), error.to_string()), ("interrupted", "interrupted".into()));

@@ -1,4 +1,4 @@
-//! Code that the live views share: their interval, and questions that outlast a broker's absence.
+//! Shared by the live views: their interval, and asking for the status while the broker may be gone.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use giostra_client::{Client, Error};
 use giostra_common::args::positive_duration;
 use giostra_protocol::Status;
 
-/// The shortest interval of questions for the status, each of which delays requests a little.
+/// The shortest interval. Each question for the status delays requests a little.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Parses the interval of questions for the status.
+/// Parses the interval at which to ask for the status.
 pub fn interval(text: &str) -> Result<Duration, String> {
     match positive_duration(text)? {
         short if short < MIN_INTERVAL => Err(format!("it must be at least {MIN_INTERVAL:?}")),
@@ -17,8 +17,7 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Returns the broker's status as soon as there is a broker. Meanwhile `gone` gets the reason why
-/// there is none.
+/// Waits for a broker and returns its status. While there is none, calls `gone` with the reason.
 pub fn ask(client: &mut Client, endpoint: &str, mut gone: impl FnMut(String)) -> Result<Status, Error> {
     let no_broker = || format!("no broker at {endpoint}, trying again");
     client.turn()?;

@@ -1,28 +1,28 @@
-//! Stdout for what commands print, and texts of peers made harmless.
+//! Stdout, with the control characters of peers made harmless.
 //!
 //! A worker chooses its results and its errors. On a terminal their control characters would move
-//! the cursor, change colours or hide a part of the text. So all commands that print a peer's text
-//! do it through here; a file or a pipe gets the bytes as they are.
+//! the cursor, change colours or hide a part of the text. So every command prints a peer's text
+//! through [`stdout`]. A file or a pipe gets the bytes unchanged.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use giostra_common::stdio::{self, Retrying};
 
-/// Stdout. On a terminal, control characters are [`escaped`].
+/// Returns stdout. On a terminal, control characters are [`escaped`].
 pub fn stdout() -> Printer {
     Printer { out: stdio::stdout(), terminal: io::stdout().is_terminal() }
 }
 
-/// See [`stdout`].
+/// The writer that [`stdout`] returns.
 pub struct Printer {
     out: Retrying<io::Stdout>,
     terminal: bool,
 }
 
 impl Write for Printer {
-    /// Takes whole characters: one that is split between two calls may be a control character that
-    /// nobody sees.
+    /// Writes whole characters. A control character that was split between two calls would not be
+    /// recognised.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.terminal {
             return self.out.write(bytes);
@@ -40,8 +40,8 @@ impl Write for Printer {
     }
 }
 
-/// The text with each control character but line break and tab written as in JSON, `\u001b` and
-/// `\r`, and so what turns the direction of writing: `\u202e`.
+/// Escapes control characters other than line break and tab as in JSON, such as `\u001b` and `\r`, and
+/// those that change the direction of writing, such as `\u202e`.
 pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
     let mut escaped: Option<Vec<u8>> = None;
     let (mut at, mut copied) = (0, 0);

@@ -1,24 +1,24 @@
-//! Times and texts as people read them, in as little room as there is.
+//! Formatting of numbers, times and texts for terminals.
 
 use std::time::Duration;
 
 use indicatif::HumanCount;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// What stands for the rest of a text.
+/// The end of a text that was shortened.
 const REST: char = '…';
 
-/// A number with a comma before each three digits.
+/// Formats a number with a comma before each three digits.
 pub fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// A number of things: `1 seat`, `2 seats`.
+/// Formats a number of things: `1 seat`, `2 seats`.
 pub fn many(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A duration in microseconds, as text.
+/// Formats a duration in microseconds.
 pub fn micros(us: u64) -> String {
     match us {
         0..1000 => format!("{us} us"),
@@ -27,7 +27,7 @@ pub fn micros(us: u64) -> String {
     }
 }
 
-/// A time to a tenth of a second.
+/// Formats a duration in milliseconds, to a tenth of a second.
 pub fn millis(ms: u64) -> String {
     match Duration::from_millis(ms).as_secs() {
         0..60 => format!("{:.1} s", ms as f64 / 1000.0),
@@ -36,12 +36,12 @@ pub fn millis(ms: u64) -> String {
     }
 }
 
-/// The columns of a terminal that a text takes.
+/// Returns the number of columns that a text takes on a terminal.
 pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text, or as much of it as fits, and a `…`.
+/// Returns the text, or as much of it as fits with a `…`.
 pub fn shortened(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.into();
@@ -56,13 +56,13 @@ pub fn shortened(text: &str, room: usize) -> String {
     fitting.chain((room > 0).then_some(REST)).collect()
 }
 
-/// The text with spaces behind it up to this width.
+/// Pads the text with spaces to this width.
 pub fn padded(text: &str, room: usize) -> String {
     format!("{text}{}", " ".repeat(room.saturating_sub(width(text))))
 }
 
-/// The text in lines that are broken between words, those after the first indented. A word that is
-/// too long is shortened.
+/// Wraps the text between words; all lines but the first are indented. A word that is too long is
+/// shortened.
 pub fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
     const INDENT: &str = "  ";
     let Some(room) = room else { return vec![text.into()] };

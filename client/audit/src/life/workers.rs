@@ -9,7 +9,7 @@ use crate::line::{self, DepartureCounts};
 use crate::ranges::Id;
 
 /// A registered worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Worker {
     pub name: Rc<str>,
     /// The number of the process's first registration.
@@ -38,21 +38,7 @@ pub(super) struct Worker {
 
 impl Worker {
     fn new(named: line::Worker<'_>, process: u64, pool: usize, window: Option<u64>) -> Self {
-        Self {
-            name: named.name.into(),
-            process,
-            is_back: false,
-            pool,
-            window,
-            max_window: window,
-            leaving: false,
-            unable: false,
-            alone: false,
-            in_flight: BTreeMap::new(),
-            unwanted: HashMap::default(),
-            unwanted_count: 0,
-            discarded: 0,
-        }
+        Self { name: named.name.into(), process, pool, window, max_window: window, ..Self::default() }
     }
 
     /// The number of requests that count against its window.

@@ -315,7 +315,7 @@ fn a_log_in_another_format_is_neither_proved_nor_refuted_and_its_format_is_named
         (Verdict::NotProvable, &[Gap::Format(None, lines)][..]),
         "{report}"
     );
-    assert!(report.to_string().contains("in format 1, and this audit reads format 2"), "{report}");
+    assert!(report.to_string().contains("has format 1, and this audit reads format 2"), "{report}");
     let newer = audit_text(&life().replace("format=2 ", "format=3 "));
     assert_eq!(newer.gaps, [Gap::Format(Some(3), lines)]);
     // What today's broker wrote into the same file is audited as ever.

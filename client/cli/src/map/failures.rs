@@ -88,11 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_failures_are_told_and_that_there_are_more() {
+    fn ten_failures_are_reported_and_that_there_are_more() {
         let mut failures = Failures::new(None, None).unwrap();
-        let told: Vec<_> = (1..=1000).filter_map(|number| failures.add(number, "failed: why")).collect();
-        assert_eq!((told.len(), &*told[9]), (11, "line 10: failed: why"));
-        assert!(told[10].contains("more lines failed"));
+        let reported: Vec<_> = (1..=1000).filter_map(|number| failures.add(number, "failed: why")).collect();
+        assert_eq!((reported.len(), &*reported[9]), (11, "line 10: failed: why"));
+        assert!(reported[10].contains("more lines failed"));
         assert_eq!(failures.rest(), Some("1000 lines failed in all".into()));
     }
 

@@ -16,22 +16,22 @@ pub struct Progress {
     bar: ProgressBar,
     began: Instant,
     next_tick: Instant,
-    /// Lines that ended in this run.
+    /// The number of lines that ended in this run.
     pub lines: u64,
-    /// Lines that failed in this run.
+    /// The number of lines that failed in this run.
     pub failed: u64,
-    /// Lines whose answers were in the journal.
+    /// The number of lines that the journal answered.
     pub known: u64,
-    /// Lines that had failed by the journal.
+    /// The number of those that had failed.
     pub known_failed: u64,
-    /// Requests that were retried.
+    /// The number of retries.
     pub retried: u64,
     redispatched: u64,
     duplicated: u64,
-    /// Bytes of all lines that ended, and of those that the journal has.
+    /// The number of bytes in all lines that ended, and in those that the journal answered.
     bytes: u64,
     known_bytes: u64,
-    /// Bytes of all lines, if known.
+    /// The number of bytes in all lines, if known.
     length: Option<u64>,
     took: Option<Duration>,
 }
@@ -68,14 +68,14 @@ impl Progress {
         self.redispatched += u64::from(reply.trace.attempts > 1);
     }
 
-    /// Counts a line of so many bytes that ended.
+    /// Counts a line of that length that ended.
     pub fn ended(&mut self, bytes: usize, failed: bool) {
         self.lines += 1;
         self.failed += u64::from(failed);
         self.bytes += bytes as u64;
     }
 
-    /// Counts a line of so many bytes that the journal has.
+    /// Counts a line of that length that the journal answered.
     pub fn knew(&mut self, bytes: usize, failed: bool) {
         self.known += 1;
         self.known_failed += u64::from(failed);
@@ -130,7 +130,7 @@ impl Progress {
         self.duplicated = duplicated;
     }
 
-    /// Returns whether nothing failed, neither now nor by the journal.
+    /// Returns whether nothing failed, in this run or an earlier one.
     pub fn all_well(&self) -> bool {
         self.failed + self.known_failed + self.duplicated == 0
     }
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!((progress.to_string(), progress.all_well()), ("1 line in 2.000 s, 0 a second".into(), true));
         progress.ended(2, true);
         progress.knew(2, true);
-        let told = "2 lines in 2.000 s, 1 a second, 1 failed; 1 before, 1 of them failed";
-        assert_eq!((progress.to_string(), progress.all_well()), (told.into(), false));
+        let text = "2 lines in 2.000 s, 1 a second, 1 failed; 1 before, 1 of them failed";
+        assert_eq!((progress.to_string(), progress.all_well()), (text.into(), false));
     }
 }

@@ -1,28 +1,27 @@
-//! The status as a person is shown it, in lines that fit.
+//! The status as text, in lines that fit the terminal.
 
 use giostra_protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
-use crate::events::{notable, told};
+use crate::events::{describe, notable};
 use crate::table::{Cell, Column, Room, Table, of_state};
 use crate::written::{many, micros, millis, wrapped};
 
-/// A turn that waits for less is not worth telling, in milliseconds: each waits for a moment where
-/// workers are busy.
+/// The shortest time in milliseconds that a turn has waited to be shown. Where workers are busy, each
+/// turn waits a moment.
 pub const LONG_WAIT_MS: u64 = 200;
 
-/// The most lost workers that are named, and of those that are unable.
-const MOST_LOST: usize = 5;
+/// The maximum number of lost workers that are listed, and of those that are unable.
+const MAX_LISTED: usize = 5;
 
-/// The most events that are told.
-const MOST_EVENTS: usize = 5;
+/// The maximum number of events that are listed.
+const MAX_EVENTS: usize = 5;
 
-/// What a person is shown, in lines that fit.
+/// Returns the status as lines that fit.
 pub fn lines(status: &Status, room: Room) -> Vec<String> {
-    let mut lines: Vec<_> = summary(status).iter().flat_map(|line| wrapped(line, room.width())).collect();
+    let wrap = |texts: Vec<String>| texts.into_iter().flat_map(move |text| wrapped(&text, room.width()));
+    let mut lines: Vec<_> = wrap(summary(status)).collect();
     for pool in &status.pools {
-        let workers = &status.workers;
-        let said = [describe(pool, workers), waits(pool, workers), offers(pool, workers)];
-        lines.extend(said.iter().flatten().flat_map(|line| wrapped(line, room.width())));
+        lines.extend(wrap(pool_lines(pool, &status.workers)));
     }
     lines.push(String::new());
     if status.workers.is_empty() {
@@ -31,14 +30,14 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     } else {
         lines.extend(workers(&status.workers).lines(room));
     }
-    lines.extend(unable(&status.workers).iter().flat_map(|line| wrapped(line, room.width())));
-    lines.extend(lost(status).iter().flat_map(|line| wrapped(line, room.width())));
+    lines.extend(wrap(unable(&status.workers)));
+    lines.extend(wrap(lost(status)));
     lines.push(String::new());
     lines.extend(clients(&status.clients).lines(room));
     let events = events(status);
     if !events.is_empty() {
         lines.push(String::new());
-        lines.extend(events.iter().flat_map(|line| wrapped(line, room.width())));
+        lines.extend(wrap(events));
     }
     lines
 }
@@ -84,19 +83,21 @@ fn summary(status: &Status) -> Vec<String> {
     lines
 }
 
-fn describe(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
-    Some(format!(
-        "pool {}: {}, next {}, {} pending{}, {} dispatched in the last second",
+/// Describes a pool: its ring, the worker that its turn waits for, and its operations.
+fn pool_lines(pool: &PoolStatus, workers: &[WorkerStatus]) -> Vec<String> {
+    let oldest = if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() };
+    let ring = format!(
+        "pool {}: {}, next {}, {} pending{oldest}, {} dispatched in the last second",
         pool.name,
         many(pool.ring.len() as u64, "seat"),
         next_of(pool, workers),
         pool.pending,
-        if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() },
         pool.rate
-    ))
+    );
+    [ring].into_iter().chain(waits(pool, workers)).chain(offers(pool, workers)).collect()
 }
 
-/// Whom the turn waits for, if others have room and it has waited for more than a moment.
+/// Names the worker that the turn waits for, if others have room and it has waited for long.
 fn waits(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
     let number = pool.waits_for.filter(|_| pool.waits_ms >= LONG_WAIT_MS)?;
     let worker = workers.iter().find(|worker| worker.number == number)?;
@@ -109,19 +110,25 @@ fn waits(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
     ))
 }
 
-/// The workers that can compute nothing for now, and why.
+/// Lists the workers that can compute nothing for now, and why.
 fn unable(workers: &[WorkerStatus]) -> Vec<String> {
-    let unable: Vec<_> = workers.iter().filter(|worker| !worker.unable.is_empty()).collect();
-    let told = unable.iter().take(MOST_LOST).map(|worker| {
+    let unable = workers.iter().filter(|worker| !worker.unable.is_empty()).map(|worker| {
         let WorkerStatus { name, number, pool, unable, .. } = worker;
         format!("unable: {name} w{number} of pool {pool}: {unable}")
     });
-    let more = unable.len().saturating_sub(MOST_LOST);
-    told.chain((more > 0).then(|| format!("unable: {more} more"))).collect()
+    abridged(unable.collect(), "unable")
 }
 
-/// The operations that a pool's workers offer, if it has any, and of each how many do if it is not
-/// all of them.
+/// Keeps [`MAX_LISTED`] lines, and says how many more there are.
+fn abridged(mut lines: Vec<String>, what: &str) -> Vec<String> {
+    let more = lines.len().saturating_sub(MAX_LISTED);
+    lines.truncate(MAX_LISTED);
+    lines.extend((more > 0).then(|| format!("{what}: {more} more")));
+    lines
+}
+
+/// Lists the operations that a pool's workers offer, if any. Behind one that not all offer is the
+/// number of those that do.
 fn offers(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
     let workers: Vec<_> = workers.iter().filter(|worker| worker.pool == pool.name).collect();
     let mut operations: Vec<_> = workers.iter().flat_map(|worker| &worker.operations).collect();
@@ -134,7 +141,7 @@ fn offers(pool: &PoolStatus, workers: &[WorkerStatus]) -> Option<String> {
     (!offers.is_empty()).then(|| format!("pool {} offers {}", pool.name, offers.join(", ")))
 }
 
-/// The name of the worker whose turn is next.
+/// Returns the name of the worker whose turn is next.
 fn next_of(pool: &PoolStatus, workers: &[WorkerStatus]) -> String {
     let number = pool.ring.get(pool.turn as usize);
     let worker = number.and_then(|&number| workers.iter().find(|worker| worker.number == number));
@@ -185,25 +192,23 @@ pub fn time(us: u64) -> Cell {
     if us > 0 { micros(us) } else { "-".into() }.into()
 }
 
-/// The workers that were dropped and have not come back, the latest first.
+/// Lists the workers that were dropped and have not come back, the latest first.
 fn lost(status: &Status) -> Vec<String> {
-    let latest = status.lost.iter().rev().take(MOST_LOST).map(|lost| {
+    let lost = status.lost.iter().rev().map(|lost| {
         let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), many(lost.returned, "request"));
         let LostStatus { name, number, pool, reason, .. } = lost;
         format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} taken back")
     });
-    let more = status.lost.len().saturating_sub(MOST_LOST);
-    latest.chain((more > 0).then(|| format!("lost before: {more} more"))).collect()
+    abridged(lost.collect(), "lost before")
 }
 
-/// What happened last, the newest first.
+/// Lists the last events, the latest first.
 fn events(status: &Status) -> Vec<String> {
-    let latest = notable(&status.events).take(MOST_EVENTS);
     let line = |event: &EventStatus| {
         let since = millis(status.uptime_ms.saturating_sub(event.at_ms));
-        format!("{since} ago: {} {}", event.kind, told(event))
+        format!("{since} ago: {} {}", event.kind, describe(event))
     };
-    latest.map(line).collect()
+    notable(&status.events).take(MAX_EVENTS).map(line).collect()
 }
 
 fn clients(clients: &[ClientStatus]) -> Table {

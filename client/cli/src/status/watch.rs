@@ -1,4 +1,4 @@
-//! `giostra status --watch`: the status again and again, in place on a terminal, until Ctrl-C.
+//! `giostra status --watch`: prints the status again and again, in place on a terminal, until Ctrl-C.
 
 use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
@@ -21,143 +21,122 @@ use crate::live::ask;
 use crate::table::Room;
 use crate::written::shortened;
 
-/// What a terminal that doesn't know its size is taken for.
-const WIDTH: usize = 80;
-const HEIGHT: usize = 24;
+/// The size that is assumed of a terminal that doesn't know its own.
+const SIZE: (usize, usize) = (80, 24);
 
 /// Prints the status until Ctrl-C ends it, which is success. An error if the broker never answers.
 pub fn run(client: &mut Client, interval: Duration, common: &CommonArgs) -> anyhow::Result<Exit> {
     let first = client.status()?;
-    // What there is to say about a missing broker is said here.
+    // A missing broker is reported here, not by the client's log.
     log::set_max_level(LevelFilter::Error);
     let terminal = std::io::stdout().is_terminal();
-    let Err(error) = if common.json {
-        follow(client, first, interval, common, &mut Json)
-    } else if terminal {
-        follow(client, first, interval, common, &mut InPlace::default())
-    } else {
-        follow(client, first, interval, common, &mut Pages::default())
+    let mut view = match (common.json, terminal) {
+        (true, _) => View::Json,
+        (false, true) => View::InPlace { last: Vec::new(), drawn: None },
+        (false, false) => View::Pages { first: true },
     };
+    let Err(error) = follow(client, first, interval, common, &mut view);
     if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
         return Err(error);
     }
     if terminal {
-        // The cursor stands behind a ^C.
+        // The cursor is behind a ^C.
         writeln!(stdout())?;
     }
     Ok(Exit::Success)
 }
 
-/// Where the status goes.
-trait Show {
-    /// Shows the newest one.
-    fn status(&mut self, status: &Status) -> anyhow::Result<()>;
-
-    /// Says why none comes.
-    fn trouble(&mut self, why: &str) {
-        report_error(why);
-    }
-}
-
-/// Ends only with an error, of which Ctrl-C is one.
+/// Shows the status until there is an error, such as Ctrl-C.
 fn follow(
     client: &mut Client,
     mut status: Status,
     interval: Duration,
     common: &CommonArgs,
-    show: &mut impl Show,
+    view: &mut View,
 ) -> anyhow::Result<Infallible> {
     loop {
-        show.status(&status)?;
+        view.show(&status)?;
         // No reply can come: this is a sleep that Ctrl-C ends.
         client.next_reply(Some(interval))?;
-        let mut said = String::new();
+        let mut reported = String::new();
         status = ask(client, &common.broker, |why| {
-            if said != why {
-                show.trouble(&why);
-                said = why;
+            if reported != why {
+                view.report(&why);
+                reported = why;
             }
         })?;
     }
 }
 
-/// An object a line.
-struct Json;
-
-impl Show for Json {
-    fn status(&mut self, status: &Status) -> anyhow::Result<()> {
-        Ok(writeln!(stdout(), "{}", serde_json::to_string(status)?)?)
-    }
+/// The ways to show the status.
+enum View {
+    /// As an object per line.
+    Json,
+    /// One after the other, with an empty line between.
+    Pages { first: bool },
+    /// Each over the one before: the lines that were shown last, and the terminal's size and the number
+    /// of rows above the cursor then.
+    InPlace { last: Vec<String>, drawn: Option<((usize, usize), usize)> },
 }
 
-/// One after the other, an empty line between them.
-#[derive(Default)]
-struct Pages {
-    begun: bool,
-}
-
-impl Show for Pages {
-    fn status(&mut self, status: &Status) -> anyhow::Result<()> {
-        let between = if std::mem::replace(&mut self.begun, true) { "\n" } else { "" };
-        Ok(writeln!(stdout(), "{between}{}", lines(status, Room::default()).join("\n"))?)
-    }
-}
-
-/// Each in the place of the one before.
-#[derive(Default)]
-struct InPlace {
-    /// What was shown last.
-    last: Vec<String>,
-    /// For a terminal of which size, and in how many rows above the cursor.
-    drawn: Option<((usize, usize), usize)>,
-}
-
-impl InPlace {
-    fn draw(&mut self, lines: Vec<String>) -> anyhow::Result<()> {
-        let size = Room::of_stdout().size.unwrap_or((WIDTH, HEIGHT));
-        let lines = cut(lines, size.1);
-        let mut out = Vec::new();
-        match self.drawn {
-            Some((same, rows)) if same == size => {
-                queue!(out, MoveToColumn(0))?;
-                if rows > 0 {
-                    queue!(out, MoveUp(rows.try_into().unwrap_or(u16::MAX)))?;
-                }
+impl View {
+    fn show(&mut self, status: &Status) -> anyhow::Result<()> {
+        match self {
+            Self::Json => writeln!(stdout(), "{}", serde_json::to_string(status)?)?,
+            Self::Pages { first } => {
+                let between = if std::mem::take(first) { "" } else { "\n" };
+                writeln!(stdout(), "{between}{}", lines(status, Room::default()).join("\n"))?;
             }
-            // Its lines have been broken anew, nobody knows where.
-            Some(_) => queue!(out, Clear(ClearType::All), MoveTo(0, 0))?,
-            None => {}
+            Self::InPlace { last, drawn } => {
+                *last = lines(status, Room::of_stdout());
+                draw(last, drawn)?;
+            }
         }
-        for line in &lines {
-            queue!(out, Print(line), Clear(ClearType::UntilNewLine), Print("\n"))?;
-        }
-        queue!(out, Clear(ClearType::FromCursorDown))?;
-        self.drawn = Some((size, lines.len()));
-        Ok(stdout().write_all(&out)?)
+        Ok(())
+    }
+
+    /// Reports why there is no status.
+    fn report(&mut self, why: &str) {
+        let Self::InPlace { last, drawn } = self else { return report_error(why) };
+        let (width, _) = Room::of_stdout().size.unwrap_or(SIZE);
+        let lines: Vec<_> = [shortened(why, width), String::new()].into_iter().chain(last.iter().cloned()).collect();
+        // On top, where it is visible however long the tables are. An error of stdout shows again with
+        // the next status.
+        let _ = draw(&lines, drawn);
     }
 }
 
-impl Show for InPlace {
-    fn status(&mut self, status: &Status) -> anyhow::Result<()> {
-        self.last = lines(status, Room::of_stdout());
-        self.draw(self.last.clone())
+/// Draws the lines over those that were drawn before.
+fn draw(lines: &[String], drawn: &mut Option<((usize, usize), usize)>) -> anyhow::Result<()> {
+    let size = Room::of_stdout().size.unwrap_or(SIZE);
+    let lines = cut(lines.to_vec(), size.1);
+    let mut out = Vec::new();
+    match *drawn {
+        Some((before, rows)) if before == size => {
+            queue!(out, MoveToColumn(0))?;
+            if rows > 0 {
+                queue!(out, MoveUp(rows.try_into().unwrap_or(u16::MAX)))?;
+            }
+        }
+        // The terminal has wrapped the old lines at other places.
+        Some(_) => queue!(out, Clear(ClearType::All), MoveTo(0, 0))?,
+        None => {}
     }
-
-    fn trouble(&mut self, why: &str) {
-        let width = Room::of_stdout().width().unwrap_or(WIDTH);
-        // On top, where it is seen however long the tables are. If stdout is gone, the next status finds
-        // that out.
-        let _ = self.draw([shortened(why, width), String::new()].into_iter().chain(self.last.clone()).collect());
+    for line in &lines {
+        queue!(out, Print(line), Clear(ClearType::UntilNewLine), Print("\n"))?;
     }
+    queue!(out, Clear(ClearType::FromCursorDown))?;
+    *drawn = Some((size, lines.len()));
+    Ok(stdout().write_all(&out)?)
 }
 
-/// As many lines as a terminal of that height shows above its cursor, the last of them about those
-/// that are left out.
+/// Returns as many lines as fit above the cursor in a terminal of that height. The last of them says
+/// how many are left out.
 fn cut(mut lines: Vec<String>, height: usize) -> Vec<String> {
-    let most = height.saturating_sub(1).max(1);
-    if lines.len() > most {
-        let left_out = lines.len() - (most - 1);
-        lines.truncate(most - 1);
+    let room = height.saturating_sub(1).max(1);
+    if lines.len() > room {
+        let left_out = lines.len() - (room - 1);
+        lines.truncate(room - 1);
         lines.push(format!("… and {left_out} more lines"));
     }
     lines

@@ -27,13 +27,8 @@ pub enum Sort {
 impl Sort {
     /// Returns the next order in the cycle.
     fn next(self) -> Self {
-        match self {
-            Self::Seat => Self::Rate,
-            Self::Rate => Self::InFlight,
-            Self::InFlight => Self::P99,
-            Self::P99 => Self::Name,
-            Self::Name => Self::Seat,
-        }
+        const CYCLE: [Sort; 5] = [Sort::Seat, Sort::Rate, Sort::InFlight, Sort::P99, Sort::Name];
+        CYCLE[(self as usize + 1) % CYCLE.len()]
     }
 
     /// The name that is shown.

@@ -1,5 +1,4 @@
-//! How the state is drawn: on 80x24 all of it, on less what matters most, on more with more of
-//! each.
+//! Draws the state: all of it on 80x24 and larger terminals, the most important parts on smaller ones.
 
 mod workers;
 
@@ -11,12 +10,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, RenderDirection, Sparkline, Wrap};
 
 use super::state::{State, turn_of};
-use crate::events::{notable, told, tone_of};
+use crate::events::{describe, notable, tone_of};
 use crate::status::LONG_WAIT_MS;
 use crate::table::Tone;
 use crate::written::{grouped, micros, millis, shortened, width};
 
-/// Marks whose turn it is.
+/// The mark of the worker whose turn it is.
 const TURN: &str = "▸";
 
 const HELP: &str = "\
@@ -39,10 +38,13 @@ LOST     requests it had when it was lost before, handed on to others
 stuck    it answers pings, but the oldest request does not end
 unable   it can compute nothing for now: giostra status says why";
 
-/// How it is to look.
+const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
+const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
+
+/// The look of the view.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Without colours, bold and reversed letters have to do.
+    /// Whether colours are used; without, there are only bold and reversed letters.
     pub colours: bool,
 }
 
@@ -61,17 +63,9 @@ impl Look {
     fn graph(self) -> Style {
         if self.colours { Style::new().fg(Color::Cyan) } else { Style::new() }
     }
-
-    fn strong(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    fn reversed(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
-    }
 }
 
-/// Draws everything.
+/// Draws the whole screen.
 pub fn draw(frame: &mut Frame, state: &State, look: Look) {
     let heights = heights(frame.area(), state).map(Constraint::Length);
     let [header, pools, workers, graphs, events, footer] = Layout::vertical(heights).areas(frame.area());
@@ -80,13 +74,13 @@ pub fn draw(frame: &mut Frame, state: &State, look: Look) {
     workers::draw(frame, workers, state, look);
     draw_graphs(frame, graphs, state, look);
     draw_events(frame, events, state, look);
-    draw_footer(frame, footer, state, look);
+    draw_footer(frame, footer, state);
     if state.help {
-        draw_help(frame, look);
+        draw_help(frame);
     }
 }
 
-/// The heights of header, pools, workers, graphs, events and footer.
+/// Returns the heights of header, pools, workers, graphs, events and footer.
 fn heights(area: Rect, state: &State) -> [u16; 6] {
     let height = area.height;
     let at_least = |least: u16, rows: u16| if height >= least { rows } else { 0 };
@@ -114,19 +108,19 @@ fn draw_header(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         format!("{} rotation", status.rotation),
         state.endpoint.clone(),
     ];
-    let title = Line::from(fitting(known.iter().map(|text| vec![Span::raw(text)]), room)).style(look.reversed());
+    let title = Line::from(fitting(known.iter().map(|text| vec![Span::raw(text)]), room)).style(REVERSED);
 
     let rate = status.history.rate.last().copied().unwrap_or(0);
     let totals = &status.totals;
     let count = |count: u64, what: &str, tone: Tone| {
-        let style = if count > 0 { look.of(tone).patch(look.strong()) } else { look.strong() };
+        let style = if count > 0 { look.of(tone).patch(STRONG) } else { STRONG };
         vec![Span::styled(grouped(count), style), Span::raw(format!(" {what}"))]
     };
     let time = |us: u64, what: &str| {
-        vec![Span::raw(format!("{what} ")), Span::styled(if us > 0 { micros(us) } else { "-".into() }, look.strong())]
+        vec![Span::raw(format!("{what} ")), Span::styled(if us > 0 { micros(us) } else { "-".into() }, STRONG)]
     };
     let now = [
-        vec![Span::styled(format!(" {}", grouped(rate)), look.strong()), Span::raw("/s")],
+        vec![Span::styled(format!(" {}", grouped(rate)), STRONG), Span::raw("/s")],
         count(status.pending, "pending", Tone::Notable),
         count(status.in_flight, "in flight", Tone::Plain),
         time(status.latency_us.p99, "p99"),
@@ -141,14 +135,14 @@ fn draw_header(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     ];
     let mut lines = vec![title, fitting(now, room).into(), fitting(since, room).into()];
     if let Some(trouble) = trouble(state) {
-        // Where there is one line only, it is the one.
+        // It is the only line if there is no second one.
         let place = usize::from(area.height > 1);
-        lines[place] = Line::styled(shortened(&trouble, room), look.of(Tone::Bad).patch(look.reversed()));
+        lines[place] = Line::styled(shortened(&trouble, room), look.of(Tone::Bad).patch(REVERSED));
     }
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// What is wrong with the connection.
+/// Returns what is wrong with the connection, if anything.
 fn trouble(state: &State) -> Option<String> {
     let since = state.silence.map(|silence| millis(silence.as_millis().try_into().unwrap_or(u64::MAX)));
     match (&state.gone, since) {
@@ -159,7 +153,7 @@ fn trouble(state: &State) -> Option<String> {
     }
 }
 
-/// A pool a line: its pending requests, and its ring with the turn.
+/// Draws a line for each pool: its pending requests, and its ring with the turn.
 fn draw_pools(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let pools = &state.status.pools;
     let picked = state.pool.as_deref();
@@ -167,7 +161,7 @@ fn draw_pools(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         0 | 1 => "pool".into(),
         more => format!("pools: {more}, {} picked", picked.unwrap_or("all")),
     };
-    let area = titled(frame, area, &title, area.height > 1 && frame.area().height >= 16, look);
+    let area = titled(frame, area, &title, area.height > 1 && frame.area().height >= 16);
     let place = pools.iter().position(|pool| Some(&*pool.name) == picked).unwrap_or(0);
     let height = usize::from(area.height);
     let shown = pools.iter().skip(first_shown(place, pools.len(), height)).take(height);
@@ -180,7 +174,7 @@ fn draw_pools(frame: &mut Frame, area: Rect, state: &State, look: Look) {
 
 fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -> Line<'a> {
     let picked = state.pool.as_ref() == Some(&pool.name);
-    let name = Span::styled(shortened(&pool.name, 16), if picked { look.reversed() } else { look.strong() });
+    let name = Span::styled(shortened(&pool.name, 16), if picked { REVERSED } else { STRONG });
     let pending = match pool.oldest_ms {
         0..100 => format!("{} pending", grouped(pool.pending)),
         long => format!("{} pending for {}", grouped(pool.pending), millis(long)),
@@ -191,7 +185,7 @@ fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -
         let waits = format!("turn waits for {}", millis(pool.waits_ms));
         facts.insert(1, vec![Span::styled(waits, look.of(Tone::Notable))]);
     }
-    // The ring is what the line is for. Of a long one it is enough to know that it does not fit.
+    // The ring has the first claim on the room. A long one does not fit anyway.
     let whole: usize = pool.ring.iter().take(room).map(|&number| width(&name_of(number, state)) + 2).sum();
     let mut spans = fitting(facts, room.saturating_sub(whole + 4).max(room / 3));
     spans.push("  ".into());
@@ -200,7 +194,7 @@ fn pool_line<'a>(pool: &'a PoolStatus, state: &State, room: usize, look: Look) -
     spans.into()
 }
 
-/// As much of the ring as there is room for around the seat whose turn it is.
+/// Returns the part of the ring that fits, around the seat whose turn it is.
 fn ring<'a>(pool: &PoolStatus, state: &State, room: usize, look: Look) -> Vec<Span<'a>> {
     const MORE: &str = " …";
     if pool.ring.is_empty() {
@@ -214,7 +208,7 @@ fn ring<'a>(pool: &PoolStatus, state: &State, room: usize, look: Look) -> Vec<Sp
     let (mut from, mut to) = (turn, turn + 1);
     let mut left = room.saturating_sub(width(&seat(turn)) + 2 * width(MORE));
     loop {
-        // Who comes next matters more than who has been.
+        // The next seats matter more than the previous ones.
         let after = (to < pool.ring.len()).then(|| width(&seat(to)) + 1).filter(|taken| *taken <= left);
         let before = (from > 0).then(|| width(&seat(from - 1)) + 1).filter(|taken| *taken <= left);
         match (after, before) {
@@ -228,7 +222,7 @@ fn ring<'a>(pool: &PoolStatus, state: &State, room: usize, look: Look) -> Vec<Sp
         spans.push("… ".into());
     }
     for place in from..to {
-        let style = if Some(pool.ring[place]) == turn_of(pool) { look.strong() } else { Style::new() };
+        let style = if Some(pool.ring[place]) == turn_of(pool) { STRONG } else { Style::new() };
         spans.push(Span::styled(shortened(&seat(place), room), style));
         spans.push(" ".into());
     }
@@ -242,7 +236,7 @@ fn name_of(number: u64, state: &State) -> String {
     state.worker(number).map_or_else(|| format!("w{number}"), |worker| worker.name.clone())
 }
 
-/// Throughput and latency of the last minutes, the newest second on the right.
+/// Draws throughput and latency of the last minutes, the latest second on the right.
 fn draw_graphs(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     let history = &state.status.history;
     let count = if area.width >= 60 { 2 } else { 1 };
@@ -263,28 +257,28 @@ fn draw_graph(
 ) {
     let shown = &values[values.len().saturating_sub(area.width.into())..];
     let [last, most] = [shown.last(), shown.iter().max()].map(|value| written(value.copied().unwrap_or(0)));
-    let inner = titled(frame, area, &format!("{what} {last}, peak {most}, {} s", shown.len()), true, look);
+    let inner = titled(frame, area, &format!("{what} {last}, peak {most}, {} s", shown.len()), true);
     let graph = Sparkline::default().data(shown.iter().rev()).direction(RenderDirection::RightToLeft);
     frame.render_widget(graph.style(look.graph()), inner);
 }
 
-/// What happened, the newest first.
+/// Draws the events, the latest first.
 fn draw_events(frame: &mut Frame, area: Rect, state: &State, look: Look) {
-    let area = titled(frame, area, "events", true, look);
+    let area = titled(frame, area, "events", true);
     let uptime = state.status.uptime_ms;
     let lines = notable(&state.status.events).take(area.height.into()).map(|event| {
         let age = millis(uptime.saturating_sub(event.at_ms));
         Line::from(vec![
             Span::raw(format!("{age:>11}  ")),
             Span::styled(event.kind.clone(), look.of(tone_of(event))),
-            Span::raw(format!(" {}", told(event))),
+            Span::raw(format!(" {}", describe(event))),
         ])
     });
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
 }
 
-/// A question, what became of an order, or what the keys do.
-fn draw_footer(frame: &mut Frame, area: Rect, state: &State, look: Look) {
+/// Draws a question, or the outcome of an order and the keys.
+fn draw_footer(frame: &mut Frame, area: Rect, state: &State) {
     let room = usize::from(area.width);
     if let Some(worker) = state.question.and_then(|number| state.worker(number)) {
         let alike = state.status.workers.iter().filter(|other| other.name == worker.name).count();
@@ -295,43 +289,43 @@ fn draw_footer(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         let question = format!(" drain {}? y/n", shortened(&who, room.saturating_sub(12)));
         let explained = format!("{question}   it finishes its {} and gets no more", worker.in_flight);
         let text = if width(&explained) <= room { explained } else { question };
-        return frame.render_widget(Line::styled(text, look.reversed().patch(look.strong())), area);
+        return frame.render_widget(Line::styled(text, REVERSED.patch(STRONG)), area);
     }
     let mut parts = Vec::new();
     if let Some(notice) = &state.notice {
-        parts.push(vec![Span::styled(shortened(&format!(" {notice} "), room), look.reversed())]);
+        parts.push(vec![Span::styled(shortened(&format!(" {notice} "), room), REVERSED)]);
     }
     let sort = format!("sort: {}", state.sort.name());
     let pause = if state.paused { "go on" } else { "pause" };
     let keys = [(" q", "quit"), ("?", "help"), ("s", &sort), ("d", "drain"), ("p", pause), ("↑↓", "select")];
     let keys = keys.into_iter().chain((state.status.pools.len() > 1).then_some(("Tab", "pool")));
-    parts.extend(keys.map(|(key, does)| vec![Span::styled(key, look.strong()), Span::raw(format!(" {does}"))]));
+    parts.extend(keys.map(|(key, does)| vec![Span::styled(key, STRONG), Span::raw(format!(" {does}"))]));
     frame.render_widget(Line::from(fitting(parts, room)), area);
 }
 
-fn draw_help(frame: &mut Frame, look: Look) {
+fn draw_help(frame: &mut Frame) {
     let [width, height] = [HELP.lines().map(width).max(), Some(HELP.lines().count())].map(Option::unwrap_or_default);
     let area = frame.area().centered(Constraint::Length(width as u16 + 4), Constraint::Length(height as u16 + 2));
-    let block = Block::bordered().title(Span::styled(" giostra top ", look.strong()));
+    let block = Block::bordered().title(Span::styled(" giostra top ", STRONG));
     frame.render_widget(Clear, area);
     frame.render_widget(Paragraph::new(HELP).wrap(Wrap { trim: false }).block(block), area);
 }
 
-/// Draws a line with a title if there is to be one; what is left below it.
-fn titled(frame: &mut Frame, area: Rect, title: &str, shown: bool, look: Look) -> Rect {
+/// Draws a title line if `shown`. Returns the area below it.
+fn titled(frame: &mut Frame, area: Rect, title: &str, shown: bool) -> Rect {
     if !shown {
         return area;
     }
     let title = shortened(&format!(" {title} "), usize::from(area.width).saturating_sub(2));
     let line = Style::new().add_modifier(Modifier::DIM);
-    let block = Block::new().borders(Borders::TOP).border_style(line).title(Span::styled(title, look.strong()));
+    let block = Block::new().borders(Borders::TOP).border_style(line).title(Span::styled(title, STRONG));
     let inner = block.inner(area);
     frame.render_widget(block, area);
     inner
 }
 
-/// Those of the parts that fit, with a gap between them. The earlier ones matter more; the first is
-/// always there.
+/// Returns the parts that fit, with a gap between them. Earlier ones have precedence; the first is
+/// always included.
 fn fitting<'a>(parts: impl IntoIterator<Item = Vec<Span<'a>>>, room: usize) -> Vec<Span<'a>> {
     const GAP: &str = "   ";
     let mut all = Vec::new();
@@ -348,12 +342,12 @@ fn fitting<'a>(parts: impl IntoIterator<Item = Vec<Span<'a>>>, room: usize) -> V
     all
 }
 
-/// The first of so many rows to be shown, so that the picked one is among them.
+/// Returns the first row to show, so that the selected one is visible.
 fn first_shown(picked: usize, rows: usize, height: usize) -> usize {
     picked.saturating_sub(height / 2).min(rows.saturating_sub(height))
 }
 
-/// A bar that is as full as `part` of `whole`.
+/// Returns a bar that is filled as `part` of `whole`.
 fn bar(part: u64, whole: u64, width: usize) -> String {
     let full = (part.min(whole) as usize * width).div_ceil(whole.max(1) as usize);
     format!("{}{}", "█".repeat(full), "░".repeat(width - full))

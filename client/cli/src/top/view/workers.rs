@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::{Look, TURN, bar, first_shown, titled};
+use super::{Look, REVERSED, STRONG, TURN, bar, first_shown, titled};
 use crate::status;
 use crate::table::{Cell, Column, Table, Tone, of_state};
 use crate::top::state::State;
@@ -29,7 +29,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
     };
     let title = format!("workers{of}: {}{gone}{left_out}, by {}", workers.len(), state.sort.name());
     let has_title = frame.area().height >= 14;
-    let area = titled(frame, area, &title, has_title, look);
+    let area = titled(frame, area, &title, has_title);
     if workers.is_empty() {
         let advice = " no workers: requests wait until one registers (just worker 1, or giostra-worker)";
         let mut lines = vec![Line::raw(shortened(advice, area.width.into()))];
@@ -49,8 +49,8 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, look: Look) {
         let spans = cells.into_iter().flat_map(|Cell { text, tone }| [Span::styled(text, look.of(tone)), "  ".into()]);
         let line = Line::from(spans.collect::<Vec<_>>());
         match row {
-            0 => line.style(look.strong()),
-            _ if selected => line.style(look.reversed()),
+            0 => line.style(STRONG),
+            _ if selected => line.style(REVERSED),
             _ => line,
         }
     };
