@@ -200,7 +200,7 @@ impl AccessControl {
         }
     }
 
-    /// Reads the allowed keys anew, and closes the connections of peers whose rights have changed:
+    /// Reads the allowed keys again, and closes the connections of peers whose rights have changed:
     /// they may come back with those they have now. Returns the number of keys and the peers that
     /// were revoked; `None` without keys. With an error everything stays as it is.
     pub(crate) fn reload(&mut self) -> Result<Option<(usize, Vec<Revoked>)>, AllowError> {

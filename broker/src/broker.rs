@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 
 use giostra_transport::shutdown::Shutdown;
+use giostra_transport::wake::{Waker, alarm};
 
 use crate::error::Error;
-use crate::notify::{self, Notifier};
 use crate::options::Options;
 use crate::server::{Bound, NoFiles, Stopped};
 
@@ -18,7 +18,7 @@ pub struct Broker {
     endpoints: [String; 2],
     http: Option<SocketAddr>,
     shutdown: Shutdown,
-    reload: Notifier,
+    reload: Waker,
     /// `None` once it has been joined.
     thread: Option<JoinHandle<Result<Stopped, Error>>>,
 }
@@ -33,7 +33,7 @@ impl Broker {
     /// If an endpoint can't be had, the options are unsafe, or the allowed keys can't be read.
     pub fn start(options: Options) -> Result<Self, Error> {
         let shutdown = Shutdown::new()?;
-        let (reload, reloads) = notify::channel()?;
+        let (reload, reloads) = alarm()?;
         let bound = Bound::new(options, Vec::new())?;
         let (endpoints, http) = (bound.endpoints.clone(), bound.http_address());
         let until = shutdown.clone();
@@ -57,9 +57,9 @@ impl Broker {
         self.http
     }
 
-    /// Reads the list of allowed keys anew, and disconnects peers that are no longer in it.
+    /// Reads the list of allowed keys again, and disconnects peers that are no longer in it.
     pub fn reload_keys(&self) {
-        self.reload.notify();
+        self.reload.wake();
     }
 
     /// Stops the broker, and returns when its thread has ended and its ports are free.

@@ -24,7 +24,6 @@ mod broker;
 mod error;
 #[cfg(feature = "http")]
 mod http;
-mod notify;
 mod options;
 mod outbox;
 #[cfg(feature = "program")]

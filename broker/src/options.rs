@@ -1,4 +1,4 @@
-//! What a broker is told at its start.
+//! The options of a broker.
 
 #[cfg(feature = "http")]
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use giostra_transport::socket::PEER_TIMEOUT;
 
 use crate::error::{Error, Side};
 
-/// What a broker is told at its start.
+/// The options of a broker.
 ///
 /// The default is a broker for this host alone: ports that the system picks, no keys, no page, and
 /// everything else as in the program `giostra-broker`, except that it stops without a grace.

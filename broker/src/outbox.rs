@@ -212,13 +212,13 @@ mod tests {
         assert!(outbox.holds_up(&a) && outbox.retry_after() == Some(RETRY_CUT_OFF));
         (0..3).for_each(|_| assert_eq!(outbox.keep(&b, message(1)), Kept::Waiting));
         assert_eq!(outbox.keep(&b, message(1)), Kept::CutOff);
-        // It reads again: it is told, and that is all.
-        let mut told = Vec::new();
+        // It reads again, and gets the last message alone.
+        let mut sent = Vec::new();
         outbox.retry(|_, message| {
-            told.push(message.envelope.len());
+            sent.push(message.envelope.len());
             Sent::Taken
         });
-        assert_eq!(told, [2], "b has no last word to take");
+        assert_eq!(sent, [2], "b has no last word to take");
         assert_eq!(outbox.keep(&a, message(1)), Kept::Waiting);
         outbox.forget(&a);
         assert!(!outbox.holds_up(&a));

@@ -10,11 +10,11 @@ use clap::CommandFactory as _;
 use giostra_common::args::{parse, report_fatal};
 use giostra_common::log::Log;
 use giostra_common::signals;
+use giostra_transport::wake::alarm;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::access::MIN_FILES;
 use crate::error::Error;
-use crate::notify;
 use crate::server::{Bound, LogFiles};
 use args::Args;
 
@@ -40,8 +40,8 @@ pub fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     let options = args.options()?;
     options.check().map_err(explain)?;
-    let (reload, reloads) = notify::channel()?;
-    let shutdown = signals::shutdown_but_hangup(move || reload.notify())?;
+    let (reload, reloads) = alarm()?;
+    let shutdown = signals::shutdown_but_hangup(move || reload.wake())?;
     signals::outlive()?;
     let warning = raise_file_limit()?;
     // The endpoints first: a broker that can't have them leaves the log alone, perhaps another's.
@@ -69,7 +69,7 @@ fn explain(error: Error) -> anyhow::Error {
     anyhow::Error::msg(text)
 }
 
-/// Raises the limit on open files, of which each connection is one, as far as possible. The usual
+/// Raises the limit on open files as far as possible: each connection is an open file. The usual
 /// limit of 1024 is for programs that still use select(2), as systemd's manual says. Returns a
 /// warning if few connections fit.
 ///

@@ -16,27 +16,19 @@ use std::time::Instant;
 
 use giostra_core::broker::{Broker as Core, Output};
 use giostra_protocol::codec::{Frames, Message};
-use giostra_protocol::{Bytes, MAX_THREADS, RequestId, ToClient};
-use giostra_transport::lock::Lock;
+use giostra_protocol::{Bytes, RequestId, ToClient};
 use giostra_transport::monitor::MonitoredSocket;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket::{self, Peers};
 use giostra_transport::time::deadline;
+use giostra_transport::wake::Alarm;
 use zmq::Socket;
 
-use crate::access::{AccessControl, Refusal, Revoked};
+use crate::access::{Refusal, Revoked};
 use crate::error::Error;
-#[cfg(feature = "http")]
-use crate::http::Http;
-use crate::notify::Notified;
-use crate::options::Options;
 use crate::outbox::Outbox;
 
 pub use bound::Bound;
-
-/// Messages that may wait for a worker that does not read, besides one for each request of its
-/// window.
-const MESSAGES_BESIDES_DISPATCH: usize = 100;
 
 /// Turns after which the clock is read even if workers still have messages.
 const TURNS_WITHOUT_CLOCK: u32 = 16;
@@ -80,11 +72,11 @@ pub struct Stopped {
 
 impl Bound {
     /// Serves until `shutdown` is requested and then everything in flight is answered and read, or
-    /// [`Options::grace`] is over. Each `reload` reads the allowed keys anew.
+    /// [`Options::grace`](crate::Options::grace) is over. Each `reload` reads the allowed keys again.
     ///
     /// # Errors
     /// If libzmq fails.
-    pub fn run(self, log: &dyn LogFiles, shutdown: &Shutdown, reload: Notified) -> Result<Stopped, Error> {
+    pub fn run(self, log: &dyn LogFiles, shutdown: &Shutdown, reload: Alarm) -> Result<Stopped, Error> {
         let lines_before = log.lines();
         let mut server = Server::new(self, log, reload);
         let stopped = server.serve(shutdown).map_err(std::io::Error::from)?;
@@ -98,25 +90,16 @@ impl Bound {
 }
 
 struct Server<'a> {
-    options: Options,
+    bound: Bound,
     log: &'a dyn LogFiles,
     core: Core,
-    clients: Side,
-    workers: Side,
-    /// The message that libzmq puts in for a peer whose connection has ended.
-    disconnected: bound::Disconnected,
-    access: AccessControl,
-    reload: Notified,
-    #[cfg(feature = "http")]
-    http: Option<Http>,
+    reload: Alarm,
     turns_without_access: u32,
     turns_without_clock: u32,
     /// Messages from the core that wait until the log is written.
     sends: Vec<Output>,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
-    /// The locks of Unix sockets, held until the sockets are closed.
-    _locks: Vec<Lock>,
 }
 
 /// One of the two sockets, and what its peers have not taken yet.
@@ -126,31 +109,18 @@ struct Side {
 }
 
 impl<'a> Server<'a> {
-    fn new(bound: Bound, log: &'a dyn LogFiles, reload: Notified) -> Self {
+    fn new(bound: Bound, log: &'a dyn LogFiles, reload: Alarm) -> Self {
         bound.log_start(log);
-        let options = bound.options;
-        let window = options.core.window.max(MAX_THREADS as usize);
-        // A worker's window bounds what it is dispatched, and `max_pending_bytes` the bytes of it.
-        // A worker to which more than that and some pings is owed is broken.
-        let to_workers = Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH));
-        let to_clients = Outbox::new(options.max_backlog, usize::MAX);
         Self {
+            core: Core::new(bound.options.core.clone(), Instant::now()),
+            bound,
             log,
-            core: Core::new(options.core.clone(), Instant::now()),
-            clients: Side { socket: bound.frontend, outbox: to_clients },
-            workers: Side { socket: bound.backend, outbox: to_workers },
-            disconnected: bound.disconnected,
-            access: bound.access,
             reload,
-            #[cfg(feature = "http")]
-            http: bound.http,
             turns_without_access: 0,
             turns_without_clock: 0,
             sends: Vec::new(),
             envelope: Vec::new(),
             attachments: Vec::new(),
-            _locks: bound.locks,
-            options,
         }
     }
 
@@ -165,7 +135,7 @@ impl<'a> Server<'a> {
             if shutdown.requested() && close_by.is_none() {
                 self.core.close();
                 self.act(now)?;
-                close_by = Some(deadline(now, self.options.grace));
+                close_by = Some(deadline(now, self.bound.options.grace));
             }
             if let Some(by) = close_by {
                 if self.core.has_finished() {
@@ -175,7 +145,7 @@ impl<'a> Server<'a> {
                     return self.abandon(now);
                 }
             }
-            if now.saturating_duration_since(active) >= self.options.spin {
+            if now.saturating_duration_since(active) >= self.bound.options.spin {
                 self.core.flush();
                 self.act(now)?;
                 self.sleep(shutdown, close_by)?;
@@ -194,11 +164,11 @@ impl<'a> Server<'a> {
         let in_flight = self.core.in_flight();
         if in_flight > 0 {
             self.log.tick();
-            log::warn!("{in_flight} requests were not answered within {:?}", self.options.grace);
+            log::warn!("{in_flight} requests were not answered within {:?}", self.bound.options.grace);
         }
         let unheard = self.core.unheard_clients();
         for client in &unheard {
-            let unsent: Vec<_> = self.clients.outbox.waiting(client).flat_map(answered).collect();
+            let unsent: Vec<_> = self.bound.clients.outbox.waiting(client).flat_map(answered).collect();
             self.core.handle_unheard_client(client, &unsent);
         }
         self.act(now)?;
@@ -218,7 +188,7 @@ impl<'a> Server<'a> {
         }
         let mut some = from_workers.some || from_clients.some;
         self.turns_without_access += 1;
-        if self.turns_without_access >= TURNS_WITHOUT_ACCESS || self.access.is_behind() {
+        if self.turns_without_access >= TURNS_WITHOUT_ACCESS || self.bound.access.is_behind() {
             self.turns_without_access = 0;
             some |= self.control_access(now)?;
         }
@@ -227,7 +197,7 @@ impl<'a> Server<'a> {
         // After acting: what has just come in would otherwise look as if it waited.
         #[cfg(feature = "http")]
         if self.turns_without_access == 0
-            && let Some(http) = &mut self.http
+            && let Some(http) = &mut self.bound.http
             && http.publisher.is_asked()
         {
             http.publisher.publish(self.core.status(now), now);
@@ -238,11 +208,11 @@ impl<'a> Server<'a> {
     /// Handles handshakes and connections that have begun or ended; returns whether there were any.
     fn control_access(&mut self, now: Instant) -> zmq::Result<bool> {
         // Before new peers are judged: a key that was allowed before its owner connects is let in.
-        if self.reload.take() {
+        if self.reload.clear() {
             self.reload_keys(now);
             self.log.flush();
         }
-        let (some, refusals) = self.access.turn([&self.clients.socket, &self.workers.socket])?;
+        let (some, refusals) = self.bound.access.turn([&self.bound.clients.socket, &self.bound.workers.socket])?;
         for Refusal { from, reason } in refusals {
             self.core.handle_refused(&from, &reason, now);
         }
@@ -251,11 +221,11 @@ impl<'a> Server<'a> {
 
     fn reload_keys(&mut self, now: Instant) {
         self.log.tick();
-        let revoked = match self.access.reload() {
+        let revoked = match self.bound.access.reload() {
             Ok(None) => return log::info!("hangup: there are no keys to read anew"),
             Ok(Some((keys, revoked))) => {
                 log::info!("allowed keys={keys} revoked={}", revoked.len());
-                self.access.warnings().iter().for_each(|warning| log::warn!("{warning}"));
+                self.bound.access.warnings().iter().for_each(|warning| log::warn!("{warning}"));
                 revoked
             }
             Err(error) => return log::error!("hangup: those with keys stay as they are: {error}"),
@@ -274,13 +244,13 @@ impl<'a> Server<'a> {
         let mut descriptors = vec![self.reload.as_fd()];
         descriptors.extend(close_by.is_none().then(|| shutdown.as_fd()));
         #[cfg(feature = "http")]
-        descriptors.extend(self.http.as_ref().map(|http| http.publisher.as_fd()));
+        descriptors.extend(self.bound.http.as_ref().map(|http| http.publisher.as_fd()));
         let now = Instant::now();
-        let [clients, workers] = [&self.clients, &self.workers];
+        let [clients, workers] = [&self.bound.clients, &self.bound.workers];
         let retry = [clients, workers].into_iter().filter_map(|side| side.outbox.retry_after()).min();
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
-        let others = [clients.socket.monitor(), workers.socket.monitor(), self.access.socket()];
+        let others = [clients.socket.monitor(), workers.socket.monitor(), self.bound.access.socket()];
         let sockets: Vec<&Socket> =
             [&*workers.socket, &*clients.socket].into_iter().chain(others.into_iter().flatten()).collect();
         socket::sleep(&sockets, &descriptors, timeout)
@@ -288,8 +258,8 @@ impl<'a> Server<'a> {
 
     fn side(&mut self, peers: Peers) -> &mut Side {
         match peers {
-            Peers::Clients => &mut self.clients,
-            Peers::Workers => &mut self.workers,
+            Peers::Clients => &mut self.bound.clients,
+            Peers::Workers => &mut self.bound.workers,
         }
     }
 }

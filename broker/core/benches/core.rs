@@ -1,11 +1,11 @@
-//! What a request costs the core alone, through `handle_*` and `poll_output`: no sockets, no
-//! encoding, no log written.
+//! The cost of a request in the core alone, through `handle_*` and `poll_output`: no sockets, no
+//! encoding, no log.
 //!
-//! `cargo bench -p giostra-core --bench core [-- NAME]`: nanoseconds for each request, from its
-//! `Submit` to its reply, so that a change's cost is seen without the noise of sockets. Making the
-//! messages is counted, too; it is the same for all.
+//! `cargo bench -p giostra-core --bench core [-- NAME]` prints nanoseconds per request, from its
+//! `Submit` to its reply. That shows the cost of a change without the noise of sockets. The time to
+//! make the messages is included; it is the same for all.
 
-#![allow(clippy::disallowed_methods)] // time is what is measured
+#![allow(clippy::disallowed_methods)] // measures time
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -15,20 +15,20 @@ use giostra_core::config::{Rights, Settings};
 use giostra_protocol::Identity;
 use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION};
 
-/// Requests, and replies, in one message.
+/// Requests or replies in one message.
 const BATCH: usize = 64;
 
-/// Replies that come in in one turn of the broker's loop.
+/// Replies that arrive in one turn of the broker's loop.
 const REPLIES_A_TURN: usize = 3 * BATCH;
 
 /// Bytes of a body.
 const BODY: usize = 24;
 
-/// Requests of one run, and runs of each load.
+/// Requests per run, and runs per load.
 const REQUESTS: u64 = 1_000_000;
 const RUNS: usize = 7;
 
-/// Loads: how many workers there are, and how many requests are unanswered.
+/// Loads: a name, the number of workers, and the number of unanswered requests.
 const LOADS: [(&str, usize, usize); 3] = [
     ("3 workers, W=4096", 3, 4096),
     ("1,000 workers, W=4096", 1000, 4096),
@@ -36,7 +36,7 @@ const LOADS: [(&str, usize, usize); 3] = [
 ];
 
 fn main() {
-    // Cargo says --bench.
+    // Cargo passes --bench.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     println!("{REQUESTS} requests, {BATCH} a message, bodies of {BODY} bytes, {RUNS} runs: median (least..most)");
     for (name, workers, window) in LOADS {
@@ -45,7 +45,7 @@ fn main() {
         }
         let mut world = World::new(workers);
         world.submit(window);
-        // Once round, so that all tables have their size.
+        // A first round, after which all tables have their size.
         world.serve(window as u64);
         let mut runs: Vec<_> = (0..RUNS).map(|_| world.time(REQUESTS)).collect();
         runs.sort_by(f64::total_cmp);
@@ -62,16 +62,16 @@ struct World {
     session: u64,
     last_id: u64,
     workers: Vec<Identity>,
-    /// What each worker holds.
+    /// The requests that each worker holds.
     held: Vec<VecDeque<(Ticket, Bytes)>>,
-    /// Whose turn it is to reply.
+    /// The worker that replies next.
     turn: usize,
     /// Replies to the client in the current turn.
     answered: usize,
 }
 
 impl World {
-    /// With a client that has been welcomed, and so many workers.
+    /// Creates a core with a client and registered workers.
     fn new(workers: usize) -> Self {
         let now = Instant::now();
         let settings = Settings { max_pending: 4_000_000, ..Settings::default() };
@@ -109,15 +109,15 @@ impl World {
         world
     }
 
-    /// Nanoseconds for each of so many requests.
+    /// Returns the nanoseconds per request, over at least this many.
     fn time(&mut self, requests: u64) -> f64 {
         let began = Instant::now();
         let served = self.serve(requests);
         began.elapsed().as_nanos() as f64 / served as f64
     }
 
-    /// Turns of the loop until so many requests were answered, each replaced by another. How many
-    /// they were.
+    /// Takes turns of the loop until this many requests were answered, each replaced by another.
+    /// Returns the number that were answered.
     fn serve(&mut self, requests: u64) -> u64 {
         let mut served = 0;
         while served < requests {
@@ -130,7 +130,7 @@ impl World {
         served
     }
 
-    /// Submits so many requests, their bodies slices of the messages that they would have come in.
+    /// Submits requests. Their bodies are slices of messages, as in the broker.
     fn submit(&mut self, mut count: usize) {
         while count > 0 {
             let batch = count.min(BATCH);
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// Workers reply, one after the other, a batch at most each, until it is enough for one turn.
+    /// Lets workers reply in turn, each at most a batch, until there are enough replies for one turn.
     fn reply(&mut self) {
         let (mut replies, mut idle) = (0, 0);
         while replies < REPLIES_A_TURN && idle < self.workers.len() {
@@ -163,7 +163,7 @@ impl World {
         }
     }
 
-    /// Takes what the core wants sent.
+    /// Delivers the core's outputs.
     fn settle(&mut self) {
         self.core.handle_timeout(self.now);
         while let Some(output) = self.core.poll_output(self.now) {

@@ -47,7 +47,7 @@ use inspections::Inspections;
 use leaving::Leftovers;
 use records::{Client, Pool, Request, Worker};
 
-/// The capacity that an empty table keeps.
+/// The largest capacity that an empty table keeps.
 const KEPT: usize = 1 << 14;
 
 /// Nanoseconds since the broker's start: half the size of an `Instant`. A request has several.
@@ -77,7 +77,7 @@ impl Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PoolKey(usize);
 
-/// Something to do.
+/// A decision for the shell to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// When a message is to be sent to a client.
@@ -125,7 +125,7 @@ pub struct Broker {
     instances: Instances,
 
     stats: Stats,
-    /// Clients that were told goodbye and have not answered.
+    /// Clients that were sent a goodbye and have not answered it.
     parting: BTreeMap<Identity, ClientNumber>,
     refusals: RateLimiter,
     stray_replies: RateLimiter,
@@ -137,7 +137,7 @@ pub struct Broker {
     /// [`Broker::settle`] looks at.
     touched_pools: Vec<PoolKey>,
     touched_clients: Vec<ClientNumber>,
-    /// Workers that hold cancelled requests and have not been told.
+    /// Workers that hold cancelled requests and have not been sent the cancellations.
     touched_workers: Vec<WorkerNumber>,
 }
 
@@ -177,8 +177,8 @@ impl Broker {
         }
     }
 
-    /// Returns the next thing to do; `None` when everything is done. `now` is the time of the
-    /// dispatches that this makes.
+    /// Returns the next decision; `None` if there are no more. `now` is the time of the dispatches
+    /// that this makes.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if self.outputs.is_empty() {
             self.settle(now);
@@ -205,10 +205,10 @@ impl Broker {
         [ping, deadline, suspended, credit, held_back, status, leftovers].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`: pings workers, drops dead ones, expires requests, and frees the
-    /// requests of clients that have left. The work is bounded; the rest is due at once.
+    /// Pings workers, drops dead ones, expires requests, and frees the requests of clients that have
+    /// left, as far as that is due at `now`. The work of one call is bounded; the rest is due at once.
     ///
-    /// Handle everything that has arrived first: it may be the pong.
+    /// Handle all messages that have arrived first: the missing pong may be among them.
     pub fn handle_timeout(&mut self, now: Instant) {
         let before = self.work;
         while let Some(&(due, number)) = self.pings.first()
@@ -257,12 +257,12 @@ impl Broker {
         self.workers.info(peer).is_some()
     }
 
-    /// Records who has connected as a client, before any message from it is handled.
+    /// Records what is known of a connected client, before any message from it is handled.
     pub fn handle_client_info(&mut self, from: &Identity, peer_info: PeerInfo) {
         self.clients.connected(from, peer_info);
     }
 
-    /// Records who has connected as a worker, before any message from it is handled.
+    /// Records what is known of a connected worker, before any message from it is handled.
     pub fn handle_worker_info(&mut self, from: &Identity, peer_info: PeerInfo) {
         self.workers.connected(from, peer_info);
     }

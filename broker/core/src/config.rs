@@ -6,8 +6,8 @@ use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES};
 
 use crate::policy::rotation::Rotation;
 
-/// The most requests that expire or are given back in one turn, not counting the last worker's:
-/// some milliseconds of work, the replies included.
+/// The maximum number of requests that expire or are given back in one turn, not counting the last
+/// worker's: some milliseconds of work, the replies included.
 pub(crate) const AT_ONCE: usize = 4096;
 
 /// The rights of a client. A worker may compute, and has none of these.
@@ -33,36 +33,37 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// Unanswered pings after which a worker is dropped; at least 1.
     pub ping_max_out: u32,
-    /// Losses of workers without a word after which the request that they held is given up; at
-    /// least 1.
+    /// The number of workers that may be lost without a word while they hold a request, after which
+    /// it is given up; at least 1.
     pub max_attempts: u32,
-    /// How long a request that would be given up waits for the last lost worker to come back: it
-    /// may have lost only its connection.
+    /// How long a request that would be given up waits for the last lost worker to register again,
+    /// which may have lost only its connection.
     pub await_return: Duration,
-    /// The most pending requests, beyond which requests are rejected; at least 1. Requests that a
-    /// lost worker gave back count, but are never rejected.
+    /// The maximum number of pending requests; more are rejected. At least 1. Requests that a lost
+    /// worker gave back count, but are never rejected.
     pub max_pending: usize,
     /// The bytes of unanswered requests' bodies from which requests are rejected; at least 1.
     pub max_pending_bytes: usize,
-    /// The most pending requests of one client, which gets less when there is little room for all;
-    /// at least 1.
+    /// The maximum number of pending requests of one client, which gets less when there is little
+    /// room for all; at least 1.
     pub max_client_pending: usize,
-    /// The most requests in one `Submit`, beyond which it is declined; at least 1.
+    /// The maximum number of requests in one `Submit`; a larger one is declined. At least 1.
     pub max_batch: usize,
     /// The largest frame that the broker takes, in bytes, for its peers to know.
     pub max_message_bytes: usize,
-    /// The most requests in flight to one worker, unless it has more threads; at least 1.
+    /// The maximum number of requests in flight to one worker, unless it has more threads; at least
+    /// 1.
     pub window: usize,
     /// How much work a worker holds: its window is as large as that takes, and no larger than
     /// `window`. With zero it is always `window`.
     pub hold: Duration,
-    /// The most requests that are removed from the tables in one turn after their clients have
-    /// left; at least 1.
+    /// The maximum number of requests that are removed from the tables in one turn after their
+    /// clients have left; at least 1.
     pub freed_at_once: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
-    /// The most pools that clients may keep, of which one client makes no more than its share of
-    /// what is free. Workers may bring as many again. At least 1.
+    /// The maximum number of pools that clients may keep; one client makes no more than its share of
+    /// what is free. Workers may add as many again. At least 1.
     pub max_pools: usize,
     /// How long replies may wait for others to the same client, until nearly all of its requests in
     /// flight have one. Where several workers answer one after another, this makes one message of

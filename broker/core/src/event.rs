@@ -122,7 +122,7 @@ pub enum Event {
         pool: Arc<str>,
         /// The number of requests that it computes at once.
         threads: u32,
-        /// The most requests that it is ever handed at once.
+        /// The largest window that it can get.
         window: usize,
         /// The number of seats in its ring, its own included.
         seats: usize,
@@ -139,7 +139,7 @@ pub enum Event {
     Window {
         /// The worker.
         worker: WorkerLabel,
-        /// The most requests that it is handed at once, now.
+        /// The size of its window.
         size: usize,
     },
     /// When a worker gave up its seat to finish what it has.
@@ -247,7 +247,7 @@ pub enum Event {
     Cancelled(IdRanges),
     /// When a message was not accepted.
     Refused {
-        /// The sender, as far as known.
+        /// The sender, as far as it is known.
         from: String,
         /// The reason.
         reason: String,

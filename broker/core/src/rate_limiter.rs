@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The most lines in each [`PERIOD`].
+/// The maximum number of lines in each [`PERIOD`].
 const MAX_LINES: u32 = 10;
 
 const PERIOD: Duration = Duration::from_secs(1);

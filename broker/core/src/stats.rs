@@ -1,4 +1,4 @@
-//! What has happened since the broker's start: one ledger of counts.
+//! Counts of what has happened since the broker's start.
 //!
 //! Whatever belongs to a pool's requests is counted in that pool's [`PoolTotals`], once, where it
 //! happens. What belongs to no pool is counted in [`Stats`]. Sums over all pools are derived
@@ -18,7 +18,7 @@ use pool_counters::RetiredPools;
 use rates::History;
 use recent_events::RecentEvents;
 
-/// Counts and memories that belong to no present pool, worker or client.
+/// Counts and recent history that belong to no present pool, worker or client.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Replies that were discarded: late, or no longer wanted.
@@ -35,13 +35,13 @@ pub struct Stats {
     pub retired: RetiredPools,
     /// The workers that were dropped of late and have not come back.
     pub lost: LostWorkers,
-    /// What workers that are no longer there have done, by pool and name.
+    /// What workers that are gone have done, by pool and name.
     pub names: NameHistory,
 }
 
 impl Stats {
-    /// Returns the sums over the pools of today, those that no longer exist, and what belongs to
-    /// no pool.
+    /// Returns the sums over the given pools and those that no longer exist, and the counts that
+    /// belong to no pool.
     pub fn totals<'a>(&'a self, pools: impl Iterator<Item = &'a PoolTotals>) -> Totals {
         let mut sum = pool_counters::zero("");
         pools.chain(self.retired.iter()).for_each(|pool| pool_counters::add(&mut sum, pool));

@@ -9,10 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Status;
+use giostra_transport::wake::{Alarm, Waker, alarm};
 use tokio::sync::watch;
 use tokio::time::timeout;
-
-use crate::notify::{self, Notified, Notifier};
 
 /// The maximum age of a snapshot, and the minimum time between two.
 pub const EVERY: Duration = Duration::from_millis(250);
@@ -38,14 +37,14 @@ impl Snapshot {
 /// The server's end.
 #[derive(Debug)]
 pub struct Publisher {
-    asked: Notified,
+    asked: Alarm,
     latest: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
 /// The HTTP thread's end.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
-    asked: Notifier,
+    asked: Waker,
     latest: watch::Receiver<Option<Arc<Snapshot>>>,
 }
 
@@ -54,15 +53,15 @@ pub struct Snapshots {
 /// # Errors
 /// If the system gives no pipe.
 pub fn channel() -> io::Result<(Publisher, Snapshots)> {
-    let (notifier, notified) = notify::channel()?;
+    let (waker, alarm) = alarm()?;
     let (sender, receiver) = watch::channel(None);
-    Ok((Publisher { asked: notified, latest: sender }, Snapshots { asked: notifier, latest: receiver }))
+    Ok((Publisher { asked: alarm, latest: sender }, Snapshots { asked: waker, latest: receiver }))
 }
 
 impl Publisher {
     /// Whether a snapshot has been asked for since the last call.
     pub fn is_asked(&mut self) -> bool {
-        self.asked.take()
+        self.asked.clear()
     }
 
     /// Publishes a snapshot.
@@ -91,7 +90,7 @@ impl Snapshots {
         let is_fresh = |latest: &Option<Arc<Snapshot>>| latest.as_ref().is_some_and(|it| Some(it.taken) > since);
         let mut latest = self.latest.clone();
         if !is_fresh(&latest.borrow()) {
-            self.asked.notify();
+            self.asked.wake();
         }
         let found = timeout(PATIENCE, latest.wait_for(is_fresh)).await.ok()?.ok()?;
         found.clone()
@@ -122,21 +121,21 @@ mod tests {
                 }
                 publisher.publish(Status { uptime_ms: 7, ..Status::default() }, Instant::now());
             };
-            let (told, ()) = futures_util::future::join(futures_util::future::join_all(asking), publish).await;
-            assert_eq!(told, [7; 20]);
+            let (uptime, ()) = futures_util::future::join(futures_util::future::join_all(asking), publish).await;
+            assert_eq!(uptime, [7; 20]);
             assert!(!publisher.is_asked(), "it is not old yet");
             let old = Instant::now().checked_sub(2 * EVERY).unwrap();
             publisher.publish(Status::default(), old);
             let mut last = None;
-            for told in [8, 9] {
+            for uptime in [8, 9] {
                 let publish = async {
                     while !publisher.is_asked() {
                         tokio::task::yield_now().await;
                     }
-                    publisher.publish(Status { uptime_ms: told, ..Status::default() }, Instant::now());
+                    publisher.publish(Status { uptime_ms: uptime, ..Status::default() }, Instant::now());
                 };
                 let (next, ()) = futures_util::future::join(snapshots.after(last.as_deref()), publish).await;
-                assert_eq!(next.as_ref().unwrap().status.uptime_ms, told);
+                assert_eq!(next.as_ref().unwrap().status.uptime_ms, uptime);
                 last = next;
             }
         });

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use giostra_protocol::MAX_THREADS;
 use giostra_protocol::escape::word;
 use giostra_transport::descriptors;
 use giostra_transport::lock::{self, Lock};
@@ -10,16 +11,21 @@ use giostra_transport::monitor::MonitoredSocket;
 use giostra_transport::socket::{self, Peers, RouterOptions};
 use zmq::Context;
 
-use super::{LOG_FORMAT, LogFiles};
+use super::{LOG_FORMAT, LogFiles, Side};
 use crate::access::AccessControl;
 use crate::error::Error;
 #[cfg(feature = "http")]
 use crate::http::Http;
 use crate::options::Options;
+use crate::outbox::Outbox;
 
 /// The message that libzmq puts in for a peer whose connection has ended. Random in each process:
 /// no peer can send it itself.
 pub(super) type Disconnected = [u8; 32];
+
+/// Messages that may wait for a worker that does not read, besides one for each request of its
+/// window.
+const MESSAGES_BESIDES_DISPATCH: usize = 100;
 
 /// Tickets and sessions begin below 2^52 and count up, so that they stay below 2^53: JavaScript and
 /// many JSON readers round larger numbers.
@@ -31,14 +37,15 @@ pub struct Bound {
     /// Endpoints of frontend and backend, with the ports that the system picked.
     pub endpoints: [String; 2],
     pub(super) options: Options,
-    pub(super) frontend: MonitoredSocket,
-    pub(super) backend: MonitoredSocket,
+    pub(super) clients: Side,
+    pub(super) workers: Side,
     pub(super) disconnected: Disconnected,
     pub(super) access: AccessControl,
     #[cfg(feature = "http")]
     pub(super) http: Option<Http>,
-    pub(super) locks: Vec<Lock>,
     warnings: Vec<String>,
+    /// The locks of Unix sockets: the last field, dropped when the sockets are closed.
+    _locks: Vec<Lock>,
 }
 
 impl Bound {
@@ -74,17 +81,22 @@ impl Bound {
         }
         #[cfg(feature = "http")]
         let http = options.http.map(|address| Http::start(address, options.http_hosts.clone())).transpose()?;
+        let window = options.core.window.max(MAX_THREADS as usize);
+        // A worker's window bounds what it is dispatched, and `max_pending_bytes` the bytes of it.
+        // A worker to which more than that and some pings is owed is broken.
+        let to_workers = Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH));
+        let to_clients = Outbox::new(options.max_backlog, usize::MAX);
         Ok(Self {
             endpoints,
-            options,
-            frontend,
-            backend,
+            clients: Side { socket: frontend, outbox: to_clients },
+            workers: Side { socket: backend, outbox: to_workers },
             disconnected,
             access,
             #[cfg(feature = "http")]
             http,
-            locks,
             warnings,
+            _locks: locks,
+            options,
         })
     }
 

@@ -75,17 +75,17 @@ impl Server<'_> {
 
     /// Receives a message, and introduces its sender to the core if it is new.
     fn receive(&mut self, peers: Peers) -> zmq::Result<Option<Received>> {
-        let (core, access) = (&self.core, &mut self.access);
+        let (core, access) = (&self.core, &mut self.bound.access);
         let (side, knows_info): (_, fn(&Core, &Identity) -> bool) = match peers {
-            Peers::Clients => (&mut self.clients, Core::knows_client_info),
-            Peers::Workers => (&mut self.workers, Core::knows_worker_info),
+            Peers::Clients => (&mut self.bound.clients, Core::knows_client_info),
+            Peers::Workers => (&mut self.bound.workers, Core::knows_worker_info),
         };
         let received = socket::receive_with_metadata(&side.socket, |from, metadata| {
             let rights = access.rights(peers, from, metadata);
             (rights, (!knows_info(core, from)).then(|| access.peer_info(peers, from, metadata)))
         })?;
         let Some((from, frames, (rights, info))) = received else { return Ok(None) };
-        let ended = *frames.envelope == self.disconnected;
+        let ended = *frames.envelope == self.bound.disconnected;
         if ended {
             side.outbox.forget(&from);
             access.forget(peers, &from);
@@ -100,7 +100,7 @@ impl Server<'_> {
     }
 }
 
-/// What one side has used of a turn.
+/// One side's share of a turn, and how much of it is used.
 struct Share {
     messages: usize,
     bytes: usize,

@@ -56,13 +56,13 @@ impl Server<'_> {
             }
             Output::Status(to, status) => return self.send_status(&to, status, now),
             Output::Close(peer) => {
-                self.workers.outbox.forget(&peer);
-                self.access.end_worker(&peer);
+                self.bound.workers.outbox.forget(&peer);
+                self.bound.access.end_worker(&peer);
                 return Ok(());
             }
             Output::Log(_) => return Ok(()),
         };
-        let side = if peers == Peers::Clients { &mut self.clients } else { &mut self.workers };
+        let side = if peers == Peers::Clients { &mut self.bound.clients } else { &mut self.bound.workers };
         match side.send(&to, &self.envelope, &self.attachments)? {
             Sent::Taken => {}
             // Progress is out of date by the time a slow client reads it: not worth cutting it off.
@@ -85,9 +85,9 @@ impl Server<'_> {
     fn send_status(&mut self, to: &[Identity], status: Box<Status>, now: Instant) -> zmq::Result<()> {
         let message = ToClient::<Bytes>::Status(status).encode();
         for to in to {
-            let sent = match self.clients.outbox.holds_up(to) {
+            let sent = match self.bound.clients.outbox.holds_up(to) {
                 true => Sent::Full,
-                false => socket::send_shared_to(&mut self.clients.socket, to, &message.envelope)?,
+                false => socket::send_shared_to(&mut self.bound.clients.socket, to, &message.envelope)?,
             };
             match sent {
                 Sent::Taken => {}

@@ -44,13 +44,16 @@ impl Waker {
 }
 
 impl Alarm {
-    /// Makes the descriptor unreadable again, without blocking. Check for work after this call, not
-    /// before it: otherwise the alarm stays set for work that is done already.
-    pub fn clear(&mut self) {
+    /// Makes the descriptor unreadable again, without blocking. Returns whether it was readable.
+    /// Check for work after this call, not before it: otherwise the alarm stays set for work that is
+    /// done already.
+    pub fn clear(&mut self) -> bool {
         // A waker that was interrupted before its write sets the alarm once more, later.
-        if self.ringing.load(Ordering::Acquire) && matches!(self.pipe.read(&mut [0]), Ok(1)) {
+        let was_set = self.ringing.load(Ordering::Acquire) && matches!(self.pipe.read(&mut [0]), Ok(1));
+        if was_set {
             self.ringing.swap(false, Ordering::AcqRel);
         }
+        was_set
     }
 }
 
@@ -90,13 +93,13 @@ mod tests {
         let (waker, mut alarm) = alarm().unwrap();
         // The waker's first half: it is interrupted before it writes.
         assert!(!waker.ringing.swap(true, Ordering::AcqRel));
-        alarm.clear();
+        assert!(!alarm.clear());
         // A second waker leaves the write to the first.
         waker.wake();
         assert!(!rings(&alarm));
         (&*waker.pipe).write_all(&[0]).unwrap();
         assert!(rings(&alarm));
-        alarm.clear();
+        assert!(alarm.clear() && !alarm.clear());
         assert!(!rings(&alarm));
         waker.wake();
         assert!(rings(&alarm));

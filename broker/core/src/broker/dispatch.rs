@@ -1,5 +1,5 @@
-//! Settling, the one place where the possible is done: pending requests are dispatched to workers
-//! with room, and everything for one worker or client is put into one message.
+//! Settling: pending requests are dispatched to workers with room, and everything for one worker or
+//! client is put into one message. No other place does either.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::policy::rotation::{Ring, Rotation};
 use crate::tables::peers::Peers;
 use crate::tables::pending::Place;
 
-/// The most members for which room is kept in the next message to a peer.
+/// The maximum number of members for which the next message to a peer has memory reserved.
 const USUAL_BATCH: usize = 256;
 
 /// Replies are held back until there are this many for each request of the client in flight.
@@ -94,7 +94,7 @@ impl Broker {
         });
     }
 
-    /// Dispatches the pool's pending requests as far as there is room. Returns the workers that got
+    /// Dispatches the pool's pending requests while workers have room. Returns the workers that got
     /// some, in their order.
     fn deal(&mut self, pool: PoolKey, now: Instant) -> Vec<WorkerNumber> {
         let mut batched = Vec::new();

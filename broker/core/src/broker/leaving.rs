@@ -2,8 +2,8 @@
 //!
 //! A client is gone at once: its requests are no longer dispatched, count as cancelled, and have
 //! one line in the log. Removing a million of them from the tables takes longer than other peers
-//! should wait. So requests that were never dispatched, of which there may be that many, are cut
-//! off from their pools' queues as a whole, and then removed some at a time in
+//! should wait. There may be that many requests that were never dispatched. So these are cut off
+//! from their pools' queues as a whole, and then removed some at a time in
 //! [`Broker::handle_timeout`]. Requests in flight are bounded by the workers' windows, and are
 //! removed at once.
 

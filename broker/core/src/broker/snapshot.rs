@@ -11,13 +11,13 @@ use super::{Broker, Moment, PoolKey};
 use crate::ids::WorkerNumber;
 use crate::stats::pool_counters::BOUNDS_US;
 
-/// The most workers and the most clients in a status, and the most seats of one pool.
+/// The maximum number of workers and of clients in a status, and of seats of one pool.
 const MAX_PEERS: usize = 5000;
 
-/// The most pools in a status.
+/// The maximum number of pools in a status.
 const MAX_POOLS: usize = 1000;
 
-/// The most bytes of operations' names, of one worker and of all.
+/// The maximum number of bytes of operations' names: of one worker, and of all.
 const MAX_OPERATION_BYTES: [usize; 2] = [4 << 10, 1 << 20];
 
 impl Broker {

@@ -16,7 +16,7 @@ use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
 use crate::tables::pending::Place;
 
-/// The most characters of a worker's reason that are kept. Each status has it.
+/// The maximum number of characters of a worker's reason that are kept. Each status has it.
 const MAX_REASON: usize = 200;
 
 impl Broker {

@@ -42,7 +42,7 @@ pub enum Spare {
     None,
 }
 
-/// The most spares. With seven, three workers whose requests take exponentially distributed times
+/// The maximum number of spares. With seven, three workers whose requests take exponentially distributed times
 /// are busy for 93 % of the time, with one for 76 %, and without a bound for 97 % (3,000 requests,
 /// simulated).
 const MAX_SPARES: usize = 7;
@@ -79,7 +79,7 @@ impl Window {
         let spare = match spare {
             _ if hold.is_zero() => most,
             Spare::One => 1,
-            // It is handed something whatever it says of its threads.
+            // It is handed something even if it claims to have no threads.
             Spare::None => usize::from(threads == 0),
         };
         let mut window = Self {
@@ -104,7 +104,7 @@ impl Window {
         self.threads.saturating_add(self.spare).min(self.most)
     }
 
-    /// Returns the most requests that the worker is handed at once, now.
+    /// Returns the number of requests that the worker may hold now.
     pub fn now(&self) -> usize {
         self.now
     }
@@ -197,7 +197,7 @@ mod tests {
             Self { window, now: 0, way, free, back: BinaryHeap::new(), together: 0 }
         }
 
-        /// The window after so many nanoseconds more, in which each request takes as long as `each`
+        /// Returns the window after this many more nanoseconds, in which each request takes as long as `each`
         /// says.
         fn after(&mut self, time: u64, mut each: impl FnMut() -> u64) -> usize {
             let end = self.now + time;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use giostra_protocol::LostStatus;
 
-/// The most lost workers that are remembered.
+/// The maximum number of lost workers that are remembered.
 const MAX_LOST: usize = 100;
 
-/// How long a lost worker is remembered. One whose name never comes back would otherwise be an
-/// alarm without an end. Told in `docs/watching.md`.
+/// How long a lost worker is remembered: one whose name never comes back would otherwise raise an
+/// alarm forever. Documented in `docs/watching.md`.
 const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// Lost workers, the latest last.
@@ -25,7 +25,7 @@ impl LostWorkers {
         self.0.push_back(worker);
     }
 
-    /// Forgets one worker of this name and pool, since one has registered. Others of the name are
+    /// Forgets one worker of this name and pool, because one has registered. Others of the name are
     /// still missing.
     pub fn remove(&mut self, name: &str, pool: &str) {
         if let Some(back) = self.0.iter().position(|lost| (&*lost.name, &*lost.pool) == (name, pool)) {

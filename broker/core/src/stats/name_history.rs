@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use giostra_protocol::name::Label;
 
-/// The most names without a worker that are remembered: workers choose them.
+/// The maximum number of names without a worker that are remembered: workers choose the names.
 const MAX_ABSENT: usize = 10_000;
 
 /// The counts of workers that are gone.
@@ -94,7 +94,7 @@ mod tests {
         names.gave_back(&pool, &label(0), 2);
         assert_eq!(names.past(&pool, &label(0)), Past { answered: 5, returned: 2 });
         assert_eq!(names.past(&other, &label(0)), Past::default(), "another pool's");
-        // As long as a namesake is there it is not forgotten, whoever else comes and goes.
+        // A name is not forgotten as long as a worker has it, however many others come and go.
         for number in 1..MAX_ABSENT + 10 {
             names.join(&pool, &label(number));
             names.part(&pool, &label(number), 1);
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!((names.of.len(), names.absent.len()), (MAX_ABSENT + 2, MAX_ABSENT));
         assert_eq!(names.past(&pool, &label(0)).answered, 5);
         assert_eq!([1, 10].map(|number| names.past(&pool, &label(number)).answered), [0, 1]);
-        // Who is back is not among those that are gone.
+        // A name with a worker again is not among the absent ones.
         names.join(&pool, &label(10));
         names.part(&pool, &label(10), 1);
         assert_eq!((names.past(&pool, &label(10)).answered, names.absent.len()), (2, MAX_ABSENT));

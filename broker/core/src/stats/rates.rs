@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use giostra_protocol::Percentiles;
 use hdrhistogram::Histogram;
 
-/// The longest duration that is told apart from longer ones, in microseconds: an hour.
+/// The longest duration that is recorded as it is, in microseconds: an hour. Longer ones count as
+/// this.
 const MAX_DURATION: u64 = 3600 * 1_000_000;
 
 /// The seconds in a history.
@@ -169,7 +170,7 @@ impl History {
 /// With one digit a histogram takes 2 KB, with two 13.
 fn histogram(digits: u8) -> Histogram<u32> {
     Histogram::new_with_bounds(1, MAX_DURATION, digits)
-        .expect("the bounds are in order, and so many digits are allowed")
+        .expect("the bounds are in order, and the digits are at most five")
 }
 
 fn record(histogram: &mut Histogram<u32>, micros: u64, count: u32) {

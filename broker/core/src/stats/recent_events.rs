@@ -7,11 +7,11 @@ use giostra_protocol::EventStatus;
 
 use crate::event::Event;
 
-/// The number of events that are kept.
-const MOST: usize = 100;
+/// The maximum number of events that are kept.
+const MAX_EVENTS: usize = 100;
 
-/// The most characters of an event's text from its beginning, and from its end, where a reason
-/// stands.
+/// The maximum number of characters of an event's text: from its beginning, and from its end, where
+/// the reason is.
 const TEXT: [usize; 2] = [140, 60];
 
 /// The kind that is removed first.
@@ -30,7 +30,7 @@ impl RecentEvents {
         if !event.is_worth_watching() {
             return;
         }
-        if self.events.len() == MOST {
+        if self.events.len() == MAX_EVENTS {
             // The requests of one lost worker may be dispatched in a thousand small batches, which
             // must not crowd its loss out.
             let oldest = self.events.iter().position(|event| event.kind == REDISPATCH).unwrap_or(0);
@@ -81,7 +81,7 @@ mod tests {
             let (client, name) = (ClientNumber(number), "x".repeat(300).into());
             recent.record(&Event::ClientJoined { client, name, clients: 1, key: None }, 3);
         }
-        assert_eq!(recent.events().count(), MOST);
+        assert_eq!(recent.events().count(), MAX_EVENTS);
         let last = recent.events().last().unwrap();
         assert!(last.sequence == 151 && last.text.len() == TEXT[0] + TEXT[1] + 4, "{last:?}");
         assert!(last.text.starts_with("client-joined c149 x") && last.text.contains("x .. x"), "{last:?}");
@@ -103,7 +103,7 @@ mod tests {
         }
         recent.record(&Event::WorkerLeft { worker: worker(2), discarded: 0, workers: 0 }, 3);
         let kinds: Vec<_> = recent.events().map(|event| &*event.kind).collect();
-        assert_eq!((kinds.len(), kinds[0], kinds[MOST - 1]), (MOST, "dropped", "left"));
+        assert_eq!((kinds.len(), kinds[0], kinds[MAX_EVENTS - 1]), (MAX_EVENTS, "dropped", "left"));
         assert_eq!(recent.events().last().unwrap().sequence, 1002);
     }
 }

@@ -16,15 +16,15 @@ fn replies_wait_a_moment_for_others_to_the_same_client_unless_they_are_alone() {
     world.reply("2");
     assert_eq!(world.replies.len(), 1, "three of c's are under way");
     assert_eq!(world.broker.poll_timeout(), Some(world.now + coalesce));
-    (0..3).for_each(|_| world.reply_of_whoever());
+    (0..3).for_each(|_| world.reply_from_first_holder());
     assert_eq!(world.replies.len(), 5, "there is nothing left to wait for");
 
     world.submit("c", 11..=14);
-    world.reply_of_whoever();
+    world.reply_from_first_holder();
     world.now += coalesce;
     world.settle();
     assert_eq!(world.replies.len(), 6, "the others take longer");
-    world.reply_of_whoever();
+    world.reply_from_first_holder();
     world.broker.flush();
     world.settle();
     assert_eq!(world.replies.len(), 7, "the broker is about to sleep");

@@ -74,7 +74,7 @@ impl World {
         sent
     }
 
-    fn reply_of_whoever(&mut self) {
+    fn reply_from_first_holder(&mut self) {
         let worker = self.held[0].0.clone();
         self.reply(&worker);
     }

@@ -76,7 +76,7 @@ fn the_status_has_the_turn_the_durations_and_the_last_events() {
     world.worker_says("2", FromWorker::Disconnected);
     world.held.retain(|(holder, ..)| holder != "2");
     while !world.held.is_empty() {
-        world.reply_of_whoever();
+        world.reply_from_first_holder();
     }
     world.now += Duration::from_secs(1);
     let status = world.broker.status(world.now);

@@ -241,7 +241,7 @@ impl World<'_> {
             ToClient::Credit { requests } => client.room = Some(requests),
             ToClient::Replies(replies) => {
                 let again = replies.iter().filter(|reply| !client.take(reply, now)).count();
-                self.tally.add("answered-resent", again as u64);
+                self.counts.add("answered-resent", again as u64);
             }
             ToClient::NoWorker { requests, .. } => {
                 for id in requests {
@@ -265,7 +265,7 @@ impl World<'_> {
         if ids.is_empty() || client.link != Link::Up {
             return;
         }
-        self.tally.count("client-cancels");
+        self.counts.count("client-cancels");
         client.unanswered.retain(|id, _| !ids.contains(id));
         client.cancelled.extend(&ids);
         self.client_says(number, FromClient::Cancel(ids.into_iter().map(RequestId).collect()));
@@ -277,7 +277,7 @@ impl World<'_> {
         if client.link == Link::Up && !client.unanswered.is_empty() {
             client.resent = true;
             client.unsent = client.unanswered().into();
-            self.tally.count("client-resends");
+            self.counts.count("client-resends");
             self.send_requests(number);
         }
     }

@@ -20,7 +20,7 @@ pub enum Fault {
     Crash,
     /// When a worker's connection breaks, but not its process.
     Break,
-    /// When a worker stops and goes on later.
+    /// When a worker stops and resumes later.
     Freeze,
     /// When a cable is cut, to a worker or a client, and mended or not.
     Cut,
@@ -58,7 +58,7 @@ pub enum Fault {
     Inspect,
     /// When a client says something unreadable, or unacceptable.
     MalformedClient,
-    /// When somebody speaks who never introduced themselves.
+    /// When a peer sends messages without an introduction.
     Stray,
     /// When the broker is stopped for a while.
     Stall,
@@ -134,7 +134,7 @@ impl World<'_> {
         match self.dice.index(4) {
             0 => None,
             1 => {
-                self.tally.count("notice-late");
+                self.counts.count("notice-late");
                 Some(self.dice.range(5, 500) * MS)
             }
             _ => Some(self.dice.range(0, MS)),
@@ -145,51 +145,51 @@ impl World<'_> {
         let conn = self.workers[number].socket.conn;
         match (fault, conn) {
             (Fault::Crash, _) => {
-                self.tally.count("worker-crashes");
+                self.counts.count("worker-crashes");
                 let notice = self.draw_notice();
                 self.end_worker(number, Fate::Dies, notice);
             }
             (Fault::Freeze, _) => {
-                self.tally.count("worker-freezes");
+                self.counts.count("worker-freezes");
                 let time = self.dice.range(5, 1000) * MS;
                 self.freeze_worker(number, time);
             }
             (Fault::Slow, _) => {
-                self.tally.count("worker-slow");
+                self.counts.count("worker-slow");
                 self.workers[number].slowness = self.dice.one_of(&[1, 5, 20]);
             }
             (Fault::Unable, _) if !self.workers[number].unable => {
-                self.tally.count("worker-becomes-unable");
+                self.counts.count("worker-becomes-unable");
                 let time = self.dice.range(1, 300) * MS;
                 self.becomes_unable(number, time);
             }
             (Fault::Leave, _) if !self.workers[number].leaving => {
-                self.tally.count("worker-leaves");
+                self.counts.count("worker-leaves");
                 self.leave(number);
             }
             (Fault::Break, Some(conn)) => {
-                self.tally.count("worker-breaks");
+                self.counts.count("worker-breaks");
                 let notice = self.draw_notice();
                 self.break_connection(conn, Fate::Reconnects, notice);
             }
             (Fault::RegisterTwice, Some(_)) if !self.workers[number].leaving => {
-                self.tally.count("worker-registers-twice");
+                self.counts.count("worker-registers-twice");
                 self.worker_says(number, self.workers[number].register());
             }
             (Fault::Bar, Some(conn)) => {
                 let Some(life) = &mut self.life else { return };
-                self.tally.count("worker-revoked");
+                self.counts.count("worker-revoked");
                 life.revoked.push(conn);
                 self.end_worker(number, Fate::Dies, Some(0));
                 self.wake_broker(self.now);
             }
             (Fault::OverdueWorker, Some(conn)) => {
                 let Some(life) = &mut self.life else { return };
-                self.tally.count("worker-overdue");
+                self.counts.count("worker-overdue");
                 life.overdue_workers.insert(conn);
             }
             (Fault::MalformedWorker, Some(_)) => {
-                self.tally.count("worker-malformed");
+                self.counts.count("worker-malformed");
                 self.send_up(Peer::Worker(number), Up::Malformed(Peer::Worker(number)));
             }
             (Fault::Garbage, Some(_)) => self.reply_garbage(number),
@@ -199,7 +199,7 @@ impl World<'_> {
 
     /// Replies to requests of others, to its own for the second time, and to such as never were.
     fn reply_garbage(&mut self, number: usize) {
-        self.tally.count("worker-garbage");
+        self.counts.count("worker-garbage");
         let mut tickets = self.workers[number].replied();
         for (other, worker) in self.workers.iter().enumerate() {
             if other != number {
@@ -216,34 +216,34 @@ impl World<'_> {
         let Some(conn) = self.clients[number].socket.conn else { return };
         match fault {
             Fault::BreakClient => {
-                self.tally.count("client-breaks");
+                self.counts.count("client-breaks");
                 let notice = self.draw_notice();
                 self.break_connection(conn, Fate::Reconnects, notice);
             }
             Fault::Vanish if others => {
-                self.tally.count("client-vanishes");
+                self.counts.count("client-vanishes");
                 let notice = self.draw_notice();
                 self.vanish(number, notice);
             }
             Fault::Overdue => {
                 let Some(life) = &mut self.life else { return };
-                self.tally.count("client-overdue");
+                self.counts.count("client-overdue");
                 life.piled_up.insert(conn);
             }
             Fault::Cancel => self.cancel(number),
             Fault::Resend => self.resend(number),
             Fault::Inspect => {
-                self.tally.count("client-inspects");
+                self.counts.count("client-inspects");
                 self.client_says(number, FromClient::Inspect);
             }
             Fault::Drain => {
-                self.tally.count("worker-drained");
+                self.counts.count("worker-drained");
                 let worker = format!("worker-{}", self.dice.index(MAX_WORKERS));
                 let all = self.dice.index(2) == 0;
                 self.client_says(number, FromClient::Drain { worker, number: 0, all });
             }
             Fault::MalformedClient => {
-                self.tally.count("client-malformed");
+                self.counts.count("client-malformed");
                 let requests = vec![(RequestId(u64::MAX), Task::Compute(0).body())];
                 let (session, pool) = (self.clients[number].session(), "two words".into());
                 let message = match self.dice.once_in(2) {
@@ -261,18 +261,18 @@ impl World<'_> {
         let Some(life) = &mut self.life else { return };
         match fault {
             Fault::Stall => {
-                self.tally.count("broker-stalls");
+                self.counts.count("broker-stalls");
                 life.stalled_until = self.now + self.dice.range(interval / 2, 5 * interval);
             }
             Fault::Close if life.close_by.is_none() => {
-                self.tally.count("broker-closes");
+                self.counts.count("broker-closes");
                 life.core.close();
                 life.close_by = Some(self.now + self.dice.range(0, 100) * MS);
                 self.wake_broker(self.now);
             }
             // Rarer than others, or a run would be nothing but restarts.
             Fault::Kill if self.dice.once_in(3) => {
-                self.tally.count("broker-killed");
+                self.counts.count("broker-killed");
                 self.end_broker();
             }
             _ => {}
@@ -285,7 +285,7 @@ impl World<'_> {
             return;
         }
         let conn = self.dice.one_of(&connected);
-        self.tally.count("cable-cut");
+        self.counts.count("cable-cut");
         let time = self.dice.range(1, 1500) * MS;
         if let Some(Peer::Worker(number)) = self.peer_of(conn) {
             let worker = &mut self.workers[number];
@@ -293,7 +293,7 @@ impl World<'_> {
         }
         self.cut(conn);
         if self.dice.once_in(3) {
-            self.tally.count("cable-cut-for-good");
+            self.counts.count("cable-cut-for-good");
             self.after(time, Step::Break(conn));
         } else {
             self.after(time, Step::Mend(conn));
@@ -304,7 +304,7 @@ impl World<'_> {
         if self.life.is_none() {
             return;
         }
-        self.tally.count("stray-peer");
+        self.counts.count("stray-peer");
         // No identity comes again once its connection has ended.
         let conn = STRAYS + self.dice.range(1, 20) + self.strays_gone;
         let (id, ticket) = (RequestId(self.dice.range(1, 20)), Ticket(self.dice.any()));

@@ -13,7 +13,7 @@ use giostra_protocol::{Bytes, FromClient, FromWorker, ToClient, ToWorker};
 use crate::plan::MS;
 use crate::world::{Step, World};
 
-/// A connection's number, of which its identity is made.
+/// The number of a connection; its identity is made from it.
 pub type Conn = u64;
 
 /// Connections with this number and greater are of peers that are not simulated.
@@ -135,7 +135,7 @@ impl World<'_> {
         let socket = self.socket(peer);
         socket.conn = Some(conn);
         let stale = std::mem::take(&mut socket.pipe);
-        self.tally.add("message-stale", stale.len() as u64);
+        self.counts.add("message-stale", stale.len() as u64);
         for message in [hello].into_iter().chain(stale) {
             self.send_up(peer, message);
         }
@@ -184,7 +184,7 @@ impl World<'_> {
 
     fn delay(&mut self) -> u64 {
         if !self.calm && self.dice.once_in(100) {
-            self.tally.count("message-delayed");
+            self.counts.count("message-delayed");
             return self.dice.range(MS, 15 * MS);
         }
         self.dice.range(30, 300)
@@ -252,13 +252,13 @@ impl World<'_> {
         let stale = stale.split_off(lost);
         let read = if cut || fate != Fate::Reconnects { 0 } else { self.dice.index(down.len() + 1) };
         let unread = down.split_off(read).len();
-        self.tally.add("message-lost", (lost + unread) as u64);
+        self.counts.add("message-lost", (lost + unread) as u64);
 
         self.socket(peer).conn = None;
         up.into_iter().for_each(|(_, message)| self.arrive_up(conn, message));
         match notice {
             Some(after) => self.after(after, Step::Notice(conn)),
-            None => self.tally.count("notice-never"),
+            None => self.counts.count("notice-never"),
         }
         if fate == Fate::Reconnects {
             // What it still reads may be the goodbye, upon which this process ends and does not connect again.
@@ -299,7 +299,7 @@ impl World<'_> {
         self.connections.clear();
     }
 
-    /// Nothing gets through any more, and nobody is told.
+    /// Lets nothing through any more, without a notice.
     pub fn cut(&mut self, conn: Conn) {
         if let Some(connection) = self.connections.get_mut(&conn).filter(|it| it.state == State::Intact) {
             connection.state = State::Cut;
@@ -312,7 +312,7 @@ impl World<'_> {
         if let Some(connection) = self.connections.get_mut(&conn).filter(|it| it.state == State::Cut) {
             connection.state = State::Intact;
             self.trace.note(self.now, || format!("-- {conn} of {:?} is mended", connection.peer));
-            self.tally.count("cable-mended");
+            self.counts.count("cable-mended");
             self.arrive(conn, Way::Up);
             self.arrive(conn, Way::Down);
         }

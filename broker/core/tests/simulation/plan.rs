@@ -61,9 +61,9 @@ pub struct Plan {
     pub messages_a_turn: usize,
     /// How long a worker computes, at most.
     pub computing: u64,
-    /// One in so many requests kills the worker that computes it; 0: none.
+    /// Kills the worker that computes one in this many requests; 0: none.
     pub poison: u64,
-    /// One in so many requests has a time limit; 0: none.
+    /// Gives one in this many requests a time limit; 0: none.
     pub limits: u64,
     /// Between two batches of a client, at most.
     pub submit_every: u64,

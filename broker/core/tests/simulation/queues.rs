@@ -1,4 +1,4 @@
-//! The order in which a pool's pending requests are to be dispatched, told a second time.
+//! A second implementation of the order in which a pool's pending requests are dispatched.
 
 use std::collections::{BTreeMap, VecDeque};
 

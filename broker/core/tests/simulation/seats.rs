@@ -1,5 +1,5 @@
-//! Whose turn it is, told a second time and differently: who has had a turn in this round, and who
-//! is still to have one.
+//! A second, different implementation of the rotation: the seats that have had a turn in this round,
+//! and those that have not.
 
 /// The seats of a pool.
 #[derive(Debug, Default)]
@@ -9,7 +9,7 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// How many there are.
+    /// Returns the number of seats.
     pub fn len(&self) -> usize {
         self.had.len() + self.to_have.len()
     }

@@ -5,7 +5,7 @@
 //! it holds each event and each message. It panics, with a sentence, at the first contradiction.
 //! Its own tables are ordered maps.
 
-mod hearing;
+mod inputs;
 mod requests;
 mod settling;
 mod workers;
@@ -18,10 +18,10 @@ use giostra_core::event::Event;
 use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{Bytes, Outcome, Status, Ticket, ToClient, ToWorker, Totals};
 
+use crate::counts::Counts;
 use crate::network::{Conn, conn_of};
 use crate::queues::{Key, Queues};
 use crate::seats::Seats;
-use crate::tally::Tally;
 
 /// An accepted request that is not yet answered.
 struct Request {
@@ -93,9 +93,9 @@ struct Worker {
     /// The most that it is handed at once now; and as the log says, which tells what seats are
     /// passed over by.
     window_now: usize,
-    window_told: usize,
+    window_logged: usize,
     leaving: bool,
-    /// Its results that were discarded, as far as the log has told.
+    /// Its results that were discarded, as far as the log has listed.
     discarded: u64,
     /// Whether it has said that it can compute nothing.
     unable: bool,
@@ -167,7 +167,7 @@ pub struct Witness {
     parting: BTreeMap<Conn, u64>,
     told_goodbye: BTreeSet<Conn>,
     parted: BTreeSet<Conn>,
-    /// Whether somebody has asked for the status since it was told.
+    /// Whether somebody has asked for the status since it was listed.
     inspected: bool,
     /// How many requests came over which connection with which session.
     heard_of: BTreeMap<(Conn, u64), u64>,
@@ -185,25 +185,25 @@ pub struct Witness {
     /// Those that are gone, and are to be neither client nor worker any more.
     gone: Vec<Conn>,
 
-    // What was handed in and what came out since all was settled the last time.
+    // The inputs and outputs since everything was settled last.
     submits: BTreeMap<Conn, VecDeque<Submit>>,
-    /// The ids of the last one of which some were accepted: the rest may have been turned away.
+    /// The ids of the last one that was accepted in part: its other requests may have been rejected.
     taken: BTreeMap<Conn, BTreeSet<u64>>,
-    /// All ids of those that were acceptable: the connection, the session, the id.
+    /// Every request that could be accepted: its connection, session and id.
     submitted: Vec<(Conn, u64, u64)>,
-    /// Requests that were accepted, or turned away: what became of those submitted.
+    /// The submitted requests that were accepted or rejected.
     taken_up: BTreeSet<Key>,
-    /// Requests that were held and have ended.
+    /// Accepted requests that have ended.
     ended: BTreeSet<Key>,
-    /// Who was given room, and how much.
-    rooms: Vec<(u64, u64)>,
+    /// The clients that were given credit, and how much.
+    credits: Vec<(u64, u64)>,
     replies: BTreeMap<(Conn, u64), Outcome>,
-    /// The tickets that were handed back: the connection, the ticket as it was sent. And how many
-    /// requests were taken back.
+    /// The connections and tickets of requests that were handed back, and the number that the core
+    /// took back.
     handed: BTreeSet<(Conn, u64)>,
     handed_back: u64,
-    /// The requests of clients that have left, as far as they may still be in the core's tables; no
-    /// more bytes than these; and of how many of them the core was told the time.
+    /// Upper bounds on the requests of clients that have left and on their bytes in the core's tables,
+    /// and the number of such requests at the core's last timeout.
     left_behind: usize,
     left_behind_bytes: usize,
     left_before: usize,
@@ -251,7 +251,7 @@ impl Witness {
             submitted: Vec::new(),
             taken_up: BTreeSet::new(),
             ended: BTreeSet::new(),
-            rooms: Vec::new(),
+            credits: Vec::new(),
             replies: BTreeMap::new(),
             handed: BTreeSet::new(),
             handed_back: 0,
@@ -265,18 +265,18 @@ impl Witness {
     }
 
     /// Something came out of the core.
-    pub fn sees(&mut self, output: &Output, now: u64, tally: &mut Tally) {
+    pub fn observe(&mut self, output: &Output, now: u64, counts: &mut Counts) {
         match output {
-            Output::ToClient(to, message) => self.sees_to_client(conn_of(to), message, tally),
-            Output::ToWorker(to, message) => self.sees_to_worker(conn_of(to), message, now, tally),
+            Output::ToClient(to, message) => self.observe_to_client(conn_of(to), message, counts),
+            Output::ToWorker(to, message) => self.observe_to_worker(conn_of(to), message, now, counts),
             // It is compared when all of a turn has been seen.
             Output::Status(..) => self.inspected = false,
             Output::Close(_) => {}
-            Output::Log(event) => self.sees_event(event, now, tally),
+            Output::Log(event) => self.observe_event(event, now, counts),
         }
     }
 
-    fn sees_to_client(&mut self, conn: Conn, message: &ToClient, tally: &mut Tally) {
+    fn observe_to_client(&mut self, conn: Conn, message: &ToClient, counts: &mut Counts) {
         match message {
             ToClient::Welcome { client, session, .. } => {
                 self.asked_to_hello.remove(&conn);
@@ -286,7 +286,7 @@ impl Witness {
                 self.welcomed(conn);
                 self.client_of.insert(conn, *client);
             }
-            ToClient::Replies(replies) => self.sees_replies(conn, replies),
+            ToClient::Replies(replies) => self.observe_replies(conn, replies),
             ToClient::Status(status) => self.compare(status),
             ToClient::Draining { worker, numbers } => {
                 // One that had nothing to finish has left already.
@@ -296,32 +296,32 @@ impl Witness {
                     "{worker} is not drained: {numbers:?}"
                 );
             }
-            ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            ToClient::Closing => assert!(self.closings.remove(&conn), "{conn} is told of the closing twice"),
             ToClient::Goodbye => {
-                tally.count("client-goodbye");
+                counts.count("client-goodbye");
                 assert!(self.parting.contains_key(&conn), "goodbye to {conn}, which has not left");
                 assert!(self.told_goodbye.insert(conn), "{conn} is said goodbye to twice");
             }
             ToClient::HelloAgain => {
-                tally.count("hello-again");
+                counts.count("hello-again");
                 assert!(!self.client_of.contains_key(&conn), "a known client is asked to say hello");
                 assert!(self.asked_to_hello.insert(conn), "a client is asked twice to say hello");
             }
             ToClient::Rejected(ids) => {
-                tally.add("turned-away", ids.len() as u64);
+                counts.add("rejected", ids.len() as u64);
                 self.rejected(conn, ids);
             }
             ToClient::NoWorker { pool, pools, requests } => {
-                tally.add("nobody", requests.len() as u64);
+                counts.add("no-worker", requests.len() as u64);
                 self.nobody(conn, pool, pools, requests);
             }
             ToClient::Progress(progress) => {
-                tally.add("progress", progress.len() as u64);
+                counts.add("progress", progress.len() as u64);
                 self.progress(conn, progress.iter().map(|&(id, _)| id));
             }
             ToClient::Credit { requests } => {
-                tally.count("room-given");
-                self.rooms.push((self.client_of[&conn], *requests));
+                counts.count("credit-given");
+                self.credits.push((self.client_of[&conn], *requests));
             }
             _ => {}
         }
@@ -329,14 +329,14 @@ impl Witness {
 
     /// How large the windows are, since requests were dealt by that. How they are reckoned is not
     /// looked at here.
-    pub fn hears_of_windows(&mut self, status: &Status, tally: &mut Tally) {
-        for told in &status.workers {
-            let known = self.workers.get_mut(&told.number).expect("a worker that is told of has joined");
-            let (now, most) = (told.window as usize, known.window);
+    pub fn observe_windows(&mut self, status: &Status, counts: &mut Counts) {
+        for listed in &status.workers {
+            let known = self.workers.get_mut(&listed.number).expect("a listed worker has joined");
+            let (now, most) = (listed.window as usize, known.window);
             let spare = usize::from(self.settings.rotation == Rotation::Strict);
             let least = if self.settings.hold.is_zero() { most } else { most.min(known.threads + spare) };
-            assert!((least..=most).contains(&now), "w{} has a window of {now}, not {least} to {most}", told.number);
-            tally.add("window-changes", u64::from(now != known.window_now));
+            assert!((least..=most).contains(&now), "w{} has a window of {now}, not {least} to {most}", listed.number);
+            counts.add("window-changes", u64::from(now != known.window_now));
             known.window_now = now;
         }
     }
@@ -349,7 +349,7 @@ impl Witness {
         }
     }
 
-    fn sees_to_worker(&mut self, conn: Conn, message: &ToWorker, now: u64, tally: &mut Tally) {
+    fn observe_to_worker(&mut self, conn: Conn, message: &ToWorker, now: u64, counts: &mut Counts) {
         match message {
             ToWorker::Welcome { worker, .. } => {
                 self.asked_to_register.remove(&conn);
@@ -364,13 +364,13 @@ impl Witness {
             }
             ToWorker::Dispatch(requests) => self.dispatches.push((conn, requests.clone())),
             ToWorker::Cancel(tickets) => {
-                tally.add("cancelled-in-flight", tickets.len() as u64);
+                counts.add("cancelled-in-flight", tickets.len() as u64);
                 let worker = self.worker_of[&conn];
                 for ticket in tickets {
                     assert!(self.cancels.remove(&(worker, ticket.0)), "w{worker}'s {ticket:?} is wanted");
                 }
             }
-            ToWorker::Ping { sequence } => self.sees_ping(conn, *sequence, now),
+            ToWorker::Ping { sequence } => self.observe_ping(conn, *sequence, now),
             ToWorker::RegisterAgain => {
                 assert!(!self.worker_of.contains_key(&conn), "a registered worker is asked to register");
                 assert!(self.asked_to_register.insert(conn), "a worker is asked twice to register");
@@ -380,15 +380,15 @@ impl Witness {
                 self.spoke.remove(&conn);
                 assert!(!self.worker_of.contains_key(&conn), "goodbye to a worker that has not left");
             }
-            ToWorker::Closing => assert!(self.closings.remove(&conn), "{conn} is told twice of the closing"),
+            ToWorker::Closing => assert!(self.closings.remove(&conn), "{conn} is told of the closing twice"),
             _ => {}
         }
     }
 
-    fn sees_event(&mut self, event: &Event, now: u64, tally: &mut Tally) {
+    fn observe_event(&mut self, event: &Event, now: u64, counts: &mut Counts) {
         match event {
             Event::ClientJoined { client, clients, .. } => {
-                tally.count("client-joined");
+                counts.count("client-joined");
                 assert!(self.clients.insert(client.0, Client::default()).is_none(), "{client} joined twice");
                 assert_eq!(*clients, self.clients.len(), "clients after {client} joined");
             }
@@ -399,7 +399,7 @@ impl Witness {
                 self.parting.remove(&conn);
             }
             Event::Unheard { client, unsent, .. } => {
-                tally.count("client-unheard");
+                counts.count("client-unheard");
                 assert!(unsent.is_empty(), "nobody has said that something was not sent");
                 self.parting.retain(|_, number| *number != client.0);
             }
@@ -407,18 +407,18 @@ impl Witness {
                 if *reason == "the broker closes" {
                     self.parts(client.0, *unwanted);
                 }
-                tally.count("client-left");
+                counts.count("client-left");
                 let count = cancelled + unwanted;
-                tally.add("left-in-parts", u64::from(count > self.settings.freed_at_once as u64));
+                counts.add("left-in-parts", u64::from(count > self.settings.freed_at_once as u64));
                 self.client_left(client.0, *cancelled, *unwanted);
                 assert_eq!(*clients, self.clients.len(), "clients after {client} left");
             }
             Event::Accepted { requests, pool } => {
-                tally.add("accepted", requests.len());
+                counts.add("accepted", requests.len());
                 self.accepted(&keys(requests), pool, now);
             }
             Event::Stale(client, count) => {
-                tally.add("stale", *count);
+                counts.add("stale", *count);
                 let known = self.clients.get_mut(&client.0).expect("it is known");
                 known.stale += count;
                 let conn = known.conn.expect("it was welcomed");
@@ -427,29 +427,29 @@ impl Witness {
                 assert!(known.stale <= sent, "{client} sent {sent} that are stale, and {} are told of", known.stale);
             }
             Event::Replied { worker, errors, requests } => {
-                tally.add(if *errors { "replied-error" } else { "replied" }, requests.len());
+                counts.add(if *errors { "replied-error" } else { "replied" }, requests.len());
                 self.replied(worker.number.0, *errors, &keys(requests), now);
             }
             Event::Discarded { worker, requests, late } => {
-                tally.add("discarded-unwanted", requests.len());
-                tally.add(if worker.is_some() { "discarded-late" } else { "discarded-unknown" }, *late);
+                counts.add("discarded-unwanted", requests.len());
+                counts.add(if worker.is_some() { "discarded-late" } else { "discarded-unknown" }, *late);
                 self.discarded(worker.as_ref().map(|worker| worker.number.0), &keys(requests), *late);
             }
             Event::Expired(requests) => {
-                tally.add("expired", requests.len());
+                counts.add("expired", requests.len());
                 self.expired(&keys(requests), now);
             }
             Event::Poisoned { request, workers } => {
-                tally.add("poisoned", request.len());
+                counts.add("poisoned", request.len());
                 self.poisoned(&keys(request), workers.iter().map(ToString::to_string).collect(), now);
             }
             Event::Cancelled(requests) => {
-                tally.add("cancelled", requests.len());
+                counts.add("cancelled", requests.len());
                 self.cancelled(&keys(requests));
             }
             Event::Refused { unsaid, .. } => {
-                tally.count("refused");
-                tally.add("log-silent", *unsaid);
+                counts.count("refused");
+                counts.add("log-silent", *unsaid);
                 self.totals.refused += 1 + unsaid;
             }
             // The message to its client, which follows, is looked at.
@@ -461,7 +461,7 @@ impl Witness {
                 let expected: usize = self.workers.values().map(|worker| worker.in_flight.len()).sum();
                 assert_eq!(*in_flight, expected as u64, "in flight when closing");
             }
-            of_a_worker => self.sees_event_of_a_worker(of_a_worker, now, tally),
+            of_a_worker => self.observe_worker_event(of_a_worker, now, counts),
         }
     }
 
@@ -513,14 +513,14 @@ impl Witness {
         let mut workers: Vec<_> = self.workers.iter().collect();
         workers.sort_unstable_by_key(|&(&number, worker)| (&worker.pool, number));
         assert_eq!(status.workers.len(), workers.len(), "workers");
-        for (told, (number, known)) in status.workers.iter().zip(workers) {
-            assert_eq!((told.number, &*told.name, &*told.pool), (*number, &*known.name, &*known.pool));
+        for (listed, (number, known)) in status.workers.iter().zip(workers) {
+            assert_eq!((listed.number, &*listed.name, &*listed.pool), (*number, &*known.name, &*known.pool));
             assert_eq!(
-                (told.in_flight, told.window_max),
+                (listed.in_flight, listed.window_max),
                 (known.in_flight.len() as u64, known.window as u64),
                 "w{number}"
             );
-            assert_eq!((told.pings_out, told.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
+            assert_eq!((listed.pings_out, listed.leaving), (known.pings_out, known.leaving), "w{number}'s pings");
             let state = match known {
                 _ if known.pings_out > 1 => "suspect",
                 _ if known.leaving => "leaving",
@@ -528,12 +528,12 @@ impl Witness {
                 _ if known.in_flight.is_empty() => "idle",
                 _ => "busy",
             };
-            assert_eq!(told.state, state, "w{number}");
+            assert_eq!(listed.state, state, "w{number}");
         }
         assert_eq!(status.clients.len(), self.clients.len(), "clients");
-        for (told, (number, known)) in status.clients.iter().zip(&self.clients) {
+        for (listed, (number, known)) in status.clients.iter().zip(&self.clients) {
             let unanswered = self.requests.range((*number, 0)..=(*number, u64::MAX)).count() as u64;
-            assert_eq!((told.number, told.unanswered, told.answered), (*number, unanswered, known.answered));
+            assert_eq!((listed.number, listed.unanswered, listed.answered), (*number, unanswered, known.answered));
         }
     }
 

@@ -91,7 +91,7 @@ pub struct Worker {
     window: u32,
     /// Its process's number; some don't say it.
     instance: u64,
-    /// What came while it was frozen.
+    /// Messages that arrived while it was frozen.
     unread: VecDeque<ToWorker>,
     waiting: VecDeque<(Ticket, Bytes)>,
     computing: Vec<Computing>,
@@ -175,7 +175,7 @@ impl World<'_> {
         worker.state = Process::Running;
         worker.instance = if self.dice.once_in(10) && !self.plan.orderly { 0 } else { self.dice.range(1, 1 << 53) };
         let process = worker.socket.process;
-        self.tally.count("worker-starts");
+        self.counts.count("worker-starts");
         let after = self.dice.range(0, 2 * MS);
         self.after(after, Step::Connect(Peer::Worker(number), process));
     }
@@ -209,7 +209,7 @@ impl World<'_> {
         self.after(time, Step::Thaw(number, self.workers[number].socket.process));
     }
 
-    /// It goes on: with all that has come meanwhile, and all that was about to be done.
+    /// Resumes, with the messages that have arrived meanwhile and the steps that were due.
     pub fn thaw_worker(&mut self, number: usize, process: u64) {
         let worker = &mut self.workers[number];
         if worker.state != Process::Frozen || worker.socket.process != process {
@@ -341,7 +341,7 @@ impl World<'_> {
     /// A worker that leaves has waited long enough.
     pub fn grace_ends(&mut self, number: usize, process: u64) {
         if self.workers[number].state == Process::Running && self.workers[number].socket.process == process {
-            self.tally.count("worker-grace-ends");
+            self.counts.count("worker-grace-ends");
             self.end_worker(number, Fate::Exits, Some(0));
         }
     }
@@ -359,7 +359,7 @@ impl World<'_> {
         }
     }
 
-    /// Its free threads take what waits.
+    /// Starts waiting requests on its free threads.
     fn compute(&mut self, number: usize) {
         while self.workers[number].computing.len() < self.workers[number].threads
             && let Some((ticket, body)) = self.workers[number].waiting.pop_front()
@@ -383,7 +383,7 @@ impl World<'_> {
         }
         let Computing { ticket, task, wanted, .. } = computing.remove(place);
         let Some(outcome) = task.outcome() else {
-            self.tally.count("worker-killed-by-poison");
+            self.counts.count("worker-killed-by-poison");
             let notice = Some(self.dice.range(0, MS));
             return self.end_worker(number, Fate::Dies, notice);
         };

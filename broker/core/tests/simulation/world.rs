@@ -14,9 +14,9 @@ use giostra_core::config::Rights;
 use giostra_protocol::{FromClient, ToClient, ToWorker};
 
 use crate::clients::Client;
+use crate::counts::Counts;
 use crate::network::{Conn, Connection, Fate, Peer, Up, Way, conn_of, identity};
 use crate::plan::{Dice, MS, Plan};
-use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::witness::Witness;
 use crate::workers::{Process, Worker};
@@ -55,7 +55,7 @@ pub enum Step {
     Flush(usize, u64),
     /// When a worker that leaves does not wait any longer for what it has to finish.
     GraceEnds(usize, u64),
-    /// When a worker's process goes on.
+    /// When a worker's process resumes.
     Thaw(usize, u64),
     /// When a worker's process can compute again.
     Able(usize, u64),
@@ -96,7 +96,7 @@ pub struct World<'a> {
     /// Microseconds since the beginning.
     pub now: u64,
     pub dice: Dice,
-    pub tally: &'a mut Tally,
+    pub counts: &'a mut Counts,
     pub trace: Trace,
     pub plan: Plan,
     /// Whether the faults are over.
@@ -119,13 +119,13 @@ pub struct World<'a> {
 impl<'a> World<'a> {
     /// Runs a seed to its end, and panics if a promise is broken. Returns the trace, which may be a
     /// digest.
-    pub fn run(seed: u64, trace: Trace, tally: &'a mut Tally) -> Trace {
+    pub fn run(seed: u64, trace: Trace, counts: &'a mut Counts) -> Trace {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
         let mut world = World {
             now: 0,
             dice,
-            tally,
+            counts,
             trace,
             plan,
             calm: false,
@@ -285,21 +285,21 @@ impl<'a> World<'a> {
             life.witness.has_no_registration(conn);
             life.core.handle_revoked_worker(&identity(conn), now);
         }
-        let drained = self.hear_workers(&mut life, now);
-        self.hear_clients(&mut life, now);
+        let drained = self.receive_from_workers(&mut life, now);
+        self.receive_from_clients(&mut life, now);
         if drained || life.turns_without_clock >= TURNS_WITHOUT_CLOCK {
             life.turns_without_clock = 0;
             life.core.handle_timeout(now);
             life.witness.timeout_handled(self.now);
         } else {
             life.turns_without_clock += 1;
-            self.tally.count("clock-waited-for-messages");
+            self.counts.count("clock-waited-for-messages");
         }
         self.act(&mut life, now);
         let finished = life.close_by.is_some_and(|by| by <= self.now || life.core.has_finished());
         if life.core.has_finished() {
             assert!(life.core.in_flight() == 0 && life.witness.may_finish(), "it does not wait for its clients");
-            self.tally.count("broker-finished");
+            self.counts.count("broker-finished");
         }
         self.plan_next_turn(life);
         if finished {
@@ -327,11 +327,11 @@ impl<'a> World<'a> {
     }
 
     /// Whether all was heard.
-    fn hear_workers(&mut self, life: &mut Life, now: Instant) -> bool {
+    fn receive_from_workers(&mut self, life: &mut Life, now: Instant) -> bool {
         for _ in 0..self.plan.messages_a_turn {
             let Some((conn, message)) = life.from_workers.pop_front() else { return true };
             self.trace.note(self.now, || format!("<- {conn} {message:?}"));
-            life.witness.hears(conn, &message);
+            life.witness.observe_input(conn, &message);
             match message {
                 Up::Worker(message) => life.core.handle_worker(&identity(conn), message, now),
                 _ => life.core.handle_malformed_worker(&identity(conn), "no message", now),
@@ -340,11 +340,11 @@ impl<'a> World<'a> {
         false
     }
 
-    fn hear_clients(&mut self, life: &mut Life, now: Instant) {
+    fn receive_from_clients(&mut self, life: &mut Life, now: Instant) {
         for _ in 0..self.plan.messages_a_turn {
             let Some((conn, message)) = life.from_clients.pop_front() else { return };
             self.trace.note(self.now, || format!("<- {conn} {message:?}"));
-            life.witness.hears(conn, &message);
+            life.witness.observe_input(conn, &message);
             match message {
                 Up::Client(message) => {
                     if message == FromClient::Disconnected {
@@ -371,7 +371,7 @@ impl<'a> World<'a> {
                     Output::Log(event) => self.trace.note(self.now, || event),
                     other => self.trace.note(self.now, || format!("-> {other:?}")),
                 }
-                life.witness.sees(&output, self.now, self.tally);
+                life.witness.observe(&output, self.now, self.counts);
                 match output {
                     Output::Log(_) => {}
                     Output::Status(to, status) => {
@@ -381,8 +381,8 @@ impl<'a> World<'a> {
                 }
             }
             let status = life.core.status(now);
-            life.witness.hears_of_windows(&status, self.tally);
-            life.witness.settles(self.now, self.tally);
+            life.witness.observe_windows(&status, self.counts);
+            life.witness.settles(self.now, self.counts);
             life.witness.compare(&status);
             life.witness.compare_pools(&status);
             life.witness.all_replies_count(&status);

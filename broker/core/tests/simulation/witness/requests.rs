@@ -99,7 +99,7 @@ impl Witness {
     }
 
     /// Whether one more request of this client is to be accepted: it may hold four times what is
-    /// free, and so many at most.
+    /// free, and no more than that.
     fn has_room(&self, taken: &Taken) -> bool {
         let may = |most: usize, all: usize, client: usize| all < most && client < 4 * (most - all);
         may(self.settings.max_pending, taken.pending, taken.client_pending)
@@ -122,7 +122,7 @@ impl Witness {
         }
     }
 
-    /// How far requests are is told to their client, while they are with a worker.
+    /// The progress of requests goes to their clients while a worker holds them.
     pub(super) fn progress(&self, conn: Conn, ids: impl Iterator<Item = RequestId>) {
         for id in ids {
             let request = self.requests.get(&(self.client_of[&conn], id.0));
@@ -155,7 +155,7 @@ impl Witness {
     /// Room was given where there is some, after all that could be dispatched was dispatched.
     pub(super) fn room_is_there(&mut self) {
         let mut given = 0;
-        for (number, requests) in std::mem::take(&mut self.rooms) {
+        for (number, requests) in std::mem::take(&mut self.credits) {
             assert!(self.clients[&number].rejected, "c{number} is given room, but was never turned away");
             assert!(
                 requests > 0 && self.has_room(&self.taken_room(number)),
@@ -172,7 +172,7 @@ impl Witness {
         assert!(given <= free, "room for {given} requests is given, and there is room for {free}");
     }
 
-    /// Whatever a known client submitted is held, or it was turned away, and told so.
+    /// Whatever a known client submitted is held, or was rejected by name.
     pub(super) fn nothing_submitted_is_ignored(&mut self) {
         for (conn, session, id) in std::mem::take(&mut self.submitted) {
             let Some(number) = self.client_of.get(&conn).filter(|_| !self.closing) else { continue };
@@ -315,7 +315,7 @@ impl Witness {
     }
 
     /// A message of replies is what its client is owed, no more and no less.
-    pub(super) fn sees_replies(&mut self, conn: Conn, replies: &[Reply]) {
+    pub(super) fn observe_replies(&mut self, conn: Conn, replies: &[Reply]) {
         let number = self.client_of.get(&conn).unwrap_or_else(|| panic!("replies to {conn}, which is no client"));
         let mut owed = std::mem::take(&mut self.clients.get_mut(number).expect("it is here").owed);
         for reply in replies {
@@ -324,8 +324,8 @@ impl Witness {
             // In order: a client may have used a number again before it had the reply to the first.
             let Owed { worker, attempts, took, .. } = owed.remove(place);
             let trace = &reply.trace;
-            let told = (&*trace.worker, trace.attempts, trace.waited_us + trace.took_us);
-            assert_eq!(told, (&*worker, attempts, took), "the trace of {reply:?}");
+            let traced = (&*trace.worker, trace.attempts, trace.waited_us + trace.took_us);
+            assert_eq!(traced, (&*worker, attempts, took), "the trace of {reply:?}");
         }
         let forgotten: Vec<_> = owed.iter().map(|owed| owed.id).collect();
         assert!(forgotten.is_empty(), "c{number} was not sent {forgotten:?}");

@@ -7,8 +7,8 @@ use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{Bytes, Status, Ticket};
 
 use super::{Deal, Pool, Witness};
+use crate::counts::Counts;
 use crate::queues::Key;
-use crate::tally::Tally;
 
 impl Witness {
     pub(super) fn dispatched(&mut self, worker: u64, again: bool, suspect: bool, tickets: &[u64], keys: &[Key]) {
@@ -24,19 +24,19 @@ impl Witness {
     }
 
     /// All outputs have been seen. `now` is the time of what was just handed in.
-    pub fn settles(&mut self, now: u64, tally: &mut Tally) {
+    pub fn settles(&mut self, now: u64, counts: &mut Counts) {
         let mut batches = BTreeMap::new();
         let mut tickets = Vec::new();
         let names: Vec<_> = self.pools.keys().cloned().collect();
         for name in names {
             let mut pool = self.pools.remove(&name).expect("it was just seen");
             self.deal(&name, &mut pool, &mut tickets, &mut batches);
-            self.nothing_is_left(&name, &pool, tally);
+            self.nothing_is_left(&name, &pool, counts);
             self.pools.insert(name, pool);
         }
         self.tickets_count_up(tickets);
         self.messages_are_what_was_dealt(&batches);
-        self.replies_are_sent(now, tally);
+        self.replies_are_sent(now, counts);
         self.all_were_told();
         if let Some(time) = self.timeout_handled.take() {
             assert_eq!(time, now);
@@ -63,18 +63,18 @@ impl Witness {
 
     /// Whom a turn waits for while others have room, once all is settled.
     pub fn compare_pools(&self, status: &Status) {
-        for told in status.pools.iter().filter(|_| !self.closing) {
-            let pool = &self.pools[&told.name];
+        for listed in status.pools.iter().filter(|_| !self.closing) {
+            let pool = &self.pools[&listed.name];
             let upcoming = pool.seats.upcoming();
             let stands = pool.queues.len() > 0 && self.turn(pool).is_none();
             let others = upcoming.iter().any(|&seat| self.seat_has_room(pool, seat));
             let waits = stands && others && self.settings.rotation == Rotation::Strict;
-            assert_eq!(told.waits_for, upcoming.first().copied().filter(|_| waits), "{}", told.name);
+            assert_eq!(listed.waits_for, upcoming.first().copied().filter(|_| waits), "{}", listed.name);
         }
     }
 
     /// But for those that wait for company, for a while.
-    fn replies_are_sent(&mut self, now: u64, tally: &mut Tally) {
+    fn replies_are_sent(&mut self, now: u64, counts: &mut Counts) {
         let hold = self.settings.coalesce.as_micros() as u64;
         for (number, client) in &mut self.clients {
             if client.owed.is_empty() {
@@ -86,7 +86,7 @@ impl Witness {
             let until = *client.hold_until.get_or_insert(now + hold);
             let few = client.owed.len() < 8 * in_flight;
             assert!(few && now < until && !self.closing, "c{number} was not sent its replies");
-            tally.count("replies-held-back");
+            counts.count("replies-held-back");
         }
     }
 
@@ -147,25 +147,25 @@ impl Witness {
             let holder = self.workers.get_mut(&worker).expect("its turn was next");
             holder.in_flight.insert(ticket, (key, true));
             holder.alone = alone;
-            let (held, told) = (holder.in_flight.len(), holder.window_told);
-            assert!(held <= told, "w{worker} holds {held}, and the log says that its window is {told}");
+            let (held, logged) = (holder.in_flight.len(), holder.window_logged);
+            assert!(held <= logged, "w{worker} holds {held}, and the log says that its window is {logged}");
             all_tickets.push(ticket);
             self.totals.dispatched += 1;
             self.totals.redispatched += u64::from(again);
         }
     }
 
-    /// Who is passed over because the window is full: the log says how large that is.
+    /// Checks that the log has the window of each worker that is passed over, which is full.
     fn windows_were_told(&self, pool: &Pool, worker: u64) {
         for seat in pool.seats.upcoming().into_iter().take_while(|&seat| seat != worker) {
             let passed = &self.workers[&seat];
-            let (now, told) = (passed.window_now, passed.window_told);
+            let (now, logged) = (passed.window_now, passed.window_logged);
             let full = passed.in_flight.len() >= now;
-            assert!(!full || now == told, "w{seat} is passed over for a window of {now}, and the log says {told}");
+            assert!(!full || now == logged, "w{seat} is passed over for a window of {now}, and the log says {logged}");
         }
     }
 
-    /// Who is to get the next request, if anyone has room.
+    /// Returns the worker that is to get the next request, if one has room.
     fn turn(&self, pool: &Pool) -> Option<u64> {
         let asked = match self.settings.rotation {
             Rotation::Strict => 1,
@@ -176,7 +176,7 @@ impl Witness {
 
     /// Whether this seat may be dealt the next request.
     fn seat_has_room(&self, pool: &Pool, seat: u64) -> bool {
-        // Who has one more chance only is to have it with a worker that nobody else can end.
+        // A request before its last attempt goes to a worker that holds nothing else.
         let lost = pool.queues.first_returned().map_or(0, |key| self.requests[&key].lost.len());
         let alone = lost > 0 && lost + 1 == self.settings.max_attempts as usize;
         let worker = &self.workers[&seat];
@@ -184,13 +184,13 @@ impl Witness {
         worker.in_flight.len() < if alone { 1 } else { worker.window_now } && !alone_there
     }
 
-    fn nothing_is_left(&self, name: &str, pool: &Pool, tally: &mut Tally) {
+    fn nothing_is_left(&self, name: &str, pool: &Pool, counts: &mut Counts) {
         if pool.queues.len() == 0 || self.closing {
             return;
         }
         assert_eq!(self.turn(pool), None, "{name}: requests wait for a worker that has room");
         if pool.seats.len() > 0 {
-            tally.count("turn-of-a-full-seat");
+            counts.count("turn-of-a-full-seat");
         }
     }
 

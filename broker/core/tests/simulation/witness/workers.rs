@@ -4,48 +4,48 @@
 use giostra_core::event::{DropReason, Event, Evidence, WorkerLabel};
 
 use super::{Lost, Witness, Worker, keys, tickets};
+use crate::counts::Counts;
 use crate::network::Conn;
 use crate::queues::Key;
-use crate::tally::Tally;
 
 impl Witness {
-    pub(super) fn sees_event_of_a_worker(&mut self, event: &Event, now: u64, tally: &mut Tally) {
+    pub(super) fn observe_worker_event(&mut self, event: &Event, now: u64, counts: &mut Counts) {
         match event {
             Event::WorkerJoined { worker, pool, threads, window, seats, workers, back, .. } => {
-                tally.count("worker-joined");
+                counts.count("worker-joined");
                 let process = self.registering.pop_front().expect("somebody registers");
                 assert_eq!(back.map(|back| back.0), self.before(process), "who {worker} was before");
-                self.comes_back(process, tally);
+                self.comes_back(process, counts);
                 self.joined(worker, pool, (*threads as usize, *window), *seats, process, now);
                 assert_eq!(*workers, self.workers.len(), "workers after {worker} joined");
             }
             Event::Window { worker, size } => {
-                tally.count("window-told");
+                counts.count("window-logged");
                 let known = self.workers.get_mut(&worker.number.0).expect("it is registered");
-                assert_ne!(known.window_told, *size, "{worker}'s window is told again");
-                known.window_told = *size;
+                assert_ne!(known.window_logged, *size, "{worker}'s window is logged again");
+                known.window_logged = *size;
             }
             Event::WorkerLeaving { worker, in_flight, .. } => {
-                tally.count("worker-leaving");
+                counts.count("worker-leaving");
                 self.leaving(worker.number.0, *in_flight);
             }
             Event::WorkerUnable { worker, returned, .. } => {
-                tally.add("handed-back", returned.len());
+                counts.add("handed-back", returned.len());
                 self.unable(worker.number.0, &keys(returned));
             }
             Event::WorkerAble { worker, seats } => {
-                tally.count("worker-able");
+                counts.count("worker-able");
                 self.able(worker.number.0, *seats);
             }
             Event::WorkerLeft { worker, discarded, workers } => {
-                tally.count("worker-left");
+                counts.count("worker-left");
                 let left = self.removed(worker.number.0);
                 assert!(left.leaving && left.in_flight.is_empty(), "{worker} left, but owes something");
                 assert_eq!((*discarded, *workers), (left.discarded, self.workers.len()), "after {worker} left");
                 self.goodbyes.push(left.conn.expect("it was welcomed"));
             }
             Event::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
-                tally.count(match reason {
+                counts.count(match reason {
                     DropReason::ConnectionBroke => "dropped-broken",
                     DropReason::Silent(_) => "dropped-suspect",
                     DropReason::Unreachable => "dropped-unreachable",
@@ -58,12 +58,12 @@ impl Witness {
                 let held = known.in_flight.values().filter(|(_, wanted)| !wanted).count() as u64;
                 assert_eq!((*unwanted, *discarded), (held, known.discarded), "what {worker} was not to send");
                 assert_eq!(*workers, self.workers.len() - 1, "workers after {worker} was lost");
-                self.dropped(worker.number.0, reason, &keys(returned), *evidence, now, tally);
+                self.dropped(worker.number.0, reason, &keys(returned), *evidence, now, counts);
             }
             Event::Dispatched { worker, again, suspect, tickets: dealt, requests } => {
                 let (dealt, keys) = (tickets(dealt), keys(requests));
-                tally.add(if *again { "redispatched" } else { "dispatched" }, dealt.len() as u64);
-                tally.add("dispatched-to-suspect", if *suspect { dealt.len() as u64 } else { 0 });
+                counts.add(if *again { "redispatched" } else { "dispatched" }, dealt.len() as u64);
+                counts.add("dispatched-to-suspect", if *suspect { dealt.len() as u64 } else { 0 });
                 self.dispatched(worker.number.0, *again, *suspect, &dealt, &keys);
             }
             other => panic!("an event that nobody knows: {other}"),
@@ -79,7 +79,7 @@ impl Witness {
     }
 
     /// This process lives: no request has ended it.
-    fn comes_back(&mut self, process: u64, tally: &mut Tally) {
+    fn comes_back(&mut self, process: u64, counts: &mut Counts) {
         let others = self.workers.values_mut().filter(|worker| process > 0 && worker.process == process);
         others.for_each(|worker| worker.superseded = true);
         for (&key, request) in self.requests.iter_mut().filter(|_| process > 0) {
@@ -88,7 +88,7 @@ impl Witness {
             if request.lost.len() == before {
                 continue;
             }
-            tally.count("evidence-withdrawn");
+            counts.count("evidence-withdrawn");
             if request.suspended_until.take().is_some() {
                 let order = request.order.expect("it was dispatched");
                 self.pools.get_mut(&request.pool).expect("it is known").queues.give_back(order, key);
@@ -119,7 +119,7 @@ impl Witness {
             process,
             superseded: false,
             window_now: window,
-            window_told: window,
+            window_logged: window,
             leaving: false,
             discarded: 0,
             unable: false,
@@ -210,26 +210,26 @@ impl Witness {
         returned: &[Key],
         evidence: Evidence,
         now: u64,
-        tally: &mut Tally,
+        counts: &mut Counts,
     ) {
         let worker = self.removed(number);
         assert_eq!(evidence, Self::is_held_against(&worker, reason), "w{number} is lost: {reason}");
-        tally.add("held-against-nothing", if evidence == Evidence::No { returned.len() as u64 } else { 0 });
+        counts.add("held-against-nothing", if evidence == Evidence::No { returned.len() as u64 } else { 0 });
         let held: Vec<_> = worker.in_flight.values().filter(|&&(_, wanted)| wanted).map(|&(key, _)| key).collect();
         assert_eq!(held, returned, "w{number} is lost, and what it held is not what is returned");
         for key in held {
             let request = self.requests.get_mut(&key).expect("what is in flight is held");
-            let counts = !request.suspect && evidence != Evidence::No;
-            if counts {
+            let is_evidence = !request.suspect && evidence != Evidence::No;
+            if is_evidence {
                 let process = if evidence == Evidence::UnlessBack { worker.process } else { 0 };
                 request.lost.push(Lost { name: worker.name.clone(), number, process });
             }
-            let spent = counts && request.lost.len() == self.settings.max_attempts as usize;
+            let spent = is_evidence && request.lost.len() == self.settings.max_attempts as usize;
             let alone = worker.in_flight.len() == 1 || request.lost.len() == 1;
             assert!(!spent || alone, "{key:?} is given up, and was not alone with w{number}");
             request.held_by = None;
             if spent && evidence == Evidence::UnlessBack {
-                tally.count("suspended");
+                counts.count("suspended");
                 request.suspended_until = Some(now + self.settings.await_return.as_micros() as u64);
                 continue;
             }
@@ -247,7 +247,7 @@ impl Witness {
         }
     }
 
-    pub(super) fn sees_ping(&mut self, conn: Conn, sequence: u64, now: u64) {
+    pub(super) fn observe_ping(&mut self, conn: Conn, sequence: u64, now: u64) {
         let number = self.worker_of.get(&conn).expect("only registered workers are pinged");
         let worker = self.workers.get_mut(number).expect("it is registered");
         assert_eq!(sequence, worker.sequence + 1, "w{number}'s ping");

@@ -1,4 +1,4 @@
-//! What is handed in to the core, as far as something has to come of it.
+//! The inputs of the core that must have an effect.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::{Submit, Witness};
 use crate::network::{Conn, Peer, Up};
 
 impl Witness {
-    /// A message is handed in.
-    pub fn hears(&mut self, conn: Conn, message: &Up) {
+    /// Records a message for the core.
+    pub fn observe_input(&mut self, conn: Conn, message: &Up) {
         if let Up::Worker(_) | Up::Malformed(Peer::Worker(_)) = message
             && let Some(number) = self.worker_of.get(&conn)
         {
@@ -69,29 +69,29 @@ impl Witness {
         }
     }
 
-    /// Whether the status may be owed to somebody.
+    /// Whether a client may be waiting for the status.
     pub fn somebody_inspects(&self) -> bool {
         self.inspected
     }
 
-    /// The core was told that there is no such peer any more, or that it is given up.
+    /// Records that the core learnt of a lost or unreachable peer.
     pub fn is_gone(&mut self, conn: Conn) {
         self.gone.push(conn);
     }
 
-    /// The core was told that this worker's key was taken out, or that it does not read.
+    /// Records that the core learnt of a worker that is revoked, or does not read.
     pub fn has_no_registration(&mut self, conn: Conn) {
         self.is_gone(conn);
         self.asked_to_register.remove(&conn);
     }
 
-    /// The core was told that this client does not read.
+    /// Records that the core learnt of a client that does not read.
     pub fn is_cut_off(&mut self, conn: Conn) {
         self.is_gone(conn);
         self.asked_to_hello.remove(&conn);
     }
 
-    /// The core was told the time.
+    /// Records that the core handled a timeout.
     pub fn timeout_handled(&mut self, now: u64) {
         self.timeout_handled = Some(now);
         self.left_before = self.left_behind;

@@ -1,12 +1,12 @@
-//! How often each kind of thing happened over all seeds, so that the simulation cannot silently
-//! stop testing one.
+//! The number of occurrences of each kind of event over all seeds, so that the simulation cannot
+//! silently stop testing one.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// All that is to happen at least once.
+/// The kinds that must occur at least once.
 const KINDS: [&str; 82] = [
-    // What goes wrong.
+    // Faults.
     "broker-closes",
     "broker-killed",
     "broker-stalls",
@@ -42,7 +42,7 @@ const KINDS: [&str; 82] = [
     "worker-slow",
     "worker-starts",
     "worker-becomes-unable",
-    // What the core made of it.
+    // Reactions of the core.
     "accepted",
     "broker-finished",
     "cancelled",
@@ -71,10 +71,10 @@ const KINDS: [&str; 82] = [
     "handed-back",
     "left-in-parts",
     "log-silent",
-    "nobody",
+    "no-worker",
     "progress",
-    "room-given",
-    "turned-away",
+    "credit-given",
+    "rejected",
     "poisoned",
     "redispatched",
     "refused",
@@ -84,31 +84,31 @@ const KINDS: [&str; 82] = [
     "suspended",
     "turn-of-a-full-seat",
     "window-changes",
-    "window-told",
+    "window-logged",
     "worker-able",
     "worker-joined",
     "worker-leaving",
     "worker-left",
-    // One reply too many, but the client has itself to blame: it sent an id twice, which was answered in between.
+    // A second reply, to a client that sent an id again after it had been answered.
     "answered-resent",
 ];
 
 /// Counts by kind.
 #[derive(Debug, Default)]
-pub struct Tally(BTreeMap<&'static str, u64>);
+pub struct Counts(BTreeMap<&'static str, u64>);
 
-impl Tally {
-    /// Something happened.
+impl Counts {
+    /// Counts one occurrence.
     pub fn count(&mut self, kind: &'static str) {
         self.add(kind, 1);
     }
 
-    /// Something happened so many times.
+    /// Counts several occurrences.
     pub fn add(&mut self, kind: &'static str, times: u64) {
         *self.0.entry(kind).or_default() += times;
     }
 
-    /// Panics if something is counted that is not known, or if `all` and something never happened.
+    /// Panics if an unknown kind was counted, or, with `all`, if a kind never occurred.
     pub fn check(&self, all: bool) {
         let unknown: Vec<_> = self.0.keys().filter(|kind| !KINDS.contains(kind)).collect();
         assert!(unknown.is_empty(), "not among the known kinds: {unknown:?}");
@@ -117,7 +117,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (kind, times)) in self.0.iter().enumerate() {
             write!(f, "{}{kind}={times}", if i > 0 { " " } else { "" })?;
