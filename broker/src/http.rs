@@ -218,30 +218,30 @@ fn snapshots_for(snapshots: Snapshots, permit: OwnedSemaphorePermit) -> impl Str
     })
 }
 
-async fn status(State(shared): State<Shared>) -> Response {
-    match shared.snapshots.get().await {
-        Some(snapshot) => ([(header::CONTENT_TYPE, "application/json")], snapshot.json().to_string()).into_response(),
-        None => no_answer(),
-    }
+async fn status(State(shared): State<Shared>) -> Result<Response, NoAnswer> {
+    let snapshot = shared.snapshots.get().await.ok_or(NoAnswer)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], snapshot.json().to_string()).into_response())
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    let Some(snapshot) = shared.snapshots.get().await else { return no_answer() };
-    match metrics::text(&snapshot.status, shared.started) {
+async fn metrics(State(shared): State<Shared>) -> Result<Response, NoAnswer> {
+    let snapshot = shared.snapshots.get().await.ok_or(NoAnswer)?;
+    Ok(match metrics::text(&snapshot.status, shared.started) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    })
 }
 
-async fn health(State(shared): State<Shared>) -> Response {
-    match shared.snapshots.get().await {
-        Some(_) => "ok\n".into_response(),
-        None => no_answer(),
-    }
+async fn health(State(shared): State<Shared>) -> Result<&'static str, NoAnswer> {
+    shared.snapshots.get().await.map(|_| "ok\n").ok_or(NoAnswer)
 }
 
 const NO_ANSWER: &str = "the broker does not answer";
 
-fn no_answer() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{NO_ANSWER}\n")).into_response()
+/// When the server's loop does not answer.
+struct NoAnswer;
+
+impl IntoResponse for NoAnswer {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{NO_ANSWER}\n")).into_response()
+    }
 }

@@ -1,5 +1,5 @@
-//! Messages that could not be sent yet: for a peer that does not read, libzmq holds a bounded number
-//! and takes no more.
+//! Messages that could not be sent yet: for a peer that does not read, libzmq holds a bounded
+//! number and takes no more.
 //!
 //! They wait here, in order, and are tried again. A peer for which too many wait is cut off: its
 //! messages are dropped, and so are all later ones, until it has taken a last message that tells it
@@ -52,8 +52,8 @@ pub enum Kept {
 }
 
 impl Outbox {
-    /// Returns an empty outbox. It cuts a peer off when more than `max_bytes` or `max_messages` wait
-    /// for it.
+    /// Returns an empty outbox. It cuts a peer off when more than `max_bytes` or `max_messages`
+    /// wait for it.
     pub fn new(max_bytes: usize, max_messages: usize) -> Self {
         Self { max_bytes, max_messages, peers: BTreeMap::new(), tried_last: None }
     }

@@ -72,7 +72,8 @@ pub struct Stopped {
 
 impl Bound {
     /// Serves until `shutdown` is requested and then everything in flight is answered and read, or
-    /// [`Options::grace`](crate::Options::grace) is over. Each `reload` reads the allowed keys again.
+    /// [`Options::grace`](crate::Options::grace) is over. Each `reload` reads the allowed keys
+    /// again.
     ///
     /// # Errors
     /// If libzmq fails.

@@ -147,7 +147,8 @@ impl World {
         }
     }
 
-    /// Lets workers reply in turn, each at most a batch, until there are enough replies for one turn.
+    /// Lets workers reply in turn, each at most a batch, until there are enough replies for one
+    /// turn.
     fn reply(&mut self) {
         let (mut replies, mut idle) = (0, 0);
         while replies < REPLIES_A_TURN && idle < self.workers.len() {

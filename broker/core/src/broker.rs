@@ -205,8 +205,9 @@ impl Broker {
         [ping, deadline, suspended, credit, held_back, status, leftovers].into_iter().flatten().min()
     }
 
-    /// Pings workers, drops dead ones, expires requests, and frees the requests of clients that have
-    /// left, as far as that is due at `now`. The work of one call is bounded; the rest is due at once.
+    /// Pings workers, drops dead ones, expires requests, and frees the requests of clients that
+    /// have left, as far as that is due at `now`. The work of one call is bounded; the rest is due
+    /// at once.
     ///
     /// Handle all messages that have arrived first: the missing pong may be among them.
     pub fn handle_timeout(&mut self, now: Instant) {

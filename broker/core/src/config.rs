@@ -62,8 +62,8 @@ pub struct Settings {
     pub freed_at_once: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
-    /// The maximum number of pools that clients may keep; one client makes no more than its share of
-    /// what is free. Workers may add as many again. At least 1.
+    /// The maximum number of pools that clients may keep; one client makes no more than its share
+    /// of what is free. Workers may add as many again. At least 1.
     pub max_pools: usize,
     /// How long replies may wait for others to the same client, until nearly all of its requests in
     /// flight have one. Where several workers answer one after another, this makes one message of

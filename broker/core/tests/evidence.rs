@@ -221,8 +221,8 @@ fn a_worker_that_registers_before_its_old_connection_is_missed_is_held_against_n
 
 #[test]
 fn what_can_not_be_read_is_held_against_the_requests_though_its_worker_lives() {
-    // It may be the reply to one of them, which the next worker would send as well: nothing else ends
-    // that.
+    // It may be the reply to one of them, which the next worker would send as well: nothing else
+    // ends that.
     let mut world = with_client(2);
     world.submit("c", [1]);
     for _ in 0..2 {

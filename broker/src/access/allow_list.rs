@@ -33,9 +33,7 @@ pub(super) struct AllowList {
 struct Entry {
     /// The file's name, for the log.
     name: String,
-    client: bool,
-    worker: bool,
-    admin: bool,
+    roles: Vec<Role>,
 }
 
 impl AllowList {
@@ -82,11 +80,7 @@ impl AllowList {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             // In the log it is one word.
             entry.name = name.chars().map(|c| if fits(c) { c } else { '_' }).collect();
-            match role {
-                Role::Client => entry.client = true,
-                Role::Worker => entry.worker = true,
-                Role::Admin => entry.admin = true,
-            }
+            entry.roles.push(role);
         }
         Ok(())
     }
@@ -108,12 +102,12 @@ impl AllowList {
 
     /// Returns what a key's owner may do on a side; `None` if it may not connect there.
     pub(super) fn rights(&self, side: Peers, key: &PublicKey) -> Option<Rights> {
-        let entry = self.keys.get(key)?;
-        let rights = match side {
-            Peers::Clients => Rights { submit: entry.client, administer: entry.admin },
-            Peers::Workers => return entry.worker.then_some(Rights::NONE),
-        };
-        (rights != Rights::NONE).then_some(rights)
+        let roles = &self.keys.get(key)?.roles;
+        let rights = Rights { submit: roles.contains(&Role::Client), administer: roles.contains(&Role::Admin) };
+        match side {
+            Peers::Clients => Some(rights).filter(|&rights| rights != Rights::NONE),
+            Peers::Workers => roles.contains(&Role::Worker).then_some(Rights::NONE),
+        }
     }
 }
 

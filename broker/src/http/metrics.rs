@@ -96,12 +96,12 @@ fn workers(status: &Status) -> [Family<'_>; 12] {
         (
             "worker_up",
             "Registered workers of this name; 0 after the last was dropped, until one comes back or it is forgotten.",
-            workers.up(),
+            workers.each(|all| Some(all.present.len() as f64)),
         ),
         (
             "worker_lost",
             "Workers of this name that were dropped, until as many have come back or they are forgotten.",
-            workers.missing(),
+            workers.each(|all| Some(all.lost.into())),
         ),
         (
             "worker_in_flight_requests",
@@ -149,84 +149,75 @@ const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leavin
 /// Labels and a value.
 type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
 
-/// A name without `giostra_`, a help text and samples. A name that ends in `_total` is a counter's, another a gauge's.
+/// A name without `giostra_`, a help text and samples. A name that ends in `_total` is a counter's,
+/// another a gauge's.
 type Family<'a> = (&'static str, &'static str, Vec<Sample<'a>>);
 
-/// Workers by pool and name. Workers with the same name share their series, since a series can't be
-/// there twice.
-struct Workers<'a> {
-    present: BTreeMap<(&'a str, &'a str), Vec<&'a WorkerStatus>>,
+/// Workers by pool and name.
+struct Workers<'a>(BTreeMap<(&'a str, &'a str), Namesakes<'a>>);
+
+/// Workers of one pool and name. They share their series, since a series can't be there twice.
+#[derive(Default)]
+struct Namesakes<'a> {
+    present: Vec<&'a WorkerStatus>,
     /// The number of workers that were dropped and have not come back.
-    lost: BTreeMap<(&'a str, &'a str), u32>,
+    lost: u32,
 }
 
 impl<'a> Workers<'a> {
     fn of(status: &'a Status) -> Self {
-        let mut present: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut all = BTreeMap::<_, Namesakes<'_>>::new();
         for worker in &status.workers {
-            present.entry((&*worker.pool, &*worker.name)).or_default().push(worker);
+            all.entry((&*worker.pool, &*worker.name)).or_default().present.push(worker);
         }
-        let mut lost = BTreeMap::new();
         for worker in &status.lost {
-            *lost.entry((&*worker.pool, &*worker.name)).or_default() += 1;
+            all.entry((&*worker.pool, &*worker.name)).or_default().lost += 1;
         }
-        Self { present, lost }
+        Self(all)
     }
 
     fn sum(&self, value: fn(&WorkerStatus) -> u64) -> Vec<Sample<'a>> {
-        self.each(|workers| workers.iter().map(|worker| value(worker)).sum::<u64>() as f64)
+        self.present(|workers| workers.iter().map(|worker| value(worker)).sum::<u64>() as f64)
     }
 
     fn max(&self, value: fn(&WorkerStatus) -> f64) -> Vec<Sample<'a>> {
-        self.each(|workers| workers.iter().map(|worker| value(worker)).fold(0.0, f64::max))
-    }
-
-    fn each(&self, value: impl Fn(&[&WorkerStatus]) -> f64) -> Vec<Sample<'a>> {
-        let sample = |(&labels, workers): (&(&'a str, &'a str), &Vec<_>)| (of_worker(labels), value(workers));
-        self.present.iter().map(sample).collect()
+        self.present(|workers| workers.iter().map(|worker| value(worker)).fold(0.0, f64::max))
     }
 
     fn answered(&self) -> Vec<Sample<'a>> {
-        self.each(|workers| {
+        self.present(|workers| {
             let before = workers.iter().map(|worker| worker.answered_before).max().unwrap_or(0);
             (before + workers.iter().map(|worker| worker.answered).sum::<u64>()) as f64
         })
     }
 
-    fn up(&self) -> Vec<Sample<'a>> {
-        let gone = self.lost.keys().filter(|labels| !self.present.contains_key(labels));
-        let down = gone.map(|&labels| (of_worker(labels), 0.0));
-        self.each(|workers| workers.len() as f64).into_iter().chain(down).collect()
+    /// Returns a value for each name with a worker.
+    fn present(&self, value: impl Fn(&[&WorkerStatus]) -> f64) -> Vec<Sample<'a>> {
+        self.each(|all| (!all.present.is_empty()).then(|| value(&all.present)))
     }
 
-    /// Includes names without a lost worker: a series that is absent raises no alarm.
-    fn missing(&self) -> Vec<Sample<'a>> {
-        let none = self.present.keys().map(|&labels| (labels, 0));
-        let all: BTreeMap<_, _> = none.chain(self.lost.iter().map(|(&labels, &count)| (labels, count))).collect();
-        all.into_iter().map(|(labels, count)| (of_worker(labels), f64::from(count))).collect()
+    fn each(&self, value: impl Fn(&Namesakes<'_>) -> Option<f64>) -> Vec<Sample<'a>> {
+        let values = self.0.iter().filter_map(|(&labels, all)| Some((labels, value(all)?)));
+        values.map(|((pool, worker), value)| (vec![("pool", pool), ("worker", worker)], value)).collect()
     }
 
     /// Includes each state of each known pool, also those without workers: a series that is absent
     /// raises no alarm.
     fn states(&self, status: &'a Status) -> Vec<Sample<'a>> {
-        let present = status.pools.iter().map(|pool| &*pool.name).chain(self.lost.keys().map(|&(pool, _)| pool));
+        let present = status.pools.iter().map(|pool| &*pool.name).chain(self.0.keys().map(|&(pool, _)| pool));
         let former = status.pool_totals.iter().map(|pool| &*pool.name).filter(|&name| name != OTHER_POOLS);
         let known: BTreeSet<_> = present.chain(former).collect();
-        let each = known.into_iter().flat_map(|pool| STATES.map(|state| ((pool, state), 0)));
-        let mut counts: BTreeMap<_, _> = each.collect();
-        for worker in self.present.values().flatten() {
-            *counts.entry((&*worker.pool, &*worker.state)).or_insert(0) += 1;
-        }
-        for (&(pool, _), count) in &self.lost {
-            *counts.entry((pool, "lost")).or_insert(0) += count;
+        let mut counts: BTreeMap<_, _> =
+            known.into_iter().flat_map(|pool| STATES.map(|state| ((pool, state), 0))).collect();
+        for (&(pool, _), Namesakes { present, lost }) in &self.0 {
+            for worker in present {
+                *counts.entry((pool, &*worker.state)).or_insert(0) += 1;
+            }
+            *counts.entry((pool, "lost")).or_insert(0) += lost;
         }
         let sample = |((pool, state), count)| (vec![("pool", pool), ("state", state)], f64::from(count));
         counts.into_iter().map(sample).collect()
     }
-}
-
-fn of_worker<'a>((pool, worker): (&'a str, &'a str)) -> Vec<(&'a str, &'a str)> {
-    vec![("pool", pool), ("worker", worker)]
 }
 
 fn seconds_of_ms(ms: u64) -> f64 {

@@ -43,7 +43,8 @@ impl Server<'_> {
             let Some(message) = self.receive(peers)? else { return Ok(share.arrived(true)) };
             share.take(&message.frames);
             match peers {
-                // Time limits begin now, not with the turn: the process may have been stopped since.
+                // Time limits begin now, not with the turn: the process may have been stopped
+                // since.
                 Peers::Clients => self.handle_client(message, Instant::now()),
                 Peers::Workers => self.handle_worker(message, now),
             }

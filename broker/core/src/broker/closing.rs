@@ -11,7 +11,6 @@ use giostra_protocol::{RequestId, ToClient, ToWorker};
 use super::admission::CreditQueue;
 use super::{Broker, Output};
 use crate::event::Event;
-use crate::id_ranges::IdRanges;
 use crate::ids::ClientNumber;
 
 /// The reason with which a client leaves after its goodbye. The audit recognises it.
@@ -84,8 +83,7 @@ impl Broker {
     }
 
     fn is_unheard(&mut self, client: ClientNumber, unsent: &[RequestId], reason: &'static str) {
-        let mut requests = IdRanges::default();
-        unsent.iter().for_each(|&id| requests.request(client, id));
-        self.log(Event::Unheard { client, unsent: requests, reason });
+        let unsent = unsent.iter().map(|&id| (client, id)).collect();
+        self.log(Event::Unheard { client, unsent, reason });
     }
 }

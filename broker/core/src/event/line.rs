@@ -9,22 +9,22 @@ use crate::id_ranges::IdRanges;
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = !f.alternate();
         match self {
             Self::ClientJoined { client, name, clients, key } => {
-                write!(f, "client-joined {client} {name}")?;
-                for_audit(f, format_args!(" clients={clients}"))?;
-                after_space(f, key)
+                let clients = format_args!(" clients={clients}");
+                write!(f, "client-joined {client} {name}{}{}", If(full, clients), AfterSpace(key))
             }
             Self::ClientLeft { client, reason, cancelled, unwanted, clients } => {
-                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}")?;
-                for_audit(f, format_args!(" clients={clients}"))?;
+                let clients = format_args!(" clients={clients}");
+                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}{}", If(full, clients))?;
                 write!(f, " reason={reason}")
             }
             Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
                 write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
-                for_audit(f, format_args!(" workers={workers}"))?;
-                after_space(f, &back.map(|before| format!("back={before}")))?;
-                after_space(f, key)
+                write!(f, "{}", If(full, format_args!(" workers={workers}")))?;
+                let back = back.map(|before| format!("back={before}"));
+                write!(f, "{}{}", AfterSpace(&back), AfterSpace(key))
             }
             Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
             Self::WorkerLeaving { worker, drained, in_flight } => {
@@ -32,46 +32,33 @@ impl fmt::Display for Event {
                 write!(f, "leaving {worker} in-flight={in_flight} by={by}")
             }
             Self::WorkerUnable { worker, reason, returned } => {
-                write!(f, "unable {worker} ")?;
-                counted(f, "returned", returned)?;
-                write!(f, "reason={reason}")
+                write!(f, "unable {worker} returned={} reason={reason}", Counted(full, returned))
             }
             Self::WorkerAble { worker, seats } => write!(f, "able {worker} seats={seats}"),
             Self::WorkerLeft { worker, discarded, workers } => {
-                write!(f, "left {worker}")?;
-                for_audit(f, format_args!(" discarded={discarded} workers={workers}"))
+                write!(f, "left {worker}{}", If(full, format_args!(" discarded={discarded} workers={workers}")))
             }
             Self::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
-                write!(f, "dropped {worker} ")?;
-                counted(f, "returned", returned)?;
-                let counts = format_args!("unwanted={unwanted} discarded={discarded} workers={workers} ");
-                for_audit(f, format_args!("{counts}evidence={evidence} "))?;
-                write!(f, "reason={reason}")
+                let counts = format_args!(" unwanted={unwanted} discarded={discarded} workers={workers}");
+                write!(f, "dropped {worker} returned={}{}", Counted(full, returned), If(full, counts))?;
+                write!(f, "{} reason={reason}", If(full, format_args!(" evidence={evidence}")))
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
             Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
             Self::Dispatched { worker, again, suspect, tickets, requests } => {
-                write!(f, "{} {worker} ", if *again { "redispatch" } else { "dispatch" })?;
-                for_audit(f, format_args!("{tickets} "))?;
-                listed(f, requests)?;
-                for_audit(f, format_args!("{}", if *suspect { " suspect" } else { "" }))
+                let verb = if *again { "redispatch" } else { "dispatch" };
+                write!(f, "{verb} {worker} {}", If(full, format_args!("{tickets} ")))?;
+                write!(f, "{}{}", Listed(full, requests), If(full && *suspect, " suspect"))
             }
             Self::Replied { worker, errors, requests } => {
                 write!(f, "{} {worker} {requests}", if *errors { "reply-error" } else { "reply" })
             }
             Self::Discarded { worker: None, late, .. } => write!(f, "discard ? ? late={late}"),
             Self::Discarded { worker: Some(worker), requests, late } => {
-                write!(
-                    f,
-                    "discard {worker} late={late}{}",
-                    if requests.is_empty() && !f.alternate() { "" } else { " " }
-                )?;
-                listed(f, requests)
+                let requests = If(!full || !requests.is_empty(), AfterSpace(&Some(Listed(full, requests))));
+                write!(f, "discard {worker} late={late}{requests}")
             }
-            Self::Expired(requests) => {
-                f.write_str("expire ")?;
-                listed(f, requests)
-            }
+            Self::Expired(requests) => write!(f, "expire {}", Listed(full, requests)),
             Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", join(workers, ",")),
             Self::Cancelled(requests) => write!(f, "cancel {requests}"),
             Self::Refused { from, reason, unsaid: 0 } => write!(f, "refuse {from} reason={reason}"),
@@ -81,33 +68,48 @@ impl fmt::Display for Event {
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
             Self::Goodbye(client) => write!(f, "goodbye {client}"),
             Self::Unheard { client, unsent, reason } => {
-                write!(f, "unheard {client} ")?;
-                counted(f, "unsent", unsent)?;
-                write!(f, "reason={reason}")
+                write!(f, "unheard {client} unsent={} reason={reason}", Counted(full, unsent))
             }
         }
     }
 }
 
-/// Writes fields that only the audit needs.
-fn for_audit(f: &mut fmt::Formatter<'_>, fields: fmt::Arguments<'_>) -> fmt::Result {
-    if f.alternate() { Ok(()) } else { f.write_fmt(fields) }
+/// A value that is written under a condition.
+struct If<T>(bool, T);
+
+/// A value that is written after a space, if there is one.
+struct AfterSpace<'a, T>(&'a Option<T>);
+
+/// Requests, or only their number as a field.
+struct Listed<'a>(bool, &'a IdRanges);
+
+/// The number of requests, and the requests unless there are none.
+struct Counted<'a>(bool, &'a IdRanges);
+
+impl<T: fmt::Display> fmt::Display for If<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 { self.1.fmt(f) } else { Ok(()) }
+    }
 }
 
-/// Writes requests, or only their number.
-fn listed(f: &mut fmt::Formatter<'_>, requests: &IdRanges) -> fmt::Result {
-    if f.alternate() { write!(f, "requests={}", requests.len()) } else { write!(f, "{requests}") }
+impl<T: fmt::Display> fmt::Display for AfterSpace<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |value| write!(f, " {value}"))
+    }
 }
 
-/// Writes the number of requests, the requests if there are any, and a space.
-fn counted(f: &mut fmt::Formatter<'_>, name: &str, requests: &IdRanges) -> fmt::Result {
-    write!(f, "{name}={} ", requests.len())?;
-    if requests.is_empty() { Ok(()) } else { for_audit(f, format_args!("{requests} ")) }
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(full, requests) = self;
+        if *full { requests.fmt(f) } else { write!(f, "requests={}", requests.len()) }
+    }
 }
 
-/// Writes an optional field.
-fn after_space(f: &mut fmt::Formatter<'_>, field: &Option<impl fmt::Display>) -> fmt::Result {
-    field.as_ref().map_or(Ok(()), |field| write!(f, " {field}"))
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(full, requests) = self;
+        write!(f, "{}{}", requests.len(), If(*full && !requests.is_empty(), format_args!(" {requests}")))
+    }
 }
 
 /// Joins names to one word.

@@ -31,11 +31,8 @@ impl FromStr for Rotation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "strict" => Ok(Self::Strict),
-            "available" => Ok(Self::Available),
-            _ => Err("strict or available".into()),
-        }
+        let both = [Self::Strict, Self::Available];
+        both.into_iter().find(|it| it.to_string() == text).ok_or_else(|| "strict or available".into())
     }
 }
 
@@ -144,11 +141,13 @@ mod tests {
     }
 
     proptest! {
-        /// Between two turns of one worker, each other that was seated all the while has exactly one.
+        /// Between two turns of one worker, each other that was seated all the while has exactly
+        /// one.
         #[test]
         fn nobodys_turn_is_lost_or_doubled(steps in prop::collection::vec(0..8u8, 1..300)) {
             let (mut ring, mut joined) = (Ring::default(), 0);
-            // For each seated worker: its number, and who had a turn since its own last turn (or its joining).
+            // For each seated worker: its number, and who had a turn since its own last turn (or
+            // its joining).
             let mut since: Vec<(u32, Option<Vec<u32>>)> = Vec::new();
             for step in steps {
                 match step {

@@ -42,9 +42,9 @@ pub enum Spare {
     None,
 }
 
-/// The maximum number of spares. With seven, three workers whose requests take exponentially distributed times
-/// are busy for 93 % of the time, with one for 76 %, and without a bound for 97 % (3,000 requests,
-/// simulated).
+/// The maximum number of spares. With seven, three workers whose requests take exponentially
+/// distributed times are busy for 93 % of the time, with one for 76 %, and without a bound for 97 %
+/// (3,000 requests, simulated).
 const MAX_SPARES: usize = 7;
 
 /// The replies of each thread, without more spares having been needed, after which one is removed.
@@ -197,8 +197,8 @@ mod tests {
             Self { window, now: 0, way, free, back: BinaryHeap::new(), together: 0 }
         }
 
-        /// Returns the window after this many more nanoseconds, in which each request takes as long as `each`
-        /// says.
+        /// Returns the window after this many more nanoseconds, in which each request takes as long
+        /// as `each` says.
         fn after(&mut self, time: u64, mut each: impl FnMut() -> u64) -> usize {
             let end = self.now + time;
             while self.now < end {
@@ -282,15 +282,15 @@ mod tests {
         worker.together = 5 * MILLI;
         let windows: Vec<_> = (0..100).map(|_| worker.after(20 * MILLI, || 500 * MICRO)).collect();
         assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
-        // Held back for longer than they are computed, with nothing to compute meanwhile: the window does
-        // not settle at that.
+        // Held back for longer than they are computed, with nothing to compute meanwhile: the
+        // window does not settle at that.
         assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
     }
 
     #[test]
     fn a_long_way_starves_nobody() {
-        // At least a hundred are on the way at any time, if none is to wait for work. What the pings say
-        // covers it twice.
+        // At least a hundred are on the way at any time, if none is to wait for work. What the
+        // pings say covers it twice.
         let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
         assert!((200..=300).contains(&window), "{window}");
         assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MOST);

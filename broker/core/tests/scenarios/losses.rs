@@ -137,7 +137,8 @@ fn a_request_before_its_last_attempt_is_alone_with_its_worker() {
     world.submit("c", 1..=4);
     world.lose("1");
     world.lose("2");
-    // Two and four were lost once, one and three twice. Whoever ends the third worker, ends it alone.
+    // Two and four were lost once, one and three twice. Whoever ends the third worker, ends it
+    // alone.
     world.join("3");
     assert_eq!(world.holding("3"), [1]);
     world.join("4");

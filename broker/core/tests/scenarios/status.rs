@@ -96,7 +96,8 @@ fn the_status_has_the_turn_the_durations_and_the_last_events() {
     );
     assert!(lost.reason.contains("connection"), "{lost:?}");
 
-    // Under its old name it sits down at the tail, and what was handed on from it is told of the name.
+    // Under its old name it sits down at the tail, and what was handed on from it is told of the
+    // name.
     world.join("2");
     let status = world.broker.status(world.now);
     assert_eq!(status.pools[0].ring, [1, 3, 4]);

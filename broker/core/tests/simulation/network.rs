@@ -261,7 +261,8 @@ impl World<'_> {
             None => self.counts.count("notice-never"),
         }
         if fate == Fate::Reconnects {
-            // What it still reads may be the goodbye, upon which this process ends and does not connect again.
+            // What it still reads may be the goodbye, upon which this process ends and does not
+            // connect again.
             let process = self.socket(peer).process;
             self.socket(peer).pipe = stale.into_iter().map(|(_, message)| message).collect();
             down.into_iter().for_each(|(_, message)| self.arrive_down(peer, message));

@@ -108,8 +108,8 @@ impl Plan {
             submit_every: dice.one_of(&[30 * MS, 100 * MS, 200 * MS]),
             faults,
             fault_every: dice.one_of(&[20 * MS, 50 * MS, 150 * MS]),
-            // Mostly short, so that there are many: what a run is like differs more from one to the next than its first
-            // second from its second. Some are long.
+            // Mostly short, so that there are many: what a run is like differs more from one to the
+            // next than its first second from its second. Some are long.
             calm_at: dice.one_of(&[50, 100, 200, 400, 1600]) * MS,
         }
     }

@@ -1,5 +1,5 @@
-//! A second, different implementation of the rotation: the seats that have had a turn in this round,
-//! and those that have not.
+//! A second, different implementation of the rotation: the seats that have had a turn in this
+//! round, and those that have not.
 
 /// The seats of a pool.
 #[derive(Debug, Default)]

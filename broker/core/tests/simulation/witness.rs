@@ -187,7 +187,8 @@ pub struct Witness {
 
     // The inputs and outputs since everything was settled last.
     submits: BTreeMap<Conn, VecDeque<Submit>>,
-    /// The ids of the last one that was accepted in part: its other requests may have been rejected.
+    /// The ids of the last one that was accepted in part: its other requests may have been
+    /// rejected.
     taken: BTreeMap<Conn, BTreeSet<u64>>,
     /// Every request that could be accepted: its connection, session and id.
     submitted: Vec<(Conn, u64, u64)>,
@@ -202,8 +203,8 @@ pub struct Witness {
     /// took back.
     handed: BTreeSet<(Conn, u64)>,
     handed_back: u64,
-    /// Upper bounds on the requests of clients that have left and on their bytes in the core's tables,
-    /// and the number of such requests at the core's last timeout.
+    /// Upper bounds on the requests of clients that have left and on their bytes in the core's
+    /// tables, and the number of such requests at the core's last timeout.
     left_behind: usize,
     left_behind_bytes: usize,
     left_before: usize,

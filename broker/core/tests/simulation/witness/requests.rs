@@ -215,8 +215,8 @@ impl Witness {
             let number = worker.expect("only of a worker it is known what it was asked");
             let known = self.workers.get_mut(&number).expect("it is registered");
             let conn = known.conn.expect("it was welcomed");
-            // A client may have cancelled it, and have sent it again: which of its tickets, only the reply can
-            // tell.
+            // A client may have cancelled it, and have sent it again: which of its tickets, only
+            // the reply can tell.
             let mut replied = known.in_flight.iter().filter(|(ticket, flight)| {
                 let ticket = self.settings.first_ticket.wrapping_add(**ticket);
                 let came_back = self.replies.contains_key(&(conn, ticket)) || self.handed.contains(&(conn, ticket));
