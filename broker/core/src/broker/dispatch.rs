@@ -6,14 +6,13 @@ use std::time::Instant;
 use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
-use super::records::{Flight, State, Worker};
+use super::records::{Flight, Worker};
 use super::{Broker, Moment, Output, PoolKey};
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
 use crate::policy::rotation::{Ring, Rotation};
 use crate::tables::peers::Peers;
-use crate::tables::pending::Place;
 
 /// The maximum number of members for which the next message to a peer has memory reserved.
 const USUAL_BATCH: usize = 256;
@@ -132,16 +131,9 @@ impl Broker {
             if let Some(client) = self.clients.get_mut(&request.client) {
                 client.pending -= 1;
             }
-            let order = match request.state {
-                State::Pending(Place::Returned(order)) => order,
-                _ => ticket,
-            };
             let worker = self.workers.get_mut(&number).expect("a seated worker is here");
             let suspect = worker.liveness.suspect();
-            request.state = State::InFlight { worker: number, ticket, order, suspect };
-            request.attempts += 1;
-            request.dispatched = moment;
-
+            request.dispatch(number, ticket, suspect, moment);
             if worker.batch.is_empty() {
                 batched.push(number);
                 worker.window.handed(moment.0);

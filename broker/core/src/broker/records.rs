@@ -220,6 +220,17 @@ impl Request {
         self.lost() > 0 && self.lost() as u64 + 1 >= u64::from(max_attempts)
     }
 
+    /// Records a dispatch to a worker.
+    pub fn dispatch(&mut self, worker: WorkerNumber, ticket: u64, suspect: bool, now: Moment) {
+        let order = match self.state {
+            State::Pending(Place::Returned(order)) => order,
+            _ => ticket,
+        };
+        self.state = State::InFlight { worker, ticket, order, suspect };
+        self.attempts += 1;
+        self.dispatched = now;
+    }
+
     pub fn trace(&self, worker: Label, now: Moment) -> Trace {
         let dispatched = if self.attempts > 0 { self.dispatched } else { now };
         Trace {

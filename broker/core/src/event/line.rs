@@ -12,24 +12,21 @@ impl fmt::Display for Event {
         let full = !f.alternate();
         match self {
             Self::ClientJoined { client, name, clients, key } => {
-                let clients = format_args!(" clients={clients}");
-                write!(f, "client-joined {client} {name}{}{}", If(full, clients), AfterSpace(key))
+                write!(f, "client-joined {client} {name}")?;
+                write!(f, "{}{}", If(full, format_args!(" clients={clients}")), AfterSpace(key))
             }
             Self::ClientLeft { client, reason, cancelled, unwanted, clients } => {
-                let clients = format_args!(" clients={clients}");
-                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}{}", If(full, clients))?;
-                write!(f, " reason={reason}")
+                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}")?;
+                write!(f, "{} reason={reason}", If(full, format_args!(" clients={clients}")))
             }
             Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
                 write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
-                write!(f, "{}", If(full, format_args!(" workers={workers}")))?;
-                let back = back.map(|before| format!("back={before}"));
-                write!(f, "{}{}", AfterSpace(&back), AfterSpace(key))
+                If(full, format_args!(" workers={workers}")).fmt(f)?;
+                write!(f, "{}{}", AfterSpace(&back.map(|before| format!("back={before}"))), AfterSpace(key))
             }
             Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
             Self::WorkerLeaving { worker, drained, in_flight } => {
-                let by = if *drained { "drain" } else { "worker" };
-                write!(f, "leaving {worker} in-flight={in_flight} by={by}")
+                write!(f, "leaving {worker} in-flight={in_flight} by={}", if *drained { "drain" } else { "worker" })
             }
             Self::WorkerUnable { worker, reason, returned } => {
                 write!(f, "unable {worker} returned={} reason={reason}", Counted(full, returned))
@@ -39,20 +36,18 @@ impl fmt::Display for Event {
                 write!(f, "left {worker}{}", If(full, format_args!(" discarded={discarded} workers={workers}")))
             }
             Self::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
-                let counts = format_args!(" unwanted={unwanted} discarded={discarded} workers={workers}");
-                write!(f, "dropped {worker} returned={}{}", Counted(full, returned), If(full, counts))?;
-                write!(f, "{} reason={reason}", If(full, format_args!(" evidence={evidence}")))
+                let counts =
+                    format_args!(" unwanted={unwanted} discarded={discarded} workers={workers} evidence={evidence}");
+                write!(f, "dropped {worker} returned={}{} reason={reason}", Counted(full, returned), If(full, counts))
             }
             Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
             Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
             Self::Dispatched { worker, again, suspect, tickets, requests } => {
-                let verb = if *again { "redispatch" } else { "dispatch" };
-                write!(f, "{verb} {worker} {}", If(full, format_args!("{tickets} ")))?;
+                write!(f, "{}dispatch {worker} {}", If(*again, "re"), If(full, format_args!("{tickets} ")))?;
                 write!(f, "{}{}", Listed(full, requests), If(full && *suspect, " suspect"))
             }
-            Self::Replied { worker, errors, requests } => {
-                write!(f, "{} {worker} {requests}", if *errors { "reply-error" } else { "reply" })
-            }
+            Self::Replied { worker, errors: true, requests } => write!(f, "reply-error {worker} {requests}"),
+            Self::Replied { worker, requests, .. } => write!(f, "reply {worker} {requests}"),
             Self::Discarded { worker: None, late, .. } => write!(f, "discard ? ? late={late}"),
             Self::Discarded { worker: Some(worker), requests, late } => {
                 let requests = If(!full || !requests.is_empty(), AfterSpace(&Some(Listed(full, requests))));
@@ -61,8 +56,9 @@ impl fmt::Display for Event {
             Self::Expired(requests) => write!(f, "expire {}", Listed(full, requests)),
             Self::Poisoned { request, workers } => write!(f, "poison {request} workers={}", join(workers, ",")),
             Self::Cancelled(requests) => write!(f, "cancel {requests}"),
-            Self::Refused { from, reason, unsaid: 0 } => write!(f, "refuse {from} reason={reason}"),
-            Self::Refused { from, reason, unsaid } => write!(f, "refuse {from} unsaid={unsaid} reason={reason}"),
+            Self::Refused { from, reason, unsaid } => {
+                write!(f, "refuse {from}{} reason={reason}", If(*unsaid > 0, format_args!(" unsaid={unsaid}")))
+            }
             Self::Rejected(client, count) => write!(f, "rejected {client} count={count}"),
             Self::NoWorker(client, count) => write!(f, "no-worker {client} count={count}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
