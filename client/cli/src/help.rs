@@ -1,7 +1,7 @@
 //! The texts after the options in `--help` and the man pages.
 //!
-//! Lines of examples have at most 80 columns. A paragraph is one line, which `clap` wraps to the
-//! terminal's width.
+//! Examples have at most 80 columns. Each paragraph is one line, which `clap` wraps to the width of the
+//! terminal.
 
 /// Of `giostra` itself.
 pub const GIOSTRA: &str = "\
@@ -19,12 +19,11 @@ Examples:
   giostra keys new broker        keys, to serve other hosts
   giostra help random            each command's options, with examples
 
-JSON: With --json the last line of stdout is one object; each command's help lists its fields. An error on stderr is in it, too, as \
-error: a code (invalid, failed, expired, poison, no-broker, refused, interrupted) and a message, beside other fields or alone. A wrong \
-command line is reported on stderr only.
+JSON: With --json the last line of stdout is one object; each command's help lists its fields. After an error it has a field error with a code \
+(invalid, failed, expired, poison, no-broker, refused, interrupted) and the message that is on stderr. A wrong command line is reported on stderr only.
 
-Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_JSON is a switch: 1, true, yes or \
-on; 0, false, no, off. An empty variable counts as unset. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
+Environment: The variable that an option names is its default. GIOSTRA_JSON is a switch: 1, true, yes, on, or 0, false, no, off. \
+An empty variable counts as unset. NO_COLOR keeps --help without colour; with TERM=dumb there is no progress bar, either.
 
 Exit status: 0 if every request was answered and no result was wrong; 1 if not, if the command failed or its output could not be \
 written; 2 for a wrong command line; 130 after Ctrl-C, but 0 if that ended status --watch or top.";
@@ -39,11 +38,11 @@ Examples:
   giostra send sleep 3 --pool nightly
   giostra send shout 7 --text --pool text  the text, not the number
 
-Arguments: A word is a number if that prints as the word does (7, -2.5), and else a text (two, 007, 1.10, 1e3), so that nothing is changed \
-on the way; a worker may read such a text as a number, and Giostra's own workers do. With --text all are texts.
+Arguments: A word is a number if the number prints as the same word (7, -2.5), otherwise a text (two, 007, 1.10, 1e3), so that no word changes \
+on the way. Giostra's own workers read such texts as numbers. With --text all words are texts.
 
-JSON: result; or error, with its code and message. And trace: worker, attempts (workers it was handed to), waited_us (microseconds until \
-then) and took_us (from then on).
+JSON: result, or error with its code and message; trace: worker, attempts (the number of workers it was dispatched to), waited_us (microseconds before the last \
+dispatch) and took_us (after it).
 
 Exit status: 0 if there was a result; 1 if there was an error instead; 2 for a wrong command line; 130 after Ctrl-C.";
 
@@ -60,20 +59,20 @@ Examples:
                                            after an interruption, the same
                                            command resumes
 
-Lines: A line is a request: words between spaces and tabs, of which those that are numbers become numbers, as with send; with --text all are texts. With --line \
-the whole line is one text. With --json it is a JSON value: an \
-array is the list of arguments, anything else the only one. An empty line is a request without arguments.
+Lines: Each line is a request. Its words between spaces and tabs are the arguments, numbers or texts as with send; with --text all are texts. With --line \
+the whole line is one text. With --json a line is a JSON value: an array is the list of arguments, anything else the only argument. \
+An empty line is a request without arguments.
 
-Output: A line in, a line out, in the same order. In the place of a line that failed there is an empty one, or with --json an object with \
-error, its code and message; stderr tells which line it was, and why. A line break within a result is written \\n, and on a terminal other control characters as in JSON. With --unordered results are printed as they \
-arrive. Lines that wait behind a slow one are held in memory, --window of them at most.
+Output: One line for each line of input, in the same order. A line that failed gives an empty line, or with --json an object with \
+error, its code and message; stderr says which line failed, and why. A line break within a result is printed as \\n, and on a terminal other control characters as in JSON. With --unordered results are printed as they \
+arrive. Lines that wait behind a slow one are kept in memory, at most --window of them.
 
 Retries: Before each retry of a line there is a pause: at most 100 ms at first, then twice as long each time, up to 10 s.
 
-Journal: The journal holds every answer, and the output is made from it: with the same journal, command and input, a later run \
-resumes, and computes nothing twice. An output file is complete and has nothing twice, whether redirected with > or >>; \
-a pipe or terminal gets everything from the beginning. Lines that failed are not retried by a later run: use --failed or --retry. The input may \
-grow in between, but not change.
+Journal: The journal records every answer. With the same journal, command and input, a later run resumes, and computes nothing twice. \
+An output file is completed, without repetitions, whether redirected with > or >>; \
+a pipe or terminal gets everything from the beginning. Lines that failed are not retried by a later run: use --failed or --retry. Between runs the input may \
+grow, but not change.
 
 Exit status: 0 if every line has a result; 1 if some failed, there was no broker any more, or something could not be read or written; 2 for a wrong command \
 line; 130 after Ctrl-C.";
@@ -84,7 +83,7 @@ Examples:
   giostra random 3000
   giostra random 3000 --seed 1             the same requests each time
   giostra random 300 --wait-workers 3
-  giostra random 100000 --window 1         each waits for the reply before
+  giostra random 100000 --window 1         one request at a time
   giostra random 1000000 --json | jq .workers
 
 JSON: seed, sent, answered, failed, unanswered, wrong, duplicated, redispatched, seconds, rate (answers a second), latency_us (p50, p99, \
@@ -114,10 +113,10 @@ Exit status: 0 if every request was answered and no result was wrong; 1 if not; 
 pub const PROMPT: &str = "\
 Examples:
   giostra                        the same, in a terminal
-  giostra prompt < commands      a command a line
+  giostra prompt < commands      one command per line
   printf 'add 1 2\\nmul 6 7\\n' | giostra prompt --json | jq .result
 
-JSON: For each command its own object, on a line.
+JSON: One object per command, each on a line.
 
 Exit status: 0 after exit or the end of the input, whatever became of the commands; 1 if the terminal or the output failed; 2 for a wrong \
 command line; 130 after Ctrl-C during a command.";
@@ -135,9 +134,9 @@ A terminal shows what fits, with colours unless NO_COLOR is set; elsewhere every
 With --watch, a broker that goes away is waited for.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
-in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost. With --watch an object a line.
+in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost. With --watch one object per line.
 
-Exit status: 0 if the broker answered, also when Ctrl-C ended the watching; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
+Exit status: 0 if the broker answered, also if Ctrl-C then ended --watch; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
 the first answer.";
 
 /// Of `giostra top`.
@@ -160,19 +159,19 @@ Keys:
 It needs a terminal, of any size; giostra status --watch needs none. With keys, it needs the role admin. A broker that goes away is waited \
 for.
 
-Exit status: 0 after it was quit; 1 if no broker answered at first or this is no terminal; 2 for a wrong command line; 130 after a signal.";
+Exit status: 0 if a key ended it; 1 if no broker answered at first, or this is no terminal; 2 for a wrong command line; 130 after a signal.";
 
 /// Of `giostra drain`.
 pub const DRAIN: &str = "\
 Examples:
   giostra drain worker-2                   returns when it has left
   giostra drain worker-2 --no-wait --json | jq .in_flight
-  giostra drain worker-2 w17               that one of several of this name
+  giostra drain worker-2 w17               one of several with this name
   giostra drain worker-2 --all             all of them
 
-If several workers have the name, the error lists them. w17 alone suffices, unless it is a worker's name.
+If several workers have the name, the error lists them. The number alone suffices, unless a worker is named so.
 
-JSON: worker, left (whether it has left), in_flight (requests it still has), lost (workers of that name that were lost before they had \
+JSON: worker, left (whether it has left), in_flight (the number of requests it still has), lost (workers of that name that were lost before they had \
 finished: number, reason, returned).
 
 Exit status: 0 if it has left, or leaves with --no-wait; 1 if it was lost before it had finished, or there is none of that name; 2 for a \
@@ -186,7 +185,7 @@ Examples:
   giostra audit log --json | jq .proved
   giostra audit log --request c1#17        what became of one request
 
-The audit proves, for each life of a broker from its first line on: each ticket was dispatched once, in order, to the seat whose turn it was, within \
+The audit proves for each life of a broker: each ticket was dispatched once, in order, to the seat whose turn it was, within \
 its window; each accepted request ended once or is still open; a lost worker's requests went first, in their order, to the \
 next seats; requests were given up after the same number of lost workers; a leaving client's requests were cancelled or \
 discarded. It does not check fairness among clients, or times.
@@ -194,7 +193,7 @@ discarded. It does not check fairness among clients, or times.
 It can prove nothing about a broker whose first lines were rotated away (but see --partial), or one with --log-level info.
 
 JSON: proved, verdict (proved, refuted, not provable), files, lines, lives, what was counted (accepted, dispatched, redispatched, replies, \
-errors, expired, open, ..), promises (of each: promise, verdict, violations), not_provable (why), violation_count, violations (file, line, \
+errors, expired, open, ..), promises (each with promise, verdict, violations), not_provable (why), violation_count, violations (file, line, \
 what, promise, text). With --request: request, steps (time, life, what), ends.
 
 Exit status: 0 if all is proved (or the request is in the log); 1 if something is refuted or can't be proved (or the request is not in \

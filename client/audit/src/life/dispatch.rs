@@ -150,13 +150,7 @@ impl Life {
         let alone = request.is_some_and(|request| self.is_quarantined(request));
         let pool = self.take_request(batch, ticket, id);
         self.check_seat(batch, ticket, id, pool, alone);
-        self.take_turn(batch.worker, ticket, alone, ticket_order);
-        if pool.is_some()
-            && let Some(worker) = self.workers.by_number.get_mut(&batch.worker)
-        {
-            worker.alone = alone;
-            worker.in_flight.insert(ticket, id);
-        }
+        self.take_turn(batch.worker, ticket, pool.map(|_| id), alone, ticket_order);
     }
 
     /// Returns whether the loss of one more worker would end the request, which must then be the only
@@ -268,9 +262,14 @@ impl Life {
         }
     }
 
-    /// Gives the turn to the worker's seat, and checks that it is its turn.
-    fn take_turn(&mut self, number: u64, ticket: u64, alone: bool, ticket_order: TicketOrder) {
+    /// Gives the turn to the worker's seat, and the request to the worker if it is open. Checks that it
+    /// is its turn.
+    fn take_turn(&mut self, number: u64, ticket: u64, id: Option<Id>, alone: bool, ticket_order: TicketOrder) {
         let Some(worker) = self.workers.by_number.get_mut(&number) else { return };
+        if let Some(id) = id {
+            worker.alone = alone;
+            worker.in_flight.insert(ticket, id);
+        }
         let ring = &mut self.pools[worker.pool].ring;
         let Some(distance) = ring.distance(number) else {
             self.findings

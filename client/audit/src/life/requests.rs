@@ -82,10 +82,13 @@ impl Life {
         }
         let number = named.number;
         for id in requests.ids() {
-            let state = self.state(id);
-            if !matches!(state, Some(State::InFlight { worker, .. }) if worker == number)
-                && state != Some(State::Unknown)
-            {
+            let request = self.clients.take_request(id);
+            let state = request.as_ref().map(|request| request.state);
+            let fits = match state {
+                Some(State::InFlight { worker, .. }) => worker == number,
+                state => state == Some(State::Unknown),
+            };
+            if !fits {
                 let workers = &self.workers.by_number;
                 self.findings.add(Promise::Requests, || {
                     let why = match state {
@@ -99,9 +102,9 @@ impl Life {
                     format!("w{number} replies to {id}, but {why}")
                 });
             }
-            self.detach(id);
-            if let Some(request) = self.clients.take_request(id) {
+            if let Some(request) = request {
                 self.clear_losses(id, &request);
+                self.detach_from(request.pool, request.state);
             }
         }
     }
