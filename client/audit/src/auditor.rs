@@ -11,7 +11,7 @@ use crate::life::Life;
 use crate::line::{self, Event, Line, Start};
 use crate::report::{Report, Violation};
 
-/// The most different unknown verbs that are counted.
+/// The maximum number of different unknown verbs that are counted.
 const MAX_UNKNOWN_VERBS: usize = 20;
 
 /// The state of an audit between two lines.

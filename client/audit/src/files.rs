@@ -16,7 +16,7 @@ use super::line::TIME_BYTES;
 /// The names of the broker's log files before their number.
 const BASE: &str = "broker_r";
 
-/// The most files that are held open. The others are opened when they are read: a running broker
+/// The maximum number of files that are held open. The others are opened when they are read: a running broker
 /// removes the oldest first, which are the ones held open.
 const MAX_OPEN_FILES: usize = 200;
 

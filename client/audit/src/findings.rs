@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::report::Violation;
 
-/// The most violations that are kept. Further ones are only counted.
+/// The maximum number of violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;
 
-/// The most characters kept of a line that violates a promise.
+/// The maximum number of characters kept of a line that violates a promise.
 const MAX_TEXT: usize = 300;
 
 /// A promise of the broker that an audit proves or refutes.

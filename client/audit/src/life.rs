@@ -29,7 +29,7 @@ use losses::LostWorkers;
 use ring::Ring;
 use workers::{Worker, Workers};
 
-/// The most open requests that are kept. Each takes about 200 bytes of memory.
+/// The maximum number of open requests that are kept. Each takes about 200 bytes of memory.
 const MAX_OPEN: u64 = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 
 /// A pool: its ring, and the requests that lost workers gave back.
@@ -63,7 +63,7 @@ pub(super) struct Life {
     /// The number of lost workers after which a request is given up: as the broker says, or else as
     /// for the first one that was.
     given_up_after: Option<usize>,
-    /// The most lost workers of a request that was dispatched again.
+    /// The maximum number of lost workers of a request that was dispatched again.
     pub dispatched_after: usize,
     /// The number of lines so far.
     lines: u64,

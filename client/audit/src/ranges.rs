@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The most ids that one line may name: as many as requests may be open. A damaged number must not
+/// The maximum number of ids that one line may name: as many as requests may be open. A damaged number must not
 /// keep the audit counting for long.
 const MAX_IDS: u64 = 1 << 24;
 

@@ -10,10 +10,10 @@ use serde_json::json;
 use super::findings::Promise;
 use super::gap::Gap;
 
-/// The most violations that the text shows.
+/// The maximum number of violations that the text shows.
 const MAX_SHOWN: usize = 10;
 
-/// The most characters that the text shows of a line.
+/// The maximum number of characters that the text shows of a line.
 const MAX_LINE: usize = 140;
 
 /// What happened, by the lines of a log.
@@ -123,7 +123,7 @@ pub struct Report {
     /// Whether the rotation of all brokers was strict.
     #[serde(skip)]
     pub strict: bool,
-    /// The most lost workers of a request that was dispatched again.
+    /// The maximum number of lost workers of a request that was dispatched again.
     #[serde(skip)]
     pub max_lost: usize,
 }

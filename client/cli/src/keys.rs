@@ -77,17 +77,13 @@ pub fn run(command: &KeysCommand, json: bool) -> anyhow::Result<Exit> {
 
 fn generate(new: &KeysNew, json: bool) -> anyhow::Result<()> {
     let keys = KeyPair::generate()?;
-    let [public, secret] = keys.write(&new.dir, &new.name)?;
+    let [public, secret] = keys.write(&new.dir, &new.name)?.map(|file| file.display().to_string());
     if json {
         let made = json!({"name": new.name, "public_key": keys.public.to_string(), "public": public, "secret": secret});
         writeln!(stdout(), "{made}")?;
     } else {
-        writeln!(stdout(), "{}\n  public key {}: for anyone", public.display(), keys.public)?;
-        writeln!(
-            stdout(),
-            "{}\n  with the secret key: for --keys, where it is used, and for nobody else",
-            secret.display()
-        )?;
+        writeln!(stdout(), "{public}\n  public key {}: for anyone", keys.public)?;
+        writeln!(stdout(), "{secret}\n  with the secret key: for --keys, where it is used, and for nobody else")?;
     }
     Ok(())
 }
@@ -99,7 +95,7 @@ fn show_all(show: &KeysShow, json: bool) -> anyhow::Result<()> {
         let key = certificate.public_key(file)?;
         if json {
             let name = certificate.name;
-            shown.push(json!({"file": file, "name": name, "public_key": key.to_string(), "secret": certificate.secret.is_some()}));
+            shown.push(json!({"file": file.display().to_string(), "name": name, "public_key": key.to_string(), "secret": certificate.secret.is_some()}));
         } else {
             let also = if certificate.secret.is_some() { "  (and the secret key, not shown)" } else { "" };
             writeln!(stdout(), "{key}  {}{also}", file.display())?;
@@ -129,7 +125,7 @@ fn allow(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
             if !json {
                 writeln!(stdout(), "{}", to.display())?;
             }
-            made.push(to);
+            made.push(to.display().to_string());
         }
     }
     if json {

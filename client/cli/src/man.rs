@@ -42,12 +42,12 @@ pub fn run(man: &Man, command: Command, json: bool) -> anyhow::Result<Exit> {
     for (name, page) in manual::pages(command) {
         let file = dir.join(name);
         fs::write(&file, page).with_context(|| format!("can't write {}", file.display()))?;
-        files.push(file);
+        files.push(file.display().to_string());
     }
     if json {
         writeln!(stdout(), "{}", json!({ "files": files }))?;
     } else {
-        files.iter().try_for_each(|file| writeln!(stdout(), "{}", file.display()))?;
+        writeln!(stdout(), "{}", files.join("\n"))?;
     }
     Ok(Exit::Success)
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use giostra_client::Client;
 use giostra_common::args::switch;
 use giostra_protocol::compute::{AsJson, Call, Value};
-use giostra_protocol::{Failure, Outcome, Reply, code};
+use giostra_protocol::{Failure, Outcome, Reply, Trace, code};
 use humantime::format_duration;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -45,47 +45,43 @@ impl Send {
 
 /// Sends the request, and succeeds if there is a result.
 pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let operation = send.operation.clone();
-    let call = Call { operation, arguments: send.arguments() };
+    let call = Call { operation: send.operation.clone(), arguments: send.arguments() };
     let reply = client.call(call.to_body(), common.timeout)?;
-    let (mut result, trace) = (value(&reply), reply.trace);
-    if common.json
-        && let Ok(value) = &result
-        && let Err(error) = serde_json::to_string(&value.as_json())
-    {
-        result = Err(Failure::from(format!("the result: {error}")));
-    }
-    if common.json {
-        let trace = json!({
-            "worker": trace.worker, "attempts": trace.attempts, "waited_us": trace.waited_us, "took_us": trace.took_us,
-        });
-        match &result {
-            Ok(value) => {
-                writeln!(stdout(), "{}", serde_json::to_string(&JsonResult { result: value.as_json(), trace })?)?;
+    let trace = common.json.then(|| {
+        let Trace { worker, attempts, waited_us, took_us, .. } = &reply.trace;
+        json!({"worker": worker, "attempts": attempts, "waited_us": waited_us, "took_us": took_us})
+    });
+    let line = value(&reply).and_then(|value| format_result(&value, trace.as_ref()));
+    match &line {
+        Ok(line) => stdout().write_all(line)?,
+        Err(failure) => {
+            if let Some(trace) = trace {
+                let error = object(&failure.code, &failure.message);
+                writeln!(stdout(), "{}", json!({"error": error, "trace": trace}))?;
             }
-            Err(Failure { code, message }) => {
-                writeln!(stdout(), "{}", json!({"error": object(code, message), "trace": trace}))?;
-            }
+            report_error(explain(failure, common));
         }
     }
-    match &result {
-        Ok(value) if !common.json => {
-            let mut line = Vec::new();
-            value.write_to(&mut line)?;
-            line.push(b'\n');
-            stdout().write_all(&line)?;
-        }
-        Ok(_) => {}
-        Err(failure) => report_error(explain(failure, common)),
-    }
-    Ok(Exit::success_if(result.is_ok()))
+    Ok(Exit::success_if(line.is_ok()))
 }
 
 /// A result as `--json` prints it.
 #[derive(Serialize)]
 struct JsonResult<'a> {
     result: AsJson<'a>,
-    trace: Json,
+    trace: &'a Json,
+}
+
+/// Formats a result as a line, in JSON if there is a trace.
+fn format_result(value: &Value, trace: Option<&Json>) -> Result<Vec<u8>, Failure> {
+    let mut line = Vec::new();
+    let written = match trace {
+        Some(trace) => serde_json::to_writer(&mut line, &JsonResult { result: value.as_json(), trace }),
+        None => value.write_to(&mut line).map_err(serde_json::Error::io),
+    };
+    written.map_err(|error| format!("the result: {error}"))?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Returns the value in a reply. A body that is no value of the built-in kind is a failure, too.

@@ -42,7 +42,7 @@ impl Life {
     pub(super) fn on_client_joined(&mut self, client: u64, clients: u64) {
         let next = std::mem::replace(&mut self.last_client, client) + 1;
         if client != next {
-            self.findings.add(Promise::Evidence, || format!("c{client} joins, where c{next} was to be next"));
+            self.findings.add(Promise::Evidence, || format!("c{client} joins instead of c{next}"));
         }
         self.counts.clients_joined += 1;
         self.clients.0.insert(client, Client::default());

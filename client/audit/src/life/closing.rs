@@ -31,7 +31,7 @@ impl Life {
     /// Notes a client that has read everything.
     pub(super) fn on_goodbye(&mut self, client: u64) {
         if !self.farewells.expected.remove(&client) {
-            self.findings.add(Promise::Leaving, || format!("c{client} says goodbye, but was not said goodbye to"));
+            self.findings.add(Promise::Leaving, || format!("c{client} says goodbye, but the broker had not"));
         }
     }
 
@@ -57,7 +57,7 @@ impl Life {
         let here = answered.filter(|number| !given_up.contains(number)).min();
         if let Some(client) = self.farewells.expected.first().copied().or(here) {
             self.findings.add(Promise::Leaving, || {
-                format!("the broker stops, but c{client} has not said that it read its replies, nor is it given up")
+                format!("the broker stops, but c{client} has neither read its replies nor been given up")
             });
         }
     }

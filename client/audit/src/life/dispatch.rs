@@ -256,7 +256,7 @@ impl Life {
                     format!("t{ticket} joins {load} in flight to w{number}, where one is to be alone")
                 }),
                 false => self.findings.add(Promise::Rotation, || {
-                    format!("t{ticket} is the {}th in flight to w{number}, whose window is {window}", load + 1)
+                    format!("t{ticket} makes {} in flight to w{number}, whose window is {window}", load + 1)
                 }),
             }
         }

@@ -56,7 +56,6 @@ impl Life {
                 self.clients.0.insert(client, Client::default());
                 continue;
             };
-            open.reserve(range.into_iter().size_hint().0);
             for id in range {
                 match open.entry(id.number) {
                     Entry::Vacant(place) => {

@@ -99,7 +99,7 @@ impl Life {
         let number = named.number;
         let next = self.workers.last + 1;
         if number != next {
-            self.findings.add(Promise::Rotation, || format!("w{number} joins, where w{next} was to be next"));
+            self.findings.add(Promise::Rotation, || format!("w{number} joins instead of w{next}"));
         }
         self.counts.workers_joined += 1;
         self.workers.last = self.workers.last.max(number);
@@ -115,9 +115,8 @@ impl Life {
         worker.window = Some(size);
         if let Some(max) = worker.max_window.filter(|&max| size > max) {
             let number = named.number;
-            self.findings.add(Promise::Rotation, || {
-                format!("w{number} has a window of {size}, where {max} is the most that it may be handed")
-            });
+            self.findings
+                .add(Promise::Rotation, || format!("w{number} has a window of {size}, but its maximum is {max}"));
         }
     }
 
@@ -195,8 +194,7 @@ impl Life {
         if (unwanted, discarded) != (gone.unwanted, gone.discarded) {
             self.findings.add(Promise::Requests, || {
                 format!(
-                    "{discarded} results of w{number} were discarded, and {unwanted} that nobody waits for were to come, not \
-                     {} and {}",
+                    "w{number} had {discarded} results discarded and {unwanted} unwanted, not {} and {}",
                     gone.discarded, gone.unwanted
                 )
             });

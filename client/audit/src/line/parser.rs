@@ -3,7 +3,7 @@
 use super::{DepartureCounts, Event, Evidence, Start, Worker};
 use crate::ranges::{IdRanges, count, ordinal};
 
-/// The most requests that one message can be about, and with it a line that accepts, cancels or
+/// The maximum number of requests that one message can be about, and with it a line that accepts, cancels or
 /// expires requests: the broker writes a line for each message, and expires fewer at a time.
 const MAX_BATCH: u64 = 65_536;
 

@@ -152,12 +152,12 @@ fn nothing_goes_to_a_worker_that_is_dropped_or_leaving_or_never_joined() {
 #[test]
 fn no_window_is_exceeded() {
     let report = with("joined worker-1", &["joined worker-1 w1 pool=p threads=1 window=2 seats=1"]);
-    expect_refuted(&report, Promise::Rotation, "t7 is the 3th in flight to w1, whose window is 2");
+    expect_refuted(&report, Promise::Rotation, "t7 makes 3 in flight to w1, whose window is 2");
 }
 
 #[test]
 fn seats_and_numbers_agree_with_who_is_there() {
-    expect_refuted(&without("joined worker-2 w2"), Promise::Rotation, "w3 joins, where w2 was to be next");
+    expect_refuted(&without("joined worker-2 w2"), Promise::Rotation, "w3 joins instead of w2");
     expect_refuted(&without("dropped"), Promise::Requests, "c1#2 is dispatched, but w2 holds it as t2");
     let report = with("joined worker-2 w4", &["joined worker-2 w4 pool=p threads=1 window=3 seats=4"]);
     expect_refuted(&report, Promise::Rotation, "the ring has 3 seats, not 4");
@@ -199,7 +199,7 @@ fn a_seat_may_be_passed_over_by_the_window_that_the_log_told_last() {
     };
     expect_refuted(&audit_lines(&lines(&[])), Promise::Rotation, "t3 goes to w2, but it is the turn of w1");
     expect_refuted(&audit_lines(&lines(&["window a w1 size=2"])), Promise::Rotation, "but it is the turn of w1");
-    expect_refuted(&audit_lines(&lines(&["window a w1 size=4"])), Promise::Rotation, "where 3 is the most");
+    expect_refuted(&audit_lines(&lines(&["window a w1 size=4"])), Promise::Rotation, "but its maximum is 3");
     expect_refuted(&audit_lines(&lines(&["window b w1 size=1"])), Promise::Rotation, "w1 is not b");
     expect_proved(&audit_lines(&lines(&["window a w1 size=1"])));
 }
@@ -442,7 +442,7 @@ fn one_gap_does_not_make_all_that_follows_look_wrong() {
         lines.push(format!("reply worker-{worker} w{worker} c1#{ticket}"));
     }
     let report = audit_lines(&lines);
-    expect_refuted(&report, Promise::Rotation, "w3 joins, where w2 was to be next");
+    expect_refuted(&report, Promise::Rotation, "w3 joins instead of w2");
     assert!(report.violation_count() < 10, "{report}");
 }
 
