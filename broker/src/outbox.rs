@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_sent_in_order_and_only_once() {
+    fn waiting_messages_are_sent_in_order_and_only_once() {
         let (mut outbox, a) = (Outbox::new(100, 3), peer("a"));
         (1..=3).for_each(|bytes| assert_eq!(outbox.keep(&a, message(bytes)), Kept::Waiting));
         let mut sent = Vec::new();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_blocked_peers_some_are_tried_at_once_and_all_in_their_turn() {
+    fn many_blocked_peers_are_tried_some_at_a_time_in_turn() {
         let mut outbox = Outbox::new(100, 3);
         let names: Vec<_> = (0..3 * PEERS_AT_ONCE - 1).map(|number| format!("{number:05}")).collect();
         let peers: Vec<_> = names.iter().map(|name| Identity(Bytes::copy_from_slice(name.as_bytes()))).collect();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_reads_is_cut_off_and_holds_nobody_else_up() {
+    fn a_peer_that_never_reads_is_cut_off_and_delays_no_other() {
         let (mut outbox, a, b) = (Outbox::new(100, 3), peer("a"), peer("b"));
         assert_eq!(outbox.keep(&a, message(60)), Kept::Waiting);
         assert_eq!(outbox.keep(&b, message(60)), Kept::Waiting);

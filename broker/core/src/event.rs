@@ -224,7 +224,7 @@ pub enum Event {
         /// The requests.
         requests: IdRanges,
     },
-    /// When replies were discarded because nobody waited for them.
+    /// When replies were discarded because no client waited for them.
     Discarded {
         /// The worker, if it is registered.
         worker: Option<WorkerLabel>,

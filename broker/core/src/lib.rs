@@ -1,7 +1,7 @@
-//! The broker's core: a state machine that decides who computes which request.
+//! The broker's core: a state machine that decides which worker computes which request.
 //!
-//! Messages and instants go in, messages and [events](event::Event) come out. It has no socket, no
-//! clock and no log: `giostra-broker` is the shell of these around it, and tests drive it without
+//! Messages and instants go in; messages and [events](event::Event) come out. It has no socket,
+//! clock or log. `giostra-broker` is the shell around it that has them; tests drive it without
 //! them.
 
 pub mod broker;

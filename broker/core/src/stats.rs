@@ -2,7 +2,7 @@
 //!
 //! Whatever belongs to a pool's requests is counted in that pool's [`PoolTotals`], once, where it
 //! happens. What belongs to no pool is counted in [`Stats`]. Sums over all pools are derived
-//! from these when somebody asks.
+//! from these for each status.
 
 mod lost_workers;
 mod name_history;

@@ -50,8 +50,8 @@ fn a_client_that_leaves_with_much_is_gone_at_once_and_none_of_its_requests_is_di
     assert_eq!(world.counts(), (1, 0, 9), "only the other client's is left");
     let status = world.broker.status(world.now);
     assert_eq!((status.clients.len(), status.pools[0].pending, status.pool_totals[0].cancelled), (1, 1, 9));
-    let told = "1 Cancel([Ticket(1001), Ticket(1002), Ticket(1003)])".to_string();
-    assert!(world.sent.contains(&told), "its worker is told at once, too: {:?}", world.sent);
+    let cancel = "1 Cancel([Ticket(1001), Ticket(1002), Ticket(1003)])".to_string();
+    assert!(world.sent.contains(&cancel), "its worker is sent the cancellation at once, too: {:?}", world.sent);
     (0..3).for_each(|_| world.reply("1"));
     assert_eq!(world.holding("1"), [100]);
     assert_eq!(world.logged("discard").len(), 3);

@@ -46,11 +46,11 @@ impl World {
 
     /// The worker's state and reason.
     fn state(&mut self, worker: &str) -> (String, String) {
-        let told = self.status().workers.into_iter().find(|told| told.name == worker).unwrap();
-        (told.state, told.unable)
+        let status = self.status().workers.into_iter().find(|status| status.name == worker).unwrap();
+        (status.state, status.unable)
     }
 
-    /// How often a client was told that there is nobody.
+    /// Returns the number of `NoWorker` messages to clients.
     fn nobody(&self) -> usize {
         self.sent.iter().filter(|sent| sent.contains(" NoWorker ")).count()
     }
@@ -106,7 +106,7 @@ fn an_only_worker_that_is_unable_is_waited_for_and_a_time_limit_says_why() {
     let mut world = with_client(Settings::default());
     world.enter("a", 0);
     world.worker_says("a", unable([]));
-    // Who would not wait for a worker waits for this one, as for a busy one.
+    // Requests that would not wait for a worker wait for this one, as for a busy one.
     world.ask([1], 0, false);
     world.ask([2], 100, true);
     assert_eq!(world.nobody(), 0);
@@ -168,7 +168,7 @@ fn the_status_says_whom_strict_rotation_waits_for_and_since_when_while_others_ha
     let ticket = world.of("a")[0];
     world.answer("a", ticket);
     assert_eq!(waits(&mut world), (Some(1), 0), "it has had its turn, and b too: now it is a's again");
-    // Who waits for what all are busy with is not told of.
+    // Waiting for workers that are all busy is not reported.
     world.ask(6..=20, 0, true);
     let ticket = world.of("a")[1];
     world.answer("a", ticket);

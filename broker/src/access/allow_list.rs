@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_where_the_file_is_and_each_door_has_its_own() {
+    fn the_folder_of_a_key_is_its_role_and_each_side_has_its_own_roles() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let [alice, bob, stranger] = [(); 3].map(|()| KeyPair::generate().unwrap());

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_so_many_and_gets_back_what_has_ended() {
+    fn connections_of_an_address_are_limited_and_ended_ones_do_not_count() {
         let mut connections = Connections::new(2);
         assert_eq!(connections.accepted(1, "tcp://10.0.0.1:1", 1), Ok(()));
         assert_eq!(connections.accepted(2, "tcp://[::ffff:10.0.0.1]:2", 1), Ok(()));

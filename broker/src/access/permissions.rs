@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_everybody_can_write_is_refused_and_so_is_what_is_below_it() {
+    fn a_folder_that_every_user_can_write_is_refused_and_so_are_those_below_it() {
         let folder = tempfile::tempdir().unwrap();
         let (above, allow) = (folder.path().join("above"), folder.path().join("above/allow"));
         fs::create_dir_all(&allow).unwrap();

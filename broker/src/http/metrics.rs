@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_is_there_once_whatever_workers_call_themselves_and_the_lost_are_down() {
+    fn each_series_appears_once_even_if_workers_share_a_name_and_lost_workers_are_down() {
         let worker = |name: &str, in_flight| WorkerStatus {
             name: name.into(),
             pool: "p".into(),

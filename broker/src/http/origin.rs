@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_calls_this_host_by_a_name_of_its_own_is_served() {
+    fn only_requests_to_a_name_of_this_host_are_served() {
         let names = ["broker.example".to_string()];
         for ours in ["127.0.0.1", "[::1]", "10.1.2.3", "localhost", "LOCALHOST", "localhost.", "Broker.example"] {
             assert!(is_ours(ours, &names), "{ours}");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_from_another_origin_is_not_served() {
+    fn requests_from_another_origin_are_not_served() {
         let host: Authority = "127.0.0.1:8080".parse().unwrap();
         let asked = |origin: &str| {
             let headers = [(header::ORIGIN, HeaderValue::from_str(origin).unwrap())].into_iter().collect();

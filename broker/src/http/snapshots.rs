@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_ask_one_snapshot_serves_them_until_it_is_old() {
+    fn one_snapshot_serves_all_until_it_is_old() {
         let (mut publisher, snapshots) = channel().unwrap();
         assert!(!publisher.is_asked());
         run(async {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_none_of_a_server_that_has_ended() {
+    fn a_server_that_has_ended_gives_no_snapshot() {
         let (publisher, snapshots) = channel().unwrap();
         drop(publisher);
         assert!(run(snapshots.get()).is_none());

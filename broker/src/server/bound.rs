@@ -124,7 +124,9 @@ impl Bound {
             std::process::id()
         );
         if options.exposed().is_some() {
-            log::warn!("insecure: whoever reaches these endpoints is served without a key, in clear text (--insecure)");
+            log::warn!(
+                "insecure: anyone who reaches these endpoints is served without a key, in clear text (--insecure)"
+            );
         }
         if let Some(address) = self.http_address() {
             log::info!("watch http://{address}/");

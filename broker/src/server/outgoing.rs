@@ -81,7 +81,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Encodes the status once for all receivers, who share its bytes.
+    /// Encodes the status once for all receivers, which share its bytes.
     fn send_status(&mut self, to: &[Identity], status: Box<Status>, now: Instant) -> zmq::Result<()> {
         let message = ToClient::<Bytes>::Status(status).encode();
         for to in to {

@@ -20,7 +20,7 @@ pub(super) struct Ending {
     read: u64,
     /// Bytes of the unwanted bodies that it has read.
     released: usize,
-    /// Those that ended although nobody wanted them.
+    /// Those that were cancelled, expired, or of a client that has left.
     unwanted: IdRanges,
     /// The number of tickets that were not the worker's.
     late: u64,

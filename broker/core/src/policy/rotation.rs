@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_joins_sits_at_the_tail() {
+    fn a_worker_that_joins_gets_the_seat_at_the_tail() {
         let mut ring = Ring::default();
         assert_eq!(ring.turn(Rotation::Strict, |_| true), None);
         [1, 2, 3].into_iter().for_each(|worker| ring.join(worker));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_leaves_takes_nobodys_turn_along() {
+    fn when_a_worker_leaves_no_other_loses_its_turn() {
         for leaver in [1, 2, 3, 4] {
             let mut ring = Ring::default();
             [1, 2, 3, 4].into_iter().for_each(|worker| ring.join(worker));

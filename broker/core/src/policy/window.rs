@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn of_long_requests_a_worker_holds_one_more_than_it_computes() {
+    fn a_worker_holds_one_long_request_more_than_it_computes() {
         assert_eq!(Worker::new(1, 200 * MICRO).after(100 * SECOND, || 10 * SECOND), 2);
         assert_eq!(Worker::new(1, 200 * MICRO).after(10 * SECOND, || 200 * MILLI), 2);
         // All threads are done at the same time.
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_way_starves_nobody() {
+    fn a_long_round_trip_starves_no_worker() {
         // At least a hundred are on the way at any time, if none is to wait for work. What the
         // pings say covers it twice.
         let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_changes_is_followed_at_once() {
+    fn the_window_follows_changing_work_at_once() {
         let mut worker = Worker::new(1, 200 * MICRO);
         for _ in 0..3 {
             assert_eq!(worker.after(100 * MILLI, || MICRO), MOST);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn of_requests_of_very_different_length_it_holds_a_few_long_ones_at_most() {
+    fn a_worker_holds_at_most_a_few_long_requests_among_short_ones() {
         let mut worker = Worker::new(1, 200 * MICRO);
         let mut number = 0;
         let mut each = || {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_time_counts_for_nothing_and_a_rest_begins_anew() {
+    fn idle_time_does_not_count_and_the_window_resets_after_a_rest() {
         let mut window = Window::new(1, MOST, HOLD, Spare::One);
         for start in (0..100).map(|number| number * REST) {
             window.handed(start);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_time_to_hold_it_is_fixed_and_the_bound_holds_whatever_comes() {
+    fn without_a_time_to_hold_the_window_is_fixed_and_its_bound_always_holds() {
         let mut fixed = Window::new(4, 10, Duration::ZERO, Spare::One);
         let mut narrow = Window::new(64, 3, HOLD, Spare::One);
         let mut idle = Window::new(0, MOST, HOLD, Spare::One);

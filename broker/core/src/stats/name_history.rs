@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_gone_is_remembered_by_pool_and_name_as_long_as_there_is_room() {
+    fn counts_of_absent_workers_are_kept_by_pool_and_name_while_there_is_room() {
         let mut names = NameHistory::default();
         let (pool, other): (Arc<str>, Arc<str>) = ("p".into(), "q".into());
         let label = |number: usize| Label::from(&*number.to_string());

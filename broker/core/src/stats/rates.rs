@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_has_each_second_also_those_in_which_nothing_happened_and_not_too_many() {
+    fn the_history_has_every_second_even_empty_ones_up_to_its_limit() {
         let mut history = History::default();
         history.add(100, 5, 0);
         history.add(100, 1, 3);

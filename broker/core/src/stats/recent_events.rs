@@ -69,7 +69,7 @@ mod tests {
     use crate::ids::{ClientNumber, WorkerNumber};
 
     #[test]
-    fn the_last_hundred_are_kept_and_what_is_usual_is_none() {
+    fn the_last_hundred_events_are_kept_without_usual_ones() {
         let mut recent = RecentEvents::default();
         let worker = WorkerLabel { name: Label::from("worker-1"), number: WorkerNumber(7) };
         recent.record(&Event::Accepted { requests: IdRanges::default(), pool: "p".into() }, 1);

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_suspended_is_not_dispatched_before_it_is_resumed_and_then_in_its_place() {
+    fn a_suspended_request_is_dispatched_only_after_it_is_resumed_and_then_in_its_place() {
         let mut pending = Pending::default();
         pending.suspend(8, RequestKey(900));
         pending.suspend(9, RequestKey(901));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_cut_off_keeps_only_what_was_given_back() {
+    fn a_client_that_is_cut_off_keeps_only_returned_requests() {
         let mut pending = Pending::default();
         pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
         pending.accept(B, 3, &[RequestKey(3)]);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_not_dispatched_and_leaves_nothing_behind() {
+    fn a_removed_request_is_not_dispatched_and_leaves_nothing_behind() {
         let mut pending = Pending::default();
         pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
         pending.accept(B, 3, &[RequestKey(3)]);

@@ -7,7 +7,7 @@ fn requests_without_room_are_rejected_and_accepted_later() {
     let mut world = World::new(Settings { max_pending: 10, window: 1, ..settings() });
     world.client("c");
     world.submit("c", 1..=10);
-    // One client gets four fifths; and is told what it has to send again.
+    // One client gets four fifths, and the names of the requests that it has to send again.
     assert_eq!(world.logged("accept"), ["accept c1#1..8 pool=p"]);
     assert_eq!(world.take_sent(), ["c Rejected([RequestId(9), RequestId(10)])"]);
     // Others have room still.
@@ -174,20 +174,20 @@ fn clients_get_credit_in_turn_even_if_the_first_does_not_use_it() {
     world.submit("a", 3..=3);
     world.take_sent();
     world.join("1");
-    let told = |world: &mut World| {
+    let credited = |world: &mut World| {
         let sent = world.take_sent();
         sent.into_iter().filter_map(|sent| Some(sent.split_once(" Credit")?.0.to_string())).collect::<Vec<_>>()
     };
-    assert_eq!(told(&mut world), ["b"]);
+    assert_eq!(credited(&mut world), ["b"]);
     world.reply("1");
-    assert!(told(&mut world).is_empty(), "b has been given it");
+    assert!(credited(&mut world).is_empty(), "b has got credit");
     for next in ["c", "a"] {
         let due = world.broker.poll_timeout().unwrap();
         assert!(due <= world.now + Duration::from_millis(10), "b has no longer than that");
         world.now = due;
         world.broker.handle_timeout(world.now);
         world.settle();
-        assert_eq!(told(&mut world), [next], "nobody takes it");
+        assert_eq!(credited(&mut world), [next], "nobody uses it");
     }
 }
 
@@ -205,9 +205,9 @@ fn a_client_that_holds_nothing_gets_the_first_credit() {
     let sent = world.take_sent();
     // The first have waited longest; but they have something pending, and wait until it is worth a
     // message.
-    let [told] = &sent[..] else { panic!("{sent:?}") };
-    let client = told.strip_suffix(" Credit { requests: 1 }").unwrap();
-    assert!(world.logged("accept").iter().all(|line| !line.contains(&world.number_of(client))), "{told}");
+    let [credit] = &sent[..] else { panic!("{sent:?}") };
+    let client = credit.strip_suffix(" Credit { requests: 1 }").unwrap();
+    assert!(world.logged("accept").iter().all(|line| !line.contains(&world.number_of(client))), "{credit}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_cancelled_request_keeps_its_place_in_the_window_until_its_worker_replies() 
     assert_eq!(world.logged("discard"), ["discard worker-1 w1 late=0 c1#1"]);
     world.held.remove(0);
     assert_eq!(world.holding("1"), [2, 3]);
-    // The others are told when their client leaves.
+    // The others are counted when their client leaves.
     world.client_says("c", FromClient::Disconnected);
     assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1002), Ticket(1003)])"]);
 }
@@ -188,7 +188,7 @@ fn a_worker_is_told_that_a_time_limit_has_passed() {
     world.pass(Duration::from_millis(100));
     assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1001)])", "2 Cancel([Ticket(1002)])"]);
     assert_eq!(world.answered(), [1, 2]);
-    // One that is lost is told nothing.
+    // A lost worker is sent nothing.
     world.submit_within("c", 3..=3, 100);
     world.client_says("c", FromClient::Cancel(vec![RequestId(3)]));
     assert_eq!(world.take_sent(), ["1 Cancel([Ticket(1003)])"]);
@@ -224,8 +224,8 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
         world.client_says("c", submit);
     };
     submit(&mut world, "nobody", &[1, 2]);
-    let told = r#"c NoWorker { pool: "nobody", pools: ["p"], requests: [RequestId(1), RequestId(2)] }"#;
-    assert_eq!(world.take_sent(), [told]);
+    let expected = r#"c NoWorker { pool: "nobody", pools: ["p"], requests: [RequestId(1), RequestId(2)] }"#;
+    assert_eq!(world.take_sent(), [expected]);
     assert_eq!(world.logged("no-worker"), ["no-worker c1 count=2"]);
     submit(&mut world, "p", &[1]);
     assert_eq!(world.holding("1"), [1]);

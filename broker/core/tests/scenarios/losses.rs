@@ -137,12 +137,12 @@ fn a_request_before_its_last_attempt_is_alone_with_its_worker() {
     world.submit("c", 1..=4);
     world.lose("1");
     world.lose("2");
-    // Two and four were lost once, one and three twice. Whoever ends the third worker, ends it
-    // alone.
+    // Two and four were lost once, one and three twice: these go to a worker
+    // that holds nothing else.
     world.join("3");
     assert_eq!(world.holding("3"), [1]);
     world.join("4");
-    assert_eq!(world.holding("4"), [2], "the turn goes on, as far as there is an empty seat for those to come");
+    assert_eq!(world.holding("4"), [2], "the turn passes on while the next request finds an empty worker");
     world.lose("3");
     assert_eq!(world.logged("poison"), ["poison c1#1 workers=worker-1,worker-2,worker-3"]);
     while !world.held.is_empty() {

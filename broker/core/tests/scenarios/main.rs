@@ -48,7 +48,8 @@ impl World {
         self.worker_says(worker, register(name, 0));
     }
 
-    /// What the client `c` is told, and how many workers are leaving or have left.
+    /// Returns the answer to the client `c`, and the number of workers that are leaving or have
+    /// left.
     fn drain(&mut self, worker: &str, number: u64, all: bool) -> (String, usize) {
         self.take_sent();
         self.client_says("c", FromClient::Drain { worker: worker.into(), number, all });
@@ -67,7 +68,7 @@ impl World {
         format!(" {}#", joined.unwrap().split(' ').nth(1).unwrap())
     }
 
-    /// What else was sent, but for pings and welcomes, since this was asked last.
+    /// Returns the other messages sent since the last call, without pings and welcomes.
     fn take_sent(&mut self) -> Vec<String> {
         let mut sent = std::mem::take(&mut self.sent);
         sent.retain(|sent| !sent.contains("Ping") && !sent.contains("Welcome"));

@@ -70,7 +70,7 @@ fn holding(rotation: Rotation) -> World {
     world
 }
 
-/// The worker replies to all that it holds, each of which took it so long.
+/// Lets a worker reply to all requests that it holds, after this time for each.
 fn reply_to_all(world: &mut World, worker: &str, each: Duration) {
     let count = world.holding(worker).len();
     let (its, held) = std::mem::take(&mut world.held).into_iter().partition(|(holder, ..)| holder == worker);
@@ -174,8 +174,8 @@ fn the_windows_of_seats_that_are_passed_over_are_in_the_log() {
     assert!(world.logged("window").is_empty(), "nobody was passed over");
     world.submit("c", 1..=10);
     assert_eq!((world.holding("1"), world.holding("2")), (vec![1], vec![2]));
-    let told = ["window worker-1 w1 size=1", "window worker-2 w2 size=1"];
-    assert_eq!(world.logged("window"), told);
+    let lines = ["window worker-1 w1 size=1", "window worker-2 w2 size=1"];
+    assert_eq!(world.logged("window"), lines);
     let place = |start: &str| world.log.iter().rposition(|line| line.starts_with(start)).unwrap();
     assert!(place("window") < place("dispatch worker-1"), "{:?}", world.log);
     reply_to_all(&mut world, "1", Duration::from_micros(10));

@@ -85,9 +85,9 @@ fn the_status_has_the_turn_the_durations_and_the_last_events() {
     assert!((30_000..31_000).contains(&status.latency_us.p50), "{:?}", status.latency_us);
     assert_eq!(status.workers.iter().map(|worker| worker.rate).sum::<u64>(), 8);
     assert!(status.workers.iter().all(|worker| worker.service_us.p99 > 0 && worker.redispatched_from == 0));
-    let told: Vec<_> = status.events.iter().map(|event| (&*event.kind, event.worker, event.count)).collect();
-    assert!(told.contains(&("dropped", Some(2), Some(2))), "{told:?}");
-    assert!(told.iter().any(|(kind, ..)| *kind == "redispatch") && told.iter().all(|(kind, ..)| *kind != "accept"));
+    let kinds: Vec<_> = status.events.iter().map(|event| (&*event.kind, event.worker, event.count)).collect();
+    assert!(kinds.contains(&("dropped", Some(2), Some(2))), "{kinds:?}");
+    assert!(kinds.iter().any(|(kind, ..)| *kind == "redispatch") && kinds.iter().all(|(kind, ..)| *kind != "accept"));
     assert!(status.events.is_sorted_by_key(|event| event.sequence));
     let [lost] = &status.lost[..] else { panic!("{:?}", status.lost) };
     assert_eq!(
@@ -96,7 +96,7 @@ fn the_status_has_the_turn_the_durations_and_the_last_events() {
     );
     assert!(lost.reason.contains("connection"), "{lost:?}");
 
-    // Under its old name it sits down at the tail, and what was handed on from it is told of the
+    // Under its old name it gets the seat at the tail, and the requests that it lost count for the
     // name.
     world.join("2");
     let status = world.broker.status(world.now);
@@ -106,7 +106,7 @@ fn the_status_has_the_turn_the_durations_and_the_last_events() {
     // The address went with the connection.
     assert_eq!(status.workers[2].address, "");
 
-    // What a pool has seen is told also when it is empty and gone.
+    // The counts of a pool stay when it is empty and gone.
     for worker in ["1", "2", "3"] {
         world.worker_says(worker, FromWorker::Disconnected);
     }
@@ -135,15 +135,15 @@ fn a_lost_worker_is_in_the_status_for_a_quarter_of_an_hour() {
     world.lose("1");
     world.now += Duration::from_secs(60);
     world.lose("2");
-    let told = |world: &mut World, after: u64| {
+    let lost = |world: &mut World, after: u64| {
         let status = world.broker.status(world.now + Duration::from_secs(after));
         status.lost.into_iter().map(|lost| lost.name).collect::<Vec<_>>()
     };
-    assert_eq!(told(&mut world, 14 * 60 - 1), ["worker-1", "worker-2"]);
-    assert_eq!(told(&mut world, 14 * 60), ["worker-2"]);
-    assert_eq!(told(&mut world, 15 * 60 - 1), ["worker-2"]);
-    assert!(told(&mut world, 15 * 60).is_empty());
-    // That many were lost is still told of the pool.
+    assert_eq!(lost(&mut world, 14 * 60 - 1), ["worker-1", "worker-2"]);
+    assert_eq!(lost(&mut world, 14 * 60), ["worker-2"]);
+    assert_eq!(lost(&mut world, 15 * 60 - 1), ["worker-2"]);
+    assert!(lost(&mut world, 15 * 60).is_empty());
+    // The pool's count of lost workers stays.
     assert_eq!(world.broker.status(world.now).pool_totals[0].workers_lost, 2);
 }
 
@@ -199,8 +199,8 @@ fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
         world.reply(worker);
     }
     let counts = |world: &mut World| -> Vec<_> {
-        let told = world.broker.status(world.now).workers.into_iter();
-        told.map(|it| (it.pool, it.answered, it.answered_before, it.redispatched_from)).collect()
+        let workers = world.broker.status(world.now).workers.into_iter();
+        workers.map(|it| (it.pool, it.answered, it.answered_before, it.redispatched_from)).collect()
     };
     let [p, q] = ["p", "q"].map(String::from);
     assert_eq!(counts(&mut world), [(p.clone(), 2, 0, 0), (p.clone(), 2, 0, 0), (q.clone(), 0, 0, 0)]);

@@ -1,5 +1,4 @@
-//! A broker without its shell, the peers that speak to it, and what has come out: what the tests of
-//! the core stand on.
+//! A broker without its shell, its peers, and its outputs: the base of the tests of the core.
 
 #![allow(dead_code)] // each file of tests uses a part of it
 #![allow(clippy::disallowed_methods)] // an instant to begin with
@@ -14,17 +13,17 @@ use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION,
 };
 
-/// A broker, its clock, and what has come out of it.
+/// A broker, its clock, and its outputs.
 pub struct World {
     pub broker: Broker,
     pub now: Instant,
-    /// Requests that each worker holds, as it would see them.
+    /// The requests that each worker holds, as it sees them.
     pub held: Vec<(String, Ticket, u64)>,
     pub replies: Vec<(String, Reply)>,
     pub log: Vec<String>,
-    /// What each client was welcomed with.
+    /// The session of each client.
     pub sessions: BTreeMap<String, u64>,
-    /// All other messages, after the name of whom they went to.
+    /// All other messages, after the name of their receiver.
     pub sent: Vec<String>,
 }
 
@@ -143,7 +142,7 @@ impl World {
         self.held.iter().filter(|(holder, ..)| holder == worker).map(|&(.., id)| id).collect()
     }
 
-    /// What the client was told about a request.
+    /// The reply to a request that the client got.
     pub fn outcome(&self, client: &str, id: u64) -> Vec<&Outcome> {
         let its = |(to, reply): &&(String, Reply)| to == client && reply.id == RequestId(id);
         self.replies.iter().filter(its).map(|(_, reply)| &reply.outcome).collect()
