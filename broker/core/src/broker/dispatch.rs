@@ -35,8 +35,8 @@ impl Broker {
             let batched = if self.closing { Vec::new() } else { self.deal(key, now) };
             for number in batched {
                 let worker = self.workers.get_mut(&number).expect("it was just dealt to");
-                let room = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
-                let batch = std::mem::replace(&mut worker.batch, room);
+                let reserved = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
+                let batch = std::mem::replace(&mut worker.batch, reserved);
                 for batch in portions(batch, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
                     self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
                 }
@@ -84,8 +84,8 @@ impl Broker {
                 return true;
             }
             (client.large, client.held_back_until) = (false, None);
-            let room = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
-            let replies = std::mem::replace(&mut client.replies, room);
+            let reserved = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
+            let replies = std::mem::replace(&mut client.replies, reserved);
             for replies in portions(replies, MAX_MESSAGE_BYTES, |reply| reply.outcome.packed_len()) {
                 outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
             }

@@ -46,7 +46,7 @@ impl Broker {
             assert_eq!(self.workers.find(&worker.identity), Some(number));
             assert!(self.pings.contains(&(worker.liveness.due(), number)), "{number} is never pinged");
             let held = worker.in_flight.len();
-            assert!(held <= worker.window.most(), "{number} has more than its window");
+            assert!(held <= worker.window.max(), "{number} has more than its window");
             assert!(!worker.in_quarantine || held == 1, "{number} has {held} requests in quarantine");
             assert!(worker.batch.is_empty(), "{number} was not sent what it was dealt");
             let seats = self.pools[worker.pool.0].ring.seats().iter().filter(|&&seat| seat == number).count();

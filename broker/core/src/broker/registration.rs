@@ -67,7 +67,7 @@ impl Broker {
         let worker = registration.accept(from, pool_key, &self.settings, now);
         self.stats.names.join(&pool, &worker.name);
         let (threads, window, instance, due) =
-            (worker.threads, worker.window.most(), worker.instance, worker.liveness.due());
+            (worker.threads, worker.window.max(), worker.instance, worker.liveness.due());
         let number = self.workers.insert(from, worker);
         self.instances.join(instance, number);
         self.pings.insert((due, number));

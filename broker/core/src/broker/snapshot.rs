@@ -189,7 +189,7 @@ impl Broker {
             ),
             round_trip_us: worker.liveness.pong().map_or(0, |(_, took)| took.as_micros() as u64),
             rate: worker.rate.before(second),
-            window_max: worker.window.most() as u64,
+            window_max: worker.window.max() as u64,
             service_us: worker.took.as_ref().map(|took| took.percentiles()).unwrap_or_default(),
             answered_before: past.answered,
             unable: worker.unable.clone().unwrap_or_default(),

@@ -58,10 +58,10 @@ const REST: u64 = 1_000_000_000;
 pub struct Window {
     threads: usize,
     /// The spares, at least and now, and the replies since they were too few.
-    least_spare: usize,
+    min_spare: usize,
     spare: usize,
     calm: u64,
-    most: usize,
+    max: usize,
     now: usize,
     hold: Duration,
     /// Of the latest work: its duration and its replies.
@@ -73,21 +73,21 @@ pub struct Window {
 }
 
 impl Window {
-    /// Creates the window of a worker with `threads` threads that may hold `most` requests. With a
-    /// `hold` of zero the window is always `most`.
-    pub fn new(threads: usize, most: usize, hold: Duration, spare: Spare) -> Self {
+    /// Creates the window of a worker with `threads` threads that may hold `max` requests. With a
+    /// `hold` of zero the window is always `max`.
+    pub fn new(threads: usize, max: usize, hold: Duration, spare: Spare) -> Self {
         let spare = match spare {
-            _ if hold.is_zero() => most,
+            _ if hold.is_zero() => max,
             Spare::One => 1,
             // It is handed something even if it claims to have no threads.
             Spare::None => usize::from(threads == 0),
         };
         let mut window = Self {
             threads,
-            least_spare: spare,
+            min_spare: spare,
             spare,
             calm: 0,
-            most,
+            max,
             now: 0,
             hold,
             time: 0.0,
@@ -95,13 +95,13 @@ impl Window {
             until: 0,
             busy: false,
         };
-        window.now = window.least();
+        window.now = window.min();
         window
     }
 
     /// Returns the smallest window for now.
-    fn least(&self) -> usize {
-        self.threads.saturating_add(self.spare).min(self.most)
+    fn min(&self) -> usize {
+        self.threads.saturating_add(self.spare).min(self.max)
     }
 
     /// Returns the number of requests that the worker may hold now.
@@ -110,8 +110,8 @@ impl Window {
     }
 
     /// Returns the largest window.
-    pub fn most(&self) -> usize {
-        self.most
+    pub fn max(&self) -> usize {
+        self.max
     }
 
     /// Records that it is handed requests.
@@ -120,8 +120,8 @@ impl Window {
             return;
         }
         if now.saturating_sub(self.until) > REST {
-            self.spare = self.least_spare;
-            (self.time, self.replies, self.now) = (0.0, 0.0, self.least());
+            self.spare = self.min_spare;
+            (self.time, self.replies, self.now) = (0.0, 0.0, self.min());
         }
         (self.until, self.busy) = (now, true);
     }
@@ -129,13 +129,13 @@ impl Window {
     /// Whether the worker, which holds `held` requests and has no room, may hold one more if others
     /// idle.
     pub fn may_widen(&self, held: usize) -> bool {
-        held < self.threads.saturating_add(MAX_SPARES).min(self.most)
+        held < self.threads.saturating_add(MAX_SPARES).min(self.max)
     }
 
     /// Makes room for one more, because others idle.
     pub fn widen(&mut self, held: usize) {
         self.spare = (held + 1).saturating_sub(self.threads).max(self.spare);
-        (self.calm, self.now) = (0, self.least().max(self.now));
+        (self.calm, self.now) = (0, self.min().max(self.now));
     }
 
     /// Records that it has computed `computed` requests, whether it holds more, and the round trip
@@ -146,7 +146,7 @@ impl Window {
         (self.until, self.busy) = (now, holds_more);
         self.calm = self.calm.saturating_add(computed);
         if self.calm > CALM * self.threads as u64 {
-            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(self.least_spare));
+            (self.calm, self.spare) = (0, self.spare.saturating_sub(1).max(self.min_spare));
         }
         let horizon = self.hold.as_nanos() as f64 + 2.0 * round_trip.as_nanos() as f64;
         if self.time > horizon {
@@ -155,7 +155,7 @@ impl Window {
         }
         // Without any time the quotient is infinite, and the cast the largest number, or 0 without
         // a reply.
-        self.now = ((self.replies / self.time * horizon).ceil() as usize).clamp(self.least(), self.most);
+        self.now = ((self.replies / self.time * horizon).ceil() as usize).clamp(self.min(), self.max);
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
     const MICRO: u64 = 1000;
     const MILLI: u64 = 1000 * MICRO;
     const SECOND: u64 = 1000 * MILLI;
-    const MOST: usize = 1024;
+    const MAX: usize = 1024;
 
     /// A worker that has always as many requests in flight as its window allows.
     struct Worker {
@@ -193,7 +193,7 @@ mod tests {
 
         fn with(threads: usize, way: u64, spare: Spare) -> Self {
             let free = (0..threads).map(|_| Reverse(0)).collect();
-            let window = Window::new(threads, MOST, HOLD, spare);
+            let window = Window::new(threads, MAX, HOLD, spare);
             Self { window, now: 0, way, free, back: BinaryHeap::new(), together: 0 }
         }
 
@@ -238,12 +238,12 @@ mod tests {
             assert_eq!(worker().after(100 * SECOND, || 10 * SECOND), threads);
             // Longer than the time to hold, if not by much.
             assert_eq!(worker().after(10 * SECOND, || 60 * MILLI), threads);
-            assert_eq!(worker().after(2 * MILLI, || MICRO), MOST, "{threads} threads");
+            assert_eq!(worker().after(2 * MILLI, || MICRO), MAX, "{threads} threads");
             let window = worker().after(2 * SECOND, || 10 * MILLI);
             assert!((5 * threads..=7 * threads + 1).contains(&window), "{threads} threads: {window}");
         }
         // What it says of its threads is not believed.
-        assert_eq!(Window::new(0, MOST, HOLD, Spare::None).now(), 1);
+        assert_eq!(Window::new(0, MAX, HOLD, Spare::None).now(), 1);
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_new_worker_streams_within_a_millisecond() {
-        assert_eq!(Worker::new(1, 200 * MICRO).after(MILLI, || MICRO), MOST);
+        assert_eq!(Worker::new(1, 200 * MICRO).after(MILLI, || MICRO), MAX);
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         assert!(windows[10..].iter().all(|window| (90..=115).contains(window)), "{windows:?}");
         // Held back for longer than they are computed, with nothing to compute meanwhile: the
         // window does not settle at that.
-        assert_eq!(worker.after(200 * MILLI, || MICRO), MOST);
+        assert_eq!(worker.after(200 * MILLI, || MICRO), MAX);
     }
 
     #[test]
@@ -293,20 +293,20 @@ mod tests {
         // pings say covers it twice.
         let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
         assert!((200..=300).contains(&window), "{window}");
-        assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MOST);
+        assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MAX);
     }
 
     #[test]
     fn the_window_follows_changing_work_at_once() {
         let mut worker = Worker::new(1, 200 * MICRO);
         for _ in 0..3 {
-            assert_eq!(worker.after(100 * MILLI, || MICRO), MOST);
+            assert_eq!(worker.after(100 * MILLI, || MICRO), MAX);
             // Those that it held come to an end; then it holds no more than two.
             worker.after(1100 * 10 * SECOND, || 10 * SECOND);
             assert_eq!((worker.window.now(), worker.back.len()), (2, 1));
             worker.after(20 * SECOND, || MICRO);
             worker.after(5 * MILLI, || MICRO);
-            assert_eq!(worker.window.now(), MOST);
+            assert_eq!(worker.window.now(), MAX);
         }
     }
 
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn idle_time_does_not_count_and_the_window_resets_after_a_rest() {
-        let mut window = Window::new(1, MOST, HOLD, Spare::One);
+        let mut window = Window::new(1, MAX, HOLD, Spare::One);
         for start in (0..100).map(|number| number * REST) {
             window.handed(start);
             assert_eq!(window.now(), if start == 0 { 2 } else { 10 });
@@ -338,7 +338,7 @@ mod tests {
     fn without_a_time_to_hold_the_window_is_fixed_and_its_bound_always_holds() {
         let mut fixed = Window::new(4, 10, Duration::ZERO, Spare::One);
         let mut narrow = Window::new(64, 3, HOLD, Spare::One);
-        let mut idle = Window::new(0, MOST, HOLD, Spare::One);
+        let mut idle = Window::new(0, MAX, HOLD, Spare::One);
         for window in [&mut fixed, &mut narrow, &mut idle] {
             window.replied(0, false, Duration::ZERO, 0);
         }
