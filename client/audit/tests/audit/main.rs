@@ -1,6 +1,7 @@
 //! The audit against logs that are sound, and against each way in which one can be wrong.
 
 mod core;
+mod evidence;
 mod files;
 mod lines;
 mod mutations;
