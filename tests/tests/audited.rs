@@ -5,7 +5,6 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use giostra_audit::{Error, Gap, Report, Verdict, audit};
-use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 
 /// The audit of the log as it is at this moment; `None` if its files came and went too fast.
@@ -69,7 +68,7 @@ fn a_stop_that_is_removed_from_between_two_lives_is_missed() -> Result<()> {
     system.start_broker()?;
     system.random(&["100"])?;
     // The workers of the second life are there, and its client has gone: the log stands still.
-    wait_for("the client has left", || (system.log().matches(" client-left ").count() == 2).then_some(()))?;
+    system.wait_for_lines(" client-left ", 2)?;
     system.audit()?;
     let [file] = &system.log_files()[..] else { bail!("{:?}", system.log_files()) };
     let whole = fs::read_to_string(file)?;

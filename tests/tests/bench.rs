@@ -74,7 +74,7 @@ fn people_see_a_rate_percentiles_and_a_histogram() -> Result<()> {
 fn a_load_goes_on_with_the_next_broker() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let batch = system.begin(&["bench", "300000", "--clients", "3", "--window", "100", "--json"])?;
-    wait_for("the load has begun", || system.log().contains(" reply ").then_some(()))?;
+    system.wait_for_line(&[" reply "])?;
     system.kill_broker()?;
     system.start_broker()?;
     assert_eq!(batch.finish()?.all_well()?["answered"], 300_000);
@@ -86,7 +86,7 @@ fn a_load_goes_on_with_the_next_broker() -> Result<()> {
 fn a_signal_ends_a_load_with_what_it_has() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let mut batch = system.begin(&["bench", "--duration", "1h", "--clients", "2", "--json"])?;
-    wait_for("the load has begun", || system.log().contains(" reply ").then_some(()))?;
+    system.wait_for_line(&[" reply "])?;
     batch.process().signal(Signal::SIGINT)?;
     let finished = batch.finish()?;
     assert_eq!(finished.code, Some(130), "{finished:?}");

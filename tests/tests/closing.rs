@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use giostra_client::{Client, Options};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, FromClient, Outcome, RequestId, ToClient, VERSION};
@@ -75,7 +74,7 @@ fn count(run: &str) -> Option<u64> {
 
 fn closes(system: &mut System) -> Result<()> {
     system.broker().signal(Signal::SIGTERM)?;
-    wait_for("the broker closes", || system.log().contains(" closing ").then_some(()))
+    system.wait_for_line(&[" closing "]).map(drop)
 }
 
 #[test]
@@ -131,7 +130,7 @@ fn who_does_not_read_costs_the_grace_and_the_log_names_the_replies_that_were_nev
 fn a_client_of_this_library_has_all_that_was_computed_when_the_broker_ends() -> Result<()> {
     // All are handed out at once, and in flight when the broker is to end.
     let mut system = Setup::workers(2).broker(&["--grace", "60s", "--hold", "0s"]).start()?;
-    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
+    let mut client = system.client()?;
     client.await_broker()?;
     let request = request();
     for _ in 0..REQUESTS {

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use giostra_client::{Client, Options};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Outcome, Reply, code};
 use giostra_tests::process::{PATIENCE, wait_for};
@@ -11,10 +10,6 @@ use giostra_tests::{Setup, System};
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_millis(200);
-
-fn connect(system: &System) -> Result<Client> {
-    Ok(Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?)
-}
 
 fn call(operation: &str, arguments: &[Value]) -> Call {
     Call { operation: operation.into(), arguments: arguments.to_vec() }
@@ -38,7 +33,7 @@ fn a_request_at_a_frozen_worker_expires_and_its_late_result_is_discarded() -> Re
     // A worker that is silent for so long is not dropped: nothing but its own time limit ends the
     // request.
     let mut system = Setup::workers(1).broker(&["--ping-interval", "60s"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     client.await_broker()?;
     system.worker(1).signal(Signal::SIGSTOP)?;
     let asked = Instant::now();
@@ -64,7 +59,7 @@ fn a_request_at_a_frozen_worker_expires_and_its_late_result_is_discarded() -> Re
 #[test]
 fn an_expired_request_is_not_handed_on_when_its_worker_dies() -> Result<()> {
     let mut system = Setup::workers(2).broker(&["--ping-interval", "60s"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     client.await_broker()?;
     system.worker(1).signal(Signal::SIGSTOP)?;
     let reply = client.call(call("add", &[Value::Int(1), Value::Int(2)]).to_body(), Some(LIMIT))?;
@@ -80,7 +75,7 @@ fn an_expired_request_is_not_handed_on_when_its_worker_dies() -> Result<()> {
 #[test]
 fn a_request_that_waits_for_a_busy_worker_expires_undispatched() -> Result<()> {
     let system = Setup::workers(1).broker(&["--window", "1"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     let busy = client.submit(call("sleep", &[Value::Float(1.5)]).to_body())?;
     let waiting = client.submit_within(call("add", &[Value::Int(1), Value::Int(2)]).to_body(), Some(LIMIT))?;
     let first = client.next_reply(Some(PATIENCE))?.context("no reply came")?;

@@ -81,7 +81,7 @@ fn a_large_result_travels_as_a_frame_of_its_own() -> Result<()> {
 fn without_a_worker_requests_wait_and_are_answered_when_one_comes() -> Result<()> {
     let mut system = Setup::workers(0).start()?;
     let batch = system.begin(&["random", "1000", "--json"])?;
-    wait_for("the requests are accepted", || system.log().contains(" accept c1#").then_some(()))?;
+    system.wait_for_line(&[" accept c1#"])?;
     system.start_worker(1)?;
     assert_eq!(batch.finish()?.all_well()?["answered"], 1000);
     Ok(())
@@ -169,7 +169,7 @@ fn several_threads_compute_at_once() -> Result<()> {
 fn a_signal_ends_all_of_them_cleanly() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let mut batch = system.begin(&["random", "100000000", "--json"])?;
-    wait_for("the batch runs", || system.log().contains(" reply ").then_some(()))?;
+    system.wait_for_line(&[" reply "])?;
     batch.process().signal(Signal::SIGINT)?;
     let finished = batch.finish()?;
     assert_eq!(finished.code, Some(130));
@@ -191,7 +191,7 @@ fn a_signal_ends_all_of_them_cleanly() -> Result<()> {
 fn a_broker_that_is_told_to_stop_finishes_what_is_in_flight() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let batch = system.begin(&["send", "sleep", "1"])?;
-    wait_for("the request is in flight", || system.log().contains(" dispatch ").then_some(()))?;
+    system.wait_for_line(&[" dispatch "])?;
     system.broker().signal(Signal::SIGINT)?;
     let finished = batch.finish()?;
     assert_eq!((finished.code, &*finished.stdout), (Some(0), "1\n"));
@@ -205,9 +205,9 @@ fn a_broker_that_is_told_to_stop_finishes_what_is_in_flight() -> Result<()> {
 fn a_second_signal_ends_the_broker_at_once() -> Result<()> {
     let mut system = Setup::workers(1).broker(&["--grace", "1h"]).start()?;
     let _batch = system.begin(&["send", "sleep", "60"])?;
-    wait_for("the request is in flight", || system.log().contains(" dispatch ").then_some(()))?;
+    system.wait_for_line(&[" dispatch "])?;
     system.broker().signal(Signal::SIGTERM)?;
-    wait_for("the broker is closing", || system.log().contains(" closing ").then_some(()))?;
+    system.wait_for_line(&[" closing "])?;
     system.broker().signal(Signal::SIGTERM)?;
     assert_eq!(system.broker().wait()?.code(), Some(130));
     system.audit()?;
@@ -218,7 +218,7 @@ fn a_second_signal_ends_the_broker_at_once() -> Result<()> {
 fn a_worker_that_is_told_to_stop_finishes_what_it_has() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let batch = system.begin(&["random", "50000", "--json"])?;
-    wait_for("the batch runs", || system.log().contains(" reply ").then_some(()))?;
+    system.wait_for_line(&[" reply "])?;
     system.worker(1).signal(Signal::SIGTERM)?;
     assert_eq!(system.worker(1).wait()?.code(), Some(0));
     let summary = batch.finish()?.all_well()?;
@@ -285,7 +285,7 @@ fn the_prompt_keeps_the_habits_of_the_original() -> Result<()> {
 fn a_batch_can_wait_for_its_workers() -> Result<()> {
     let mut system: System = Setup::workers(1).start()?;
     let batch = system.begin(&["random", "100", "--wait-workers", "2", "--json"])?;
-    wait_for("the client is there", || system.log().contains(" client-joined ").then_some(()))?;
+    system.wait_for_line(&[" client-joined "])?;
     system.start_worker(2)?;
     assert_eq!(batch.finish()?.all_well()?["workers"], json!({"worker-1": 50, "worker-2": 50}));
     Ok(())

@@ -1,35 +1,20 @@
 //! Workers and brokers that are killed, frozen and started again in the middle of a batch.
 
 use anyhow::Result;
+use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
-use giostra_tests::{Batch, Setup, System};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 /// Enough for something to happen in the middle of it.
 const MANY: &str = "200000";
 
-/// Starts a batch and waits until it is well under way.
-fn begin_batch(system: &mut System) -> Result<Batch> {
-    let batch = system.begin(&["random", MANY, "--json"])?;
-    wait_for("the batch is under way", || (lines(system, " reply worker-").len() > 20).then_some(()))?;
-    Ok(batch)
-}
-
-fn lines(system: &System, part: &str) -> Vec<String> {
-    system.log().lines().filter(|line| line.contains(part)).map(String::from).collect()
-}
-
-fn wait_for_line(system: &System, part: &str) -> Result<String> {
-    wait_for(part, || lines(system, part).pop())
-}
-
 #[test]
 fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
     let mut system = Setup::workers(3).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "worker-")?;
     system.kill_worker(2)?;
-    let dropped = wait_for_line(&system, " dropped worker-2 ")?;
+    let dropped = system.wait_for_line(&[" dropped worker-2 "])?;
     // Found out by the notice, or by a send that had nowhere to go, whichever came first; not by pings.
     assert!(dropped.ends_with("reason=connection broke") || dropped.ends_with("reason=unreachable"), "{dropped}");
     let summary = batch.finish()?.all_well()?;
@@ -51,10 +36,10 @@ fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
 
     // Started again, it sits at the tail.
     system.start_worker(2)?;
-    assert!(wait_for_line(&system, " joined worker-2 w4 ")?.contains(" seats=3 "));
-    let before = lines(&system, " dispatch ").len();
+    assert!(system.wait_for_line(&[" joined worker-2 w4 "])?.contains(" seats=3 "));
+    let before = system.count(" dispatch ");
     system.random(&["6", "--window", "1"])?;
-    let turns: String = lines(&system, " dispatch ")[before..]
+    let turns: String = system.lines(" dispatch ")[before..]
         .iter()
         .filter_map(|line| line.split(" dispatch worker-").nth(1)?.chars().next())
         .collect();
@@ -68,9 +53,9 @@ fn a_killed_workers_requests_are_answered_by_the_others() -> Result<()> {
 #[test]
 fn a_frozen_worker_is_dropped_by_its_pings_and_registers_anew_when_it_thaws() -> Result<()> {
     let mut system = Setup::workers(3).broker(&["--ping-interval", "1s"]).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "worker-")?;
     system.worker(2).signal(Signal::SIGSTOP)?;
-    let dropped = wait_for_line(&system, " dropped worker-2 ")?;
+    let dropped = system.wait_for_line(&[" dropped worker-2 "])?;
     assert!(dropped.ends_with("reason=3 pings unanswered"), "{dropped}");
     let summary = batch.finish()?.all_well()?;
     assert!(summary["redispatched"].as_u64() > Some(0));
@@ -85,14 +70,14 @@ fn a_frozen_worker_is_dropped_by_its_pings_and_registers_anew_when_it_thaws() ->
 fn the_late_result_of_a_thawed_worker_is_discarded() -> Result<()> {
     let mut system = Setup::workers(2).broker(&["--ping-interval", "1s"]).start()?;
     let batch = system.begin(&["send", "sleep", "0.3", "--json"])?;
-    wait_for_line(&system, " dispatch worker-1 ")?;
+    system.wait_for_line(&[" dispatch worker-1 "])?;
     system.worker(1).signal(Signal::SIGSTOP)?;
     let finished = batch.finish()?;
     assert_eq!(finished.json()?["trace"]["worker"], "worker-2");
     assert_eq!(finished.json()?["trace"]["attempts"], 2);
     system.worker(1).signal(Signal::SIGCONT)?;
     system.wait_for_registration(1, 2)?;
-    assert_eq!(lines(&system, " reply worker-").len(), 1);
+    assert_eq!(system.count(" reply worker-"), 1);
     system.audit()?;
     Ok(())
 }
@@ -100,7 +85,7 @@ fn the_late_result_of_a_thawed_worker_is_discarded() -> Result<()> {
 #[test]
 fn a_killed_and_restarted_broker_costs_a_batch_only_time() -> Result<()> {
     let mut system = Setup::workers(3).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "worker-")?;
     for life in 2..=3 {
         system.kill_broker()?;
         system.start_broker()?;
@@ -109,7 +94,7 @@ fn a_killed_and_restarted_broker_costs_a_batch_only_time() -> Result<()> {
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
     // The connections made anew bear a load as well as the first ones did.
     system.random(&[MANY])?;
-    assert!(lines(&system, " dropped ").is_empty());
+    assert!(system.lines(" dropped ").is_empty());
     let report = system.audit()?;
     assert_eq!(report.counts.lives, 3);
     assert_eq!(report.counts.accepted, report.counts.replies + report.counts.open);
@@ -119,9 +104,9 @@ fn a_killed_and_restarted_broker_costs_a_batch_only_time() -> Result<()> {
 #[test]
 fn when_the_last_worker_dies_its_requests_wait_for_the_next() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "worker-")?;
     system.kill_worker(1)?;
-    wait_for_line(&system, " dropped worker-1 ")?;
+    system.wait_for_line(&[" dropped worker-1 "])?;
     system.start_worker(1)?;
     batch.finish()?.all_well()?;
     system.audit()?;
@@ -143,9 +128,9 @@ fn a_worker_survives_the_end_of_the_broker() -> Result<()> {
 #[test]
 fn a_client_that_dies_leaves_nothing_behind() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
-    let mut batch = begin_batch(&mut system)?;
+    let mut batch = system.begin_random(MANY, &[], "worker-")?;
     batch.process().signal(Signal::SIGKILL)?;
-    wait_for_line(&system, " client-left c1 ")?;
+    system.wait_for_line(&[" client-left c1 "])?;
     wait_for("the broker holds nothing of it", || {
         let status = system.status().expect("the broker answers");
         (status["pending"] == 0 && status["workers"][0]["in_flight"] == 0).then_some(())

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use giostra_tests::process::wait_for;
-use giostra_tests::{Batch, Process, Setup, System, javascript, test, trials};
+use giostra_tests::{Process, Setup, System, javascript, test, trials};
 use giostra_transport::keys::Role;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -67,7 +67,7 @@ fn a_javascript_client_submits_no_more_than_the_broker_takes() -> Result<()> {
     let mut echo = client(&system, "large", &["echo", &format!("@{}", large.display())])?;
     assert_eq!(echo.wait()?.code(), Some(1));
     ensure!(echo.stderr().contains("this broker takes 1048576 at most"), "{}", echo.stderr());
-    assert_eq!(system.log().matches(" client-joined ").count(), 2, "neither lost its connection");
+    assert_eq!(system.count(" client-joined "), 2, "neither lost its connection");
     assert_eq!(system.audit()?.counts.accepted, 1000);
     Ok(())
 }
@@ -117,7 +117,7 @@ fn a_javascript_worker_answers_pings_while_it_computes() -> Result<()> {
     // Long enough for the broker to have dropped a worker that answers none: four intervals.
     let mut block = client(&system, "block", &["block", "2.5"])?;
     ensure!(block.wait()?.success() && block.stdout() == "2.5\n", "{}", block.stderr());
-    assert_eq!(system.log().matches(" joined node-1 ").count(), 1);
+    assert_eq!(system.count(" joined node-1 "), 1);
     assert_eq!(system.audit()?.counts.redispatched, 0);
     Ok(())
 }
@@ -125,12 +125,12 @@ fn a_javascript_worker_answers_pings_while_it_computes() -> Result<()> {
 fn a_javascript_worker_leaves_at_sigterm_and_nothing_is_lost() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let mut javascript = worker(&system, "node-1", &["--threads", "2"])?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "node-1 ")?;
     javascript.signal(Signal::SIGTERM)?;
     assert_eq!(javascript.wait()?.code(), Some(0), "{}", javascript.stderr());
     assert_eq!(batch.finish()?.all_well()?["redispatched"], 0);
-    wait_for_line(&system, " leaving node-1 w2 ")?;
-    wait_for_line(&system, " left node-1 w2")?;
+    system.wait_for_line(&[" leaving node-1 w2 "])?;
+    system.wait_for_line(&[" left node-1 w2"])?;
     system.audit()?;
     Ok(())
 }
@@ -138,10 +138,10 @@ fn a_javascript_worker_leaves_at_sigterm_and_nothing_is_lost() -> Result<()> {
 fn a_killed_javascript_workers_requests_are_answered_by_the_others() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let javascript = worker(&system, "node-1", &[])?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "node-1 ")?;
     javascript.kill()?;
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
-    wait_for_line(&system, " dropped node-1 w2 ")?;
+    system.wait_for_line(&[" dropped node-1 w2 "])?;
     system.audit()?;
     Ok(())
 }
@@ -158,7 +158,7 @@ fn a_killed_and_restarted_broker_costs_them_only_time() -> Result<()> {
 
     system.kill_broker()?;
     system.start_broker()?;
-    wait_for("the worker is back", || (system.log().matches(" joined node-1 ").count() == 2).then_some(()))?;
+    system.wait_for_lines(" joined node-1 ", 2)?;
     system.random(&["100"])?;
     javascript.signal(Signal::SIGINT)?;
     assert_eq!(javascript.wait()?.code(), Some(0), "{}", javascript.stderr());
@@ -204,17 +204,6 @@ fn worker(system: &System, name: &str, args: &[&str]) -> Result<Process> {
     let keys = system.key_args(name);
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     let worker = javascript::start(system.folder(), name, "worker.mjs", &[&own[..], args, &keys].concat())?;
-    wait_for_line(system, &format!(" joined {name} "))?;
+    system.wait_for_line(&[&format!(" joined {name} ")])?;
     Ok(worker)
-}
-
-/// Starts a batch and waits until the worker in JavaScript is well at it.
-fn begin_batch(system: &mut System) -> Result<Batch> {
-    let batch = system.begin(&["random", MANY, "--json"])?;
-    wait_for("the batch is under way", || (system.log().matches(" reply node-1 ").count() > 20).then_some(()))?;
-    Ok(batch)
-}
-
-fn wait_for_line(system: &System, part: &str) -> Result<()> {
-    wait_for(part, || system.log().contains(part).then_some(()))
 }

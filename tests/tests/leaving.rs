@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 fn a_drained_worker_finishes_what_it_has_and_nothing_is_dispatched_twice() -> Result<()> {
     let mut system = Setup::workers(3).start()?;
     let batch = system.begin(&["random", "200000", "--json"])?;
-    wait_for("the batch is under way", || system.log().contains(" reply worker-2 ").then_some(()))?;
+    system.wait_for_line(&[" reply worker-2 "])?;
     let drained = system.run(&["drain", "worker-2"])?;
     assert_eq!((drained.code, &*drained.stdout), (Some(0), "worker-2 has left\n"), "{drained:?}");
     assert!(system.worker(2).wait()?.success(), "a drained worker ends");
@@ -49,7 +49,7 @@ fn a_worker_that_is_to_end_before_it_is_welcomed_says_that_it_leaves() -> Result
 fn draining_a_busy_worker_waits_for_it_or_not() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let sleeping = system.begin(&["send", "sleep", "6"])?;
-    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 ").then_some(()))?;
+    system.wait_for_line(&[" dispatch worker-1 "])?;
     let at_once = system.run(&["drain", "worker-1", "--no-wait", "--json"])?;
     assert_eq!((at_once.code, &at_once.json()?["in_flight"]), (Some(0), &1.into()), "{at_once:?}");
     let patient = system.run(&["drain", "worker-1"])?;
@@ -91,7 +91,7 @@ fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
     let args = ["--broker", system.backend()];
     let mut worker = Process::start_in(None, system.folder(), "nameless", "giostra-worker", &args)?;
     let name = format!("{}-{}", giostra_protocol::name::host(), worker.id());
-    wait_for("it registers", || system.log().contains(&format!(" joined {name} w1 ")).then_some(()))?;
+    system.wait_for_line(&[&format!(" joined {name} w1 ")])?;
     let drained = system.run(&["drain", &name])?;
     assert_eq!(drained.code, Some(0), "{drained:?}");
     assert!(worker.wait()?.success());
@@ -102,9 +102,9 @@ fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
 fn a_worker_that_is_killed_while_it_is_drained_is_not_said_to_have_left() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let sleeping = system.begin(&["send", "sleep", "6"])?;
-    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 ").then_some(()))?;
+    system.wait_for_line(&[" dispatch worker-1 "])?;
     let draining = system.begin(&["drain", "worker-1", "--json"])?;
-    wait_for("it is drained", || system.log().contains(" leaving worker-1 ").then_some(()))?;
+    system.wait_for_line(&[" leaving worker-1 "])?;
     system.kill_worker(1)?;
     let drained = draining.finish()?;
     let object = drained.json()?;
@@ -146,9 +146,9 @@ fn ctrl_c_cancels_what_the_client_asked_for() -> Result<()> {
 fn a_client_that_was_stopped_for_too_long_says_that_its_requests_begin_anew() -> Result<()> {
     let mut system = Setup::workers(2).broker(&["--client-timeout", "4s"]).start()?;
     let mut sleeping = system.begin(&["send", "sleep", "6"])?;
-    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 w1 t1 c1#1").then_some(()))?;
+    system.wait_for_line(&[" dispatch worker-1 w1 t1 c1#1"])?;
     sleeping.process().signal(Signal::SIGSTOP)?;
-    wait_for("it is taken for gone", || system.log().contains(" client-left c1 ").then_some(()))?;
+    system.wait_for_line(&[" client-left c1 "])?;
     sleeping.process().signal(Signal::SIGCONT)?;
     let slept = sleeping.finish()?;
     assert_eq!((slept.code, &*slept.stdout), (Some(0), "6\n"), "{slept:?}");
@@ -165,9 +165,9 @@ fn a_client_that_is_stopped_for_less_than_the_client_timeout_keeps_its_place() -
     let mut system = Setup::workers(1).broker(&["--client-timeout", "60s"]).start()?;
     // Longer than is given by default.
     let mut sleeping = system.begin(&["send", "sleep", "14"])?;
-    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 w1 t1 c1#1").then_some(()))?;
+    system.wait_for_line(&[" dispatch worker-1 w1 t1 c1#1"])?;
     sleeping.process().signal(Signal::SIGSTOP)?;
-    wait_for("it is answered", || system.log().contains(" reply worker-1 w1 c1#1").then_some(()))?;
+    system.wait_for_line(&[" reply worker-1 w1 c1#1"])?;
     ensure!(!system.log().contains(" client-left "));
     sleeping.process().signal(Signal::SIGCONT)?;
     let slept = sleeping.finish()?;
@@ -180,7 +180,7 @@ fn a_client_that_is_stopped_for_less_than_the_client_timeout_keeps_its_place() -
 fn a_client_whose_broker_is_killed_says_how_many_requests_it_sends_again() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let sleeping = system.begin(&["send", "sleep", "1"])?;
-    wait_for("it is dispatched", || system.log().contains(" dispatch worker-1 w1 t1 c1#1").then_some(()))?;
+    system.wait_for_line(&[" dispatch worker-1 w1 t1 c1#1"])?;
     system.kill_broker()?;
     system.start_broker()?;
     let slept = sleeping.finish()?;

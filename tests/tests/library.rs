@@ -393,7 +393,7 @@ fn when_the_last_answer_and_client_are_gone_so_is_the_connection() -> Result<()>
     drop(shared);
     // The answer keeps it.
     assert!(matches!(answer.wait()?.outcome, Outcome::Ok(_)));
-    wait_for("it has left", || system.log().contains(" client-left ").then_some(()))
+    system.wait_for_line(&[" client-left "]).map(drop)
 }
 
 #[test]
@@ -430,9 +430,9 @@ fn an_operation_that_can_not_compute_now_has_its_request_handed_to_another_worke
             false => Err(Failure::new(code::UNABLE, "the licence is taken")),
         }),
     );
-    wait_for("it registers", || system.log().contains(" joined picky ").then_some(()))?;
+    system.wait_for_line(&[" joined picky "])?;
     let patient = start("patient", Box::new(|| Ok("patient")));
-    wait_for("it registers", || system.log().contains(" joined patient ").then_some(()))?;
+    system.wait_for_line(&[" joined patient "])?;
     let mut client = client(&system)?;
     for _ in 0..20 {
         assert_eq!(client.compute::<String>("whose", &())?, "patient");

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use giostra_client::{Client, Options};
+use giostra_client::Client;
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, Outcome, code};
 use giostra_tests::process::wait_for;
@@ -66,11 +66,6 @@ impl Endless {
     }
 }
 
-fn connect(system: &System) -> Result<Client> {
-    let options = Options { broker: system.frontend().into(), pool: "long".into(), ..Options::default() };
-    Ok(Client::connect(options)?)
-}
-
 fn body(name: &str) -> Bytes {
     Call { operation: "go_on".into(), arguments: vec![Value::Text(name.into())] }.to_body()
 }
@@ -79,7 +74,7 @@ fn body(name: &str) -> Bytes {
 fn progress_comes_while_it_is_computed_and_goes_with_the_reply() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
-    let mut client = connect(&system)?;
+    let mut client = system.client_of("long")?;
     let id = client.submit_within(body("a"), Some(Duration::from_secs(5)))?;
     let mut seen = Vec::new();
     while seen.len() < 3 {
@@ -99,7 +94,7 @@ fn progress_comes_while_it_is_computed_and_goes_with_the_reply() -> Result<()> {
 fn what_is_cancelled_is_given_up_and_what_waited_is_never_begun() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
-    let mut client = connect(&system)?;
+    let mut client = system.client_of("long")?;
     let ids = ["a", "b", "c"].map(|name| client.submit(body(name)));
     let [a, b, c] = ids.map(|id| id.map_err(anyhow::Error::from));
     let (a, b, c) = (a?, b?, c?);
@@ -124,7 +119,7 @@ fn what_is_cancelled_is_given_up_and_what_waited_is_never_begun() -> Result<()> 
 fn nothing_is_computed_on_for_a_client_that_is_gone() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
-    let mut client = connect(&system)?;
+    let mut client = system.client_of("long")?;
     client.submit(body("a"))?;
     client.submit(body("b"))?;
     worker.go_on_until_begun(&mut client, 1)?;
@@ -138,7 +133,7 @@ fn nothing_is_computed_on_for_a_client_that_is_gone() -> Result<()> {
 fn a_worker_whose_broker_is_killed_gives_up_and_computes_it_anew_for_the_next() -> Result<()> {
     let mut system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
-    let mut client = connect(&system)?;
+    let mut client = system.client_of("long")?;
     client.submit(body("a"))?;
     worker.go_on_until_begun(&mut client, 1)?;
     system.kill_broker()?;

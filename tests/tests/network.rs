@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use giostra_tests::process::wait_for;
 use giostra_tests::trials;
-use giostra_tests::{Batch, Network, Setup, System, network, test};
+use giostra_tests::{Network, Setup, network, test};
 use serde_json::json;
 
 const HOSTS: [&str; 5] = ["broker", "worker-1", "worker-2", "worker-3", "client"];
@@ -39,9 +39,9 @@ fn main() -> ExitCode {
 fn a_worker_behind_a_cut_link_is_dropped_by_its_pings_and_comes_back_to_the_tail() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     let mut system = Setup::workers(3).across(&network).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &["--broker-timeout", PATIENT], "worker-")?;
     network.unplug("worker-2")?;
-    let dropped = wait_for_line(&system, " dropped worker-2 ")?;
+    let dropped = system.wait_for_line(&[" dropped worker-2 "])?;
     assert!(dropped.ends_with("reason=3 pings unanswered"), "{dropped}");
     // All is answered while the link is still down.
     let summary = batch.finish()?.all_well()?;
@@ -49,7 +49,7 @@ fn a_worker_behind_a_cut_link_is_dropped_by_its_pings_and_comes_back_to_the_tail
 
     network.plug_in("worker-2")?;
     system.wait_for_registration(2, 2)?;
-    let joined = wait_for_line(&system, " joined worker-2 w4 ")?;
+    let joined = system.wait_for_line(&[" joined worker-2 w4 "])?;
     assert!(joined.contains(" seats=3 "), "{joined}");
     assert_eq!(system.random(&["300"])?["workers"], json!({"worker-1": 100, "worker-2": 100, "worker-3": 100}));
     Ok(())
@@ -58,14 +58,14 @@ fn a_worker_behind_a_cut_link_is_dropped_by_its_pings_and_comes_back_to_the_tail
 fn a_link_that_is_cut_for_a_second_costs_nobody_a_seat() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     let mut system = Setup::workers(3).across(&network).start()?;
-    let mut batch = begin_batch(&mut system)?;
+    let mut batch = system.begin_random(MANY, &["--broker-timeout", PATIENT], "worker-")?;
     network.cut("worker-2")?;
     // The length of the cut is what is tested: shorter than three pings.
     sleep(Duration::from_secs(1));
     ensure!(batch.process().is_running(), "the batch was too short");
     network.mend("worker-2")?;
     assert_eq!(batch.finish()?.all_well()?["redispatched"], 0);
-    assert_eq!(lines(&system, " dropped "), [""; 0]);
+    assert_eq!(system.lines(" dropped "), [""; 0]);
     assert_eq!(system.registrations(2), 1);
     Ok(())
 }
@@ -73,14 +73,14 @@ fn a_link_that_is_cut_for_a_second_costs_nobody_a_seat() -> Result<()> {
 fn a_client_behind_a_cut_link_goes_on_when_the_link_is_back() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     let mut system = Setup::workers(3).across(&network).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &["--broker-timeout", PATIENT], "worker-")?;
     network.cut("client")?;
     // Noticed by ZMTP's heartbeat, since nothing tells the broker.
-    wait_for_line(&system, " client-left c1 ")?;
+    system.wait_for_line(&[" client-left c1 "])?;
     network.mend("client")?;
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
-    assert_eq!(lines(&system, " client-joined ").len(), 2);
-    assert_eq!(lines(&system, " dropped "), [""; 0]);
+    assert_eq!(system.count(" client-joined "), 2);
+    assert_eq!(system.lines(" dropped "), [""; 0]);
     Ok(())
 }
 
@@ -88,12 +88,12 @@ fn a_client_that_vanishes_is_noticed_also_when_its_connection_is_full() -> Resul
     let network = Network::of(&HOSTS)?;
     let mut system = Setup::workers(0).across(&network).start()?;
     let batch = system.begin(&["send", "primes", "5000000", "--broker-timeout", PATIENT])?;
-    wait_for_line(&system, " accept c1#1 ")?;
+    system.wait_for_line(&[" accept c1#1 "])?;
     network.cut("client")?;
     // Megabytes, of which a part fills the connection: no heartbeat can be sent behind it.
     system.start_worker(1)?;
-    wait_for_line(&system, " reply worker-1 w1 c1#1")?;
-    wait_for_line(&system, " client-left c1 ")?;
+    system.wait_for_line(&[" reply worker-1 w1 c1#1"])?;
+    system.wait_for_line(&[" client-left c1 "])?;
     network.mend("client")?;
     let finished = batch.finish()?;
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
@@ -105,7 +105,7 @@ fn a_client_behind_a_cut_link_gives_up_in_the_end_and_says_so() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     let mut system = Setup::workers(3).across(&network).start()?;
     let batch = system.begin(&["random", MANY, "--json", "--broker-timeout", "1s"])?;
-    wait_for("the batch is under way", || (lines(&system, " reply worker-").len() > 20).then_some(()))?;
+    wait_for("the batch is under way", || (system.count(" reply worker-") > 20).then_some(()))?;
     network.unplug("client")?;
     let finished = batch.finish()?;
     assert_eq!(finished.code, Some(1), "{finished:?}");
@@ -124,18 +124,18 @@ fn the_requests_of_a_client_behind_a_cut_link_do_not_hold_the_pool() -> Result<(
     // One request that is being computed until after its client was given up, one that waits for its
     // turn.
     let _computing = system.begin(&["send", "sleep", "16"])?;
-    wait_for_line(&system, " dispatch worker-1 ")?;
+    system.wait_for_line(&[" dispatch worker-1 "])?;
     let _waiting = system.begin(&["send", "add", "1", "2"])?;
-    wait_for_line(&system, " accept c2#1 ")?;
+    system.wait_for_line(&[" accept c2#1 "])?;
     network.cut("client-1")?;
     network.cut("client-2")?;
-    assert!(wait_for_line(&system, " client-left c1 ")?.contains(" cancelled=0 unwanted=1 "));
-    assert!(wait_for_line(&system, " client-left c2 ")?.contains(" cancelled=1 unwanted=0 "));
+    assert!(system.wait_for_line(&[" client-left c1 "])?.contains(" cancelled=0 unwanted=1 "));
+    assert!(system.wait_for_line(&[" client-left c2 "])?.contains(" cancelled=1 unwanted=0 "));
 
     let finished = system.run(&["send", "add", "3", "4"])?;
     assert_eq!((finished.code, finished.stdout.trim()), (Some(0), "7"), "{finished:?}");
     let dispatched: Vec<_> =
-        lines(&system, " dispatch ").iter().filter_map(|l| l.rsplit(' ').next().map(String::from)).collect();
+        system.lines(" dispatch ").iter().filter_map(|l| l.rsplit(' ').next().map(String::from)).collect();
     assert_eq!(dispatched, ["c1#1", "c3#1"]);
     Ok(())
 }
@@ -145,21 +145,21 @@ fn a_broker_whose_host_was_cut_off_goes_on_with_everybody() -> Result<()> {
     // The workers seem to die one after another, each with what its predecessor held: that makes no
     // request suspect.
     let mut system = Setup::workers(3).across(&network).start()?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &["--broker-timeout", PATIENT], "worker-")?;
     // First for as long as the pings allow.
     network.cut("broker")?;
     for worker in 1..=3 {
-        wait_for_line(&system, &format!(" dropped worker-{worker} "))?;
+        system.wait_for_line(&[&format!(" dropped worker-{worker} ")])?;
     }
     network.mend("broker")?;
     (1..=3).try_for_each(|worker| system.wait_for_registration(worker, 2))?;
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
 
     // Then until both sides have given up their connections.
-    let joined = lines(&system, " client-joined ").len();
-    let batch = begin_batch(&mut system)?;
+    let joined = system.count(" client-joined ");
+    let batch = system.begin_random(MANY, &["--broker-timeout", PATIENT], "worker-")?;
     network.unplug("broker")?;
-    wait_for_line(&system, &format!(" client-left c{} ", joined + 1))?;
+    system.wait_for_line(&[&format!(" client-left c{} ", joined + 1)])?;
     for worker in 1..=3 {
         wait_for("the worker notices", || {
             system.worker(worker).stderr().contains("the connection to the broker broke").then_some(())
@@ -192,20 +192,4 @@ fn over_bad_links(make_bad: impl Fn(&Network, &str) -> Result<()>) -> Result<()>
         ensure!(network.lost(host)? > 0, "the link of {host} lost nothing: {summary}");
     }
     Ok(())
-}
-
-/// Starts a batch and waits until it is well under way.
-fn begin_batch(system: &mut System) -> Result<Batch> {
-    let before = lines(system, " reply worker-").len();
-    let batch = system.begin(&["random", MANY, "--json", "--broker-timeout", PATIENT])?;
-    wait_for("the batch is under way", || (lines(system, " reply worker-").len() > before + 20).then_some(()))?;
-    Ok(batch)
-}
-
-fn lines(system: &System, part: &str) -> Vec<String> {
-    system.log().lines().filter(|line| line.contains(part)).map(String::from).collect()
-}
-
-fn wait_for_line(system: &System, part: &str) -> Result<String> {
-    wait_for(part, || lines(system, part).pop())
 }

@@ -20,7 +20,7 @@ fn at_the_limit_requests_wait_at_their_clients_and_questions_are_answered() -> R
     for limit in [["--max-pending", "1000"], ["--max-pending-bytes", "8KiB"]] {
         let mut system = Setup::workers(0).broker(&limit).start()?;
         let batch = system.begin(&["random", "30000", "--window", "30000", "--json"])?;
-        wait_for("it is turned away", || system.log().contains(" rejected c1 ").then_some(()))?;
+        system.wait_for_line(&[" rejected c1 "])?;
         let status = system.status()?;
         assert!(status["pending"].as_u64() < Some(1000), "{status}");
         // Another one is served as well: it is let in, and ends on time.
@@ -199,7 +199,7 @@ fn a_frozen_client_holds_nobody_up_and_goes_on_when_it_thaws() -> Result<()> {
     use nix::sys::signal::Signal;
     let mut system = Setup::workers(2).start()?;
     let mut frozen = system.begin(&["random", "300000", "--json"])?;
-    wait_for("it is under way", || system.log().contains(" reply ").then_some(()))?;
+    system.wait_for_line(&[" reply "])?;
     frozen.process().signal(Signal::SIGSTOP)?;
     let other: Json = system.random(&["20000"])?;
     assert_eq!(other["answered"], 20000);

@@ -8,7 +8,6 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
-use giostra_client::{Client, Options};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Outcome, RequestId, code};
 use giostra_tests::process::{PATIENCE, Process, wait_for};
@@ -24,7 +23,7 @@ fn start_fragile_workers(system: &System, count: usize) -> Result<Vec<Process>> 
             let args = ["--broker", system.backend(), "--name", &name];
             let process = Process::start(system.folder(), &name, "fragile", &args)?;
             let joined = format!(" joined {name} ");
-            wait_for(&joined, || system.log().contains(&joined).then_some(()))?;
+            system.wait_for_line(&[&joined])?;
             Ok(process)
         })
         .collect()
@@ -37,7 +36,7 @@ fn call(operation: &str, arguments: &[i64]) -> Call {
 /// Sends additions, in the middle of them a request that ends its worker. The outcomes, and which
 /// one that request is.
 fn outcomes(system: &System, additions: i64) -> Result<(HashMap<RequestId, Outcome>, RequestId)> {
-    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
+    let mut client = system.client()?;
     let mut deadly = None;
     for n in 1..=additions {
         client.submit(call("add", &[n, n]).to_body())?;
@@ -89,7 +88,7 @@ fn a_request_that_ends_its_workers_is_given_up_after_so_many_and_all_others_are_
 fn an_operation_that_panics_becomes_an_error_reply_and_its_worker_lives_on() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let workers = start_fragile_workers(&system, 1)?;
-    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
+    let mut client = system.client()?;
     for n in 1..=3 {
         let panicked = client.call(call("panic", &[n]).to_body(), Some(PATIENCE))?;
         let Outcome::Error(failure) = panicked.outcome else { anyhow::bail!("{:?}", panicked.outcome) };
@@ -145,10 +144,6 @@ impl Relay {
     }
 }
 
-fn wait_for_lines(system: &System, part: &str, count: usize) -> Result<()> {
-    wait_for(&format!("{count} times {part}"), || (system.log().matches(part).count() >= count).then_some(()))
-}
-
 /// The lines of workers that were lost while they had the only request, with what is held against
 /// it and why.
 fn losses(system: &System, how: &str) -> usize {
@@ -200,12 +195,12 @@ fn a_worker_whose_connection_is_cut_again_and_again_poisons_no_request() -> Resu
         let endpoint = format!("tcp://{}", relay.address);
         let args = ["--broker", &endpoint, "--name", "far"];
         let _worker = Process::start(system.folder(), "far", "giostra-worker", &args)?;
-        wait_for_lines(&system, " joined far ", 1)?;
+        system.wait_for_lines(" joined far ", 1)?;
         let sleeping = system.begin(&["send", "sleep", "1"])?;
         for cut in 1..=5 {
             wait_for_dispatch(&system, cut)?;
             relay.cut();
-            wait_for_lines(&system, &format!(" back=w{cut}"), 1)?;
+            system.wait_for_lines(&format!(" back=w{cut}"), 1)?;
         }
         expect_slept(&system, sleeping, "1")?;
         assert_eq!(losses(&system, " evidence=unless-back reason="), 5);
@@ -224,7 +219,7 @@ fn a_worker_that_is_suspended_again_and_again_poisons_no_request() -> Result<()>
         system.worker(1).signal(Signal::SIGSTOP)?;
         wait_for_losses(&system, " evidence=unless-back reason=3 pings unanswered", round)?;
         system.worker(1).signal(Signal::SIGCONT)?;
-        wait_for_lines(&system, &format!(" back=w{round}"), 1)?;
+        system.wait_for_lines(&format!(" back=w{round}"), 1)?;
     }
     expect_slept(&system, sleeping, "2")
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use giostra_tests::process::wait_for;
-use giostra_tests::{Batch, Process, Setup, System, python, test, trials};
+use giostra_tests::{Process, Setup, System, python, test, trials};
 use giostra_transport::keys::{PUBLIC_SUFFIX, Role};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -98,7 +98,7 @@ fn a_python_worker_answers_pings_while_it_computes() -> Result<()> {
     // Four intervals without a pong, and the broker would have dropped it.
     let mut block = client(&system, "block", &["block", "2.5"])?;
     ensure!(block.wait()?.success() && block.stdout() == "2.5\n", "{}", block.stderr());
-    assert_eq!(system.log().matches(" joined python-1 ").count(), 1);
+    assert_eq!(system.count(" joined python-1 "), 1);
     assert_eq!(system.audit()?.counts.redispatched, 0);
     Ok(())
 }
@@ -106,12 +106,12 @@ fn a_python_worker_answers_pings_while_it_computes() -> Result<()> {
 fn a_python_worker_leaves_at_sigterm_and_nothing_is_lost() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let mut python = worker(&system, "python-1")?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "python-1 ")?;
     python.signal(Signal::SIGTERM)?;
     assert_eq!(python.wait()?.code(), Some(0), "{}", python.stderr());
     assert_eq!(batch.finish()?.all_well()?["redispatched"], 0);
-    wait_for_line(&system, " leaving python-1 w2 ")?;
-    wait_for_line(&system, " left python-1 w2")?;
+    system.wait_for_line(&[" leaving python-1 w2 "])?;
+    system.wait_for_line(&[" left python-1 w2"])?;
     system.audit()?;
     Ok(())
 }
@@ -119,10 +119,10 @@ fn a_python_worker_leaves_at_sigterm_and_nothing_is_lost() -> Result<()> {
 fn a_killed_python_workers_requests_are_answered_by_the_others() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let python = worker(&system, "python-1")?;
-    let batch = begin_batch(&mut system)?;
+    let batch = system.begin_random(MANY, &[], "python-1 ")?;
     python.kill()?;
     assert_eq!(batch.finish()?.all_well()?["answered"].to_string(), MANY);
-    wait_for_line(&system, " dropped python-1 w2 ")?;
+    system.wait_for_line(&[" dropped python-1 w2 "])?;
     system.audit()?;
     Ok(())
 }
@@ -139,7 +139,7 @@ fn a_killed_and_restarted_broker_costs_them_only_time() -> Result<()> {
 
     system.kill_broker()?;
     system.start_broker()?;
-    wait_for("the worker is back", || (system.log().matches(" joined python-1 ").count() == 2).then_some(()))?;
+    system.wait_for_lines(" joined python-1 ", 2)?;
     system.random(&["100"])?;
     python.signal(Signal::SIGINT)?;
     assert_eq!(python.wait()?.code(), Some(0), "{}", python.stderr());
@@ -162,7 +162,7 @@ broker.close()";
     let explanation = "the request has 1048577 bytes, and this broker takes 1048576 at most";
     let expected = format!("[1048576, 1048577, 10] ['Ok', 'Error', 'Ok'] {{'Error': ['invalid', '{explanation}']}}\n");
     assert_eq!(sizes.stdout(), expected);
-    assert_eq!(system.log().matches(" client-joined ").count(), 2, "nobody lost its connection");
+    assert_eq!(system.count(" client-joined "), 2, "nobody lost its connection");
     assert_eq!(system.audit()?.counts.accepted, 1002);
     Ok(())
 }
@@ -174,7 +174,7 @@ worker.OPERATIONS['range'] = lambda first, last: list(range(first, last))
 worker.main()";
     let args = ["--broker", system.backend(), "--name", "python-1"];
     let _python = python::start_code(system.folder(), "python-1", code, &args)?;
-    wait_for_line(&system, " joined python-1 ")?;
+    system.wait_for_line(&[" joined python-1 "])?;
     for last in [3_usize, 50_000] {
         let sent = system.run(&["send", "range", "0", &last.to_string()])?;
         ensure!(sent.code == Some(0) && sent.stdout.split_whitespace().count() == last, "{sent:?}");
@@ -191,7 +191,7 @@ broker.close()";
     let mut many = python::start_code(system.folder(), "many", many, &[system.frontend()])?;
     ensure!(many.wait()?.success(), "{}", many.stderr());
     assert_eq!(many.stdout(), "200\n");
-    assert_eq!(system.log().matches(" joined ").count(), 1, "the worker never lost its connection");
+    assert_eq!(system.count(" joined "), 1, "the worker never lost its connection");
     system.audit()?;
     Ok(())
 }
@@ -272,7 +272,7 @@ fn a_python_client_that_is_refused_says_why_and_ends() -> Result<()> {
     }
     // Of a peer without keys, the broker says what it is only if it is the first to notice.
     for reason in [" is not allowed", " may not come among the clients", " reason=handshake: "] {
-        wait_for_line(&system, reason)?;
+        system.wait_for_line(&[reason])?;
     }
     assert_eq!((system.audit()?.counts.accepted, open.audit()?.counts.accepted), (0, 0));
     Ok(())
@@ -345,7 +345,7 @@ fn the_short_client_and_worker_talk_to_a_broker_with_keys() -> Result<()> {
     system.reload()?;
     let args = [&["add", "1", "2"].map(String::from)[..], &short_keys(&system, "mallory")].concat();
     let mut refused = short_client(&system, "mallory", &args)?;
-    wait_for_line(&system, "this key is not allowed")?;
+    system.wait_for_line(&["this key is not allowed"])?;
     refused.signal(Signal::SIGINT)?;
     ensure!(!refused.wait()?.success() && refused.stdout().is_empty(), "{}", refused.stdout());
     assert_eq!(system.audit()?.counts.accepted, 0);
@@ -357,7 +357,7 @@ fn the_short_client_and_worker_talk_to_a_broker_with_keys() -> Result<()> {
 fn short_ones_work(mut system: System) -> Result<()> {
     let args = [&[system.backend(), "short"].map(String::from)[..], &short_keys(&system, "short")].concat();
     let _worker = python::start(system.folder(), "short", "short_worker.py", &args)?;
-    wait_for_line(&system, " joined short ")?;
+    system.wait_for_line(&[" joined short "])?;
     for (name, words, result, explanation) in [
         ("sum", &["add", "1", "2"][..], "3\n", ""),
         ("float", &["add", "1.5", "2"], "3.5\n", ""),
@@ -374,7 +374,7 @@ fn short_ones_work(mut system: System) -> Result<()> {
     }
     let sent = system.run(&["send", "add", "20", "22"])?;
     ensure!(sent.code == Some(0) && sent.stdout.trim() == "42", "{sent:?}");
-    assert_eq!(system.log().matches(" joined ").count(), 1, "the worker never lost its connection");
+    assert_eq!(system.count(" joined "), 1, "the worker never lost its connection");
     let counts = system.audit()?.counts;
     assert_eq!((counts.accepted, counts.replies, counts.reply_errors), (6, 3, 3));
     Ok(())
@@ -431,7 +431,7 @@ fn finish_well(mut client: Process) -> Result<()> {
 /// Starts the worker, and waits until it is registered.
 fn worker(system: &System, name: &str) -> Result<Process> {
     let worker = launch(system, name, name)?;
-    wait_for_line(system, &format!(" joined {name} "))?;
+    system.wait_for_line(&[&format!(" joined {name} ")])?;
     Ok(worker)
 }
 
@@ -439,15 +439,4 @@ fn worker(system: &System, name: &str) -> Result<Process> {
 fn launch(system: &System, name: &str, own: &str) -> Result<Process> {
     let args = ["--broker", system.backend(), "--name", name].map(String::from);
     python::start(system.folder(), name, "worker.py", &[&args[..], &system.key_args(own)].concat())
-}
-
-/// Starts a batch and waits until the Python worker is well at it.
-fn begin_batch(system: &mut System) -> Result<Batch> {
-    let batch = system.begin(&["random", MANY, "--json"])?;
-    wait_for("the batch is under way", || (system.log().matches(" reply python-1 ").count() > 20).then_some(()))?;
-    Ok(batch)
-}
-
-fn wait_for_line(system: &System, part: &str) -> Result<()> {
-    wait_for(part, || system.log().contains(part).then_some(()))
 }

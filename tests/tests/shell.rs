@@ -423,7 +423,7 @@ fn complaints_that_cannot_be_written_end_nobody() -> Result<()> {
     }
     let mut worker = command("giostra-worker", &["--broker", system.backend(), "--name", "mute"])?;
     let mut worker = Ended(worker.stderr(File::create("/dev/full")?).spawn()?);
-    wait_for("it registers", || system.log().contains(" joined mute ").then_some(()))?;
+    system.wait_for_line(&[" joined mute "])?;
     kill(Pid::from_raw(worker.0.id() as i32), Signal::SIGTERM)?;
     let status = wait_for("it leaves", || worker.0.try_wait().transpose())??;
     ensure!(status.success(), "{status}");

@@ -52,7 +52,7 @@ fn two_brokers_do_not_share_a_folder_of_logs() -> Result<()> {
 fn a_second_start_by_mistake_leaves_the_running_brokers_files_alone() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     system.random(&["100"])?;
-    wait_for("the log is at rest", || system.log().contains(" client-left c1 ").then_some(()))?;
+    system.wait_for_line(&[" client-left c1 "])?;
     let before = contents(&system.folder().join("log"))?;
     let (frontend, backend) = (system.frontend().to_string(), system.backend().to_string());
     let args = ["--frontend", &frontend, "--backend", &backend, "--log-dir", &log_dir(&system)];

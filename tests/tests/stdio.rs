@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use giostra_protocol::Failure;
-use giostra_tests::process::{binary, wait_for};
+use giostra_tests::process::binary;
 use giostra_tests::{Setup, System};
 use giostra_transport::shutdown::Shutdown;
 use giostra_worker::{Operations, Options, serve};
@@ -201,7 +201,7 @@ fn a_peers_control_characters_do_not_reach_a_terminal() -> Result<()> {
         let stop = stop.clone();
         move || serve(&options, operations, &stop)
     });
-    wait_for("it registers", || system.log().contains(" joined own ").then_some(()))?;
+    system.wait_for_line(&[" joined own "])?;
     let lines = |args: &[&str], input: &str| in_terminal(&giostra(&system, args), input);
     let escaped = r"\u001b[31mred\r\u000b\u009b2J";
     for (args, input) in [(&["send", "red"][..], ""), (&["map", "red", "--quiet"], "\n"), (&["prompt"], "send red\n")] {

@@ -6,18 +6,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use giostra_client::{Client, Options};
+use giostra_client::Client;
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Outcome, RequestId};
-use giostra_tests::process::{PATIENCE, wait_for};
-use giostra_tests::{Setup, System};
+use giostra_tests::Setup;
+use giostra_tests::process::PATIENCE;
 use nix::sys::signal::Signal;
-
-fn connect(system: &System) -> Result<Client> {
-    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
-    client.await_broker()?;
-    Ok(client)
-}
 
 fn sleeping(seconds: f64) -> Call {
     Call { operation: "sleep".into(), arguments: vec![Value::Float(seconds)] }
@@ -54,7 +48,7 @@ fn sleeps(process: u32) -> Result<u64> {
 #[test]
 fn a_short_requests_result_does_not_wait_for_the_long_one_behind_it() -> Result<()> {
     let system = Setup::workers(1).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     // Many short ones first: the thread then takes many at once, and the long one among them.
     for round in 0..3 {
         let began = Instant::now();
@@ -76,7 +70,7 @@ fn a_short_requests_result_does_not_wait_for_the_long_one_behind_it() -> Result<
 fn what_lies_behind_a_long_request_is_computed_by_whoever_is_idle() -> Result<()> {
     let mut system = Setup::workers(1).worker(&["--threads", "3"]).start()?;
     system.random(&["20000"])?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     let began = Instant::now();
     // Two of three threads get stuck somewhere among the others.
     let mut all = Vec::new();
@@ -105,7 +99,7 @@ fn four_threads_sleep_four_times_as_much() -> Result<()> {
     // All in one message, and then one by one; each after many short ones.
     for pause in [0, 50] {
         system.random(&["20000"])?;
-        let mut client = connect(&system)?;
+        let mut client = system.client()?;
         let began = Instant::now();
         for _ in 0..4 {
             client.submit(sleeping(2.0).to_body())?;
@@ -126,12 +120,12 @@ fn four_threads_sleep_four_times_as_much() -> Result<()> {
 #[test]
 fn a_worker_hears_the_signal_while_all_its_threads_compute() -> Result<()> {
     let mut system = Setup::workers(1).worker(&["--threads", "2", "--grace", "1s"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     for _ in 0..10 {
         client.submit(sleeping(60.0).to_body())?;
     }
     flush(&mut client)?;
-    wait_for("they are dispatched", || system.log().contains(" dispatch ").then_some(()))?;
+    system.wait_for_line(&[" dispatch "])?;
     system.worker(1).signal(Signal::SIGTERM)?;
     assert_eq!(system.worker(1).wait()?.code(), Some(0));
     let said = system.worker(1).stderr();
@@ -161,12 +155,12 @@ fn a_worker_at_rest_does_nothing() -> Result<()> {
 #[test]
 fn a_worker_whose_threads_all_compute_does_nothing_else() -> Result<()> {
     let mut system = Setup::workers(1).worker(&["--threads", "2"]).broker(&["--ping-interval", "60s"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     for _ in 0..8 {
         client.submit(sleeping(10.0).to_body())?;
     }
     flush(&mut client)?;
-    wait_for("they are dispatched", || system.log().contains(" dispatch ").then_some(()))?;
+    system.wait_for_line(&[" dispatch "])?;
     sleep(Duration::from_secs(1));
     let before = sleeps(system.worker(1).id())?;
     sleep(Duration::from_secs(2));

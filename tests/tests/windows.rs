@@ -5,19 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use giostra_client::{Client, Options};
+use giostra_client::Client;
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Outcome, Status};
-use giostra_tests::process::{PATIENCE, wait_for};
-use giostra_tests::{Setup, System};
+use giostra_tests::Setup;
+use giostra_tests::process::PATIENCE;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-
-fn connect(system: &System) -> Result<Client> {
-    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
-    client.await_broker()?;
-    Ok(client)
-}
 
 fn submit_sleeps(client: &mut Client, each: impl IntoIterator<Item = Duration>) -> Result<()> {
     for time in each {
@@ -48,7 +42,7 @@ fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> 
     const COUNT: usize = 300;
     const EACH: Duration = Duration::from_millis(200);
     let mut system = Setup::workers(3).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     let mut by_worker = BTreeMap::new();
     let begun = Instant::now();
     let hold_at_most = |most: u64| {
@@ -77,7 +71,7 @@ fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> 
 #[test]
 fn of_long_requests_each_thread_has_one_and_the_worker_one_more() -> Result<()> {
     let system = Setup::workers(1).worker(&["--threads", "4"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     submit_sleeps(&mut client, [Duration::from_millis(100); 40])?;
     let mut full = 0;
     take(&mut client, 36, &mut BTreeMap::new(), |status| {
@@ -94,7 +88,7 @@ fn of_long_requests_each_thread_has_one_and_the_worker_one_more() -> Result<()> 
 fn short_requests_stream_and_long_ones_that_follow_after_a_rest_do_not_pile_up() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     system.random(&["100000"])?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     let windows = |status: &Status| status.workers.iter().map(|worker| worker.window).collect::<Vec<_>>();
     let after = windows(&client.status()?);
     assert!(after.iter().all(|&window| window >= 100), "{after:?}");
@@ -117,14 +111,14 @@ fn short_requests_stream_and_long_ones_that_follow_after_a_rest_do_not_pile_up()
 #[test]
 fn seats_are_passed_over_by_the_windows_that_the_log_tells() -> Result<()> {
     let system = Setup::workers(2).broker(&["--rotation", "available"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     // The first request outlasts the test, so the first worker stays full and all others go to the second.
     let times = (0..200).map(|number| if number == 0 { PATIENCE * 2 } else { Duration::from_millis(10) });
     submit_sleeps(&mut client, times)?;
     let mut by_worker = BTreeMap::new();
     take(&mut client, 190, &mut by_worker, |_| ())?;
     assert!(by_worker["worker-2"] > 150, "{by_worker:?}");
-    wait_for("a window in the log", || system.log().contains(" window worker-1 w1 size=1").then_some(()))?;
+    system.wait_for_line(&[" window worker-1 w1 size=1"])?;
     system.audit()?;
     Ok(())
 }
@@ -133,7 +127,7 @@ fn seats_are_passed_over_by_the_windows_that_the_log_tells() -> Result<()> {
 fn with_rotation_available_no_request_waits_behind_a_long_one_while_a_worker_idles() -> Result<()> {
     const LONG: Duration = Duration::from_secs(6);
     let system = Setup::workers(2).broker(&["--rotation", "available"]).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     // The second goes to the other worker, and the rest to that one as well.
     let long = client.submit(Call { operation: "sleep".into(), arguments: vec![Value::Float(6.0)] }.to_body())?;
     submit_sleeps(&mut client, [Duration::from_millis(300); 4])?;
@@ -157,7 +151,7 @@ fn ideal(work: Duration, joined: Option<Duration>) -> Duration {
 /// on if `joined`; divided by the time that it would take if nobody ever waited.
 fn over_the_ideal(broker: &[&str], times: &[Duration], joined: bool) -> Result<f64> {
     let mut system = Setup::workers(3).broker(broker).start()?;
-    let mut client = connect(&system)?;
+    let mut client = system.client()?;
     let work: Duration = times.iter().sum();
     let mut joined_at = None;
     let begun = Instant::now();

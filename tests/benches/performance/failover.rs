@@ -129,7 +129,7 @@ pub fn restart(rounds: usize, report: &mut Report) -> Result<()> {
 fn endless(giostra: &mut Giostra, window: usize) -> Result<Batch> {
     let args = Giostra::bench(&Load { window, length: 10 * PATIENCE, ..Load::default() });
     let batch = giostra.system.begin(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
-    wait_for("the load has begun", || giostra.system.log().contains(" reply ").then_some(()))?;
+    giostra.system.wait_for_line(&[" reply "])?;
     Ok(batch)
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Result;
-use giostra_client::{Client, Options};
+use giostra_client::Client;
 use giostra_protocol::{Bytes, Failure, Outcome};
 use giostra_tests::process::{PATIENCE, wait_for};
 use giostra_tests::{Setup, System};
@@ -24,8 +24,7 @@ impl Bench {
     /// One whose worker has these arguments, of which the second is the command.
     pub fn start(worker: &[&str]) -> Result<Self> {
         let system = Setup::workers(1).worker(worker).start()?;
-        let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
-        client.await_broker()?;
+        let mut client = system.client()?;
         let command = worker[1].split(' ').next().unwrap_or_default();
         let operation = command.rsplit('/').next().unwrap_or_default().into();
         Ok(Self { system, client, operation })

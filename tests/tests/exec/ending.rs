@@ -11,7 +11,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use giostra_client::{Client, Options};
 use giostra_protocol::{Bytes, Outcome, code};
 use giostra_tests::process::{PATIENCE, Process, binary, wait_for};
 use giostra_tests::{Setup, System};
@@ -94,7 +93,7 @@ fn a_program_ends_when_its_client_cancels_or_leaves() -> Result<()> {
     bench.submit(&json!([second]))?;
     let ids = written(&second, 2)?;
     assert!(ids.iter().all(|&id| runs(id)));
-    let other = Client::connect(Options { broker: bench.system.frontend().into(), ..Options::default() })?;
+    let other = bench.system.client()?;
     drop(std::mem::replace(&mut bench.client, other));
     all_end(&ids)?;
     bench.no_child_is_left()
@@ -178,7 +177,7 @@ fn no_program_is_left_at_whatever_moment_of_its_start_its_worker_is_killed() -> 
     // Each thread starts one program after the other.
     let args = ["--exec", &command, "--threads", "4", "--time-limit", "3ms", "--kill-after", "1s"];
     let mut system = Setup::workers(0).broker(&["--max-attempts", "1000"]).worker(&args).start()?;
-    let mut client = Client::connect(Options { broker: system.frontend().into(), ..Options::default() })?;
+    let mut client = system.client()?;
     client.await_broker()?;
     let body = Bytes::from(rmp_serde::to_vec(&("sleeper", [(); 0]))?);
     for _ in 0..20_000 {

@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use giostra_client::{Client, Options};
 use giostra_protocol::{Bytes, Outcome, code};
 use giostra_tests::Setup;
 use giostra_tests::process::{PATIENCE, Process, binary};
@@ -167,8 +166,7 @@ fn a_program_does_not_inherit_the_settings_of_its_worker() -> Result<()> {
     env.args(["GIOSTRA_EXEC=env", "GIOSTRA_EXEC_KILL_AFTER=1s", "GIOSTRA_FRONTEND=tcp://10.0.0.1:5555", "OTHER=7"]);
     env.arg(format!("GIOSTRA_BACKEND={}", system.backend())).arg(binary("giostra-worker")?);
     let _worker = Process::spawn(system.folder(), "hidden", env)?;
-    let mut client =
-        Client::connect(Options { broker: system.frontend().into(), pool: "nightly".into(), ..Options::default() })?;
+    let mut client = system.client_of("nightly")?;
     let body = Bytes::from(rmp_serde::to_vec(&("env", [(); 0]))?);
     let Outcome::Ok(said) = client.call(body, Some(PATIENCE))?.outcome else { anyhow::bail!("no result") };
     let said: String = rmp_serde::from_slice(&said)?;

@@ -30,7 +30,7 @@ fn worker(system: &System, name: &str, program: &Path) -> Result<Process> {
     let args = ["--broker", system.backend(), "--name", name, "--operation", "job", "--exec", &exec];
     let worker = Process::start(system.folder(), name, "giostra-worker", &args)?;
     let joined = format!(" joined {name} ");
-    wait_for("it registers", || system.log().contains(&joined).then_some(()))?;
+    system.wait_for_line(&[&joined])?;
     Ok(worker)
 }
 
@@ -68,7 +68,7 @@ fn a_worker_whose_program_is_deleted_answers_nothing_and_comes_back_when_it_is_r
         let _frail = worker(&system, "frail", &frail)?;
 
         let batch = map(&system, 1..=400, &[])?;
-        wait_for("it is under way", || system.log().contains(" reply frail ").then_some(()))?;
+        system.wait_for_line(&[" reply frail "])?;
         fs::remove_file(&frail)?;
         wait_for("it is unable", || (told(&mut system, "frail").ok()?["state"] == "unable").then_some(()))?;
         let frail_told = told(&mut system, "frail")?;
@@ -150,7 +150,7 @@ fn a_worker_without_descriptors_for_more_processes_hands_requests_back_and_all_a
     shell.args(["--broker", system.backend(), "--name", "narrow", "--operation", "job", "--threads", "40"]);
     shell.args(["--exec", "sh -c 'sleep 1; echo \"done $1\"' sh"]);
     let _narrow = Process::spawn(&folder, "narrow", shell)?;
-    wait_for("it registers", || system.log().contains(" joined narrow ").then_some(()))?;
+    system.wait_for_line(&[" joined narrow "])?;
     expect_done(map(&system, 1..=60, &["--window", "60"])?, 1..=60)?;
     let log = system.log();
     assert!(log.contains(" unable narrow ") && log.contains("Too many open files"), "{log}");

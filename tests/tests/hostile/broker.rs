@@ -8,8 +8,8 @@ use giostra_protocol::{
 use giostra_tests::{Setup, System};
 
 use crate::bad::{Bad, FORGED, to_backend, to_frontend};
+use crate::check;
 use crate::peer::{Peer, register, sent};
-use crate::{check, wait_for_line};
 
 /// Until the log tells of it: a broker need not write a line for each of many bad messages.
 fn logged(system: &System, peer: &Peer, Bad { what, frames, reason }: &Bad) -> Result<()> {
@@ -85,10 +85,10 @@ fn a_registered_worker_that_becomes_unreadable_is_dropped_told_and_asked_to_regi
             other => bail!("{}: {other:?}", bad.what),
         }
         ensure!(matches!(worker.hear_as_worker()?, ToWorker::RegisterAgain), "{}", bad.what);
-        wait_for_line(&system, &[" dropped stranger ", "returned=1 c1#1 ", "evidence=yes reason=", bad.reason])?;
+        system.wait_for_line(&[" dropped stranger ", "returned=1 c1#1 ", "evidence=yes reason=", bad.reason])?;
     }
     system.start_worker(1)?;
-    assert_eq!((batch.finish()?.stdout, system.log().matches(" redispatch ").count()), ("3\n".into(), all.len()));
+    assert_eq!((batch.finish()?.stdout, system.count(" redispatch ")), ("3\n".into(), all.len()));
     check(&mut system)
 }
 
@@ -124,7 +124,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     let worker = Peer::worker(system.backend(), "p")?;
     worker.say(register(VERSION + 1, "n", "p"))?;
     ensure!(matches!(worker.hear_as_worker()?, ToWorker::Refused { .. }));
-    wait_for_line(&system, &[" dropped stranger ", "reason=registered again"])?;
+    system.wait_for_line(&[" dropped stranger ", "reason=registered again"])?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
     client.say(FromClient::Submit { session, pool: "a\nb".into(), timeout_ms: 0, wait: true, requests })?;
@@ -133,7 +133,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     );
     client.say(FromClient::<Bytes>::Drain { worker: long, number: 0, all: false })?;
     ensure!(matches!(client.hear()?, ToClient::Refused { .. }));
-    assert_eq!(system.log().matches("joined n ").count(), 0);
+    assert_eq!(system.count("joined n "), 0);
     check(&mut system)
 }
 
@@ -147,7 +147,7 @@ fn replies_to_tickets_never_given_are_discarded_and_answer_nobody() -> Result<()
     let stranger = Peer::connect(system.backend())?;
     stranger.say(lies(&[0, 1, u64::MAX]))?;
     ensure!(matches!(stranger.hear()?, ToWorker::RegisterAgain));
-    wait_for_line(&system, &[" discard ? ? late=3"])?;
+    system.wait_for_line(&[" discard ? ? late=3"])?;
 
     let batch = system.begin(&["send", "add", "1", "2"])?;
     let worker = Peer::worker(system.backend(), "compute")?;
@@ -155,16 +155,16 @@ fn replies_to_tickets_never_given_are_discarded_and_answer_nobody() -> Result<()
     let Ticket(ticket) = requests[0].0;
     // Somebody else answers the request; then its worker answers others' ones, and then its own twice.
     stranger.say(lies(&[ticket]))?;
-    wait_for_line(&system, &[" discard ? ? late=1"])?;
+    system.wait_for_line(&[" discard ? ? late=1"])?;
     worker.say(lies(&[ticket.wrapping_add(1), ticket.wrapping_sub(1)]))?;
-    wait_for_line(&system, &[" discard stranger w1 late=2"])?;
+    system.wait_for_line(&[" discard stranger w1 late=2"])?;
     let reply = || FromWorker::Replies(vec![(Ticket(ticket), Outcome::Ok(Value::Int(3).to_body()))]);
     worker.say(reply())?;
     worker.say(reply())?;
-    wait_for_line(&system, &[" discard stranger w1 late=1"])?;
+    system.wait_for_line(&[" discard stranger w1 late=1"])?;
     assert_eq!(batch.finish()?.stdout, "3\n");
     drop(worker);
-    wait_for_line(&system, &[" dropped stranger w1 "])?;
+    system.wait_for_line(&[" dropped stranger w1 "])?;
     system.start_worker(1)?;
     check(&mut system)
 }
@@ -195,7 +195,7 @@ fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<(
     client.say(FromClient::<Bytes>::Inspect)?;
     let ToClient::Status(status) = client.hear()? else { bail!("something other than the status came") };
     assert_eq!((status.totals.accepted, status.totals.cancelled), (0, 0));
-    wait_for_line(&system, &[" stale c1 count=2"])?;
+    system.wait_for_line(&[" stale c1 count=2"])?;
     ensure!(!system.log().contains(" leaving worker-1 "));
     check(&mut system)
 }
@@ -223,7 +223,7 @@ fn who_says_that_its_own_connection_broke_is_refused_and_writes_no_lines_without
     ensure!(matches!(worker.hear_as_worker()?, ToWorker::RegisterAgain));
     // The real one is heard as ever.
     drop(client);
-    wait_for_line(&system, &[" client-left c1 cancelled=1 ", "connection broke"])?;
+    system.wait_for_line(&[" client-left c1 cancelled=1 ", "connection broke"])?;
     worker.say(FromWorker::<Bytes>::Leave)?;
     ensure!(matches!(worker.hear_as_worker()?, ToWorker::Goodbye));
     check(&mut system)
@@ -238,8 +238,8 @@ fn who_sends_a_frame_over_the_limit_loses_its_connection_and_nobody_else_does() 
     let oversize = vec![0; MAX_MESSAGE_BYTES + 1];
     client.send(&[b"\xa7Inspect".to_vec(), oversize.clone()])?;
     worker.send(&[oversize])?;
-    wait_for_line(&system, &[" client-left c", "connection broke"])?;
-    wait_for_line(&system, &[" dropped stranger ", "connection broke"])?;
+    system.wait_for_line(&[" client-left c", "connection broke"])?;
+    system.wait_for_line(&[" dropped stranger ", "connection broke"])?;
     // One of just that size is a message like others.
     let (client, _) = Peer::client(system.frontend())?;
     client.send(&[vec![0xc1; MAX_MESSAGE_BYTES]])?;

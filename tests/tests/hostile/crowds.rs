@@ -73,7 +73,7 @@ fn large_requests_that_expire_at_a_frozen_worker_take_no_more_memory_than_they_m
     ensure!(rejected > 0, "all were taken");
     ensure!(most < before + (128 << 20), "{before} bytes before, {most} at most");
     // It is dropped, loses its connection, and comes back by itself.
-    wait_for("it is dropped", || system.log().contains(" dropped worker-1 w1 ").then_some(()))?;
+    system.wait_for_line(&[" dropped worker-1 w1 "])?;
     system.worker(1).signal(Signal::SIGCONT)?;
     system.wait_for_registration(1, 2)?;
     check(&mut system)

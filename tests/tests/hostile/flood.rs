@@ -135,7 +135,7 @@ fn sockets_of_another_kind_or_of_one_name_disturb_nobody() -> Result<()> {
     // A REQ puts an empty frame before each message.
     let frontend = Peer::of_type(SocketType::REQ, system.frontend())?;
     frontend.send(&[b"\xa7Inspect".to_vec()])?;
-    wait_for("the refusal is in the log", || system.log().contains(" refuse ").then_some(()))?;
+    system.wait_for_line(&[" refuse "])?;
     let backend = Peer::of_type(SocketType::REQ, system.backend())?;
     backend.send(&[b"\xa5Leave".to_vec()])?;
     // Kinds that a ROUTER does not talk to.

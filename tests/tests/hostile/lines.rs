@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use giostra_protocol::{Bytes, FromClient, FromWorker, RequestId, ToClient, VERSION};
 use giostra_tests::{Setup, System};
 
+use crate::check;
 use crate::peer::{Peer, sent};
-use crate::{check, wait_for_line};
 
 /// How often each is done.
 const TIMES: u64 = 2000;
@@ -55,7 +55,7 @@ fn a_peer_causes_no_more_log_than_a_few_times_what_it_sends() -> Result<()> {
         worker.send(&able)?;
     }
     worker.say(FromWorker::<Bytes>::Leave)?;
-    wait_for_line(&system, &[" left stranger "])?;
+    system.wait_for_line(&[" left stranger "])?;
     ensure!(ratio(&system, before, count, "unable and able") < 1.0);
 
     let (before, mut count) = (system.log().len(), 0);
@@ -67,7 +67,7 @@ fn a_peer_causes_no_more_log_than_a_few_times_what_it_sends() -> Result<()> {
         // ZMTP 3's greeting and the shortest READY of a DEALER.
         count += 64 + 43 + bytes(&hello);
         drop(peer);
-        wait_for_line(&system, &[&format!(" client-left c{} ", number + 2)])?;
+        system.wait_for_line(&[&format!(" client-left c{} ", number + 2)])?;
     }
     ensure!(ratio(&system, before, count, "connect and leave") < 3.0);
     check(&mut system)

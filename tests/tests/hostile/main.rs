@@ -14,7 +14,6 @@ mod peer;
 use anyhow::{Context as _, Result, ensure};
 use giostra_audit::Line;
 use giostra_tests::System;
-use giostra_tests::process::wait_for;
 
 /// The broker is alive and serves, and its log consists of whole lines of its own.
 fn check(system: &mut System) -> Result<()> {
@@ -29,11 +28,4 @@ fn check(system: &mut System) -> Result<()> {
         ensure!(!line.starts_with("1999-01-01"), "a forged line: {line}");
     }
     Ok(())
-}
-
-/// Waits for a line of the log that has all these parts.
-fn wait_for_line(system: &System, parts: &[&str]) -> Result<String> {
-    wait_for(&format!("a line of the log with {parts:?}"), || {
-        system.log().lines().find(|line| parts.iter().all(|part| line.contains(part))).map(String::from)
-    })
 }

@@ -9,7 +9,7 @@ use giostra_tests::{Setup, System};
 use giostra_transport::keys::{Credentials, KeyPair, Role};
 
 use crate::peer::{Peer, hello, register};
-use crate::{check, count, line, run, start, strs, total, wait_for_line};
+use crate::{check, run, start, strs, total};
 
 /// How long a command that the broker has turned away at once may take on a busy machine: far less
 /// than it would wait for a broker.
@@ -21,7 +21,7 @@ fn nobody_was_in(system: &mut System, workers: usize) -> Result<()> {
     ensure!(status["totals"]["accepted"] == 0, "{status}");
     ensure!(status["clients"].as_array().is_some_and(|clients| clients.len() == 1), "{status}");
     ensure!(status["workers"].as_array().is_some_and(|all| all.len() == workers), "{status}");
-    ensure!(count(system, " stranger") == 0 && count(system, " accept ") == 0, "{}", system.log());
+    ensure!(system.count(" stranger") == 0 && system.count(" accept ") == 0, "{}", system.log());
     check(system)
 }
 
@@ -47,7 +47,7 @@ fn until_logged(
     mut again: impl FnMut(&mut System) -> Result<()>,
 ) -> Result<String> {
     wait_for(&format!("a line of the log with {parts:?}"), || {
-        let said = line(system, parts);
+        let said = system.line(parts);
         if said.is_none() {
             again(system).expect("it runs");
         }
@@ -125,10 +125,10 @@ fn a_worker_without_the_right_key_is_not_registered_and_is_told_why() -> Result<
         (astray, "not the right broker key", "Is --broker-key the broker's"),
         (vec![], "reason=handshake: ", "--keys and --broker-key are needed"),
     ] {
-        let before = count(&system, logged);
+        let before = system.count(logged);
         let args = [&["--broker", system.backend(), "--name", "stranger"][..], &strs(&keys)].concat();
         let worker = start(&system, "giostra-worker", &args)?;
-        wait_for("the broker says why", || (count(&system, logged) > before).then_some(()))
+        wait_for("the broker says why", || (system.count(logged) > before).then_some(()))
             .with_context(|| format!("{} {}", worker.stderr(), system.log()))?;
         wait_for("the worker says why", || worker.stderr().contains(told).then_some(()))?;
     }
@@ -186,9 +186,9 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
         ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
         ensure!(began.elapsed() < AT_ONCE);
         let key = format!(" key={} name={name} ", system.credentials(name)?.own.public);
-        wait_for_line(&system, &[" refuse c", " at 127.0.0.1:", &key, "reason=this key may not", told])?;
+        system.wait_for_line(&[" refuse c", " at 127.0.0.1:", &key, "reason=this key may not", told])?;
     }
-    ensure!(total(&mut system, "accepted")? == 0 && count(&system, " leaving ") == 0);
+    ensure!(total(&mut system, "accepted")? == 0 && system.count(" leaving ") == 0);
 
     ensure!(system.begin_as(&strs(&alice), &["random", "1000", "--json"])?.finish()?.all_well().is_ok());
     ensure!(system.begin_as(&strs(&root), &["status"])?.finish()?.code == Some(0));
@@ -212,30 +212,30 @@ fn whoever_comes_in_or_is_refused_inside_is_logged_with_address_and_key_at_both_
     let (client, worker) = (system.credentials("client")?, system.credentials("worker-1")?);
     let [client_key, worker_key] = [&client, &worker].map(|it| it.own.public);
     let [as_client, as_worker] = [format!(" key={client_key} name=client"), format!(" key={worker_key} name=worker-1")];
-    wait_for_line(&system, &[" joined worker-1 w1 ", &as_worker])?;
+    system.wait_for_line(&[" joined worker-1 w1 ", &as_worker])?;
 
     // Before they have a number.
     let version = VERSION + 1;
     let peer = Peer::connect(system.frontend(), Some(&client))?;
     peer.say(FromClient::<Bytes>::Hello { version, name: "early".into() })?;
     ensure!(matches!(peer.hear()?, ToClient::<Bytes>::Refused { .. }));
-    wait_for_line(&system, &[" refuse a client at 127.0.0.1:", &as_client, " reason=this broker speaks version"])?;
+    system.wait_for_line(&[" refuse a client at 127.0.0.1:", &as_client, " reason=this broker speaks version"])?;
     let other = Peer::connect(system.backend(), Some(&worker))?;
     let FromWorker::Register { name, pool, operations, threads, window, instance, .. } = register() else {
         unreachable!()
     };
     other.say(FromWorker::<Bytes>::Register { version, name, pool, operations, threads, window, instance })?;
     ensure!(matches!(other.hear()?, ToWorker::<Bytes>::Refused { .. }));
-    wait_for_line(&system, &[" refuse a worker at 127.0.0.1:", &as_worker, " reason=this broker speaks version"])?;
+    system.wait_for_line(&[" refuse a worker at 127.0.0.1:", &as_worker, " reason=this broker speaks version"])?;
 
     // And with one.
     peer.say(hello())?;
     ensure!(matches!(peer.hear()?, ToClient::<Bytes>::Welcome { .. }));
-    let joined = wait_for_line(&system, &[" client-joined c", " stranger", &as_client])?;
+    let joined = system.wait_for_line(&[" client-joined c", " stranger", &as_client])?;
     let number = joined.split(' ').find(|word| word.starts_with('c') && word[1..].parse::<u64>().is_ok());
     peer.send(&[b"rubbish".to_vec()])?;
     let refused = format!(" refuse {} at 127.0.0.1:", number.context("it has a number")?);
-    wait_for_line(&system, &[&refused, &as_client, " reason="])?;
+    system.wait_for_line(&[&refused, &as_client, " reason="])?;
     Ok(())
 }
 
@@ -252,7 +252,7 @@ fn a_client_with_keys_says_nothing_to_who_poses_as_the_broker() -> Result<()> {
         let args = ["send", "add", "1", "2", "--broker-timeout", limit];
         let ended = impostor.begin_as(&strs(&keys), &args)?.finish()?;
         ensure!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
-        ensure!(count(impostor, " client-joined ") == 0 && count(impostor, " accept ") == 0);
+        ensure!(impostor.count(" client-joined ") == 0 && impostor.count(" accept ") == 0);
         check(impostor)?;
     }
     Ok(())

@@ -14,9 +14,9 @@ use giostra_tests::{Setup, System};
 use giostra_transport::shutdown::Shutdown;
 use giostra_worker::Operations;
 
+use crate::check;
 use crate::peer::Peer;
 use crate::relay::address;
-use crate::{check, count, wait_for_line};
 
 /// The least limit that can be set.
 const LIMIT: usize = 1 << 20;
@@ -59,7 +59,7 @@ fn an_address_has_so_many_connections_and_may_have_others_when_they_end() -> Res
     let mut greeting = Vec::new();
     let ended = fourth.read_to_end(&mut greeting);
     ensure!(ended.is_ok() && greeting.len() <= 64, "{ended:?}: {greeting:?}");
-    wait_for_line(&system, &[" refuse a client at 127.0.0.1:", "127.0.0.1 has 3 connections", "--max-connections"])?;
+    system.wait_for_line(&[" refuse a client at 127.0.0.1:", "127.0.0.1 has 3 connections", "--max-connections"])?;
     // With the right key it does not come in either, and the three go on.
     let patient = Peer::connect(system.frontend(), Some(&credentials))?;
     patient.say(crate::peer::hello())?;
@@ -114,7 +114,7 @@ fn a_request_over_the_limit_ends_in_an_error_and_one_of_just_that_size_in_a_resu
         }
         batch.finish()?.all_well()?;
         // Over one connection each.
-        ensure!(count(&system, " client-joined ") == 3, "{}", system.log());
+        ensure!(system.count(" client-joined ") == 3, "{}", system.log());
         check(&mut system)?;
     }
     Ok(())
@@ -127,7 +127,7 @@ fn the_largest_message_of_all_fits_through_the_encryption() -> Result<()> {
     let largest = giostra_protocol::MAX_MESSAGE_BYTES;
     let reply = client.call(echo(largest).into(), Some(Duration::from_secs(50)))?;
     ensure!(matches!(&reply.outcome, Outcome::Ok(body) if body.len() == largest - 7), "{:?}", reply.trace);
-    ensure!(count(&system, "connection broke") == 0, "{}", system.log());
+    ensure!(system.count("connection broke") == 0, "{}", system.log());
     Ok(())
 }
 
@@ -138,7 +138,7 @@ fn who_sends_more_than_that_all_the_same_loses_its_connection_and_nobody_else_do
     let (stranger, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let requests = vec![(RequestId(1), Bytes::from(echo(2 * LIMIT)))];
     stranger.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 0, wait: true, requests })?;
-    wait_for_line(&system, &[" client-left c", "reason=connection broke"])?;
+    system.wait_for_line(&[" client-left c", "reason=connection broke"])?;
     batch.finish()?.all_well()?;
     check(&mut system)
 }
@@ -204,7 +204,7 @@ fn a_result_over_the_limit_becomes_an_error_and_the_worker_stays() -> Result<()>
     ensure!(message.contains("bytes"), "{message}");
     let reply = client.call(ask(10), None)?;
     ensure!(matches!(reply.outcome, Outcome::Ok(_)) && reply.trace.attempts == 1, "{reply:?}");
-    ensure!(count(&system, " dropped large ") == 0);
+    ensure!(system.count(" dropped large ") == 0);
     check(&mut system)?;
     shutdown.request();
     worker.join().expect("the worker does not panic")?;
@@ -215,7 +215,7 @@ fn a_result_over_the_limit_becomes_an_error_and_the_worker_stays() -> Result<()>
 fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() -> Result<()> {
     let mut system = Setup::workers(2).secured().broker(&["--max-batch", "10"]).start()?;
     system.random(&["1000"])?;
-    ensure!(count(&system, " refuse ") == 0);
+    ensure!(system.count(" refuse ") == 0);
     let (peer, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let submit = |count| {
         let requests = (1..=count).map(|id| (RequestId(id), Bytes::new())).collect();
@@ -224,7 +224,7 @@ fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() ->
     submit(11)?;
     ensure!(matches!(peer.hear()?, ToClient::Declined { reason, requests }
             if reason.contains("11") && reason.contains("--max-batch") && requests.len() == 11));
-    wait_for_line(&system, &[" refuse c", "--max-batch"])?;
+    system.wait_for_line(&[" refuse c", "--max-batch"])?;
     ensure!(system.status()?["pending"] == 0);
     submit(10)?;
     wait_for("the ten are accepted", || (system.status().ok()?["pending"] == 10).then_some(()))?;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use giostra_audit::Line;
-use giostra_tests::process::{Process, wait_for};
+use giostra_tests::process::Process;
 use giostra_tests::system::Finished;
 use giostra_tests::{Setup, System};
 
@@ -47,21 +47,6 @@ fn start(system: &System, program: &str, args: &[&str]) -> Result<Process> {
 /// One argument beside another.
 fn strs(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
-}
-
-/// Waits for a line of the log that has all these parts.
-fn wait_for_line(system: &System, parts: &[&str]) -> Result<String> {
-    wait_for(&format!("a line of the log with {parts:?}"), || line(system, parts))
-}
-
-/// The first line of the log that has all these parts.
-fn line(system: &System, parts: &[&str]) -> Option<String> {
-    system.log().lines().find(|line| parts.iter().all(|part| line.contains(part))).map(String::from)
-}
-
-/// The number of lines of the log with this.
-fn count(system: &System, what: &str) -> usize {
-    system.log().lines().filter(|line| line.contains(what)).count()
 }
 
 /// A total of the broker's status.

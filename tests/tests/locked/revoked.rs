@@ -12,7 +12,7 @@ use giostra_transport::keys::Role;
 use nix::sys::signal::Signal;
 
 use crate::peer::Peer;
-use crate::{check, count, line, strs, wait_for_line};
+use crate::{check, strs};
 
 /// How long a worker whose key is given again may take to come in by itself.
 const SOON: Duration = Duration::from_secs(15);
@@ -29,15 +29,15 @@ fn admit(system: &mut System, name: &str) -> Result<Vec<String>> {
 fn a_worker_whose_key_is_taken_away_is_dropped_and_comes_back_by_itself_when_it_is_given_again() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let batch = system.begin(&["random", "200000", "--json"])?;
-    wait_for_line(&system, &[" reply worker-2 "])?;
+    system.wait_for_line(&[" reply worker-2 "])?;
     fs::remove_file(system.certificate("worker-2", Role::Worker))?;
     system.reload()?;
-    let dropped = wait_for_line(&system, &[" dropped worker-2 ", "reason=its key is no longer allowed"])?;
+    let dropped = system.wait_for_line(&[" dropped worker-2 ", "reason=its key is no longer allowed"])?;
     let batch = batch.finish()?.all_well()?;
     ensure!(batch["answered"] == 200_000, "{batch}");
     let after = system.log().split(&*dropped).nth(1).map(String::from).unwrap_or_default();
     ensure!(!after.contains(" dispatch worker-2 ") && !after.contains(" reply worker-2 "), "{after}");
-    wait_for_line(&system, &[" refuse a worker at 127.0.0.1", "is not allowed"])?;
+    system.wait_for_line(&[" refuse a worker at 127.0.0.1", "is not allowed"])?;
     ensure!(system.worker(2).is_running());
     system.audit()?;
 
@@ -59,10 +59,10 @@ fn a_client_whose_key_is_taken_away_is_cut_off_and_others_are_not() -> Result<()
     let others = system.begin(&["random", "200000", "--json"])?;
     let args = ["random", "2000000", "--json", "--broker-timeout", "2s"];
     let batch = system.begin_as(&strs(&alice), &args)?;
-    wait_for_line(&system, &[" reply ", " c2#"])?;
+    system.wait_for_line(&[" reply ", " c2#"])?;
     fs::remove_file(system.certificate("alice", Role::Client))?;
     system.reload()?;
-    let left = wait_for_line(&system, &[" client-left c", "reason=its key is no longer allowed"])?;
+    let left = system.wait_for_line(&[" client-left c", "reason=its key is no longer allowed"])?;
     let ended = batch.finish()?;
     ensure!(ended.code == Some(1) && ended.stderr.contains("this key is not allowed"), "{ended:?}");
     let summary = ended.json()?;
@@ -83,10 +83,10 @@ fn a_client_that_is_given_its_key_back_in_time_loses_nothing() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batch = system.begin_as(&strs(&alice), &["random", "300000", "--json", "--broker-timeout", "60s"])?;
-    wait_for_line(&system, &[" reply ", " c1#"])?;
+    system.wait_for_line(&[" reply ", " c1#"])?;
     fs::remove_file(system.certificate("alice", Role::Client))?;
     system.reload()?;
-    wait_for_line(&system, &[" refuse a client at 127.0.0.1", "is not allowed"])?;
+    system.wait_for_line(&[" refuse a client at 127.0.0.1", "is not allowed"])?;
     system.allow("alice", Role::Client)?;
     system.reload()?;
     batch.finish()?.all_well()?;
@@ -99,10 +99,10 @@ fn other_roles_count_at_once_and_what_is_still_allowed_goes_on() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batch = system.begin_as(&strs(&alice), &["random", "200000", "--json"])?;
-    wait_for_line(&system, &[" reply ", " c1#"])?;
+    system.wait_for_line(&[" reply ", " c1#"])?;
     system.allow("alice", Role::Admin)?;
     system.reload()?;
-    wait_for_line(&system, &[" client-left c1 ", "or has other roles now"])?;
+    system.wait_for_line(&[" client-left c1 ", "or has other roles now"])?;
     ensure!(system.begin_as(&strs(&alice), &["status"])?.finish()?.code == Some(0));
     batch.finish()?.all_well()?;
     fs::remove_file(system.certificate("alice", Role::Admin))?;
@@ -126,18 +126,18 @@ fn a_list_that_can_not_be_read_changes_nothing() -> Result<()> {
     ensure!(Command::new("mkfifo").arg(&broken).status()?.success());
     system.reload()?;
     wait_for("all are in the log", || {
-        (count(&system, "ERROR hangup: those with keys stay as they are: ") == 3).then_some(())
+        (system.count("ERROR hangup: those with keys stay as they are: ") == 3).then_some(())
     })?;
-    ensure!(line(&system, &["broken.key"]).is_some());
+    ensure!(system.line(&["broken.key"]).is_some());
     // Nor that of those that were to go with it.
     fs::remove_file(system.certificate("worker-2", Role::Worker))?;
     system.reload()?;
-    ensure!(count(&system, " dropped ") == 0);
+    ensure!(system.count(" dropped ") == 0);
     batch.finish()?.all_well()?;
     check(&mut system)?;
     fs::remove_file(&broken)?;
     system.reload()?;
-    wait_for_line(&system, &[" dropped worker-2 "])?;
+    system.wait_for_line(&[" dropped worker-2 "])?;
     check(&mut system)
 }
 
@@ -149,7 +149,7 @@ fn thousands_of_hangups_under_load_lose_nobody() -> Result<()> {
         system.begin(&["random", "200000", "--json"])?,
         system.begin_as(&strs(&alice), &["random", "200000", "--json"])?,
     ];
-    wait_for_line(&system, &[" reply ", " c2#"])?;
+    system.wait_for_line(&[" reply ", " c2#"])?;
     // Others come and go meanwhile, whose descriptors are used again and again.
     let credentials = system.credentials("client")?;
     for round in 0..100 {
@@ -168,7 +168,7 @@ fn thousands_of_hangups_under_load_lose_nobody() -> Result<()> {
             system.reload()?;
         }
     }
-    ensure!(count(&system, " dropped worker-1 ") == 0 && count(&system, " dropped worker-2 ") > 0);
+    ensure!(system.count(" dropped worker-1 ") == 0 && system.count(" dropped worker-2 ") > 0);
     for batch in batches {
         batch.finish()?.all_well()?;
     }
@@ -193,14 +193,14 @@ fn one_key_serves_several_at_once_and_all_of_them_go_with_it() -> Result<()> {
         batch?.finish()?.all_well()?;
     }
     // All but the two: that a batch's connection has ended, the broker may hear later than this.
-    let left = |system: &System| count(system, " client-left ");
-    wait_for("the batches have left", || (left(&system) + 2 == count(&system, " client-joined ")).then_some(()))?;
+    let left = |system: &System| system.count(" client-left ");
+    wait_for("the batches have left", || (left(&system) + 2 == system.count(" client-joined ")).then_some(()))?;
     let before = left(&system);
     fs::remove_file(system.certificate("alice", Role::Client))?;
     fs::remove_file(system.certificate("worker-1", Role::Client))?;
     system.reload()?;
-    wait_for("both are cut off", || (count(&system, "its key is no longer allowed") >= 2).then_some(()))?;
-    ensure!(count(&system, " client-left ") == before + 2 && count(&system, " dropped ") == 0);
+    wait_for("both are cut off", || (system.count("its key is no longer allowed") >= 2).then_some(()))?;
+    ensure!(system.count(" client-left ") == before + 2 && system.count(" dropped ") == 0);
     drop(two);
     check(&mut system)
 }

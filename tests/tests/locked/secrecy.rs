@@ -9,7 +9,7 @@ use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 
 use crate::relay::{Relay, address};
-use crate::{check, count, run, start, total};
+use crate::{check, run, start, total};
 
 /// Somebody listens at both access of a system with a client and a worker that say what would be
 /// noticed. Whether each of that was heard.
@@ -22,7 +22,7 @@ fn overheard(setup: Setup) -> Result<Vec<(&'static str, bool)>> {
     let worker = at(&system, &relays[1], "worker-1");
     let worker: Vec<_> = worker.iter().map(String::as_str).chain(["--name", "unheard-worker"]).collect();
     let worker = start(&system, "giostra-worker", &worker)?;
-    wait_for("it registers", || (count(&system, " joined unheard-worker ") > 0).then_some(()))?;
+    wait_for("it registers", || (system.count(" joined unheard-worker ") > 0).then_some(()))?;
     system.run(&["drain", "worker-1"])?;
     let client = at(&system, &relays[0], "client");
     for command in [&["send", "pow", "1234567.25", "2"][..], &["status"]] {
@@ -102,12 +102,12 @@ fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
         ["--broker", &back.endpoint, "--name", "recorded"].into_iter().chain(keys.iter().map(String::as_str)).collect();
     let worker = start(&system, "giostra-worker", &args)?;
     system.start_worker(2)?;
-    wait_for("it is registered", || (count(&system, " joined recorded ") == 1).then_some(()))?;
+    wait_for("it is registered", || (system.count(" joined recorded ") == 1).then_some(()))?;
     system.random(&["100"])?;
     drop(worker);
 
     let accepted = total(&mut system, "accepted")?;
-    let [clients, registered] = ["client-joined", " joined "].map(|what| count(&system, what));
+    let [clients, registered] = ["client-joined", " joined "].map(|what| system.count(what));
     let records = [(system.frontend().to_string(), front.records()), (system.backend().to_string(), back.records())];
     let mut played = 0;
     for (endpoint, records) in records {
@@ -122,10 +122,10 @@ fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
                 (&said[..before_cookie], "handshake: it took too long"),
                 (&said[64..], "handshake: no ZMTP 3"),
             ] {
-                let before = count(&system, " refuse ");
+                let before = system.count(" refuse ");
                 let answer = play(&endpoint, part)?;
                 ensure!(answer.len() <= GREETING_AND_WELCOME, "{} bytes: {answer:?}", answer.len());
-                wait_for("it is refused", || (count(&system, " refuse ") > before).then_some(()))?;
+                wait_for("it is refused", || (system.count(" refuse ") > before).then_some(()))?;
                 let last = system.log().lines().rfind(|line| line.contains(" refuse ")).map(String::from);
                 ensure!(last.as_ref().is_some_and(|line| line.contains(why)), "{why}: {last:?}");
                 played += 1;
@@ -135,7 +135,7 @@ fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
     ensure!(played >= 12);
     ensure!(total(&mut system, "accepted")? == accepted);
     // All but the one that has just asked for the status.
-    ensure!([count(&system, "client-joined"), count(&system, " joined ")] == [clients + 1, registered]);
+    ensure!([system.count("client-joined"), system.count(" joined ")] == [clients + 1, registered]);
     check(&mut system)
 }
 
@@ -166,7 +166,7 @@ fn older_versions_of_the_protocol_are_no_way_round_the_keys() -> Result<()> {
             ensure!(answer.len() <= 64, "{answer:?} to {opening:?}");
         }
     }
-    ensure!(count(&system, "client-joined") == 0 && count(&system, " stranger") == 0);
+    ensure!(system.count("client-joined") == 0 && system.count(" stranger") == 0);
     wait_for("each was seen", || (total(&mut system, "refused").ok()? >= 14).then_some(()))?;
     check(&mut system)
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::peer::{Peer, plain};
 use crate::relay::address;
-use crate::{check, count, total, wait_for_line};
+use crate::{check, total};
 
 /// Handshakes that are to fail, of each of the four kinds.
 const EACH: usize = 2500;
@@ -170,7 +170,7 @@ fn ten_thousand_failed_handshakes_and_a_thousand_silent_connections_disturb_nobo
     let first = system.broker().rss()?;
     rates.extend(wave(&mut system)?);
     let second = system.broker().rss()?;
-    let (lines, seconds) = (count(&system, " refuse "), began.elapsed().as_secs());
+    let (lines, seconds) = (system.count(" refuse "), began.elapsed().as_secs());
     println!(
         "{without:.0} requests/s without, {:.0} with ({} batches); {} KiB resident after the first wave, {} after the second; \
          {lines} lines",
@@ -182,8 +182,8 @@ fn ten_thousand_failed_handshakes_and_a_thousand_silent_connections_disturb_nobo
     ensure!(mean(&rates) > without * LEAST, "{without:.0} requests/s without the attack, {rates:.0?} with it");
     ensure!(second < first + MARGIN, "{first} bytes after the first wave, {second} after the second");
     ensure!(lines as u64 <= 10 * (seconds + 2), "{lines} lines in {seconds} s");
-    ensure!(count(&system, " unsaid=") > 0);
-    ensure!(count(&system, " dropped ") == 0, "{}", system.log());
+    ensure!(system.count(" unsaid=") > 0);
+    ensure!(system.count(" dropped ") == 0, "{}", system.log());
     check(&mut system)?;
     system.audit()?;
     Ok(())
@@ -214,7 +214,7 @@ fn ten_thousand_connections_that_came_and_went_leave_nothing_behind() -> Result<
             come += 1;
         }
         if round == 20 || round == 100 {
-            wait_for("they have left", || (count(&system, " client-left ") == come).then_some(()))?;
+            wait_for("they have left", || (system.count(" client-left ") == come).then_some(()))?;
         }
         if round == 20 {
             (before, open) = (system.broker().rss()?, files(broker));
@@ -248,13 +248,13 @@ fn without_files_for_more_connections_those_inside_are_served_and_others_come_in
     let credentials = system.credentials("client")?;
     let (inside, _) = Peer::client(system.frontend(), Some(&credentials))?;
     let batch = system.begin(&["random", "300000", "--json"])?;
-    wait_for_line(&system, &[" reply worker-1 "])?;
+    system.wait_for_line(&[" reply worker-1 "])?;
     limit_files(broker, 160)?;
     let mut crowd = Vec::new();
     for _ in 0..400 {
         crowd.push(TcpStream::connect(address(system.frontend()))?);
     }
-    wait_for_line(&system, &[" refuse a client at 127.0.0.1:", "open files allow (ulimit -n)"])?;
+    system.wait_for_line(&[" refuse a client at 127.0.0.1:", "open files allow (ulimit -n)"])?;
     batch.finish()?.all_well()?;
     inside.say(FromClient::<Bytes>::Inspect)?;
     ensure!(matches!(inside.hear()?, ToClient::Status(_)));

@@ -201,7 +201,7 @@ fn ctrl_c_ends_a_run_with_what_it_has_and_says_how_to_go_on() -> Result<()> {
         (&["is_prime"][..], "with --journal it could resume"),
         (&["is_prime", "--journal", &journal], "the same command resumes"),
     ] {
-        let before = system.log().matches(" reply worker-").count();
+        let before = system.count(" reply worker-");
         let child = to_file(&system, args, false)?.spawn()?;
         wait_until_under_way(&system, before + 20)?;
         signal(&child, Signal::SIGINT)?;
@@ -212,9 +212,7 @@ fn ctrl_c_ends_a_run_with_what_it_has_and_says_how_to_go_on() -> Result<()> {
         let out = fs::read_to_string(path(&system, "out"))?;
         assert!(!out.is_empty() && primes(out.lines().count() as u64) == out);
     }
-    wait_for("the broker holds nothing of them", || {
-        (system.log().matches(" client-left ").count() >= 2).then_some(())
-    })?;
+    system.wait_for_lines(" client-left ", 2)?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use giostra_tests::System;
-use giostra_tests::process::{binary, wait_for};
+use giostra_tests::process::binary;
 use giostra_transport::shutdown::Shutdown;
 use giostra_worker::{Operations, Options, serve};
 use nix::sys::signal::{Signal, kill};
@@ -81,7 +81,7 @@ fn signal(child: &Child, signal: Signal) -> Result<()> {
 
 /// Waits until replies have come, for as many dispatches.
 fn wait_until_under_way(system: &System, replies: usize) -> Result<()> {
-    wait_for("the run is under way", || (system.log().matches(" reply worker-").count() > replies).then_some(()))
+    system.wait_for_lines(" reply worker-", replies + 1)
 }
 
 /// A worker of the tests' own, in this process.
@@ -104,7 +104,7 @@ impl OwnWorker {
             let stop = stop.clone();
             move || serve(&options, operations, &stop).expect("it serves")
         });
-        wait_for("it registers", || system.log().contains(" joined own ").then_some(()))?;
+        system.wait_for_line(&[" joined own "])?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
