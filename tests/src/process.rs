@@ -52,7 +52,7 @@ fn hear_interrupts() {
     });
 }
 
-/// The binary of that name, built by the same `cargo` run into the same folder as whoever asks.
+/// The binary of that name, built by the same `cargo` run into the same folder as the caller's.
 pub fn binary(name: &str) -> Result<PathBuf> {
     hear_interrupts();
     let here = std::env::current_exe()?;

@@ -66,7 +66,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     run_at_once(tests.len(), tests)
 }
 
-/// The same, so many at once.
+/// The same, this many at once.
 pub fn run_at_once(threads: usize, tests: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(threads);

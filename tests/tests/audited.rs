@@ -60,7 +60,7 @@ fn a_log_of_few_files_is_never_refuted_while_the_oldest_are_removed() -> Result<
 }
 
 #[test]
-fn a_stop_that_is_removed_from_between_two_lives_is_missed() -> Result<()> {
+fn a_removed_stop_line_between_two_lives_is_noticed() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     system.random(&["100"])?;
     system.broker().signal(nix::sys::signal::Signal::SIGTERM)?;

@@ -31,7 +31,7 @@ fn a_count_of_requests_is_answered_and_timed() -> Result<()> {
 }
 
 #[test]
-fn every_one_of_many_clients_has_a_connection_of_its_own_and_is_served() -> Result<()> {
+fn each_of_many_clients_has_its_own_connection_and_is_served() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let args = ["bench", "3000", "--clients", "30", "--window", "1", "--warm-up", "30", "--json"];
     assert_eq!(system.run(&args)?.all_well()?["answered"], 3000);
@@ -117,7 +117,7 @@ fn a_wrong_result_is_seen() -> Result<()> {
 }
 
 #[test]
-fn what_fails_is_counted_and_explained() -> Result<()> {
+fn failures_are_counted_and_explained() -> Result<()> {
     let mut system = Setup::workers(0).start()?;
     let finished = system.run(&["bench", "10", "--timeout", "100ms", "--json"])?;
     assert_eq!(finished.code, Some(1));

@@ -21,7 +21,7 @@ const BYTES: usize = 1 << 20;
 struct Lazy(Socket);
 
 impl Lazy {
-    /// It has asked for results of fifty times 1 MiB, of which none has been read.
+    /// It has requested fifty results of 1 MiB each, and has read none.
     fn owed_much(system: &System) -> Result<Self> {
         let socket = zmq::Context::new().socket(SocketType::DEALER)?;
         socket.set_linger(0)?;
@@ -78,7 +78,7 @@ fn closes(system: &mut System) -> Result<()> {
 }
 
 #[test]
-fn what_is_answered_arrives_before_the_broker_ends_however_late_its_client_reads() -> Result<()> {
+fn replies_arrive_before_the_broker_ends_even_if_the_client_reads_late() -> Result<()> {
     let mut system = Setup::workers(2).broker(&["--grace", "60s"]).start()?;
     let lazy = Lazy::owed_much(&system)?;
     closes(&mut system)?;
@@ -110,7 +110,7 @@ fn what_is_answered_arrives_before_the_broker_ends_however_late_its_client_reads
 }
 
 #[test]
-fn who_does_not_read_costs_the_grace_and_the_log_names_the_replies_that_were_never_sent() -> Result<()> {
+fn a_client_that_does_not_read_costs_the_grace_and_the_log_names_its_unsent_replies() -> Result<()> {
     let mut system = Setup::workers(2).broker(&["--grace", "300ms"]).start()?;
     let lazy = Lazy::owed_much(&system)?;
     closes(&mut system)?;
@@ -127,7 +127,7 @@ fn who_does_not_read_costs_the_grace_and_the_log_names_the_replies_that_were_nev
 }
 
 #[test]
-fn a_client_of_this_library_has_all_that_was_computed_when_the_broker_ends() -> Result<()> {
+fn our_client_has_all_results_when_the_broker_ends() -> Result<()> {
     // All are handed out at once, and in flight when the broker is to end.
     let mut system = Setup::workers(2).broker(&["--grace", "60s", "--hold", "0s"]).start()?;
     let mut client = system.client()?;

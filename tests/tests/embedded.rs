@@ -150,7 +150,7 @@ fn a_broker_that_cant_start_says_why() -> Result<()> {
 }
 
 #[test]
-fn with_keys_it_lets_in_those_that_are_listed_when_they_are() -> Result<()> {
+fn with_keys_it_accepts_exactly_the_listed_peers() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let [own, client_keys, worker_keys] = [KeyPair::generate()?, KeyPair::generate()?, KeyPair::generate()?];
@@ -175,7 +175,7 @@ fn with_keys_it_lets_in_those_that_are_listed_when_they_are() -> Result<()> {
 }
 
 #[test]
-fn what_it_does_goes_to_the_logger_of_the_process() -> Result<()> {
+fn its_log_lines_go_to_the_processs_logger() -> Result<()> {
     static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
     struct Lines;
     impl Log for Lines {

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 #[test]
-fn a_random_batch_is_dealt_evenly_and_the_log_goes_round_without_a_break() -> Result<()> {
+fn a_random_batch_is_dispatched_evenly_and_the_log_shows_each_turn_of_the_ring() -> Result<()> {
     let mut system = Setup::workers(3).start()?;
     let summary = system.random(&["3000", "--seed", "1"])?;
     assert_eq!(summary["answered"], 3000);
@@ -188,7 +188,7 @@ fn a_signal_ends_all_of_them_cleanly() -> Result<()> {
 }
 
 #[test]
-fn a_broker_that_is_told_to_stop_finishes_what_is_in_flight() -> Result<()> {
+fn a_broker_asked_to_stop_finishes_the_requests_in_flight() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let batch = system.begin(&["send", "sleep", "1"])?;
     system.wait_for_line(&[" dispatch "])?;
@@ -215,7 +215,7 @@ fn a_second_signal_ends_the_broker_at_once() -> Result<()> {
 }
 
 #[test]
-fn a_worker_that_is_told_to_stop_finishes_what_it_has() -> Result<()> {
+fn a_worker_asked_to_stop_finishes_its_requests() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let batch = system.begin(&["random", "50000", "--json"])?;
     system.wait_for_line(&[" reply "])?;

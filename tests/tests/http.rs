@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MARGIN: u64 = 32 << 20;
 
 #[test]
-fn only_who_means_this_host_is_served() -> Result<()> {
+fn only_requests_that_name_this_host_are_served() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let port = system.http().rsplit(':').next().context("a port")?.to_string();
     let asked = |headers: &str| ask(&system, &format!("GET /healthz HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"));
@@ -67,7 +67,7 @@ fn only_who_means_this_host_is_served() -> Result<()> {
 }
 
 #[test]
-fn there_is_nothing_but_to_look() -> Result<()> {
+fn the_page_is_read_only() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let paths = ["/", "/events", "/status.json", "/metrics", "/healthz"];
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
@@ -101,7 +101,7 @@ fn there_is_nothing_but_to_look() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_http_is_answered_in_a_line_or_not_at_all() -> Result<()> {
+fn non_http_input_gets_one_line_or_no_answer() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let ok = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let cases: [(&str, Vec<u8>); 11] = [
@@ -164,7 +164,7 @@ fn endless_headers_cost_no_memory() -> Result<()> {
 }
 
 #[test]
-fn who_dawdles_over_headers_is_cut_off() -> Result<()> {
+fn a_peer_that_sends_headers_slowly_is_cut_off() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let mut slow = connect(&system)?;
     slow.set_read_timeout(Some(Duration::from_millis(500)))?;
@@ -187,7 +187,7 @@ fn who_dawdles_over_headers_is_cut_off() -> Result<()> {
 }
 
 #[test]
-fn connections_that_say_nothing_keep_nobody_from_work() -> Result<()> {
+fn silent_connections_delay_nobody() -> Result<()> {
     let mut system = Setup::workers(2).watched().start()?;
     let before = system.broker().rss()?;
     let batch = system.begin(&["random", "200000", "--json"])?;
@@ -210,7 +210,7 @@ fn connections_that_say_nothing_keep_nobody_from_work() -> Result<()> {
 }
 
 #[test]
-fn of_a_burst_of_more_requests_than_places_each_is_answered() -> Result<()> {
+fn each_request_of_a_burst_beyond_the_slots_is_answered() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     // Stopped, so that all of them are there when the broker looks.
     system.broker().signal(Signal::SIGSTOP)?;
@@ -256,7 +256,7 @@ fn however_many_pages_are_open_metrics_and_health_are_served() -> Result<()> {
 }
 
 #[test]
-fn connections_that_are_idle_unfinished_or_refused_as_pages_take_no_place_from_health() -> Result<()> {
+fn idle_unfinished_and_refused_connections_leave_room_for_the_health_check() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let ask_for_health = |kind: &str| -> Result<()> {
         // More than once: one that has just been served is idle, too.
@@ -296,7 +296,7 @@ fn begun(system: &System, bytes: &str, answer: usize) -> Result<(TcpStream, Stri
 }
 
 #[test]
-fn a_proxy_is_told_not_to_hold_events_back() -> Result<()> {
+fn the_event_stream_asks_proxies_not_to_buffer() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let mut stream = connect(&system)?;
     stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -315,7 +315,7 @@ fn a_proxy_is_told_not_to_hold_events_back() -> Result<()> {
 }
 
 #[test]
-fn who_watches_without_reading_costs_nobody_anything() -> Result<()> {
+fn a_watcher_that_does_not_read_costs_nobody_anything() -> Result<()> {
     let mut system = Setup::workers(20).watched().start()?;
     system.random(&["20000"])?;
     let before = system.broker().rss()?;
@@ -347,7 +347,7 @@ fn who_watches_without_reading_costs_nobody_anything() -> Result<()> {
 }
 
 #[test]
-fn whoever_hangs_up_in_the_middle_leaves_nothing() -> Result<()> {
+fn a_client_that_hangs_up_midway_leaves_nothing_behind() -> Result<()> {
     let mut system = Setup::workers(1).watched().start()?;
     let files = |system: &mut System| Ok(fs::read_dir(format!("/proc/{}/fd", system.broker().id()))?.count());
     let before: Result<usize> = files(&mut system);

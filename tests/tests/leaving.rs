@@ -25,7 +25,7 @@ fn a_drained_worker_finishes_what_it_has_and_nothing_is_dispatched_twice() -> Re
 }
 
 #[test]
-fn a_worker_that_is_to_end_before_it_is_welcomed_says_that_it_leaves() -> Result<()> {
+fn a_worker_stopped_before_its_welcome_leaves_cleanly() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let broker = zmq::Context::new().socket(zmq::ROUTER)?;
     broker.set_rcvtimeo(PATIENCE.as_millis() as i32)?;
@@ -63,7 +63,7 @@ fn draining_a_busy_worker_waits_for_it_or_not() -> Result<()> {
 }
 
 #[test]
-fn of_workers_of_one_name_only_the_one_that_is_meant_is_drained() -> Result<()> {
+fn only_the_chosen_worker_of_several_with_one_name_is_drained() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let mut twins = [system.other_worker("worker-1", "compute")?, system.other_worker("worker-1", "compute")?];
     let refused = system.run(&["drain", "worker-1"])?;
@@ -99,7 +99,7 @@ fn a_worker_without_a_name_is_called_by_its_host_and_process() -> Result<()> {
 }
 
 #[test]
-fn a_worker_that_is_killed_while_it_is_drained_is_not_said_to_have_left() -> Result<()> {
+fn a_worker_killed_while_draining_is_logged_as_dropped_not_left() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let sleeping = system.begin(&["send", "sleep", "6"])?;
     system.wait_for_line(&[" dispatch worker-1 "])?;
@@ -118,7 +118,7 @@ fn a_worker_that_is_killed_while_it_is_drained_is_not_said_to_have_left() -> Res
 }
 
 #[test]
-fn ctrl_c_cancels_what_the_client_asked_for() -> Result<()> {
+fn ctrl_c_cancels_the_clients_requests() -> Result<()> {
     let mut system = Setup::workers(0).start()?;
     let mut batch = system.begin(&["random", "5000", "--json"])?;
     wait_for("all that fits into the window is accepted", || (system.status().ok()?["pending"] == 4096).then_some(()))?;
@@ -133,7 +133,7 @@ fn ctrl_c_cancels_what_the_client_asked_for() -> Result<()> {
     let client = cancelled.split(" cancel ").nth(1).and_then(|rest| rest.strip_suffix("#1..4096")).unwrap_or_default();
     assert!(client.starts_with('c'), "{cancelled}");
     assert_eq!(system.status()?["pending"], 0);
-    // What came first is gone, what comes next is computed.
+    // The first request is gone; the next one is computed.
     system.start_worker(1)?;
     system.random(&["100"])?;
     let dispatched =
@@ -191,7 +191,7 @@ fn a_client_whose_broker_is_killed_says_how_many_requests_it_sends_again() -> Re
 }
 
 #[test]
-fn who_was_started_with_the_signals_blocked_hears_them_all_the_same() -> Result<()> {
+fn a_process_started_with_blocked_signals_receives_them() -> Result<()> {
     // What is blocked here, the processes inherit, as from any supervisor that waits for signals of its
     // own.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_block()?;

@@ -33,7 +33,7 @@ fn code_of<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
     }
 }
 
-/// What the broker counted as cancelled, at least so many.
+/// The number of requests that the broker counted as cancelled, once it is at least this.
 fn wait_for_cancelled(system: &mut System, at_least: u64) -> Result<()> {
     wait_for("they are cancelled", || {
         let totals = system.status().ok()?["totals"].clone();
@@ -105,7 +105,7 @@ fn a_map_gives_the_results_in_order_each_failure_in_its_place() -> Result<()> {
 }
 
 #[test]
-fn unordered_each_result_comes_once_with_its_place() -> Result<()> {
+fn unordered_results_come_once_each_with_their_index() -> Result<()> {
     let system = Setup::workers(2).start()?;
     let mut client = client(&system)?;
     let mut places: Vec<_> = client
@@ -119,11 +119,11 @@ fn unordered_each_result_comes_once_with_its_place() -> Result<()> {
 }
 
 #[test]
-fn a_map_asks_for_no_more_than_its_window_and_bytes_allow() -> Result<()> {
+fn a_map_submits_no_more_than_its_window_and_bytes_allow() -> Result<()> {
     let system = Setup::workers(2).worker(&["--threads", "4"]).start()?;
     let mut client = client(&system)?;
     let asked = AtomicU64::new(0);
-    // The first takes a second: what comes after it must not pile up.
+    // The first takes a second: the results after it must not pile up.
     let times = (0..5000).map(|n| {
         asked.fetch_add(1, Ordering::Relaxed);
         [if n == 0 { 1.0 } else { 0.0 }]
@@ -132,7 +132,7 @@ fn a_map_asks_for_no_more_than_its_window_and_bytes_allow() -> Result<()> {
     assert_eq!(map.next().context("the first")??, 1.0);
     assert!(asked.load(Ordering::Relaxed) <= 51, "{asked:?}");
     assert_eq!(map.count(), 4999);
-    // A hundred results of 80 kB each, of which four fit.
+    // A hundred results of 80 kB each; four fit.
     asked.store(0, Ordering::Relaxed);
     let limits = (0..100).map(|_| {
         asked.fetch_add(1, Ordering::Relaxed);
@@ -147,7 +147,7 @@ fn a_map_asks_for_no_more_than_its_window_and_bytes_allow() -> Result<()> {
 }
 
 #[test]
-fn long_calls_of_a_map_are_computed_on_all_threads_that_there_are() -> Result<()> {
+fn long_calls_of_a_map_are_computed_on_all_threads() -> Result<()> {
     const THREADS: usize = 200;
     let system = Setup::workers(0).start()?;
     let stop = Shutdown::new()?;
@@ -188,7 +188,7 @@ fn a_time_limit_that_ends_in_centuries_is_none() -> Result<()> {
 }
 
 #[test]
-fn who_waits_for_a_reply_with_nothing_unanswered_is_told_that_there_is_none() -> Result<()> {
+fn waiting_with_nothing_unanswered_returns_none_at_once() -> Result<()> {
     let mut client = Client::connect(Options { broker: "tcp://127.0.0.1:1".into(), ..Options::default() })?;
     assert!(client.next_reply(None)?.is_none());
     Ok(())
@@ -311,7 +311,7 @@ fn many_threads_share_one_connection() -> Result<()> {
 }
 
 #[test]
-fn more_than_the_broker_has_room_for_wait_with_their_time_limits_and_are_cancelled_when_dropped() -> Result<()> {
+fn calls_beyond_the_brokers_limit_wait_within_their_time_limits_and_are_cancelled_when_dropped() -> Result<()> {
     let mut system = Setup::workers(1).broker(&["--max-pending", "50"]).start()?;
     let shared = SharedClient::connect(options(&system))?;
     let slow: Vec<_> = (0..100).map(|_| shared.compute::<f64>("sleep", &[30])).collect();
@@ -356,7 +356,7 @@ fn reporting_worker(system: &System, go_on: Arc<AtomicBool>) -> Result<(Shutdown
 }
 
 #[test]
-fn how_far_a_request_is_can_be_seen_at_its_answer_and_in_a_map() -> Result<()> {
+fn progress_is_visible_at_an_answer_and_in_a_map() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let go_on = Arc::new(AtomicBool::new(false));
     let (stop, worker) = reporting_worker(&system, Arc::clone(&go_on))?;
@@ -397,7 +397,7 @@ fn when_the_last_answer_and_client_are_gone_so_is_the_connection() -> Result<()>
 }
 
 #[test]
-fn a_shared_client_that_cannot_go_on_tells_everybody_why() -> Result<()> {
+fn a_shared_client_that_cannot_go_on_gives_each_caller_the_reason() -> Result<()> {
     let shutdown = Shutdown::new()?;
     let options = Options { shutdown: Some(shutdown.clone()), ..Options::default() };
     let shared = SharedClient::connect(Options { broker: "tcp://127.0.0.1:1".into(), ..options })?;

@@ -91,7 +91,7 @@ fn progress_comes_while_it_is_computed_and_goes_with_the_reply() -> Result<()> {
 }
 
 #[test]
-fn what_is_cancelled_is_given_up_and_what_waited_is_never_begun() -> Result<()> {
+fn cancelled_requests_are_abandoned_and_waiting_ones_never_begun() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
     let mut client = system.client_of("long")?;
@@ -116,7 +116,7 @@ fn what_is_cancelled_is_given_up_and_what_waited_is_never_begun() -> Result<()> 
 }
 
 #[test]
-fn nothing_is_computed_on_for_a_client_that_is_gone() -> Result<()> {
+fn computation_stops_for_a_client_that_is_gone() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let worker = Endless::start(&system)?;
     let mut client = system.client_of("long")?;
@@ -146,7 +146,7 @@ fn a_worker_whose_broker_is_killed_gives_up_and_computes_it_anew_for_the_next() 
 }
 
 #[test]
-fn who_does_not_wait_is_told_at_once_which_pools_there_are() -> Result<()> {
+fn without_waiting_a_request_fails_at_once_and_names_the_pools() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let answer = system.run(&["send", "add", "1", "2", "--no-wait", "--pool", "nightly"])?;
     let told = "no-worker: pool 'nightly' has no worker; there are workers in compute";

@@ -90,7 +90,7 @@ fn a_client_that_vanishes_is_noticed_also_when_its_connection_is_full() -> Resul
     let batch = system.begin(&["send", "primes", "5000000", "--broker-timeout", PATIENT])?;
     system.wait_for_line(&[" accept c1#1 "])?;
     network.cut("client")?;
-    // Megabytes, of which a part fills the connection: no heartbeat can be sent behind it.
+    // Megabytes: a part fills the connection, so no heartbeat can be sent behind it.
     system.start_worker(1)?;
     system.wait_for_line(&[" reply worker-1 w1 c1#1"])?;
     system.wait_for_line(&[" client-left c1 "])?;

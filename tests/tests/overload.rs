@@ -36,7 +36,7 @@ fn at_the_limit_requests_wait_at_their_clients_and_questions_are_answered() -> R
 }
 
 #[test]
-fn one_who_asks_now_and_then_is_served_among_a_hundred_who_flood() -> Result<()> {
+fn an_occasional_client_is_served_among_a_hundred_that_flood() -> Result<()> {
     const FLOODS: usize = 100;
     const EACH: u64 = 50;
     let mut system = Setup::workers(1).broker(&["--max-pending", "1000"]).worker(&["--window", "1"]).start()?;
@@ -209,7 +209,7 @@ fn a_frozen_client_holds_nobody_up_and_goes_on_when_it_thaws() -> Result<()> {
 }
 
 #[test]
-fn news_of_progress_never_cuts_off_a_client_that_does_not_read() -> Result<()> {
+fn progress_messages_never_cut_off_a_client_that_does_not_read() -> Result<()> {
     let system = Setup::workers(0).broker(&["--max-backlog", "1MiB"]).start()?;
     let context = zmq::Context::new();
     let worker = Raw::worker(&context, system.backend(), "chatty")?;

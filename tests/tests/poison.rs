@@ -54,7 +54,7 @@ fn outcomes(system: &System, additions: i64) -> Result<(HashMap<RequestId, Outco
 }
 
 #[test]
-fn a_request_that_ends_its_workers_is_given_up_after_so_many_and_all_others_are_answered() -> Result<()> {
+fn a_request_that_kills_its_workers_fails_after_the_limit_and_all_others_are_answered() -> Result<()> {
     // Each worker holds many requests, and takes them along: they are lost with the deadly one, but not
     // given up with it.
     let system = Setup::workers(0).broker(&["--max-attempts", "3"]).start()?;
@@ -173,7 +173,7 @@ fn expect_slept(system: &System, sleeping: giostra_tests::system::Batch, seconds
 }
 
 #[test]
-fn workers_that_are_asked_to_leave_and_have_little_time_for_it_poison_no_request() -> Result<()> {
+fn workers_asked_to_leave_with_little_time_poison_no_request() -> Result<()> {
     let mut system = Setup::workers(0).broker(&["--max-attempts", "1"]).worker(&["--grace", "100ms"]).start()?;
     let sleeping = system.begin(&["send", "sleep", "2"])?;
     for number in 1..=3 {

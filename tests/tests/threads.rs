@@ -67,7 +67,7 @@ fn a_short_requests_result_does_not_wait_for_the_long_one_behind_it() -> Result<
 }
 
 #[test]
-fn what_lies_behind_a_long_request_is_computed_by_whoever_is_idle() -> Result<()> {
+fn requests_behind_a_long_one_are_computed_by_idle_threads() -> Result<()> {
     let mut system = Setup::workers(1).worker(&["--threads", "3"]).start()?;
     system.random(&["20000"])?;
     let mut client = system.client()?;
@@ -83,7 +83,7 @@ fn what_lies_behind_a_long_request_is_computed_by_whoever_is_idle() -> Result<()
         assert!(!long.contains(&next(&mut client)?));
     }
     assert!(began.elapsed() < Duration::from_millis(4900), "{:?}", began.elapsed());
-    // And they are not in the way of what comes later.
+    // And they do not delay later requests.
     for i in 0..20 {
         let id = client.submit(adding(i, 2).to_body())?;
         assert_eq!(next(&mut client)?, id);
@@ -118,7 +118,7 @@ fn four_threads_sleep_four_times_as_much() -> Result<()> {
 }
 
 #[test]
-fn a_worker_hears_the_signal_while_all_its_threads_compute() -> Result<()> {
+fn a_worker_receives_the_signal_while_all_its_threads_compute() -> Result<()> {
     let mut system = Setup::workers(1).worker(&["--threads", "2", "--grace", "1s"]).start()?;
     let mut client = system.client()?;
     for _ in 0..10 {

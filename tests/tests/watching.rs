@@ -21,7 +21,7 @@ fn wait_for_workers(watching: &mut Batch, expected: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn whoever_watches_sees_a_killed_worker_go_and_come_back() -> Result<()> {
+fn a_watcher_sees_a_killed_worker_go_and_come_back() -> Result<()> {
     let mut system = Setup::workers(3).start()?;
     let mut watching = system.begin(&["status", "--watch", "20ms", "--json"])?;
     wait_for_workers(&mut watching, &["worker-1", "worker-2", "worker-3"])?;
@@ -107,7 +107,7 @@ fn on_a_terminal_the_status_changes_in_its_place_and_fits() -> Result<()> {
 }
 
 #[test]
-fn top_shows_who_works_who_is_lost_and_drains() -> Result<()> {
+fn top_shows_workers_losses_and_drains_a_worker() -> Result<()> {
     let mut system = Setup::workers(3).start()?;
     let mut terminal = system.begin_on_terminal(80, 24, &["top", "--interval", "20ms"])?;
     terminal.wait_to_see("▸worker-1  worker-2  worker-3")?;
@@ -189,7 +189,7 @@ fn top_gives_its_terminal_back_whatever_ends_it() -> Result<()> {
 }
 
 #[test]
-fn top_says_where_to_turn_without_a_terminal() -> Result<()> {
+fn top_without_a_terminal_names_the_alternative() -> Result<()> {
     let mut system = Setup::workers(0).start()?;
     let piped = system.run(&["top"])?;
     assert_eq!(piped.code, Some(1));
@@ -201,7 +201,7 @@ fn top_says_where_to_turn_without_a_terminal() -> Result<()> {
 }
 
 #[test]
-fn who_may_not_inspect_is_told_before_the_screen_is_taken() -> Result<()> {
+fn top_reports_a_missing_role_before_it_takes_the_screen() -> Result<()> {
     let mut system = Setup::workers(0).secured().start()?;
     std::fs::remove_file(system.certificate("client", giostra_transport::keys::Role::Admin))?;
     system.reload()?;

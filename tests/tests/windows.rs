@@ -21,7 +21,7 @@ fn submit_sleeps(client: &mut Client, each: impl IntoIterator<Item = Duration>) 
     Ok(())
 }
 
-/// Takes so many replies, looks at the status after each, and counts them by worker.
+/// Takes this many replies, reads the status after each, and counts them by worker.
 fn take(
     client: &mut Client,
     replies: usize,
@@ -38,7 +38,7 @@ fn take(
 }
 
 #[test]
-fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> Result<()> {
+fn a_worker_that_joins_amid_long_requests_takes_its_share_of_the_rest() -> Result<()> {
     const COUNT: usize = 300;
     const EACH: Duration = Duration::from_millis(200);
     let mut system = Setup::workers(3).start()?;
@@ -69,7 +69,7 @@ fn who_joins_in_the_middle_of_long_requests_does_its_share_of_what_is_left() -> 
 }
 
 #[test]
-fn of_long_requests_each_thread_has_one_and_the_worker_one_more() -> Result<()> {
+fn each_thread_has_one_long_request_and_the_worker_one_more() -> Result<()> {
     let system = Setup::workers(1).worker(&["--threads", "4"]).start()?;
     let mut client = system.client()?;
     submit_sleeps(&mut client, [Duration::from_millis(100); 40])?;
@@ -147,7 +147,7 @@ fn ideal(work: Duration, joined: Option<Duration>) -> Duration {
     joined.map_or(work / 3, |joined| joined + work.saturating_sub(3 * joined) / 4)
 }
 
-/// Time until all of these are answered by three workers, of which there are four from the middle
+/// Time until all of these are answered by three workers, and by four from the middle
 /// on if `joined`; divided by the time that it would take if nobody ever waited.
 fn over_the_ideal(broker: &[&str], times: &[Duration], joined: bool) -> Result<f64> {
     let mut system = Setup::workers(3).broker(broker).start()?;

@@ -21,7 +21,7 @@ pub fn frames(input: &[u8]) -> Frames {
     Frames { envelope: Bytes::copy_from_slice(take(usize::MAX)), attachments }
 }
 
-/// An input of which [`frames`] makes these frames, if there are few and short attachments.
+/// An input that [`frames`] turns into these frames, if the attachments are few and short.
 pub fn input(frames: &Frames) -> Option<Vec<u8>> {
     let count = u8::try_from(frames.attachments.len()).ok().filter(|&count| count < 8)?;
     let mut input = vec![count];

@@ -334,7 +334,7 @@ mod tests {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let made = KeyPair::generate().unwrap();
         let [public, _] = made.write(folder.path(), "broker").unwrap();
-        // Of 40 characters, all of which may stand in a key.
+        // 40 characters, each valid in a key.
         let path = folder.path().display().to_string();
         let padded =
             format!("{path}{}broker.key", "/".repeat(40_usize.saturating_sub(path.len() + "broker.key".len())));

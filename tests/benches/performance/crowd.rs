@@ -29,7 +29,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Begins to connect so many.
+    /// Begins to connect this many.
     pub fn join(backend: &str, workers: usize) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let numbers: Vec<_> = (0..workers).collect();

@@ -133,7 +133,7 @@ fn endless(giostra: &mut Giostra, window: usize) -> Result<Batch> {
     Ok(batch)
 }
 
-/// Ends a load, of which nothing may have gone wrong.
+/// Ends a load; none of its requests may have failed.
 fn end(mut batch: Batch) -> Result<()> {
     batch.process().signal(Signal::SIGINT)?;
     let finished = batch.finish()?;

@@ -92,7 +92,7 @@ pub fn memory(_rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Runs two things in turns, so many times each.
+/// Runs two things in turns, this many times each.
 pub fn in_turns(
     rounds: usize,
     mut one: impl FnMut() -> Result<Round>,

@@ -21,7 +21,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// One whose worker has these arguments, of which the second is the command.
+    /// A bench whose worker has these arguments; the second is the command.
     pub fn start(worker: &[&str]) -> Result<Self> {
         let system = Setup::workers(1).worker(worker).start()?;
         let mut client = system.client()?;
@@ -101,7 +101,7 @@ pub fn runs(id: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The process ids that programs have written into a file, when there are so many.
+/// The process ids that programs have written into a file, once it has this many.
 pub fn written(file: &str, count: usize) -> Result<Vec<i32>> {
     wait_for("programs have written their ids", || {
         let text = fs::read_to_string(file).unwrap_or_default();

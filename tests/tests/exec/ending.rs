@@ -70,7 +70,7 @@ fn a_program_that_closes_its_pipes_and_lives_on_is_waited_for() -> Result<()> {
 }
 
 #[test]
-fn one_that_escapes_into_a_session_of_its_own_does_not_hold_the_worker() -> Result<()> {
+fn a_program_in_a_session_of_its_own_does_not_hold_the_worker() -> Result<()> {
     // The id is written by the process that is in a session of its own already.
     let escaping =
         r#"sh -c 'setsid sh -c "echo \$\$ > $1; exec sleep 1000" & until [ -s $1 ]; do sleep 0.01; done; cat $1' sh"#;
@@ -202,7 +202,7 @@ fn no_program_is_left_at_whatever_moment_of_its_start_its_worker_is_killed() -> 
 }
 
 #[test]
-fn the_guard_ends_programs_that_it_was_never_told_of_and_nobody_elses() -> Result<()> {
+fn the_guard_ends_unreported_programs_of_its_worker_and_no_others() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let sleeper = |name: &str, mark: &str| {
         let mut sleep = Command::new("sleep");
@@ -224,7 +224,7 @@ fn the_guard_ends_programs_that_it_was_never_told_of_and_nobody_elses() -> Resul
 }
 
 #[test]
-fn a_guard_that_was_killed_is_replaced_by_one_that_knows_all_programs_and_leaves_no_zombie() -> Result<()> {
+fn a_killed_guard_is_replaced_by_one_that_knows_all_programs_and_leaves_no_zombie() -> Result<()> {
     let args = ["--exec", DEAF, "--threads", "3", "--kill-after", "200ms"];
     let mut bench = Bench::start(&args)?;
     let file = bench.file("ids");

@@ -54,7 +54,7 @@ for line in sys.stdin:
         print(len(part), flush=True)'"#;
 
 #[test]
-fn a_line_end_that_is_none_of_ours_shifts_nobodys_answers() -> Result<()> {
+fn another_kind_of_line_end_shifts_no_answers() -> Result<()> {
     let mut bench = Bench::start(&["--exec-lines", LIKE_NODE])?;
     for length in 1..100 {
         if length % 10 == 0 {
@@ -112,7 +112,7 @@ fn an_answer_with_the_id_of_another_request_is_an_error_and_ends_its_process() -
 }
 
 #[test]
-fn what_is_not_json_ends_the_process_that_printed_it() -> Result<()> {
+fn a_line_that_is_not_json_ends_the_process_that_printed_it() -> Result<()> {
     let mut bench = Bench::start(&["--exec-lines", "sed -u 's/wrong/\"/'", "--json"])?;
     assert_eq!(bench.result(&json!(["right"]))?, json!(["right"]));
     let process = bench.children();
@@ -127,7 +127,7 @@ fn what_is_not_json_ends_the_process_that_printed_it() -> Result<()> {
 const OBEDIENT: &str = r#"sh -c 'while read -r line; do eval "$line"; done'"#;
 
 #[test]
-fn a_process_that_dies_is_started_again_and_its_request_is_told() -> Result<()> {
+fn a_process_that_dies_is_restarted_and_its_request_fails_with_the_reason() -> Result<()> {
     let mut bench = Bench::start(&["--exec-lines", OBEDIENT])?;
     let first = bench.result(&json!(["echo $$"]))?;
     assert_eq!(bench.result(&json!(["echo $$"]))?, first);
@@ -183,7 +183,7 @@ fn a_request_whose_line_was_read_by_a_process_that_ended_is_not_asked_again() ->
 }
 
 #[test]
-fn a_program_that_can_not_live_is_started_ever_more_slowly() -> Result<()> {
+fn a_program_that_keeps_crashing_is_restarted_ever_more_slowly() -> Result<()> {
     let mut bench = Bench::start(&["--exec-lines", "sh -c 'echo no licence >&2; exit 1'"])?;
     let began = Instant::now();
     for i in 1..5 {
@@ -197,7 +197,7 @@ fn a_program_that_can_not_live_is_started_ever_more_slowly() -> Result<()> {
 }
 
 #[test]
-fn lines_that_nobody_asked_for_do_not_become_the_answers_of_others() -> Result<()> {
+fn unsolicited_lines_do_not_become_answers_of_other_requests() -> Result<()> {
     let mut bench = Bench::start(&["--exec-lines", OBEDIENT])?;
     let more = bench.failure(&json!([r"printf 'a\nb\n'"]))?.to_string();
     assert_eq!(more, "failed: sh printed more than a line; nobody knows which is the answer");
@@ -212,7 +212,7 @@ fn lines_that_nobody_asked_for_do_not_become_the_answers_of_others() -> Result<(
 }
 
 #[test]
-fn a_line_that_takes_too_long_is_too_long_or_unwanted_costs_only_its_own_process() -> Result<()> {
+fn a_line_too_slow_too_long_or_cancelled_costs_only_its_own_process() -> Result<()> {
     let limits = ["--exec-lines", OBEDIENT, "--time-limit", "1s", "--kill-after", "200ms", "--max-output", "1000B"];
     let mut bench = Bench::start(&limits)?;
     let id: i32 = bench.result(&json!(["echo $$"]))?.as_str().context("a text")?.parse()?;

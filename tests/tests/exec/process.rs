@@ -1,4 +1,4 @@
-//! What goes into a program, what comes out, and how it is told that it failed.
+//! What goes into a program, its output, and how its failure is reported.
 
 use std::fs;
 use std::io::Write;
@@ -113,7 +113,7 @@ fn json_goes_in_and_comes_out() -> Result<()> {
 }
 
 #[test]
-fn a_failure_tells_the_exit_status_or_the_signal_and_the_end_of_stderr() -> Result<()> {
+fn a_failure_has_the_exit_status_or_the_signal_and_the_end_of_stderr() -> Result<()> {
     let mut bench = Bench::start(&["--exec", r#"sh -c 'echo "no such thing" >&2; eval "$1"' sh"#])?;
     assert_eq!(bench.failure(&json!(["exit 3"]))?.to_string(), "failed: sh exited with status 3: no such thing");
     let signal = bench.failure(&json!(["kill -SEGV $$"]))?.to_string();
@@ -127,7 +127,7 @@ fn a_failure_tells_the_exit_status_or_the_signal_and_the_end_of_stderr() -> Resu
 }
 
 #[test]
-fn stderr_may_be_the_workers_and_is_then_no_clients_business() -> Result<()> {
+fn stderr_can_go_to_the_worker_and_then_no_reply_quotes_it() -> Result<()> {
     let mut bench = Bench::start(&["--exec", "sh -c 'echo secret >&2; exit 3'", "--stderr", "worker"])?;
     assert_eq!(bench.failure(&json!([]))?.to_string(), "failed: sh exited with status 3");
     assert!(bench.system.worker(1).stderr().contains("secret"));
@@ -135,7 +135,7 @@ fn stderr_may_be_the_workers_and_is_then_no_clients_business() -> Result<()> {
 }
 
 #[test]
-fn a_program_hears_all_signals_as_if_it_were_started_by_hand() -> Result<()> {
+fn a_program_receives_all_signals_as_if_started_by_hand() -> Result<()> {
     // No shell in between: some clear the mask themselves.
     let mut bench = Bench::start(&["--exec", "grep ^Sig /proc/self/status"])?;
     let said = bench.result(&json!([]))?;
@@ -147,7 +147,7 @@ fn a_program_hears_all_signals_as_if_it_were_started_by_hand() -> Result<()> {
         Ok(u64::from_str_radix(line.trim(), 16)? & 0x7fff_ffff)
     };
     assert_eq!(mask(said, "SigBlk:")?, 0, "{said}");
-    // As it was for whoever started the worker, but for SIGPIPE, which programs in Rust ignore.
+    // As the worker inherited it, except for SIGPIPE, which programs in Rust ignore.
     let own = fs::read_to_string("/proc/self/status")?;
     assert_eq!(mask(said, "SigIgn:")?, mask(&own, "SigIgn:")? & !(1 << 12), "{said}");
     // So there is no waiting for SIGKILL.
@@ -185,7 +185,7 @@ fn a_program_gets_no_descriptor_of_the_worker() -> Result<()> {
     let said = bench.result(&json!(["echo $GIOSTRA_OPERATION $GIOSTRA_WORKER $GIOSTRA_THREAD"]))?;
     let said = said.as_str().context("a text")?;
     let mut descriptors: Vec<_> = said.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
-    // What this process was given by whoever started it, its own programs have, too.
+    // Programs inherit what this process has inherited.
     let given = Command::new("sh").args(["-c", "ls -l /proc/$$/fd"]).stdout(Stdio::piped()).output()?;
     let given = String::from_utf8(given.stdout)?;
     descriptors.retain(|to| *to == "/dev/null" || !given.contains(&format!(" -> {to}\n")));

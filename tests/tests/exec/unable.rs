@@ -112,7 +112,7 @@ fn requests_wait_for_an_only_worker_that_is_unable_and_those_with_a_limit_are_to
 }
 
 #[test]
-fn a_script_whose_interpreter_vanishes_is_as_good_as_deleted_until_that_is_back() -> Result<()> {
+fn a_script_without_its_interpreter_counts_as_deleted_until_it_is_back() -> Result<()> {
     for first in ["#!", "#!/usr/bin/env "] {
         let mut system = Setup::workers(0).start()?;
         let folder = system.folder().to_path_buf();

@@ -24,7 +24,7 @@ fn logged(system: &System, peer: &Peer, Bad { what, frames, reason }: &Bad) -> R
 }
 
 #[test]
-fn a_client_is_told_of_each_message_that_is_none_and_others_are_served() -> Result<()> {
+fn a_client_learns_of_each_malformed_message_and_others_are_served() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let batch = system.begin(&["random", "100000", "--json"])?;
     let (client, _) = Peer::client(system.frontend())?;
@@ -49,7 +49,7 @@ fn a_client_is_told_of_each_message_that_is_none_and_others_are_served() -> Resu
 }
 
 #[test]
-fn a_peer_at_the_backend_is_told_of_each_message_that_is_none_and_others_are_served() -> Result<()> {
+fn a_peer_at_the_backend_learns_of_each_malformed_message_and_others_are_served() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let batch = system.begin(&["random", "100000", "--json"])?;
     for bad in to_backend() {
@@ -68,7 +68,7 @@ fn a_peer_at_the_backend_is_told_of_each_message_that_is_none_and_others_are_ser
 }
 
 #[test]
-fn a_registered_worker_that_becomes_unreadable_is_dropped_told_and_asked_to_register() -> Result<()> {
+fn a_registered_worker_that_sends_garbage_is_dropped_with_a_reason_and_asked_to_register() -> Result<()> {
     let mut system = Setup::workers(0).broker(&["--max-attempts", "1000"]).start()?;
     let batch = system.begin(&["send", "add", "1", "2"])?;
     let all = to_backend();
@@ -201,7 +201,7 @@ fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<(
 }
 
 #[test]
-fn who_says_that_its_own_connection_broke_is_refused_and_writes_no_lines_without_end() -> Result<()> {
+fn a_peer_that_claims_its_own_disconnection_is_refused_with_bounded_log() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
@@ -230,7 +230,7 @@ fn who_says_that_its_own_connection_broke_is_refused_and_writes_no_lines_without
 }
 
 #[test]
-fn who_sends_a_frame_over_the_limit_loses_its_connection_and_nobody_else_does() -> Result<()> {
+fn only_the_sender_of_a_frame_over_the_limit_loses_its_connection() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let batch = system.begin(&["random", "100000", "--json"])?;
     let (client, _) = Peer::client(system.frontend())?;

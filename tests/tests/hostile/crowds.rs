@@ -69,7 +69,7 @@ fn large_requests_that_expire_at_a_frozen_worker_take_no_more_memory_than_they_m
         }
         most = most.max(system.broker().rss()?);
     }
-    println!("{before} bytes before, {most} at most, {rejected} of {REQUESTS} turned away");
+    println!("{before} bytes before, {most} at most, {rejected} of {REQUESTS} rejected");
     ensure!(rejected > 0, "all were taken");
     ensure!(most < before + (128 << 20), "{before} bytes before, {most} at most");
     // It is dropped, loses its connection, and comes back by itself.

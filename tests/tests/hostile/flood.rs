@@ -81,7 +81,7 @@ fn a_hundred_thousand_bad_messages_of_each_kind_leave_the_broker_as_it_was() -> 
 }
 
 #[test]
-fn connections_that_are_no_zeromq_or_half_of_it_disturb_nobody() -> Result<()> {
+fn connections_without_or_with_half_of_zmtp_disturb_nobody() -> Result<()> {
     let mut system = Setup::workers(2).start()?;
     let batch = system.begin(&["random", "100000", "--json"])?;
     // ZMTP 3's greeting, its NULL mechanism, and a handshake that claims more than it has.

@@ -46,7 +46,7 @@ fn ping(broker: &mut Impostor, sequence: u64) -> Result<()> {
 }
 
 #[test]
-fn a_worker_survives_whatever_its_broker_says() -> Result<()> {
+fn a_worker_survives_any_message_from_its_broker() -> Result<()> {
     let (folder, mut broker) = (tempfile::tempdir()?, Impostor::listen()?);
     let mut worker = start(&folder, "giostra-worker", &["--name", "w"], &broker)?;
     ensure!(matches!(broker.hear()?, FromWorker::<Bytes>::Register { .. }));
@@ -143,7 +143,7 @@ fn a_worker_finds_its_broker_after_something_else_has_listened_there() -> Result
 }
 
 #[test]
-fn a_client_finds_its_broker_after_something_else_has_listened_there_and_after_nonsense() -> Result<()> {
+fn a_client_finds_its_broker_after_another_program_and_after_garbage() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let port = Port::reserve()?;
     let (listener, endpoint) = (port.listen()?, port.endpoint());
@@ -198,7 +198,7 @@ fn reply(id: u64, body: &'static [u8]) -> ToClient {
 }
 
 #[test]
-fn a_client_whose_broker_speaks_nonsense_ends_within_its_time_limits() -> Result<()> {
+fn a_client_whose_broker_sends_garbage_ends_within_its_time_limits() -> Result<()> {
     let chatter = |broker: &mut Impostor| nonsense().try_for_each(|bad| broker.send(&bad.frames));
     for command in [&["send", "add", "1", "2"][..], &["random", "100"], &["status"]] {
         let args = [command, &["--broker-timeout", "500ms"]].concat();
@@ -219,7 +219,7 @@ fn a_client_whose_broker_speaks_nonsense_ends_within_its_time_limits() -> Result
 }
 
 #[test]
-fn a_client_says_what_is_wrong_with_a_reply_and_what_it_was_refused_for() -> Result<()> {
+fn a_client_reports_a_malformed_reply_and_the_reason_of_a_refusal() -> Result<()> {
     client_ends(&["send", "add", "1", "2"], &["not a value in MessagePack"], |broker| {
         let FromClient::Submit { requests, .. } = welcome_client(broker)? else { bail!("no request came") };
         // Those that were not asked for are not shown.

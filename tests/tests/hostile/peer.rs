@@ -141,7 +141,7 @@ impl Impostor {
         Ok(Self { socket, endpoint, peer: None })
     }
 
-    /// The next message, from whoever sent it: the peer from now on.
+    /// The next message; its sender is the peer from now on.
     pub fn hear<M: Message + Debug>(&mut self) -> Result<M> {
         let (from, frames) =
             wait_for("somebody comes and says something", || socket::receive_from(&self.socket).transpose())??;

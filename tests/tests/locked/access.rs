@@ -11,7 +11,7 @@ use giostra_transport::keys::{Credentials, KeyPair, Role};
 use crate::peer::{Peer, hello, register};
 use crate::{check, run, start, strs, total};
 
-/// How long a command that the broker has turned away at once may take on a busy machine: far less
+/// How long a command that the broker rejects at once may take on a busy machine: far less
 /// than it would wait for a broker.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
@@ -56,7 +56,7 @@ fn until_logged(
 }
 
 #[test]
-fn a_client_without_the_right_key_submits_nothing_and_is_told_why() -> Result<()> {
+fn a_client_without_the_right_key_submits_nothing_and_learns_why() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let nobody = unlisted(&system)?;
     let (astray, worker) = (for_another_broker(&system, "client")?, system.key_args("worker-1"));
@@ -94,7 +94,7 @@ fn a_client_without_the_right_key_submits_nothing_and_is_told_why() -> Result<()
 }
 
 #[test]
-fn a_worker_without_the_right_key_is_not_registered_and_is_told_why() -> Result<()> {
+fn a_worker_without_the_right_key_is_not_registered_and_learns_why() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let nobody = unlisted(&system)?;
     let key = system.credentials("nobody")?.own.public.to_string();
@@ -136,7 +136,7 @@ fn a_worker_without_the_right_key_is_not_registered_and_is_told_why() -> Result<
 }
 
 #[test]
-fn who_is_not_let_in_hears_nothing_at_either_door() -> Result<()> {
+fn refused_peers_receive_nothing_at_either_endpoint() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     unlisted(&system)?;
     let (nobody, client, worker) =
@@ -155,7 +155,7 @@ fn who_is_not_let_in_hears_nothing_at_either_door() -> Result<()> {
         peers.push(peer);
     }
     // They try again and again, some hundred times a second.
-    wait_for("all have been turned away", || (total(&mut system, "refused").ok()? > 1000).then_some(()))?;
+    wait_for("all have been refused", || (total(&mut system, "refused").ok()? > 1000).then_some(()))?;
     for peer in &peers {
         let heard = peer.listen(Duration::ZERO)?;
         ensure!(heard.is_empty(), "{heard:?}");
@@ -207,7 +207,7 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn whoever_comes_in_or_is_refused_inside_is_logged_with_address_and_key_at_both_doors() -> Result<()> {
+fn peers_and_refusals_are_logged_with_address_and_key_at_both_endpoints() -> Result<()> {
     let system = Setup::workers(1).secured().start()?;
     let (client, worker) = (system.credentials("client")?, system.credentials("worker-1")?);
     let [client_key, worker_key] = [&client, &worker].map(|it| it.own.public);
@@ -240,7 +240,7 @@ fn whoever_comes_in_or_is_refused_inside_is_logged_with_address_and_key_at_both_
 }
 
 #[test]
-fn a_client_with_keys_says_nothing_to_who_poses_as_the_broker() -> Result<()> {
+fn a_client_with_keys_sends_nothing_to_an_impostor() -> Result<()> {
     // A broker without keys, and one with others, in the place of the right one.
     let mut plain = Setup::workers(1).start()?;
     let mut other = Setup::workers(1).secured().start()?;
@@ -259,7 +259,7 @@ fn a_client_with_keys_says_nothing_to_who_poses_as_the_broker() -> Result<()> {
 }
 
 #[test]
-fn a_bench_that_is_not_let_in_says_so_too() -> Result<()> {
+fn a_bench_without_a_valid_key_reports_it() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let nobody = unlisted(&system)?;
     let began = Instant::now();

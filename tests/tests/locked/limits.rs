@@ -31,7 +31,7 @@ fn client(system: &System, pool: &str) -> Result<Client> {
     })?)
 }
 
-/// An echo of so many bytes all told.
+/// An echo of this many bytes in total.
 fn echo(bytes: usize) -> Vec<u8> {
     let filling = bytes - 12;
     [&b"\x92\xa4echo\x91\xc6"[..], &(filling as u32).to_be_bytes(), &vec![7; filling]].concat()
@@ -46,7 +46,7 @@ fn failure(client: &mut Client, body: Vec<u8>) -> Result<[String; 2]> {
 }
 
 #[test]
-fn an_address_has_so_many_connections_and_may_have_others_when_they_end() -> Result<()> {
+fn an_addresss_connections_are_bounded_and_ended_ones_make_room() -> Result<()> {
     let mut system = Setup::workers(0).secured().broker(&["--max-connections", "3"]).start()?;
     let credentials = system.credentials("client")?;
     let mut three = Vec::new();
@@ -132,7 +132,7 @@ fn the_largest_message_of_all_fits_through_the_encryption() -> Result<()> {
 }
 
 #[test]
-fn who_sends_more_than_that_all_the_same_loses_its_connection_and_nobody_else_does() -> Result<()> {
+fn only_the_sender_of_more_than_that_loses_its_connection() -> Result<()> {
     let mut system = Setup::workers(1).secured().broker(&["--max-message", "1MiB"]).start()?;
     let batch = system.begin(&["random", "100000", "--json"])?;
     let (stranger, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
@@ -144,7 +144,7 @@ fn who_sends_more_than_that_all_the_same_loses_its_connection_and_nobody_else_do
 }
 
 #[test]
-fn what_is_sent_before_a_handshake_is_bounded_by_its_size_and_kept_no_longer_than_the_handshake_may_take() -> Result<()>
+fn bytes_before_a_handshake_are_bounded_and_kept_no_longer_than_its_time_limit() -> Result<()>
 {
     const STRANGERS: usize = 48;
     let limits = ["--max-message", "1MiB", "--handshake-timeout", "3s"];
@@ -212,7 +212,7 @@ fn a_result_over_the_limit_becomes_an_error_and_the_worker_stays() -> Result<()>
 }
 
 #[test]
-fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() -> Result<()> {
+fn a_batch_over_the_limit_is_refused_with_a_reason_and_our_client_sends_none() -> Result<()> {
     let mut system = Setup::workers(2).secured().broker(&["--max-batch", "10"]).start()?;
     system.random(&["1000"])?;
     ensure!(system.count(" refuse ") == 0);
@@ -232,7 +232,7 @@ fn a_batch_over_the_limit_is_refused_and_told_and_the_own_client_makes_none() ->
 }
 
 #[test]
-fn a_client_has_so_many_requests_pending_and_others_get_in() -> Result<()> {
+fn a_clients_pending_requests_are_bounded_and_others_are_accepted() -> Result<()> {
     let mut system = Setup::workers(0).secured().broker(&["--max-client-pending", "5"]).start()?;
     let mut batches = Vec::new();
     for pending in [5, 10] {

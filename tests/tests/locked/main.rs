@@ -19,7 +19,7 @@ use giostra_tests::system::Finished;
 use giostra_tests::{Setup, System};
 
 #[test]
-fn who_has_the_right_keys_is_served_as_ever() -> Result<()> {
+fn peers_with_the_right_keys_are_served_as_without_keys() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     system.random(&["2000"])?;
     system.start_worker(3)?;

@@ -79,7 +79,7 @@ fn a_client_whose_key_is_taken_away_is_cut_off_and_others_are_not() -> Result<()
 }
 
 #[test]
-fn a_client_that_is_given_its_key_back_in_time_loses_nothing() -> Result<()> {
+fn a_client_whose_key_is_allowed_again_in_time_loses_nothing() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batch = system.begin_as(&strs(&alice), &["random", "300000", "--json", "--broker-timeout", "60s"])?;
@@ -113,7 +113,7 @@ fn other_roles_count_at_once_and_what_is_still_allowed_goes_on() -> Result<()> {
 }
 
 #[test]
-fn a_list_that_can_not_be_read_changes_nothing() -> Result<()> {
+fn an_unreadable_allow_list_changes_nothing() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let batch = system.begin(&["random", "100000", "--json"])?;
     let broken = system.certificate("broken", Role::Client);
@@ -142,7 +142,7 @@ fn a_list_that_can_not_be_read_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn thousands_of_hangups_under_load_lose_nobody() -> Result<()> {
+fn thousands_of_sighups_under_load_disconnect_nobody() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let alice = admit(&mut system, "alice")?;
     let batches = [

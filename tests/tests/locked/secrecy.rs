@@ -55,7 +55,7 @@ fn overheard(setup: Setup) -> Result<Vec<(&'static str, bool)>> {
 }
 
 #[test]
-fn who_listens_on_the_way_learns_nothing_and_without_keys_everything() -> Result<()> {
+fn an_eavesdropper_learns_nothing_with_keys_and_everything_without() -> Result<()> {
     for (what, heard) in overheard(Setup::workers(1))? {
         ensure!(heard, "{what} is not even heard where nothing is encrypted");
     }
@@ -89,7 +89,7 @@ fn play(endpoint: &str, bytes: &[u8]) -> Result<Vec<u8>> {
 const GREETING_AND_WELCOME: usize = 64 + 170;
 
 #[test]
-fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
+fn a_replayed_recording_gives_no_access() -> Result<()> {
     let mut system = Setup::workers(1).secured().broker(&["--handshake-timeout", "1s"]).start()?;
     let (front, back) = (Relay::to(system.frontend())?, Relay::to(system.backend())?);
     let keys = system.key_args("client");
@@ -140,7 +140,7 @@ fn what_was_recorded_and_is_played_again_is_worth_nothing() -> Result<()> {
 }
 
 #[test]
-fn older_versions_of_the_protocol_are_no_way_round_the_keys() -> Result<()> {
+fn older_versions_of_zmtp_do_not_bypass_the_keys() -> Result<()> {
     let mut system = Setup::workers(1).secured().broker(&["--handshake-timeout", "1s"]).start()?;
     let hello = b"\x81\xa5Hello\x92\x02\xa8stranger";
     let greeting = |mechanism: &[u8], as_server: u8| {

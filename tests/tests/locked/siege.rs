@@ -1,4 +1,4 @@
-//! Those who knock without end: whoever is inside goes on as if they were not there.
+//! Peers without a key that connect again and again: connected peers notice nothing.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -61,7 +61,7 @@ fn knock(endpoint: &str, what: &[u8]) -> Result<()> {
     }
 }
 
-/// Some of libzmq's sockets, which connect again and again, until so many handshakes have failed.
+/// Some of libzmq's sockets, which connect again and again, until this many handshakes have failed.
 fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<()> {
     let context = zmq::Context::new();
     let mut sockets = Vec::new();
@@ -242,7 +242,7 @@ fn busy(process: u32) -> Result<f64> {
 }
 
 #[test]
-fn without_files_for_more_connections_those_inside_are_served_and_others_come_in_when_there_are() -> Result<()> {
+fn without_descriptors_connected_peers_are_served_and_others_connect_later() -> Result<()> {
     let mut system = Setup::workers(2).secured().start()?;
     let broker = system.broker().id();
     let credentials = system.credentials("client")?;
@@ -285,7 +285,7 @@ fn without_files_for_more_connections_those_inside_are_served_and_others_come_in
 }
 
 #[test]
-fn a_broker_in_a_storm_of_handshakes_ends_when_it_is_told_and_so_does_a_client() -> Result<()> {
+fn a_broker_in_a_storm_of_handshakes_stops_on_request_and_so_does_a_client() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let listed = system.credentials("client")?;
     let unlisted = Arc::new(Credentials { own: KeyPair::generate()?, broker: listed.broker });

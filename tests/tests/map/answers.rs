@@ -106,7 +106,7 @@ fn a_restarted_broker_changes_nothing_in_the_output() -> Result<()> {
 }
 
 #[test]
-fn lines_that_fail_are_told_kept_and_leave_their_place_empty() -> Result<()> {
+fn failed_lines_are_reported_kept_and_leave_their_place_empty() -> Result<()> {
     let system = Setup::workers(2).start()?;
     let input = "6 3\n1 0\r\n\n  7\t2 \n6 3 1\nlast 1";
     let failed = path(&system, "failed");
@@ -132,7 +132,7 @@ fn lines_that_fail_are_told_kept_and_leave_their_place_empty() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_text_fails_alone_and_a_thousand_failures_are_told_in_eleven_lines() -> Result<()> {
+fn a_line_that_is_not_utf_8_fails_alone_and_a_thousand_failures_take_eleven_lines() -> Result<()> {
     let system = Setup::workers(1).start()?;
     let folder = path(&system, "binary");
     fs::write(&folder, b"2\n\xff\xfe\n3\n")?;
@@ -147,7 +147,7 @@ fn what_is_no_text_fails_alone_and_a_thousand_failures_are_told_in_eleven_lines(
 }
 
 #[test]
-fn what_failed_is_asked_again_but_not_what_makes_no_sense() -> Result<()> {
+fn failures_are_retried_but_not_invalid_requests() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let tries = Mutex::new(HashMap::<i64, u32>::new());
     // Succeeds at the third attempt; negative numbers make no sense to it.

@@ -16,7 +16,7 @@ use super::{Ran, file, map, path, primes, run, seq, signal, wait_until_under_way
 
 const MANY: u64 = 100_000;
 
-/// As many lines at a time: so many may be computed twice for each time that a run is killed.
+/// The number of lines at a time: this many may be computed twice for each killed run.
 const WINDOW: u64 = 256;
 
 /// The same command, killed or interrupted at random times, until it ends by itself. How often that
@@ -76,7 +76,7 @@ fn a_run_that_is_killed_at_any_time_goes_on_without_a_line_lost_doubled_or_compu
 }
 
 #[test]
-fn a_run_that_has_ended_prints_all_again_and_asks_for_nothing() -> Result<()> {
+fn a_finished_run_prints_everything_again_and_submits_nothing() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
     let journal = path(&system, "journal");
     let input = "1 1\n1 0\n\n9 3\n";
@@ -217,7 +217,7 @@ fn ctrl_c_ends_a_run_with_what_it_has_and_says_how_to_go_on() -> Result<()> {
 }
 
 #[test]
-fn two_runs_with_one_journal_at_a_time_are_one_too_many() -> Result<()> {
+fn a_second_run_with_the_same_journal_at_the_same_time_is_refused() -> Result<()> {
     let system = Setup::workers(1).start()?;
     let journal = path(&system, "journal");
     let args = ["is_prime", "--journal", &journal];

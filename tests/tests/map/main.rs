@@ -96,7 +96,7 @@ impl OwnWorker {
         Self::start_with(system, 4, operations)
     }
 
-    /// The same with so many threads.
+    /// The same with this many threads.
     fn start_with(system: &System, threads: usize, operations: Operations) -> Result<Self> {
         let stop = Shutdown::new()?;
         let options = Options { broker: system.backend().into(), name: "own".into(), threads, ..Options::default() };

@@ -108,7 +108,7 @@ fn ctrl_c_ends_it_also_when_nobody_reads() -> Result<()> {
 }
 
 #[test]
-fn a_bar_shows_how_much_is_done_of_a_long_operation_too_and_how_long_the_rest_takes() -> Result<()> {
+fn the_progress_bar_includes_long_operations_and_estimates_the_remaining_time() -> Result<()> {
     let system = Setup::workers(0).start()?;
     let long = |lines: u64, job: &Job<'_>| {
         for step in 1..=20 {
@@ -155,7 +155,7 @@ fn on_a_terminal_a_typed_line_is_answered_at_once() -> Result<()> {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_ends_it_quietly() -> Result<()> {
+fn a_reader_that_closes_the_pipe_ends_it_quietly() -> Result<()> {
     let system = Setup::workers(1).start()?;
     let mut child = map(&system, &["is_prime"])?.spawn()?;
     let mut stdout = BufReader::new(child.stdout.take().context("stdout")?);

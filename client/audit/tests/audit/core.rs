@@ -32,7 +32,7 @@ struct Core {
     parting: Vec<u32>,
 }
 
-/// The lines of a life in which so many things happen, ended by a broker that waited for all
+/// The lines of a life with this many events, ended by a broker that waited for all
 /// replies.
 pub fn log_of(seed: u64, rotation: Rotation, steps: u32) -> Vec<String> {
     let now = Instant::now();

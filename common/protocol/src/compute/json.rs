@@ -1,4 +1,4 @@
-//! Values as JSON, none of them changed on the way: what JSON or 64 bits can't hold is an error.
+//! Values as JSON, without loss: what JSON or 64 bits can't hold is an error.
 //!
 //! `serde_json` itself reads an integer of more than 64 bits as floating point and writes NaN as
 //! `null`.
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::Value;
 
-/// How many digits of a number are quoted.
+/// The most digits of a number that are quoted.
 const QUOTED: usize = 40;
 
 /// When an integer in JSON has more than 64 bits.
@@ -45,7 +45,7 @@ pub fn exact_numbers(json: &[u8]) -> Result<(), Inexact> {
     Ok(())
 }
 
-/// What follows a text that has begun.
+/// Returns what follows a text that has begun.
 fn after_text(mut rest: &[u8]) -> &[u8] {
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
         if rest[at] == b'"' {
@@ -82,11 +82,12 @@ pub fn from_json(text: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// A value as JSON has it: bytes are a text if they are UTF-8, or else a list of numbers; keys are
-/// texts, as are numbers and truth values there. A number that is not finite is an error, or for
-/// people a text. So is another key, for people its JSON, and a key that is there twice, for people
-/// both. A key of that kind within such a key is `..` for people: its JSON would be twice as long
-/// for each level that it nests.
+/// A value in the form of JSON. Bytes are a text if they are UTF-8, or else a list of numbers. Keys
+/// are texts; numbers and truth values become texts as keys.
+///
+/// Errors, each with its form for people: a number that is not finite (a text), any other key (the
+/// key's JSON), a key that occurs twice (both). Within such a key, another one is `..` for people:
+/// otherwise the JSON would double with each level of nesting.
 #[derive(Clone, Copy, Debug)]
 pub struct AsJson<'a> {
     pub(super) value: &'a Value,
@@ -100,7 +101,7 @@ impl AsJson<'_> {
         AsJson { value, ..self }
     }
 
-    /// The text that a key is.
+    /// Returns a key as a text.
     fn key<E: serde::ser::Error>(self, key: &Value) -> Result<Cow<'_, str>, E> {
         let error = match key {
             Value::Text(text) => return Ok(text.as_str().into()),

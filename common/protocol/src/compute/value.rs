@@ -20,7 +20,7 @@ pub enum Value {
     Bool(bool),
     /// When it is a whole number.
     Int(i64),
-    /// When it is a whole number beyond those: 2^63 or more.
+    /// When it is a whole number of 2^63 or more.
     Large(u64),
     /// When it is any other number.
     Float(f64),
@@ -35,7 +35,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The number as floating point, if it is a number.
+    /// Returns the number as floating point, if it is a number.
     pub fn as_f64(&self) -> Option<f64> {
         match *self {
             Self::Int(int) => Some(int as f64),
@@ -45,9 +45,8 @@ impl Value {
         }
     }
 
-    /// The number that a text means, however it is written (`007`, `1.10`, `1e3`), if it is one and
-    /// finite. An integer that does not fit into 64 bits is none: as floating point it would be
-    /// another.
+    /// Parses a finite number in any notation (`007`, `1.10`, `1e3`). An integer that does not fit
+    /// into 64 bits is none: as floating point it would be another number.
     pub fn number(text: &str) -> Option<Self> {
         if let Ok(int) = text.parse() {
             return Some(Self::Int(int));
@@ -60,14 +59,14 @@ impl Value {
         text.parse().ok().filter(|float: &f64| numeric && float.is_finite()).map(Self::Float)
     }
 
-    /// The value as JSON, which `serde_json` can write. Bytes become a text if they are UTF-8, or
-    /// else a list of numbers. Writing it is an error if there is a number in it that is not
-    /// finite: JSON has none.
+    /// Returns the value in the form that `serde_json` writes. Bytes become a text if they are
+    /// UTF-8, or else a list of numbers. Writing a number that is not finite is an error: JSON has
+    /// none.
     pub fn as_json(&self) -> AsJson<'_> {
         AsJson { value: self, for_people: false, in_key: false }
     }
 
-    /// Writes it as it is printed; bytes as they are.
+    /// Writes the value as [`Display`](fmt::Display) does, but bytes unchanged.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Bytes(bytes) => out.write_all(bytes),
@@ -80,9 +79,9 @@ impl Value {
     }
 }
 
-/// A word of a command line: a number if that prints as the word does, so that whoever wants the
-/// word has it as it was; else a text. `7` and `2.5` are numbers; `007`, `1.10`, `1e3` and what has
-/// more digits than a number are texts.
+/// Parses a word of a command line: a number if it prints exactly as the word, so that the word is
+/// not changed; else a text. `7` and `2.5` are numbers; `007`, `1.10`, `1e3` and words with more
+/// digits than a number holds are texts.
 impl FromStr for Value {
     type Err = Infallible;
 
@@ -99,23 +98,23 @@ impl FromStr for Value {
     }
 }
 
-/// Whether a text is a whole number, of however many digits.
+/// Returns whether a text is a whole number, of any number of digits.
 fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// From here on not every whole number is a floating-point number: 2^53.
+/// 2^53: from here on not every whole number is a floating-point number.
 const SPARSE: f64 = 9_007_199_254_740_992.0;
 
-/// Whether a whole number is written as it is printed.
+/// Returns whether a whole number is written as it is printed.
 fn is_canonical(word: &str) -> bool {
     word == "0" || word.strip_prefix('-').unwrap_or(word).starts_with(|first| matches!(first, '1'..='9'))
 }
 
-/// As people write it: texts without quotes, of a list its members with spaces between. What is
-/// nested deeper is JSON, in which a number that is not finite is a text. Large floating-point
-/// numbers have an exponent, so that no digit is shown that is not known.
+/// Displays the value for people: texts without quotes, the members of a list with spaces between.
+/// Deeper nesting is displayed as JSON, in which a number that is not finite is a text. Large
+/// floating-point numbers have an exponent, so that no digit is displayed that is not known.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,7 +164,7 @@ impl<'de> Deserialize<'de> for Value {
 
 struct ValueVisitor;
 
-/// What a list is given room for before its members are there.
+/// The most members that memory is reserved for before they are read.
 const CLAIMED: usize = 64;
 
 impl<'de> Visitor<'de> for ValueVisitor {

@@ -16,7 +16,7 @@ const MARKERS: [u8; 20] = [
 /// Markers that a length of four bytes follows.
 const WITH_LENGTH: [u8; 5] = [0xdd, 0xdf, 0xdb, 0xc6, 0xc9];
 
-/// The message after an accident, or up to four; `other` is another message, a part of which may
+/// The message after one to four accidents; `other` is another message, and a part of it may
 /// get into it.
 pub fn mutate(message: &Frames, other: &Frames, random: &mut Random) -> Frames {
     let mut bytes = message.envelope.to_vec();

@@ -10,7 +10,7 @@ use giostra_protocol::{Bytes, Outcome, Reply};
 use super::Tally;
 use super::workers::result_of;
 
-/// Requests of one client, of which so many are unanswered at a time.
+/// Requests of one client, with this many unanswered at a time.
 const BATCH: u64 = 500_000;
 const WINDOW: u64 = 4096;
 

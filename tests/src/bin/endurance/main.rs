@@ -32,7 +32,7 @@ const SAMPLE: Duration = Duration::from_millis(500);
 /// then.
 const WARM: f64 = 0.1;
 
-/// What it may grow to from there on: this many times as much, and so many bytes more.
+/// What it may grow to from there on: this many times as much, and this many bytes more.
 const GROWTH: f64 = 1.5;
 const SLACK: u64 = 20 << 20;
 
