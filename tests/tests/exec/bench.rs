@@ -24,7 +24,7 @@ impl Bench {
     /// A bench whose worker has these arguments; the second is the command.
     pub fn start(worker: &[&str]) -> Result<Self> {
         let system = Setup::workers(1).worker(worker).start()?;
-        let mut client = system.client()?;
+        let client = system.client()?;
         let command = worker[1].split(' ').next().unwrap_or_default();
         let operation = command.rsplit('/').next().unwrap_or_default().into();
         Ok(Self { system, client, operation })

@@ -144,8 +144,7 @@ fn only_the_sender_of_more_than_that_loses_its_connection() -> Result<()> {
 }
 
 #[test]
-fn bytes_before_a_handshake_are_bounded_and_kept_no_longer_than_its_time_limit() -> Result<()>
-{
+fn bytes_before_a_handshake_are_bounded_and_kept_no_longer_than_its_time_limit() -> Result<()> {
     const STRANGERS: usize = 48;
     let limits = ["--max-message", "1MiB", "--handshake-timeout", "3s"];
     let mut system = Setup::workers(1).secured().broker(&limits).start()?;
