@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use crate::FORMAT;
 use crate::files::Source;
-use crate::findings::{Findings, Location, Promise, SourceLine};
+use crate::findings::{Findings, Location, Promise, SourceLine, Violation};
 use crate::gap::Gap;
 use crate::life::Life;
 use crate::line::{self, Event, Line, Start};
-use crate::report::{Report, Violation};
+use crate::report::Report;
 
 /// The maximum number of different unknown verbs that are counted.
 const MAX_UNKNOWN_VERBS: usize = 20;

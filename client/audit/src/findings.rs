@@ -1,10 +1,8 @@
 //! The violations that an audit finds: which promise was broken, by which line, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use crate::report::Violation;
+use serde::{Serialize, Serializer};
 
 /// The maximum number of violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;
@@ -32,6 +30,23 @@ pub enum Promise {
 impl Promise {
     /// All promises, in the order of their values.
     pub const ALL: [Self; 5] = [Self::Rotation, Self::Requests, Self::Poison, Self::Leaving, Self::Evidence];
+}
+
+/// A line that breaks a promise.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The file.
+    #[serde(serialize_with = "serialize_path")]
+    pub file: PathBuf,
+    /// The line's number in the file, counted from 1.
+    pub line: u64,
+    /// The line; the beginning of a long one.
+    pub text: String,
+    /// The promise that it breaks.
+    pub promise: Promise,
+    /// What is wrong with it, in a sentence.
+    pub what: String,
 }
 
 /// The location of a line.
@@ -103,4 +118,9 @@ impl Findings {
         let room = KEPT - self.first.len();
         self.first.extend(later.first.into_iter().take(room));
     }
+}
+
+/// A path may have bytes that are no text.
+fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }

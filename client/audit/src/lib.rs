@@ -22,11 +22,11 @@ mod story;
 use std::path::PathBuf;
 
 pub use files::Error;
-pub use findings::Promise;
+pub use findings::{Promise, Violation};
 pub use gap::Gap;
 pub use line::{DepartureCounts, Event, Evidence, Line, Start, Worker};
 pub use ranges::{Id, IdRange, IdRanges, Ids};
-pub use report::{Counts, Report, Verdict, Violation};
+pub use report::{Counts, Report, Verdict};
 pub use story::{Step, Story, story};
 
 use auditor::Auditor;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::json;
 
-use super::findings::Promise;
+use super::findings::{Promise, Violation};
 use super::gap::Gap;
 
 /// The maximum number of violations that the text shows.
@@ -77,23 +76,6 @@ impl fmt::Display for Verdict {
             Self::NotProvable => "not provable",
         })
     }
-}
-
-/// A line that breaks a promise.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Violation {
-    /// The file.
-    #[serde(serialize_with = "serialize_path")]
-    pub file: PathBuf,
-    /// The line's number in the file, counted from 1.
-    pub line: u64,
-    /// The line; the beginning of a long one.
-    pub text: String,
-    /// The promise that it breaks.
-    pub promise: Promise,
-    /// What is wrong with it, in a sentence.
-    pub what: String,
 }
 
 /// The report of an audit. Displays as text.
@@ -277,11 +259,6 @@ impl fmt::Display for Report {
             verdict => write!(f, "{verdict}"),
         }
     }
-}
-
-/// A path may have bytes that are no text.
-fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
 }
 
 fn many(count: u64, what: &str) -> String {

@@ -1,42 +1,10 @@
 //! Clients that join and leave.
 
-use std::collections::HashMap;
-
 use super::Life;
 use super::closing::CLOSES;
-use super::requests::{Request, State};
+use super::records::{Client, State};
 use crate::findings::Promise;
 use crate::ranges::Id;
-
-/// A client's connection.
-#[derive(Debug, Default)]
-pub(super) struct Client {
-    /// The open requests, by id.
-    pub open: HashMap<u64, Request>,
-    /// Whether the client was ever sent a reply.
-    pub answered: bool,
-}
-
-/// The connected clients, by number.
-#[derive(Debug, Default)]
-pub(super) struct Clients(pub HashMap<u64, Client>);
-
-impl Clients {
-    /// Returns an open request.
-    pub fn request(&self, id: Id) -> Option<&Request> {
-        self.0.get(&id.client)?.open.get(&id.number)
-    }
-
-    /// Returns an open request.
-    pub fn request_mut(&mut self, id: Id) -> Option<&mut Request> {
-        self.0.get_mut(&id.client)?.open.get_mut(&id.number)
-    }
-
-    /// Removes an open request.
-    pub fn take_request(&mut self, id: Id) -> Option<Request> {
-        self.0.get_mut(&id.client)?.open.remove(&id.number)
-    }
-}
 
 impl Life {
     pub(super) fn on_client_joined(&mut self, client: u64, clients: u64) {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::vec;
 
 use super::Life;
-use super::requests::{Request, State};
+use super::records::{Request, State};
 use crate::findings::{Promise, SourceLine};
 use crate::line;
 use crate::ranges::{Id, IdRange, IdRanges};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::Life;
-use super::requests::{Loss, Request, State};
+use super::records::{Loss, Request, State};
 use super::workers::Worker;
 use crate::findings::Promise;
 use crate::line::Evidence;

@@ -1,49 +1,13 @@
 //! The requests of one life: each is accepted, held by one worker after the other, and ends once.
 
 use std::collections::hash_map::Entry;
-use std::rc::Rc;
 
 use super::Life;
-use super::clients::Client;
+use super::records::{Client, Request, State};
 use super::workers::Worker;
 use crate::findings::Promise;
 use crate::line::{self, DepartureCounts, Evidence};
 use crate::ranges::{Id, IdRanges};
-
-/// An open request.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub pool: usize,
-    pub state: State,
-    /// The lost workers that count against it.
-    pub lost: Vec<Loss>,
-}
-
-/// A lost worker that counts against a request.
-#[derive(Clone, Debug)]
-pub(super) struct Loss {
-    pub name: Rc<str>,
-    pub number: u64,
-    /// The process, by the number of its first registration, if the loss counts only until it is
-    /// back.
-    pub process: Option<u64>,
-}
-
-/// The state of an open request. The ticket of its first dispatch is its place in the order of
-/// returned requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It has not been dispatched.
-    New,
-    /// A worker gave it back, or was lost: the ticket of its first dispatch.
-    Returned(u64),
-    /// The same, and it will be given up unless one of its lost workers comes back.
-    Suspended(u64),
-    /// A worker holds it; `order` is the ticket of its first dispatch.
-    InFlight { worker: u64, ticket: u64, order: u64, suspect: bool },
-    /// The log contradicted itself about it, which has been reported.
-    Unknown,
-}
 
 impl Life {
     pub(super) fn on_accept(&mut self, requests: &IdRanges<'_>, pool: &str) {
