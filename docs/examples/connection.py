@@ -82,7 +82,7 @@ class Broker:
         """Returns the next message and its attachments.
 
         In place of a message: "Hiccup" if the connection broke, "Readable" if one of the other
-        sockets has something, None if nothing came for so many seconds.
+        sockets has something, None if nothing came within these seconds.
         """
         readable, _, _ = zmq.select([self.socket, self.monitor, *others], [], [], seconds)
         if self.socket in readable:

@@ -105,7 +105,7 @@ fn a_client_behind_a_cut_link_gives_up_in_the_end_and_says_so() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     let mut system = Setup::workers(3).across(&network).start()?;
     let batch = system.begin(&["random", MANY, "--json", "--broker-timeout", "1s"])?;
-    wait_for("the batch is under way", || (system.count(" reply worker-") > 20).then_some(()))?;
+    system.wait_for_lines(" reply worker-", 21)?;
     network.unplug("client")?;
     let finished = batch.finish()?;
     assert_eq!(finished.code, Some(1), "{finished:?}");

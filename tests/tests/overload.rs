@@ -161,9 +161,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
         client.say(FromClient::Submit { session, pool: "large".into(), timeout_ms: 0, wait: true, requests })
     };
     submit(session, &mut (1..=REQUESTS))?;
-    let left = wait_for("it is cut off", || {
-        system.log().lines().find(|line| line.contains(" client-left c1 ")).map(String::from)
-    })?;
+    let left = system.wait_for_line(&[" client-left c1 "])?;
     assert!(left.ends_with("reason=does not read its replies"), "{left}");
     // Others did not notice.
     system.random(&["3000"])?;

@@ -10,7 +10,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Lets [`MAX_LINES`] through in each [`PERIOD`], and counts what the others were about.
 #[derive(Debug, Default)]
 pub struct RateLimiter {
-    /// The begin of the period; `None` before the first occurrence.
+    /// The beginning of the period; `None` before the first occurrence.
     since: Option<Instant>,
     allowed: u32,
     unreported: u64,

@@ -29,10 +29,10 @@ impl System {
 
     /// Makes the broker read its allow-list again, and waits until it has.
     pub fn reload(&mut self) -> Result<()> {
-        let answers = |log: &str| log.matches(" allowed keys=").count() + log.matches(" hangup: ").count();
-        let before = answers(&self.log());
+        let answers = |system: &Self| system.count(" allowed keys=") + system.count(" hangup: ");
+        let before = answers(self);
         self.broker().signal(Signal::SIGHUP)?;
-        wait_for("the broker has read its allow-list", || (answers(&self.log()) > before).then_some(()))
+        wait_for("the broker has read its allow-list", || (answers(self) > before).then_some(()))
     }
 
     /// Returns the file in the allow-list that gives these keys this role.

@@ -22,7 +22,7 @@ fn overheard(setup: Setup) -> Result<Vec<(&'static str, bool)>> {
     let worker = at(&system, &relays[1], "worker-1");
     let worker: Vec<_> = worker.iter().map(String::as_str).chain(["--name", "unheard-worker"]).collect();
     let worker = start(&system, "giostra-worker", &worker)?;
-    wait_for("it registers", || (system.count(" joined unheard-worker ") > 0).then_some(()))?;
+    system.wait_for_line(&[" joined unheard-worker "])?;
     system.run(&["drain", "worker-1"])?;
     let client = at(&system, &relays[0], "client");
     for command in [&["send", "pow", "1234567.25", "2"][..], &["status"]] {
@@ -126,7 +126,7 @@ fn a_replayed_recording_gives_no_access() -> Result<()> {
                 let answer = play(&endpoint, part)?;
                 ensure!(answer.len() <= GREETING_AND_WELCOME, "{} bytes: {answer:?}", answer.len());
                 wait_for("it is refused", || (system.count(" refuse ") > before).then_some(()))?;
-                let last = system.log().lines().rfind(|line| line.contains(" refuse ")).map(String::from);
+                let last = system.lines(" refuse ").pop();
                 ensure!(last.as_ref().is_some_and(|line| line.contains(why)), "{why}: {last:?}");
                 played += 1;
             }

@@ -279,7 +279,7 @@ mod tests {
             ("log-gap lost=7", Event::LogGap { lost: 7 }),
             ("stopped lines=9", Event::Stopped { lines: 9 }),
             ("rejected c1 anything", Event::NoBearing),
-            ("insecure: whoever", Event::NoBearing),
+            ("insecure: anyone", Event::NoBearing),
             ("allowed keys=3 revoked=1", Event::NoBearing),
             ("hangup: there are no keys to read anew", Event::NoBearing),
             ("listening rotation=available after=none", Event::Listening(Start::default())),
