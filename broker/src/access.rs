@@ -20,9 +20,9 @@ use giostra_core::config::Rights;
 use giostra_core::peer_info::PeerInfo;
 use giostra_protocol::Identity;
 use giostra_transport::monitor::{Failure, MonitorEvent, MonitoredSocket};
-use giostra_transport::socket::{MessageMetadata, Peers};
+use giostra_transport::socket::{MessageMetadata, Peers, QuietSocket};
 use nix::sys::resource::{Resource, getrlimit};
-use zmq::{Context, Socket};
+use zmq::Context;
 
 use crate::error::{AllowError, Error};
 use connections::Connections;
@@ -97,7 +97,7 @@ impl AccessControl {
     }
 
     /// Returns the socket on which libzmq asks about keys, to be polled.
-    pub(crate) fn socket(&self) -> Option<&Socket> {
+    pub(crate) fn socket(&self) -> Option<&QuietSocket> {
         self.zap.as_ref().map(ZapHandler::socket)
     }
 

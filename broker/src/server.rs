@@ -7,26 +7,28 @@
 #![allow(clippy::disallowed_methods)] // the one place that reads the clock
 
 mod bound;
+mod crowd;
 mod incoming;
 mod outgoing;
 
 use std::os::fd::AsFd as _;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use giostra_core::broker::{Broker as Core, Output};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::{Bytes, RequestId, ToClient};
 use giostra_transport::monitor::MonitoredSocket;
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::socket::{self, Peers};
+use giostra_transport::socket::{self, Peers, QuietSocket, Sleeper};
 use giostra_transport::time::deadline;
 use giostra_transport::wake::Alarm;
-use zmq::Socket;
 
 use crate::access::{Refusal, Revoked};
 use crate::error::Error;
 use crate::outbox::Outbox;
+
+use crowd::Crowd;
 
 pub use bound::Bound;
 
@@ -101,6 +103,7 @@ struct Server<'a> {
     sends: Vec<Output>,
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
+    crowd: Crowd,
 }
 
 /// One of the two sockets, and what its peers have not taken yet.
@@ -122,6 +125,7 @@ impl<'a> Server<'a> {
             sends: Vec::new(),
             envelope: Vec::new(),
             attachments: Vec::new(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -129,6 +133,9 @@ impl<'a> Server<'a> {
         let mut close_by = None;
         let mut active = Instant::now();
         loop {
+            if self.crowd.begin_turn(&self.bound.io, Instant::now()) {
+                socket::run_io(&self.bound.io);
+            }
             let now = Instant::now();
             if self.turn(now)? {
                 active = now;
@@ -252,9 +259,14 @@ impl<'a> Server<'a> {
         let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
         let others = [clients.socket.monitor(), workers.socket.monitor(), self.bound.access.socket()];
-        let sockets: Vec<&Socket> =
+        let sockets: Vec<&QuietSocket> =
             [&*workers.socket, &*clients.socket].into_iter().chain(others.into_iter().flatten()).collect();
-        socket::sleep(&sockets, &descriptors, timeout)
+        let sleeper = match self.crowd.is_there() {
+            true => Sleeper::Follows,
+            // The loop has looked for long enough.
+            false => Sleeper::RunsLoop { looks: Duration::ZERO },
+        };
+        socket::sleep(&self.bound.io, sleeper, &sockets, &descriptors, timeout)
     }
 
     fn side(&mut self, peers: Peers) -> &mut Side {

@@ -10,11 +10,20 @@ use giostra_protocol::codec::Message;
 use giostra_protocol::{Bytes, FromClient, MAX_MESSAGE_BYTES, Progress, Reply, RequestId, ToClient, VERSION};
 use giostra_transport::connector::{ConnectOptions, Connector};
 use giostra_transport::descriptors;
+use giostra_transport::io_loop::Follower;
 use giostra_transport::time::deadline;
 
 use crate::session::{BATCH, Link, Session};
 use crate::{Error, Options};
 use reports::Reports;
+
+pub use connection::wait_any;
+
+/// For how long a client looks for replies before it sleeps. A processor that has not gone to sleep
+/// is faster at what comes next. Measured: W=1 1.07, W=4096 1.12, 64 clients 1.12 times the rate; a
+/// longer time brings no more, and workers that look, too, lose a tenth where there are thirty on
+/// two cores.
+const LOOKS: Duration = Duration::from_micros(10);
 
 /// A connection to a broker, and the requests that it has not answered.
 ///
@@ -25,6 +34,8 @@ pub struct Client {
     broker: Connector,
     session: Session,
     reports: Reports,
+    /// For as long as somebody polls the descriptor.
+    follower: Option<Follower>,
     /// Why the last message can't be read; `None` since the last welcome.
     unreadable: Option<String>,
     /// Buffers of outgoing messages.
@@ -78,12 +89,14 @@ impl Client {
             hiccup: ToClient::<Bytes>::Hiccup.encode().envelope,
             linger: Duration::ZERO,
             credentials: options.credentials.clone(),
+            looks: LOOKS,
         };
         Ok(Self {
             broker: Connector::new(&context.0, connect, now).map_err(|error| Error::of_connector(&error))?,
             session: Session::new(&options.pool, options.wait, options.broker_timeout, now),
             options,
             reports: Reports::default(),
+            follower: None,
             unreadable: None,
             envelope: Vec::new(),
             attachments: Vec::new(),

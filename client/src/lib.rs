@@ -75,7 +75,7 @@ mod session;
 mod shared;
 mod typed;
 
-pub use client::{Client, Context};
+pub use client::{Client, Context, wait_any};
 pub use error::{CallError, Error};
 pub use giostra_protocol::name::Label;
 pub use giostra_protocol::{Bytes, Failure, Outcome, Progress, Reply, RequestId, Status, Trace, code};

@@ -1,7 +1,8 @@
 //! Builds libzmq 4.3.5 from the source that `zeromq-src` ships, with the libsodium that
-//! `libsodium-sys-stable` has built (Cargo hands over where it is: <https://doc.rust-lang.org/cargo/reference/build-scripts.html#the-links-manifest-key>).
+//! `libsodium-sys-stable` has built (Cargo hands over where it is: <https://doc.rust-lang.org/cargo/reference/build-scripts.html#the-links-manifest-key>),
+//! and on Linux with mailboxes and a poller of our own in the place of libzmq's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// What libzmq's own build finds on every Linux of today, and `zeromq-src` does not look for.
@@ -21,40 +22,78 @@ const LINUX: [&str; 10] = [
     "ZMQ_HAVE_TCP_KEEPINTVL",
 ];
 
+/// What `zeromq-src` defines on Linux. The poller has to be compiled with the same: these decide the
+/// layout of libzmq's classes.
+const ZEROMQ_SRC: [&str; 12] = [
+    "ZMQ_BUILD_DRAFT_API",
+    "ZMQ_USE_CV_IMPL_STL11",
+    "ZMQ_STATIC",
+    "ZMQ_USE_BUILTIN_SHA1",
+    "ZMQ_HAVE_WS",
+    "ZMQ_USE_LIBSODIUM",
+    "ZMQ_HAVE_CURVE",
+    "ZMQ_HAVE_LINUX",
+    "ZMQ_POLL_BASED_ON_POLL",
+    "ZMQ_HAVE_IPC",
+    "HAVE_STRNLEN",
+    "ZMQ_HAVE_UIO",
+];
+
+/// The headers that take the place of libzmq's.
+const OURS: [&str; 2] = ["mailbox.hpp", "poller.hpp"];
+
 /// The standard library's headers that most of libzmq's files include. Parsing them is a third of the
 /// time that its compilation takes, so they are compiled once, before the files. A compiler that
 /// can't use the result reads the header itself.
 const HEADERS: &str = "common.hpp";
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={HEADERS}");
+    for file in ["build.rs", HEADERS].iter().chain(&OURS).chain(&["mailbox.cpp", "poller.cpp"]) {
+        println!("cargo:rerun-if-changed={file}");
+    }
     let [lib, include] = ["DEP_SODIUM_LIB", "DEP_SODIUM_INCLUDE"]
         .map(|name| env::var(name).unwrap_or_else(|_| panic!("libsodium-sys-stable did not set {name}")));
-    // libzmq's own warnings are for its authors: `-w` last in the flags wins over what zeromq-src asks
-    // for.
+    let on_linux = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     let mut flags = env::var("CXXFLAGS").unwrap_or_default();
-    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
-        LINUX.iter().for_each(|name| flags += &format!(" -D{name}=1"));
-    }
     flags += &precompile_headers();
-    // Sound in a build script: no other thread has been started.
+    if on_linux {
+        LINUX.iter().for_each(|name| flags += &format!(" -D{name}=1"));
+        for header in OURS {
+            fs::copy(header, out(header)).expect("Cargo has made its folder");
+            flags += &format!(" -include {}", out(header).display());
+        }
+    }
+    // libzmq's own warnings are for its authors: `-w` last in the flags wins over what zeromq-src asks
+    // for. Sound in a build script: no other thread has been started.
     unsafe { env::set_var("CXXFLAGS", format!("{flags} -w")) };
     zeromq_src::Build::new()
-        .with_libsodium(Some(zeromq_src::LibLocation::new(lib, include)))
+        .with_libsodium(Some(zeromq_src::LibLocation::new(lib, &include)))
         .enable_draft(true)
         .build();
+    if on_linux {
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++11").files(["mailbox.cpp", "poller.cpp"]);
+        ZEROMQ_SRC.iter().for_each(|name| _ = build.define(name, "1"));
+        for folder in [out("source/src"), out("source/include"), out(""), include.into()] {
+            build.include(folder);
+        }
+        build.compile("zmq-ours");
+    }
+}
+
+fn out(path: &str) -> PathBuf {
+    Path::new(&env::var_os("OUT_DIR").expect("set by Cargo")).join(path)
 }
 
 /// Compiles [`HEADERS`] with the flags of libzmq's own files, and returns the flag by which those
 /// include it. Only GCC looks for a compiled header beside the one that it is to include.
 fn precompile_headers() -> String {
     let compiler = cc::Build::new().cpp(true).std("c++11").get_compiler();
-    let header = Path::new(&env::var_os("OUT_DIR").expect("set by Cargo")).join(HEADERS);
+    let header = out(HEADERS);
+    fs::copy(HEADERS, &header).expect("Cargo has made its folder");
     if !compiler.is_like_gnu() || header.to_string_lossy().contains(char::is_whitespace) {
         return String::new();
     }
-    fs::copy(HEADERS, &header).expect("Cargo has made its folder");
     let mut command = compiler.to_command();
     command.args(["-w", "-x", "c++-header"]).arg(&header).arg("-o").arg(header.with_extension("hpp.gch"));
     match command.status() {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <limits>

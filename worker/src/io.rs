@@ -72,6 +72,7 @@ impl Connection {
             hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
             linger: socket::LINGER,
             credentials: options.credentials.clone(),
+            looks: Duration::ZERO,
         };
         Ok(Self {
             session,
@@ -97,7 +98,9 @@ impl Connection {
         if self.perform(shared, &is_able)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        if wait != Some(Duration::ZERO) {
+        if wait == Some(Duration::ZERO) {
+            self.connector.run_io();
+        } else {
             self.sleep(wait)?;
         }
         let now = Instant::now();
@@ -120,7 +123,9 @@ impl Connection {
         if self.session.poll_timeout().is_some_and(|due| due <= now) {
             self.session.handle_timeout(shared.load(), now);
         }
-        self.perform(shared, &is_able)
+        let flow = self.perform(shared, &is_able)?;
+        self.connector.push();
+        Ok(flow)
     }
 
     /// Sleeps until a message arrives, the alarm rings, the process is asked to shut down, or
@@ -130,7 +135,7 @@ impl Connection {
         let descriptors = if self.session.is_leaving() { &both[..1] } else { &both[..] };
         let due = [self.session.poll_timeout(), self.connector.poll_timeout()].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        socket::sleep(&self.connector.sockets(), descriptors, [due, limit].into_iter().flatten().min())?;
+        self.connector.sleep(descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
         Ok(())
     }

@@ -10,8 +10,8 @@ use giostra_core::config::Rights;
 use giostra_core::peer_info::Key;
 use giostra_protocol::Identity;
 use giostra_transport::keys::PublicKey;
-use giostra_transport::socket::{self, MessageMetadata, Peers, ZAP_ENDPOINT};
-use zmq::{Context, Socket, SocketType};
+use giostra_transport::socket::{self, MessageMetadata, Peers, QuietSocket, ZAP_ENDPOINT};
+use zmq::{Context, SocketType};
 
 use super::allow_list::AllowList;
 use super::{MAX_EVENTS, Refusal, Revoked, SIDES, address};
@@ -20,7 +20,7 @@ use crate::error::{AllowError, Error};
 pub(super) struct ZapHandler {
     folder: PathBuf,
     pub(super) allowed: AllowList,
-    socket: Socket,
+    socket: QuietSocket,
     /// By side, since libzmq's routing ids are unique per socket, not per context.
     peers: HashMap<(Peers, Identity), Peer>,
 }
@@ -39,7 +39,7 @@ impl ZapHandler {
     pub(super) fn new(context: &Context, folder: PathBuf) -> Result<Self, Error> {
         let allowed = AllowList::read(&folder)?;
         let listen = || {
-            let socket = context.socket(SocketType::REP)?;
+            let socket = QuietSocket::new(context.socket(SocketType::REP)?);
             socket.set_linger(0)?;
             socket.bind(ZAP_ENDPOINT)?;
             Ok::<_, zmq::Error>(socket)
@@ -47,7 +47,7 @@ impl ZapHandler {
         Ok(Self { folder, allowed, socket: listen().map_err(io::Error::from)?, peers: HashMap::new() })
     }
 
-    pub(super) fn socket(&self) -> &Socket {
+    pub(super) fn socket(&self) -> &QuietSocket {
         &self.socket
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use giostra_protocol::MAX_THREADS;
 use giostra_protocol::escape::word;
 use giostra_transport::descriptors;
+use giostra_transport::io_loop::IoLoop;
 use giostra_transport::lock::{self, Lock};
 use giostra_transport::monitor::MonitoredSocket;
 use giostra_transport::socket::{self, Peers, RouterOptions};
@@ -34,6 +35,8 @@ const FIRST_TICKET_SHIFT: u32 = 12;
 /// The sockets of a broker that does not serve yet. Nobody is answered, and nothing is logged: a
 /// broker that can't have its endpoints leaves the log's folder as it was.
 pub struct Bound {
+    /// The I/O loop of all sockets, dropped before them.
+    pub(super) io: IoLoop,
     /// Endpoints of frontend and backend, with the ports that the system picked.
     pub endpoints: [String; 2],
     pub(super) options: Options,
@@ -69,7 +72,8 @@ impl Bound {
             let router = socket::router(&context, &disconnected, peers, &router_options)?;
             MonitoredSocket::new(&context, router).map_err(io::Error::from)
         });
-        let (frontend, backend) = (frontend?, backend?);
+        let (mut frontend, backend) = (frontend?, backend?);
+        let io = IoLoop::of(&context, &mut frontend);
         // Before anybody can connect.
         let allow = options.keys.as_ref().map(|keys| keys.allow.clone());
         let access = AccessControl::new(&context, allow, options.max_connections)?;
@@ -87,6 +91,7 @@ impl Bound {
         let to_workers = Outbox::new(usize::MAX, window.saturating_add(MESSAGES_BESIDES_DISPATCH));
         let to_clients = Outbox::new(options.max_backlog, usize::MAX);
         Ok(Self {
+            io,
             endpoints,
             clients: Side { socket: frontend, outbox: to_clients },
             workers: Side { socket: backend, outbox: to_workers },

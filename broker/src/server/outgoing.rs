@@ -51,6 +51,9 @@ impl Server<'_> {
             }
             Output::ToWorker(to, message) => {
                 let is_last = message == ToWorker::RegisterAgain;
+                if matches!(message, ToWorker::Dispatch(_)) {
+                    self.crowd.dispatched();
+                }
                 message.encode_into(&mut self.envelope, &mut self.attachments);
                 (Peers::Workers, to, is_last)
             }

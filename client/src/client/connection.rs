@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::codec::Message;
 use giostra_protocol::{FromClient, ToClient};
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::socket;
+use giostra_transport::socket::{self, QuietSocket, Sleeper};
 
 use crate::session::Session;
 use crate::{Client, Error};
@@ -17,12 +17,43 @@ const PULSE: Duration = Duration::from_secs(1);
 /// The largest number of messages received before the client does anything else.
 const MESSAGES_PER_TURN: usize = 256;
 
+/// Waits until one of these clients has news ([`Client::has_news`]), one of the descriptors is
+/// readable, or until this instant. A signal may end it early.
+///
+/// For one thread with many clients, which costs less than polling their descriptors. The clients
+/// have to be of one [`Context`](crate::Context), and to have taken a [`Client::turn`] since they
+/// were last used otherwise.
+pub fn wait_any(clients: &[&Client], descriptors: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<(), Error> {
+    let Some(first) = clients.first() else { return Ok(()) };
+    let all_up = clients.iter().all(|client| client.broker.is_up());
+    let sleeper = if all_up { first.broker.sleeper() } else { Sleeper::Follows };
+    let sockets: Vec<_> = clients.iter().flat_map(|client| client.broker.sockets()).collect();
+    let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+    socket::sleep_for_news(first.broker.io(), sleeper, &sockets, descriptors, timeout).map_err(Error::of_libzmq)
+}
+
 impl Client {
     /// Sends and receives everything that it can without waiting, for an event loop of one's own.
     /// Replies are then available from [`Self::take_reply`].
     ///
     /// Call it after submitting, when [`Self::fd`] is readable, and at the instant that it returns.
     pub fn turn(&mut self) -> Result<Option<Instant>, Error> {
+        self.broker.disarm();
+        loop {
+            let wake = self.exchange()?;
+            if self.follower.is_none() || self.broker.arm() {
+                return Ok(wake);
+            }
+        }
+    }
+
+    /// Whether [`Self::turn`] has something to receive. Costs no system call.
+    pub fn has_news(&self) -> bool {
+        self.broker.sockets().any(QuietSocket::has_news)
+    }
+
+    /// Sends and receives everything that it can without waiting.
+    fn exchange(&mut self) -> Result<Option<Instant>, Error> {
         let now = Instant::now();
         self.send(now)?;
         loop {
@@ -41,17 +72,19 @@ impl Client {
     /// As [`Self::turn`]; then, if no reply is available, waits until a message arrives, one of these
     /// descriptors is readable, or `until`.
     pub fn wait(&mut self, descriptors: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<(), Error> {
-        let wake = self.turn()?;
+        let wake = self.exchange()?;
         if self.session.has_replies() {
             return Ok(());
         }
         self.sleep(descriptors, [until, wake])?;
-        self.turn().map(drop)
+        self.exchange().map(drop)
     }
 
     /// A descriptor that becomes readable when [`Self::turn`] has something to receive. It may be
-    /// another one after each turn, so that it can't be kept beyond one.
-    pub fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+    /// another one after each turn, so that it can't be kept beyond one. Ask for it before the turn
+    /// after which it is polled.
+    pub fn fd(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        self.follower.get_or_insert_with(|| self.broker.io().follow());
         socket::descriptor(&self.broker).map_err(Error::of_libzmq)
     }
 
@@ -87,7 +120,7 @@ impl Client {
         let shutdown = self.options.shutdown.as_ref().map(Shutdown::as_fd);
         let descriptors: Vec<_> = descriptors.iter().copied().chain(shutdown).collect();
         let timeout = wake.map(|wake| wake.saturating_duration_since(now));
-        socket::sleep(&self.broker.sockets(), &descriptors, timeout).map_err(Error::of_libzmq)?;
+        self.broker.sleep(&descriptors, timeout).map_err(Error::of_libzmq)?;
         if let Some(wake) = wake {
             self.reports.woke(wake);
         }
@@ -170,6 +203,9 @@ impl Client {
         while let Some(message) = self.session.poll_send(now) {
             self.send_message(message)?;
             sent = true;
+        }
+        if sent {
+            self.broker.push();
         }
         Ok(sent)
     }

@@ -6,17 +6,19 @@
 //! that failed for another reason, it reconnects at once, some ninety times a second.
 
 use std::ops::{Deref, DerefMut};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Bytes;
 use thiserror::Error;
-use zmq::{Context, Socket};
+use zmq::Context;
 
 use crate::endpoint::{BadEndpoint, Endpoint};
 use crate::error::LibzmqError;
+use crate::io_loop::IoLoop;
 use crate::keys::Credentials;
 use crate::monitor::{Failure, MonitoredSocket};
-use crate::socket;
+use crate::socket::{self, QuietSocket, Sleeper};
 
 /// The time without a `Welcome` after which the socket is replaced.
 const REPLACE_AFTER: Duration = Duration::from_secs(5);
@@ -71,6 +73,8 @@ pub struct ConnectOptions {
     pub linger: Duration,
     /// The keys, if the broker requires them.
     pub credentials: Option<Credentials>,
+    /// For how long to look for messages before each sleep.
+    pub looks: Duration,
 }
 
 /// Why there is no connection to the broker.
@@ -117,6 +121,8 @@ impl From<zmq::Error> for Error {
 pub struct Connector {
     options: ConnectOptions,
     context: Context,
+    /// Dropped before the socket, whose closing needs libzmq's thread.
+    io: IoLoop,
     socket: MonitoredSocket,
     /// When the socket was last connected.
     connected: Instant,
@@ -137,8 +143,10 @@ impl Connector {
             Ok(endpoint) => options.endpoint = endpoint.to_string(),
             Err(source) => return Err(Error::Endpoint { endpoint: options.endpoint, source }),
         }
+        let mut socket = make(context, &options)?;
         let connector = Self {
-            socket: make(context, &options)?,
+            io: IoLoop::of(context, &mut socket),
+            socket,
             options,
             context: context.clone(),
             connected: now,
@@ -218,9 +226,46 @@ impl Connector {
         format!("{failure}{}", failure.advice(self.options.credentials.is_some()))
     }
 
-    /// Returns the sockets to poll.
-    pub fn sockets(&self) -> Vec<&Socket> {
-        [Some(&*self.socket), self.socket.monitor()].into_iter().flatten().collect()
+    /// Sleeps until there may be a message or something for [`Self::poll`], one of the descriptors is
+    /// readable, or the timeout has passed.
+    pub fn sleep(&self, descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
+        let sockets: Vec<_> = self.sockets().collect();
+        socket::sleep(&self.io, self.sleeper(), &sockets, descriptors, timeout)
+    }
+
+    /// The sockets that a sleeper waits for.
+    pub fn sockets(&self) -> impl Iterator<Item = &QuietSocket> {
+        [Some(&*self.socket), self.socket.monitor()].into_iter().flatten()
+    }
+
+    /// Sends at once what the socket has taken, which would otherwise wait for the next sleep, or some
+    /// milliseconds for libzmq's thread.
+    pub fn push(&self) {
+        if self.is_up() {
+            socket::push(&self.io);
+        }
+    }
+
+    /// Sends, and receives what has arrived, without waiting.
+    pub fn run_io(&self) {
+        if self.is_up() {
+            socket::run_io(&self.io);
+        }
+    }
+
+    /// The I/O loop of the socket's context.
+    pub fn io(&self) -> &IoLoop {
+        &self.io
+    }
+
+    /// How to sleep. To connect may take seconds in the loop, as that asks name servers.
+    pub fn sleeper(&self) -> Sleeper {
+        if self.is_up() { Sleeper::RunsLoop { looks: self.options.looks } } else { Sleeper::Follows }
+    }
+
+    /// Whether the connection is up.
+    pub fn is_up(&self) -> bool {
+        self.unanswered_since.is_none()
     }
 
     fn replace_at(&self) -> Option<Instant> {
@@ -248,15 +293,15 @@ fn make(context: &Context, options: &ConnectOptions) -> zmq::Result<MonitoredSoc
 }
 
 impl Deref for Connector {
-    type Target = Socket;
+    type Target = QuietSocket;
 
-    fn deref(&self) -> &Socket {
+    fn deref(&self) -> &QuietSocket {
         &self.socket
     }
 }
 
 impl DerefMut for Connector {
-    fn deref_mut(&mut self) -> &mut Socket {
+    fn deref_mut(&mut self) -> &mut QuietSocket {
         &mut self.socket
     }
 }
@@ -295,6 +340,7 @@ mod tests {
             hiccup: Bytes::new(),
             linger: Duration::ZERO,
             credentials: None,
+            looks: Duration::ZERO,
         };
         let connect = |endpoint: &str| Connector::new(&Context::new(), options(endpoint), Instant::now()).map(drop);
         for (bad, reason) in [("nonsense", "the port is missing"), ("tcp://127.0.0.1:99999", "'99999' is no port")] {

@@ -108,12 +108,215 @@ pub fn descriptor(socket: &Socket) -> zmq::Result<BorrowedFd<'_>> {
     Ok(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
-/// Sleeps until a descriptor is readable, the timeout has passed, or a signal arrives.
-pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> zmq::Result<()> {
+/// Sleeps until a descriptor is readable, the timeout has passed, or a signal arrives. Returns
+/// whether the sleep ended otherwise than by the first `own` descriptors alone.
+pub fn poll_readable(descriptors: &[BorrowedFd<'_>], own: usize, timeout: Option<Duration>) -> zmq::Result<bool> {
     let mut polled: Vec<_> = descriptors.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(polled[own..].iter().any(|fd| fd.any().unwrap_or(true))),
+        Err(Errno::EINTR) => Ok(true),
         Err(error) => Err(Error::from_raw(error as i32)),
+    }
+}
+
+/// A pointer to libzmq's I/O loop of a context. Its owner keeps the context alive.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub struct RawLoop(ptr::NonNull<c_void>);
+
+// Sound: the functions below may be called by any thread; what only the thread that has entered may
+// do takes an exclusive borrow of a value that `enter` has made.
+#[cfg(target_os = "linux")]
+unsafe impl Send for RawLoop {}
+#[cfg(target_os = "linux")]
+unsafe impl Sync for RawLoop {}
+
+#[cfg(target_os = "linux")]
+impl RawLoop {
+    /// Returns the loop of the socket's context.
+    pub fn of(socket: &mut Socket) -> Option<Self> {
+        // Sound: the socket is open, and the call only reads its context's address.
+        ptr::NonNull::new(unsafe { zmq_sys::io::zmq_io_find(socket.as_mut_ptr()) }).map(Self)
+    }
+
+    /// Makes the calling thread the one that runs the loop; returns whether it is.
+    pub fn enter(&self) -> bool {
+        // Sound: the context lives, and with it the loop.
+        unsafe { zmq_sys::io::zmq_io_enter(self.0.as_ptr()) != 0 }
+    }
+
+    /// As [`Self::enter`], but does not ask libzmq's thread to step aside.
+    pub fn try_enter(&self) -> bool {
+        // Sound: as in `enter`.
+        unsafe { zmq_sys::io::zmq_io_try_enter(self.0.as_ptr()) != 0 }
+    }
+
+    /// Ends what [`Self::enter`] began.
+    pub fn leave(&self) {
+        // Sound: as in `enter`.
+        unsafe { zmq_sys::io::zmq_io_leave(self.0.as_ptr()) };
+    }
+
+    /// Lets libzmq's thread run the loop at once if nobody does.
+    pub fn recall(&self) {
+        // Sound: as in `enter`.
+        unsafe { zmq_sys::io::zmq_io_recall(self.0.as_ptr()) };
+    }
+
+    /// Keeps the loop from being left alone until [`Self::unfollow`].
+    pub fn follow(&self) {
+        // Sound: as in `enter`.
+        unsafe { zmq_sys::io::zmq_io_follow(self.0.as_ptr()) };
+    }
+
+    /// Ends what [`Self::follow`] began.
+    pub fn unfollow(&self) {
+        // Sound: as in `enter`.
+        unsafe { zmq_sys::io::zmq_io_unfollow(self.0.as_ptr()) };
+    }
+
+    /// Sends what sockets have handed over. Only for the thread that has entered.
+    pub fn push(&self) {
+        // Sound: as in `pass`.
+        unsafe { zmq_sys::io::zmq_io_push(self.0.as_ptr()) };
+    }
+
+    /// Makes the descriptor readable when something is due, until the next pass; returns whether
+    /// nothing is due now. Only for the thread that has entered.
+    pub fn arm(&self) -> bool {
+        // Sound: as in `pass`.
+        unsafe { zmq_sys::io::zmq_io_arm(self.0.as_ptr()) != 0 }
+    }
+
+    /// Handles what is due without waiting; returns whether there was anything. Only for the thread
+    /// that has entered.
+    pub fn pass(&self) -> bool {
+        // Sound: as in `enter`, and no other thread runs the loop.
+        unsafe { zmq_sys::io::zmq_io_pass(self.0.as_ptr()) > 0 }
+    }
+
+    /// Executes the timers that are due; returns the time to the next. Only for the thread that has
+    /// entered.
+    pub fn timers(&self) -> Option<Duration> {
+        // Sound: as in `pass`.
+        let millis = unsafe { zmq_sys::io::zmq_io_timer(self.0.as_ptr()) };
+        u64::try_from(millis).ok().filter(|&millis| millis > 0).map(Duration::from_millis)
+    }
+
+    /// Returns the descriptor that is readable when something is due.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        // Sound: it stays open as long as the loop, which outlives `self`.
+        unsafe { BorrowedFd::borrow_raw(zmq_sys::io::zmq_io_descriptor(self.0.as_ptr())) }
+    }
+}
+
+/// Lets contexts that are created afterwards do what libzmq does as published.
+#[cfg(target_os = "linux")]
+pub fn be_as_published() {
+    // Sound: the call sets a flag.
+    unsafe { zmq_sys::io::zmq_io_be_as_published() };
+}
+
+/// Does nothing where libzmq is as published.
+#[cfg(not(target_os = "linux"))]
+pub fn be_as_published() {}
+
+/// libzmq's I/O loop where its own thread alone can run it: there is none to be had.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub enum RawLoop {}
+
+#[cfg(not(target_os = "linux"))]
+#[allow(missing_docs)]
+impl RawLoop {
+    pub fn of(_socket: &mut Socket) -> Option<Self> {
+        None
+    }
+    pub fn enter(&self) -> bool {
+        match *self {}
+    }
+    pub fn try_enter(&self) -> bool {
+        match *self {}
+    }
+    pub fn leave(&self) {
+        match *self {}
+    }
+    pub fn recall(&self) {
+        match *self {}
+    }
+    pub fn follow(&self) {
+        match *self {}
+    }
+    pub fn unfollow(&self) {
+        match *self {}
+    }
+    pub fn push(&self) {
+        match *self {}
+    }
+    pub fn pass(&self) -> bool {
+        match *self {}
+    }
+    pub fn arm(&self) -> bool {
+        match *self {}
+    }
+    pub fn timers(&self) -> Option<Duration> {
+        match *self {}
+    }
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
+/// A pointer to a quiet socket, kept beside the socket.
+#[derive(Debug)]
+pub struct RawSocket(#[cfg_attr(not(target_os = "linux"), allow(dead_code))] *mut c_void);
+
+// Sound: the pointer is used as the socket is, which one thread at a time may use.
+unsafe impl Send for RawSocket {}
+
+#[cfg(target_os = "linux")]
+impl RawSocket {
+    /// Makes a new socket quiet.
+    pub fn make_quiet(socket: &mut Socket) -> Self {
+        let raw = Self(socket.as_mut_ptr());
+        // Sound: the socket is open, and borrowed exclusively.
+        unsafe { zmq_sys::io::zmq_io_make_quiet(raw.0) };
+        raw
+    }
+
+    /// Arms the socket; returns whether there was no news.
+    pub fn arm(&self) -> bool {
+        // Sound: the socket is open as long as `self` is kept beside it, and only its reader's thread
+        // has it: it is not `Sync`.
+        unsafe { zmq_sys::io::zmq_io_arm_socket(self.0) != 0 }
+    }
+
+    /// Disarms the socket.
+    pub fn disarm(&self) {
+        // Sound: as in `arm`.
+        unsafe { zmq_sys::io::zmq_io_disarm_socket(self.0) };
+    }
+
+    /// Returns whether there is news.
+    pub fn has_news(&self) -> bool {
+        // Sound: as in `arm`.
+        unsafe { zmq_sys::io::zmq_io_has_news(self.0) != 0 }
+    }
+}
+
+/// Where libzmq's own poller is in use, no socket is quiet.
+#[cfg(not(target_os = "linux"))]
+#[allow(missing_docs)]
+impl RawSocket {
+    pub fn make_quiet(socket: &mut Socket) -> Self {
+        Self(socket.as_mut_ptr())
+    }
+    pub fn arm(&self) -> bool {
+        true
+    }
+    pub fn disarm(&self) {}
+    pub fn has_news(&self) -> bool {
+        true
     }
 }
 

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use zmq::{Context, Socket, SocketType};
 
 use crate::ffi;
-use crate::socket;
+use crate::socket::{self, QuietSocket};
 
 /// An event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,14 +106,14 @@ impl fmt::Display for Failure {
 /// libzmq's threads write to the monitor and would block for ever once nobody could read there. So
 /// this type owns both sockets, and stops the monitor before it closes either.
 pub struct MonitoredSocket {
-    socket: Socket,
-    monitor: Option<Socket>,
+    socket: QuietSocket,
+    monitor: Option<QuietSocket>,
 }
 
 impl MonitoredSocket {
     /// Monitors a socket that is neither bound nor connected yet.
     pub fn new(context: &Context, socket: Socket) -> zmq::Result<Self> {
-        let mut monitored = Self { socket, monitor: None };
+        let mut monitored = Self { socket: QuietSocket::new(socket), monitor: None };
         monitored.try_start(context)?;
         Ok(monitored)
     }
@@ -135,7 +135,7 @@ impl MonitoredSocket {
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
             | zmq_sys::ZMQ_EVENT_DISCONNECTED;
-        let monitor = context.socket(SocketType::PAIR)?;
+        let monitor = QuietSocket::new(context.socket(SocketType::PAIR)?);
         // No limit: libzmq's threads never block, however slowly the events are read.
         monitor.set_rcvhwm(0)?;
         monitor.set_linger(0)?;
@@ -150,7 +150,7 @@ impl MonitoredSocket {
     }
 
     /// Returns the monitor's socket, to be polled for events, while the monitor runs.
-    pub fn monitor(&self) -> Option<&Socket> {
+    pub fn monitor(&self) -> Option<&QuietSocket> {
         self.monitor.as_ref()
     }
 
@@ -185,15 +185,15 @@ impl MonitoredSocket {
 }
 
 impl Deref for MonitoredSocket {
-    type Target = Socket;
+    type Target = QuietSocket;
 
-    fn deref(&self) -> &Socket {
+    fn deref(&self) -> &QuietSocket {
         &self.socket
     }
 }
 
 impl DerefMut for MonitoredSocket {
-    fn deref_mut(&mut self) -> &mut Socket {
+    fn deref_mut(&mut self) -> &mut QuietSocket {
         &mut self.socket
     }
 }

@@ -4,6 +4,7 @@
 
 mod messages;
 mod poll;
+mod quiet;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Once;
@@ -16,7 +17,8 @@ use crate::ffi;
 use crate::keys::{Credentials, KeyPair};
 
 pub use self::messages::*;
-pub use self::poll::{poll, sleep};
+pub use self::poll::{Sleeper, poll, push, run_io, sleep, sleep_for_news};
+pub use self::quiet::QuietSocket;
 pub use crate::ffi::descriptor;
 
 /// How long a closed socket continues to send its pending messages.

@@ -1,13 +1,11 @@
 //! The load: clients, each of which keeps a window of requests unanswered.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use giostra_client::{Client, Context, Error, Options};
+use giostra_client::{Client, Context, Error, Options, wait_any};
 use giostra_protocol::{Outcome, Reply, RequestId};
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::socket;
-use zmq::PollItem;
 
 use super::args::Bench;
 use super::work::Work;
@@ -29,8 +27,7 @@ pub struct Span {
 /// The connected clients.
 pub struct Load {
     loaders: Vec<Loader>,
-    /// The poll items: each client's, then the shutdown's.
-    items: Vec<PollItem<'static>>,
+    shutdown: Shutdown,
     timeout: Option<Duration>,
 }
 
@@ -58,12 +55,7 @@ impl Load {
             let window = bench.window as usize;
             loaders.push(Loader { client, sent: SentTimes::new(window), window, wake: None, ready: false });
         }
-        let mut items = Vec::new();
-        for loader in &mut loaders {
-            items.push(PollItem::from_fd(loader.client.fd()?.as_raw_fd(), zmq::POLLIN));
-        }
-        items.push(PollItem::from_fd(shutdown.as_fd().as_raw_fd(), zmq::POLLIN));
-        Ok(Self { loaders, items, timeout: common.timeout })
+        Ok(Self { loaders, shutdown: shutdown.clone(), timeout: common.timeout })
     }
 
     /// Sends the requests of the span, and waits until all are answered.
@@ -87,12 +79,8 @@ impl Load {
             loader.ready = true;
         }
         loop {
-            for (loader, item) in self.loaders.iter_mut().zip(&mut self.items) {
-                if !loader.ready {
-                    continue;
-                }
+            for loader in self.loaders.iter_mut().filter(|loader| loader.ready) {
                 loader.serve(run)?;
-                *item = PollItem::from_fd(loader.client.fd()?.as_raw_fd(), zmq::POLLIN);
             }
             if run.is_over() {
                 return Ok(());
@@ -104,23 +92,22 @@ impl Load {
     /// Waits until some clients have something to do, and marks them as ready.
     fn wait(&mut self, run: &Run<'_>) -> Result<(), Error> {
         let until = match self.loaders.iter().any(|loader| loader.ready) {
-            true => Some(Duration::ZERO),
+            true => Some(Instant::now()),
             false => {
                 let wakes = self.loaders.iter().filter_map(|loader| loader.wake);
                 // Without unanswered requests no client wakes at the end of the time.
                 let end = run.until.filter(|_| run.summary.unanswered() == 0);
-                wakes.chain(end).min().map(|wake| wake.saturating_duration_since(Instant::now()))
+                wakes.chain(end).min()
             }
         };
-        socket::poll(&mut self.items, until).map_err(|error| Error::Socket(error.to_string()))?;
+        let clients: Vec<_> = self.loaders.iter().map(|loader| &loader.client).collect();
+        wait_any(&clients, &[self.shutdown.as_fd()], until)?;
         let now = Instant::now();
-        for (loader, item) in self.loaders.iter_mut().zip(&self.items) {
-            loader.ready |= item.is_readable() || loader.wake.is_some_and(|wake| wake <= now);
+        for loader in &mut self.loaders {
+            loader.ready |= loader.client.has_news() || loader.wake.is_some_and(|wake| wake <= now);
         }
-        // The last item is the shutdown's: the client that is served next returns an error.
-        if self.items.last().is_some_and(PollItem::is_readable) {
-            self.loaders[0].ready = true;
-        }
+        // The client that is served next returns an error.
+        self.loaders[0].ready |= self.shutdown.requested();
         Ok(())
     }
 
