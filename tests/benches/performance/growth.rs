@@ -54,6 +54,9 @@ pub fn workers(rounds: usize, report: &mut Report) -> Result<()> {
     for window in [100_000, 4096] {
         let load = Load { size: Some(ADDITION), window, ..Load::default() };
         let [with_many, with_few] = in_turns(rounds, || many.run(&load), || few.run(&load))?;
+        let rates = [series(&with_many, |round| round.rate)?, series(&with_few, |round| round.rate)?];
+        let [many, few] = rates.map(|rate| rate.written(Unit::Rate));
+        println!("    rate {many}; 3 workers: {few}");
         note(report, cpu(&format!("1,000 workers (stand-ins), W={window}"), &with_many, "3 workers", &with_few)?);
     }
     many.audit()?;

@@ -1,6 +1,7 @@
 //! The two sides of a comparison, each with the same load: Giostra, and libzmq's `zmq_proxy` with
 //! echo workers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -166,6 +167,61 @@ impl Giostra {
     }
 }
 
+/// One request at a time through a relay on TCP sockets, between processes as many as Giostra's.
+pub struct Floor {
+    folder: TempDir,
+    frontend: String,
+    relay: Process,
+    workers: Vec<Process>,
+    clients: usize,
+}
+
+impl Floor {
+    /// Starts it. The relay looks for data for as long as the broker does.
+    pub fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let spin = format!("--spin={}us", giostra_broker::Options::default().spin.as_micros());
+        let args = ["relay".to_string(), format!("--workers={WORKERS}"), spin];
+        let relay = Process::start(folder.path(), "relay", "reference", &args)?;
+        let [frontend, backend] = listens(&relay)?;
+        let workers = echoes(folder.path(), &["raw-echo", &backend])?;
+        Ok(Self { folder, frontend, relay, workers, clients: 0 })
+    }
+
+    /// Runs a load of one client with one request at a time.
+    pub fn run(&mut self, load: &Load) -> Result<Round> {
+        let before = Before::of(self.relay.id(), self.workers.iter().map(Process::id).collect())?;
+        self.clients += 1;
+        let args = [
+            "raw-client".to_string(),
+            self.frontend.clone(),
+            format!("--warm-up={}", load.warm_up),
+            format!("--duration={}ms", load.length.as_millis()),
+        ];
+        let mut client = Process::start(self.folder.path(), &format!("client-{}", self.clients), "reference", &args)?;
+        let status = client.wait()?;
+        ensure!(status.success(), "the relay's client: {}", client.stderr());
+        before.round(load, &serde_json::from_str(&client.stdout())?)
+    }
+}
+
+/// Waits until a proxy or relay listens. Returns its frontend and its backend.
+fn listens(process: &Process) -> Result<[String; 2]> {
+    let said = wait_for("the proxy listens", || Some(process.stderr()).filter(|said| said.ends_with('\n')))?;
+    let mut words = said.split_whitespace().skip(1).map(String::from);
+    Ok([words.next().context("no frontend")?, words.next().context("no backend")?])
+}
+
+/// Starts the echo workers, with these arguments each.
+fn echoes(folder: &Path, args: &[&str]) -> Result<Vec<Process>> {
+    let start = |number| {
+        let echo = Process::start(folder, &format!("echo-{number}"), "reference", args)?;
+        wait_for("the worker is ready", || (!echo.stderr().is_empty()).then_some(()))?;
+        Ok(echo)
+    };
+    (0..WORKERS).map(start).collect()
+}
+
 /// `zmq_proxy` and echo workers.
 pub struct Reference {
     folder: TempDir,
@@ -191,18 +247,10 @@ impl Reference {
             key = Some(format!("--key={}", keys.public));
         }
         let proxy = Process::start(folder.path(), "proxy", "reference", &args)?;
-        let said = wait_for("the proxy listens", || Some(proxy.stderr()).filter(|said| said.ends_with('\n')))?;
-        let mut words = said.split_whitespace().skip(1).map(String::from);
-        let (frontend, backend) = (words.next().context("no frontend")?, words.next().context("no backend")?);
-        let mut echoes = Vec::new();
-        for number in 0..WORKERS {
-            let args = ["echo", &backend].into_iter().chain(key.as_deref());
-            let args: Vec<_> = args.collect();
-            let echo = Process::start(folder.path(), &format!("echo-{number}"), "reference", &args)?;
-            wait_for("the worker is ready", || (!echo.stderr().is_empty()).then_some(()))?;
-            echoes.push(echo);
-        }
-        Ok(Self { folder, frontend, key, proxy, workers: echoes, clients: 0 })
+        let [frontend, backend] = listens(&proxy)?;
+        let args: Vec<_> = ["echo", &backend].into_iter().chain(key.as_deref()).collect();
+        let workers = echoes(folder.path(), &args)?;
+        Ok(Self { folder, frontend, key, proxy, workers, clients: 0 })
     }
 
     /// The proxy's process.

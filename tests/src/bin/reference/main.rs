@@ -1,4 +1,4 @@
-//! What Giostra is measured against: libzmq's own `zmq_proxy` between a ROUTER and a DEALER, with
+//! What Giostra is measured against: libzmq's own `zmq_proxy`, as published, between a ROUTER and a DEALER, with
 //! echo workers.
 //!
 //! `reference proxy FRONTEND BACKEND`, `reference echo BACKEND`, `reference client FRONTEND ..`:
@@ -6,6 +6,11 @@
 //! keeps no books: no in-flight table, no numbers in the requests, no log. What it is spared
 //! besides: the bytes of a reply are sent again as a request, so that nothing is copied in the
 //! client.
+//!
+//! `reference relay`, `reference raw-echo BACKEND`, `reference raw-client FRONTEND`: the same with
+//! one request at a time and without libzmq.
+
+mod raw;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -44,6 +49,24 @@ enum Args {
     },
     /// The clients
     Client(Load),
+    /// Between one client and workers, on TCP sockets
+    Relay {
+        #[arg(long)]
+        workers: usize,
+        #[arg(long, default_value_t = 24)]
+        size: usize,
+        /// For how long to look for data without sleeping
+        #[arg(long, value_parser = humantime::parse_duration)]
+        spin: Duration,
+    },
+    /// A worker of the relay
+    RawEcho {
+        backend: String,
+        #[arg(long, default_value_t = 24)]
+        size: usize,
+    },
+    /// The client of the relay, with one request at a time
+    RawClient(Load),
 }
 
 /// As for `giostra bench`.
@@ -70,11 +93,36 @@ struct Load {
 }
 
 fn main() -> Result<()> {
+    giostra_transport::io_loop::be_as_published();
     match Args::parse() {
         Args::Proxy { frontend, backend, keys } => proxy(&frontend, &backend, keys.as_deref()),
         Args::Echo { backend, key } => echo(&backend, key.as_ref()),
         Args::Client(load) => client(&load),
+        Args::Relay { workers, size, spin } => raw::relay(workers, size, spin),
+        Args::RawEcho { backend, size } => raw::echo(&backend, size),
+        Args::RawClient(load) => {
+            let raw::Measured { answered, took, latency_ns } =
+                raw::client(&load.frontend, &body(load.size), load.warm_up, load.duration)?;
+            print(answered, answered, took, &latency_ns)
+        }
     }
+}
+
+fn body(size: usize) -> Vec<u8> {
+    (0..size).map(|place| (place.wrapping_mul(0x9e37_79b9) >> 16) as u8).collect()
+}
+
+fn print(sent: u64, answered: u64, took: Duration, latency_ns: &Histogram<u64>) -> Result<()> {
+    let micros = |percent: f64| latency_ns.value_at_percentile(percent) as f64 / 1000.0;
+    let summary = json!({
+        "sent": sent,
+        "answered": answered,
+        "seconds": took.as_secs_f64(),
+        "rate": answered as f64 / took.as_secs_f64(),
+        "latency_us": {"p50": micros(50.0), "p90": micros(90.0), "p99": micros(99.0), "p99.9": micros(99.9)},
+    });
+    writeln!(io::stdout(), "{summary}")?;
+    Ok(())
 }
 
 fn socket(context: &Context, kind: SocketType) -> Result<Socket> {
@@ -131,7 +179,7 @@ fn echo(backend: &str, key: Option<&PublicKey>) -> Result<()> {
 
 fn client(load: &Load) -> Result<()> {
     let context = Context::new();
-    let body: Vec<u8> = (0..load.size).map(|place| (place.wrapping_mul(0x9e37_79b9) >> 16) as u8).collect();
+    let body = body(load.size);
     let mut clients = Vec::new();
     let mut items = Vec::new();
     for _ in 0..load.clients {
@@ -143,16 +191,7 @@ fn client(load: &Load) -> Result<()> {
     Run::new(load, &body, warm_up, None)?.ask(&mut clients, &mut items)?;
     let mut run = Run::new(load, &body, u64::MAX, Some(load.duration))?;
     let took = run.ask(&mut clients, &mut items)?;
-    let micros = |percent: f64| run.latency_ns.value_at_percentile(percent) as f64 / 1000.0;
-    let summary = json!({
-        "sent": run.sent,
-        "answered": run.answered,
-        "seconds": took.as_secs_f64(),
-        "rate": run.answered as f64 / took.as_secs_f64(),
-        "latency_us": {"p50": micros(50.0), "p90": micros(90.0), "p99": micros(99.0), "p99.9": micros(99.9)},
-    });
-    writeln!(io::stdout(), "{summary}")?;
-    Ok(())
+    print(run.sent, run.answered, took, &run.latency_ns)
 }
 
 struct Client {
