@@ -179,9 +179,17 @@ impl State {
     }
 
     fn keeper_steps(&self, next: &mut Vec<Self>) {
+        use Keeper::*;
+        match self.keeper {
+            Lock | Look | BeginRest | Rest | Tick | Relock | Compare => self.absence_steps(next),
+            _ => self.keeping_steps(next),
+        }
+    }
+
+    /// `keep`: the keeper takes the loop and runs it.
+    fn keeping_steps(&self, next: &mut Vec<Self>) {
         let shared = &self.shared;
         let go = |keeper: Keeper| self.with(|state| state.keeper = keeper);
-        let is_free = !shared.is_locked;
         match self.keeper {
             Keeper::Begin if shared.waiting > 0 || shared.runner != Runner::Nobody => next.push(go(Keeper::Lock)),
             Keeper::Begin => next.push(self.with(|state| {
@@ -219,10 +227,19 @@ impl State {
                 state.keeper = if shared.waiting == 0 { Keeper::Push } else { Keeper::Leave };
             })),
             // Under the lock, which it gives back at once.
-            Keeper::Leave if is_free => next.push(self.with(|state| {
+            Keeper::Leave if !shared.is_locked => next.push(self.with(|state| {
                 state.shared.runner = Runner::Nobody;
                 state.keeper = Keeper::Lock;
             })),
+            _ => {}
+        }
+    }
+
+    /// `await_absence`: the keeper sleeps until it is needed.
+    fn absence_steps(&self, next: &mut Vec<Self>) {
+        let shared = &self.shared;
+        let is_free = !shared.is_locked;
+        match self.keeper {
             Keeper::Lock if is_free => next.push(self.with(|state| {
                 state.shared.is_locked = true;
                 state.seen = shared.visits;
@@ -261,7 +278,7 @@ impl State {
             })),
             Keeper::Rest => {}
             // The time may be over at any moment.
-            Keeper::Tick => next.push(go(Keeper::Relock)),
+            Keeper::Tick => next.push(self.with(|state| state.keeper = Keeper::Relock)),
             Keeper::Relock if is_free => next.push(self.with(|state| {
                 state.shared.is_locked = true;
                 state.keeper = Keeper::Compare;
@@ -279,14 +296,23 @@ impl State {
                     state.keeper = Keeper::Begin;
                 }
             })),
-            Keeper::Leave | Keeper::Lock | Keeper::Relock => {}
+            _ => {}
         }
     }
 
     fn guest_steps(&self, number: usize, next: &mut Vec<Self>) {
+        use Guest::*;
+        match self.guests[number] {
+            Outside | Enter | Ring | Await | EnterAfter | StopWaiting(_) => self.entering_steps(number, next),
+            Follow | RecallAfterFollow | Recall | Following => self.following_steps(number, next),
+            Count | Leave | AskForFollowers | Wake(_) => self.leaving_steps(number, next),
+            _ => self.inside_steps(number, next),
+        }
+    }
+
+    fn entering_steps(&self, number: usize, next: &mut Vec<Self>) {
         let shared = &self.shared;
         let go = |guest: Guest| self.with(|state| state.guests[number] = guest);
-        let is_free = !shared.is_locked;
         match self.guests[number] {
             Guest::Outside if self.left[number] == 0 => next.push(go(Guest::Gone)),
             Guest::Outside => next.push(self.with(|state| {
@@ -322,6 +348,14 @@ impl State {
                 state.shared.waiting -= 1;
                 state.guests[number] = if entered { Guest::Push } else { Guest::Follow };
             })),
+            _ => {}
+        }
+    }
+
+    fn inside_steps(&self, number: usize, next: &mut Vec<Self>) {
+        let shared = &self.shared;
+        let go = |guest: Guest| self.with(|state| state.guests[number] = guest);
+        match self.guests[number] {
             Guest::Push => next.push(self.with(|state| {
                 state.shared.sent = false;
                 state.guests[number] = Guest::Arm;
@@ -361,6 +395,13 @@ impl State {
                 // `run_io` and `push` leave without a look.
                 next.push(go(Guest::Count));
             }
+            _ => {}
+        }
+    }
+
+    fn leaving_steps(&self, number: usize, next: &mut Vec<Self>) {
+        let shared = &self.shared;
+        match self.guests[number] {
             Guest::Count => next.push(self.with(|state| {
                 state.shared.visits = shared.visits.wrapping_add(1);
                 state.guests[number] = Guest::Leave;
@@ -372,22 +413,33 @@ impl State {
             Guest::AskForFollowers => {
                 let followed = shared.followers > 0;
                 let wakes = (followed || shared.resting) && !self.has(Fault::LeavesWithoutWakingTheKeeper);
-                next.push(go(if wakes { Guest::Wake(followed) } else { Guest::Outside }));
+                next.push(self.with(|state| {
+                    state.guests[number] = if wakes { Guest::Wake(followed) } else { Guest::Outside };
+                }));
             }
             // Under the lock, which it gives back at once.
-            Guest::Wake(recall) if is_free => next.push(self.with(|state| {
+            Guest::Wake(recall) if !shared.is_locked => next.push(self.with(|state| {
                 state.wake_keeper(recall);
                 state.guests[number] = Guest::Outside;
             })),
+            _ => {}
+        }
+    }
+
+    fn following_steps(&self, number: usize, next: &mut Vec<Self>) {
+        let shared = &self.shared;
+        match self.guests[number] {
             Guest::Follow => next.push(self.with(|state| {
                 state.shared.followers += 1;
                 state.guests[number] = Guest::RecallAfterFollow;
             })),
             Guest::RecallAfterFollow => {
                 let alone = shared.runner == Runner::Nobody;
-                next.push(go(if alone { Guest::Recall } else { Guest::Following }));
+                next.push(self.with(|state| {
+                    state.guests[number] = if alone { Guest::Recall } else { Guest::Following };
+                }));
             }
-            Guest::Recall if is_free => next.push(self.with(|state| {
+            Guest::Recall if !shared.is_locked => next.push(self.with(|state| {
                 state.wake_keeper(true);
                 state.guests[number] = Guest::Following;
             })),
@@ -396,7 +448,7 @@ impl State {
                 state.shared.followers -= 1;
                 state.guests[number] = Guest::Outside;
             })),
-            Guest::Wake(_) | Guest::Recall | Guest::Gone => {}
+            _ => {}
         }
     }
 
