@@ -51,10 +51,9 @@ enum Fault {
     TakesTheArmingAndDoesNotWrite,
 }
 
-/// What the keeper does next.
+/// What the one who runs the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Keeper {
-    Begin,
+enum Running {
     /// `push`, before the sleep.
     Push,
     Arm,
@@ -64,6 +63,13 @@ enum Keeper {
     /// A sender has taken the arming, and writes.
     AwaitWrite,
     PushAfter,
+}
+
+/// What the keeper does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Keeper {
+    Begin,
+    Runs(Running),
     Leave,
     /// `await_absence`, from here on: with the lock, but in `Rest` and `Tick`.
     Lock,
@@ -85,13 +91,7 @@ enum Guest {
     Await,
     EnterAfter,
     StopWaiting(bool),
-    Push,
-    Arm,
-    LookAfterArming,
-    Sleep,
-    Disarm,
-    AwaitWrite,
-    PushAfter,
+    Runs(Running),
     Count,
     Leave,
     AskForFollowers,
@@ -194,38 +194,17 @@ impl State {
             Keeper::Begin if shared.waiting > 0 || shared.runner != Runner::Nobody => next.push(go(Keeper::Lock)),
             Keeper::Begin => next.push(self.with(|state| {
                 state.shared.runner = Runner::Keeper;
-                state.keeper = Keeper::Push;
+                state.keeper = Keeper::Runs(Running::Push);
             })),
-            Keeper::Push => next.push(self.with(|state| {
-                state.shared.sent = false;
-                state.keeper = Keeper::Arm;
-            })),
-            Keeper::Arm => next.push(self.with(|state| {
-                state.shared.armed = true;
-                state.keeper = Keeper::LookAfterArming;
-            })),
-            Keeper::LookAfterArming if shared.sent && !self.has(Fault::SleepsWithoutLookingAgain) => {
-                next.push(go(Keeper::Disarm));
-            }
-            Keeper::LookAfterArming => next.push(go(Keeper::Sleep)),
-            Keeper::Sleep if shared.bell || shared.written => next.push(self.with(|state| {
+            Keeper::Runs(Running::Sleep) if shared.bell || shared.written => next.push(self.with(|state| {
                 state.shared.bell = false;
-                state.keeper = Keeper::Disarm;
+                state.keeper = Keeper::Runs(Running::Disarm);
             })),
-            Keeper::Sleep => {}
-            Keeper::Disarm => next.push(self.with(|state| {
-                let taken = !std::mem::replace(&mut state.shared.armed, false);
-                state.keeper = if taken { Keeper::AwaitWrite } else { Keeper::PushAfter };
-            })),
-            Keeper::AwaitWrite if shared.written => next.push(self.with(|state| {
-                state.shared.written = false;
-                state.keeper = Keeper::PushAfter;
-            })),
-            Keeper::AwaitWrite => {}
-            Keeper::PushAfter => next.push(self.with(|state| {
+            Keeper::Runs(Running::PushAfter) => next.push(self.with(|state| {
                 state.shared.sent = false;
-                state.keeper = if shared.waiting == 0 { Keeper::Push } else { Keeper::Leave };
+                state.keeper = if shared.waiting == 0 { Keeper::Runs(Running::Push) } else { Keeper::Leave };
             })),
+            Keeper::Runs(at) => next.extend(self.running_step(at, |state, at| state.keeper = Keeper::Runs(at))),
             // Under the lock, which it gives back at once.
             Keeper::Leave if !shared.is_locked => next.push(self.with(|state| {
                 state.shared.runner = Runner::Nobody;
@@ -320,10 +299,10 @@ impl State {
                 state.guests[number] = Guest::Enter;
             })),
             Guest::Enter => match shared.runner {
-                Runner::Keeper if self.has(Fault::EntersBesideTheKeeper) => next.push(go(Guest::Push)),
+                Runner::Keeper if self.has(Fault::EntersBesideTheKeeper) => next.push(go(Guest::Runs(Running::Push))),
                 Runner::Nobody => next.push(self.with(|state| {
                     state.shared.runner = Runner::Guest;
-                    state.guests[number] = Guest::Push;
+                    state.guests[number] = Guest::Runs(Running::Push);
                 })),
                 Runner::Guest => next.push(go(Guest::Follow)),
                 Runner::Keeper => next.push(self.with(|state| {
@@ -346,7 +325,7 @@ impl State {
             })),
             Guest::StopWaiting(entered) => next.push(self.with(|state| {
                 state.shared.waiting -= 1;
-                state.guests[number] = if entered { Guest::Push } else { Guest::Follow };
+                state.guests[number] = if entered { Guest::Runs(Running::Push) } else { Guest::Follow };
             })),
             _ => {}
         }
@@ -356,38 +335,12 @@ impl State {
         let shared = &self.shared;
         let go = |guest: Guest| self.with(|state| state.guests[number] = guest);
         match self.guests[number] {
-            Guest::Push => next.push(self.with(|state| {
-                state.shared.sent = false;
-                state.guests[number] = Guest::Arm;
-            })),
-            Guest::Arm => next.push(self.with(|state| {
-                state.shared.armed = true;
-                state.guests[number] = Guest::LookAfterArming;
-            })),
-            Guest::LookAfterArming if shared.sent && !self.has(Fault::SleepsWithoutLookingAgain) => {
-                next.push(go(Guest::Disarm));
+            // What else it waits for may come at any time, except that somebody may sleep for ever on an
+            // idle connection: the last of all does.
+            Guest::Runs(Running::Sleep) if shared.written || self.left[number] > 0 => {
+                next.push(go(Guest::Runs(Running::Disarm)));
             }
-            Guest::LookAfterArming => next.push(go(Guest::Sleep)),
-            Guest::Sleep => {
-                if shared.written {
-                    next.push(go(Guest::Disarm));
-                }
-                // What else it waits for may come at any time, except that somebody may sleep for ever
-                // on an idle connection: the last of all does.
-                if self.left[number] > 0 {
-                    next.push(go(Guest::Disarm));
-                }
-            }
-            Guest::Disarm => next.push(self.with(|state| {
-                let taken = !std::mem::replace(&mut state.shared.armed, false);
-                state.guests[number] = if taken { Guest::AwaitWrite } else { Guest::PushAfter };
-            })),
-            Guest::AwaitWrite if shared.written => next.push(self.with(|state| {
-                state.shared.written = false;
-                state.guests[number] = Guest::PushAfter;
-            })),
-            Guest::AwaitWrite => {}
-            Guest::PushAfter => {
+            Guest::Runs(Running::PushAfter) => {
                 next.push(self.with(|state| {
                     state.shared.sent = false;
                     state.guests[number] = Guest::Count;
@@ -395,8 +348,38 @@ impl State {
                 // `run_io` and `push` leave without a look.
                 next.push(go(Guest::Count));
             }
+            Guest::Runs(at) => {
+                next.extend(self.running_step(at, |state, at| state.guests[number] = Guest::Runs(at)));
+            }
             _ => {}
         }
+    }
+
+    /// The steps that are the same for all who run the loop.
+    fn running_step(&self, at: Running, go: impl Fn(&mut Self, Running)) -> Option<Self> {
+        let mut state = *self;
+        let shared = &mut state.shared;
+        let then = match at {
+            Running::Push => {
+                shared.sent = false;
+                Running::Arm
+            }
+            Running::Arm => {
+                shared.armed = true;
+                Running::LookAfterArming
+            }
+            Running::LookAfterArming if shared.sent && !self.has(Fault::SleepsWithoutLookingAgain) => Running::Disarm,
+            Running::LookAfterArming => Running::Sleep,
+            Running::Disarm if std::mem::replace(&mut shared.armed, false) => Running::PushAfter,
+            Running::Disarm => Running::AwaitWrite,
+            Running::AwaitWrite if shared.written => {
+                shared.written = false;
+                Running::PushAfter
+            }
+            Running::AwaitWrite | Running::Sleep | Running::PushAfter => return None,
+        };
+        go(&mut state, then);
+        Some(state)
     }
 
     fn leaving_steps(&self, number: usize, next: &mut Vec<Self>) {
@@ -486,33 +469,9 @@ impl State {
 
     /// How many threads run the loop.
     fn runners(&self) -> usize {
-        use Guest::*;
-        let keeps = !matches!(
-            self.keeper,
-            Keeper::Begin
-                | Keeper::Lock
-                | Keeper::Look
-                | Keeper::BeginRest
-                | Keeper::Rest
-                | Keeper::Tick
-                | Keeper::Relock
-                | Keeper::Compare
-        );
-        let is_inside = |guest: &&Guest| {
-            matches!(
-                guest,
-                StopWaiting(true)
-                    | Push
-                    | Arm
-                    | LookAfterArming
-                    | Sleep
-                    | Disarm
-                    | AwaitWrite
-                    | PushAfter
-                    | Count
-                    | Leave
-            )
-        };
+        let keeps = matches!(self.keeper, Keeper::Runs(_) | Keeper::Leave);
+        let is_inside =
+            |guest: &&Guest| matches!(guest, Guest::StopWaiting(true) | Guest::Runs(_) | Guest::Count | Guest::Leave);
         usize::from(keeps) + self.guests.iter().filter(is_inside).count()
     }
 }
