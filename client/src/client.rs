@@ -20,9 +20,9 @@ use reports::Reports;
 pub use connection::wait_any;
 
 /// For how long a client looks for replies before it sleeps. A processor that has not gone to sleep
-/// is faster at what comes next. Measured: W=1 1.07, W=4096 1.12, 64 clients 1.12 times the rate; a
-/// longer time brings no more, and workers that look, too, lose a tenth where there are thirty on
-/// two cores.
+/// is faster at what comes next. Measured: W=1 1.07, W=4096 1.12, 64 clients 1.12 times the rate. A
+/// longer time brings no more. If workers look, too, W=64 loses a tenth where thirty of them share two
+/// cores.
 const LOOKS: Duration = Duration::from_micros(10);
 
 /// A connection to a broker, and the requests that it has not answered.

@@ -168,13 +168,7 @@ impl Giostra {
 }
 
 /// One request at a time through a relay on TCP sockets, between processes as many as Giostra's.
-pub struct Floor {
-    folder: TempDir,
-    frontend: String,
-    relay: Process,
-    workers: Vec<Process>,
-    clients: usize,
-}
+pub struct Floor(Between);
 
 impl Floor {
     /// Starts it. The relay looks for data for as long as the broker does.
@@ -185,22 +179,42 @@ impl Floor {
         let relay = Process::start(folder.path(), "relay", "reference", &args)?;
         let [frontend, backend] = listens(&relay)?;
         let workers = echoes(folder.path(), &["raw-echo", &backend])?;
-        Ok(Self { folder, frontend, relay, workers, clients: 0 })
+        Ok(Self(Between { folder, frontend, process: relay, workers, clients: 0 }))
     }
 
     /// Runs a load of one client with one request at a time.
     pub fn run(&mut self, load: &Load) -> Result<Round> {
-        let before = Before::of(self.relay.id(), self.workers.iter().map(Process::id).collect())?;
+        self.0.run("raw-client", load, None)
+    }
+}
+
+/// A proxy or relay with its workers, and how many clients it has had.
+struct Between {
+    folder: TempDir,
+    frontend: String,
+    process: Process,
+    workers: Vec<Process>,
+    clients: usize,
+}
+
+impl Between {
+    /// Runs a load by this kind of client, with the argument that tells it the proxy's key, if any.
+    fn run(&mut self, client: &str, load: &Load, key: Option<String>) -> Result<Round> {
+        let before = Before::of(self.process.id(), self.workers.iter().map(Process::id).collect())?;
         self.clients += 1;
         let args = [
-            "raw-client".to_string(),
+            client.to_string(),
             self.frontend.clone(),
+            format!("--clients={}", load.clients),
+            format!("--window={}", load.window),
+            format!("--size={}", load.size.unwrap_or(ADDITION)),
             format!("--warm-up={}", load.warm_up),
             format!("--duration={}ms", load.length.as_millis()),
         ];
+        let args: Vec<_> = args.into_iter().chain(key).collect();
         let mut client = Process::start(self.folder.path(), &format!("client-{}", self.clients), "reference", &args)?;
         let status = client.wait()?;
-        ensure!(status.success(), "the relay's client: {}", client.stderr());
+        ensure!(status.success(), "the reference's client: {}", client.stderr());
         before.round(load, &serde_json::from_str(&client.stdout())?)
     }
 }
@@ -224,13 +238,9 @@ fn echoes(folder: &Path, args: &[&str]) -> Result<Vec<Process>> {
 
 /// `zmq_proxy` and echo workers.
 pub struct Reference {
-    folder: TempDir,
-    frontend: String,
+    between: Between,
     /// What tells the client the proxy's key, if it has one.
     key: Option<String>,
-    proxy: Process,
-    workers: Vec<Process>,
-    clients: usize,
 }
 
 impl Reference {
@@ -250,36 +260,21 @@ impl Reference {
         let [frontend, backend] = listens(&proxy)?;
         let args: Vec<_> = ["echo", &backend].into_iter().chain(key.as_deref()).collect();
         let workers = echoes(folder.path(), &args)?;
-        Ok(Self { folder, frontend, key, proxy, workers, clients: 0 })
+        Ok(Self { between: Between { folder, frontend, process: proxy, workers, clients: 0 }, key })
     }
 
     /// The proxy's process.
     pub fn proxy(&self) -> u32 {
-        self.proxy.id()
+        self.between.process.id()
     }
 
     /// Runs a load.
     pub fn run(&mut self, load: &Load) -> Result<Round> {
-        let before = Before::of(self.proxy.id(), self.workers.iter().map(Process::id).collect())?;
-        self.clients += 1;
-        let mut args = vec![
-            "client".to_string(),
-            self.frontend.clone(),
-            format!("--clients={}", load.clients),
-            format!("--window={}", load.window),
-            format!("--size={}", load.size.unwrap_or(ADDITION)),
-            format!("--warm-up={}", load.warm_up),
-            format!("--duration={}ms", load.length.as_millis()),
-        ];
-        args.extend(self.key.clone());
-        let mut client = Process::start(self.folder.path(), &format!("client-{}", self.clients), "reference", &args)?;
-        let status = client.wait()?;
-        ensure!(status.success(), "the reference's client: {}", client.stderr());
-        before.round(load, &serde_json::from_str(&client.stdout())?)
+        self.between.run("client", load, self.key.clone())
     }
 
     /// The most memory that the proxy had.
     pub fn memory(&self) -> Result<u64> {
-        peak_memory_of(self.proxy.id())
+        peak_memory_of(self.proxy())
     }
 }

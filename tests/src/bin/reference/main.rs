@@ -1,5 +1,5 @@
-//! What Giostra is measured against: libzmq's own `zmq_proxy`, as published, between a ROUTER and a DEALER, with
-//! echo workers.
+//! What Giostra is measured against: libzmq's own `zmq_proxy`, as published, between a ROUTER and a
+//! DEALER, with echo workers.
 //!
 //! `reference proxy FRONTEND BACKEND`, `reference echo BACKEND`, `reference client FRONTEND ..`:
 //! the load of `giostra bench`, its clients waited for in the same way, one message a request. It

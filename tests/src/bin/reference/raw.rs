@@ -18,20 +18,16 @@ pub fn relay(workers: usize, size: usize, spin: Duration) -> Result<()> {
     eprintln!("listening {} {}", frontend.local_addr()?, backend.local_addr()?);
     let mut workers = (0..workers).map(|_| accept(&backend)).collect::<Result<Vec<_>>>()?;
     let mut message = vec![0; size];
-    for turn in 0.. {
+    loop {
         let mut client = accept(&frontend)?;
-        for request in turn.. {
-            if !receive(&mut client, &mut message, spin)? {
-                break;
-            }
-            let seat = request % workers.len();
-            let worker = &mut workers[seat];
+        while receive(&mut client, &mut message, spin)? {
+            workers.rotate_left(1);
+            let worker = workers.first_mut().context("no workers")?;
             worker.write_all(&message)?;
             ensure!(receive(worker, &mut message, spin)?, "a worker has left");
             client.write_all(&message)?;
         }
     }
-    Ok(())
 }
 
 fn accept(listener: &TcpListener) -> Result<TcpStream> {
