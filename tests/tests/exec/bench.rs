@@ -85,14 +85,28 @@ impl Bench {
     }
 }
 
-pub fn children(parent: u32) -> Vec<i32> {
+/// The child processes of a worker, but for its guard.
+pub fn children(worker: u32) -> Vec<i32> {
+    children_and_guard(worker).0
+}
+
+/// The child processes of a worker that are no guard, and one that is.
+pub fn children_and_guard(worker: u32) -> (Vec<i32>, Option<i32>) {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter(|id| {
+    let of_worker = |id: &i32| {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        status.contains(&format!("\nPPid:\t{parent}\n")) && !status.contains("giostra-guard")
-    })
-    .collect()
+        status.contains(&format!("\nPPid:\t{worker}\n"))
+    };
+    let (guards, others): (Vec<i32>, _) = ids.filter(of_worker).partition(|&id| is_guard(id));
+    (others, guards.first().copied())
+}
+
+/// Whether a process is a guard. It gives itself its name a moment after its start, but has its first
+/// argument from the start on, until it has ended.
+fn is_guard(id: i32) -> bool {
+    let read = |file: &str| fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
+    read("cmdline").starts_with(b"giostra-guard\0") || read("comm") == b"giostra-guard\n"
 }
 
 /// Whether it runs: one that nobody has waited for yet does not.

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::bench::{Bench, all_end, runs, written};
+use crate::bench::{Bench, all_end, children_and_guard, runs, written};
 
 /// A process and a child of it, both deaf to SIGTERM; their ids go into the file that is its
 /// argument.
@@ -154,7 +154,7 @@ fn no_program_is_left_when_its_worker_gives_up_is_interrupted_twice_or_is_killed
         bench.submit(&json!([file]))?;
         bench.submit(&json!([file]))?;
         let ids = written(&file, 4)?;
-        let guard = guard_of(bench.system.worker(1).id()).context("no guard")?;
+        let guard = children_and_guard(bench.system.worker(1).id()).1.context("no guard")?;
         end(&mut bench.system)?;
         if name == "gives up" {
             // Each has written its child's id before its own. The child is killed, too, but it is not the
@@ -188,7 +188,7 @@ fn no_program_is_left_at_whatever_moment_of_its_start_its_worker_is_killed() -> 
     for kill in 1..=KILLS {
         system.start_worker(1)?;
         let worker = system.worker(1).id();
-        guards.push(wait_for("its guard is there", || guard_of(worker))?);
+        guards.push(wait_for("its guard is there", || children_and_guard(worker).1)?);
         wait_for("a program runs", || (!all_of(&program).is_empty()).then_some(()))?;
         // No event tells that a program is half started: the moments are spread over some starts.
         sleep(Duration::from_micros(700 * kill));
@@ -231,9 +231,9 @@ fn a_killed_guard_is_replaced_by_one_that_knows_all_programs_and_leaves_no_zombi
     let worker = bench.system.worker(1).id();
     bench.submit(&json!([file]))?;
     written(&file, 2)?;
-    let first = guard_of(worker).context("no guard")?;
+    let first = children_and_guard(worker).1.context("no guard")?;
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
-    let second = wait_for("another guard", || guard_of(worker).filter(|&id| id != first))?;
+    let second = wait_for("another guard", || children_and_guard(worker).1.filter(|&id| id != first))?;
     // One program that the first guard knew, one that it never knew.
     bench.submit(&json!([file]))?;
     let ids = written(&file, 4)?;
@@ -250,15 +250,6 @@ fn all_of(program: &Path) -> Vec<i32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.filter(|id| fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|words| words.starts_with(&begin))).collect()
-}
-
-fn guard_of(worker: u32) -> Option<i32> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.find(|id| {
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        status.contains(&format!("\nPPid:\t{worker}\n")) && status.contains("Name:\tgiostra-guard\n")
-    })
 }
 
 #[test]
