@@ -15,6 +15,7 @@ use zmq::Context;
 
 use crate::endpoint::{BadEndpoint, Endpoint};
 use crate::error::LibzmqError;
+use crate::greeting;
 use crate::io_loop::IoLoop;
 use crate::keys::Credentials;
 use crate::monitor::{Failure, MonitoredSocket};
@@ -184,6 +185,7 @@ impl Connector {
     pub fn poll(&mut self, now: Instant) -> Result<Option<Failure>, Error> {
         let mut last = None;
         while let Some(failure) = self.socket.next_failure()? {
+            let failure = self.look_closer(failure);
             last = Some(failure);
             self.failure = last;
             // One mismatch is not enough, since another program may have listened there. Two need not be in a
@@ -266,6 +268,19 @@ impl Connector {
     /// Whether the connection is up.
     pub fn is_up(&self) -> bool {
         self.unanswered_since.is_none()
+    }
+
+    /// Returns [`Failure::MISMATCH`] for a connection that broke because only one side has keys: see
+    /// [`greeting`]. A broker that has answered before is not asked.
+    fn look_closer(&self, failure: Failure) -> Failure {
+        if !failure.is_retried() || self.ever_answered {
+            return failure;
+        }
+        let endpoint = Endpoint::to_connect(&self.options.endpoint).expect("it was parsed before");
+        match greeting::uses_keys(&endpoint) {
+            Ok(with_keys) if with_keys != self.options.credentials.is_some() => Failure::MISMATCH,
+            _ => failure,
+        }
     }
 
     fn replace_at(&self) -> Option<Instant> {

@@ -48,10 +48,13 @@ impl Failure {
         self == Self::Refused(400)
     }
 
+    /// The failure when only one side uses keys.
+    pub const MISMATCH: Self = Self::Protocol(zmq_sys::ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH as u64);
+
     /// Returns whether only one side uses keys. libzmq reports the same of some peers that do not
     /// speak ZMTP at all.
     pub fn is_mismatch(self) -> bool {
-        self == Self::Protocol(zmq_sys::ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH.into())
+        self == Self::MISMATCH
     }
 
     /// Returns whether libzmq reconnects by itself after this failure.
