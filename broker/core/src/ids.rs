@@ -12,6 +12,10 @@ pub struct ClientNumber(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerNumber(pub u64);
 
+/// The number of a job, counted from 1 over all lives of its store; `j1` in the log. Below 2^39.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobNumber(pub u64);
+
 impl Number for ClientNumber {
     fn number(self) -> u64 {
         self.0
@@ -35,6 +39,12 @@ impl Number for WorkerNumber {
 impl fmt::Display for ClientNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "c{}", self.0)
+    }
+}
+
+impl fmt::Display for JobNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "j{}", self.0)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod peer_info;
 pub mod policy;
 mod rate_limiter;
 mod stats;
+pub mod store;
 mod tables;
 
 pub use policy::rotation::Rotation;
