@@ -18,7 +18,7 @@ use crate::name::Label;
 
 pub use self::client::{FromClient, ToClient};
 pub use self::failure::{Failure, MAX_FAILURE, code};
-pub use self::job::{JobSpec, JobState, MAX_JOB_REQUESTS};
+pub use self::job::*;
 pub use self::status::*;
 pub use self::worker::{FromWorker, MAX_INSTANCE, MAX_THREADS, ToWorker};
 

@@ -1,6 +1,6 @@
 //! Replaces the bodies of a message, one by one, in order.
 
-use crate::{FromClient, FromWorker, Outcome, Reply, ToClient, ToWorker};
+use crate::{FromClient, FromWorker, JobsReply, JobsRequest, Outcome, Reply, ToClient, ToWorker};
 
 impl<B> FromClient<B> {
     pub(super) fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromClient<C>, E> {
@@ -12,6 +12,7 @@ impl<B> FromClient<B> {
             Self::Cancel(ids) => FromClient::Cancel(ids),
             Self::Inspect => FromClient::Inspect,
             Self::Drain { worker, number, all } => FromClient::Drain { worker, number, all },
+            Self::Jobs { tag, request } => FromClient::Jobs { tag, request: request.try_map(f)? },
             Self::Goodbye => FromClient::Goodbye,
             Self::Disconnected => FromClient::Disconnected,
         })
@@ -33,6 +34,7 @@ impl<B> ToClient<B> {
             Self::Progress(progress) => ToClient::Progress(progress),
             Self::Status(status) => ToClient::Status(status),
             Self::Draining { worker, numbers } => ToClient::Draining { worker, numbers },
+            Self::Jobs { tag, reply } => ToClient::Jobs { tag, reply: reply.try_map(f)? },
             Self::Refused { reason } => ToClient::Refused { reason },
             Self::Declined { reason, requests } => ToClient::Declined { reason, requests },
             Self::Rejected(ids) => ToClient::Rejected(ids),
@@ -42,6 +44,36 @@ impl<B> ToClient<B> {
             Self::Closing => ToClient::Closing,
             Self::Goodbye => ToClient::Goodbye,
             Self::Hiccup => ToClient::Hiccup,
+        })
+    }
+}
+
+impl<B> JobsRequest<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<JobsRequest<C>, E> {
+        Ok(match self {
+            Self::Submit { job, first, bodies, closes } => {
+                let bodies = bodies.into_iter().map(f).collect::<Result<_, E>>()?;
+                JobsRequest::Submit { job, first, bodies, closes }
+            }
+            Self::List { before } => JobsRequest::List { before },
+            Self::Look { id, wait } => JobsRequest::Look { id, wait },
+            Self::Collect { id, from } => JobsRequest::Collect { id, from },
+            Self::Cancel(id) => JobsRequest::Cancel(id),
+            Self::Delete(id) => JobsRequest::Delete(id),
+        })
+    }
+}
+
+impl<B> JobsReply<B> {
+    fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<JobsReply<C>, E> {
+        Ok(match self {
+            Self::Accepted { id, requests, closed } => JobsReply::Accepted { id, requests, closed },
+            Self::Jobs(jobs) => JobsReply::Jobs(jobs),
+            Self::Results { job, results } => {
+                let results = try_map_batch(results, &mut |outcome: Outcome<B>| outcome.try_map(f))?;
+                JobsReply::Results { job, results }
+            }
+            Self::Refused { reason } => JobsReply::Refused { reason },
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Reply, RequestId, Status};
+use super::{JobsReply, JobsRequest, Progress, Reply, RequestId, Status};
 use crate::{Bytes, codec};
 
 /// A message from a client to the broker.
@@ -46,6 +46,13 @@ pub enum FromClient<B = Bytes> {
         /// Whether to drain all workers of that name. Otherwise several of them are an error.
         all: bool,
     },
+    /// When the client asks for something about durable jobs.
+    Jobs {
+        /// A number for the answer to name.
+        tag: u64,
+        /// What it asks.
+        request: JobsRequest<B>,
+    },
     /// When the client has read everything up to the broker's `Goodbye`.
     Goodbye,
     /// When the connection broke. libzmq inserts it at the broker; a peer that sends it is refused.
@@ -82,6 +89,13 @@ pub enum ToClient<B = Bytes> {
         /// Their registration numbers.
         #[serde(deserialize_with = "codec::batch")]
         numbers: Vec<u64>,
+    },
+    /// When the client asked for something about jobs.
+    Jobs {
+        /// The number from the question.
+        tag: u64,
+        /// The answer.
+        reply: JobsReply<B>,
     },
     /// When a message was not accepted, no part of it. It could not be read, or it was no `Submit`:
     /// so there are no ids to name.
