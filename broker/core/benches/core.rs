@@ -179,6 +179,7 @@ impl World {
                 | Output::ToWorker(..)
                 | Output::Status(..)
                 | Output::Close(_)
+                | Output::Store(_)
                 | Output::Log(_) => {}
             }
         }

@@ -14,6 +14,7 @@ mod draining;
 mod evidence;
 mod inspections;
 mod invariants;
+mod jobs;
 mod leaving;
 mod losses;
 mod pools;
@@ -39,11 +40,13 @@ use crate::ids::{ClientNumber, RequestKey, WorkerNumber};
 use crate::peer_info::PeerInfo;
 use crate::rate_limiter::{RateLimiter, TokenBucket};
 use crate::stats::Stats;
+use crate::store::Op;
 use crate::tables::peers::Peers;
 
 use admission::CreditQueue;
 use evidence::Instances;
 use inspections::Inspections;
+use jobs::Jobs;
 use leaving::Leftovers;
 use records::{Client, Pool, Request, Worker};
 
@@ -89,6 +92,9 @@ pub enum Output {
     /// When a lost worker's connection is to be closed, because libzmq holds much for it and frees
     /// that only with the connection.
     Close(Identity),
+    /// When the store of durable jobs has something to do. Each is answered by
+    /// [`Broker::handle_stored`], in the order of these outputs.
+    Store(Op),
     /// When something is to be logged.
     Log(Event),
 }
@@ -106,6 +112,8 @@ pub struct Broker {
 
     pools: Slab<Pool>,
     pool_of: HashMap<Arc<str>, PoolKey>,
+
+    jobs: Jobs,
 
     requests: Slab<Request>,
     last_request: u64,
@@ -153,6 +161,7 @@ impl Broker {
             registrations: HashMap::default(),
             pools: Slab::new(),
             pool_of: HashMap::default(),
+            jobs: Jobs::default(),
             requests: Slab::new(),
             last_request: 0,
             last_ticket: 0,
@@ -227,7 +236,7 @@ impl Broker {
                 break;
             }
             let request = &mut self.requests[key.at()];
-            if self.clients.get(&request.client).is_none() {
+            if request.source.client().is_some_and(|client| self.clients.get(&client).is_none()) {
                 // Its client has left, and the request has ended.
                 request.time_limit = 0;
                 self.deadlines.pop_first();

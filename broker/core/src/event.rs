@@ -8,13 +8,14 @@ mod line;
 use std::fmt;
 use std::sync::Arc;
 
+use giostra_protocol::JobId;
 use giostra_protocol::name::Label;
 use log::Level;
 
 pub(crate) use line::join;
 
 use crate::id_ranges::IdRanges;
-use crate::ids::{ClientNumber, WorkerNumber};
+use crate::ids::{ClientNumber, JobNumber, WorkerNumber};
 use crate::peer_info::Key;
 
 /// A worker as in the log: `worker-1 w1`. The name is a label, the number identifies it.
@@ -259,6 +260,66 @@ pub enum Event {
     Rejected(ClientNumber, u64),
     /// When requests were not to wait for a worker and there was none, and how many.
     NoWorker(ClientNumber, u64),
+    /// When a client began to submit a job.
+    JobSubmitted {
+        /// The job.
+        job: JobNumber,
+        /// Its id.
+        id: JobId,
+        /// The client.
+        client: ClientNumber,
+        /// Its pool.
+        pool: Arc<str>,
+    },
+    /// When a job of an earlier life goes on.
+    JobRestored {
+        /// The job.
+        job: JobNumber,
+        /// Its id.
+        id: JobId,
+        /// The number of its requests so far.
+        requests: u32,
+    },
+    /// When requests of a job are safe in the store.
+    JobSaved {
+        /// The job.
+        job: JobNumber,
+        /// The number of the first.
+        first: u32,
+        /// How many they are.
+        count: u32,
+        /// Whether the submission is complete with these.
+        closed: bool,
+    },
+    /// When results are safe in the store.
+    ResultsStored {
+        /// The requests.
+        requests: IdRanges,
+    },
+    /// When all results of a job are safe in the store.
+    JobFinished {
+        /// The job.
+        job: JobNumber,
+        /// The number of results.
+        succeeded: u32,
+        /// The number of errors.
+        failed: u32,
+    },
+    /// When a client has cancelled a job.
+    JobCancelled {
+        /// The job.
+        job: JobNumber,
+    },
+    /// When a job was deleted.
+    JobDeleted {
+        /// The job.
+        job: JobNumber,
+    },
+    /// When the store of jobs is out of order.
+    StoreFailed {
+        /// Why.
+        reason: Arc<str>,
+    },
     /// When the broker was asked to finish, and how many requests are in flight.
     Closing(u64),
     /// When a client of a closing broker has read all its replies.
@@ -284,10 +345,13 @@ impl Event {
             | Self::Refused { .. }
             | Self::Unheard { .. }
             | Self::Rejected(..) => Level::Warn,
+            Self::StoreFailed { .. } => Level::Error,
             Self::Accepted { .. }
             | Self::Window { .. }
             | Self::Dispatched { again: false, .. }
-            | Self::Replied { .. } => Level::Debug,
+            | Self::Replied { .. }
+            | Self::JobSaved { .. }
+            | Self::ResultsStored { .. } => Level::Debug,
             _ => Level::Info,
         }
     }

@@ -8,12 +8,12 @@ use std::fmt;
 
 use giostra_protocol::RequestId;
 
-use crate::ids::ClientNumber;
+use crate::ids::Source;
 
 /// Numbers at equal distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
-    client: Option<ClientNumber>,
+    source: Option<Source>,
     first: u64,
     last: u64,
     /// The distance; 0 if there is only one number.
@@ -28,8 +28,8 @@ pub struct IdRanges {
 
 impl IdRanges {
     /// Adds a request.
-    pub fn request(&mut self, client: ClientNumber, id: RequestId) {
-        self.add(Some(client), id.0);
+    pub fn request(&mut self, source: impl Into<Source>, id: RequestId) {
+        self.add(Some(source.into()), id.0);
     }
 
     /// Adds a ticket, counted from the broker's first.
@@ -65,25 +65,25 @@ impl IdRanges {
         Some(Self { runs: vec![split] })
     }
 
-    fn add(&mut self, client: Option<ClientNumber>, number: u64) {
+    fn add(&mut self, source: Option<Source>, number: u64) {
         if let Some(run) = self.runs.last_mut()
-            && run.client == client
+            && run.source == source
             && number > run.last
             && (run.step == 0 || number - run.last == run.step)
         {
             run.step = number - run.last;
             run.last = number;
         } else {
-            self.runs.push(Run { client, first: number, last: number, step: 0 });
+            self.runs.push(Run { source, first: number, last: number, step: 0 });
         }
     }
 }
 
-impl FromIterator<(ClientNumber, RequestId)> for IdRanges {
-    fn from_iter<I: IntoIterator<Item = (ClientNumber, RequestId)>>(requests: I) -> Self {
+impl<S: Into<Source>> FromIterator<(S, RequestId)> for IdRanges {
+    fn from_iter<I: IntoIterator<Item = (S, RequestId)>>(requests: I) -> Self {
         let mut runs = Self::default();
-        for (client, id) in requests {
-            runs.request(client, id);
+        for (source, id) in requests {
+            runs.request(source, id);
         }
         runs
     }
@@ -91,12 +91,12 @@ impl FromIterator<(ClientNumber, RequestId)> for IdRanges {
 
 impl fmt::Display for IdRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Run { client, first, last, step }) in self.runs.iter().enumerate() {
+        for (i, Run { source, first, last, step }) in self.runs.iter().enumerate() {
             if i > 0 {
                 f.write_str(" ")?;
             }
-            match client {
-                Some(client) => write!(f, "{client}#{first}")?,
+            match source {
+                Some(source) => write!(f, "{source}#{first}")?,
                 None => write!(f, "t{first}")?,
             }
             if *step > 0 {
@@ -113,6 +113,7 @@ impl fmt::Display for IdRanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{ClientNumber, JobNumber};
 
     fn tickets(numbers: &[u64]) -> IdRanges {
         let mut runs = IdRanges::default();
@@ -132,6 +133,8 @@ mod tests {
         let requests: IdRanges =
             [(a, 1), (a, 2), (b, 3), (b, 5)].map(|(c, id)| (c, RequestId(id))).into_iter().collect();
         assert_eq!(requests.to_string(), "c1#1..2 c2#3..5/2");
+        let requests: IdRanges = [Source::from(a), JobNumber(1).into()].map(|s| (s, RequestId(7))).into_iter().collect();
+        assert_eq!(requests.to_string(), "c1#7 j1#7");
     }
 
     #[test]

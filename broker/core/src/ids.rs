@@ -16,6 +16,46 @@ pub struct WorkerNumber(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobNumber(pub u64);
 
+/// Where a request comes from: a client or a job; `c1` or `j1` in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source(u64);
+
+impl Source {
+    /// The bit that jobs have. Neither count comes that far.
+    const JOB: u64 = 1 << 63;
+
+    /// Returns the client, if it is one.
+    pub fn client(self) -> Option<ClientNumber> {
+        (self.0 & Self::JOB == 0).then_some(ClientNumber(self.0))
+    }
+
+    /// Returns the job, if it is one.
+    pub fn job(self) -> Option<JobNumber> {
+        (self.0 & Self::JOB != 0).then_some(JobNumber(self.0 & !Self::JOB))
+    }
+}
+
+impl From<ClientNumber> for Source {
+    fn from(client: ClientNumber) -> Self {
+        Self(client.0)
+    }
+}
+
+impl From<JobNumber> for Source {
+    fn from(job: JobNumber) -> Self {
+        Self(job.0 | Self::JOB)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.job() {
+            Some(job) => job.fmt(f),
+            None => ClientNumber(self.0).fmt(f),
+        }
+    }
+}
+
 impl Number for ClientNumber {
     fn number(self) -> u64 {
         self.0

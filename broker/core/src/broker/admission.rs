@@ -134,13 +134,13 @@ impl Broker {
             let size = client.rejected_size.max(1);
             let enough =
                 MAX_CREDIT.min(max_pending / 16).min(max_client_pending / 16).min(max_pending_bytes / size / 16).max(1);
-            let requests = Usage { max: max_pending, by_all: pending, by_client: client.pending }.free();
-            let in_bytes = Usage { max: max_pending_bytes, by_all: bytes, by_client: client.bytes }.free();
-            let own = max_client_pending.saturating_sub(client.pending);
+            let requests = Usage { max: max_pending, by_all: pending, by_client: client.account.pending }.free();
+            let in_bytes = Usage { max: max_pending_bytes, by_all: bytes, by_client: client.account.bytes }.free();
+            let own = max_client_pending.saturating_sub(client.account.pending);
             let credit = requests.min(in_bytes.div_ceil(size)).min(own).min(MAX_CREDIT);
             // Little credit at a time would be many messages for few requests, but a client that
             // holds nothing is not kept waiting for more.
-            if credit < if client.pending == 0 { 1 } else { enough } {
+            if credit < if client.account.pending == 0 { 1 } else { enough } {
                 still_waiting.push_back(number);
                 continue;
             }

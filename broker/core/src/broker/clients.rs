@@ -56,6 +56,7 @@ impl Broker {
             {
                 self.refuse_client(from, "this key may not inspect or drain: it has not the role 'admin'", now);
             }
+            (FromClient::Jobs { tag, request }, Some(client)) => self.ask_about_jobs(client, from, tag, request),
             (FromClient::Inspect, Some(_)) => self.inspections.ask(from),
             (FromClient::Drain { worker, number, all }, Some(_)) => self.drain(from, &worker, number, all, now),
         }
@@ -217,24 +218,24 @@ impl Broker {
         let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
         let Settings { max_pending, max_pending_bytes, max_client_pending, .. } = self.settings;
         for (id, body) in requests {
-            if client.unanswered.get(id).is_some() {
+            if client.account.unanswered.get(id).is_some() {
                 continue;
             }
             let by_all = self.pending + self.leftovers.len();
-            let in_requests = Usage { max: max_pending, by_all, by_client: client.pending };
-            let in_bytes = Usage { max: max_pending_bytes, by_all: self.bytes, by_client: client.bytes };
+            let in_requests = Usage { max: max_pending, by_all, by_client: client.account.pending };
+            let in_bytes = Usage { max: max_pending_bytes, by_all: self.bytes, by_client: client.account.bytes };
             // Nothing is freed in between: the rest of the message is rejected with the first.
-            let is_full = client.pending >= max_client_pending;
+            let is_full = client.account.pending >= max_client_pending;
             if is_full || !in_requests.is_below_share() || !in_bytes.is_below_share() {
                 taken.rejected.push(id);
                 taken.rejected_bytes += body.len();
                 continue;
             }
             self.bytes += body.len();
-            client.bytes += body.len();
+            client.account.bytes += body.len();
             self.last_request += 1;
             let request = Request {
-                client: number,
+                source: number.into(),
                 id,
                 pool,
                 body,
@@ -247,8 +248,8 @@ impl Broker {
             };
             let deadline = request.deadline();
             let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
-            client.unanswered.insert(id, key);
-            client.pending += 1;
+            client.account.unanswered.insert(id, key);
+            client.account.pending += 1;
             self.pending += 1;
             fresh.push(key);
             if let Some(deadline) = deadline {
@@ -256,7 +257,7 @@ impl Broker {
             }
             taken.accepted.request(number, id);
         }
-        self.pools[pool.0].pending.accept(number, first, &fresh);
+        self.pools[pool.0].pending.accept(number.into(), first, &fresh);
         taken
     }
 
@@ -271,7 +272,7 @@ impl Broker {
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
         // Requests that the broker holds already were accepted when there was a worker.
         let ids = requests.iter().map(|&(id, _)| id);
-        let requests: Vec<_> = ids.filter(|&id| client.unanswered.get(id).is_none()).collect();
+        let requests: Vec<_> = ids.filter(|&id| client.account.unanswered.get(id).is_none()).collect();
         if requests.is_empty() {
             return;
         }
@@ -300,7 +301,7 @@ impl Broker {
     fn cancel(&mut self, number: ClientNumber, ids: &[RequestId]) {
         let mut cancelled = IdRanges::default();
         for &id in ids {
-            if let Some(key) = self.clients[&number].unanswered.get(id) {
+            if let Some(key) = self.clients[&number].account.unanswered.get(id) {
                 self.forget(key);
                 cancelled.request(number, id);
             }

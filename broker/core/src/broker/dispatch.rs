@@ -7,6 +7,7 @@ use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
 use super::records::{Flight, Worker};
+use super::requests::account;
 use super::{Broker, Moment, Output, PoolKey};
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
@@ -55,6 +56,7 @@ impl Broker {
         }
         self.give_credit(now);
         self.send_replies(Some(now));
+        self.settle_jobs();
         self.answer_inspections(now);
         self.shrink();
         if self.closing {
@@ -76,16 +78,17 @@ impl Broker {
         touched_clients.retain(|number| {
             // A client that has left meanwhile gets nothing.
             let Some(client) = clients.get_mut(number) else { return false };
+            let account = &mut client.account;
             if let Some(now) = holding
                 && !client.large
-                && client.replies.len() < REPLIES_PER_IN_FLIGHT * (client.unanswered.len() - client.pending)
+                && account.replies.len() < REPLIES_PER_IN_FLIGHT * (account.unanswered.len() - account.pending)
                 && now < *client.held_back_until.get_or_insert_with(|| now + settings.coalesce)
             {
                 return true;
             }
             (client.large, client.held_back_until) = (false, None);
-            let reserved = Vec::with_capacity(client.replies.len().min(USUAL_BATCH));
-            let replies = std::mem::replace(&mut client.replies, reserved);
+            let reserved = Vec::with_capacity(account.replies.len().min(USUAL_BATCH));
+            let replies = std::mem::replace(&mut account.replies, reserved);
             for replies in portions(replies, MAX_MESSAGE_BYTES, |reply| reply.outcome.packed_len()) {
                 outputs.push_back(Output::ToClient(client.identity.clone(), ToClient::Replies(replies)));
             }
@@ -128,8 +131,8 @@ impl Broker {
             let ticket = self.last_ticket;
 
             let request = &mut self.requests[key.at()];
-            if let Some(client) = self.clients.get_mut(&request.client) {
-                client.pending -= 1;
+            if let Some(account) = account(&mut self.clients, &mut self.jobs, request.source) {
+                account.pending -= 1;
             }
             let worker = self.workers.get_mut(&number).expect("a seated worker is here");
             let suspect = worker.liveness.suspect();
@@ -152,7 +155,7 @@ impl Broker {
             let batch = &mut batches[index].1;
             batch.suspect = suspect;
             batch.tickets.ticket(ticket);
-            batch.requests.request(request.client, request.id);
+            batch.requests.request(request.source, request.id);
             dealt += 1;
             place = if place + 1 == laps_of { 0 } else { place + 1 };
         }

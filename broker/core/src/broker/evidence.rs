@@ -102,7 +102,7 @@ impl Broker {
     ) -> bool {
         let request = &mut self.requests[key.at()];
         let State::InFlight { order, suspect, .. } = request.state else { unreachable!("it is in flight") };
-        let (client, pool) = (request.client, request.pool);
+        let (source, pool) = (request.source, request.pool);
         let counts = evidence != Evidence::No && !suspect;
         if counts {
             let instance = if evidence == Evidence::UnlessBack { worker.instance } else { 0 };
@@ -124,7 +124,7 @@ impl Broker {
             request.state = State::Pending(Place::Returned(order));
             pending.give_back(order, key);
         }
-        self.add_pending(client);
+        self.add_pending(source);
         spent && evidence == Evidence::Yes
     }
 
@@ -211,7 +211,7 @@ impl Broker {
         };
         let pool = request.pool;
         let trace = request.trace(Label::default(), self.moment(now));
-        let event = Event::Poisoned { request: [(request.client, request.id)].into_iter().collect(), workers };
+        let event = Event::Poisoned { request: [(request.source, request.id)].into_iter().collect(), workers };
         self.pools[pool.0].counters.poisoned += 1;
         self.log(event);
         self.fail(key, Failure::new(code::POISON, message), trace);

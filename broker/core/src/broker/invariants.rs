@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Broker;
-use super::records::{Flight, State};
-use crate::ids::ClientNumber;
+use super::records::{Account, Flight, State};
+use crate::ids::Source;
 use crate::tables::pending::Place;
 
 impl Broker {
@@ -24,7 +24,9 @@ impl Broker {
         assert_eq!(self.check_clients(&mut unread), open, "a request belongs to no client");
         // The leftovers belong to clients that are gone.
         let leftovers = self.leftovers.keys().map(|key| self.requests[key.at()].body.len());
-        let bytes = self.clients.values().map(|client| client.bytes).chain(unread.into_values()).chain(leftovers);
+        let accounts = self.clients.values().map(|client| &client.account);
+        let accounts = accounts.chain(self.jobs.accounts().map(|(_, account)| account));
+        let bytes = accounts.map(|account| account.bytes).chain(unread.into_values()).chain(leftovers);
         assert_eq!(self.bytes, bytes.sum::<usize>());
         assert_eq!(self.leftovers.keys().count(), self.leftovers.len());
         self.check_credit_queue();
@@ -40,7 +42,7 @@ impl Broker {
 
     /// Returns the number of wanted requests in flight. Adds the bytes of unwanted bodies that
     /// workers have not read, by client.
-    fn check_workers(&self, unread: &mut BTreeMap<ClientNumber, usize>) -> usize {
+    fn check_workers(&self, unread: &mut BTreeMap<Source, usize>) -> usize {
         let mut in_flight = 0;
         for (number, worker) in self.workers.iter() {
             assert_eq!(self.workers.find(&worker.identity), Some(number));
@@ -72,27 +74,36 @@ impl Broker {
         in_flight
     }
 
-    /// Returns the number of unanswered requests. Removes the clients that are still there from
-    /// `unread`.
-    fn check_clients(&self, unread: &mut BTreeMap<ClientNumber, usize>) -> usize {
+    /// Returns the number of unanswered requests. Removes the clients that are still there, and the
+    /// jobs, from `unread`.
+    fn check_clients(&self, unread: &mut BTreeMap<Source, usize>) -> usize {
         let mut unanswered = 0;
         for (number, client) in self.clients.iter() {
             assert_eq!(self.clients.find(&client.identity), Some(number));
             let held_back = client.held_back_until.is_some() && self.touched_clients.contains(&number);
-            assert!(client.replies.is_empty() || held_back, "{number} was not sent its replies");
-            let (mut pending, mut bytes) = (0, unread.remove(&number).unwrap_or(0));
-            for key in client.unanswered.keys() {
-                let request = &self.requests[key.at()];
-                assert_eq!((request.client, client.unanswered.get(request.id)), (number, Some(key)));
-                unanswered += 1;
-                pending += usize::from(matches!(request.state, State::Pending(_)));
-                bytes += request.body.len();
-            }
-            assert_eq!((client.pending, client.bytes), (pending, bytes), "pending requests and bytes of {number}");
+            assert!(client.account.replies.is_empty() || held_back, "{number} was not sent its replies");
+            unanswered += self.check_account(number.into(), &client.account, unread);
             let made = self.pools.iter().filter(|(_, pool)| pool.maker == Some(number)).count();
             assert_eq!(client.pools, made, "pools that {number} has made");
         }
+        for (source, account) in self.jobs.accounts() {
+            assert!(account.replies.is_empty(), "results of {source} were not stored");
+            unanswered += self.check_account(source, account, unread);
+        }
+        self.jobs.check();
         unanswered
+    }
+
+    fn check_account(&self, source: Source, account: &Account, unread: &mut BTreeMap<Source, usize>) -> usize {
+        let (mut pending, mut bytes) = (0, unread.remove(&source).unwrap_or(0));
+        for key in account.unanswered.keys() {
+            let request = &self.requests[key.at()];
+            assert_eq!((request.source, account.unanswered.get(request.id)), (source, Some(key)));
+            pending += usize::from(matches!(request.state, State::Pending(_)));
+            bytes += request.body.len();
+        }
+        assert_eq!((account.pending, account.bytes), (pending, bytes), "pending requests and bytes of {source}");
+        account.unanswered.len()
     }
 
     fn check_pools(&self) {

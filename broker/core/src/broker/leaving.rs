@@ -9,10 +9,10 @@
 
 use std::collections::VecDeque;
 
-use super::records::{Flight, State, Unlogged};
+use super::records::{Account, Flight, State, Unlogged};
 use super::{Broker, PoolKey};
 use crate::event::Event;
-use crate::ids::{ClientNumber, RequestKey};
+use crate::ids::{ClientNumber, RequestKey, Source};
 use crate::tables::unanswered::Unanswered;
 
 /// A client with more than this part of
@@ -64,16 +64,11 @@ impl Leftovers {
 
 impl Broker {
     pub(super) fn client_leaves(&mut self, number: ClientNumber, reason: &'static str) {
-        let client = &self.clients[&number];
-        let (cancelled, unwanted) = (client.pending as u64, (client.unanswered.len() - client.pending) as u64);
-        let few = client.unanswered.len() <= self.settings.freed_at_once / FEW;
-        // In the order of their numbers, so that nothing depends on a hash map's order.
-        let keys: Vec<_> = if few { client.unanswered.keys().collect() } else { self.cut_off(number) };
-        for key in keys {
-            self.forget(key);
-        }
+        let account = &self.clients[&number].account;
+        let (cancelled, unwanted) = (account.pending as u64, (account.unanswered.len() - account.pending) as u64);
+        self.forget_all(number.into());
         let client = self.clients.remove(number, |client| &client.identity);
-        self.leftovers.add(client.unanswered);
+        self.leave_behind(client.account.unanswered);
         self.return_credit(number, client.credit);
         let Unlogged { stale, no_worker } = client.unlogged;
         for (count, event) in [(stale, Event::Stale(number, stale)), (no_worker, Event::NoWorker(number, no_worker))] {
@@ -85,12 +80,30 @@ impl Broker {
         self.log(Event::ClientLeft { client: number, reason, cancelled, unwanted, clients });
     }
 
-    /// Removes a client's requests that were never dispatched from their pools' queues. Returns the
-    /// others.
-    fn cut_off(&mut self, number: ClientNumber) -> Vec<RequestKey> {
+    /// Cancels all requests of a client or a job. Those that are left in its account are in no queue
+    /// and at no worker; pass them to [`Self::leave_behind`].
+    pub(super) fn forget_all(&mut self, source: Source) {
+        let few = self.settings.freed_at_once / FEW;
+        let Some(Account { unanswered, .. }) = self.account(source) else { return };
+        let few = unanswered.len() <= few;
+        // In the order of their numbers, so that nothing depends on a hash map's order.
+        let keys: Vec<_> = if few { unanswered.keys().collect() } else { self.cut_off(source) };
+        for key in keys {
+            self.forget(key);
+        }
+    }
+
+    /// Has requests removed from the tables later, some at a time.
+    pub(super) fn leave_behind(&mut self, unanswered: Unanswered) {
+        self.leftovers.add(unanswered);
+    }
+
+    /// Removes the requests of a client or a job that were never dispatched from their pools'
+    /// queues. Returns the others.
+    fn cut_off(&mut self, source: Source) -> Vec<RequestKey> {
         let (mut touched, mut count) = (Vec::new(), 0);
         for (place, pool) in &mut self.pools {
-            let fresh = pool.pending.cut_off(number);
+            let fresh = pool.pending.cut_off(source);
             if fresh > 0 {
                 pool.counters.cancelled += fresh as u64;
                 touched.push(PoolKey(place));
@@ -102,10 +115,10 @@ impl Broker {
             self.touch_pool(pool);
         }
         self.pending -= count;
-        let client = self.clients.get_mut(&number).expect("it was just looked at");
-        client.pending -= count;
-        let (returned, in_flight) = (client.pending, client.unanswered.len() - count - client.pending);
-        let is_its = |key: &RequestKey| self.requests[key.at()].client == number;
+        let account = self.account(source).expect("it was just looked at");
+        account.pending -= count;
+        let (returned, in_flight) = (account.pending, account.unanswered.len() - count - account.pending);
+        let is_its = |key: &RequestKey| self.requests[key.at()].source == source;
         let mut others = Vec::with_capacity(returned + in_flight);
         if returned > 0 {
             others.extend(self.pools.iter().flat_map(|(_, pool)| pool.pending.given_back()).filter(is_its));

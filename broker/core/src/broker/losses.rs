@@ -33,11 +33,11 @@ impl Broker {
                     continue;
                 }
             };
-            let Request { client, id, ref body, .. } = self.requests[key.at()];
+            let Request { source, id, ref body, .. } = self.requests[key.at()];
             if ticket > worker.read {
                 unread += body.len();
             }
-            returned.request(client, id);
+            returned.request(source, id);
             if self.give_back(key, (number, &worker), evidence, moment) {
                 poisoned.push(key);
             }

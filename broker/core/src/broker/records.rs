@@ -11,7 +11,7 @@ use slab::Slab;
 use super::{Moment, PoolKey};
 use crate::config::Rights;
 use crate::event::WorkerLabel;
-use crate::ids::{ClientNumber, RequestKey, WorkerNumber};
+use crate::ids::{ClientNumber, RequestKey, Source, WorkerNumber};
 use crate::policy::liveness::Liveness;
 use crate::policy::rotation::Ring;
 use crate::policy::window::Window;
@@ -25,11 +25,7 @@ pub struct Client {
     pub identity: Identity,
     pub name: Arc<str>,
     pub rights: Rights,
-    pub unanswered: Unanswered,
-    /// The number of its pending requests.
-    pub pending: usize,
-    /// Bytes of its requests' bodies, and of unwanted bodies that a worker has not read yet.
-    pub bytes: usize,
+    pub account: Account,
     /// The number of existing pools that it has made.
     pub pools: usize,
     /// Requests that were not accepted and that the log has not counted yet.
@@ -38,14 +34,24 @@ pub struct Client {
     pub credit: Option<u64>,
     /// The average size of the rejected bodies.
     pub rejected_size: usize,
-    /// Replies for the next message to it.
-    pub replies: Vec<Reply>,
     /// Whether one of the replies is large. Such a batch is not held back, because that would save
     /// hardly any message.
     pub large: bool,
     /// When held-back replies are sent at the latest.
     pub held_back_until: Option<Instant>,
     pub answered: u64,
+}
+
+/// What a client or a job has in the tables.
+#[derive(Default)]
+pub struct Account {
+    pub unanswered: Unanswered,
+    /// The number of its pending requests.
+    pub pending: usize,
+    /// Bytes of its requests' bodies, and of unwanted bodies that a worker has not read yet.
+    pub bytes: usize,
+    /// Replies for the next message to the client, or for the store.
+    pub replies: Vec<Reply>,
 }
 
 /// Requests of a client that were not accepted and that the log has not counted yet.
@@ -122,7 +128,7 @@ pub enum Flight {
     Wanted(RequestKey),
     /// The bytes are those of the body that libzmq or the outbox still holds; 0 once the worker has
     /// read it.
-    Unwanted(ClientNumber, RequestId, u32),
+    Unwanted(Source, RequestId, u32),
 }
 
 #[derive(Default)]
@@ -144,7 +150,7 @@ pub struct Pool {
 }
 
 pub struct Request {
-    pub client: ClientNumber,
+    pub source: Source,
     pub id: RequestId,
     pub pool: PoolKey,
     pub body: Bytes,

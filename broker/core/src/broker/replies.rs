@@ -71,7 +71,7 @@ impl Broker {
                 Outcome::Error(failure) => (Outcome::Error(failure.of_worker()), &mut errors),
                 result => (result, &mut results),
             };
-            list.request(request.client, request.id);
+            list.request(request.source, request.id);
             let trace = request.trace(label.name.clone(), moment);
             let next = Alike { took: trace.took_us, since_acceptance: trace.waited_us + trace.took_us, count: 1 };
             if !alike.merge(next) {

@@ -4,10 +4,11 @@ use giostra_protocol::codec::ATTACH_FROM;
 use giostra_protocol::name::Label;
 use giostra_protocol::{Failure, Outcome, Reply, Ticket, Trace, code};
 
-use super::records::{Flight, Request, State};
-use super::{Broker, Moment};
+use super::jobs::Jobs;
+use super::records::{Account, Client, Flight, Request, State};
+use super::{Broker, Moment, Peers};
 use crate::id_ranges::IdRanges;
-use crate::ids::{ClientNumber, RequestKey};
+use crate::ids::{ClientNumber, RequestKey, Source};
 
 impl Broker {
     pub(super) fn expire(&mut self, key: RequestKey, expired: &mut IdRanges, now: Moment) {
@@ -30,7 +31,7 @@ impl Broker {
         };
         let failure = Failure::new(code::EXPIRED, format!("its time limit passed while {what}"));
         let trace = request.trace(worker, now);
-        expired.request(request.client, request.id);
+        expired.request(request.source, request.id);
         self.pools[request.pool.0].counters.expired += 1;
         self.fail(key, failure, trace);
     }
@@ -51,12 +52,12 @@ impl Broker {
 
     /// Removes a request from its pool's queue, or marks it as unwanted at its worker.
     fn detach(&mut self, key: RequestKey) {
-        let Request { client, id, pool, state, .. } = self.requests[key.at()];
+        let Request { source, id, pool, state, .. } = self.requests[key.at()];
         match state {
             State::Pending(place) => {
                 self.end_suspension(key);
-                self.pools[pool.0].pending.remove(place, client);
-                self.remove_pending(client);
+                self.pools[pool.0].pending.remove(place, source);
+                self.remove_pending(source);
                 self.touch_pool(pool);
             }
             State::InFlight { worker, ticket, .. } => {
@@ -64,16 +65,16 @@ impl Broker {
                 if let Some(flight) = holder.in_flight.get_mut(ticket) {
                     // A body is no larger than a frame.
                     let bytes = if ticket <= holder.read { 0 } else { self.requests[key.at()].body.len() as u32 };
-                    *flight = Flight::Unwanted(client, id, bytes);
+                    *flight = Flight::Unwanted(source, id, bytes);
                     holder.unwanted_bytes += bytes as usize;
                     self.bytes += bytes as usize;
-                    if let Some(client) = self.clients.get_mut(&client) {
-                        client.bytes += bytes as usize;
-                    }
                     if holder.cancelled.is_empty() {
                         self.touched_workers.push(worker);
                     }
                     holder.cancelled.push(Ticket(self.settings.first_ticket.wrapping_add(ticket)));
+                    if let Some(account) = self.account(source) {
+                        account.bytes += bytes as usize;
+                    }
                 }
             }
         }
@@ -88,38 +89,59 @@ impl Broker {
         }
         self.bytes -= request.body.len();
         self.clear_losses(key, request.lost.as_deref());
-        let Some(client) = self.clients.get_mut(&request.client) else { return };
-        client.unanswered.remove(request.id);
-        client.bytes -= request.body.len();
+        let client = match request.source.client() {
+            Some(number) => self.clients.get_mut(&number).map(|client| (number, client)),
+            None => return self.jobs.close_request(&request, reply),
+        };
+        let Some((number, client)) = client else { return };
+        client.account.unanswered.remove(request.id);
+        client.account.bytes -= request.body.len();
         if let Some((outcome, trace)) = reply {
-            if client.replies.is_empty() {
-                self.touched_clients.push(request.client);
+            if client.account.replies.is_empty() {
+                self.touched_clients.push(number);
             }
             client.large |= matches!(&outcome, Outcome::Ok(body) if body.len() >= ATTACH_FROM);
-            client.replies.push(Reply { id: request.id, outcome, trace });
+            client.account.replies.push(Reply { id: request.id, outcome, trace });
             client.answered += 1;
         }
     }
 
     /// Releases the bytes of an unwanted body that its worker has read.
-    pub(super) fn release(&mut self, client: ClientNumber, bytes: u32) {
+    pub(super) fn release(&mut self, source: Source, bytes: u32) {
         self.bytes -= bytes as usize;
-        if let Some(client) = self.clients.get_mut(&client) {
-            client.bytes -= bytes as usize;
+        if let Some(account) = self.account(source) {
+            account.bytes -= bytes as usize;
         }
     }
 
-    pub(super) fn add_pending(&mut self, of: ClientNumber) {
+    pub(super) fn add_pending(&mut self, of: Source) {
         self.pending += 1;
-        if let Some(client) = self.clients.get_mut(&of) {
-            client.pending += 1;
+        if let Some(account) = self.account(of) {
+            account.pending += 1;
         }
     }
 
-    pub(super) fn remove_pending(&mut self, of: ClientNumber) {
+    pub(super) fn remove_pending(&mut self, of: Source) {
         self.pending -= 1;
-        if let Some(client) = self.clients.get_mut(&of) {
-            client.pending -= 1;
+        if let Some(account) = self.account(of) {
+            account.pending -= 1;
         }
+    }
+
+    /// Returns the account of a client or a job, unless it is gone.
+    pub(super) fn account(&mut self, of: Source) -> Option<&mut Account> {
+        account(&mut self.clients, &mut self.jobs, of)
+    }
+}
+
+/// As [`Broker::account`], while other tables are borrowed.
+pub(super) fn account<'a>(
+    clients: &'a mut Peers<ClientNumber, Client>,
+    jobs: &'a mut Jobs,
+    of: Source,
+) -> Option<&'a mut Account> {
+    match of.client() {
+        Some(number) => clients.get_mut(&number).map(|client| &mut client.account),
+        None => jobs.account(of),
     }
 }

@@ -61,7 +61,7 @@ impl Broker {
                 .map(|(number, client)| ClientStatus {
                     name: client.name.to_string(),
                     number: number.0,
-                    unanswered: client.unanswered.len() as u64,
+                    unanswered: client.account.unanswered.len() as u64,
                     answered: client.answered,
                     address: self.clients.address(&client.identity),
                 })

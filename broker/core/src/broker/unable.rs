@@ -31,10 +31,10 @@ impl Broker {
             let request = &mut self.requests[key.at()];
             let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
             request.state = State::Pending(Place::Returned(order));
-            let (client, id, pool) = (request.client, request.id, request.pool);
-            returned.request(client, id);
+            let (source, id, pool) = (request.source, request.id, request.pool);
+            returned.request(source, id);
             self.pools[pool.0].pending.give_back(order, key);
-            self.add_pending(client);
+            self.add_pending(source);
         }
         let reason = one_line(reason);
         let worker = self.worker(number);

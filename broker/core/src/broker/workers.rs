@@ -157,7 +157,9 @@ impl Broker {
             let ticket = ticket.0.wrapping_sub(self.settings.first_ticket);
             if let Some(&mut Flight::Wanted(key)) = self.worker(number).in_flight.get_mut(ticket) {
                 let request = &self.requests[key.at()];
-                by_client.entry(request.client).or_default().push((request.id, progress));
+                // Nobody waits at the other end of a job.
+                let Some(client) = request.source.client() else { continue };
+                by_client.entry(client).or_default().push((request.id, progress));
             }
         }
         for (client, progress) in by_client {

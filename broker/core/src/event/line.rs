@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use giostra_protocol::RequestId;
 use giostra_protocol::name::Label;
 
 use super::Event;
@@ -61,6 +62,20 @@ impl fmt::Display for Event {
             }
             Self::Rejected(client, count) => write!(f, "rejected {client} count={count}"),
             Self::NoWorker(client, count) => write!(f, "no-worker {client} count={count}"),
+            Self::JobSubmitted { job, id, client, pool } => write!(f, "job {job} id={id} by={client} pool={pool}"),
+            Self::JobRestored { job, id, requests } => write!(f, "restored {job} id={id} requests={requests}"),
+            Self::JobSaved { job, first, count, closed } => {
+                let requests = (*first..first + count).map(|id| (*job, RequestId(id.into()))).collect::<IdRanges>();
+                write!(f, "saved {job} requests={}", Counted(full, &requests))?;
+                f.write_str(if *closed { " closed" } else { "" })
+            }
+            Self::ResultsStored { requests } => write!(f, "stored {}", Listed(full, requests)),
+            Self::JobFinished { job, succeeded, failed } => {
+                write!(f, "finished {job} succeeded={succeeded} failed={failed}")
+            }
+            Self::JobCancelled { job } => write!(f, "cancelled-job {job}"),
+            Self::JobDeleted { job } => write!(f, "deleted {job}"),
+            Self::StoreFailed { reason } => write!(f, "store-failed reason={reason}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
             Self::Goodbye(client) => write!(f, "goodbye {client}"),
             Self::Unheard { client, unsent, reason } => {

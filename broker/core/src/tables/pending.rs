@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use giostra_protocol::sparse_queue::SparseQueue;
 use slab::Slab;
 
-use crate::ids::{ClientNumber, RequestKey};
+use crate::ids::{RequestKey, Source};
 
 /// The place of a pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Pending {
     returned: BTreeMap<u64, RequestKey>,
     suspended: BTreeMap<u64, RequestKey>,
     fresh: Slab<Fresh>,
-    fresh_of: HashMap<ClientNumber, usize>,
+    fresh_of: HashMap<Source, usize>,
     /// The places of the clients with fresh requests, in the order of their turns.
     turns: VecDeque<usize>,
     len: usize,
@@ -37,7 +37,7 @@ pub struct Pending {
 /// A client's requests that were never dispatched; at least one.
 #[derive(Debug)]
 struct Fresh {
-    client: ClientNumber,
+    source: Source,
     queue: SparseQueue<RequestKey>,
 }
 
@@ -75,12 +75,12 @@ impl Pending {
     }
 
     /// Adds a client's requests that were just accepted, numbered upwards from `first`.
-    pub fn accept(&mut self, client: ClientNumber, first: u64, requests: &[RequestKey]) {
+    pub fn accept(&mut self, source: Source, first: u64, requests: &[RequestKey]) {
         if requests.is_empty() {
             return;
         }
-        let place = *self.fresh_of.entry(client).or_insert_with(|| {
-            let place = self.fresh.insert(Fresh { client, queue: SparseQueue::default() });
+        let place = *self.fresh_of.entry(source).or_insert_with(|| {
+            let place = self.fresh.insert(Fresh { source, queue: SparseQueue::default() });
             self.turns.push_back(place);
             place
         });
@@ -123,19 +123,19 @@ impl Pending {
     }
 
     /// Removes a request, which must be there.
-    pub fn remove(&mut self, place: Place, client: ClientNumber) {
+    pub fn remove(&mut self, place: Place, source: Source) {
         let removed = match place {
             Place::Returned(order) => self.returned.remove(&order),
             Place::Suspended(order) => self.suspended.remove(&order),
-            Place::Fresh(number) => self.remove_fresh(number, client),
+            Place::Fresh(number) => self.remove_fresh(number, source),
         };
         debug_assert!(removed.is_some());
         self.len -= 1;
     }
 
     /// Removes all requests of a client that were never dispatched. Returns their number.
-    pub fn cut_off(&mut self, client: ClientNumber) -> usize {
-        let Some(place) = self.fresh_of.remove(&client) else { return 0 };
+    pub fn cut_off(&mut self, source: Source) -> usize {
+        let Some(place) = self.fresh_of.remove(&source) else { return 0 };
         let Fresh { queue, .. } = self.fresh.remove(place);
         self.turns.retain(|&other| other != place);
         self.len -= queue.len();
@@ -149,10 +149,10 @@ impl Pending {
 
     fn pop_fresh(&mut self) -> Option<RequestKey> {
         let &place = self.turns.front()?;
-        let Fresh { client, queue } = &mut self.fresh[place];
+        let Fresh { source, queue } = &mut self.fresh[place];
         let request = queue.pop();
         if queue.is_empty() {
-            self.fresh_of.remove(client);
+            self.fresh_of.remove(source);
             self.fresh.remove(place);
             self.turns.pop_front();
         } else if self.turns.len() > 1 {
@@ -161,12 +161,12 @@ impl Pending {
         request
     }
 
-    fn remove_fresh(&mut self, number: u64, client: ClientNumber) -> Option<RequestKey> {
-        let &place = self.fresh_of.get(&client)?;
+    fn remove_fresh(&mut self, number: u64, source: Source) -> Option<RequestKey> {
+        let &place = self.fresh_of.get(&source)?;
         let queue = &mut self.fresh[place].queue;
         let request = queue.take(number);
         if queue.is_empty() {
-            self.fresh_of.remove(&client);
+            self.fresh_of.remove(&source);
             self.fresh.remove(place);
             self.turns.retain(|&other| other != place);
         }
@@ -177,9 +177,17 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{ClientNumber, JobNumber};
 
-    const A: ClientNumber = ClientNumber(1);
-    const B: ClientNumber = ClientNumber(2);
+
+    fn a() -> Source {
+        ClientNumber(1).into()
+    }
+
+    /// A job with the same number.
+    fn b() -> Source {
+        JobNumber(1).into()
+    }
 
     fn drain(pending: &mut Pending) -> Vec<u32> {
         std::iter::from_fn(|| pending.pop()).map(|RequestKey(key)| key).collect()
@@ -188,8 +196,8 @@ mod tests {
     #[test]
     fn clients_take_turns_and_returned_requests_go_first() {
         let mut pending = Pending::default();
-        pending.accept(A, 0, &[0, 1, 2, 3].map(RequestKey));
-        pending.accept(B, 4, &[RequestKey(100)]);
+        pending.accept(a(), 0, &[0, 1, 2, 3].map(RequestKey));
+        pending.accept(b(), 4, &[RequestKey(100)]);
         pending.give_back(9, RequestKey(901));
         pending.give_back(7, RequestKey(900));
         assert_eq!(pending.len(), 7);
@@ -207,18 +215,18 @@ mod tests {
         pending.resume(8);
         assert!(pending.has_next() && pending.candidates_for_oldest().count() == 3);
         assert_eq!(std::iter::from_fn(|| pending.has_next().then(|| pending.pop())?).count(), 2);
-        pending.remove(Place::Suspended(9), A);
+        pending.remove(Place::Suspended(9), a());
         assert!(pending.is_empty());
     }
 
     #[test]
     fn a_client_that_is_cut_off_keeps_only_returned_requests() {
         let mut pending = Pending::default();
-        pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
-        pending.accept(B, 3, &[RequestKey(3)]);
+        pending.accept(a(), 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(b(), 3, &[RequestKey(3)]);
         pending.give_back(1, RequestKey(4));
         pending.suspend(2, RequestKey(5));
-        assert_eq!((pending.cut_off(A), pending.cut_off(A), pending.len()), (2, 0, 3));
+        assert_eq!((pending.cut_off(a()), pending.cut_off(a()), pending.len()), (2, 0, 3));
         assert!(pending.given_back().eq([4, 5].map(RequestKey)));
         assert!(pending.fresh.len() == 1 && pending.turns.len() == 1);
         pending.resume(2);
@@ -228,12 +236,12 @@ mod tests {
     #[test]
     fn a_removed_request_is_not_dispatched_and_leaves_nothing_behind() {
         let mut pending = Pending::default();
-        pending.accept(A, 1, &[RequestKey(1), RequestKey(2)]);
-        pending.accept(B, 3, &[RequestKey(3)]);
+        pending.accept(a(), 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(b(), 3, &[RequestKey(3)]);
         pending.give_back(1, RequestKey(4));
-        pending.remove(Place::Fresh(2), A);
-        pending.remove(Place::Returned(1), B);
-        pending.remove(Place::Fresh(3), B);
+        pending.remove(Place::Fresh(2), a());
+        pending.remove(Place::Returned(1), b());
+        pending.remove(Place::Fresh(3), b());
         assert_eq!(drain(&mut pending), [1]);
         assert!(pending.fresh.is_empty() && pending.turns.is_empty());
     }

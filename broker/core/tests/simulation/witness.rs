@@ -273,6 +273,7 @@ impl Witness {
             // It is compared when all of a turn has been seen.
             Output::Status(..) => self.inspected = false,
             Output::Close(_) => {}
+            Output::Store(op) => panic!("nobody has submitted a job: {op:?}"),
             Output::Log(event) => self.observe_event(event, now, counts),
         }
     }

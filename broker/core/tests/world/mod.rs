@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
+use giostra_core::store::Op;
 use giostra_protocol::Identity;
 use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION,
@@ -25,6 +26,8 @@ pub struct World {
     pub sessions: BTreeMap<String, u64>,
     /// All other messages, after the name of their receiver.
     pub sent: Vec<String>,
+    /// What the store was asked.
+    pub asked: Vec<Op>,
 }
 
 pub fn settings() -> Settings {
@@ -52,13 +55,14 @@ impl World {
     pub fn new(settings: Settings) -> Self {
         let now = Instant::now();
         let broker = Broker::new(settings, now);
-        Self { broker, now, held: vec![], replies: vec![], log: vec![], sessions: BTreeMap::new(), sent: vec![] }
+        Self { broker, now, held: vec![], replies: vec![], log: vec![], sessions: BTreeMap::new(), sent: vec![], asked: vec![] }
     }
 
     pub fn settle(&mut self) {
         while let Some(output) = self.broker.poll_output(self.now) {
             match output {
                 Output::Log(event) => self.log.push(event.to_string()),
+                Output::Store(op) => self.asked.push(op),
                 Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
                     for (ticket, body) in requests {
                         self.held.push((name(&to), ticket, u64::from_be_bytes(body[..].try_into().unwrap())));

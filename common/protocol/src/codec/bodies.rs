@@ -68,6 +68,7 @@ impl<B> JobsReply<B> {
     fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<JobsReply<C>, E> {
         Ok(match self {
             Self::Accepted { id, requests, closed } => JobsReply::Accepted { id, requests, closed },
+            Self::Later { requests } => JobsReply::Later { requests },
             Self::Jobs(jobs) => JobsReply::Jobs(jobs),
             Self::Results { job, results } => {
                 let results = try_map_batch(results, &mut |outcome: Outcome<B>| outcome.try_map(f))?;

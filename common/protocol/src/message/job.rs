@@ -102,6 +102,12 @@ pub enum JobsReply<B = Bytes> {
         /// Whether there will be no more.
         closed: bool,
     },
+    /// When the broker has no room for more requests of a job just now. The client sends them again a
+    /// little later.
+    Later {
+        /// The number of the first request to send again.
+        requests: u32,
+    },
     /// Jobs, the newest first. An empty list ends them.
     Jobs(#[serde(deserialize_with = "codec::batch")] Vec<JobStatus>),
     /// Results in the order of the requests, and how far the job is.

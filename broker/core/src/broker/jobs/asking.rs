@@ -1,0 +1,122 @@
+//! What clients ask about jobs, and what they order.
+
+use giostra_protocol::name::Label;
+use giostra_protocol::{Identity, JobId, JobStatus, JobsReply, JobsRequest};
+
+use super::stored::Expected;
+use super::submitting::Part;
+use super::{Asker, Broker};
+use crate::event::Event;
+use crate::ids::{ClientNumber, JobNumber};
+use crate::store::{JobRecord, Op, Read, Write};
+
+/// The maximum number of jobs in one message.
+const LISTED: usize = 500;
+
+/// About how many bytes of results are in one message at most.
+const COLLECTED_BYTES: usize = 1 << 20;
+
+impl Broker {
+    /// Handles what a client says about jobs.
+    pub(in super::super) fn ask_about_jobs(
+        &mut self,
+        client: ClientNumber,
+        from: &Identity,
+        tag: u64,
+        request: JobsRequest,
+    ) {
+        let owner = self.owner(client);
+        let owner = (!self.clients[&client].rights.administer).then_some(owner);
+        let asker = Asker { identity: from.clone(), tag, owner };
+        if self.jobs.home.is_none() {
+            return self.refuse_asker(&asker, "this broker keeps no jobs: it was started without --store");
+        }
+        if let Some(reason) = self.jobs.failed.clone() {
+            return self.refuse_asker(&asker, &*reason);
+        }
+        match request {
+            JobsRequest::Submit { job: spec, first, bodies, closes } => {
+                self.submit_to_job(client, asker, Part { spec, first, bodies, closes });
+            }
+            JobsRequest::List { before } => {
+                // In the store, numbers are signed.
+                let before = JobNumber(before.min(i64::MAX as u64));
+                let read = Read::Jobs { owner: asker.owner.clone(), before, limit: LISTED };
+                self.store(Op::Read(read), Expected::Listed(asker));
+            }
+            JobsRequest::Look { id, wait } => self.look(asker, id, wait),
+            JobsRequest::Collect { id, from } => {
+                let Some(job) = self.number(&asker, id) else { return };
+                self.store(Op::Read(Read::Job(job)), Expected::ToCollect);
+                let read = Read::Results { job, from, bytes: COLLECTED_BYTES };
+                self.store(Op::Read(read), Expected::Collected { asker, id });
+            }
+            JobsRequest::Cancel(id) => self.cancel_job(asker, id),
+            JobsRequest::Delete(id) => {
+                let Some(job) = self.number(&asker, id) else { return };
+                self.store(Op::Read(Read::Job(job)), Expected::ToDelete { asker, id });
+            }
+        }
+    }
+
+    /// Returns the owner of the jobs that a client submits: its key.
+    pub(super) fn owner(&self, client: ClientNumber) -> Label {
+        self.clients.key(&self.clients[&client].identity).map(|key| key.public).unwrap_or_default()
+    }
+
+    /// Returns the job's number, or refuses.
+    fn number(&mut self, asker: &Asker, id: JobId) -> Option<JobNumber> {
+        if Some(id.home) == self.jobs.home && i64::try_from(id.number).is_ok() {
+            return Some(JobNumber(id.number));
+        }
+        self.refuse_asker(asker, no_job(id));
+        None
+    }
+
+    fn look(&mut self, asker: Asker, id: JobId, wait: bool) {
+        let Some(number) = self.number(&asker, id) else { return };
+        match self.jobs.table.get_mut(&number).filter(|job| wait && asker.may_see(&job.owner)) {
+            Some(job) => {
+                job.watchers.retain(|other| other.identity != asker.identity || other.tag != asker.tag);
+                job.watchers.push(asker);
+            }
+            None => self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id }),
+        }
+    }
+
+    fn cancel_job(&mut self, asker: Asker, id: JobId) {
+        let Some(number) = self.number(&asker, id) else { return };
+        if self.jobs.table.get(&number).is_some_and(|job| asker.may_see(&job.owner)) {
+            self.end_job(number);
+            self.log(Event::JobCancelled { job: number });
+            self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled);
+        }
+        self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id });
+    }
+
+    /// Answers what the store said of a job.
+    pub(super) fn answer_look(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>) {
+        match record.filter(|record| asker.may_see(&record.owner)) {
+            Some(record) => self.answer(asker, JobsReply::Jobs(vec![self.job_status(record)])),
+            None => self.refuse_asker(asker, no_job(id)),
+        }
+    }
+
+    pub(super) fn job_status(&self, record: &JobRecord) -> JobStatus {
+        JobStatus {
+            id: self.jobs.id(record.job),
+            spec: (*record.spec).clone(),
+            owner: record.owner.to_string(),
+            state: record.state,
+            requests: record.requests,
+            succeeded: record.succeeded,
+            failed: record.failed,
+            submitted_ms: record.submitted_ms,
+            ended_ms: record.ended_ms,
+        }
+    }
+}
+
+pub(super) fn no_job(id: JobId) -> String {
+    format!("there is no job {id} here, or it is another client's")
+}

@@ -1,0 +1,107 @@
+//! Submissions: requests of jobs on their way into the store.
+
+use std::sync::Arc;
+
+use giostra_protocol::{Bytes, JobSpec, JobsReply, MAX_JOB_REQUESTS, name};
+
+use super::stored::Expected;
+use super::{Asker, Broker, Job, key_of};
+use crate::event::Event;
+use crate::ids::{ClientNumber, JobNumber};
+use crate::store::{Op, Write};
+
+/// The bytes of requests that may be on their way to the store. Beyond that, clients are asked to
+/// send them later.
+const MAX_COMING: usize = 64 << 20;
+
+/// A part of a submission.
+pub(super) struct Part {
+    pub spec: JobSpec,
+    pub first: u32,
+    pub bodies: Vec<Bytes>,
+    pub closes: bool,
+}
+
+impl Broker {
+    pub(super) fn submit_to_job(&mut self, client: ClientNumber, asker: Asker, part: Part) {
+        if !self.clients[&client].rights.submit {
+            return self.refuse_asker(&asker, "this key may not submit requests: it has not the role 'client'");
+        }
+        if let Err(reason) = self.check_part(client, &part) {
+            return self.refuse_asker(&asker, reason);
+        }
+        let number = match self.find_or_create(client, &part.spec) {
+            Some(number) => number,
+            // The client sends it again to the next broker.
+            None => return,
+        };
+        self.append(number, asker, part);
+    }
+
+    fn check_part(&self, client: ClientNumber, part: &Part) -> Result<(), String> {
+        let Part { spec, bodies, .. } = part;
+        name::check(&spec.pool).map_err(|bad| format!("pool: {bad}"))?;
+        name::check(&spec.key).map_err(|bad| format!("key: {bad}"))?;
+        if !spec.name.is_empty() {
+            name::check(&spec.name).map_err(|bad| format!("name of the job: {bad}"))?;
+        }
+        let max = self.settings.max_batch;
+        if bodies.len() > max {
+            return Err(format!("{} requests in one message; {max} are the most (--max-batch)", bodies.len()));
+        }
+        self.check_room_for_pool(&spec.pool, client)
+    }
+
+    /// Returns the job of this specification; `None` if it can't be created while the broker closes.
+    fn find_or_create(&mut self, client: ClientNumber, spec: &JobSpec) -> Option<JobNumber> {
+        let owner = self.owner(client);
+        let key = (owner.clone(), key_of(spec));
+        if let Some(&number) = self.jobs.by_key.get(&key) {
+            return Some(number);
+        }
+        if self.closing {
+            return None;
+        }
+        self.jobs.last += 1;
+        let (number, spec) = (JobNumber(self.jobs.last), Arc::new(spec.clone()));
+        self.jobs.by_key.insert(key, number);
+        let job = Job { spec: Arc::clone(&spec), owner: owner.clone(), ..Job::default() };
+        self.jobs.table.insert(number, job);
+        self.log(Event::JobSubmitted { job: number, id: self.jobs.id(number), client, pool: spec.pool.as_str().into() });
+        self.store(Op::Write(Write::Create { job: number, owner, spec }), Expected::Created(number));
+        Some(number)
+    }
+
+    /// Adds a part to a job, if it is the next.
+    fn append(&mut self, number: JobNumber, asker: Asker, part: Part) {
+        let Part { first, bodies, closes, .. } = part;
+        let room = self.jobs.coming_bytes < MAX_COMING && !self.closing;
+        let id = self.jobs.id(number);
+        let job = self.jobs.table.get_mut(&number).expect("it was just found");
+        job.submitters.retain(|other| other.identity != asker.identity);
+        job.submitters.push(asker.clone());
+        let is_next = first == job.appended && !job.closes;
+        if !is_next || (bodies.is_empty() && !closes) {
+            // Sent again after the connection broke: the answer says from where on to go on.
+            if job.is_created {
+                let reply = JobsReply::Accepted { id, requests: job.stored, closed: job.is_closed };
+                self.answer(&asker, reply);
+            }
+            return;
+        }
+        if !room {
+            let reply = JobsReply::Later { requests: job.appended };
+            return self.answer(&asker, reply);
+        }
+        let count = bodies.len() as u32;
+        if job.appended.saturating_add(count) > MAX_JOB_REQUESTS {
+            return self.refuse_asker(&asker, format!("a job has {MAX_JOB_REQUESTS} requests at most"));
+        }
+        job.appended += count;
+        job.closes = closes;
+        job.coming.push_back(bodies.clone());
+        self.jobs.coming_bytes += bodies.iter().map(Bytes::len).sum::<usize>();
+        let write = Write::Append { job: number, first, bodies, closes };
+        self.store(Op::Write(write), Expected::Appended { job: number, count, closes });
+    }
+}
