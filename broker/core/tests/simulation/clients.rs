@@ -252,7 +252,7 @@ impl World<'_> {
                 }
             }
             ToClient::Progress(_) | ToClient::Status(_) | ToClient::Draining { .. } => {}
-            ToClient::Refused { .. } | ToClient::Declined { .. } => {}
+            ToClient::Refused { .. } | ToClient::Declined { .. } | ToClient::Jobs { .. } => {}
         }
         self.send_requests(number);
     }

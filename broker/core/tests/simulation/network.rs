@@ -169,7 +169,7 @@ impl World<'_> {
         let (conn, message) = match output {
             Output::ToWorker(to, message) => (conn_of(&to), Down::Worker(message)),
             Output::ToClient(to, message) => (conn_of(&to), Down::Client(message)),
-            Output::Close(_) | Output::Status(..) | Output::Log(_) => return true,
+            Output::Close(_) | Output::Status(..) | Output::Store(_) | Output::Log(_) => return true,
         };
         let delay = self.delay();
         let Some(connection) = self.connections.get_mut(&conn) else { return conn >= STRAYS && conn % 2 == 0 };

@@ -428,7 +428,7 @@ impl<'a> World<'a> {
                 }
             }
             // The connection of a worker that was dropped may end later, or never.
-            Output::Close(_) | Output::Status(..) | Output::Log(_) => {}
+            Output::Close(_) | Output::Status(..) | Output::Store(_) | Output::Log(_) => {}
         }
     }
 
