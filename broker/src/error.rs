@@ -60,6 +60,10 @@ pub enum Error {
     /// When the folder of allowed keys can't be used.
     #[error(transparent)]
     Allow(#[from] AllowError),
+    /// When the store of durable jobs can't be used.
+    #[cfg(feature = "store")]
+    #[error(transparent)]
+    Store(#[from] giostra_store::StoreError),
     /// When libzmq would lack file descriptors, for which it ends the process.
     #[error(transparent)]
     TooFewFiles(#[from] TooFew),

@@ -17,7 +17,7 @@
 //! clock, access control, the log and the live page around [`giostra_core`], which decides.
 //!
 //! Without its default features it compiles neither the command line (`program`) nor the live page
-//! and metrics (`http`).
+//! and metrics (`http`) nor durable jobs (`store`).
 
 mod access;
 mod broker;

@@ -58,6 +58,10 @@ pub struct Options {
     /// Allows an `http` address that other hosts can reach.
     #[cfg(feature = "http")]
     pub http_public: bool,
+    /// The folder of the store of durable jobs, made if it is not there; without it there are no
+    /// jobs. No other broker may use it at the same time.
+    #[cfg(feature = "store")]
+    pub store: Option<PathBuf>,
     /// How long stopping waits for requests in flight, and for clients to read their replies.
     pub grace: Duration,
     /// How long the broker looks for more work before it sleeps: costs CPU, saves wake-ups.
@@ -93,6 +97,8 @@ impl Default for Options {
             http_hosts: Vec::new(),
             #[cfg(feature = "http")]
             http_public: false,
+            #[cfg(feature = "store")]
+            store: None,
             grace: Duration::ZERO,
             spin: Duration::from_micros(200),
             core: Settings {

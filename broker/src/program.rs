@@ -63,6 +63,7 @@ fn explain(error: Error) -> anyhow::Error {
         }
         Error::InUse { side, .. } | Error::Bind { side, .. } => format!("{error}; --{side} takes another endpoint"),
         Error::Http { .. } => format!("{error}; --http takes another address, or none"),
+        Error::Store(_) => format!("--store: {error}"),
         Error::Allow(_) => format!("--allow: {error}"),
         _ => return error.into(),
     };

@@ -10,6 +10,8 @@ mod bound;
 mod crowd;
 mod incoming;
 mod outgoing;
+#[cfg(feature = "store")]
+mod store;
 
 use std::os::fd::AsFd as _;
 use std::thread;
@@ -113,10 +115,14 @@ struct Side {
 }
 
 impl<'a> Server<'a> {
-    fn new(bound: Bound, log: &'a dyn LogFiles, reload: Alarm) -> Self {
+    fn new(mut bound: Bound, log: &'a dyn LogFiles, reload: Alarm) -> Self {
         bound.log_start(log);
+        let core = Core::new(bound.options.core.clone(), Instant::now());
         Self {
-            core: Core::new(bound.options.core.clone(), Instant::now()),
+            #[cfg(feature = "store")]
+            core: bound.restored.take().into_iter().fold(core, Core::with_store),
+            #[cfg(not(feature = "store"))]
+            core,
             bound,
             log,
             reload,
@@ -187,6 +193,7 @@ impl<'a> Server<'a> {
     fn turn(&mut self, now: Instant) -> zmq::Result<bool> {
         let from_workers = self.receive_from(Peers::Workers, now)?;
         let from_clients = self.receive_from(Peers::Clients, now)?;
+        let from_store = self.hear_from_store(now);
         // A pong may be among what has not been read yet.
         if from_workers.all || self.turns_without_clock >= TURNS_WITHOUT_CLOCK {
             self.turns_without_clock = 0;
@@ -194,7 +201,7 @@ impl<'a> Server<'a> {
         } else {
             self.turns_without_clock += 1;
         }
-        let mut some = from_workers.some || from_clients.some;
+        let mut some = from_workers.some || from_clients.some || from_store;
         self.turns_without_access += 1;
         if self.turns_without_access >= TURNS_WITHOUT_ACCESS || self.bound.access.is_behind() {
             self.turns_without_access = 0;
@@ -211,6 +218,19 @@ impl<'a> Server<'a> {
             http.publisher.publish(self.core.status(now), now);
         }
         Ok(some)
+    }
+
+    /// Passes on what the store has done; returns whether it has done anything.
+    fn hear_from_store(&mut self, now: Instant) -> bool {
+        #[cfg(feature = "store")]
+        if let Some(store) = &mut self.bound.store {
+            let completed = store.completed();
+            let some = !completed.is_empty();
+            completed.into_iter().for_each(|done| self.core.handle_stored(done, now));
+            return some;
+        }
+        let _ = now;
+        false
     }
 
     /// Handles handshakes and connections that have begun or ended; returns whether there were any.
@@ -253,6 +273,8 @@ impl<'a> Server<'a> {
         descriptors.extend(close_by.is_none().then(|| shutdown.as_fd()));
         #[cfg(feature = "http")]
         descriptors.extend(self.bound.http.as_ref().map(|http| http.publisher.as_fd()));
+        #[cfg(feature = "store")]
+        descriptors.extend(self.bound.store.as_ref().map(|store| store.as_fd()));
         let now = Instant::now();
         let [clients, workers] = [&self.bound.clients, &self.bound.workers];
         let retry = [clients, workers].into_iter().filter_map(|side| side.outbox.retry_after()).min();

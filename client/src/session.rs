@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
+    Bytes, Failure, FromClient, JobsReply, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
 };
 use rustc_hash::FxHashSet;
 
@@ -67,6 +67,8 @@ pub struct Session {
     progress_has_changed: bool,
     status: Option<Status>,
     draining: Option<Vec<u64>>,
+    /// Answers about jobs, with the numbers of their questions.
+    jobs: VecDeque<(u64, JobsReply)>,
     refused: Option<String>,
     /// How many requests were sent over connections that broke, and are to be sent again.
     to_resend: usize,
@@ -102,6 +104,7 @@ impl Session {
             progress_has_changed: false,
             status: None,
             draining: None,
+            jobs: VecDeque::new(),
             refused: None,
             to_resend: 0,
             abandoned: FxHashSet::default(),
@@ -223,6 +226,16 @@ impl Session {
         self.draining.take()
     }
 
+    /// Takes the next answer about jobs, and the number of its question.
+    pub fn take_jobs_reply(&mut self) -> Option<(u64, JobsReply)> {
+        self.jobs.pop_front()
+    }
+
+    /// The number of this connection's session: another one after each broken connection.
+    pub fn number(&self) -> u64 {
+        self.session
+    }
+
     /// Takes the reason why the broker refused a message, if it did.
     pub fn take_refused(&mut self) -> Option<String> {
         self.refused.take()
@@ -301,6 +314,7 @@ impl Session {
             }
             ToClient::Status(status) => self.status = Some(*status),
             ToClient::Draining { numbers, .. } => self.draining = Some(numbers),
+            ToClient::Jobs { tag, reply } => self.jobs.push_back((tag, reply)),
             ToClient::Refused { reason } => self.refused = Some(reason),
             ToClient::Declined { reason, requests } => self.end_all(&requests, &Failure::new(code::REFUSED, reason)),
         }

@@ -24,6 +24,7 @@ Examples:
   giostra-broker                           for clients and workers on this host
   giostra-broker --frontend tcp://127.0.0.1:7001 --backend tcp://127.0.0.1:7002
   giostra-broker --log-dir /var/log/giostra
+  giostra-broker --store /var/lib/giostra  with durable jobs: see giostra submit --help
   giostra-broker --http 127.0.0.1:8080     with a live page, and metrics for
                                            Prometheus
   giostra-broker --ping-interval 200ms     notice a frozen worker within 0.8 s
@@ -179,6 +180,11 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_MAX_BACKLOG", default_value = "64MiB", value_name = "BYTES")]
     max_backlog: ByteSize,
 
+    /// Folder of the store of durable jobs, which outlive their client and the broker (giostra submit);
+    /// created if missing. Without it there are no jobs
+    #[arg(long, env = "GIOSTRA_STORE", value_name = "DIR")]
+    store: Option<PathBuf>,
+
     /// Folder of the log; created if missing
     #[arg(long, env = "GIOSTRA_LOG_DIR", default_value = "log", value_name = "DIR")]
     log_dir: PathBuf,
@@ -239,6 +245,7 @@ impl Args {
             http: self.http,
             http_hosts: self.http_host.clone(),
             http_public: self.http_public,
+            store: self.store.clone(),
             grace: self.grace,
             spin: self.spin,
             core: Settings {

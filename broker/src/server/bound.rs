@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+#[cfg(feature = "store")]
+use giostra_core::store::Restored;
 use giostra_protocol::MAX_THREADS;
 use giostra_protocol::escape::word;
 use giostra_transport::descriptors;
@@ -12,6 +14,8 @@ use giostra_transport::monitor::MonitoredSocket;
 use giostra_transport::socket::{self, Peers, RouterOptions};
 use zmq::Context;
 
+#[cfg(feature = "store")]
+use super::store::Store;
 use super::{LOG_FORMAT, LogFiles, Side};
 use crate::access::AccessControl;
 use crate::error::Error;
@@ -46,6 +50,11 @@ pub struct Bound {
     pub(super) access: AccessControl,
     #[cfg(feature = "http")]
     pub(super) http: Option<Http>,
+    /// The store of durable jobs, and what it holds until the core has it.
+    #[cfg(feature = "store")]
+    pub(super) store: Option<Store>,
+    #[cfg(feature = "store")]
+    pub(super) restored: Option<Restored>,
     warnings: Vec<String>,
     /// The locks of Unix sockets: the last field, dropped when the sockets are closed.
     _locks: Vec<Lock>,
@@ -66,6 +75,9 @@ impl Bound {
             client_timeout: options.client_timeout,
             max_message: options.core.max_message_bytes,
         };
+        // Before any endpoint: a broker whose store is out of order takes no connections.
+        #[cfg(feature = "store")]
+        let (store, restored) = options.store.as_deref().map(Store::open).transpose()?.unzip();
         let context = Context::new();
         let disconnected: Disconnected = rand::random();
         let [frontend, backend] = [Peers::Clients, Peers::Workers].map(|peers| {
@@ -99,6 +111,10 @@ impl Bound {
             access,
             #[cfg(feature = "http")]
             http,
+            #[cfg(feature = "store")]
+            store,
+            #[cfg(feature = "store")]
+            restored,
             warnings,
             _locks: locks,
             options,
@@ -135,6 +151,10 @@ impl Bound {
         }
         if let Some(address) = self.http_address() {
             log::info!("watch http://{address}/");
+        }
+        #[cfg(feature = "store")]
+        if let (Some(folder), Some(Restored { home, jobs, .. })) = (&options.store, &self.restored) {
+            log::info!("store home={home:08x} jobs={} path={}", jobs.len(), word(&folder.display().to_string()));
         }
         self.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log.flush();

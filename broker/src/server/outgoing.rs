@@ -63,7 +63,16 @@ impl Server<'_> {
                 self.bound.access.end_worker(&peer);
                 return Ok(());
             }
-            Output::Log(_) | Output::Store(_) => return Ok(()),
+            #[cfg(feature = "store")]
+            Output::Store(op) => {
+                if let Some(store) = &self.bound.store {
+                    store.submit(op);
+                }
+                return Ok(());
+            }
+            #[cfg(not(feature = "store"))]
+            Output::Store(_) => return Ok(()),
+            Output::Log(_) => return Ok(()),
         };
         let side = if peers == Peers::Clients { &mut self.bound.clients } else { &mut self.bound.workers };
         match side.send(&to, &self.envelope, &self.attachments)? {
