@@ -1,0 +1,200 @@
+//! The store in an SQLite database, and how it is opened.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use giostra_core::store::{Done, Read, Restored, Write};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::Store;
+use crate::blocks::Blocks;
+use crate::error::{Fault, StoreError};
+use crate::folder::{self, Lock};
+use crate::group::Group;
+use crate::schema::{self, Whose};
+use crate::{jobs, scan, sweep};
+
+/// The pages of 4 KiB after which the write-ahead log goes into the database. A checkpoint takes
+/// about 6 microseconds a page, and a commit some ten pages: so less than one commit in a hundred
+/// waits for one, for about 12 ms.
+const CHECKPOINT_PAGES: i64 = 2000;
+
+/// What is left of a write-ahead log that was longer, in bytes.
+const LOG_BYTES: i64 = 64 << 20;
+
+/// SQLite's cache, in KiB.
+const CACHE_KIB: i64 = 16 << 10;
+
+/// The statements that are kept prepared: more than there are.
+const STATEMENTS: usize = 64;
+
+/// A store of durable jobs in an SQLite database, `store.db` in a folder of its own.
+///
+/// The database has a write-ahead log, which is synced in each commit. One connection has it for
+/// itself, also against other programs.
+pub struct Sqlite {
+    db: Connection,
+    path: PathBuf,
+    blocks: Blocks,
+    /// Whether something is to be removed.
+    sweeps: bool,
+    broken: Option<Arc<str>>,
+    /// Released after the connection is closed.
+    _lock: Lock,
+}
+
+impl Sqlite {
+    /// Opens the store in `folder`, which is made if it is missing, and returns what it holds.
+    ///
+    /// # Errors
+    /// If another process uses it, it is of a newer version, no store or damaged, or the folder can't
+    /// be used. Nothing is changed then.
+    pub fn open(folder: &Path) -> Result<(Self, Restored), StoreError> {
+        let lock = folder::take(folder)?;
+        let path = folder.join("store.db");
+        if !path.exists() {
+            make(folder, &path)?;
+        }
+        let db = connect(&path).map_err(|fault| fault.at(&path))?;
+        match schema::whose(&db).map_err(|fault| fault.at(&path))? {
+            Whose::Ours => {}
+            Whose::Newer(version) => return Err(StoreError::Newer(path, version)),
+            Whose::Foreign => return Err(StoreError::NotAStore(path)),
+        }
+        let (restored, sweeps) = begin(&db).map_err(|fault| fault.at(&path))?;
+        let store = Self { db, path, blocks: Blocks::default(), sweeps, broken: None, _lock: lock };
+        Ok((store, restored))
+    }
+
+    /// Runs a transaction, which is kept if all goes well.
+    fn transact<T>(&mut self, run: impl FnOnce(&Connection, &mut Blocks) -> Result<T, Fault>) -> Result<T, StoreError> {
+        if let Some(reason) = &self.broken {
+            return Err(StoreError::OutOfService(reason.clone()));
+        }
+        let blocks = &mut self.blocks;
+        let transact = || {
+            let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = run(&transaction, blocks)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        transact().map_err(|fault: Fault| {
+            self.blocks.clear();
+            let error = fault.at(&self.path);
+            if !matches!(error, StoreError::Full(_)) || !self.db.is_autocommit() {
+                self.broken = Some(error.to_string().into());
+            }
+            error
+        })
+    }
+}
+
+impl Store for Sqlite {
+    fn commit(&mut self, group: &[Write]) -> Result<Vec<Done>, StoreError> {
+        if group.is_empty() {
+            return Ok(Vec::new());
+        }
+        let goes = |write: &Write| matches!(write, Write::Cancel(_) | Write::Delete(_));
+        let sweeps = self.sweeps || group.iter().any(goes);
+        let now_ms = now_ms();
+        let (done, sweeps) = self.transact(|db, blocks| {
+            let mut writes = Group::new(db, blocks, now_ms);
+            let done = group.iter().map(|write| writes.apply(write)).collect::<Result<Vec<_>, _>>()?;
+            writes.finish()?;
+            Ok((done, sweeps && sweep::step(db, sweep::WITH_A_GROUP)?))
+        })?;
+        self.sweeps = sweeps;
+        Ok(done)
+    }
+
+    fn scan(&mut self, question: &Read) -> Result<Done, StoreError> {
+        if let Some(reason) = &self.broken {
+            return Err(StoreError::OutOfService(reason.clone()));
+        }
+        // One transaction: many statements without one would lock and unlock the file each.
+        let transaction = self.db.transaction().map_err(|error| Fault::from(error).at(&self.path))?;
+        scan::answer(&transaction, &mut self.blocks, question).map_err(|fault| fault.at(&self.path))
+    }
+
+    fn sweep(&mut self) -> Result<bool, StoreError> {
+        if self.sweeps {
+            self.sweeps = self.transact(|db, _| sweep::step(db, sweep::IDLE))?;
+        }
+        Ok(self.sweeps)
+    }
+}
+
+/// Makes an empty store beside its place, and puts it there when it is complete: a file that is
+/// empty or has no tables is never a new one.
+fn make(folder: &Path, path: &Path) -> Result<(), StoreError> {
+    let io = |error| StoreError::io(folder, &error);
+    if folder.join("store.db-wal").exists() {
+        return Err(StoreError::Damaged(path.into(), "it is missing, but its write-ahead log is there".into()));
+    }
+    let new = folder.join("store.new");
+    for left in [&new, &folder.join("store.new-journal")] {
+        match fs::remove_file(left) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+    }
+    private(&new).map_err(io)?;
+    let home = rand::random::<u32>().max(1);
+    let made = Connection::open_with_flags(&new, flags()).map_err(Fault::from).and_then(|mut db| {
+        db.pragma_update(None, "synchronous", "FULL")?;
+        schema::make(&mut db, home)
+    });
+    made.map_err(|fault| fault.at(path))?;
+    fs::rename(&new, path).and_then(|()| folder::sync(folder)).map_err(io)
+}
+
+/// Makes an empty file that this user alone may read.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::File::options().write(true).create_new(true).mode(0o600).open(path).map(drop)
+}
+
+fn flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn connect(path: &Path) -> Result<Connection, Fault> {
+    let db = Connection::open_with_flags(path, flags())?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Before the first access: then there is no shared memory beside the file.
+    set(&db, "locking_mode", "EXCLUSIVE")?;
+    set(&db, "trusted_schema", "OFF")?;
+    set(&db, "cell_size_check", "ON")?;
+    Ok(db)
+}
+
+/// Sets how the database is written, and reads what it holds.
+fn begin(db: &Connection) -> Result<(Restored, bool), Fault> {
+    set(db, "journal_mode", "WAL")?;
+    let mode: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::Damaged(format!("it has no write-ahead log, but \"{mode}\"")));
+    }
+    set(db, "synchronous", "FULL")?;
+    set(db, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    set(db, "journal_size_limit", LOG_BYTES)?;
+    set(db, "cache_size", -CACHE_KIB)?;
+    set(db, "temp_store", "MEMORY")?;
+    let restored = Restored { home: schema::home(db)?, last_job: jobs::last(db)?, jobs: jobs::live(db)? };
+    Ok((restored, sweep::is_due(db)?))
+}
+
+/// Sets a pragma, whether it answers or not.
+fn set(db: &Connection, pragma: &str, value: impl rusqlite::ToSql) -> Result<(), Fault> {
+    Ok(db.pragma_update_and_check(None, pragma, value, |_| Ok(())).or_else(|error| match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        error => Err(error),
+    })?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store says when a job was created and ended")]
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,200 @@
+//! The store's thread: takes what the core asks for, commits it in groups, and answers in order.
+//!
+//! A group is what has come while the last one was committed: there is no timer. A question is
+//! answered when all writes before it are committed.
+
+use std::cell::Cell;
+use std::io;
+use std::iter;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+
+use giostra_core::store::{Done, Op, Write};
+use giostra_protocol::{Bytes, Outcome};
+
+use crate::{Store, StoreError};
+
+/// A group with this many writes takes no more.
+pub const MAX_GROUP_WRITES: usize = 1024;
+
+/// A group with this many bytes of requests and results takes no more.
+pub const MAX_GROUP_BYTES: usize = 1 << 20;
+
+/// A thread with a store.
+///
+/// When it is dropped, what was submitted is committed, and the thread ends.
+#[derive(Debug)]
+pub struct StoreThread {
+    /// `None` when it is dropped.
+    ops: Option<Sender<Op>>,
+    done: Receiver<Done>,
+    unanswered: Cell<usize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StoreThread {
+    /// Starts a thread with a store. It calls `wake` when there is something in
+    /// [`StoreThread::completed`]: once for each group and each question.
+    ///
+    /// # Errors
+    /// If the system has no thread.
+    pub fn start(store: impl Store + 'static, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let (ops, submitted) = mpsc::channel();
+        let (answers, done) = mpsc::channel();
+        let thread = thread::Builder::new().name("store".into()).spawn(move || {
+            // Dropped last, also after a panic: the other side learns that there are no answers.
+            let wake = WakeAtEnd(wake);
+            let turns = Turns { store, ops: submitted, answers, wake: &wake.0, held: None, sweeps: true, failed: None };
+            turns.run();
+        })?;
+        Ok(Self { ops: Some(ops), done, unanswered: Cell::new(0), thread: Some(thread) })
+    }
+
+    /// Submits something to do, without waiting. What is under way is kept in memory: the caller
+    /// bounds it.
+    pub fn submit(&self, op: Op) {
+        self.unanswered.set(self.unanswered.get() + 1);
+        if let Some(ops) = &self.ops {
+            // If the thread has ended, `completed` says so.
+            let _ = ops.send(op);
+        }
+    }
+
+    /// Takes the answers that are there, in the order of what was submitted: one for each.
+    pub fn completed(&self) -> impl Iterator<Item = Done> {
+        iter::from_fn(|| {
+            let done = match self.done.try_recv() {
+                Ok(done) => done,
+                Err(TryRecvError::Disconnected) if self.unanswered.get() > 0 => {
+                    Done::Failed("the store's thread has ended, by an error in the broker: please report it".into())
+                }
+                Err(_) => return None,
+            };
+            self.unanswered.set(self.unanswered.get().saturating_sub(1));
+            Some(done)
+        })
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.ops = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct WakeAtEnd<W: Fn()>(W);
+
+impl<W: Fn()> Drop for WakeAtEnd<W> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// What the thread does, turn by turn.
+struct Turns<'a, S, W> {
+    store: S,
+    ops: Receiver<Op>,
+    answers: Sender<Done>,
+    wake: &'a W,
+    /// A question that came after the writes of a group.
+    held: Option<Op>,
+    /// Whether there may be something to sweep.
+    sweeps: bool,
+    /// Why the store is out of service.
+    failed: Option<Arc<str>>,
+}
+
+impl<S: Store, W: Fn()> Turns<'_, S, W> {
+    fn run(mut self) {
+        while let Some(op) = self.next() {
+            let answers = match op {
+                Op::Write(write) => {
+                    let group = self.gather(write);
+                    self.commit(&group)
+                }
+                Op::Read(question) => {
+                    let answer = self.guarded(|store| store.scan(&question));
+                    vec![answer.unwrap_or_else(Done::Failed)]
+                }
+            };
+            for done in answers {
+                let _ = self.answers.send(done);
+            }
+            (self.wake)();
+        }
+    }
+
+    /// Waits for the next thing to do, and sweeps meanwhile. `None` when there will be none.
+    fn next(&mut self) -> Option<Op> {
+        if let Some(op) = self.held.take() {
+            return Some(op);
+        }
+        while self.sweeps && self.failed.is_none() {
+            match self.ops.try_recv() {
+                Ok(op) => return Some(op),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.sweeps = self.guarded(Store::sweep).unwrap_or(false),
+            }
+        }
+        self.ops.recv().ok()
+    }
+
+    /// Takes the writes that have come, up to a question.
+    fn gather(&mut self, first: Write) -> Vec<Write> {
+        let mut bytes = size(&first);
+        let mut group = vec![first];
+        while group.len() < MAX_GROUP_WRITES && bytes < MAX_GROUP_BYTES {
+            match self.ops.try_recv() {
+                Ok(Op::Write(write)) => {
+                    bytes += size(&write);
+                    group.push(write);
+                }
+                Ok(question) => {
+                    self.held = Some(question);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        group
+    }
+
+    fn commit(&mut self, group: &[Write]) -> Vec<Done> {
+        self.sweeps = true;
+        match self.guarded(|store| store.commit(group)) {
+            Ok(done) => {
+                debug_assert_eq!(done.len(), group.len(), "an answer for each write");
+                done
+            }
+            Err(reason) => vec![Done::Failed(reason); group.len()],
+        }
+    }
+
+    /// Uses the store, unless it is out of service; the first error puts it there.
+    fn guarded<T>(&mut self, f: impl FnOnce(&mut S) -> Result<T, StoreError>) -> Result<T, Arc<str>> {
+        if let Some(reason) = &self.failed {
+            return Err(reason.clone());
+        }
+        f(&mut self.store).map_err(|error| {
+            log::error!("{error}");
+            self.failed.insert(error.to_string().into()).clone()
+        })
+    }
+}
+
+/// Returns the bytes of requests or results in a write.
+fn size(write: &Write) -> usize {
+    let outcome = |(_, outcome): &(u32, Outcome)| match outcome {
+        Outcome::Ok(body) => body.len(),
+        Outcome::Error(failure) => failure.code.len() + failure.message.len(),
+    };
+    match write {
+        Write::Append { bodies, .. } => bodies.iter().map(Bytes::len).sum(),
+        Write::Results { outcomes, .. } => outcomes.iter().map(outcome).sum(),
+        Write::Create { .. } | Write::Cancel(_) | Write::Delete(_) => 0,
+    }
+}
