@@ -43,6 +43,9 @@ pub enum Error {
     /// When a request's body is too large to be sent; holds its size in bytes.
     #[error("the request has {0} bytes, and {MAX_MESSAGE_BYTES} are the most that can be sent")]
     TooLarge(usize),
+    /// When a request of a job can't be made; holds why.
+    #[error("{0}")]
+    Request(Failure),
     /// When [`Options::shutdown`](crate::Options::shutdown) was requested.
     #[error("interrupted")]
     Interrupted,

@@ -79,7 +79,8 @@ pub use client::{Client, Context, Job, JobOptions, Results, wait_any};
 pub use error::{CallError, Error};
 pub use giostra_protocol::name::Label;
 pub use giostra_protocol::{
-    BadJobId, Bytes, Failure, JobId, JobSpec, JobState, JobStatus, Outcome, Progress, Reply, RequestId, Status, Trace, code,
+    BadJobId, Bytes, Failure, JobId, JobSpec, JobState, JobStatus, Outcome, Progress, Reply, RequestId, Status, Trace,
+    code,
 };
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;

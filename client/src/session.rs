@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, JobsReply, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace, code,
+    Bytes, Failure, FromClient, JobsReply, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace,
+    code,
 };
 use rustc_hash::FxHashSet;
 

@@ -133,7 +133,8 @@ mod tests {
         let requests: IdRanges =
             [(a, 1), (a, 2), (b, 3), (b, 5)].map(|(c, id)| (c, RequestId(id))).into_iter().collect();
         assert_eq!(requests.to_string(), "c1#1..2 c2#3..5/2");
-        let requests: IdRanges = [Source::from(a), JobNumber(1).into()].map(|s| (s, RequestId(7))).into_iter().collect();
+        let requests: IdRanges =
+            [Source::from(a), JobNumber(1).into()].map(|s| (s, RequestId(7))).into_iter().collect();
         assert_eq!(requests.to_string(), "c1#7 j1#7");
     }
 

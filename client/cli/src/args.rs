@@ -7,6 +7,7 @@ use super::bench::Bench;
 use super::common::CommonArgs;
 use super::drain::Drain;
 use super::help;
+use super::jobs::{Cancel, Collect, One, Submit, Wait};
 use super::keys::KeysCommand;
 use super::man::{Completions, Man};
 use super::map::Map;
@@ -49,6 +50,19 @@ pub enum Command {
     Send(Send),
     /// Send a request for each line of stdin, and print the results in the order of the lines
     Map(Map),
+    /// Hand a job over to the broker, which keeps it and its results on disk, and print its id
+    Submit(Submit),
+    /// List the jobs that the broker keeps
+    #[command(after_help = help::JOBS)]
+    Jobs,
+    /// Show how far a job is
+    Job(One),
+    /// Wait until jobs have ended
+    Wait(Wait),
+    /// Print the results of a job in the order of its requests
+    Collect(Collect),
+    /// End jobs: what is not computed yet will not be
+    Cancel(Cancel),
     /// Send random additions, subtractions, multiplications and divisions, and check the results
     Random(Random),
     /// Measure requests per second and latency
@@ -80,6 +94,12 @@ impl Command {
             Self::Send(_) => "send",
             Self::Map(_) => "map",
             Self::Random(_) => "random",
+            Self::Submit(_) => "submit",
+            Self::Jobs => "jobs",
+            Self::Job(_) => "job",
+            Self::Wait(_) => "wait",
+            Self::Collect(_) => "collect",
+            Self::Cancel(_) => "cancel",
             Self::Bench(_) => "bench",
             Self::Prompt => "prompt",
             Self::Status(_) => "status",
@@ -96,7 +116,7 @@ impl Command {
 impl Args {
     /// Returns whether a failure is also reported as an object on stdout.
     pub fn fails_in_json(&self) -> bool {
-        self.common.json && !matches!(self.command, Some(Command::Map(_)))
+        self.common.json && !matches!(self.command, Some(Command::Map(_) | Command::Collect(_)))
     }
 }
 

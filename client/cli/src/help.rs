@@ -14,6 +14,8 @@ Examples:
   giostra bench                  requests per second, and latency
   giostra status --watch         again and again, until Ctrl-C
   giostra top                    live, with keys to sort and to drain
+  giostra submit fib --lines < numbers
+                                 a job that outlives this client: wait, collect
   giostra drain worker-2         returns when it has finished its requests
   giostra audit log              what the broker's log proves
   giostra keys new broker        keys, to serve other hosts
@@ -45,6 +47,80 @@ JSON: result, or error with its code and message; trace: worker, attempts (the n
 dispatch) and took_us (after it).
 
 Exit status: 0 if there was a result; 1 if there was an error instead; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra submit`.
+pub const SUBMIT: &str = "\
+Examples:
+  giostra submit primes 1000000
+  seq 1 1000000 | giostra submit is_prime --lines
+  id=$(giostra submit fib --lines --name night < numbers)
+  giostra wait $id && giostra collect $id > results
+  giostra submit fib --lines --key run-7 < numbers
+                                           submitted once, however often this
+                                           command is run
+
+Durability: The id is printed when all requests are on the broker's disk. From then on the job goes on without this client, and after a restart or kill -9 of the \
+broker. The broker must have been started with --store.
+
+JSON: job, the id.
+
+Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 130 after Ctrl-C, which cancels the job.";
+
+/// Of `giostra jobs`.
+pub const JOBS: &str = "\
+Examples:
+  giostra jobs
+  giostra jobs --json | jq -r '.jobs[] | select(.failed > 0).job'
+
+States: open (its submission is not complete), running, finished, cancelled. DONE counts results and errors that are on the broker's disk.
+
+JSON: jobs, a list, the newest first, of objects with job (the id), state, requests, succeeded, failed, pool, name, key, owner (a public key, or empty), submitted_ms and ended_ms \
+(milliseconds since 1970; 0 if it has not ended).
+
+Exit status: 0; 1 if there is no broker, or it keeps no jobs; 2 for a wrong command line.";
+
+/// Of `giostra job`.
+pub const JOB: &str = "\
+Examples:
+  giostra job 5f3a9c01-12
+  giostra job 5f3a9c01-12 --json | jq .succeeded
+
+JSON: the fields of one job: see giostra jobs --help.
+
+Exit status: 0; 1 if there is no such job; 2 for a wrong command line.";
+
+/// Of `giostra wait`.
+pub const WAIT: &str = "\
+Examples:
+  giostra wait 5f3a9c01-12
+  giostra wait $a $b && giostra collect $a
+
+JSON: jobs, as giostra jobs prints them.
+
+Exit status: 0 if all requests of all jobs have a result; 1 if one failed or a job was cancelled; 2 for a wrong command line; 130 after Ctrl-C, which the jobs do not notice.";
+
+/// Of `giostra collect`.
+pub const COLLECT: &str = "\
+Examples:
+  giostra collect 5f3a9c01-12 > results
+  giostra collect 5f3a9c01-12 --follow     while it runs
+  giostra collect 5f3a9c01-12 --delete > results
+
+Output: A line for each request, in their order, as with map: an empty line if it failed, which is reported on stderr; with --json one JSON value a line, or {\"error\": ..}.
+
+Exit status: 0 if each request has a result; 1 if not, or if the job has not ended; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra cancel`.
+pub const CANCEL: &str = "\
+Examples:
+  giostra cancel 5f3a9c01-12
+  giostra cancel $(giostra jobs --json | jq -r '.jobs[].job')
+
+Results that there are can be collected. A job that has ended is left as it is.
+
+JSON: jobs, as giostra jobs prints them.
+
+Exit status: 0 if the jobs have ended; 1 if there is no such job; 2 for a wrong command line.";
 
 /// Of `giostra map`.
 pub const MAP: &str = "\

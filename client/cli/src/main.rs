@@ -9,7 +9,9 @@ mod events;
 mod exit;
 mod failure;
 mod help;
+mod jobs;
 mod keys;
+mod line;
 mod live;
 mod man;
 mod map;
@@ -84,6 +86,12 @@ fn dispatch<'a>(
         Command::Random(options) => random::run(client()?, options, common),
         Command::Map(options) => map::run(client()?, options, common, shutdown),
         Command::Prompt => prompt::run(client()?, common, shutdown),
+        Command::Submit(options) => jobs::submit(client()?, options, common),
+        Command::Jobs => jobs::jobs(client()?, common),
+        Command::Job(options) => jobs::one(client()?, options, common),
+        Command::Wait(options) => jobs::wait(client()?, options, common),
+        Command::Collect(options) => jobs::collect(client()?, options, common),
+        Command::Cancel(options) => jobs::cancel(client()?, options, common),
         Command::Status(options) => status::run(client()?, options, common),
         Command::Drain(options) => drain::run(client()?, options, common),
         // These two open connections of their own.

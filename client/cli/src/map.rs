@@ -10,7 +10,6 @@ mod entry;
 mod failures;
 mod input;
 mod journal;
-mod line;
 mod output;
 mod progress;
 mod retries;
@@ -32,6 +31,7 @@ use rustc_hash::FxHashMap;
 use super::common::CommonArgs;
 use super::exit::Exit;
 use super::failure::{of_client, output_error, report_error};
+use super::line::{Ended, Format, Kind, body};
 use super::random::wait_for_workers;
 use super::send::explain;
 pub use args::Map;
@@ -39,7 +39,6 @@ use entry::{Done, Known, Line, Open};
 use failures::Failures;
 use input::{Input, Next};
 use journal::{Journal, Record, Records, hash};
-use line::{Ended, Format, Kind, body};
 use output::Output;
 use progress::Progress;
 use retries::{Retries, pause};
@@ -244,7 +243,7 @@ impl<'a> Batch<'a> {
                 return Ok(());
             }
         }
-        let ended = Ended::of(reply, self.format.json);
+        let ended = Ended::of(&reply.outcome, self.format.json);
         let held = ended.bytes() + open.line.kept();
         self.budget.answer(open.bytes, held);
         self.end(open.line, ended, held)

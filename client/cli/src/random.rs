@@ -119,7 +119,7 @@ impl Batch {
 
     fn check(&mut self, reply: &Reply, now: Instant) {
         let Some((task, sent)) = self.open.remove(&reply.id) else { return };
-        match value(reply) {
+        match value(&reply.outcome) {
             Ok(value) => {
                 self.summary.add_answer(reply.trace.attempts, task.is_right(&value), now - sent);
                 match self.workers.get_mut(&*reply.trace.worker) {

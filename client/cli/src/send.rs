@@ -5,7 +5,7 @@ use std::io::Write;
 use giostra_client::Client;
 use giostra_common::args::switch;
 use giostra_protocol::compute::{AsJson, Call, Value};
-use giostra_protocol::{Failure, Outcome, Reply, Trace, code};
+use giostra_protocol::{Failure, Outcome, Trace, code};
 use humantime::format_duration;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -51,7 +51,7 @@ pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Res
         let Trace { worker, attempts, waited_us, took_us, .. } = &reply.trace;
         json!({"worker": worker, "attempts": attempts, "waited_us": waited_us, "took_us": took_us})
     });
-    let line = value(&reply).and_then(|value| format_result(&value, trace.as_ref()));
+    let line = value(&reply.outcome).and_then(|value| format_result(&value, trace.as_ref()));
     match &line {
         Ok(line) => stdout().write_all(line)?,
         Err(failure) => {
@@ -84,9 +84,9 @@ fn format_result(value: &Value, trace: Option<&Json>) -> Result<Vec<u8>, Failure
     Ok(line)
 }
 
-/// Returns the value in a reply. A body that is no value of the built-in kind is a failure, too.
-pub fn value(reply: &Reply) -> Result<Value, Failure> {
-    match &reply.outcome {
+/// Returns the value in an outcome. A body that is no value of the built-in kind is a failure, too.
+pub fn value(outcome: &Outcome) -> Result<Value, Failure> {
+    match outcome {
         Outcome::Ok(body) => Value::from_body(body).map_err(|error| Failure::from(error.to_string())),
         Outcome::Error(failure) => Err(failure.clone()),
     }

@@ -62,6 +62,19 @@ impl Client {
         options: JobOptions,
         requests: impl IntoIterator<Item = Bytes>,
     ) -> Result<JobId, Error> {
+        self.try_submit_job(options, requests.into_iter().map(Ok))
+    }
+
+    /// As [`Self::submit_job`], of requests that are made on the way. The first that can't be made ends
+    /// the submission, and cancels the job.
+    ///
+    /// # Errors
+    /// As of [`Self::submit_job`], or the first error among the requests.
+    pub fn try_submit_job(
+        &mut self,
+        options: JobOptions,
+        requests: impl IntoIterator<Item = Result<Bytes, Error>>,
+    ) -> Result<JobId, Error> {
         let key = options.key.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         let spec = JobSpec { pool: self.options.pool.clone(), key, name: options.name };
         Submission::new(spec, requests.into_iter()).run(self)

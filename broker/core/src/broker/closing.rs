@@ -57,7 +57,9 @@ impl Broker {
     /// Says goodbye to clients without requests in flight, whose replies have been put out.
     pub(super) fn part(&mut self) {
         let owed_nothing = self.clients.iter().filter(|(_, client)| {
-            client.answered > 0 && client.account.replies.is_empty() && client.account.unanswered.len() == client.account.pending
+            client.answered > 0
+                && client.account.replies.is_empty()
+                && client.account.unanswered.len() == client.account.pending
         });
         let numbers: Vec<_> = owed_nothing.map(|(number, _)| number).collect();
         for number in numbers {

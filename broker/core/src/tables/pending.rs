@@ -179,7 +179,6 @@ mod tests {
     use super::*;
     use crate::ids::{ClientNumber, JobNumber};
 
-
     fn a() -> Source {
         ClientNumber(1).into()
     }

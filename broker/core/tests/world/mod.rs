@@ -55,7 +55,16 @@ impl World {
     pub fn new(settings: Settings) -> Self {
         let now = Instant::now();
         let broker = Broker::new(settings, now);
-        Self { broker, now, held: vec![], replies: vec![], log: vec![], sessions: BTreeMap::new(), sent: vec![], asked: vec![] }
+        Self {
+            broker,
+            now,
+            held: vec![],
+            replies: vec![],
+            log: vec![],
+            sessions: BTreeMap::new(),
+            sent: vec![],
+            asked: vec![],
+        }
     }
 
     pub fn settle(&mut self) {

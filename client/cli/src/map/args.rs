@@ -7,9 +7,9 @@ use giostra_common::args::switch;
 use serde_json::json;
 
 use super::journal::{FORMAT, FORMAT_KEY, Run};
-use super::line::Kind;
 use crate::common::CommonArgs;
 use crate::help;
+use crate::line::Kind;
 use crate::operations::Operation;
 
 /// The options of `giostra map`.

@@ -2,7 +2,7 @@
 
 use giostra_protocol::Bytes;
 
-use super::line::Ended;
+use crate::line::Ended;
 
 /// An answer from the journal.
 pub struct Known {

@@ -30,8 +30,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value as Json;
 
-use super::line::Ended;
 use super::output::{self, Start};
+use crate::line::Ended;
 
 /// The key of the first line whose value is the format.
 pub const FORMAT_KEY: &str = "giostra map";

@@ -13,8 +13,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
 use super::journal::{FORMAT, FORMAT_KEY, Journal, Record, Run};
-use super::line::{Ended, Format};
 use super::sequence::Sequence;
+use crate::line::{Ended, Format};
 
 const LINES: u64 = 60;
 

@@ -23,13 +23,15 @@ const WINDOW: usize = 16;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A submission under way.
-pub(super) struct Submission<I: Iterator<Item = Bytes>> {
+pub(super) struct Submission<I: Iterator<Item = Result<Bytes, Error>>> {
     spec: JobSpec,
     requests: Peekable<I>,
     /// Parts that are not safe yet, without a gap.
     parts: VecDeque<Part>,
     /// The number of the next request of the iterator.
     next: u32,
+    /// The job's id, once the broker has told it.
+    id: Option<JobId>,
     /// Whether the last part was made.
     is_complete: bool,
 }
@@ -47,13 +49,23 @@ enum Heard {
     Lost,
 }
 
-impl<I: Iterator<Item = Bytes>> Submission<I> {
+impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
     pub(super) fn new(spec: JobSpec, requests: I) -> Self {
-        Self { spec, requests: requests.peekable(), parts: VecDeque::new(), next: 0, is_complete: false }
+        Self { spec, requests: requests.peekable(), parts: VecDeque::new(), next: 0, id: None, is_complete: false }
     }
 
     /// Submits everything; returns when it is safe.
     pub(super) fn run(mut self, client: &mut Client) -> Result<JobId, Error> {
+        let ended = self.submit(client);
+        if let (Err(_), Some(id)) = (&ended, self.id) {
+            // If this can't be sent, the job stays open.
+            let _ = client.send_message(FromClient::Jobs { tag: 0, request: JobsRequest::Cancel(id) });
+            client.broker.push();
+        }
+        ended
+    }
+
+    fn submit(&mut self, client: &mut Client) -> Result<JobId, Error> {
         client.jobs_asked += 1;
         let tag = client.jobs_asked;
         loop {
@@ -76,7 +88,8 @@ impl<I: Iterator<Item = Bytes>> Submission<I> {
             }
             match hear(client, tag, session, None)? {
                 Some(Heard::Reply(JobsReply::Accepted { id, closed: true, .. })) => return Ok(Some(id)),
-                Some(Heard::Reply(JobsReply::Accepted { requests, .. })) => {
+                Some(Heard::Reply(JobsReply::Accepted { id, requests, .. })) => {
+                    self.id = Some(id);
                     if self.accepted(requests) {
                         self.send_all(client, tag)?;
                     }
@@ -99,7 +112,7 @@ impl<I: Iterator<Item = Bytes>> Submission<I> {
     fn next_part(&mut self) -> Result<Part, Error> {
         let (mut bodies, mut bytes) = (Vec::new(), 0);
         while bodies.len() < PART && bytes < PART_BYTES {
-            let Some(body) = self.requests.next() else { break };
+            let Some(body) = self.requests.next().transpose()? else { break };
             if body.len() > MAX_MESSAGE_BYTES {
                 return Err(Error::TooLarge(body.len()));
             }

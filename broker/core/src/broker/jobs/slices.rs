@@ -72,7 +72,8 @@ impl Broker {
             return;
         }
         // The last result may have been stored before the submission was complete.
-        let finishes = job.is_closed && !job.is_finishing && job.answered as usize + replies.len() == job.stored as usize;
+        let finishes =
+            job.is_closed && !job.is_finishing && job.answered as usize + replies.len() == job.stored as usize;
         if replies.is_empty() && !finishes {
             return;
         }
@@ -115,8 +116,18 @@ impl Broker {
             job.account.bytes += body.len();
             self.last_request += 1;
             let state = State::Pending(Place::Fresh(self.last_request));
-            let request =
-                Request { source, id, pool, body, accepted: now, time_limit: 0, dispatched: now, attempts: 0, lost: None, state };
+            let request = Request {
+                source,
+                id,
+                pool,
+                body,
+                accepted: now,
+                time_limit: 0,
+                dispatched: now,
+                attempts: 0,
+                lost: None,
+                state,
+            };
             let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
             job.account.unanswered.insert(id, key);
             fresh.push(key);

@@ -67,7 +67,12 @@ impl Broker {
         self.jobs.by_key.insert(key, number);
         let job = Job { spec: Arc::clone(&spec), owner: owner.clone(), ..Job::default() };
         self.jobs.table.insert(number, job);
-        self.log(Event::JobSubmitted { job: number, id: self.jobs.id(number), client, pool: spec.pool.as_str().into() });
+        self.log(Event::JobSubmitted {
+            job: number,
+            id: self.jobs.id(number),
+            client,
+            pool: spec.pool.as_str().into(),
+        });
         self.store(Op::Write(Write::Create { job: number, owner, spec }), Expected::Created(number));
         Some(number)
     }

@@ -1,10 +1,11 @@
-//! The request that a line of input makes, and the line of output for its answer.
+//! The request that a line of input makes, and the line of output for its answer: of `map` and of
+//! jobs.
 
 use std::io::Write;
 
 use giostra_protocol::compute::{Value, from_json};
 use giostra_protocol::escape::sentence;
-use giostra_protocol::{Bytes, Failure, Reply, code};
+use giostra_protocol::{Bytes, Failure, Outcome, code};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -82,14 +83,19 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// Returns how a request of a cancelled job ended that was not computed.
+    pub fn missing() -> Self {
+        Self::Failed(Failure::new(code::CANCELLED, "the job was cancelled before"))
+    }
+
     /// Returns what a reply says.
-    pub fn of(reply: &Reply, json: bool) -> Self {
+    pub fn of(outcome: &Outcome, json: bool) -> Self {
         let written = |value: Value| {
             let as_json =
                 || serde_json::to_string(&value.as_json()).map_err(|error| format!("the result: {error}").into());
             if json { as_json() } else { Ok(value.to_string()) }
         };
-        match value(reply).and_then(written) {
+        match value(outcome).and_then(written) {
             Ok(text) if text.contains('\n') => Self::Result(text.replace('\n', "\\n")),
             Ok(text) => Self::Result(text),
             Err(failure) => Self::Failed(Failure::new(&sentence(&failure.code), sentence(&failure.message))),

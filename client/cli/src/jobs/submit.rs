@@ -1,0 +1,99 @@
+//! `giostra submit`: hands a job over to the broker.
+
+use std::io::{BufRead, Write};
+
+use anyhow::{Context, ensure};
+use giostra_client::{Client, Error, JobOptions};
+use giostra_common::args::switch;
+use giostra_common::stdio;
+use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::{Bytes, Failure, code, name};
+use serde_json::json;
+
+use crate::common::CommonArgs;
+use crate::exit::Exit;
+use crate::help;
+use crate::line::{Kind, body};
+use crate::operations::Operation;
+use crate::printed::stdout;
+
+/// The options of `giostra submit`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::SUBMIT)]
+pub struct Submit {
+    /// Operation to compute, as with send
+    #[arg(value_name = "OP", value_parser = Operation, hide_possible_values = true)]
+    operation: String,
+
+    /// Arguments of the only request, as with send
+    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+
+    /// Make a request of each line of stdin, as map does; with --json each line is JSON
+    #[arg(long, conflicts_with = "arguments")]
+    lines: bool,
+
+    /// Send all words as texts, even numbers
+    #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]
+    text: bool,
+
+    /// With --lines: send the whole line as one text, white space and all, instead of its words
+    #[arg(long, requires = "lines")]
+    line: bool,
+
+    /// Name of the job, for people
+    #[arg(long, value_parser = name::parse, value_name = "NAME")]
+    name: Option<String>,
+
+    /// Key of the submission: the same key to the same pool gives the same job, however often it is
+    /// submitted
+    #[arg(long, value_parser = name::parse, value_name = "KEY")]
+    key: Option<String>,
+}
+
+/// Submits the job, and prints its id once all of it is safe.
+pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs) -> anyhow::Result<Exit> {
+    ensure!(common.timeout.is_none(), "the requests of a job have no time limit; leave out --timeout");
+    let options = JobOptions { key: submit.key.clone(), name: submit.name.clone().unwrap_or_default() };
+    let id = match submit.lines {
+        true => {
+            let kind = kind(submit, common.json)?;
+            stdio::check_stdin().context("can't read stdin")?;
+            let lines = stdio::Retrying(std::io::stdin());
+            let lines = std::io::BufReader::new(lines).split(b'\n').zip(1_u64..);
+            client.try_submit_job(options, lines.map(|(line, number)| request(submit, kind, line, number)))?
+        }
+        false => client.submit_job(options, [call(submit).to_body()])?,
+    };
+    match common.json {
+        true => writeln!(stdout(), "{}", json!({"job": id.to_string()}))?,
+        false => writeln!(stdout(), "{id}")?,
+    }
+    Ok(Exit::Success)
+}
+
+fn kind(submit: &Submit, json: bool) -> anyhow::Result<Kind> {
+    ensure!(
+        !json || !submit.text && !submit.line,
+        "with --json a line is a JSON value; --text and --line are for words"
+    );
+    Ok(match (json, submit.line, submit.text) {
+        (true, ..) => Kind::Json,
+        (_, true, _) => Kind::Line,
+        (_, _, true) => Kind::Texts,
+        _ => Kind::Words,
+    })
+}
+
+fn call(submit: &Submit) -> Call {
+    let value = |word: &String| if submit.text { Ok(Value::Text(word.clone())) } else { word.parse() };
+    Call { operation: submit.operation.clone(), arguments: submit.arguments.iter().flat_map(value).collect() }
+}
+
+fn request(submit: &Submit, kind: Kind, line: std::io::Result<Vec<u8>>, number: u64) -> Result<Bytes, Error> {
+    let failed = |why: String| {
+        Error::Request(Failure::new(code::INVALID, format!("line {number}: {why}; the job is cancelled")))
+    };
+    let line = line.map_err(|error| failed(format!("can't read stdin: {error}")))?;
+    body(&submit.operation, &line, kind).map_err(|failure| failed(failure.to_string()))
+}
