@@ -280,6 +280,13 @@ pub enum Event {
         /// The number of its requests so far.
         requests: u32,
     },
+    /// When a job turned out to be an earlier one, which has ended: there is no other.
+    JobKnown {
+        /// The number that was meant for it.
+        job: JobNumber,
+        /// The id of the earlier one.
+        id: JobId,
+    },
     /// When requests of a job are safe in the store.
     JobSaved {
         /// The job.

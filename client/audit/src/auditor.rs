@@ -7,6 +7,7 @@ use crate::FORMAT;
 use crate::files::Source;
 use crate::findings::{Findings, Location, Promise, SourceLine, Violation};
 use crate::gap::Gap;
+use crate::ledger::Ledger;
 use crate::life::Life;
 use crate::line::{self, Event, Line, Start};
 use crate::report::Report;
@@ -19,6 +20,8 @@ const MAX_UNKNOWN_VERBS: usize = 20;
 pub(crate) struct Auditor {
     report: Report,
     findings: Findings,
+    /// The durable jobs, between two lives.
+    ledger: Ledger,
     /// The current life; `None` while lines are skipped.
     life: Option<Life>,
     /// The number of lines skipped since the last life ended.
@@ -138,7 +141,7 @@ impl Auditor {
             self.report.gaps.push(Gap::Cut(self.file.clone(), line, after));
         }
         self.report.strict &= start.strict;
-        self.life = Some(Life::new(start, self.report.counts));
+        self.life = Some(Life::new(start, self.report.counts, std::mem::take(&mut self.ledger)));
     }
 
     /// Remembers the line as the previous one.
@@ -162,6 +165,7 @@ impl Auditor {
         };
         life.finish();
         self.report.counts = life.counts;
+        self.ledger = life.ledger;
         self.report.max_lost = self.report.max_lost.max(life.dispatched_after);
         if !life.detailed && life.last_client > 0 {
             // Its violations come from the lines that were left out.

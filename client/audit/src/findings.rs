@@ -23,13 +23,17 @@ pub enum Promise {
     Poison,
     /// The requests of a client that left are cancelled or discarded.
     Leaving,
+    /// What was safe of a durable job in one life is there in the next, and each result is stored
+    /// once.
+    Jobs,
     /// The log itself is complete and readable.
     Evidence,
 }
 
 impl Promise {
     /// All promises, in the order of their values.
-    pub const ALL: [Self; 5] = [Self::Rotation, Self::Requests, Self::Poison, Self::Leaving, Self::Evidence];
+    pub const ALL: [Self; 6] =
+        [Self::Rotation, Self::Requests, Self::Poison, Self::Leaving, Self::Jobs, Self::Evidence];
 }
 
 /// A line that breaks a promise.

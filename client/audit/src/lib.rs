@@ -13,6 +13,7 @@ mod auditor;
 mod files;
 mod findings;
 mod gap;
+mod ledger;
 mod life;
 mod line;
 mod ranges;

@@ -11,6 +11,7 @@
 mod clients;
 mod closing;
 mod dispatch;
+mod jobs;
 mod losses;
 mod records;
 mod requests;
@@ -20,6 +21,7 @@ mod workers;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::findings::{Findings, Promise};
+use crate::ledger::Ledger;
 use crate::line::{Event, Line, Start};
 use crate::ranges::{Id, IdRanges};
 use crate::report::Counts;
@@ -51,6 +53,12 @@ pub(super) struct Life {
     /// there is a line of that level.
     pub detailed: bool,
     clients: Clients,
+    /// The number of jobs among the clients.
+    jobs: u64,
+    /// The number of the store, if the broker keeps jobs, and whether all its jobs are restored.
+    home: Option<u32>,
+    is_restored: bool,
+    pub ledger: Ledger,
     workers: Workers,
     pools: Vec<Pool>,
     pool_of: HashMap<Box<str>, usize>,
@@ -81,13 +89,15 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Begins a life with the broker's first line; `counts` are those of the lives before it.
-    pub fn new(start: &Start<'_>, counts: Counts) -> Self {
+    /// Begins a life with the broker's first line; `counts` and `ledger` are those of the lives before
+    /// it.
+    pub fn new(start: &Start<'_>, counts: Counts, ledger: Ledger) -> Self {
         Self {
             strict: start.strict,
             counts: Counts { lives: counts.lives + 1, ..counts },
             detailed: start.detailed,
             given_up_after: start.max_attempts.and_then(|limit| usize::try_from(limit).ok()),
+            ledger,
             lines: 1,
             next_size_check: counts.accepted + MAX_OPEN,
             ..Self::default()
@@ -106,6 +116,9 @@ impl Life {
         }
         if self.stopped {
             self.findings.add(Promise::Evidence, || "the broker had stopped before".into());
+        }
+        if !matches!(line.event, Event::Store { .. } | Event::Restored { .. }) {
+            self.check_restored();
         }
         match line.event {
             Event::Dispatch { worker, again, suspect, tickets, requests } => {
@@ -138,6 +151,17 @@ impl Life {
             Event::Expire { requests } => self.on_expire(&requests),
             Event::Cancel { requests } => self.on_cancel(&requests),
             Event::Poison { request, workers } => self.on_poison(&request, workers),
+            Event::Store { home } => self.on_store(home),
+            Event::Job { job, id } => self.on_job_begins(job, id, None),
+            Event::Restored { job, id, requests } => self.on_job_begins(job, id, Some(requests)),
+            Event::Saved { job, count, requests, closed } => {
+                self.check_named(&requests, count);
+                self.on_saved(job, &requests, closed);
+            }
+            Event::Stored { requests } => self.on_stored(&requests),
+            Event::Finished { job, results } => self.on_job_finished(job, results),
+            Event::CancelledJob { job } | Event::Known { job } => self.on_job_cancelled(job),
+            Event::StoreFailed => self.on_store_failed(),
             Event::Closing { in_flight } => {
                 self.closing = true;
                 self.check_in_flight(in_flight);
@@ -184,6 +208,10 @@ impl Life {
         // sent.
         self.check_dispatches(!self.stopped);
         self.counts.open += self.open();
+        self.counts.jobs = self.ledger.submitted;
+        self.counts.jobs_finished = self.ledger.finished;
+        self.counts.jobs_open = self.ledger.open() as u64;
+        self.counts.saved = self.ledger.saved;
     }
 
     /// Returns the index of the pool of that name, which may be new.

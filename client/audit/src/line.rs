@@ -138,6 +138,24 @@ pub enum Event<'a> {
     Stopped { lines: u64 },
     /// When lines are missing because they could not be written.
     LogGap { lost: u64 },
+    /// When a broker that keeps jobs has started: the number of its store.
+    Store { home: u32 },
+    /// When a client began to submit a job: its number, and its id.
+    Job { job: u64, id: (u32, u64) },
+    /// When a job of an earlier life goes on.
+    Restored { job: u64, id: (u32, u64), requests: u64 },
+    /// When a job turned out to be an earlier one, so that there is none of this number.
+    Known { job: u64 },
+    /// When requests of a job are safe; `closed` if there will be no more.
+    Saved { job: u64, count: u64, requests: IdRanges<'a>, closed: bool },
+    /// When results are safe.
+    Stored { requests: IdRanges<'a> },
+    /// When all results of a job are safe.
+    Finished { job: u64, results: u64 },
+    /// When a job was cancelled.
+    CancelledJob { job: u64 },
+    /// When the store is out of order, and jobs are left to the next life.
+    StoreFailed,
     /// When something happened that does not concern the promises.
     NoBearing,
     /// When the verb is unknown.

@@ -2,6 +2,7 @@
 //! `t5` is a ticket. They are read without being expanded.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// The maximum number of ids that one line may name: as many as requests may be open. A damaged number must not
 /// keep the audit counting for long.
@@ -10,6 +11,9 @@ const MAX_IDS: u64 = 1 << 24;
 /// The limit of client, worker and ticket numbers: there is always a next one.
 const MAX_NUMBER: u64 = 1 << 63;
 
+/// The bit that the number of a job has where that of a client is expected.
+pub(super) const JOB: u64 = MAX_NUMBER;
+
 /// The limit of counts in a line: their sums do not overflow, however many lines there are.
 const MAX_COUNT: u64 = 1 << 40;
 
@@ -17,7 +21,7 @@ const MAX_COUNT: u64 = 1 << 40;
 /// Displays as in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
-    /// The client's number.
+    /// The client's number; that of a job plus 2^63.
     pub client: u64,
     /// The number of the request, or of the ticket.
     pub number: u64,
@@ -27,8 +31,20 @@ impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self { client: 0, number } => write!(f, "t{number}"),
+            Self { client, number } if client & JOB != 0 => write!(f, "j{}#{number}", client & !JOB),
             Self { client, number } => write!(f, "c{client}#{number}"),
         }
+    }
+}
+
+/// Parses the id of a request as the log writes it: `c1#7`, or `j1#7` of a job.
+impl FromStr for Id {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('#').and_then(|(source, id)| Some((client(source)?, number(id)?)));
+        let (client, number) = parts.ok_or("a request is written as in the log: c1#17, or j1#17 of a job")?;
+        Ok(Self { client, number })
     }
 }
 
@@ -36,7 +52,7 @@ impl fmt::Display for Id {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IdRange {
-    /// The number of the client whose requests they are; 0 for tickets.
+    /// The number of the client whose requests they are; that of a job plus 2^63; 0 for tickets.
     pub client: u64,
     /// The first id.
     pub first: u64,
@@ -52,8 +68,8 @@ impl IdRange {
         let (client, numbers) = match word.strip_prefix('t') {
             Some(numbers) => (0, numbers),
             None => {
-                let (client, numbers) = word.strip_prefix('c')?.split_once('#')?;
-                (number(client).filter(|&client| client > 0)?, numbers)
+                let (source, numbers) = word.split_once('#')?;
+                (client(source)?, numbers)
             }
         };
         let (range, step) = match numbers.split_once('/') {
@@ -68,7 +84,6 @@ impl IdRange {
             && first <= last
             && (last - first).is_multiple_of(step)
             && (last - first) / step < MAX_IDS
-            && client < MAX_NUMBER
             // Clients choose their requests' ids freely.
             && (client > 0 || last < MAX_NUMBER);
         sound.then_some(Self { client, first, last, step })
@@ -185,6 +200,15 @@ impl<'a> IdRanges<'a> {
     }
 }
 
+/// Parses `c1`, or `j1` for a job.
+fn client(text: &str) -> Option<u64> {
+    let number = |digits| ordinal(digits).filter(|&number| number > 0);
+    match text.strip_prefix('j') {
+        Some(job) => number(job).map(|job| job | JOB),
+        None => number(text.strip_prefix('c')?),
+    }
+}
+
 /// Parses a number as the broker writes it: digits alone.
 pub(super) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -222,6 +246,14 @@ mod tests {
         assert_eq!(all(IdRanges::tickets("t1..7/3 t8").unwrap()), "t1 t4 t7 t8");
         let last = format!("c1#{}", u64::MAX);
         assert_eq!(all(IdRanges::requests(&last).unwrap()), last);
+    }
+
+    #[test]
+    fn requests_of_a_job_are_told_from_those_of_the_client_with_its_number() {
+        let ranges = IdRanges::requests("c1#1 j1#0..1").unwrap();
+        assert_eq!(all(ranges), "c1#1 j1#0 j1#1");
+        assert_eq!(ranges.position(Id { client: 1 | JOB, number: 1 }), Some(2));
+        assert!(["j0#1", "j#1", "j9223372036854775808#1"].iter().all(|text| IdRanges::requests(text).is_none()));
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub struct Counts {
     pub discarded: u64,
     /// Replies that were never sent, because their clients did not read.
     pub undelivered: u64,
+    /// Durable jobs that were submitted, finished, and not ended when the log ends.
+    pub jobs: u64,
+    pub jobs_finished: u64,
+    pub jobs_open: u64,
+    /// Requests of jobs that were safe before they were dispatched.
+    pub saved: u64,
     /// Requests that were open when a life ended. Their clients send them to the next broker.
     pub open: u64,
 }
@@ -137,10 +143,11 @@ impl Report {
     /// Returns the report as a JSON object.
     pub fn json(&self) -> serde_json::Value {
         let counts = &self.counts;
-        let promises = Promise::ALL.map(|promise| {
+        let promises = self.promises().map(|promise| {
             let violations = self.violated[promise as usize];
             json!({"promise": promise, "verdict": self.verdict_on(promise).to_string(), "violations": violations})
         });
+        let promises: Vec<_> = promises.collect();
         let more = json!({
             "proved": self.verdict() == Verdict::Proved,
             "verdict": self.verdict().to_string(),
@@ -158,6 +165,12 @@ impl Report {
             report.extend(more);
         }
         report
+    }
+
+    /// Returns the promises that the log is about: without a store there is none about jobs.
+    fn promises(&self) -> impl Iterator<Item = Promise> {
+        let with_jobs = self.counts.jobs + self.counts.jobs_open + self.violated[Promise::Jobs as usize] > 0;
+        Promise::ALL.into_iter().filter(move |&promise| with_jobs || promise != Promise::Jobs)
     }
 
     fn verdict_on(&self, promise: Promise) -> Verdict {
@@ -185,6 +198,10 @@ impl Report {
                 format!("none given up; at most {} lost per request", many(self.max_lost as u64, "worker"))
             }
             Promise::Leaving => format!("{} left, and all their requests ended", many(counts.clients_left, "client")),
+            Promise::Jobs => {
+                let (jobs, saved) = (many(counts.jobs, "job"), many(counts.saved, "request"));
+                format!("{jobs} of {saved}, {} finished; none missing, no result stored twice", counts.jobs_finished)
+            }
             Promise::Evidence => match self.torn {
                 0 => many(self.lines, "line"),
                 torn => format!("{}, {torn} torn when a broker ended", many(self.lines, "line")),
@@ -199,6 +216,7 @@ impl Report {
             Promise::Requests => "no request lost, no reply doubled",
             Promise::Poison => "poison requests stop",
             Promise::Leaving => "clients leave cleanly",
+            Promise::Jobs => "durable jobs outlive the broker",
             Promise::Evidence => "the log is complete",
         }
     }
@@ -239,7 +257,7 @@ impl fmt::Display for Report {
         for (verb, count) in &self.unknown {
             writeln!(f, "  unknown     {verb}: {}, ignored", many(*count, "line"))?;
         }
-        for promise in Promise::ALL {
+        for promise in self.promises() {
             let said = match self.verdict_on(promise) {
                 Verdict::Proved => format!("proved: {}", self.facts(promise)),
                 Verdict::Refuted => format!("refuted, {}", many(self.violated[promise as usize], "violation")),

@@ -17,20 +17,13 @@ pub struct Audit {
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
 
-    /// Tell instead what became of one request: here request 17 of client connection 1
-    #[arg(long, value_parser = request, value_name = "c1#17")]
+    /// Tell instead what became of one request: here request 17 of client connection 1; j1#17 of job 1
+    #[arg(long, value_name = "c1#17")]
     pub request: Option<Id>,
 
     /// Accept that the oldest files were rotated away: prove the rest, from the next broker's start on
     #[arg(long)]
     pub partial: bool,
-}
-
-/// Parses a request as the log writes it.
-fn request(text: &str) -> Result<Id, &'static str> {
-    let parts = text.strip_prefix('c').and_then(|rest| rest.split_once('#'));
-    let numbers = parts.and_then(|(client, id)| Some(Id { client: client.parse().ok()?, number: id.parse().ok()? }));
-    numbers.ok_or("a request is written as in the log: c1#17")
 }
 
 /// Audits the log, and succeeds if all is proved, or the request was found.

@@ -64,6 +64,7 @@ impl fmt::Display for Event {
             Self::NoWorker(client, count) => write!(f, "no-worker {client} count={count}"),
             Self::JobSubmitted { job, id, client, pool } => write!(f, "job {job} id={id} by={client} pool={pool}"),
             Self::JobRestored { job, id, requests } => write!(f, "restored {job} id={id} requests={requests}"),
+            Self::JobKnown { job, id } => write!(f, "known {job} id={id}"),
             Self::JobSaved { job, first, count, closed } => {
                 let requests = (*first..first + count).map(|id| (*job, RequestId(id.into()))).collect::<IdRanges>();
                 write!(f, "saved {job} requests={}", Counted(full, &requests))?;

@@ -41,7 +41,7 @@ impl Life {
     }
 
     pub(super) fn check_clients(&mut self, clients: u64) {
-        let known = self.clients.0.len() as i128 + self.more_clients;
+        let known = self.clients.0.len() as i128 - i128::from(self.jobs) + self.more_clients;
         if known != i128::from(clients) {
             self.more_clients += i128::from(clients) - known;
             self.findings.add(Promise::Leaving, || format!("there are {known} clients, not {clients}"));

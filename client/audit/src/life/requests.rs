@@ -7,7 +7,7 @@ use super::records::{Client, Request, State};
 use super::workers::Worker;
 use crate::findings::Promise;
 use crate::line::{self, DepartureCounts, Evidence};
-use crate::ranges::{Id, IdRanges};
+use crate::ranges::{Id, IdRanges, JOB};
 
 impl Life {
     pub(super) fn on_accept(&mut self, requests: &IdRanges<'_>, pool: &str) {
@@ -15,8 +15,14 @@ impl Life {
         let pool = self.pool(pool);
         for range in requests.ranges() {
             let client = range.client;
+            if let Some(key) = self.key_of_client(client) {
+                self.ledger.accept(key, range, &mut self.findings);
+            }
             let Some(Client { open, .. }) = self.clients.0.get_mut(&client) else {
-                self.findings.add(Promise::Requests, || format!("requests of c{client}, which is not there"));
+                self.findings.add(Promise::Requests, || match client & JOB {
+                    0 => format!("requests of c{client}, which is not there"),
+                    _ => format!("requests of j{}, which is not there", client & !JOB),
+                });
                 self.clients.0.insert(client, Client::default());
                 continue;
             };
@@ -37,6 +43,11 @@ impl Life {
         let count = if errors { &mut self.counts.reply_errors } else { &mut self.counts.replies };
         *count += requests.count();
         self.mark_answered(requests);
+        for range in requests.ranges() {
+            if let Some(key) = self.key_of_client(range.client) {
+                self.ledger.reply(key, range);
+            }
+        }
         if self.workers.named(named, &mut self.findings).is_none() {
             for id in requests.ids() {
                 self.close(id);

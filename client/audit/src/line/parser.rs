@@ -18,8 +18,8 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "dispatch" | "redispatch" => {
             let (worker, rest) = worker(rest)?;
             let (rest, suspect) = rest.strip_suffix(" suspect").map_or((rest, false), |rest| (rest, true));
-            // No ticket has a `c` in it.
-            let (tickets, requests) = rest.split_at(rest.find(" c")?);
+            // No ticket has a `c` or a `j` in it.
+            let (tickets, requests) = rest.split_at(rest.find(['c', 'j'])?.checked_sub(1)?);
             let (tickets, requests) = (IdRanges::tickets(tickets)?, IdRanges::requests(&requests[1..])?);
             Event::Dispatch { worker, again: verb == "redispatch", suspect, tickets, requests }
         }
@@ -55,10 +55,14 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             max_attempts: value(rest, "max-attempts=").and_then(count),
             after: value(rest, "after=").filter(|&after| after != "none"),
         }),
+        "store" | "job" | "known" | "restored" | "saved" | "stored" | "finished" | "cancelled-job" => {
+            of_a_job(verb, rest)?
+        }
+        "store-failed" => Event::StoreFailed,
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
-        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "insecure:" | "allowed" | "hangup:" => {
+        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "deleted" | "insecure:" | "allowed" | "hangup:" => {
             Event::NoBearing
         }
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
@@ -82,6 +86,36 @@ fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     }
     let (cancelled, unwanted) = (counted(counts, "cancelled=")?, counted(counts, "unwanted=")?);
     Some(Event::ClientLeft { client, cancelled, unwanted, clients: counted(counts, "clients=")?, reason })
+}
+
+fn of_a_job<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
+    if verb == "stored" {
+        return Some(Event::Stored { requests: IdRanges::requests(rest)? });
+    }
+    if verb == "store" {
+        return Some(Event::Store { home: u32::from_str_radix(value(rest, "home=")?, 16).ok()? });
+    }
+    let (job, rest) = split_word(rest);
+    let job = ordinal(job.strip_prefix('j')?)?;
+    let id = || {
+        let (home, number) = value(rest, "id=")?.split_once('-')?;
+        Some((u32::from_str_radix(home, 16).ok()?, ordinal(number)?))
+    };
+    Some(match verb {
+        "job" => Event::Job { job, id: id()? },
+        "known" => Event::Known { job },
+        "restored" => Event::Restored { job, id: id()?, requests: counted(rest, "requests=")? },
+        "saved" => {
+            let (requests, closed) = rest.strip_suffix(" closed").map_or((rest, false), |rest| (rest, true));
+            let (count, requests) = counted_requests(requests, "requests=")?;
+            Event::Saved { job, count, requests, closed }
+        }
+        "finished" => {
+            let results = counted(rest, "succeeded=")?.checked_add(counted(rest, "failed=")?)?;
+            Event::Finished { job, results }
+        }
+        _ => Event::CancelledJob { job },
+    })
 }
 
 fn of_a_worker<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
@@ -274,6 +308,16 @@ mod tests {
                 Event::Unheard { client: 1, unsent: 1, requests: one, reason: "x y" },
             ),
             ("unheard c1 unsent=0 reason=x", Event::Unheard { client: 1, unsent: 0, requests: none, reason: "x" }),
+            ("store home=0000000a jobs=2 path=x", Event::Store { home: 10 }),
+            ("job j1 id=0000000a-1 by=c1 pool=p", Event::Job { job: 1, id: (10, 1) }),
+            ("restored j1 id=0000000a-1 requests=7", Event::Restored { job: 1, id: (10, 1), requests: 7 }),
+            ("known j1 id=0000000a-3", Event::Known { job: 1 }),
+            ("saved j1 requests=1 c1#5", Event::Saved { job: 1, count: 1, requests: one, closed: false }),
+            ("saved j1 requests=0 closed", Event::Saved { job: 1, count: 0, requests: none, closed: true }),
+            ("stored c1#5", Event::Stored { requests: one }),
+            ("finished j1 succeeded=4 failed=3", Event::Finished { job: 1, results: 7 }),
+            ("cancelled-job j1", Event::CancelledJob { job: 1 }),
+            ("store-failed reason=x", Event::StoreFailed),
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
             ("log-gap lost=7", Event::LogGap { lost: 7 }),

@@ -36,7 +36,7 @@ impl Broker {
         }
         match request {
             JobsRequest::Submit { job: spec, first, bodies, closes } => {
-                self.submit_to_job(client, asker, Part { spec, first, bodies, closes });
+                self.submit_to_job(client, &asker, Part { spec, first, bodies, closes });
             }
             JobsRequest::List { before } => {
                 // In the store, numbers are signed.

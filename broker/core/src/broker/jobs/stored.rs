@@ -52,7 +52,7 @@ impl Broker {
         let now = self.moment(now);
         let expected = self.jobs.expected.pop_front().expect("the store answers what it was asked");
         match (done, expected) {
-            (Done::Failed(reason), expected) => self.store_failed(reason, expected),
+            (Done::Failed(reason), expected) => self.store_failed(&reason, &expected),
             (Done::Exists(record), Expected::Created(job)) => self.job_exists(job, &record),
             (_, Expected::Created(job)) => {
                 if let Some(job) = self.jobs.table.get_mut(&job) {
@@ -93,7 +93,9 @@ impl Broker {
     fn job_exists(&mut self, number: JobNumber, record: &JobRecord) {
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
         let id = JobId { home: self.jobs.home.unwrap_or_default(), number: record.job.0 };
-        for asker in std::mem::take(&mut job.submitters) {
+        let submitters = std::mem::take(&mut job.submitters);
+        self.log(Event::JobKnown { job: number, id });
+        for asker in submitters {
             self.answer(&asker, JobsReply::Accepted { id, requests: record.requests, closed: true });
         }
         self.end_job(number);
@@ -173,7 +175,7 @@ impl Broker {
 
     /// Ends durable service: what the store holds, another life of the broker will find. Whatever
     /// was not acknowledged is unknown.
-    fn store_failed(&mut self, reason: Arc<str>, expected: Expected) {
+    fn store_failed(&mut self, reason: &str, expected: &Expected) {
         if self.jobs.failed.is_none() {
             let reason: Arc<str> =
                 format!("the store of jobs is out of order until the broker is restarted: {reason}").into();

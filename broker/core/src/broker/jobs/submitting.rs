@@ -23,12 +23,12 @@ pub(super) struct Part {
 }
 
 impl Broker {
-    pub(super) fn submit_to_job(&mut self, client: ClientNumber, asker: Asker, part: Part) {
+    pub(super) fn submit_to_job(&mut self, client: ClientNumber, asker: &Asker, part: Part) {
         if !self.clients[&client].rights.submit {
-            return self.refuse_asker(&asker, "this key may not submit requests: it has not the role 'client'");
+            return self.refuse_asker(asker, "this key may not submit requests: it has not the role 'client'");
         }
         if let Err(reason) = self.check_part(client, &part) {
-            return self.refuse_asker(&asker, reason);
+            return self.refuse_asker(asker, reason);
         }
         let number = match self.find_or_create(client, &part.spec) {
             Some(number) => number,
@@ -78,7 +78,7 @@ impl Broker {
     }
 
     /// Adds a part to a job, if it is the next.
-    fn append(&mut self, number: JobNumber, asker: Asker, part: Part) {
+    fn append(&mut self, number: JobNumber, asker: &Asker, part: Part) {
         let Part { first, bodies, closes, .. } = part;
         let room = self.jobs.coming_bytes < MAX_COMING && !self.closing;
         let id = self.jobs.id(number);
@@ -90,17 +90,17 @@ impl Broker {
             // Sent again after the connection broke: the answer says from where on to go on.
             if job.is_created {
                 let reply = JobsReply::Accepted { id, requests: job.stored, closed: job.is_closed };
-                self.answer(&asker, reply);
+                self.answer(asker, reply);
             }
             return;
         }
         if !room {
             let reply = JobsReply::Later { requests: job.appended };
-            return self.answer(&asker, reply);
+            return self.answer(asker, reply);
         }
         let count = bodies.len() as u32;
         if job.appended.saturating_add(count) > MAX_JOB_REQUESTS {
-            return self.refuse_asker(&asker, format!("a job has {MAX_JOB_REQUESTS} requests at most"));
+            return self.refuse_asker(asker, format!("a job has {MAX_JOB_REQUESTS} requests at most"));
         }
         job.appended += count;
         job.closes = closes;

@@ -1,0 +1,190 @@
+//! Durable jobs over all lives of a broker: what was safe in one life is there in the next, and each
+//! result is stored once.
+//!
+//! A broker that is killed may have stored something and not logged it. So the log can know of less
+//! than the store has, and never of more.
+
+use std::collections::BTreeMap;
+
+use crate::findings::{Findings, Promise};
+use crate::ranges::IdRange;
+
+/// A job: the number of its store, and its own.
+pub(crate) type JobKey = (u32, u64);
+
+/// The jobs that have not ended, and counts.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    jobs: BTreeMap<JobKey, Job>,
+    /// The number of jobs that were submitted.
+    pub submitted: u64,
+    /// The number of jobs that were finished.
+    pub finished: u64,
+    /// The number of requests that were safe.
+    pub saved: u64,
+}
+
+/// A job that has not ended.
+#[derive(Debug, Default)]
+struct Job {
+    /// The number of its requests that are safe.
+    saved: u64,
+    is_closed: bool,
+    /// The requests that a worker has replied to, in any life.
+    replied: Set,
+    /// The requests whose results are safe.
+    stored: Set,
+    /// Whether it goes on in this life.
+    is_here: bool,
+}
+
+impl Ledger {
+    pub fn submit(&mut self, job: JobKey, findings: &mut Findings) {
+        self.submitted += 1;
+        if self.jobs.insert(job, Job { is_here: true, ..Job::default() }).is_some() {
+            findings.add(Promise::Jobs, || format!("job {} has the number of an earlier one", name(job)));
+        }
+    }
+
+    /// Begins a life with the jobs of this store.
+    pub fn begin_life(&mut self) {
+        self.jobs.values_mut().for_each(|job| job.is_here = false);
+    }
+
+    /// Checks, once all jobs of this store are restored, that none is missing.
+    pub fn check_restored(&mut self, home: u32, findings: &mut Findings) {
+        self.jobs.retain(|&(of, number), job| {
+            // Everything may have been stored, and only the line of it be missing.
+            let may_have_ended = job.is_closed && job.replied.len() >= job.saved;
+            if of == home && !job.is_here && job.saved > 0 && !may_have_ended {
+                findings.add(Promise::Jobs, || {
+                    format!("{} is not restored, with {} requests that were safe", name((of, number)), job.saved)
+                });
+            }
+            of != home || job.is_here
+        });
+    }
+
+    pub fn restore(&mut self, key: JobKey, requests: u64, findings: &mut Findings) {
+        let job = self.jobs.entry(key).or_default();
+        job.is_here = true;
+        if requests < job.saved {
+            let saved = job.saved;
+            findings.add(Promise::Jobs, || format!("of {saved} requests that were safe, {requests} are restored"));
+        }
+        job.saved = requests;
+    }
+
+    pub fn save(&mut self, key: JobKey, requests: &[IdRange], closed: bool, findings: &mut Findings) {
+        let Some(job) = self.job(key, findings) else { return };
+        job.is_closed |= closed;
+        let mut count = 0;
+        for range in requests {
+            if range.first != job.saved || range.step != 1 {
+                let saved = job.saved;
+                findings.add(Promise::Jobs, || format!("request {} is saved after {saved} others", range.first));
+            }
+            job.saved = range.last + 1;
+            count += range.last - range.first + 1;
+        }
+        self.saved += count;
+    }
+
+    /// Checks requests that are put into the queue of their pool.
+    pub fn accept(&mut self, key: JobKey, range: IdRange, findings: &mut Findings) {
+        let Some(job) = self.job(key, findings) else { return };
+        if range.last >= job.saved {
+            let saved = job.saved;
+            findings.add(Promise::Jobs, || format!("request {} is accepted, but {saved} are safe", range.last));
+        }
+        if let Some(id) = range.into_iter().find(|id| job.stored.contains(id.number)) {
+            findings.add(Promise::Jobs, || format!("{id} is accepted again, though its result was safe"));
+        }
+    }
+
+    pub fn reply(&mut self, key: JobKey, range: IdRange) {
+        if let Some(job) = self.jobs.get_mut(&key) {
+            range.into_iter().for_each(|id| _ = job.replied.insert(id.number));
+        }
+    }
+
+    pub fn store(&mut self, key: JobKey, range: IdRange, findings: &mut Findings) {
+        // A job that was cancelled meanwhile has ended.
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        for id in range {
+            if !job.stored.insert(id.number) {
+                findings.add(Promise::Jobs, || format!("the result of {id} is stored twice"));
+            }
+            if !job.replied.contains(id.number) {
+                findings.add(Promise::Jobs, || format!("a result of {id} is stored, but none was computed"));
+            }
+        }
+    }
+
+    pub fn finish(&mut self, key: JobKey, results: u64, findings: &mut Findings) {
+        let Some(job) = self.job(key, findings) else { return };
+        if results != job.saved || job.stored.len() > results {
+            let saved = job.saved;
+            findings.add(Promise::Jobs, || format!("the job is finished with {results} results of {saved} requests"));
+        }
+        self.finished += 1;
+        self.jobs.remove(&key);
+    }
+
+    /// Forgets a job that was cancelled or deleted.
+    pub fn end(&mut self, key: JobKey) {
+        self.jobs.remove(&key);
+    }
+
+    fn job(&mut self, key: JobKey, findings: &mut Findings) -> Option<&mut Job> {
+        let job = self.jobs.get_mut(&key).filter(|job| job.is_here);
+        if job.is_none() {
+            findings.add(Promise::Jobs, || format!("there is no job {}", name(key)));
+        }
+        job
+    }
+
+    /// The number of jobs that have not ended.
+    pub fn open(&self) -> usize {
+        self.jobs.len()
+    }
+}
+
+fn name((home, number): JobKey) -> String {
+    format!("{home:08x}-{number}")
+}
+
+/// A set of small numbers.
+#[derive(Debug, Default)]
+struct Set {
+    words: Vec<u64>,
+    len: u64,
+}
+
+impl Set {
+    /// The limit of numbers: a damaged line takes no more memory.
+    const MAX: u64 = 1 << 24;
+
+    /// Adds a number. Returns whether it was not there.
+    fn insert(&mut self, number: u64) -> bool {
+        if number >= Self::MAX {
+            return true;
+        }
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        let is_new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.len += u64::from(is_new);
+        is_new
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.words.get((number / 64) as usize).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
