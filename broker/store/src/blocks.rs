@@ -64,11 +64,10 @@ impl Block {
     fn read(db: &Connection, job: JobNumber, block: u32) -> Result<Self, Fault> {
         let mut read = Self::default();
         let ids = rows_of_block(job, block);
-        let mut query = db.prepare_cached("SELECT id, t FROM res WHERE id BETWEEN ? AND ?")?;
+        let mut query = db.prepare_cached("SELECT id, t, length(b) FROM res WHERE id BETWEEN ? AND ?")?;
         let mut rows = query.query(params![ids.start(), ids.end()])?;
         while let Some(row) = rows.next()? {
-            let first = number_of(row.get(0)?);
-            for entry in chunk::table(first, row.get_ref(1)?.as_blob()?).map_err(|what| Fault::Damaged(what.into()))? {
+            for entry in chunk::table_of(row)? {
                 read.succeeded.insert(entry.number);
             }
         }

@@ -6,6 +6,10 @@
 //! order, in a column of their own: SQLite reads the table alone if the bodies are not wanted.
 
 use giostra_protocol::Bytes;
+use rusqlite::Row;
+
+use crate::error::Fault;
+use crate::schema::number_of;
 
 /// The number of requests in a block.
 pub(crate) const BLOCK: u32 = 1024;
@@ -74,12 +78,12 @@ impl Entry {
     }
 }
 
-/// Reads a table. `first` is the number of the row's first request, of which the place in the block
-/// counts.
+/// Reads a table. `first` is the number of the row's first request in its job, `bodies` the length
+/// of all bodies.
 ///
 /// # Errors
-/// If no table is like this.
-pub(crate) fn table(first: u32, table: &[u8]) -> Result<Vec<Entry>, Damage> {
+/// If no such row has a table like this.
+pub(crate) fn table(first: u32, table: &[u8], bodies: usize) -> Result<Vec<Entry>, Damage> {
     let (entries, rest) = table.as_chunks::<ENTRY>();
     if !rest.is_empty() || entries.is_empty() {
         return Err("a table of bodies is cut off");
@@ -97,7 +101,13 @@ pub(crate) fn table(first: u32, table: &[u8]) -> Result<Vec<Entry>, Damage> {
         at = at.checked_add(len).ok_or("a table of bodies has a wrong length")?;
         least = number + 1;
     }
-    Ok(read)
+    if at == bodies { Ok(read) } else { Err("a table of bodies is of other bodies") }
+}
+
+/// Reads the table of a row that was asked for with `id, t, length(b)`.
+pub(crate) fn table_of(row: &Row<'_>) -> Result<Vec<Entry>, Fault> {
+    let bodies = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(usize::MAX);
+    table(number_of(row.get(0)?), row.get_ref(1)?.as_blob()?, bodies).map_err(|what| Fault::Damaged(what.into()))
 }
 
 #[cfg(test)]
@@ -124,7 +134,7 @@ mod tests {
         let mut all = Vec::new();
         for (first, entries, bodies) in rows {
             let bodies = Bytes::from(bodies);
-            for entry in table(first, &entries)? {
+            for entry in table(first, &entries, bodies.len())? {
                 all.push((first / BLOCK * BLOCK + u32::from(entry.number), entry.body(&bodies)?));
             }
         }
@@ -143,8 +153,8 @@ mod tests {
                 (number, Bytes::from(vec![number as u8; len]))
             }).collect::<Vec<_>>();
             let rows = packed(&bodies);
-            for (first, entries, _) in &rows {
-                let entries = table(*first, entries).unwrap();
+            for (first, entries, bodies) in &rows {
+                let entries = table(*first, entries, bodies.len()).unwrap();
                 prop_assert!(entries.len() == 1 || entries.iter().all(|entry| entry.len < LARGE));
             }
             prop_assert_eq!(unpacked(rows).unwrap(), bodies);
@@ -171,12 +181,13 @@ mod tests {
     #[test]
     fn a_table_that_was_never_written_is_refused() {
         let entry = |number: u16, len: u32| [&number.to_le_bytes()[..], &len.to_le_bytes()[..]].concat();
-        assert!(table(0, &[]).is_err());
-        assert!(table(0, &entry(0, 1)[..5]).is_err());
-        assert!(table(1, &entry(0, 1)).is_err(), "not the row's first number");
-        assert!(table(5, &[entry(5, 0), entry(5, 0)].concat()).is_err(), "twice the same number");
-        assert!(table(5, &[entry(5, 0), entry(1024, 0)].concat()).is_err(), "a number of another block");
-        let entries = table(1024 + 5, &[entry(5, 2), entry(7, 3)].concat()).unwrap();
+        assert!(table(0, &[], 0).is_err());
+        assert!(table(0, &entry(0, 1)[..5], 1).is_err());
+        assert!(table(1, &entry(0, 1), 1).is_err(), "not the row's first number");
+        assert!(table(5, &[entry(5, 0), entry(5, 0)].concat(), 0).is_err(), "twice the same number");
+        assert!(table(5, &[entry(5, 0), entry(1024, 0)].concat(), 0).is_err(), "a number of another block");
+        assert!(table(0, &entry(0, 7), 6).is_err(), "a body that is cut off");
+        let entries = table(1024 + 5, &[entry(5, 2), entry(7, 3)].concat(), 5).unwrap();
         assert_eq!(entries[1], Entry { number: 7, at: 2, len: 3 });
         assert!(entries[1].body(&Bytes::from_static(b"four")).is_err());
         assert_eq!(entries[1].body(&Bytes::from_static(b"twofo")).unwrap(), b"ofo");

@@ -136,6 +136,10 @@ impl<'a> Group<'a> {
             }
         }
         if finishes {
+            let now = &touched.now;
+            if now.state != JobState::Running || now.succeeded + now.failed != now.requests {
+                return Err(Fault::Misuse(format!("{job} is to be finished, but has requests without a result")));
+            }
             touched.now.state = JobState::Finished;
             touched.now.ended_ms = now_ms;
         }

@@ -42,8 +42,9 @@ fn pending(
     if wanted {
         each_row(db, job, from, |first, table, bodies| {
             let block = *blocks.block(db, job, first / BLOCK)?;
+            let entries = chunk::table(first, table, bodies.len()).map_err(damaged)?;
             let mut bodies = LazyBytes::new(bodies);
-            for entry in chunk::table(first, table).map_err(damaged)? {
+            for entry in entries {
                 let number = first / BLOCK * BLOCK + u32::from(entry.number);
                 if number < from || block.is_settled(entry.number) {
                     continue;
@@ -141,11 +142,11 @@ enum At {
 fn settled(db: &Connection, job: JobNumber, block: u32) -> Result<Vec<(u32, At)>, Fault> {
     let ids = rows_of_block(job, block);
     let mut settled = Vec::new();
-    let mut query = db.prepare_cached("SELECT id, t FROM res WHERE id BETWEEN ? AND ?")?;
+    let mut query = db.prepare_cached("SELECT id, t, length(b) FROM res WHERE id BETWEEN ? AND ?")?;
     let mut rows = query.query(params![ids.start(), ids.end()])?;
     while let Some(row) = rows.next()? {
         let id = row.get(0)?;
-        for entry in chunk::table(number_of(id), row.get_ref(1)?.as_blob()?).map_err(damaged)? {
+        for entry in chunk::table_of(row)? {
             settled.push((block * BLOCK + u32::from(entry.number), At::Result(id, entry)));
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use giostra_core::store::{Done, Read, Restored, Write};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -29,6 +29,9 @@ const CACHE_KIB: i64 = 16 << 10;
 
 /// The statements that are kept prepared: more than there are.
 const STATEMENTS: usize = 64;
+
+/// How long to wait for another program that reads the file, such as a backup.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// A store of durable jobs in an SQLite database, `store.db` in a folder of its own.
 ///
@@ -162,6 +165,7 @@ fn flags() -> OpenFlags {
 
 fn connect(path: &Path) -> Result<Connection, Fault> {
     let db = Connection::open_with_flags(path, flags())?;
+    db.busy_timeout(OTHERS)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     // Before the first access: then there is no shared memory beside the file.
     set(&db, "locking_mode", "EXCLUSIVE")?;
@@ -197,4 +201,58 @@ fn set(db: &Connection, pragma: &str, value: impl rusqlite::ToSql) -> Result<(),
 #[expect(clippy::disallowed_methods, reason = "the store says when a job was created and ended")]
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_core::ids::JobNumber;
+    use giostra_protocol::{Bytes, JobSpec, Outcome};
+
+    use super::*;
+
+    fn results(job: JobNumber, body: &Bytes) -> Write {
+        Write::Results {
+            job,
+            outcomes: (0..9).map(|number| (number, Outcome::Ok(body.clone()))).collect(),
+            finishes: true,
+        }
+    }
+
+    #[test]
+    fn a_group_that_finds_no_space_is_not_kept_and_can_be_committed_when_there_is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Sqlite::open(folder.path()).unwrap();
+        let (job, spec) = (JobNumber(1), Arc::new(JobSpec::default()));
+        let bodies = (0..9).map(|number| Bytes::from(format!("body {number}"))).collect();
+        let append = Write::Append { job, first: 0, bodies, closes: true };
+        store.commit(&[Write::Create { job, owner: "".into(), spec }, append]).unwrap();
+        let question = Read::Pending { job, from: 0, requests: 99, bytes: 9999 };
+        let pending = store.scan(&question).unwrap();
+
+        let pages: i64 = store.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        set(&store.db, "max_page_count", pages + 2).unwrap();
+        let group = [results(job, &Bytes::from(vec![7; 10_000]))];
+        let error = store.commit(&group).unwrap_err();
+        assert!(matches!(error, StoreError::Full(_)) && error.to_string().contains("free some"), "{error}");
+        assert_eq!(store.scan(&question).unwrap(), pending, "nothing of the group is kept");
+        set(&store.db, "max_page_count", pages + 1000).unwrap();
+        assert_eq!(store.commit(&group).unwrap(), [Done::Written]);
+        let Done::Jobs(jobs) = store.scan(&Read::Job(job)).unwrap() else { panic!("jobs") };
+        assert_eq!((jobs[0].succeeded, jobs[0].failed), (9, 0));
+        let results = store.scan(&Read::Results { job, from: 0, bytes: usize::MAX }).unwrap();
+        assert!(matches!(results, Done::Results(results) if results.len() == 9));
+    }
+
+    #[test]
+    fn each_commit_is_synced_before_it_is_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Sqlite::open(folder.path()).unwrap();
+        let pragma = |name| store.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(pragma("synchronous"), 2, "FULL: the write-ahead log is synced in each commit");
+        let mode: String = store.db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+        assert_eq!(pragma("wal_autocheckpoint"), CHECKPOINT_PAGES);
+        let bundled = rusqlite::version_number();
+        assert!(bundled >= 3_051_003, "{bundled}: earlier ones lose commits when the log is reset");
+    }
 }

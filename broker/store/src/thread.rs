@@ -137,10 +137,22 @@ impl<S: Store, W: Fn()> Turns<'_, S, W> {
             match self.ops.try_recv() {
                 Ok(op) => return Some(op),
                 Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => self.sweeps = self.guarded(Store::sweep).unwrap_or(false),
+                Err(TryRecvError::Empty) => self.sweep(),
             }
         }
         self.ops.recv().ok()
+    }
+
+    fn sweep(&mut self) {
+        let swept = self.guarded(|store| match store.sweep() {
+            // To remove something needs space first. What is there can be read meanwhile.
+            Err(full @ StoreError::Full(_)) => {
+                log::warn!("nothing is removed: {full}");
+                Ok(false)
+            }
+            swept => swept,
+        });
+        self.sweeps = swept.unwrap_or(false);
     }
 
     /// Takes the writes that have come, up to a question.
