@@ -10,7 +10,7 @@ use crate::chunk::{self, BLOCK};
 use crate::error::Fault;
 use crate::schema::{number_of, rows_of_block};
 
-/// Half the number of blocks that are kept. Results arrive in about the order of the requests, so
+/// Half the number of blocks that are kept, mostly: of 256 bytes each. Results arrive in about the order of the requests, so
 /// few blocks are touched at a time.
 const HALF: usize = 1024;
 
@@ -80,10 +80,11 @@ impl Block {
     }
 }
 
-/// The blocks that were touched lately: at most twice [`HALF`].
+/// The blocks that were touched lately.
 ///
 /// Those touched since the last turn are in one table. When it is full, it becomes the other one,
-/// whose blocks are forgotten.
+/// whose blocks are forgotten. Not within a group, though: what a group settles is not in the tables
+/// before its end.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     recent: HashMap<(JobNumber, u32), Block>,
@@ -99,12 +100,19 @@ impl Blocks {
                 Some(known) => known,
                 None => Block::read(db, job, block)?,
             };
-            if self.recent.len() >= HALF {
-                self.older = std::mem::take(&mut self.recent);
-            }
             self.recent.insert(key, known);
         }
         Ok(self.recent.entry(key).or_default())
+    }
+
+    /// Forgets those that were not touched lately: at most four times [`HALF`] are left.
+    pub fn trim(&mut self) {
+        if self.recent.len() >= HALF {
+            self.older = std::mem::take(&mut self.recent);
+            if self.older.len() > 3 * HALF {
+                self.older.clear();
+            }
+        }
     }
 
     /// Forgets all: what they say was not committed.
@@ -134,9 +142,16 @@ mod tests {
         let mut blocks = Blocks::default();
         for number in 0..10_000 {
             blocks.block(&db, JobNumber(1), number).unwrap().settle(5, true);
+            blocks.trim();
             // The tables do not say so: it is in memory.
             assert!(blocks.block(&db, JobNumber(1), 0).unwrap().is_settled(5), "{number}");
         }
         assert!(blocks.recent.len() <= HALF && blocks.older.len() <= HALF);
+        for number in 0..10_000 {
+            blocks.block(&db, JobNumber(2), number).unwrap().settle(5, true);
+        }
+        assert!(blocks.block(&db, JobNumber(2), 0).unwrap().is_settled(5), "before the end of a group");
+        blocks.trim();
+        assert!(blocks.recent.len() + blocks.older.len() <= 4 * HALF);
     }
 }

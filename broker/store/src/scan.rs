@@ -41,6 +41,7 @@ fn pending(
     let wanted = jobs::progress(db, job)?.is_some_and(|progress| !progress.has_ended() && from < progress.requests);
     if wanted {
         each_row(db, job, from, |first, table, bodies| {
+            blocks.trim();
             let block = *blocks.block(db, job, first / BLOCK)?;
             let entries = chunk::table(first, table, bodies.len()).map_err(damaged)?;
             let mut bodies = LazyBytes::new(bodies);

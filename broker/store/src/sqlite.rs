@@ -109,6 +109,7 @@ impl Store for Sqlite {
             Ok((done, sweeps && sweep::step(db, sweep::WITH_A_GROUP)?))
         })?;
         self.sweeps = sweeps;
+        self.blocks.trim();
         Ok(done)
     }
 

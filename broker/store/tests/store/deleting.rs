@@ -111,6 +111,35 @@ fn a_cancelled_job_keeps_what_was_finished_and_takes_nothing_more() {
 }
 
 #[test]
+fn nothing_of_a_cancelled_job_is_pending_though_its_requests_are_still_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    many_rows(&mut store, 1, 600);
+    store.commit(&[Write::Cancel(JobNumber(1))]).unwrap();
+    assert_eq!(all_pending(&mut store, 1, 0, ALL), []);
+    assert_eq!(all_results(&mut store, 1, 0, 99).len(), 300);
+    drop(store);
+    assert!(rows(folder.path(), "sub") > 0);
+}
+
+#[test]
+fn a_group_about_very_many_blocks_forgets_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    let jobs = 1..1800;
+    let submit = jobs.clone().flat_map(|job| [create(job, &job.to_string()), append(job, 0..3, false)]);
+    store.commit(&submit.collect::<Vec<_>>()).unwrap();
+    let some = |numbers: [u32; 1]| jobs.clone().map(move |job| results(job, numbers, false));
+    store.commit(&some([0]).chain(some([1]).rev()).collect::<Vec<_>>()).unwrap();
+    for job in [1, 900, 1799] {
+        assert_eq!(all_pending(&mut store, job, 0, ALL), [(2, body(job, 2))], "{job}");
+    }
+    store.commit(&some([2]).collect::<Vec<_>>()).unwrap();
+    drop(store);
+    assert_eq!(rows(folder.path(), "sub"), 0);
+}
+
+#[test]
 fn the_bodies_of_a_block_go_with_its_last_result_but_stay_if_one_failed() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
