@@ -53,12 +53,14 @@ impl Sqlite {
     ///
     /// # Errors
     /// If another process uses it, it is of a newer version, no store or damaged, or the folder can't
-    /// be used. Nothing is changed then.
+    /// be used. The jobs of a store stay as they are then.
     pub fn open(folder: &Path) -> Result<(Self, Restored), StoreError> {
         let lock = folder::take(folder)?;
+        // Absolute: SQLite takes a path that begins with "file:" for an address with options.
+        let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, &error))?;
         let path = folder.join("store.db");
         if !path.exists() {
-            make(folder, &path)?;
+            make(&folder, &path)?;
         }
         let db = connect(&path).map_err(|fault| fault.at(&path))?;
         match schema::whose(&db).map_err(|fault| fault.at(&path))? {

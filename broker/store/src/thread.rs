@@ -23,7 +23,30 @@ pub const MAX_GROUP_BYTES: usize = 1 << 20;
 
 /// A thread with a store.
 ///
-/// When it is dropped, what was submitted is committed, and the thread ends.
+/// Dropping it commits what was submitted, and waits for the thread's end.
+///
+/// ```
+/// use std::sync::{Arc, mpsc};
+///
+/// use giostra_core::ids::JobNumber;
+/// use giostra_core::store::{Done, Op, Write};
+/// use giostra_protocol::JobSpec;
+/// use giostra_store::{Sqlite, StoreThread};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// let (store, restored) = Sqlite::open(folder.path())?;
+/// let (wake, woken) = mpsc::channel();
+/// let thread = StoreThread::start(store, move || wake.send(()).unwrap_or(()))?;
+///
+/// let job = JobNumber(restored.last_job + 1);
+/// let spec = JobSpec { pool: "compute".into(), key: "nightly".into(), name: "Nightly".into() };
+/// thread.submit(Op::Write(Write::Create { job, owner: "".into(), spec: Arc::new(spec) }));
+/// woken.recv()?;
+/// assert!(matches!(thread.completed().next(), Some(Done::Created(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StoreThread {
     /// `None` when it is dropped.
@@ -35,7 +58,7 @@ pub struct StoreThread {
 
 impl StoreThread {
     /// Starts a thread with a store. It calls `wake` when there is something in
-    /// [`StoreThread::completed`]: once for each group and each question.
+    /// [`StoreThread::completed`]: once for each group and each question, and once when it ends.
     ///
     /// # Errors
     /// If the system has no thread.

@@ -57,7 +57,7 @@ fn what_a_killed_process_has_acknowledged_is_there() {
         check(folder.path(), &acknowledged);
     }
     let settled: usize = acknowledged.values().map(|job| job.settled.len()).sum();
-    assert!(acknowledged.len() > 20 && settled > 1000, "{} jobs, {settled} results", acknowledged.len());
+    assert!(acknowledged.len() > 5 && settled > 100, "{} jobs, {settled} results", acknowledged.len());
 }
 
 /// Reads a line of the child. Others are the test harness's own, or cut off.
