@@ -10,8 +10,8 @@ use crate::chunk::{self, BLOCK};
 use crate::error::Fault;
 use crate::schema::{number_of, rows_of_block};
 
-/// Half the number of blocks that are kept, mostly: of 256 bytes each. Results arrive in about the order of the requests, so
-/// few blocks are touched at a time.
+/// Half the number of blocks that are kept, mostly: of 256 bytes each. Results arrive in about the
+/// order of the requests, so few blocks are touched at a time.
 const HALF: usize = 1024;
 
 /// A set of the numbers in a block.
