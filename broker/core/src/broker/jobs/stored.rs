@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, JobId, JobsReply};
+use giostra_protocol::{Bytes, JobId, JobState, JobsReply};
 
 use super::asking::no_job;
 use super::{Asker, Broker};
@@ -54,11 +54,7 @@ impl Broker {
         match (done, expected) {
             (Done::Failed(reason), expected) => self.store_failed(&reason, &expected),
             (Done::Exists(record), Expected::Created(job)) => self.job_exists(job, &record),
-            (_, Expected::Created(job)) => {
-                if let Some(job) = self.jobs.table.get_mut(&job) {
-                    job.is_created = true;
-                }
-            }
+            (_, Expected::Created(job)) => self.job_created(job),
             (_, Expected::Appended { job, count, closes }) => self.appended(job, count, closes, now),
             (_, Expected::Stored { job, requests, succeeded, failed, finishes }) => {
                 self.results_stored(job, requests, (succeeded, failed), finishes);
@@ -89,6 +85,21 @@ impl Broker {
         }
     }
 
+    fn job_created(&mut self, number: JobNumber) {
+        let Some(job) = self.jobs.table.get_mut(&number) else { return };
+        job.is_created = true;
+        if job.appended > 0 || job.closes {
+            return;
+        }
+        // What came was not the beginning: it belongs to a job that was deleted meanwhile.
+        for asker in std::mem::take(&mut job.submitters) {
+            self.refuse_asker(&asker, "the job of this submission is gone: it was deleted");
+        }
+        self.end_job(number);
+        self.log(Event::JobCancelled { job: number });
+        self.store(Op::Write(Write::Delete(number)), Expected::Cancelled);
+    }
+
     /// Handles a submission whose job has ended before, so that no other was created.
     fn job_exists(&mut self, number: JobNumber, record: &JobRecord) {
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
@@ -96,7 +107,10 @@ impl Broker {
         let submitters = std::mem::take(&mut job.submitters);
         self.log(Event::JobKnown { job: number, id });
         for asker in submitters {
-            self.answer(&asker, JobsReply::Accepted { id, requests: record.requests, closed: true });
+            match record.state {
+                JobState::Cancelled => self.refuse_asker(&asker, format!("job {id} of this key was cancelled")),
+                _ => self.answer(&asker, JobsReply::Accepted { id, requests: record.requests, closed: true }),
+            }
         }
         self.end_job(number);
     }
