@@ -60,6 +60,9 @@ pub struct Settings {
     /// The maximum number of requests that are removed from the tables in one turn after their
     /// clients have left; at least 1.
     pub freed_at_once: usize,
+    /// The number of requests of one job in memory, at about which no more are read from the store; at
+    /// least 2.
+    pub job_slice: usize,
     /// What happens when it is the turn of a worker whose window is full.
     pub rotation: Rotation,
     /// The maximum number of pools that clients may keep; one client makes no more than its share
@@ -93,6 +96,7 @@ impl Default for Settings {
             window: 1024,
             hold: Duration::ZERO,
             freed_at_once: AT_ONCE,
+            job_slice: 16_384,
             rotation: Rotation::Strict,
             max_pools: 10_000,
             coalesce: Duration::ZERO,

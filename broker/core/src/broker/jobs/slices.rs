@@ -12,9 +12,6 @@ use crate::ids::{JobNumber, RequestKey, Source};
 use crate::store::{Op, Read, Write};
 use crate::tables::pending::Place;
 
-/// A job's requests in memory, at about which no more are read.
-const SLICE: usize = 16_384;
-
 /// The bytes of a job's requests in memory, at about which no more are read.
 const SLICE_BYTES: usize = 16 << 20;
 
@@ -24,9 +21,9 @@ impl Job {
         self.account.unanswered.len() + self.account.replies.len() + self.unstored
     }
 
-    /// Whether its next requests should be read.
-    fn wants_more(&self) -> bool {
-        let has_room = self.in_memory() <= SLICE / 2 && self.account.bytes <= SLICE_BYTES / 2;
+    /// Whether its next requests should be read; a slice has about this many.
+    fn wants_more(&self, slice: usize) -> bool {
+        let has_room = self.in_memory() <= slice / 2 && self.account.bytes <= SLICE_BYTES / 2;
         has_room && self.loaded < self.stored && !self.is_loading
     }
 }
@@ -37,12 +34,13 @@ impl Broker {
         if self.jobs.touched.is_empty() && self.jobs.hungry.is_empty() {
             return;
         }
+        let slice = self.settings.job_slice;
         for number in std::mem::take(&mut self.jobs.touched) {
             let Some(job) = self.jobs.table.get_mut(&number) else { continue };
             job.is_touched = false;
             self.store_results(number);
             let job = self.jobs.table.get_mut(&number).expect("it was just there");
-            if job.wants_more() && !job.is_hungry {
+            if job.wants_more(slice) && !job.is_hungry {
                 job.is_hungry = true;
                 self.jobs.hungry.push_back(number);
             }
@@ -51,9 +49,9 @@ impl Broker {
             let Some(number) = self.jobs.hungry.pop_front() else { break };
             let Some(job) = self.jobs.table.get_mut(&number) else { continue };
             job.is_hungry = false;
-            if job.wants_more() {
+            if job.wants_more(slice) {
                 job.is_loading = true;
-                let read = Read::Pending { job: number, from: job.loaded, requests: SLICE / 2, bytes: SLICE_BYTES / 2 };
+                let read = Read::Pending { job: number, from: job.loaded, requests: slice / 2, bytes: SLICE_BYTES / 2 };
                 self.store(Op::Read(read), Expected::Loaded(number));
             }
         }
@@ -95,7 +93,7 @@ impl Broker {
         let has_room = self.has_room_for_jobs();
         let job = self.jobs.table.get_mut(&number).expect("it was just found");
         let first = job.stored - bodies.len() as u32;
-        if has_room && !job.is_loading && job.loaded == first && job.in_memory() < SLICE {
+        if has_room && !job.is_loading && job.loaded == first && job.in_memory() < self.settings.job_slice {
             self.load(number, (first..).zip(bodies).collect(), now);
         }
         self.jobs.touch(number);

@@ -1,0 +1,1 @@
+//! What a client is told of jobs, step by step.

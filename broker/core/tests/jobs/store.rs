@@ -1,0 +1,162 @@
+//! A model of the store: what is durable, and what has been asked and not been done yet.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use giostra_core::ids::JobNumber;
+use giostra_core::store::{Done, JobRecord, Op, Read, Restored, Write};
+use giostra_protocol::{Bytes, JobState, Outcome};
+
+/// The number of the store.
+pub const HOME: u32 = 7;
+
+/// What is on the disk.
+#[derive(Default)]
+pub struct Disk {
+    pub jobs: BTreeMap<JobNumber, Stored>,
+    last: u64,
+}
+
+/// A job on the disk.
+pub struct Stored {
+    pub record: JobRecord,
+    pub bodies: Vec<Bytes>,
+    pub results: BTreeMap<u32, Outcome>,
+}
+
+/// The store of one life: it loses with it what it has not done.
+#[derive(Default)]
+pub struct Queue {
+    asked: VecDeque<Op>,
+    /// What is done and not said yet.
+    done: VecDeque<Done>,
+    failed: bool,
+}
+
+impl Queue {
+    pub fn ask(&mut self, op: Op) {
+        self.asked.push_back(op);
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.done.is_empty()
+    }
+
+    /// From now on nothing is stored any more.
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// Does some of what was asked.
+    pub fn work(&mut self, disk: &mut Disk, count: usize) {
+        for _ in 0..count {
+            let Some(op) = self.asked.pop_front() else { return };
+            let done = match op {
+                _ if self.failed => Done::Failed("the disk is gone".into()),
+                Op::Write(write) => disk.write(write),
+                Op::Read(read) => disk.read(&read),
+            };
+            self.done.push_back(done);
+        }
+    }
+
+    pub fn say(&mut self) -> Option<Done> {
+        self.done.pop_front()
+    }
+}
+
+impl Disk {
+    pub fn restored(&self) -> Restored {
+        let jobs = self.jobs.values().map(|job| &job.record);
+        let jobs = jobs.filter(|record| !record.state.has_ended()).cloned().collect();
+        Restored { home: HOME, last_job: self.last, jobs }
+    }
+
+    fn write(&mut self, write: Write) -> Done {
+        match write {
+            Write::Create { job, owner, spec } => {
+                let same = |record: &JobRecord| {
+                    (&record.owner, &record.spec.pool, &record.spec.key) == (&owner, &spec.pool, &spec.key)
+                };
+                if let Some(earlier) = self.jobs.values().find(|stored| same(&stored.record)) {
+                    return Done::Exists(earlier.record.clone().into());
+                }
+                assert!(job.0 > self.last, "{job} is no new number");
+                self.last = job.0;
+                let record = JobRecord {
+                    job,
+                    owner,
+                    spec,
+                    state: JobState::Open,
+                    requests: 0,
+                    succeeded: 0,
+                    failed: 0,
+                    submitted_ms: 1,
+                    ended_ms: 0,
+                };
+                self.jobs.insert(job, Stored { record, bodies: vec![], results: BTreeMap::new() });
+                return Done::Created(1);
+            }
+            Write::Append { job, first, bodies, closes } => {
+                let Some(Stored { record, bodies: stored, results }) = self.open(job) else { return Done::Written };
+                assert_eq!((record.state, stored.len()), (JobState::Open, first as usize), "{job}");
+                stored.extend(bodies);
+                record.requests = stored.len() as u32;
+                if closes {
+                    let is_finished = results.len() == stored.len();
+                    record.state = if is_finished { JobState::Finished } else { JobState::Running };
+                }
+            }
+            Write::Results { job, outcomes, finishes } => {
+                let Some(Stored { record, bodies, results }) = self.open(job) else { return Done::Written };
+                for (number, outcome) in outcomes {
+                    assert!((number as usize) < bodies.len(), "{job}#{number} was never stored");
+                    match outcome {
+                        Outcome::Ok(_) => record.succeeded += 1,
+                        Outcome::Error(_) => record.failed += 1,
+                    }
+                    assert_eq!(results.insert(number, outcome), None, "{job}#{number} has two results");
+                }
+                if finishes {
+                    assert_eq!((record.state, results.len()), (JobState::Running, bodies.len()), "{job}");
+                    record.state = JobState::Finished;
+                }
+            }
+            Write::Cancel(job) => {
+                if let Some(stored) = self.open(job) {
+                    stored.record.state = JobState::Cancelled;
+                }
+            }
+            Write::Delete(job) => _ = self.jobs.remove(&job),
+        }
+        Done::Written
+    }
+
+    fn open(&mut self, job: JobNumber) -> Option<&mut Stored> {
+        self.jobs.get_mut(&job).filter(|stored| !stored.record.state.has_ended())
+    }
+
+    fn read(&self, read: &Read) -> Done {
+        match *read {
+            Read::Pending { job, from, requests, .. } => {
+                let pending = self.jobs.get(&job).into_iter().flat_map(|stored| {
+                    let numbers = (0..).zip(&stored.bodies).skip(from as usize);
+                    numbers.filter(|(number, _)| !stored.results.contains_key(number))
+                });
+                let mut pending = pending.map(|(number, body)| (number, body.clone()));
+                let found = pending.by_ref().take(requests.max(1)).collect();
+                Done::Pending { requests: found, next: pending.next().map(|(number, _)| number) }
+            }
+            Read::Results { job, from, .. } => {
+                let stored = self.jobs.get(&job).into_iter().flat_map(|stored| stored.results.range(from..));
+                Done::Results(stored.take(3).map(|(&number, outcome)| (number, outcome.clone())).collect())
+            }
+            Read::Job(job) => Done::Jobs(self.jobs.get(&job).map(|stored| stored.record.clone()).into_iter().collect()),
+            Read::Jobs { ref owner, before, limit } => {
+                let jobs = self.jobs.values().rev().map(|stored| &stored.record);
+                let its =
+                    |record: &&JobRecord| record.job < before && owner.as_ref().is_none_or(|own| *own == record.owner);
+                Done::Jobs(jobs.filter(its).take(limit).cloned().collect())
+            }
+        }
+    }
+}
