@@ -68,8 +68,6 @@ struct Job {
     /// Whether the submission is complete, and whether the store knows that.
     closes: bool,
     is_closed: bool,
-    /// Whether the store was told that it is finished.
-    is_finishing: bool,
     /// The bodies of requests on their way to the store, by message.
     coming: VecDeque<Vec<Bytes>>,
     /// The number up to which requests were put into memory or were answered in an earlier life.

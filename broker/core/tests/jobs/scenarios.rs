@@ -1,1 +1,272 @@
-//! What a client is told of jobs, step by step.
+//! What clients are told of jobs, and what they may do, step by step.
+
+use std::time::Instant;
+
+use giostra_core::broker::{Broker, Output};
+use giostra_core::config::{Rights, Settings};
+use giostra_core::peer_info::{Key, PeerInfo};
+use giostra_core::store::{Op, Write};
+use giostra_protocol::{
+    Bytes, FromClient, FromWorker, Identity, JobId, JobSpec, JobState, JobsReply, JobsRequest, Outcome, Ticket,
+    ToClient, ToWorker, VERSION,
+};
+
+use crate::store::{Disk, HOME, Queue};
+
+/// A broker with a store, and everything that it has sent.
+struct Bench {
+    broker: Broker,
+    now: Instant,
+    disk: Disk,
+    queue: Queue,
+    /// What the store was asked.
+    asked: Vec<Op>,
+    /// Answers about jobs, by client.
+    told: Vec<(Identity, JobsReply)>,
+    dispatched: Vec<(Ticket, Bytes)>,
+    /// The number of requests that were dispatched, ever.
+    count: usize,
+}
+
+fn peer(name: &str) -> Identity {
+    Identity(Bytes::copy_from_slice(name.as_bytes()))
+}
+
+fn id(number: u64) -> JobId {
+    JobId { home: HOME, number }
+}
+
+fn spec() -> JobSpec {
+    JobSpec { pool: "p".into(), key: "k".into(), name: String::new() }
+}
+
+fn part(first: u32, count: u8, closes: bool) -> JobsRequest {
+    JobsRequest::Submit { job: spec(), first, bodies: (0..count).map(|n| vec![n].into()).collect(), closes }
+}
+
+impl Bench {
+    fn new(with_store: bool) -> Self {
+        let now = Instant::now();
+        let disk = Disk::default();
+        let broker = Broker::new(Settings { job_slice: 8, ..Settings::default() }, now);
+        let broker = if with_store { broker.with_store(disk.restored()) } else { broker };
+        let (queue, asked, told, dispatched) = (Queue::default(), vec![], vec![], vec![]);
+        let mut bench = Self { broker, now, disk, queue, asked, told, dispatched, count: 0 };
+        bench.join("ada", Rights::ALL, "");
+        bench
+    }
+
+    fn join(&mut self, client: &str, rights: Rights, key: &str) {
+        let key = (!key.is_empty()).then(|| Key { public: key.into(), name: key.into() });
+        self.broker.handle_client_info(&peer(client), PeerInfo { address: "there".into(), key });
+        let hello = FromClient::Hello { version: VERSION, name: client.into() };
+        self.broker.handle_client(&peer(client), rights, hello, self.now);
+        self.settle();
+    }
+
+    /// A worker registers.
+    fn work(&mut self) {
+        let (name, pool) = ("worker".into(), "p".into());
+        let (version, operations, threads, window, instance) = (VERSION, vec![], 1, 0, 0);
+        let register = FromWorker::Register { version, name, pool, operations, threads, window, instance };
+        self.broker.handle_worker(&peer("w"), register, self.now);
+        self.settle();
+    }
+
+    /// It answers all that it has.
+    fn reply(&mut self) {
+        let replies = self.dispatched.drain(..).map(|(ticket, body)| (ticket, Outcome::Ok(body))).collect();
+        self.broker.handle_worker(&peer("w"), FromWorker::Replies(replies), self.now);
+        self.settle();
+    }
+
+    fn ask(&mut self, client: &str, request: JobsRequest) {
+        self.told.clear();
+        let message = FromClient::Jobs { tag: 1, request };
+        self.broker.handle_client(&peer(client), Rights::NONE, message, self.now);
+        self.settle();
+    }
+
+    /// The store does and says everything.
+    fn sync(&mut self) {
+        while !self.queue.is_idle() {
+            self.queue.work(&mut self.disk, 1);
+            while let Some(done) = self.queue.say() {
+                self.broker.handle_stored(done, self.now);
+            }
+            self.settle();
+        }
+        self.broker.check();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.broker.poll_output(self.now) {
+            match output {
+                Output::Store(op) => {
+                    self.asked.push(op.clone());
+                    self.queue.ask(op);
+                }
+                Output::ToClient(to, ToClient::Jobs { reply, .. }) => self.told.push((to, reply)),
+                Output::ToWorker(_, ToWorker::Dispatch(requests)) => {
+                    self.count += requests.len();
+                    self.dispatched.extend(requests);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn refusal(&self) -> &str {
+        match &self.told[..] {
+            [(_, JobsReply::Refused { reason })] => reason,
+            other => panic!("no refusal, but {other:?}"),
+        }
+    }
+
+    fn state(&mut self, number: u64) -> JobState {
+        self.ask("ada", JobsRequest::Look { id: id(number), wait: false });
+        self.sync();
+        match &self.told[..] {
+            [(_, JobsReply::Jobs(jobs))] => jobs[0].state,
+            other => panic!("no job, but {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_broker_without_a_store_says_how_to_have_one() {
+    let mut bench = Bench::new(false);
+    bench.ask("ada", part(0, 1, true));
+    assert!(bench.refusal().contains("--store"), "{}", bench.refusal());
+    assert!(bench.asked.is_empty());
+}
+
+#[test]
+fn a_request_is_acknowledged_and_dispatched_once_it_is_safe_and_not_before() {
+    let mut bench = Bench::new(true);
+    bench.work();
+    bench.ask("ada", part(0, 3, true));
+    assert_eq!((bench.told.len(), bench.count), (0, 0));
+    bench.sync();
+    assert_eq!(bench.told, [(peer("ada"), JobsReply::Accepted { id: id(1), requests: 3, closed: true })]);
+    assert_eq!(bench.count, 3);
+    bench.reply();
+    assert_eq!(bench.disk.jobs.len(), 1);
+    assert_eq!(bench.state(1), JobState::Finished);
+}
+
+#[test]
+fn what_is_sent_again_or_after_the_end_of_a_submission_changes_nothing() {
+    let mut bench = Bench::new(true);
+    for request in [part(0, 3, false), part(0, 3, false), part(9, 1, true), part(3, 2, true)] {
+        bench.ask("ada", request);
+        bench.sync();
+    }
+    let before = bench.asked.len();
+    for request in [part(3, 2, true), part(5, 0, true), part(5, 2, false), part(0, 0, false)] {
+        bench.ask("ada", request);
+        bench.sync();
+        assert_eq!(bench.told, [(peer("ada"), JobsReply::Accepted { id: id(1), requests: 5, closed: true })]);
+    }
+    assert_eq!(bench.asked.len(), before, "something was written");
+}
+
+#[test]
+fn of_a_long_job_only_a_slice_is_in_memory() {
+    let mut bench = Bench::new(true);
+    for first in (0..100).step_by(5) {
+        bench.ask("ada", part(first, 5, first == 95));
+        bench.sync();
+        assert!(bench.broker.status(bench.now).pending <= 16);
+    }
+    bench.work();
+    while bench.count < 100 {
+        assert!(bench.dispatched.len() <= 16);
+        bench.reply();
+        bench.sync();
+    }
+    bench.reply();
+    assert_eq!((bench.state(1), bench.count), (JobState::Finished, 100));
+}
+
+#[test]
+fn a_job_is_its_owners_alone_and_the_administrators() {
+    let mut bench = Bench::new(true);
+    let client = Rights { submit: true, administer: false };
+    bench.join("bob", client, "B");
+    bench.join("eve", client, "E");
+    bench.ask("bob", part(0, 1, false));
+    bench.sync();
+    let questions = |id| {
+        [
+            JobsRequest::Look { id, wait: false },
+            JobsRequest::Look { id, wait: true },
+            JobsRequest::Collect { id, from: 0 },
+            JobsRequest::Cancel(id),
+            JobsRequest::Delete(id),
+        ]
+    };
+    for request in questions(id(1)) {
+        bench.ask("eve", request.clone());
+        bench.sync();
+        assert!(bench.refusal().contains("another client's"), "{request:?}: {}", bench.refusal());
+    }
+    // As of a job that is not there, so that nobody learns how many there are.
+    for request in questions(JobId { home: HOME + 1, number: 1 }).into_iter().chain(questions(id(2))) {
+        bench.ask("eve", request.clone());
+        bench.sync();
+        assert!(bench.refusal().contains("there is no job"), "{request:?}");
+    }
+    for (who, jobs) in [("eve", 0), ("bob", 1), ("ada", 1)] {
+        bench.ask(who, JobsRequest::List { before: u64::MAX });
+        bench.sync();
+        assert!(matches!(&bench.told[0].1, JobsReply::Jobs(seen) if seen.len() == jobs), "{who}: {:?}", bench.told);
+    }
+    // The same key means another job of another owner.
+    bench.ask("eve", part(0, 1, true));
+    bench.sync();
+    assert_eq!(bench.told, [(peer("eve"), JobsReply::Accepted { id: id(2), requests: 1, closed: true })]);
+    bench.ask("ada", JobsRequest::Cancel(id(1)));
+    bench.sync();
+    assert_eq!(bench.state(1), JobState::Cancelled);
+}
+
+#[test]
+fn a_store_that_fails_ends_jobs_for_this_life_and_nothing_else() {
+    let mut bench = Bench::new(true);
+    bench.work();
+    bench.ask("ada", part(0, 3, false));
+    bench.sync();
+    bench.queue.fail();
+    bench.ask("ada", part(3, 3, true));
+    bench.sync();
+    assert!(bench.refusal().contains("out of order until the broker is restarted"), "{}", bench.refusal());
+    // Results of what was dispatched are thrown away: the next life computes it again.
+    bench.reply();
+    bench.ask("ada", JobsRequest::List { before: u64::MAX });
+    assert!(bench.refusal().contains("the disk is gone"));
+    let asked = bench.asked.iter().filter(|op| matches!(op, Op::Write(Write::Results { .. })));
+    assert_eq!(asked.count(), 0);
+    let restored = bench.disk.restored();
+    assert_eq!((restored.jobs[0].requests, restored.jobs[0].succeeded), (3, 0));
+}
+
+#[test]
+fn whoever_waits_is_told_when_the_job_has_ended() {
+    let mut bench = Bench::new(true);
+    bench.work();
+    bench.ask("ada", part(0, 3, true));
+    bench.sync();
+    bench.join("bob", Rights::ALL, "");
+    bench.ask("bob", JobsRequest::Look { id: id(1), wait: true });
+    bench.sync();
+    assert!(bench.told.is_empty());
+    bench.reply();
+    bench.sync();
+    let [(to, JobsReply::Jobs(jobs))] = &bench.told[..] else { panic!("{:?}", bench.told) };
+    assert_eq!((to, jobs[0].state, jobs[0].succeeded), (&peer("bob"), JobState::Finished, 3));
+    // The same of one that has ended before.
+    bench.ask("bob", JobsRequest::Look { id: id(1), wait: true });
+    bench.sync();
+    assert!(matches!(&bench.told[..], [(_, JobsReply::Jobs(jobs))] if jobs[0].state == JobState::Finished));
+}

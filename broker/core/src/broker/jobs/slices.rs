@@ -70,8 +70,7 @@ impl Broker {
             return;
         }
         // The last result may have been stored before the submission was complete.
-        let finishes =
-            job.is_closed && !job.is_finishing && job.answered as usize + replies.len() == job.stored as usize;
+        let finishes = job.is_closed && job.answered as usize + replies.len() == job.stored as usize;
         if replies.is_empty() && !finishes {
             return;
         }
@@ -81,7 +80,6 @@ impl Broker {
         let succeeded = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Ok(_))).count() as u32;
         job.answered += count as u32;
         job.unstored += count;
-        job.is_finishing = finishes;
         let requests = outcomes.iter().map(|&(id, _)| (number, RequestId(id.into()))).collect();
         let failed = count as u32 - succeeded;
         let expected = Expected::Stored { job: number, requests, succeeded, failed, finishes };
@@ -93,7 +91,7 @@ impl Broker {
         let has_room = self.has_room_for_jobs();
         let job = self.jobs.table.get_mut(&number).expect("it was just found");
         let first = job.stored - bodies.len() as u32;
-        if has_room && !job.is_loading && job.loaded == first && job.in_memory() < self.settings.job_slice {
+        if has_room && job.loaded == first && job.in_memory() < self.settings.job_slice {
             self.load(number, (first..).zip(bodies).collect(), now);
         }
         self.jobs.touch(number);
