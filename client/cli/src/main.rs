@@ -9,6 +9,7 @@ mod events;
 mod exit;
 mod failure;
 mod help;
+mod input;
 mod jobs;
 mod keys;
 mod line;
@@ -86,7 +87,7 @@ fn dispatch<'a>(
         Command::Random(options) => random::run(client()?, options, common),
         Command::Map(options) => map::run(client()?, options, common, shutdown),
         Command::Prompt => prompt::run(client()?, common, shutdown),
-        Command::Submit(options) => jobs::submit(client()?, options, common),
+        Command::Submit(options) => jobs::submit(client()?, options, common, shutdown),
         Command::Jobs => jobs::jobs(client()?, common),
         Command::Job(options) => jobs::one(client()?, options, common),
         Command::Wait(options) => jobs::wait(client()?, options, common),

@@ -1,18 +1,22 @@
 //! `giostra submit`: hands a job over to the broker.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use giostra_client::{Client, Error, JobOptions};
 use giostra_common::args::switch;
-use giostra_common::stdio;
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, Failure, code, name};
+use giostra_transport::shutdown::Shutdown;
+use giostra_transport::socket;
 use serde_json::json;
+use zmq::PollItem;
 
 use crate::common::CommonArgs;
 use crate::exit::Exit;
 use crate::help;
+use crate::input::{Input, Next};
 use crate::line::{Kind, body};
 use crate::operations::Operation;
 use crate::printed::stdout;
@@ -52,16 +56,14 @@ pub struct Submit {
 }
 
 /// Submits the job, and prints its id once all of it is safe.
-pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs) -> anyhow::Result<Exit> {
+pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     ensure!(common.timeout.is_none(), "the requests of a job have no time limit; leave out --timeout");
     let options = JobOptions { key: submit.key.clone(), name: submit.name.clone().unwrap_or_default() };
     let id = match submit.lines {
         true => {
-            let kind = kind(submit, common.json)?;
-            stdio::check_stdin().context("can't read stdin")?;
-            let lines = stdio::Retrying(std::io::stdin());
-            let lines = std::io::BufReader::new(lines).split(b'\n').zip(1_u64..);
-            client.try_submit_job(options, lines.map(|(line, number)| request(submit, kind, line, number)))?
+            let (kind, mut input) = (kind(submit, common.json)?, Input::open()?);
+            let requests = std::iter::from_fn(|| request(submit, kind, &mut input, shutdown));
+            client.try_submit_job(options, requests)?
         }
         false => client.submit_job(options, [call(submit).to_body()])?,
     };
@@ -90,10 +92,29 @@ fn call(submit: &Submit) -> Call {
     Call { operation: submit.operation.clone(), arguments: submit.arguments.iter().flat_map(value).collect() }
 }
 
-fn request(submit: &Submit, kind: Kind, line: std::io::Result<Vec<u8>>, number: u64) -> Result<Bytes, Error> {
-    let failed = |why: String| {
+/// Returns the request of the next line, for which it waits until Ctrl-C.
+fn request(submit: &Submit, kind: Kind, input: &mut Input, shutdown: &Shutdown) -> Option<Result<Bytes, Error>> {
+    let failed = |number: u64, why: String| {
         Error::Request(Failure::new(code::INVALID, format!("line {number}: {why}; the job is cancelled")))
     };
-    let line = line.map_err(|error| failed(format!("can't read stdin: {error}")))?;
-    body(&submit.operation, &line, kind).map_err(|failure| failed(failure.to_string()))
+    loop {
+        if shutdown.requested() {
+            return Some(Err(Error::Interrupted));
+        }
+        match input.next() {
+            Ok(Next::Line(line)) => {
+                let body = body(&submit.operation, &line, kind);
+                return Some(body.map_err(|failure| failed(input.taken(), failure.to_string())));
+            }
+            Ok(Next::Later) => {
+                let descriptors = [input.fd(), shutdown.as_fd()];
+                let mut items = descriptors.map(|fd| PollItem::from_fd(fd.as_raw_fd(), zmq::POLLIN));
+                if let Err(error) = socket::poll(&mut items, None) {
+                    return Some(Err(failed(input.taken(), format!("can't wait for stdin: {error}"))));
+                }
+            }
+            Ok(Next::End) => return None,
+            Err(error) => return Some(Err(failed(input.taken(), format!("{error:#}")))),
+        }
+    }
 }

@@ -30,8 +30,6 @@ pub(super) struct Submission<I: Iterator<Item = Result<Bytes, Error>>> {
     parts: VecDeque<Part>,
     /// The number of the next request of the iterator.
     next: u32,
-    /// The job's id, once the broker has told it.
-    id: Option<JobId>,
     /// Whether the last part was made.
     is_complete: bool,
 }
@@ -51,15 +49,15 @@ enum Heard {
 
 impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
     pub(super) fn new(spec: JobSpec, requests: I) -> Self {
-        Self { spec, requests: requests.peekable(), parts: VecDeque::new(), next: 0, id: None, is_complete: false }
+        Self { spec, requests: requests.peekable(), parts: VecDeque::new(), next: 0, is_complete: false }
     }
 
     /// Submits everything; returns when it is safe.
     pub(super) fn run(mut self, client: &mut Client) -> Result<JobId, Error> {
         let ended = self.submit(client);
-        if let (Err(_), Some(id)) = (&ended, self.id) {
+        if ended.is_err() && self.next > 0 {
             // If this can't be sent, the job stays open.
-            let _ = client.send_message(FromClient::Jobs { tag: 0, request: JobsRequest::Cancel(id) });
+            let _ = client.send_message(FromClient::Jobs { tag: 0, request: JobsRequest::GiveUp(self.spec) });
             client.broker.push();
         }
         ended
@@ -88,8 +86,7 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
             }
             match hear(client, tag, session, None)? {
                 Some(Heard::Reply(JobsReply::Accepted { id, closed: true, .. })) => return Ok(Some(id)),
-                Some(Heard::Reply(JobsReply::Accepted { id, requests, .. })) => {
-                    self.id = Some(id);
+                Some(Heard::Reply(JobsReply::Accepted { requests, .. })) => {
                     if self.accepted(requests) {
                         self.send_all(client, tag)?;
                     }

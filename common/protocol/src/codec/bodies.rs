@@ -58,6 +58,7 @@ impl<B> JobsRequest<B> {
             Self::List { before } => JobsRequest::List { before },
             Self::Look { id, wait } => JobsRequest::Look { id, wait },
             Self::Collect { id, from } => JobsRequest::Collect { id, from },
+            Self::GiveUp(job) => JobsRequest::GiveUp(job),
             Self::Cancel(id) => JobsRequest::Cancel(id),
             Self::Delete(id) => JobsRequest::Delete(id),
         })

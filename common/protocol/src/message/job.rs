@@ -83,6 +83,9 @@ pub enum JobsRequest<B = Bytes> {
         /// The number of the first request whose result matters.
         from: u32,
     },
+    /// When a submission is given up: its job is cancelled, unless its submission was complete. There
+    /// is no answer.
+    GiveUp(JobSpec),
     /// When a job is to be ended. The results that it has are kept.
     Cancel(JobId),
     /// When an ended job is to be deleted with its results.

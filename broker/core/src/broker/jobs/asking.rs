@@ -1,11 +1,11 @@
 //! What clients ask about jobs, and what they order.
 
 use giostra_protocol::name::Label;
-use giostra_protocol::{Identity, JobId, JobStatus, JobsReply, JobsRequest};
+use giostra_protocol::{Identity, JobId, JobSpec, JobStatus, JobsReply, JobsRequest};
 
 use super::stored::Expected;
 use super::submitting::Part;
-use super::{Asker, Broker};
+use super::{Asker, Broker, key_of};
 use crate::event::Event;
 use crate::ids::{ClientNumber, JobNumber};
 use crate::store::{JobRecord, Op, Read, Write};
@@ -52,6 +52,7 @@ impl Broker {
                 self.store(Op::Read(read), Expected::Collected { asker, id });
             }
             JobsRequest::Cancel(id) => self.cancel_job(asker, id),
+            JobsRequest::GiveUp(spec) => self.give_up(client, &spec),
             JobsRequest::Delete(id) => {
                 let Some(job) = self.number(&asker, id) else { return };
                 self.store(Op::Read(Read::Job(job)), Expected::ToDelete { asker, id });
@@ -87,11 +88,24 @@ impl Broker {
     fn cancel_job(&mut self, asker: Asker, id: JobId) {
         let Some(number) = self.number(&asker, id) else { return };
         if self.jobs.table.get(&number).is_some_and(|job| asker.may_see(&job.owner)) {
-            self.end_job(number);
-            self.log(Event::JobCancelled { job: number });
-            self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled);
+            self.cancel_here(number);
         }
         self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id });
+    }
+
+    /// Cancels the job of a submission that is given up.
+    fn give_up(&mut self, client: ClientNumber, spec: &JobSpec) {
+        let key = (self.owner(client), key_of(spec));
+        let number = self.jobs.by_key.get(&key).copied();
+        if let Some(number) = number.filter(|number| !self.jobs.table[number].closes) {
+            self.cancel_here(number);
+        }
+    }
+
+    fn cancel_here(&mut self, number: JobNumber) {
+        self.end_job(number);
+        self.log(Event::JobCancelled { job: number });
+        self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled);
     }
 
     /// Answers what the store said of a job.
