@@ -42,7 +42,8 @@ up *flags: build
         echo "already up (broker: process $(cat {{ run }}/broker.pid)); just status shows it, just down ends it" >&2
         exit 1
     fi
-    rm -rf "{{ run }}" && mkdir -p "{{ run }}"
+    # All but the store: jobs outlive what `up` started.
+    mkdir -p "{{ run }}" && find "{{ run }}" -mindepth 1 -maxdepth 1 ! -name store -exec rm -rf {} +
     follower=
     stop() {
         trap '' INT TERM HUP
@@ -62,7 +63,7 @@ up *flags: build
     # Another port if this one is taken.
     http=${GIOSTRA_HTTP:-127.0.0.1:8080}
     if [ -z "${GIOSTRA_HTTP:-}" ] && (: <>"/dev/tcp/${http/://}") 2>/dev/null; then http=127.0.0.1:0; fi
-    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --stderr-level warn --http "$http" "${keys[@]}"
+    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --store "{{ run }}/store" --stderr-level warn --http "$http" "${keys[@]}"
     for _ in $(seq 500); do
         if grep -qs ' watch ' "{{ run }}/log/broker.log"; then break; fi
         if ! "{{ just }}" _alive broker; then cat "{{ run }}/broker.err" >&2; exit 1; fi
