@@ -232,6 +232,12 @@ impl Session {
         self.jobs.pop_front()
     }
 
+    /// The limits that the broker has told: the bytes of a request's body, and the requests in one
+    /// message.
+    pub fn limits(&self) -> (u64, usize) {
+        (self.outgoing.max_bytes, self.outgoing.max_batch)
+    }
+
     /// The number of this connection's session: another one after each broken connection.
     pub fn number(&self) -> u64 {
         self.session

@@ -32,6 +32,8 @@ pub struct Outgoing {
     pub max_bytes: u64,
     /// The largest number of requests that the broker accepts in one message, [`BATCH`] at most.
     max_requests: usize,
+    /// The largest number of requests that the broker takes in one message.
+    pub max_batch: usize,
 }
 
 /// The requests of one message.
@@ -55,13 +57,15 @@ impl Outgoing {
             credit: None,
             max_bytes: u64::MAX,
             max_requests: BATCH,
+            max_batch: BATCH,
         }
     }
 
     /// Sets what the broker of a new connection accepts. Credit begins anew.
     pub fn set_limits(&mut self, max_bytes: u64, max_requests: u64) {
         self.max_bytes = max_bytes;
-        self.max_requests = usize::try_from(max_requests).unwrap_or(BATCH).clamp(1, BATCH);
+        self.max_batch = usize::try_from(max_requests).unwrap_or(BATCH).max(1);
+        self.max_requests = self.max_batch.min(BATCH);
         self.credit = None;
     }
 

@@ -45,7 +45,7 @@ pub(super) struct Jobs {
     hungry: VecDeque<JobNumber>,
     /// Requests in memory, and results that are not stored yet.
     in_memory: usize,
-    /// Bytes of requests that are not stored yet.
+    /// What requests that are not stored yet take, in bytes.
     coming_bytes: usize,
     /// What the store said of the job whose results it is to say next.
     collected: Option<JobRecord>,
@@ -139,7 +139,7 @@ impl Jobs {
         let jobs = self.table.values();
         let in_memory: usize = jobs.clone().map(|job| job.account.unanswered.len() + job.unstored).sum();
         assert_eq!(self.in_memory, in_memory, "requests of jobs in memory");
-        let coming = jobs.clone().flat_map(|job| job.coming.iter().flatten()).map(Bytes::len).sum::<usize>();
+        let coming = jobs.clone().flat_map(|job| &job.coming).map(|bodies| submitting::cost(bodies)).sum::<usize>();
         assert_eq!(self.coming_bytes, coming, "bytes on their way to the store");
         assert_eq!(self.by_key.len(), self.table.len());
         for (number, job) in &self.table {

@@ -18,8 +18,7 @@ impl Life {
         if Some(key) != self.key_of(job) {
             self.findings.add(Promise::Evidence, || format!("j{job} is no number in this store"));
         }
-        self.clients.0.insert(job | JOB, Client::default());
-        self.jobs += 1;
+        self.add_job(job | JOB);
         match restored {
             Some(requests) => self.ledger.restore(key, requests, &mut self.findings),
             None => {
@@ -27,6 +26,12 @@ impl Life {
                 self.ledger.submit(key, &mut self.findings);
             }
         }
+    }
+
+    /// Adds a job that may send requests, by its number among the clients.
+    pub(super) fn add_job(&mut self, client: u64) {
+        let is_new = self.clients.0.insert(client, Client::default()).is_none();
+        self.jobs += u64::from(is_new);
     }
 
     /// Checks that all jobs were restored, once something else happens.

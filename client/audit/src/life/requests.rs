@@ -23,7 +23,10 @@ impl Life {
                     0 => format!("requests of c{client}, which is not there"),
                     _ => format!("requests of j{}, which is not there", client & !JOB),
                 });
-                self.clients.0.insert(client, Client::default());
+                match client & JOB {
+                    0 => _ = self.clients.0.insert(client, Client::default()),
+                    _ => self.add_job(client),
+                }
                 continue;
             };
             for id in range {

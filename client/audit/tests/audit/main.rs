@@ -3,6 +3,7 @@
 mod core;
 mod evidence;
 mod files;
+mod jobs;
 mod lines;
 mod mutations;
 

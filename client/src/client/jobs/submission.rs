@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::codec::packed_len;
 use giostra_protocol::{Bytes, FromClient, JobId, JobSpec, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
 
 use crate::session::{Link, Session};
@@ -14,7 +13,7 @@ use crate::{Client, Error};
 const PART: usize = 1024;
 
 /// About how many bytes of requests are in one part at most.
-const PART_BYTES: usize = 1 << 20;
+const PART_BYTES: usize = 256 << 10;
 
 /// The number of parts that may be on their way: what gathers while the broker's disk syncs.
 const WINDOW: usize = 16;
@@ -78,13 +77,15 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
 
     /// Submits until everything is safe, or the connection is lost.
     fn go_on(&mut self, client: &mut Client, tag: u64, session: u64) -> Result<Option<JobId>, Error> {
+        // When to send again what the broker had no room for, and what it therefore ignored.
+        let mut resend_at = None;
         loop {
-            while self.parts.len() < WINDOW && !self.is_complete {
-                let part = self.next_part()?;
+            while resend_at.is_none() && self.parts.len() < WINDOW && !self.is_complete {
+                let part = self.next_part(client.session.limits())?;
                 self.parts.push_back(part.clone());
                 self.send(client, tag, part)?;
             }
-            match hear(client, tag, session, None)? {
+            match hear(client, tag, session, resend_at)? {
                 Some(Heard::Reply(JobsReply::Accepted { id, closed: true, .. })) => return Ok(Some(id)),
                 Some(Heard::Reply(JobsReply::Accepted { requests, .. })) => {
                     if self.accepted(requests) {
@@ -92,28 +93,33 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
                     }
                 }
                 Some(Heard::Reply(JobsReply::Later { .. })) => {
-                    // Those behind it find a gap, and are sent again with it.
-                    if hear(client, tag, session, Some(Instant::now() + PAUSE))?.is_none_or(|heard| heard.is_reply()) {
-                        self.send_all(client, tag)?;
-                        continue;
-                    }
-                    return Ok(None);
+                    resend_at.get_or_insert_with(|| Instant::now() + PAUSE);
                 }
                 Some(Heard::Reply(JobsReply::Refused { reason })) => return Err(Error::Refused(reason)),
                 Some(Heard::Reply(_)) => return Err(super::not_an_answer()),
-                Some(Heard::Lost) | None => return Ok(None),
+                Some(Heard::Lost) => return Ok(None),
+                None => {
+                    resend_at = None;
+                    self.send_all(client, tag)?;
+                }
             }
         }
     }
 
-    fn next_part(&mut self) -> Result<Part, Error> {
+    fn next_part(&mut self, (max_bytes, max_batch): (u64, usize)) -> Result<Part, Error> {
         let (mut bodies, mut bytes) = (Vec::new(), 0);
-        while bodies.len() < PART && bytes < PART_BYTES {
+        while bodies.len() < PART.min(max_batch) && bytes < PART_BYTES {
             let Some(body) = self.requests.next().transpose()? else { break };
             if body.len() > MAX_MESSAGE_BYTES {
                 return Err(Error::TooLarge(body.len()));
             }
-            bytes += packed_len(&body).max(1);
+            if body.len() as u64 > max_bytes {
+                let size = body.len();
+                return Err(Error::Refused(format!(
+                    "a request has {size} bytes, and {max_bytes} are the most (--max-message)"
+                )));
+            }
+            bytes += body.len().max(1);
             bodies.push(body);
         }
         self.is_complete = self.requests.peek().is_none();
@@ -153,13 +159,7 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
     }
 }
 
-impl Heard {
-    fn is_reply(&self) -> bool {
-        matches!(self, Self::Reply(_))
-    }
-}
-
-/// Waits for the next answer.
+/// Waits for the next answer; `None` if there is none until then.
 fn hear(client: &mut Client, asked: u64, session: u64, until: Option<Instant>) -> Result<Option<Heard>, Error> {
     client.wait_for(until, |here: &mut Session| {
         while let Some((tag, reply)) = here.take_jobs_reply() {

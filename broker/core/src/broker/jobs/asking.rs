@@ -13,6 +13,9 @@ use crate::store::{JobRecord, Op, Read, Write};
 /// The maximum number of jobs in one message.
 const LISTED: usize = 500;
 
+/// The number of questions to the store that one client may have open.
+const MAX_QUESTIONS: usize = 64;
+
 /// About how many bytes of results are in one message at most.
 const COLLECTED_BYTES: usize = 1 << 20;
 
@@ -33,6 +36,10 @@ impl Broker {
         }
         if let Some(reason) = self.jobs.failed.clone() {
             return self.refuse_asker(&asker, &*reason);
+        }
+        if self.asks_too_much(from) {
+            return self
+                .refuse_asker(&asker, format!("{MAX_QUESTIONS} questions about jobs are open; wait for an answer"));
         }
         match request {
             JobsRequest::Submit { job: spec, first, bodies, closes } => {
@@ -60,6 +67,12 @@ impl Broker {
         }
     }
 
+    fn asks_too_much(&self, client: &Identity) -> bool {
+        let askers = || self.jobs.expected.iter().filter_map(Expected::asker);
+        self.jobs.expected.len() >= MAX_QUESTIONS
+            && askers().filter(|asker| asker.identity == *client).count() >= MAX_QUESTIONS
+    }
+
     /// Returns the owner of the jobs that a client submits: its key.
     pub(super) fn owner(&self, client: ClientNumber) -> Label {
         self.clients.key(&self.clients[&client].identity).map(|key| key.public).unwrap_or_default()
@@ -78,7 +91,7 @@ impl Broker {
         let Some(number) = self.number(&asker, id) else { return };
         match self.jobs.table.get_mut(&number).filter(|job| wait && asker.may_see(&job.owner)) {
             Some(job) => {
-                job.watchers.retain(|other| other.identity != asker.identity || other.tag != asker.tag);
+                job.watchers.retain(|other| other.identity != asker.identity);
                 job.watchers.push(asker);
             }
             None => self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id }),

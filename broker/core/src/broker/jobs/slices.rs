@@ -4,6 +4,7 @@ use giostra_protocol::{Bytes, Outcome, RequestId};
 
 use super::super::records::{Request, State};
 use super::stored::Expected;
+use super::submitting::cost;
 use super::{Broker, Job};
 use crate::broker::Moment;
 use crate::event::Event;
@@ -145,7 +146,7 @@ impl Broker {
         self.forget_all(number.into());
         let Some(job) = self.jobs.table.remove(&number) else { return };
         self.jobs.in_memory -= job.account.unanswered.len() + job.unstored;
-        self.jobs.coming_bytes -= job.coming.iter().flatten().map(Bytes::len).sum::<usize>();
+        self.jobs.coming_bytes -= job.coming.iter().map(|bodies| cost(bodies)).sum::<usize>();
         self.leave_behind(job.account.unanswered);
         self.jobs.by_key.remove(&(job.owner, super::key_of(&job.spec)));
     }

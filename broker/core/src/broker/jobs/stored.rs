@@ -6,6 +6,7 @@ use std::time::Instant;
 use giostra_protocol::{Bytes, JobId, JobState, JobsReply};
 
 use super::asking::no_job;
+use super::submitting::cost;
 use super::{Asker, Broker};
 use crate::broker::Moment;
 use crate::event::Event;
@@ -30,7 +31,7 @@ pub(super) enum Expected {
 
 impl Expected {
     /// Returns the client that waits for the answer.
-    fn asker(&self) -> Option<&Asker> {
+    pub(super) fn asker(&self) -> Option<&Asker> {
         match self {
             Self::Deleted { asker, .. }
             | Self::Looked { asker, .. }
@@ -118,7 +119,7 @@ impl Broker {
     fn appended(&mut self, number: JobNumber, count: u32, closes: bool, now: Moment) {
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
         let bodies = job.coming.pop_front().unwrap_or_default();
-        self.jobs.coming_bytes -= bodies.iter().map(Bytes::len).sum::<usize>();
+        self.jobs.coming_bytes -= cost(&bodies);
         let first = job.stored;
         job.stored += count;
         job.is_closed |= closes;

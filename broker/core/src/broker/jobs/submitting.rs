@@ -5,7 +5,7 @@ use std::sync::Arc;
 use giostra_protocol::{Bytes, JobSpec, JobsReply, MAX_JOB_REQUESTS, name};
 
 use super::stored::Expected;
-use super::{Asker, Broker, Job, key_of};
+use super::{Asker, Broker, Job, SubmissionKey, key_of};
 use crate::event::Event;
 use crate::ids::{ClientNumber, JobNumber};
 use crate::store::{Op, Write};
@@ -13,6 +13,9 @@ use crate::store::{Op, Write};
 /// The bytes of requests that may be on their way to the store. Beyond that, clients are asked to
 /// send them later.
 const MAX_COMING: usize = 64 << 20;
+
+/// The bytes that a part takes on its way besides its bodies, and each of them besides its bytes.
+const OVERHEAD: usize = 64;
 
 /// A part of a submission.
 pub(super) struct Part {
@@ -30,11 +33,22 @@ impl Broker {
         if let Err(reason) = self.check_part(client, &part) {
             return self.refuse_asker(asker, reason);
         }
-        let number = match self.find_or_create(client, &part.spec) {
-            Some(number) => number,
+        let key = (self.owner(client), key_of(&part.spec));
+        let known = self.jobs.by_key.get(&key).copied();
+        if self.jobs.coming_bytes >= MAX_COMING {
+            let requests = known.map_or(0, |number| self.jobs.table[&number].appended);
+            return self.answer(asker, JobsReply::Later { requests });
+        }
+        if self.closing {
             // The client sends it again to the next broker.
-            None => return,
-        };
+            return;
+        }
+        let max = self.settings.max_pending;
+        if known.is_none() && self.jobs.table.len() >= max {
+            let reason = format!("{max} jobs have not ended, which is the most (--max-pending)");
+            return self.refuse_asker(asker, reason);
+        }
+        let number = known.unwrap_or_else(|| self.create_job(client, key, &part.spec));
         self.append(number, asker, part);
     }
 
@@ -52,35 +66,21 @@ impl Broker {
         self.check_room_for_pool(&spec.pool, client)
     }
 
-    /// Returns the job of this specification; `None` if it can't be created while the broker closes.
-    fn find_or_create(&mut self, client: ClientNumber, spec: &JobSpec) -> Option<JobNumber> {
-        let owner = self.owner(client);
-        let key = (owner.clone(), key_of(spec));
-        if let Some(&number) = self.jobs.by_key.get(&key) {
-            return Some(number);
-        }
-        if self.closing {
-            return None;
-        }
+    fn create_job(&mut self, client: ClientNumber, key: SubmissionKey, spec: &JobSpec) -> JobNumber {
         self.jobs.last += 1;
-        let (number, spec) = (JobNumber(self.jobs.last), Arc::new(spec.clone()));
+        let (number, owner, spec) = (JobNumber(self.jobs.last), key.0.clone(), Arc::new(spec.clone()));
         self.jobs.by_key.insert(key, number);
         let job = Job { spec: Arc::clone(&spec), owner: owner.clone(), ..Job::default() };
         self.jobs.table.insert(number, job);
-        self.log(Event::JobSubmitted {
-            job: number,
-            id: self.jobs.id(number),
-            client,
-            pool: spec.pool.as_str().into(),
-        });
+        let (id, pool) = (self.jobs.id(number), spec.pool.as_str().into());
+        self.log(Event::JobSubmitted { job: number, id, client, pool });
         self.store(Op::Write(Write::Create { job: number, owner, spec }), Expected::Created(number));
-        Some(number)
+        number
     }
 
     /// Adds a part to a job, if it is the next.
     fn append(&mut self, number: JobNumber, asker: &Asker, part: Part) {
         let Part { first, bodies, closes, .. } = part;
-        let room = self.jobs.coming_bytes < MAX_COMING && !self.closing;
         let id = self.jobs.id(number);
         let job = self.jobs.table.get_mut(&number).expect("it was just found");
         job.submitters.retain(|other| other.identity != asker.identity);
@@ -94,10 +94,6 @@ impl Broker {
             }
             return;
         }
-        if !room {
-            let reply = JobsReply::Later { requests: job.appended };
-            return self.answer(asker, reply);
-        }
         let count = bodies.len() as u32;
         if job.appended.saturating_add(count) > MAX_JOB_REQUESTS {
             return self.refuse_asker(asker, format!("a job has {MAX_JOB_REQUESTS} requests at most"));
@@ -105,8 +101,13 @@ impl Broker {
         job.appended += count;
         job.closes = closes;
         job.coming.push_back(bodies.clone());
-        self.jobs.coming_bytes += bodies.iter().map(Bytes::len).sum::<usize>();
+        self.jobs.coming_bytes += cost(&bodies);
         let write = Write::Append { job: number, first, bodies, closes };
         self.store(Op::Write(write), Expected::Appended { job: number, count, closes });
     }
+}
+
+/// Returns the bytes that a part takes on its way to the store.
+pub(super) fn cost(bodies: &[Bytes]) -> usize {
+    OVERHEAD + bodies.iter().map(|body| OVERHEAD + body.len()).sum::<usize>()
 }
