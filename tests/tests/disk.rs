@@ -9,6 +9,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use giostra_audit::{Event, Line};
+use giostra_client::{JobOptions, body, result};
+use giostra_protocol::compute::{Call, Value};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System, test, trials};
 use tempfile::TempDir;
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     trials::run(&[
         test!(a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so needs mountable),
         test!(after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line needs mountable),
+        test!(a_full_disk_ends_durable_jobs_and_nothing_else_and_what_was_acknowledged_is_there_later needs mountable),
         test!(a_limit_of_a_files_size_begins_a_new_file_and_costs_no_line needs limitable),
         test!(a_log_folder_that_is_taken_away_is_made_anew needs trials::anywhere),
     ])
@@ -66,6 +69,36 @@ fn after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line() -> Result<()> {
     let listening =
         log.lines().filter_map(Line::parse).filter(|line| matches!(line.event, Event::Listening { .. })).count();
     assert_eq!(listening, 2);
+    Ok(())
+}
+
+fn a_full_disk_ends_durable_jobs_and_nothing_else_and_what_was_acknowledged_is_there_later() -> Result<()> {
+    let disk = SmallDisk::mount()?;
+    let store = disk.folder.path().join("store").display().to_string();
+    let mut system = Setup::workers(2).broker(&["--store", &store]).start()?;
+    let mut client = system.client()?;
+    let requests = |count: u32| (0..count).map(|n| body("add", &[n, 1]).expect("numbers can be encoded"));
+    let id = client.submit_job(JobOptions::default(), requests(100))?;
+    let large = Call { operation: "echo".into(), arguments: vec![Value::Bytes(vec![7; 100_000])] }.to_body();
+    let refused = client.submit_job(JobOptions::default(), vec![large; 40]).err().context("there was room for it")?;
+    ensure!(refused.to_string().contains("no space on the disk"), "{refused}");
+    // Also of later ones, at once.
+    let refused = client.submit_job(JobOptions::default(), requests(1)).err().context("there was room for it")?;
+    ensure!(refused.to_string().contains("until the broker is restarted"), "{refused}");
+    assert_eq!(system.random(&["1000"])?["answered"], 1000);
+    system.wait_for_line(&[" store-failed "])?;
+
+    mounting("mount", &["-o", "remount,size=64m"], disk.folder.path())?;
+    system.kill_broker()?;
+    system.start_broker()?;
+    assert_eq!(client.job(id).wait(None)?.succeeded, 100);
+    let results = client.job(id).results(0).collect::<Result<Vec<_>, _>>()?;
+    for (expected, (number, outcome)) in (0..).zip(results) {
+        assert_eq!((number, result::<u32>(outcome)?), (expected, expected + 1));
+    }
+    let next = client.submit_job(JobOptions::default(), requests(10))?;
+    assert_eq!(client.job(next).wait(None)?.succeeded, 10);
+    system.audit()?;
     Ok(())
 }
 

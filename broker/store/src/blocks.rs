@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use giostra_core::ids::JobNumber;
 use rusqlite::{Connection, params};
 
-use crate::chunk::{self, BLOCK};
+use crate::chunk;
 use crate::error::Fault;
-use crate::schema::{number_of, rows_of_block};
+use crate::format::{BLOCK, number_of, rows_of_block};
 
 /// Half the number of blocks that are kept, mostly: of 256 bytes each. Results arrive in about the
 /// order of the requests, so few blocks are touched at a time.

@@ -9,10 +9,7 @@ use giostra_protocol::Bytes;
 use rusqlite::Row;
 
 use crate::error::Fault;
-use crate::schema::number_of;
-
-/// The number of requests in a block.
-pub(crate) const BLOCK: u32 = 1024;
+use crate::format::{BLOCK, number_of};
 
 /// A body of this many bytes has a row of its own.
 const LARGE: usize = 64 << 10;

@@ -8,7 +8,7 @@ use rusqlite::ErrorCode;
 use rusqlite::types::FromSqlError;
 use thiserror::Error;
 
-use crate::schema::VERSION;
+use crate::format::VERSION;
 
 /// Why a store can't be opened or used.
 #[derive(Debug, Error)]

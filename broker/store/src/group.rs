@@ -13,10 +13,10 @@ use giostra_protocol::{Bytes, Failure, JobSpec, JobState, MAX_JOB_REQUESTS, Outc
 use rusqlite::{Connection, params};
 
 use crate::blocks::Blocks;
-use crate::chunk::{self, BLOCK};
+use crate::chunk;
 use crate::error::Fault;
+use crate::format::{BLOCK, JOB_NUMBERS, row_id, rows_of_block};
 use crate::jobs::{self, Progress};
-use crate::schema::{JOB_NUMBERS, row_id, rows_of_block};
 use crate::sweep;
 
 /// A group that is being written.

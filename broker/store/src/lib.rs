@@ -9,6 +9,7 @@ mod blocks;
 mod chunk;
 mod error;
 mod folder;
+mod format;
 mod group;
 mod jobs;
 mod scan;

@@ -8,10 +8,10 @@ use giostra_protocol::{Bytes, Failure, MAX_JOB_REQUESTS, Outcome};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::blocks::Blocks;
-use crate::chunk::{self, BLOCK, Entry};
+use crate::chunk::{self, Entry};
 use crate::error::Fault;
+use crate::format::{BLOCK, number_of, row_id, rows_of, rows_of_block};
 use crate::jobs;
-use crate::schema::{number_of, row_id, rows_of, rows_of_block};
 
 /// What a request or a result counts beside its body, in bytes: many empty ones need memory too.
 const OVERHEAD: usize = 16;

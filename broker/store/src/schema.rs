@@ -1,27 +1,15 @@
-//! The tables of a store, and the numbers of their rows.
+//! The tables of a store.
 //!
-//! A row of `sub` (requests) and `res` (results) holds a chunk, packed as `chunk.rs` says: its id is
-//! the job's number times 2^24, plus the number of its first request. So the rows of a job follow
-//! one another, and those of a block do. A row of `err` holds one failure, by the same kind of id.
-//! `gone` names the jobs whose rows are still to be removed: of `sub` alone, or all.
+//! A row of `sub` (requests) and `res` (results) holds a chunk, packed as `chunk.rs` says, and a row
+//! of `err` one failure; `format.rs` has their ids. `gone` names the jobs whose rows are still to be removed: of `sub` alone, or all.
 
-use std::ops::RangeInclusive;
-
-use giostra_core::ids::JobNumber;
-use giostra_protocol::MAX_JOB_REQUESTS;
 use rusqlite::Connection;
 
-use crate::chunk::BLOCK;
 use crate::error::Fault;
-
-/// The format that is written and read.
-pub(crate) const VERSION: i64 = 1;
+use crate::format::VERSION;
 
 /// What SQLite's header says whose file it is: "Gios".
 const APPLICATION: i64 = i64::from_be_bytes(*b"\0\0\0\0Gios");
-
-/// Job numbers are below this, so that a row's id is not negative.
-pub(crate) const JOB_NUMBERS: u64 = 1 << 39;
 
 const TABLES: &str = "
     CREATE TABLE meta (home INTEGER NOT NULL);
@@ -89,41 +77,9 @@ pub(crate) fn home(db: &Connection) -> Result<u32, Fault> {
     }
 }
 
-/// Returns the id of a row: `number` is that of its first request, below [`MAX_JOB_REQUESTS`].
-pub(crate) fn row_id(job: JobNumber, number: u32) -> i64 {
-    debug_assert!(job.0 < JOB_NUMBERS && number < MAX_JOB_REQUESTS);
-    (job.0 * u64::from(MAX_JOB_REQUESTS) + u64::from(number)) as i64
-}
-
-/// Returns the number of a row's first request.
-pub(crate) fn number_of(id: i64) -> u32 {
-    (id % i64::from(MAX_JOB_REQUESTS)) as u32
-}
-
-/// Returns the ids of a job's rows.
-pub(crate) fn rows_of(job: JobNumber) -> RangeInclusive<i64> {
-    row_id(job, 0)..=row_id(job, MAX_JOB_REQUESTS - 1)
-}
-
-/// Returns the ids of a block's rows: of the block with this number, counted from 0 in its job.
-pub(crate) fn rows_of_block(job: JobNumber, block: u32) -> RangeInclusive<i64> {
-    let first = row_id(job, block * BLOCK);
-    first..=first + i64::from(BLOCK - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_rows_of_the_last_block_of_the_last_job_have_ids_of_their_own() {
-        let (job, block) = (JobNumber(JOB_NUMBERS - 1), MAX_JOB_REQUESTS / BLOCK - 1);
-        let rows = rows_of_block(job, block);
-        assert_eq!((*rows.end(), *rows_of(job).end()), (i64::MAX, i64::MAX));
-        assert!(rows_of(JobNumber(JOB_NUMBERS - 2)).end() < rows_of(job).start());
-        assert_eq!(row_id(job, MAX_JOB_REQUESTS - 1), i64::MAX);
-        assert_eq!(number_of(i64::MAX), MAX_JOB_REQUESTS - 1);
-    }
 
     #[test]
     fn a_store_is_known_by_its_header() {

@@ -10,7 +10,7 @@ use giostra_core::ids::JobNumber;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::Fault;
-use crate::schema::rows_of;
+use crate::format::rows_of;
 
 /// How much a step removes at most; the last row may be larger.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use anyhow::bail;
 use giostra_protocol::compute::{Value, from_json};
 use giostra_protocol::escape::sentence;
 use giostra_protocol::{Bytes, Failure, Outcome, code};
@@ -24,6 +25,20 @@ pub enum Kind {
     Line,
     /// JSON: an array of arguments, or a single argument.
     Json,
+}
+
+impl Kind {
+    /// Returns what a line of input is by these options. An error if they contradict each other.
+    pub fn of(json: bool, text: bool, line: bool) -> anyhow::Result<Self> {
+        Ok(match json {
+            true if text => bail!("with --json a line says itself what is a text; --text is for words"),
+            true if line => bail!("with --json a line is a JSON value; --line is for texts"),
+            true => Self::Json,
+            false if line => Self::Line,
+            false if text => Self::Texts,
+            false => Self::Words,
+        })
+    }
 }
 
 /// Returns the body of the request that a line makes.

@@ -86,7 +86,7 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn open(client: &'a mut Client, map: &'a Map, common: &'a CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let kind = map.kind(common.json)?;
+        let kind = Kind::of(common.json, map.text, map.line)?;
         // Before any file is changed.
         stdio::check_stdin().context("can't read stdin")?;
         output::refuse_a_circle()?;

@@ -38,9 +38,14 @@ pub struct Send {
 impl Send {
     /// Returns the arguments as values.
     pub fn arguments(&self) -> Vec<Value> {
-        let value = |word: &String| if self.text { Ok(Value::Text(word.clone())) } else { word.parse() };
-        self.arguments.iter().flat_map(value).collect()
+        values(&self.arguments, self.text)
     }
+}
+
+/// Returns the values that words mean: texts alone, or numbers, too.
+pub fn values(words: &[String], are_texts: bool) -> Vec<Value> {
+    let value = |word: &String| if are_texts { Ok(Value::Text(word.clone())) } else { word.parse() };
+    words.iter().flat_map(value).collect()
 }
 
 /// Sends the request, and succeeds if there is a result.

@@ -9,6 +9,8 @@
 //! from the store. After a restart the slice begins anew, with the first request that has no result.
 
 mod asking;
+mod expected;
+mod part;
 mod slices;
 mod stored;
 mod submitting;
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use giostra_protocol::name::Label;
-use giostra_protocol::{Bytes, Identity, JobId, JobSpec, JobsReply, Outcome, ToClient, Trace};
+use giostra_protocol::{Bytes, JobId, JobSpec, JobState, JobsReply, Outcome, Reply, ToClient, Trace};
 
 use super::records::{Account, Request};
 use super::{Broker, Output};
@@ -25,7 +27,7 @@ use crate::event::Event;
 use crate::ids::{JobNumber, Source};
 use crate::store::{JobRecord, Op, Restored};
 
-use stored::Expected;
+use expected::{Asker, Expected};
 
 /// The jobs that are open or running, and what the store has been asked.
 #[derive(Default)]
@@ -87,21 +89,6 @@ struct Job {
     watchers: Vec<Asker>,
 }
 
-/// A client that has asked for something.
-#[derive(Clone, Debug)]
-struct Asker {
-    identity: Identity,
-    tag: u64,
-    /// Whose jobs it may see; all without it.
-    owner: Option<Label>,
-}
-
-impl Asker {
-    fn may_see(&self, owner: &Label) -> bool {
-        self.owner.as_ref().is_none_or(|own| own == owner)
-    }
-}
-
 impl Jobs {
     /// Returns the account of a job.
     pub(super) fn account(&mut self, of: Source) -> Option<&mut Account> {
@@ -116,7 +103,7 @@ impl Jobs {
         job.account.bytes -= request.body.len();
         match reply {
             Some((outcome, trace)) => {
-                job.account.replies.push(giostra_protocol::Reply { id: request.id, outcome, trace });
+                job.account.replies.push(Reply { id: request.id, outcome, trace });
             }
             None => self.in_memory -= 1,
         }
@@ -139,7 +126,7 @@ impl Jobs {
         let jobs = self.table.values();
         let in_memory: usize = jobs.clone().map(|job| job.account.unanswered.len() + job.unstored).sum();
         assert_eq!(self.in_memory, in_memory, "requests of jobs in memory");
-        let coming = jobs.clone().flat_map(|job| &job.coming).map(|bodies| submitting::cost(bodies)).sum::<usize>();
+        let coming = jobs.clone().flat_map(|job| &job.coming).map(|bodies| part::cost(bodies)).sum::<usize>();
         assert_eq!(self.coming_bytes, coming, "bytes on their way to the store");
         assert_eq!(self.by_key.len(), self.table.len());
         for (number, job) in &self.table {
@@ -169,8 +156,8 @@ impl Broker {
                 is_created: true,
                 appended: record.requests,
                 stored: record.requests,
-                closes: record.state != giostra_protocol::JobState::Open,
-                is_closed: record.state != giostra_protocol::JobState::Open,
+                closes: record.state != JobState::Open,
+                is_closed: record.state != JobState::Open,
                 answered: record.succeeded + record.failed,
                 succeeded: record.succeeded,
                 failed: record.failed,
@@ -193,6 +180,11 @@ impl Broker {
             let message = ToClient::Jobs { tag: asker.tag, reply };
             self.outputs.push_back(Output::ToClient(asker.identity.clone(), message));
         }
+    }
+
+    /// Refuses to say anything of a job, in the same words whether it is another's or not there.
+    fn refuse_unknown(&mut self, asker: &Asker, id: JobId) {
+        self.refuse_asker(asker, format!("there is no job {id} here, or it is another client's"));
     }
 
     fn refuse_asker(&mut self, asker: &Asker, reason: impl Into<String>) {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use anyhow::ensure;
 use giostra_client::{Client, Error, JobOptions};
 use giostra_common::args::switch;
-use giostra_protocol::compute::{Call, Value};
+use giostra_protocol::compute::Call;
 use giostra_protocol::{Bytes, Failure, code, name};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket;
@@ -20,6 +20,7 @@ use crate::input::{Input, Next};
 use crate::line::{Kind, body};
 use crate::operations::Operation;
 use crate::printed::stdout;
+use crate::send::values;
 
 /// The options of `giostra submit`.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,35 +62,21 @@ pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs, shutdown: 
     let options = JobOptions { key: submit.key.clone(), name: submit.name.clone().unwrap_or_default() };
     let id = match submit.lines {
         true => {
-            let (kind, mut input) = (kind(submit, common.json)?, Input::open()?);
+            let (kind, mut input) = (Kind::of(common.json, submit.text, submit.line)?, Input::open()?);
             let requests = std::iter::from_fn(|| request(submit, kind, &mut input, shutdown));
             client.try_submit_job(options, requests)?
         }
-        false => client.submit_job(options, [call(submit).to_body()])?,
+        false => {
+            let arguments = values(&submit.arguments, submit.text);
+            let call = Call { operation: submit.operation.clone(), arguments };
+            client.submit_job(options, [call.to_body()])?
+        }
     };
     match common.json {
         true => writeln!(stdout(), "{}", json!({"job": id.to_string()}))?,
         false => writeln!(stdout(), "{id}")?,
     }
     Ok(Exit::Success)
-}
-
-fn kind(submit: &Submit, json: bool) -> anyhow::Result<Kind> {
-    ensure!(
-        !json || !submit.text && !submit.line,
-        "with --json a line is a JSON value; --text and --line are for words"
-    );
-    Ok(match (json, submit.line, submit.text) {
-        (true, ..) => Kind::Json,
-        (_, true, _) => Kind::Line,
-        (_, _, true) => Kind::Texts,
-        _ => Kind::Words,
-    })
-}
-
-fn call(submit: &Submit) -> Call {
-    let value = |word: &String| if submit.text { Ok(Value::Text(word.clone())) } else { word.parse() };
-    Call { operation: submit.operation.clone(), arguments: submit.arguments.iter().flat_map(value).collect() }
 }
 
 /// Returns the request of the next line, for which it waits until Ctrl-C.

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use giostra_common::args::switch;
 use serde_json::json;
 
 use super::journal::{FORMAT, FORMAT_KEY, Run};
 use crate::common::CommonArgs;
 use crate::help;
-use crate::line::Kind;
 use crate::operations::Operation;
 
 /// The options of `giostra map`.
@@ -65,18 +63,6 @@ pub struct Map {
 }
 
 impl Map {
-    /// Returns what a line of input is. An error for options that contradict each other.
-    pub fn kind(&self, json: bool) -> anyhow::Result<Kind> {
-        Ok(match json {
-            true if self.text => bail!("with --json a line says itself what is a text; --text is for words"),
-            true if self.line => bail!("with --json a line is a JSON value; --line is for texts"),
-            true => Kind::Json,
-            false if self.line => Kind::Line,
-            false if self.text => Kind::Texts,
-            false => Kind::Words,
-        })
-    }
-
     /// Returns the description of the run for its journal.
     pub fn description(&self, common: &CommonArgs) -> Run {
         Run::from([

@@ -3,9 +3,9 @@
 use giostra_protocol::name::Label;
 use giostra_protocol::{Identity, JobId, JobSpec, JobStatus, JobsReply, JobsRequest};
 
-use super::stored::Expected;
-use super::submitting::Part;
-use super::{Asker, Broker, key_of};
+use super::expected::{Asker, Expected};
+use super::part::Part;
+use super::{Broker, key_of};
 use crate::event::Event;
 use crate::ids::{ClientNumber, JobNumber};
 use crate::store::{JobRecord, Op, Read, Write};
@@ -83,7 +83,7 @@ impl Broker {
         if Some(id.home) == self.jobs.home && i64::try_from(id.number).is_ok() {
             return Some(JobNumber(id.number));
         }
-        self.refuse_asker(asker, no_job(id));
+        self.refuse_unknown(asker, id);
         None
     }
 
@@ -125,7 +125,7 @@ impl Broker {
     pub(super) fn answer_look(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>) {
         match record.filter(|record| asker.may_see(&record.owner)) {
             Some(record) => self.answer(asker, JobsReply::Jobs(vec![self.job_status(record)])),
-            None => self.refuse_asker(asker, no_job(id)),
+            None => self.refuse_unknown(asker, id),
         }
     }
 
@@ -142,8 +142,4 @@ impl Broker {
             ended_ms: record.ended_ms,
         }
     }
-}
-
-pub(super) fn no_job(id: JobId) -> String {
-    format!("there is no job {id} here, or it is another client's")
 }

@@ -3,8 +3,8 @@
 use giostra_protocol::{Bytes, Outcome, RequestId};
 
 use super::super::records::{Request, State};
-use super::stored::Expected;
-use super::submitting::cost;
+use super::expected::Expected;
+use super::part::cost;
 use super::{Broker, Job};
 use crate::broker::Moment;
 use crate::event::Event;

@@ -5,43 +5,14 @@ use std::time::Instant;
 
 use giostra_protocol::{Bytes, JobId, JobState, JobsReply};
 
-use super::asking::no_job;
-use super::submitting::cost;
-use super::{Asker, Broker};
+use super::Broker;
+use super::expected::{Asker, Expected};
+use super::part::cost;
 use crate::broker::Moment;
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::JobNumber;
 use crate::store::{Done, JobRecord, Op, Read, Write};
-
-/// What an answer of the store is about.
-pub(super) enum Expected {
-    Created(JobNumber),
-    Appended { job: JobNumber, count: u32, closes: bool },
-    Stored { job: JobNumber, requests: IdRanges, succeeded: u32, failed: u32, finishes: bool },
-    Loaded(JobNumber),
-    Cancelled,
-    Deleted { asker: Asker, record: Box<JobRecord> },
-    Looked { asker: Asker, id: JobId },
-    Listed(Asker),
-    ToCollect,
-    Collected { asker: Asker, id: JobId },
-    ToDelete { asker: Asker, id: JobId },
-}
-
-impl Expected {
-    /// Returns the client that waits for the answer.
-    pub(super) fn asker(&self) -> Option<&Asker> {
-        match self {
-            Self::Deleted { asker, .. }
-            | Self::Looked { asker, .. }
-            | Self::Listed(asker)
-            | Self::Collected { asker, .. }
-            | Self::ToDelete { asker, .. } => Some(asker),
-            _ => None,
-        }
-    }
-}
 
 impl Broker {
     /// Handles the store's answer to the first [`Output::Store`](super::Output::Store) that has none
@@ -73,7 +44,7 @@ impl Broker {
                         let job = self.job_status(&record);
                         self.answer(&asker, JobsReply::Results { job, results });
                     }
-                    None => self.refuse_asker(&asker, no_job(id)),
+                    None => self.refuse_unknown(&asker, id),
                 }
             }
             (Done::Jobs(records), Expected::ToDelete { asker, id }) => self.delete_job(asker, id, records),
@@ -184,7 +155,7 @@ impl Broker {
                 self.store(Op::Write(Write::Delete(record.job)), expected);
             }
             Some(_) => self.refuse_asker(&asker, format!("job {id} has not ended; cancel it first")),
-            None => self.refuse_asker(&asker, no_job(id)),
+            None => self.refuse_unknown(&asker, id),
         }
     }
 

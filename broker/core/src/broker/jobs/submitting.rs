@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use giostra_protocol::{Bytes, JobSpec, JobsReply, MAX_JOB_REQUESTS, name};
+use giostra_protocol::{JobSpec, JobsReply, MAX_JOB_REQUESTS, name};
 
-use super::stored::Expected;
-use super::{Asker, Broker, Job, SubmissionKey, key_of};
+use super::expected::{Asker, Expected};
+use super::part::{Part, cost};
+use super::{Broker, Job, SubmissionKey, key_of};
 use crate::event::Event;
 use crate::ids::{ClientNumber, JobNumber};
 use crate::store::{Op, Write};
@@ -13,17 +14,6 @@ use crate::store::{Op, Write};
 /// The bytes of requests that may be on their way to the store. Beyond that, clients are asked to
 /// send them later.
 const MAX_COMING: usize = 64 << 20;
-
-/// The bytes that a part takes on its way besides its bodies, and each of them besides its bytes.
-const OVERHEAD: usize = 64;
-
-/// A part of a submission.
-pub(super) struct Part {
-    pub spec: JobSpec,
-    pub first: u32,
-    pub bodies: Vec<Bytes>,
-    pub closes: bool,
-}
 
 impl Broker {
     pub(super) fn submit_to_job(&mut self, client: ClientNumber, asker: &Asker, part: Part) {
@@ -105,9 +95,4 @@ impl Broker {
         let write = Write::Append { job: number, first, bodies, closes };
         self.store(Op::Write(write), Expected::Appended { job: number, count, closes });
     }
-}
-
-/// Returns the bytes that a part takes on its way to the store.
-pub(super) fn cost(bodies: &[Bytes]) -> usize {
-    OVERHEAD + bodies.iter().map(|body| OVERHEAD + body.len()).sum::<usize>()
 }

@@ -1,0 +1,52 @@
+//! What the store has been asked, and for whom.
+
+use giostra_protocol::name::Label;
+use giostra_protocol::{Identity, JobId};
+
+use crate::id_ranges::IdRanges;
+use crate::ids::JobNumber;
+use crate::store::JobRecord;
+
+/// A client that has asked for something.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub identity: Identity,
+    pub tag: u64,
+    /// Whose jobs it may see; all without it.
+    pub owner: Option<Label>,
+}
+
+impl Asker {
+    pub fn may_see(&self, owner: &Label) -> bool {
+        self.owner.as_ref().is_none_or(|own| own == owner)
+    }
+}
+
+/// What an answer of the store is about.
+pub(super) enum Expected {
+    Created(JobNumber),
+    Appended { job: JobNumber, count: u32, closes: bool },
+    Stored { job: JobNumber, requests: IdRanges, succeeded: u32, failed: u32, finishes: bool },
+    Loaded(JobNumber),
+    Cancelled,
+    Deleted { asker: Asker, record: Box<JobRecord> },
+    Looked { asker: Asker, id: JobId },
+    Listed(Asker),
+    ToCollect,
+    Collected { asker: Asker, id: JobId },
+    ToDelete { asker: Asker, id: JobId },
+}
+
+impl Expected {
+    /// Returns the client that waits for the answer.
+    pub fn asker(&self) -> Option<&Asker> {
+        match self {
+            Self::Deleted { asker, .. }
+            | Self::Looked { asker, .. }
+            | Self::Listed(asker)
+            | Self::Collected { asker, .. }
+            | Self::ToDelete { asker, .. } => Some(asker),
+            _ => None,
+        }
+    }
+}
