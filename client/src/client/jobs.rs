@@ -88,7 +88,7 @@ impl Client {
         let mut jobs = Vec::new();
         let mut before = u64::MAX;
         loop {
-            let JobsReply::Jobs(more) = self.ask_about_jobs(&JobsRequest::List { before }, None)? else {
+            let JobsReply::Jobs(more) = self.ask_about_jobs(&JobsRequest::List { before })? else {
                 return Err(not_an_answer());
             };
             let Some(last) = more.last() else { return Ok(jobs) };
@@ -102,13 +102,13 @@ impl Client {
         Job { client: self, id }
     }
 
-    /// Asks, and asks again over each new connection. `None` waits without a limit for an answer of a
-    /// broker that is there.
-    fn ask_about_jobs(&mut self, question: &JobsRequest, until: Option<Instant>) -> Result<JobsReply, Error> {
-        let asked = self.ask_until(question, until)?;
-        asked.ok_or_else(|| Error::Refused("it has not answered in time".into()))
+    /// Asks, and waits for the answer of a broker that is there without a limit.
+    fn ask_about_jobs(&mut self, question: &JobsRequest) -> Result<JobsReply, Error> {
+        let answer = self.ask_until(question, None)?;
+        Ok(answer.expect("without a limit there is an answer"))
     }
 
+    /// Asks, and asks again over each new connection. `None` if there is no answer until then.
     fn ask_until(&mut self, question: &JobsRequest, until: Option<Instant>) -> Result<Option<JobsReply>, Error> {
         loop {
             self.await_broker()?;
@@ -145,7 +145,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// [`Error::Refused`] if there is no such job, or it is another client's.
     pub fn status(&mut self) -> Result<JobStatus, Error> {
-        one(self.client.ask_about_jobs(&JobsRequest::Look { id: self.id, wait: false }, None)?)
+        one(self.client.ask_about_jobs(&JobsRequest::Look { id: self.id, wait: false })?)
     }
 
     /// Waits until it has ended, or for this time. Returns how far it is.
@@ -174,7 +174,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// As of [`Self::status`].
     pub fn cancel(&mut self) -> Result<JobStatus, Error> {
-        one(self.client.ask_about_jobs(&JobsRequest::Cancel(self.id), None)?)
+        one(self.client.ask_about_jobs(&JobsRequest::Cancel(self.id))?)
     }
 
     /// Deletes it with its results. It must have ended.
@@ -182,7 +182,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// As of [`Self::status`], and if it has not ended.
     pub fn delete(&mut self) -> Result<(), Error> {
-        self.client.ask_about_jobs(&JobsRequest::Delete(self.id), None).map(drop)
+        self.client.ask_about_jobs(&JobsRequest::Delete(self.id)).map(drop)
     }
 }
 
@@ -201,7 +201,7 @@ impl Iterator for Results<'_> {
         if self.read.is_empty() {
             let from = self.next?;
             let question = JobsRequest::Collect { id: self.job.id, from };
-            self.read = match self.job.client.ask_about_jobs(&question, None) {
+            self.read = match self.job.client.ask_about_jobs(&question) {
                 Ok(JobsReply::Results { results, .. }) => results.into(),
                 Ok(_) => return self.fail(not_an_answer()),
                 Err(error) => return self.fail(error),
