@@ -52,8 +52,20 @@ pub enum Write {
         /// Whether the job is finished with these.
         finishes: bool,
     },
+    /// When workers were lost with requests, or requests failed and are to be computed again: what
+    /// the next life of the broker has to know of them. Replaces what was known.
+    Attempts {
+        /// The job.
+        job: JobNumber,
+        /// The requests, each without a result.
+        attempts: Vec<(u32, Attempts)>,
+    },
     /// When a job was cancelled: the bodies of its requests are no longer needed.
     Cancel(JobNumber),
+    /// When the requests of a finished job that failed are to be computed again: they lose their
+    /// errors, and the job is running. Answered with [`Done::Jobs`] of the job as it is then; of
+    /// none if there is no such job, or it is not finished.
+    Retry(JobNumber),
     /// When a job and all that belongs to it is to be deleted.
     Delete(JobNumber),
 }
@@ -81,6 +93,8 @@ pub enum Read {
         from: u32,
         /// About how many bytes are wanted at most; one result is returned in any case.
         bytes: usize,
+        /// Whether the bodies of requests that failed are wanted, too.
+        with_failed: bool,
     },
     /// What is known of a job? Answered with [`Done::Jobs`] of one or none.
     Job(JobNumber),
@@ -90,6 +104,12 @@ pub enum Read {
         owner: Option<Label>,
         /// Those with lower numbers than this.
         before: JobNumber,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Which jobs ended so long ago that they are not to be kept any longer? Answered with
+    /// [`Done::Jobs`], those that ended first.
+    Expired {
         /// How many at most.
         limit: usize,
     },
@@ -108,15 +128,38 @@ pub enum Done {
     Pending {
         /// Numbers and bodies.
         requests: Vec<(u32, Bytes)>,
+        /// What is known of earlier attempts at them; without those of which nothing is known.
+        attempts: Vec<(u32, Attempts)>,
         /// The number from which on to ask for more; `None` if there are none in the store.
         next: Option<u32>,
     },
-    /// Results in the order of the requests. None, if no request from the number on has one.
-    Results(Vec<(u32, Outcome)>),
+    /// Results in the order of the requests.
+    Results {
+        /// Numbers and outcomes. None, if no request from the number on has one.
+        results: Vec<(u32, Outcome)>,
+        /// The bodies of those that failed, if they were asked for.
+        failed: Vec<(u32, Bytes)>,
+    },
     /// Jobs.
     Jobs(Vec<JobRecord>),
+    /// When there was no room for a write. Nothing of it was kept; it can be tried again.
+    Full {
+        /// The write.
+        write: Box<Write>,
+        /// For people: why, and what to do about it.
+        reason: Arc<str>,
+    },
     /// When the store is out of order: nothing is kept or found any more. For people: why.
     Failed(Arc<str>),
+}
+
+/// What is known of earlier attempts at a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// The number of lost workers that count against it.
+    pub lost: u32,
+    /// How often it has failed.
+    pub failed: u32,
 }
 
 /// What the store knows of a job.

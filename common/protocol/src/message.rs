@@ -11,7 +11,11 @@ mod job;
 mod status;
 mod worker;
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::Bytes;
 use crate::name::Label;
@@ -24,7 +28,7 @@ pub use self::worker::{FromWorker, MAX_INSTANCE, MAX_THREADS, ToWorker};
 
 /// The version of this protocol. Both sides send theirs first; a peer with another version is
 /// refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The pool of a request or a worker that names none.
 pub const DEFAULT_POOL: &str = "compute";
@@ -45,6 +49,55 @@ pub struct RequestId(pub u64);
 /// draws: a reply that was meant for an earlier broker process matches no ticket of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
+
+/// How urgent a request is, among those that wait in the same pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Priority {
+    /// When it goes before all others.
+    High,
+    /// When it goes before those that can wait: what clients' requests are unless they say otherwise.
+    #[default]
+    Normal,
+    /// When it can wait: what jobs are unless they say otherwise.
+    Low,
+}
+
+impl Priority {
+    /// All priorities, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// Returns its name on the wire: `High`, `Normal`, `Low`.
+    pub const fn wire_name(self) -> &'static str {
+        match self {
+            Self::High => "High",
+            Self::Normal => "Normal",
+            Self::Low => "Low",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        })
+    }
+}
+
+/// Why a text is not a priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a priority is high, normal or low")]
+pub struct BadPriority;
+
+impl FromStr for Priority {
+    type Err = BadPriority;
+
+    fn from_str(text: &str) -> Result<Self, BadPriority> {
+        Self::ALL.into_iter().find(|priority| priority.to_string() == text).ok_or(BadPriority)
+    }
+}
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

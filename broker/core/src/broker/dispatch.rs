@@ -39,7 +39,10 @@ impl Broker {
                 let reserved = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
                 let batch = std::mem::replace(&mut worker.batch, reserved);
                 for batch in portions(batch, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
-                    self.outputs.push_back(Output::ToWorker(worker.identity.clone(), ToWorker::Dispatch(batch)));
+                    self.outputs.push_back(Output::ToWorker(
+                        worker.identity.clone(),
+                        ToWorker::Dispatch { priority: giostra_protocol::Priority::Normal, requests: batch },
+                    ));
                 }
             }
             self.pools[key.0].touched = false;

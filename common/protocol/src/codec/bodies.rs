@@ -6,8 +6,9 @@ impl<B> FromClient<B> {
     pub(super) fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromClient<C>, E> {
         Ok(match self {
             Self::Hello { version, name } => FromClient::Hello { version, name },
-            Self::Submit { session, pool, timeout_ms, wait, requests } => {
-                FromClient::Submit { session, pool, timeout_ms, wait, requests: try_map_batch(requests, f)? }
+            Self::Submit { session, pool, timeout_ms, priority, wait, requests } => {
+                let requests = try_map_batch(requests, f)?;
+                FromClient::Submit { session, pool, timeout_ms, priority, wait, requests }
             }
             Self::Cancel(ids) => FromClient::Cancel(ids),
             Self::Inspect => FromClient::Inspect,
@@ -57,9 +58,10 @@ impl<B> JobsRequest<B> {
             }
             Self::List { before } => JobsRequest::List { before },
             Self::Look { id, wait } => JobsRequest::Look { id, wait },
-            Self::Collect { id, from } => JobsRequest::Collect { id, from },
+            Self::Collect { id, from, with_failed } => JobsRequest::Collect { id, from, with_failed },
             Self::GiveUp(job) => JobsRequest::GiveUp(job),
             Self::Cancel(id) => JobsRequest::Cancel(id),
+            Self::Retry(id) => JobsRequest::Retry(id),
             Self::Delete(id) => JobsRequest::Delete(id),
         })
     }
@@ -71,9 +73,9 @@ impl<B> JobsReply<B> {
             Self::Accepted { id, requests, closed } => JobsReply::Accepted { id, requests, closed },
             Self::Later { requests } => JobsReply::Later { requests },
             Self::Jobs(jobs) => JobsReply::Jobs(jobs),
-            Self::Results { job, results } => {
+            Self::Results { job, results, failed } => {
                 let results = try_map_batch(results, &mut |outcome: Outcome<B>| outcome.try_map(f))?;
-                JobsReply::Results { job, results }
+                JobsReply::Results { job, results, failed: try_map_batch(failed, f)? }
             }
             Self::Refused { reason } => JobsReply::Refused { reason },
         })
@@ -107,7 +109,9 @@ impl<B> ToWorker<B> {
             Self::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes } => {
                 ToWorker::Welcome { version, worker, ping_interval_ms, ping_max_out, max_message_bytes }
             }
-            Self::Dispatch(requests) => ToWorker::Dispatch(try_map_batch(requests, f)?),
+            Self::Dispatch { priority, requests } => {
+                ToWorker::Dispatch { priority, requests: try_map_batch(requests, f)? }
+            }
             Self::Cancel(tickets) => ToWorker::Cancel(tickets),
             Self::Ping { sequence } => ToWorker::Ping { sequence },
             Self::RegisterAgain => ToWorker::RegisterAgain,

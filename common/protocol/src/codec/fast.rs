@@ -13,7 +13,9 @@ use rmp::encode::{write_array_len, write_bin, write_str};
 
 use super::{ATTACH_FROM, Frames};
 use crate::name::Label;
-use crate::{Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, Trace};
+use crate::{
+    Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Priority, Reply, RequestId, Ticket, ToClient, ToWorker, Trace,
+};
 
 const FALSE: &[u8] = b"\xc2";
 const TRUE: &[u8] = b"\xc3";
@@ -30,21 +32,21 @@ pub(super) trait Hot: Sized {
 impl Hot for FromClient {
     fn read(frames: &Frames) -> Option<Self> {
         let mut reader = Reader::new(frames)?;
-        reader.literal(b"\x81\xa6Submit\x95")?;
+        reader.literal(b"\x81\xa6Submit\x96")?;
         let (session, pool, timeout_ms) = (reader.uint()?, reader.text()?.into(), reader.uint()?);
-        let wait = reader.truth()?;
+        let (priority, wait) = (reader.priority()?, reader.truth()?);
         let requests = reader.list(|reader| {
             reader.literal(b"\x92")?;
             Some((RequestId(reader.uint()?), reader.body()?))
         })?;
-        reader.end(Self::Submit { session, pool, timeout_ms, wait, requests })
+        reader.end(Self::Submit { session, pool, timeout_ms, priority, wait, requests })
     }
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
-        let Self::Submit { session, pool, timeout_ms, wait, requests } = self else { return false };
+        let Self::Submit { session, pool, timeout_ms, priority, wait, requests } = self else { return false };
         let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| body.len()) else { return false };
-        writer.literal(b"\x81\xa6Submit\x95").uint(*session).text(pool).uint(*timeout_ms);
-        writer.literal(if *wait { TRUE } else { FALSE }).list(requests.len());
+        writer.literal(b"\x81\xa6Submit\x96").uint(*session).text(pool).uint(*timeout_ms);
+        writer.text(priority.wire_name()).literal(if *wait { TRUE } else { FALSE }).list(requests.len());
         for (id, body) in requests {
             writer.literal(b"\x92").uint(id.0).body(body);
         }
@@ -55,18 +57,19 @@ impl Hot for FromClient {
 impl Hot for ToWorker {
     fn read(frames: &Frames) -> Option<Self> {
         let mut reader = Reader::new(frames)?;
-        reader.literal(b"\x81\xa8Dispatch")?;
+        reader.literal(b"\x81\xa8Dispatch\x92")?;
+        let priority = reader.priority()?;
         let requests = reader.list(|reader| {
             reader.literal(b"\x92")?;
             Some((Ticket(reader.uint()?), reader.body()?))
         })?;
-        reader.end(Self::Dispatch(requests))
+        reader.end(Self::Dispatch { priority, requests })
     }
 
     fn write(&self, envelope: &mut Vec<u8>) -> bool {
-        let Self::Dispatch(requests) = self else { return false };
+        let Self::Dispatch { priority, requests } = self else { return false };
         let Some(mut writer) = Writer::new(envelope, requests, |(_, body)| body.len()) else { return false };
-        writer.literal(b"\x81\xa8Dispatch").list(requests.len());
+        writer.literal(b"\x81\xa8Dispatch\x92").text(priority.wire_name()).list(requests.len());
         for (ticket, body) in requests {
             writer.literal(b"\x92").uint(ticket.0).body(body);
         }
@@ -171,6 +174,11 @@ impl<'a> Reader<'a> {
             Some(()) => Some(true),
             None => self.literal(FALSE).map(|()| false),
         }
+    }
+
+    fn priority(&mut self) -> Option<Priority> {
+        let name = self.text()?;
+        Priority::ALL.into_iter().find(|priority| priority.wire_name() == name)
     }
 
     #[inline]

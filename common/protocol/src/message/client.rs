@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobsReply, JobsRequest, Progress, Reply, RequestId, Status};
+use super::{JobsReply, JobsRequest, Priority, Progress, Reply, RequestId, Status};
 use crate::{Bytes, codec};
 
 /// A message from a client to the broker.
@@ -26,6 +26,8 @@ pub enum FromClient<B = Bytes> {
         pool: String,
         /// Milliseconds until the requests expire, from their arrival at the broker on; 0: never.
         timeout_ms: u64,
+        /// How urgent the requests are.
+        priority: Priority,
         /// Whether the requests wait if their pool has no worker when they arrive. Otherwise they
         /// come back at once, in a `NoWorker`.
         wait: bool,

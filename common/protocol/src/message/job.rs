@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Outcome;
+use super::{Outcome, Priority};
 use crate::{Bytes, codec};
 
 /// The largest number of requests in one job. Their numbers are below it.
@@ -22,6 +22,16 @@ pub struct JobSpec {
     pub key: String,
     /// A name for people; may be empty.
     pub name: String,
+    /// How urgent its requests are.
+    pub priority: Priority,
+    /// Milliseconds after which a request that was handed to a worker fails as expired, at each
+    /// attempt; 0: never.
+    pub timeout_ms: u64,
+    /// How often a request that failed is computed again, after growing pauses, before its error is
+    /// its result.
+    pub retries: u32,
+    /// Milliseconds after its end for which the job is kept; 0: until it is deleted.
+    pub keep_ms: u64,
 }
 
 /// How far a job is.
@@ -82,12 +92,16 @@ pub enum JobsRequest<B = Bytes> {
         id: JobId,
         /// The number of the first request whose result matters.
         from: u32,
+        /// Whether to add the requests that failed.
+        with_failed: bool,
     },
     /// When a submission is given up: its job is cancelled, unless its submission was complete. There
     /// is no answer.
     GiveUp(JobSpec),
     /// When a job is to be ended. The results that it has are kept.
     Cancel(JobId),
+    /// When the requests of a finished job that failed are to be computed again.
+    Retry(JobId),
     /// When an ended job is to be deleted with its results.
     Delete(JobId),
 }
@@ -120,6 +134,10 @@ pub enum JobsReply<B = Bytes> {
         /// Numbers and outcomes. None, if no request from the number asked for on has one.
         #[serde(deserialize_with = "codec::batch")]
         results: Vec<(u32, Outcome<B>)>,
+        /// Those of the requests among them that failed, if the client asked for them: numbers and
+        /// bodies.
+        #[serde(deserialize_with = "codec::batch")]
+        failed: Vec<(u32, B)>,
     },
     /// When the broker does not do what was asked.
     Refused {

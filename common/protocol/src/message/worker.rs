@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Progress, Ticket};
+use super::{Outcome, Priority, Progress, Ticket};
 use crate::{Bytes, codec};
 
 /// The largest number of threads that the broker takes a worker to have.
@@ -88,7 +88,14 @@ pub enum ToWorker<B = Bytes> {
         max_message_bytes: u64,
     },
     /// When there are requests to compute.
-    Dispatch(#[serde(deserialize_with = "codec::batch")] Vec<(Ticket, B)>),
+    Dispatch {
+        /// How urgent they are: a worker begins them before those that it holds with a lower
+        /// priority, if it can.
+        priority: Priority,
+        /// The requests.
+        #[serde(deserialize_with = "codec::batch")]
+        requests: Vec<(Ticket, B)>,
+    },
     /// When the results of these requests are no longer wanted. The worker still replies to each,
     /// as soon as it can: with an error if it has not computed the request. It ignores tickets that
     /// it does not hold.

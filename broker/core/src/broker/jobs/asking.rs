@@ -52,13 +52,14 @@ impl Broker {
                 self.store(Op::Read(read), Expected::Listed(asker));
             }
             JobsRequest::Look { id, wait } => self.look(asker, id, wait),
-            JobsRequest::Collect { id, from } => {
+            JobsRequest::Collect { id, from, with_failed } => {
                 let Some(job) = self.number(&asker, id) else { return };
                 self.store(Op::Read(Read::Job(job)), Expected::ToCollect);
-                let read = Read::Results { job, from, bytes: COLLECTED_BYTES };
+                let read = Read::Results { job, from, bytes: COLLECTED_BYTES, with_failed };
                 self.store(Op::Read(read), Expected::Collected { asker, id });
             }
             JobsRequest::Cancel(id) => self.cancel_job(asker, id),
+            JobsRequest::Retry(id) => self.refuse_unknown(&asker, id),
             JobsRequest::GiveUp(spec) => self.give_up(client, &spec),
             JobsRequest::Delete(id) => {
                 let Some(job) = self.number(&asker, id) else { return };

@@ -31,18 +31,18 @@ impl Broker {
             (_, Expected::Stored { job, requests, succeeded, failed, finishes }) => {
                 self.results_stored(job, requests, (succeeded, failed), finishes);
             }
-            (Done::Pending { requests, next }, Expected::Loaded(job)) => self.loaded(job, requests, next, now),
+            (Done::Pending { requests, next, .. }, Expected::Loaded(job)) => self.loaded(job, requests, next, now),
             (Done::Jobs(records), Expected::Looked { asker, id }) => self.answer_look(&asker, id, records.first()),
             (Done::Jobs(records), Expected::Listed(asker)) => {
                 let jobs = records.iter().map(|record| self.job_status(record)).collect();
                 self.answer(&asker, JobsReply::Jobs(jobs));
             }
             (Done::Jobs(records), Expected::ToCollect) => self.jobs.collected = records.into_iter().next(),
-            (Done::Results(results), Expected::Collected { asker, id }) => {
+            (Done::Results { results, failed }, Expected::Collected { asker, id }) => {
                 match self.jobs.collected.take().filter(|record| asker.may_see(&record.owner)) {
                     Some(record) => {
                         let job = self.job_status(&record);
-                        self.answer(&asker, JobsReply::Results { job, results });
+                        self.answer(&asker, JobsReply::Results { job, results, failed });
                     }
                     None => self.refuse_unknown(&asker, id),
                 }
