@@ -74,6 +74,7 @@ impl Broker {
             bounds_us: BOUNDS_US.to_vec(),
             lost: self.stats.lost.iter().cloned().collect(),
             left_out,
+            jobs: None,
         }
     }
 
