@@ -54,7 +54,7 @@ use records::{Client, Pool, Request, Worker};
 const KEPT: usize = 1 << 14;
 
 /// Nanoseconds since the broker's start: half the size of an `Instant`. A request has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment(u64);
 
 impl Moment {
@@ -211,7 +211,9 @@ impl Broker {
         let status = self.inspections.poll_timeout();
         let leftovers = (!self.leftovers.is_empty()).then_some(self.started);
         let credit = self.credit_queue.poll_timeout();
-        [ping, deadline, suspended, credit, held_back, status, leftovers].into_iter().flatten().min()
+        let jobs = self.jobs.poll_timeout().filter(|_| !self.closing);
+        let jobs = jobs.map(|due| self.started + Duration::from_nanos(due.0));
+        [ping, deadline, suspended, credit, held_back, status, leftovers, jobs].into_iter().flatten().min()
     }
 
     /// Pings workers, drops dead ones, expires requests, and frees the requests of clients that
@@ -248,6 +250,9 @@ impl Broker {
             self.log(Event::Expired(expired));
         }
         self.free_leftovers();
+        if !self.closing {
+            self.handle_due_jobs(moment);
+        }
     }
 
     /// Returns the number of requests that were cancelled, or given back by workers, since the

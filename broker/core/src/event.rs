@@ -8,8 +8,8 @@ mod line;
 use std::fmt;
 use std::sync::Arc;
 
-use giostra_protocol::JobId;
 use giostra_protocol::name::Label;
+use giostra_protocol::{JobId, Priority};
 use log::Level;
 
 pub(crate) use line::join;
@@ -200,6 +200,8 @@ pub enum Event {
         requests: IdRanges,
         /// Their pool.
         pool: Arc<str>,
+        /// How urgent they are.
+        priority: Priority,
     },
     /// When requests were ignored because they were sent over an earlier connection, and how many.
     Stale(ClientNumber, u64),
@@ -298,6 +300,26 @@ pub enum Event {
         /// Whether the submission is complete with these.
         closed: bool,
     },
+    /// When workers were lost with these requests in an earlier life, which counts against them.
+    JobLosses {
+        /// The requests.
+        requests: IdRanges,
+        /// How many workers each.
+        lost: u32,
+    },
+    /// When requests of jobs failed, and are to be computed again after a pause. Nothing is stored of
+    /// their replies.
+    JobRetries {
+        /// The requests.
+        requests: IdRanges,
+    },
+    /// When the requests of a finished job that failed are computed again.
+    JobResumed {
+        /// The job.
+        job: JobNumber,
+        /// How many requests.
+        requests: u32,
+    },
     /// When results are safe in the store.
     ResultsStored {
         /// The requests.
@@ -321,6 +343,11 @@ pub enum Event {
     JobDeleted {
         /// The job.
         job: JobNumber,
+    },
+    /// When the store has no room.
+    StoreFull {
+        /// Why, and what to do about it.
+        reason: Arc<str>,
     },
     /// When the store of jobs is out of order.
     StoreFailed {
@@ -351,6 +378,7 @@ impl Event {
             | Self::Poisoned { .. }
             | Self::Refused { .. }
             | Self::Unheard { .. }
+            | Self::StoreFull { .. }
             | Self::Rejected(..) => Level::Warn,
             Self::StoreFailed { .. } => Level::Error,
             Self::Accepted { .. }
@@ -358,6 +386,8 @@ impl Event {
             | Self::Dispatched { again: false, .. }
             | Self::Replied { .. }
             | Self::JobSaved { .. }
+            | Self::JobLosses { .. }
+            | Self::JobRetries { .. }
             | Self::ResultsStored { .. } => Level::Debug,
             _ => Level::Info,
         }

@@ -6,6 +6,7 @@
 
 mod lost_workers;
 mod name_history;
+pub mod pace;
 pub mod pool_counters;
 pub mod rates;
 mod recent_events;

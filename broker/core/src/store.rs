@@ -43,14 +43,13 @@ pub enum Write {
         /// Whether the submission is complete with these.
         closes: bool,
     },
-    /// When requests were answered.
+    /// When requests were answered. A job whose submission is complete is finished with its last
+    /// result.
     Results {
         /// The job.
         job: JobNumber,
         /// Each request once, and never again.
         outcomes: Vec<(u32, Outcome)>,
-        /// Whether the job is finished with these.
-        finishes: bool,
     },
     /// When workers were lost with requests, or requests failed and are to be computed again: what
     /// the next life of the broker has to know of them. Replaces what was known.

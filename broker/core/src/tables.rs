@@ -2,4 +2,5 @@
 
 pub mod peers;
 pub mod pending;
+pub mod turns;
 pub mod unanswered;

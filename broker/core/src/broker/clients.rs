@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, FromClient, Identity, RequestId, ToClient, VERSION, name};
+use giostra_protocol::{Bytes, FromClient, Identity, Priority, RequestId, ToClient, VERSION, name};
 
 use super::admission::Usage;
 use super::records::{Client, Request, State};
@@ -23,6 +23,15 @@ struct Taken {
     accepted: IdRanges,
     rejected: Vec<RequestId>,
     rejected_bytes: usize,
+}
+
+/// How the requests of a message are to be computed.
+#[derive(Clone, Copy)]
+struct Terms {
+    timeout_ms: u64,
+    priority: Priority,
+    /// Whether they wait for a worker.
+    wait: bool,
 }
 
 impl Broker {
@@ -47,8 +56,8 @@ impl Broker {
             (FromClient::Submit { session, requests, .. }, Some(client)) if session != self.session(client) => {
                 self.stale(client, requests.len() as u64, now);
             }
-            (FromClient::Submit { pool, timeout_ms, wait, requests, .. }, Some(client)) => {
-                self.submit(client, &pool, timeout_ms, wait, requests, now);
+            (FromClient::Submit { pool, timeout_ms, priority, wait, requests, .. }, Some(client)) => {
+                self.submit(client, &pool, Terms { timeout_ms, priority, wait }, requests, now);
             }
             (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
             (FromClient::Inspect | FromClient::Drain { .. }, Some(client))
@@ -161,8 +170,7 @@ impl Broker {
         &mut self,
         number: ClientNumber,
         pool: &str,
-        timeout_ms: u64,
-        wait: bool,
+        terms: Terms,
         requests: Vec<(RequestId, Bytes)>,
         now: Instant,
     ) {
@@ -174,7 +182,7 @@ impl Broker {
         if let Err(reason) = self.check_submit(pool, requests.len()) {
             return self.decline(number, &reason, &requests, now);
         }
-        if !wait && !self.has_workers(pool) {
+        if !terms.wait && !self.has_workers(pool) {
             return self.reject_without_worker(number, pool, &requests, now);
         }
         if let Err(reason) = self.check_room_for_pool(pool, number) {
@@ -182,11 +190,11 @@ impl Broker {
         }
         let pool = self.pool(pool, Some(number));
         let Taken { accepted, rejected, rejected_bytes } =
-            self.take_requests(number, pool, timeout_ms, requests, self.moment(now));
+            self.take_requests(number, pool, terms, requests, self.moment(now));
         if !accepted.is_empty() {
             self.pools[pool.0].counters.accepted += accepted.len();
             let pool = Arc::clone(&self.pools[pool.0].name);
-            self.log(Event::Accepted { requests: accepted, pool });
+            self.log(Event::Accepted { requests: accepted, pool, priority: terms.priority });
         }
         if !rejected.is_empty() {
             let size = rejected_bytes / rejected.len();
@@ -207,7 +215,7 @@ impl Broker {
         &mut self,
         number: ClientNumber,
         pool: PoolKey,
-        timeout_ms: u64,
+        Terms { timeout_ms, priority, .. }: Terms,
         requests: Vec<(RequestId, Bytes)>,
         now: Moment,
     ) -> Taken {
@@ -238,13 +246,14 @@ impl Broker {
                 source: number.into(),
                 id,
                 pool,
+                priority,
                 body,
                 accepted: now,
                 time_limit: time_limit.unwrap_or(0),
                 dispatched: now,
                 attempts: 0,
                 lost: None,
-                state: State::Pending(Place::Fresh(self.last_request)),
+                state: State::Pending(Place::Fresh(priority, self.last_request)),
             };
             let deadline = request.deadline();
             let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
@@ -257,7 +266,7 @@ impl Broker {
             }
             taken.accepted.request(number, id);
         }
-        self.pools[pool.0].pending.accept(number.into(), first, &fresh);
+        self.pools[pool.0].pending.accept(number.into(), priority, first, &fresh);
         taken
     }
 

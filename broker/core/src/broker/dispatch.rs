@@ -6,7 +6,7 @@ use std::time::Instant;
 use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
-use super::records::{Flight, Worker};
+use super::records::{Flight, Next, Worker};
 use super::requests::account;
 use super::{Broker, Moment, Output, PoolKey};
 use crate::event::Event;
@@ -37,12 +37,16 @@ impl Broker {
             for number in batched {
                 let worker = self.workers.get_mut(&number).expect("it was just dealt to");
                 let reserved = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
-                let batch = std::mem::replace(&mut worker.batch, reserved);
-                for batch in portions(batch, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
-                    self.outputs.push_back(Output::ToWorker(
-                        worker.identity.clone(),
-                        ToWorker::Dispatch { priority: giostra_protocol::Priority::Normal, requests: batch },
-                    ));
+                let mut batch = std::mem::replace(&mut worker.batch, reserved);
+                let mut runs: Vec<_> = Vec::new();
+                while let Some((begin, priority)) = worker.priorities.pop() {
+                    runs.push((priority, if begin == 0 { std::mem::take(&mut batch) } else { batch.split_off(begin) }));
+                }
+                for (priority, run) in runs.into_iter().rev() {
+                    for requests in portions(run, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
+                        let message = ToWorker::Dispatch { priority, requests };
+                        self.outputs.push_back(Output::ToWorker(worker.identity.clone(), message));
+                    }
                 }
             }
             self.pools[key.0].touched = false;
@@ -59,7 +63,7 @@ impl Broker {
         }
         self.give_credit(now);
         self.send_replies(Some(now));
-        self.settle_jobs();
+        self.settle_jobs(self.moment(now));
         self.answer_inspections(now);
         self.shrink();
         if self.closing {
@@ -120,10 +124,10 @@ impl Broker {
         let mut batches: Vec<(WorkerNumber, Batch)> = Vec::new();
         let (mut dealt, mut place) = (0, 0);
         while pool.pending.has_next() && pool.pending.has_returned() == again {
-            let quarantine = pool.next_needs_quarantine(&self.requests, self.settings.max_attempts);
+            let next = pool.next(&self.requests, &self.settings);
             let workers = &self.workers;
-            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(quarantine)) else {
-                if rotation == Rotation::Strict && !quarantine && widen(&pool.ring, &mut self.workers) {
+            let Some(number) = pool.ring.turn(rotation, |number| workers[&number].has_room(next)) else {
+                if rotation == Rotation::Strict && next != Next::Alone && widen(&pool.ring, &mut self.workers, next) {
                     continue;
                 }
                 break;
@@ -140,12 +144,20 @@ impl Broker {
             let worker = self.workers.get_mut(&number).expect("a seated worker is here");
             let suspect = worker.liveness.suspect();
             request.dispatch(number, ticket, suspect, moment);
+            if request.source.job().is_some()
+                && let Some(deadline) = request.deadline()
+            {
+                self.deadlines.insert((deadline, key));
+            }
             if worker.batch.is_empty() {
                 batched.push(number);
                 worker.window.handed(moment.0);
             }
             worker.in_flight.push(ticket, Flight::Wanted(key));
-            worker.in_quarantine = quarantine;
+            worker.in_quarantine = next == Next::Alone;
+            if worker.priorities.last().is_none_or(|&(_, last)| last != request.priority) {
+                worker.priorities.push((worker.batch.len(), request.priority));
+            }
             worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
 
             let index = match rotation {
@@ -219,9 +231,9 @@ impl Broker {
 
 /// Lets the seat whose turn it is have one more request if another worker has an idle thread.
 /// Returns whether it may.
-fn widen(ring: &Ring<WorkerNumber>, workers: &mut Peers<WorkerNumber, Worker>) -> bool {
+fn widen(ring: &Ring<WorkerNumber>, workers: &mut Peers<WorkerNumber, Worker>, next: Next) -> bool {
     let Some(full) = ring.seats().get(ring.next()) else { return false };
-    let held = workers[full].in_flight.len();
+    let held = workers[full].in_flight.len() + workers[full].reserved(next);
     if workers[full].in_quarantine || !workers[full].window.may_widen(held) {
         return false;
     }

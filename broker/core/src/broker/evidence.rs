@@ -100,6 +100,7 @@ impl Broker {
         evidence: Evidence,
         now: Moment,
     ) -> bool {
+        self.end_attempt(key);
         let request = &mut self.requests[key.at()];
         let State::InFlight { order, suspect, .. } = request.state else { unreachable!("it is in flight") };
         let (source, pool) = (request.source, request.pool);
@@ -111,6 +112,9 @@ impl Broker {
             if instance > 0 {
                 self.instances.provisional.entry((instance, number)).or_default().insert(key);
             }
+        }
+        if counts {
+            self.jobs.note_losses(source, request.id, request.lost());
         }
         let spent = counts && request.lost() as u64 >= u64::from(self.settings.max_attempts);
         let pending = &mut self.pools[pool.0].pending;
@@ -153,6 +157,7 @@ impl Broker {
         let request = &mut self.requests[key.at()];
         let Some(lost) = &mut request.lost else { return };
         lost.losses.retain(|loss| loss.worker != worker);
+        self.jobs.note_losses(request.source, request.id, lost.losses.len());
         if let State::Pending(Place::Suspended(order)) = request.state {
             if let Some(until) = lost.until.take() {
                 self.instances.suspended.remove(&(until, key));

@@ -35,7 +35,7 @@ impl Broker {
         assert_eq!(self.deadlines.len(), limited);
         self.check_pools();
         for (_, request) in self.requests.iter().filter(|(_, request)| request.lost() > 0) {
-            assert!(!matches!(request.state, State::Pending(Place::Fresh(_))), "a returned request lost its place");
+            assert!(!matches!(request.state, State::Pending(Place::Fresh(..))), "a returned request lost its place");
         }
         self.check_evidence();
     }
@@ -115,9 +115,9 @@ impl Broker {
             let workers = || self.workers.values().filter(|worker| worker.pool.0 == key);
             let unable = workers().filter(|worker| worker.unable.is_some() && !worker.leaving).count();
             assert_eq!((pool.workers, pool.unable), (workers().count(), unable), "workers of pool {name}");
-            let quarantine = pool.next_needs_quarantine(&self.requests, self.settings.max_attempts);
+            let next = pool.next(&self.requests, &self.settings);
             let seats = pool.ring.seats();
-            let has_room = !seats.is_empty() && seats.iter().all(|seat| self.workers[seat].has_room(quarantine));
+            let has_room = !seats.is_empty() && seats.iter().all(|seat| self.workers[seat].has_room(next));
             let is_waiting = pool.pending.has_next() && !self.closing;
             assert!(!has_room || !is_waiting, "requests wait in pool {name} though all its workers have room");
         }

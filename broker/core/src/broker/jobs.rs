@@ -10,8 +10,12 @@
 
 mod asking;
 mod expected;
+mod full;
+mod job;
 mod part;
+mod retries;
 mod slices;
+mod snapshot;
 mod stored;
 mod submitting;
 
@@ -19,15 +23,18 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use giostra_protocol::name::Label;
-use giostra_protocol::{Bytes, JobId, JobSpec, JobState, JobsReply, Outcome, Reply, ToClient, Trace};
+use giostra_protocol::{JobId, JobSpec, JobTotals, JobsReply, Outcome, Reply, RequestId, ToClient, Trace};
 
 use super::records::{Account, Request};
-use super::{Broker, Output};
+use super::{Broker, Moment, Output};
 use crate::event::Event;
 use crate::ids::{JobNumber, Source};
 use crate::store::{JobRecord, Op, Restored};
 
 use expected::{Asker, Expected};
+use full::Deferred;
+use job::Job;
+use retries::Retries;
 
 /// The jobs that are open or running, and what the store has been asked.
 #[derive(Default)]
@@ -41,6 +48,10 @@ pub(super) struct Jobs {
     by_key: HashMap<SubmissionKey, JobNumber>,
     /// What the store has not answered yet, in the order of the questions.
     expected: VecDeque<Expected>,
+    /// Writes for which there was no room.
+    deferred: Deferred,
+    /// Requests that failed and are to be computed again.
+    retries: Retries,
     /// Jobs with replies to store or with room for more requests.
     touched: Vec<JobNumber>,
     /// Jobs that have room for more requests while there is none for all.
@@ -51,43 +62,15 @@ pub(super) struct Jobs {
     coming_bytes: usize,
     /// What the store said of the job whose results it is to say next.
     collected: Option<JobRecord>,
+    /// When the store is asked next which jobs are not to be kept any longer.
+    next_expiry: Moment,
+    /// The number of requests that an earlier life of the broker has dispatched, and that were loaded.
+    lost_before: u64,
+    totals: JobTotals,
 }
 
-/// What identifies a submission: owner, pool and key.
-type SubmissionKey = (Label, Arc<JobSpec>);
-
-/// A job that is open or running.
-#[derive(Default)]
-struct Job {
-    spec: Arc<JobSpec>,
-    owner: Label,
-    account: Account,
-    /// Whether the store has it.
-    is_created: bool,
-    /// The number of requests that were handed to the store, and of those that it has.
-    appended: u32,
-    stored: u32,
-    /// Whether the submission is complete, and whether the store knows that.
-    closes: bool,
-    is_closed: bool,
-    /// The bodies of requests on their way to the store, by message.
-    coming: VecDeque<Vec<Bytes>>,
-    /// The number up to which requests were put into memory or were answered in an earlier life.
-    loaded: u32,
-    is_loading: bool,
-    is_hungry: bool,
-    is_touched: bool,
-    /// The number of results that were handed to the store, and of those among them that it does not
-    /// have yet.
-    answered: u32,
-    unstored: usize,
-    succeeded: u32,
-    failed: u32,
-    /// Clients that are told when requests are stored.
-    submitters: Vec<Asker>,
-    /// Clients that are told when it ends.
-    watchers: Vec<Asker>,
-}
+/// What identifies a submission: its owner, its pool and its key.
+type SubmissionKey = (Label, String, String);
 
 impl Jobs {
     /// Returns the account of a job.
@@ -95,19 +78,42 @@ impl Jobs {
         self.table.get_mut(&of.job()?).map(|job| &mut job.account)
     }
 
-    /// Removes a request from its job's account, and adds the reply to what is to be stored.
+    /// Removes a request from its job's account. Adds the reply to what is to be stored, or the
+    /// request to those that are to be computed again.
     pub(super) fn close_request(&mut self, request: &Request, reply: Option<(Outcome, Trace)>) {
         let Some(number) = request.source.job() else { return };
         let Some(job) = self.table.get_mut(&number) else { return };
         job.account.unanswered.remove(request.id);
         job.account.bytes -= request.body.len();
         match reply {
+            Some((Outcome::Error(failure), _)) if job.may_retry(request.id, &failure) => {
+                job.fails(request.id, request.body.clone());
+            }
             Some((outcome, trace)) => {
+                job.forget_attempts(request.id);
                 job.account.replies.push(Reply { id: request.id, outcome, trace });
             }
             None => self.in_memory -= 1,
         }
         self.touch(number);
+    }
+
+    /// Notes how many lost workers count against a request, if it is a job's: the next life of the
+    /// broker has to know.
+    pub(super) fn note_losses(&mut self, of: Source, id: RequestId, lost: usize) {
+        let Some(number) = of.job() else { return };
+        if let Some(job) = self.table.get_mut(&number) {
+            job.loses_workers(id, lost);
+            self.touch(number);
+        }
+    }
+
+    /// Returns when [`Broker::handle_due_jobs`] is to be called next.
+    pub(super) fn poll_timeout(&self) -> Option<Moment> {
+        if self.home.is_none() || self.failed.is_some() {
+            return None;
+        }
+        [Some(self.next_expiry), self.deferred.due(), self.retries.due()].into_iter().flatten().min()
     }
 
     fn touch(&mut self, number: JobNumber) {
@@ -124,14 +130,15 @@ impl Jobs {
     /// For [`Broker::check`]: the sums agree with the jobs.
     pub(super) fn check(&self) {
         let jobs = self.table.values();
-        let in_memory: usize = jobs.clone().map(|job| job.account.unanswered.len() + job.unstored).sum();
-        assert_eq!(self.in_memory, in_memory, "requests of jobs in memory");
+        assert_eq!(self.in_memory, jobs.clone().map(Job::in_memory).sum::<usize>(), "requests of jobs in memory");
         let coming = jobs.clone().flat_map(|job| &job.coming).map(|bodies| part::cost(bodies)).sum::<usize>();
         assert_eq!(self.coming_bytes, coming, "bytes on their way to the store");
-        assert_eq!(self.by_key.len(), self.table.len());
+        assert!(self.by_key.len() <= self.table.len());
         for (number, job) in &self.table {
             assert!(job.loaded <= job.stored && job.stored <= job.appended, "{number}");
+            assert!(job.failing.is_empty(), "{number} has failures that nobody retries");
         }
+        self.retries.check(&self.table);
     }
 
     /// Iterates over the accounts, for the self-check.
@@ -146,28 +153,31 @@ impl Broker {
     pub fn with_store(mut self, restored: Restored) -> Self {
         self.jobs.home = Some(restored.home);
         self.jobs.last = restored.last_job;
+        self.jobs.totals.restored = restored.jobs.len() as u64;
         for record in restored.jobs {
             let number = record.job;
             let event = Event::JobRestored { job: number, id: self.jobs.id(number), requests: record.requests };
             self.log(event);
-            let job = Job {
-                spec: Arc::clone(&record.spec),
-                owner: record.owner.clone(),
-                is_created: true,
-                appended: record.requests,
-                stored: record.requests,
-                closes: record.state != JobState::Open,
-                is_closed: record.state != JobState::Open,
-                answered: record.succeeded + record.failed,
-                succeeded: record.succeeded,
-                failed: record.failed,
-                ..Job::default()
-            };
-            self.jobs.by_key.insert((record.owner, key_of(&record.spec)), number);
-            self.jobs.table.insert(number, job);
-            self.jobs.touch(number);
+            self.go_on_with(&record);
         }
         self
+    }
+
+    /// Goes on with a job that the store has.
+    fn go_on_with(&mut self, record: &JobRecord) {
+        let key = (record.owner.clone(), record.spec.pool.clone(), record.spec.key.clone());
+        self.jobs.by_key.insert(key, record.job);
+        self.jobs.table.insert(record.job, Job::restored(record));
+        self.jobs.touch(record.job);
+    }
+
+    /// Does for jobs what is due.
+    pub(super) fn handle_due_jobs(&mut self, now: Moment) {
+        if self.jobs.poll_timeout().is_some_and(|due| due <= now) {
+            self.store_deferred(now);
+            self.retry_due(now);
+            self.expire_jobs(now);
+        }
     }
 
     fn store(&mut self, op: Op, expected: Expected) {
@@ -192,7 +202,7 @@ impl Broker {
     }
 }
 
-/// Returns what of a specification identifies a submission.
-fn key_of(spec: &JobSpec) -> Arc<JobSpec> {
-    Arc::new(JobSpec { name: String::new(), ..spec.clone() })
+/// Returns what identifies a submission.
+fn key_of(owner: Label, spec: &JobSpec) -> SubmissionKey {
+    (owner, spec.pool.clone(), spec.key.clone())
 }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::name::Label;
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Bytes, Identity, PoolTotals, Reply, RequestId, Ticket, Trace};
+use giostra_protocol::{Bytes, Identity, PoolTotals, Priority, Reply, RequestId, Ticket, Trace};
 use slab::Slab;
 
 use super::{Moment, PoolKey};
-use crate::config::Rights;
+use crate::config::{Rights, Settings};
 use crate::event::WorkerLabel;
 use crate::ids::{ClientNumber, RequestKey, Source, WorkerNumber};
 use crate::policy::liveness::Liveness;
-use crate::policy::rotation::Ring;
+use crate::policy::rotation::{Ring, Rotation};
 use crate::policy::window::Window;
 use crate::rate_limiter::TokenBucket;
 use crate::stats::rates::{Durations, Rate};
@@ -102,8 +102,9 @@ pub struct Worker {
     pub rate: Rate,
     pub took: Option<Box<Durations>>,
     pub load: Load,
-    /// Requests for the next dispatch to it.
+    /// Requests for the next dispatch to it, and where those of another priority begin.
     pub batch: Vec<(Ticket, Bytes)>,
+    pub priorities: Vec<(usize, Priority)>,
     /// Tickets for the next `Cancel` to it.
     pub cancelled: Vec<Ticket>,
 }
@@ -153,9 +154,11 @@ pub struct Request {
     pub source: Source,
     pub id: RequestId,
     pub pool: PoolKey,
+    pub priority: Priority,
     pub body: Bytes,
     pub accepted: Moment,
-    /// In nanoseconds; 0 for none.
+    /// In nanoseconds; 0 for none. A client's request has it from its acceptance on, a job's from each
+    /// dispatch on.
     pub time_limit: u64,
     /// The last dispatch; meaningless without an attempt.
     pub dispatched: Moment,
@@ -165,13 +168,17 @@ pub struct Request {
     pub state: State,
 }
 
+/// Added to the ticket of a request's first dispatch, this is its place among those that were given
+/// back. Before them come requests that an earlier life of the broker has dispatched.
+pub const FIRST_ORDER: u64 = 1 << 32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Pending(Place),
     InFlight {
         worker: WorkerNumber,
         ticket: u64,
-        /// The ticket of its first dispatch.
+        /// Its place among those that were given back: that of its first dispatch.
         order: u64,
         /// Whether the worker was suspect already. If it is lost, that does not count against the
         /// request.
@@ -196,21 +203,55 @@ pub struct Losses {
     pub until: Option<Moment>,
 }
 
+impl Losses {
+    /// Losses of which only the number is known.
+    pub fn of_an_earlier_life(count: u32) -> Self {
+        let loss = Loss { worker: WorkerNumber(0), name: "a worker of an earlier broker".into(), instance: 0 };
+        Self { losses: vec![loss; count as usize], until: None }
+    }
+}
+
+/// What a pool's next request needs of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When the worker has to hold nothing else.
+    Alone,
+    /// When it has to have room.
+    Usual,
+    /// When it has to have room, and some more for urgent requests.
+    CanWait,
+}
+
 impl Pool {
     /// Whether it has a worker that takes requests, or is expected to again.
     pub fn has_workers(&self) -> bool {
         !self.ring.seats().is_empty() || self.unable > 0
     }
 
-    /// Whether the next request needs quarantine.
-    pub fn next_needs_quarantine(&self, requests: &Slab<Request>, max_attempts: u32) -> bool {
-        self.pending.first_returned().is_some_and(|key| requests[key.at()].needs_quarantine(max_attempts))
+    /// Returns what the next request needs. Where the rotation passes over full seats, nothing is
+    /// reserved for urgent ones: they go to the first seat with room.
+    pub fn next(&self, requests: &Slab<Request>, settings: &Settings) -> Next {
+        let first = self.pending.first_returned().map(|key| &requests[key.at()]);
+        if first.is_some_and(|request| request.needs_quarantine(settings.max_attempts)) {
+            return Next::Alone;
+        }
+        let priority = first.map(|request| request.priority).or_else(|| self.pending.first_fresh());
+        match (priority, settings.rotation) {
+            (Some(Priority::Low), Rotation::Strict) => Next::CanWait,
+            _ => Next::Usual,
+        }
     }
 }
 
 impl Request {
     pub fn deadline(&self) -> Option<Moment> {
-        (self.time_limit > 0).then_some(Moment(self.accepted.0 + self.time_limit))
+        let since = match self.state {
+            _ if self.time_limit == 0 => return None,
+            _ if self.source.job().is_none() => self.accepted,
+            State::InFlight { .. } => self.dispatched,
+            State::Pending(_) => return None,
+        };
+        Some(Moment(since.0.saturating_add(self.time_limit)))
     }
 
     /// Returns the number of lost workers that count against it.
@@ -230,7 +271,7 @@ impl Request {
     pub fn dispatch(&mut self, worker: WorkerNumber, ticket: u64, suspect: bool, now: Moment) {
         let order = match self.state {
             State::Pending(Place::Returned(order)) => order,
-            _ => ticket,
+            _ => FIRST_ORDER + ticket,
         };
         self.state = State::InFlight { worker, ticket, order, suspect };
         self.attempts += 1;
@@ -249,12 +290,19 @@ impl Request {
 }
 
 impl Worker {
-    /// Whether it may be handed one more request, or one in quarantine.
-    pub fn has_room(&self, quarantine: bool) -> bool {
-        match quarantine {
-            true => self.in_flight.is_empty(),
-            false => self.in_flight.len() < self.window.now() && !self.in_quarantine,
+    /// Whether it may be handed one more request.
+    pub fn has_room(&self, next: Next) -> bool {
+        match next {
+            Next::Alone => self.in_flight.is_empty(),
+            Next::CanWait => self.in_flight.len() < self.window.for_low() && !self.in_quarantine,
+            Next::Usual => self.in_flight.len() < self.window.now() && !self.in_quarantine,
         }
+    }
+
+    /// Returns how far its window is from having room for a request that can wait, which it is denied
+    /// before others.
+    pub fn reserved(&self, next: Next) -> usize {
+        if next == Next::CanWait { self.window.now() - self.window.for_low() } else { 0 }
     }
 
     /// Whether it has a seat in its pool's ring.

@@ -129,6 +129,7 @@ impl Registration {
             took: None,
             load: Load::default(),
             batch: Vec::new(),
+            priorities: Vec::new(),
             cancelled: Vec::new(),
         }
     }

@@ -106,6 +106,16 @@ impl Broker {
         }
     }
 
+    /// Removes the deadline of an attempt that ends without a reply.
+    pub(super) fn end_attempt(&mut self, key: RequestKey) {
+        let request = &self.requests[key.at()];
+        if request.source.job().is_some()
+            && let Some(deadline) = request.deadline()
+        {
+            self.deadlines.remove(&(deadline, key));
+        }
+    }
+
     /// Releases the bytes of an unwanted body that its worker has read.
     pub(super) fn release(&mut self, source: Source, bytes: u32) {
         self.bytes -= bytes as usize;

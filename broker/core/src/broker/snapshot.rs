@@ -74,7 +74,7 @@ impl Broker {
             bounds_us: BOUNDS_US.to_vec(),
             lost: self.stats.lost.iter().cloned().collect(),
             left_out,
-            jobs: None,
+            jobs: self.jobs_status(self.moment(now)),
         }
     }
 
@@ -146,8 +146,8 @@ impl Broker {
     /// Returns the worker that strict rotation waits for while another seat has room, and since
     /// when.
     fn waits_for(&self, pool: &Pool) -> Option<(WorkerNumber, Moment)> {
-        let quarantine = pool.next_needs_quarantine(&self.requests, self.settings.max_attempts);
-        let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(quarantine);
+        let next_request = pool.next(&self.requests, &self.settings);
+        let has_room = |seat: &WorkerNumber| self.workers[seat].has_room(next_request);
         // The worker may have left in this turn.
         let next = pool.ring.seats().get(pool.ring.next());
         let waits = pool.waits.filter(|(seat, _)| Some(seat) == next && pool.pending.has_next())?;

@@ -28,6 +28,7 @@ impl Broker {
         self.work += tickets.len();
         for ticket in tickets {
             let Some(Flight::Wanted(key)) = self.end_flight(&mut ending, ticket) else { continue };
+            self.end_attempt(key);
             let request = &mut self.requests[key.at()];
             let State::InFlight { order, .. } = request.state else { unreachable!("it is in flight") };
             request.state = State::Pending(Place::Returned(order));

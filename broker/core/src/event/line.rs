@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use giostra_protocol::RequestId;
 use giostra_protocol::name::Label;
+use giostra_protocol::{Priority, RequestId};
 
 use super::Event;
 use crate::id_ranges::IdRanges;
@@ -41,7 +41,10 @@ impl fmt::Display for Event {
                     format_args!(" unwanted={unwanted} discarded={discarded} workers={workers} evidence={evidence}");
                 write!(f, "dropped {worker} returned={}{} reason={reason}", Counted(full, returned), If(full, counts))
             }
-            Self::Accepted { requests, pool } => write!(f, "accept {requests} pool={pool}"),
+            Self::Accepted { requests, pool, priority } => {
+                write!(f, "accept {requests} pool={pool}")?;
+                If(*priority != Priority::Normal, format_args!(" priority={priority}")).fmt(f)
+            }
             Self::Stale(client, count) => write!(f, "stale {client} count={count}"),
             Self::Dispatched { worker, again, suspect, tickets, requests } => {
                 write!(f, "{}dispatch {worker} {}", If(*again, "re"), If(full, format_args!("{tickets} ")))?;
@@ -70,12 +73,16 @@ impl fmt::Display for Event {
                 write!(f, "saved {job} requests={}", Counted(full, &requests))?;
                 f.write_str(if *closed { " closed" } else { "" })
             }
+            Self::JobLosses { requests, lost } => write!(f, "earlier-losses {} lost={lost}", Listed(full, requests)),
+            Self::JobRetries { requests } => write!(f, "retry {}", Listed(full, requests)),
+            Self::JobResumed { job, requests } => write!(f, "resumed {job} requests={requests}"),
             Self::ResultsStored { requests } => write!(f, "stored {}", Listed(full, requests)),
             Self::JobFinished { job, succeeded, failed } => {
                 write!(f, "finished {job} succeeded={succeeded} failed={failed}")
             }
             Self::JobCancelled { job } => write!(f, "cancelled-job {job}"),
             Self::JobDeleted { job } => write!(f, "deleted {job}"),
+            Self::StoreFull { reason } => write!(f, "store-full reason={reason}"),
             Self::StoreFailed { reason } => write!(f, "store-failed reason={reason}"),
             Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
             Self::Goodbye(client) => write!(f, "goodbye {client}"),

@@ -109,6 +109,14 @@ impl Window {
         self.now
     }
 
+    /// Returns the number of requests that the worker may hold now if one more can wait: a quarter of
+    /// the window stays free, so that an urgent request finds room at once and not only when
+    /// the worker has answered. Each thread may have a request, however small the window.
+    pub fn for_low(&self) -> usize {
+        let free = (self.now / 4).max(1);
+        self.now.saturating_sub(free).max(self.threads.max(1)).min(self.now)
+    }
+
     /// Returns the largest window.
     pub fn max(&self) -> usize {
         self.max

@@ -1,21 +1,21 @@
 //! The pending requests of a pool.
 //!
-//! First come requests that were given back, in the order of their first dispatch. Then the clients
-//! take turns, one request each: a client with a million pending requests delays another's by one
-//! turn.
+//! First come requests that were given back, in the order of their first dispatch. Then the more
+//! urgent ones. Among equals the clients take turns, one request each: a client with a million
+//! pending requests delays another's by one turn.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 
-use giostra_protocol::sparse_queue::SparseQueue;
-use slab::Slab;
+use giostra_protocol::Priority;
 
+use super::turns::Turns;
 use crate::ids::{RequestKey, Source};
 
 /// The place of a pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// When it was never dispatched: its number since its acceptance.
-    Fresh(u64),
+    Fresh(Priority, u64),
     /// When it was given back: the ticket of its first dispatch.
     Returned(u64),
     /// When it was given back and is suspended: the same ticket.
@@ -27,18 +27,9 @@ pub enum Place {
 pub struct Pending {
     returned: BTreeMap<u64, RequestKey>,
     suspended: BTreeMap<u64, RequestKey>,
-    fresh: Slab<Fresh>,
-    fresh_of: HashMap<Source, usize>,
-    /// The places of the clients with fresh requests, in the order of their turns.
-    turns: VecDeque<usize>,
+    /// Those that were never dispatched, by priority.
+    fresh: [Turns; Priority::ALL.len()],
     len: usize,
-}
-
-/// A client's requests that were never dispatched; at least one.
-#[derive(Debug)]
-struct Fresh {
-    source: Source,
-    queue: SparseQueue<RequestKey>,
 }
 
 impl Pending {
@@ -67,28 +58,23 @@ impl Pending {
         self.returned.first_key_value().map(|(_, &request)| request)
     }
 
+    /// Returns the priority of the first that was never dispatched.
+    pub fn first_fresh(&self) -> Option<Priority> {
+        Priority::ALL.into_iter().find(|&priority| !self.fresh[priority as usize].is_empty())
+    }
+
     /// Returns requests among which the oldest is: those that were given back, and the first of
     /// each client's others.
     pub fn candidates_for_oldest(&self) -> impl Iterator<Item = RequestKey> {
-        let firsts = self.fresh.iter().filter_map(|(_, fresh)| fresh.queue.iter().next().copied());
-        self.given_back().chain(firsts)
+        self.given_back().chain(self.fresh.iter().flat_map(Turns::firsts))
     }
 
-    /// Adds a client's requests that were just accepted, numbered upwards from `first`.
-    pub fn accept(&mut self, source: Source, first: u64, requests: &[RequestKey]) {
-        if requests.is_empty() {
-            return;
+    /// Adds requests that were just accepted, numbered upwards from `first`.
+    pub fn accept(&mut self, source: Source, priority: Priority, first: u64, requests: &[RequestKey]) {
+        if !requests.is_empty() {
+            self.fresh[priority as usize].add(source, first, requests);
+            self.len += requests.len();
         }
-        let place = *self.fresh_of.entry(source).or_insert_with(|| {
-            let place = self.fresh.insert(Fresh { source, queue: SparseQueue::default() });
-            self.turns.push_back(place);
-            place
-        });
-        let queue = &mut self.fresh[place].queue;
-        for (number, &request) in (first..).zip(requests) {
-            queue.push(number, request);
-        }
-        self.len += requests.len();
     }
 
     /// Adds a request that was given back, with the ticket of its first dispatch.
@@ -116,7 +102,7 @@ impl Pending {
     pub fn pop(&mut self) -> Option<RequestKey> {
         let request = match self.returned.pop_first() {
             Some((_, request)) => request,
-            None => self.pop_fresh()?,
+            None => self.fresh.iter_mut().find_map(Turns::pop)?,
         };
         self.len -= 1;
         Some(request)
@@ -127,7 +113,7 @@ impl Pending {
         let removed = match place {
             Place::Returned(order) => self.returned.remove(&order),
             Place::Suspended(order) => self.suspended.remove(&order),
-            Place::Fresh(number) => self.remove_fresh(number, source),
+            Place::Fresh(priority, number) => self.fresh[priority as usize].take(number, source),
         };
         debug_assert!(removed.is_some());
         self.len -= 1;
@@ -135,47 +121,21 @@ impl Pending {
 
     /// Removes all requests of a client that were never dispatched. Returns their number.
     pub fn cut_off(&mut self, source: Source) -> usize {
-        let Some(place) = self.fresh_of.remove(&source) else { return 0 };
-        let Fresh { queue, .. } = self.fresh.remove(place);
-        self.turns.retain(|&other| other != place);
-        self.len -= queue.len();
-        queue.len()
+        let removed = self.fresh.iter_mut().map(|turns| turns.cut_off(source)).sum();
+        self.len -= removed;
+        removed
     }
 
     /// Iterates over the requests that were given back, suspended ones included.
     pub fn given_back(&self) -> impl Iterator<Item = RequestKey> {
         self.returned.values().chain(self.suspended.values()).copied()
     }
-
-    fn pop_fresh(&mut self) -> Option<RequestKey> {
-        let &place = self.turns.front()?;
-        let Fresh { source, queue } = &mut self.fresh[place];
-        let request = queue.pop();
-        if queue.is_empty() {
-            self.fresh_of.remove(source);
-            self.fresh.remove(place);
-            self.turns.pop_front();
-        } else if self.turns.len() > 1 {
-            self.turns.rotate_left(1);
-        }
-        request
-    }
-
-    fn remove_fresh(&mut self, number: u64, source: Source) -> Option<RequestKey> {
-        let &place = self.fresh_of.get(&source)?;
-        let queue = &mut self.fresh[place].queue;
-        let request = queue.take(number);
-        if queue.is_empty() {
-            self.fresh_of.remove(&source);
-            self.fresh.remove(place);
-            self.turns.retain(|&other| other != place);
-        }
-        request
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use giostra_protocol::Priority::{High, Low, Normal};
+
     use super::*;
     use crate::ids::{ClientNumber, JobNumber};
 
@@ -195,8 +155,8 @@ mod tests {
     #[test]
     fn clients_take_turns_and_returned_requests_go_first() {
         let mut pending = Pending::default();
-        pending.accept(a(), 0, &[0, 1, 2, 3].map(RequestKey));
-        pending.accept(b(), 4, &[RequestKey(100)]);
+        pending.accept(a(), Normal, 0, &[0, 1, 2, 3].map(RequestKey));
+        pending.accept(b(), Normal, 4, &[RequestKey(100)]);
         pending.give_back(9, RequestKey(901));
         pending.give_back(7, RequestKey(900));
         assert_eq!(pending.len(), 7);
@@ -221,13 +181,12 @@ mod tests {
     #[test]
     fn a_client_that_is_cut_off_keeps_only_returned_requests() {
         let mut pending = Pending::default();
-        pending.accept(a(), 1, &[RequestKey(1), RequestKey(2)]);
-        pending.accept(b(), 3, &[RequestKey(3)]);
+        pending.accept(a(), Normal, 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(b(), Normal, 3, &[RequestKey(3)]);
         pending.give_back(1, RequestKey(4));
         pending.suspend(2, RequestKey(5));
         assert_eq!((pending.cut_off(a()), pending.cut_off(a()), pending.len()), (2, 0, 3));
         assert!(pending.given_back().eq([4, 5].map(RequestKey)));
-        assert!(pending.fresh.len() == 1 && pending.turns.len() == 1);
         pending.resume(2);
         assert_eq!(drain(&mut pending), [4, 5, 3]);
     }
@@ -235,13 +194,29 @@ mod tests {
     #[test]
     fn a_removed_request_is_not_dispatched_and_leaves_nothing_behind() {
         let mut pending = Pending::default();
-        pending.accept(a(), 1, &[RequestKey(1), RequestKey(2)]);
-        pending.accept(b(), 3, &[RequestKey(3)]);
+        pending.accept(a(), Normal, 1, &[RequestKey(1), RequestKey(2)]);
+        pending.accept(b(), Normal, 3, &[RequestKey(3)]);
         pending.give_back(1, RequestKey(4));
-        pending.remove(Place::Fresh(2), a());
+        pending.remove(Place::Fresh(Normal, 2), a());
         pending.remove(Place::Returned(1), b());
-        pending.remove(Place::Fresh(3), b());
+        pending.remove(Place::Fresh(Normal, 3), b());
         assert_eq!(drain(&mut pending), [1]);
-        assert!(pending.fresh.is_empty() && pending.turns.is_empty());
+        assert!(pending.is_empty() && pending.first_fresh().is_none());
+    }
+
+    #[test]
+    fn urgent_requests_go_first_and_a_given_back_one_before_all() {
+        let mut pending = Pending::default();
+        pending.accept(a(), Low, 0, &[0, 1].map(RequestKey));
+        pending.accept(a(), High, 2, &[2].map(RequestKey));
+        pending.accept(b(), Normal, 3, &[3].map(RequestKey));
+        pending.accept(a(), Normal, 4, &[4, 5].map(RequestKey));
+        pending.give_back(9, RequestKey(900));
+        assert_eq!(pending.first_fresh(), Some(High));
+        pending.remove(Place::Fresh(Normal, 5), a());
+        assert_eq!(drain(&mut pending), [900, 2, 3, 4, 0, 1]);
+        pending.accept(a(), Low, 6, &[6].map(RequestKey));
+        pending.accept(a(), High, 7, &[7].map(RequestKey));
+        assert_eq!((pending.cut_off(a()), pending.len()), (2, 0));
     }
 }

@@ -113,9 +113,10 @@ pub struct LiveJob {
     pub failed: u64,
     /// The number of its requests that wait to be computed again after they failed.
     pub retrying: u64,
-    /// The number of results and errors in each of the last full seconds, on average over up to ten
-    /// of them.
+    /// Results and errors a second, lately.
     pub rate: u64,
+    /// The milliseconds that the rest will take at this pace; `None` if that is unknown.
+    pub left_ms: Option<u64>,
 }
 
 /// Counts of jobs and their requests since the broker's start.

@@ -59,7 +59,10 @@ impl Broker {
                 self.store(Op::Read(read), Expected::Collected { asker, id });
             }
             JobsRequest::Cancel(id) => self.cancel_job(asker, id),
-            JobsRequest::Retry(id) => self.refuse_unknown(&asker, id),
+            JobsRequest::Retry(id) => {
+                let Some(job) = self.number(&asker, id) else { return };
+                self.store(Op::Read(Read::Job(job)), Expected::ToRetry { asker, id });
+            }
             JobsRequest::GiveUp(spec) => self.give_up(client, &spec),
             JobsRequest::Delete(id) => {
                 let Some(job) = self.number(&asker, id) else { return };
@@ -109,7 +112,7 @@ impl Broker {
 
     /// Cancels the job of a submission that is given up.
     fn give_up(&mut self, client: ClientNumber, spec: &JobSpec) {
-        let key = (self.owner(client), key_of(spec));
+        let key = key_of(self.owner(client), spec);
         let number = self.jobs.by_key.get(&key).copied();
         if let Some(number) = number.filter(|number| !self.jobs.table[number].closes) {
             self.cancel_here(number);
@@ -118,6 +121,7 @@ impl Broker {
 
     fn cancel_here(&mut self, number: JobNumber) {
         self.end_job(number);
+        self.jobs.totals.cancelled += 1;
         self.log(Event::JobCancelled { job: number });
         self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled);
     }

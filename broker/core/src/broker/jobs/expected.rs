@@ -26,7 +26,8 @@ impl Asker {
 pub(super) enum Expected {
     Created(JobNumber),
     Appended { job: JobNumber, count: u32, closes: bool },
-    Stored { job: JobNumber, requests: IdRanges, succeeded: u32, failed: u32, finishes: bool },
+    Stored { job: JobNumber, requests: IdRanges, succeeded: u32, failed: u32 },
+    Attempts,
     Loaded(JobNumber),
     Cancelled,
     Deleted { asker: Asker, record: Box<JobRecord> },
@@ -35,6 +36,10 @@ pub(super) enum Expected {
     ToCollect,
     Collected { asker: Asker, id: JobId },
     ToDelete { asker: Asker, id: JobId },
+    ToRetry { asker: Asker, id: JobId },
+    Retried { asker: Asker, id: JobId },
+    ToExpire,
+    Expired(JobNumber),
 }
 
 impl Expected {
@@ -45,7 +50,9 @@ impl Expected {
             | Self::Looked { asker, .. }
             | Self::Listed(asker)
             | Self::Collected { asker, .. }
-            | Self::ToDelete { asker, .. } => Some(asker),
+            | Self::ToDelete { asker, .. }
+            | Self::ToRetry { asker, .. }
+            | Self::Retried { asker, .. } => Some(asker),
             _ => None,
         }
     }

@@ -1,11 +1,15 @@
 //! The part of a job that is in memory: read from the store, dispatched, and its results stored.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use giostra_protocol::{Bytes, Outcome, RequestId};
 
-use super::super::records::{Request, State};
+use super::super::records::{Losses, Request, State};
+use super::Broker;
 use super::expected::Expected;
+use super::job::{SLICE_BYTES, number_of};
 use super::part::cost;
-use super::{Broker, Job};
 use crate::broker::Moment;
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
@@ -13,25 +17,9 @@ use crate::ids::{JobNumber, RequestKey, Source};
 use crate::store::{Op, Read, Write};
 use crate::tables::pending::Place;
 
-/// The bytes of a job's requests in memory, at about which no more are read.
-const SLICE_BYTES: usize = 16 << 20;
-
-impl Job {
-    /// The number of its requests in memory, and of results that are not stored.
-    fn in_memory(&self) -> usize {
-        self.account.unanswered.len() + self.account.replies.len() + self.unstored
-    }
-
-    /// Whether its next requests should be read; a slice has about this many.
-    fn wants_more(&self, slice: usize) -> bool {
-        let has_room = self.in_memory() <= slice / 2 && self.account.bytes <= SLICE_BYTES / 2;
-        has_room && self.loaded < self.stored && !self.is_loading
-    }
-}
-
 impl Broker {
     /// Stores the results of this turn, and reads the next requests of jobs that run low.
-    pub(in super::super) fn settle_jobs(&mut self) {
+    pub(in super::super) fn settle_jobs(&mut self, now: Moment) {
         if self.jobs.touched.is_empty() && self.jobs.hungry.is_empty() {
             return;
         }
@@ -40,6 +28,8 @@ impl Broker {
             let Some(job) = self.jobs.table.get_mut(&number) else { continue };
             job.is_touched = false;
             self.store_results(number);
+            self.schedule_retries(number, now);
+            self.store_attempts(number);
             let job = self.jobs.table.get_mut(&number).expect("it was just there");
             if job.wants_more(slice) && !job.is_hungry {
                 job.is_hungry = true;
@@ -70,21 +60,25 @@ impl Broker {
             self.jobs.in_memory -= replies.len();
             return;
         }
-        // The last result may have been stored before the submission was complete.
-        let finishes = job.is_closed && job.answered as usize + replies.len() == job.stored as usize;
-        if replies.is_empty() && !finishes {
+        if replies.is_empty() {
             return;
         }
-        // Numbers of a job's requests are below 2^24.
-        let outcomes: Vec<_> = replies.into_iter().map(|reply| (reply.id.0 as u32, reply.outcome)).collect();
-        let count = outcomes.len();
+        let outcomes: Vec<_> = replies.into_iter().map(|reply| (number_of(reply.id), reply.outcome)).collect();
         let succeeded = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Ok(_))).count() as u32;
-        job.answered += count as u32;
-        job.unstored += count;
+        job.unstored += outcomes.len();
         let requests = outcomes.iter().map(|&(id, _)| (number, RequestId(id.into()))).collect();
-        let failed = count as u32 - succeeded;
-        let expected = Expected::Stored { job: number, requests, succeeded, failed, finishes };
-        self.store(Op::Write(Write::Results { job: number, outcomes, finishes }), expected);
+        let expected = Expected::Stored { job: number, requests, succeeded, failed: outcomes.len() as u32 - succeeded };
+        self.store(Op::Write(Write::Results { job: number, outcomes }), expected);
+    }
+
+    /// Stores what the next life of the broker has to know of attempts.
+    fn store_attempts(&mut self, number: JobNumber) {
+        let job = self.jobs.table.get_mut(&number).expect("it was just there");
+        let unsaved = std::mem::take(&mut job.unsaved).into_iter();
+        let attempts: Vec<_> = unsaved.filter_map(|id| Some((id, *job.attempts.get(&id)?))).collect();
+        if !attempts.is_empty() {
+            self.store(Op::Write(Write::Attempts { job: number, attempts }), Expected::Attempts);
+        }
     }
 
     /// Puts a part of a submission that was just stored into memory, if it is next and there is room.
@@ -98,46 +92,70 @@ impl Broker {
         self.jobs.touch(number);
     }
 
-    /// Puts requests into memory.
+    /// Puts the next requests into memory.
     pub(super) fn load(&mut self, number: JobNumber, requests: Vec<(u32, Bytes)>, now: Moment) {
         let Some(&(last, _)) = requests.last() else { return };
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
         job.loaded = last + 1;
-        let (spec, source) = (job.spec.clone(), Source::from(number));
-        let pool = self.pool(&spec.pool, None);
+        self.enqueue(number, requests, now);
+    }
+
+    /// Puts requests of a job that is there into its pool's queue.
+    pub(super) fn enqueue(&mut self, number: JobNumber, requests: Vec<(u32, Bytes)>, now: Moment) {
+        let spec = Arc::clone(&self.jobs.table[&number].spec);
+        let (pool, source, priority) = (self.pool(&spec.pool, None), Source::from(number), spec.priority);
+        // A time limit that ends in centuries is none.
+        let time_limit = spec.timeout_ms.checked_mul(1_000_000).unwrap_or(0);
         let job = self.jobs.table.get_mut(&number).expect("it was just there");
-        let (first, mut fresh, mut accepted) = (self.last_request + 1, Vec::new(), IdRanges::default());
+        let (count, first, mut fresh) = (requests.len(), self.last_request + 1, Vec::with_capacity(requests.len()));
+        let (mut accepted, mut lost_before) = (IdRanges::default(), BTreeMap::<u32, IdRanges>::new());
         for (id, body) in requests {
+            // One more loss ends it, however many there were before, under whatever settings.
+            let max_lost = self.settings.max_attempts.saturating_sub(1);
+            let lost = job.attempts.get(&id).map_or(0, |attempts| attempts.lost).min(max_lost);
             let id = RequestId(id.into());
             self.bytes += body.len();
             job.account.bytes += body.len();
-            self.last_request += 1;
-            let state = State::Pending(Place::Fresh(self.last_request));
+            accepted.request(source, id);
+            let place = if lost == 0 {
+                self.last_request += 1;
+                Place::Fresh(priority, self.last_request)
+            } else {
+                lost_before.entry(lost).or_default().request(source, id);
+                self.jobs.lost_before += 1;
+                Place::Returned(self.jobs.lost_before)
+            };
             let request = Request {
                 source,
                 id,
                 pool,
+                priority,
                 body,
                 accepted: now,
-                time_limit: 0,
+                time_limit,
                 dispatched: now,
                 attempts: 0,
-                lost: None,
-                state,
+                lost: (lost > 0).then(|| Losses::of_an_earlier_life(lost).into()),
+                state: State::Pending(place),
             };
             let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
             job.account.unanswered.insert(id, key);
-            fresh.push(key);
-            accepted.request(source, id);
+            match place {
+                Place::Fresh(..) => fresh.push(key),
+                Place::Returned(order) | Place::Suspended(order) => self.pools[pool.0].pending.give_back(order, key),
+            }
         }
-        job.account.pending += fresh.len();
-        self.pending += fresh.len();
-        self.jobs.in_memory += fresh.len();
+        job.account.pending += count;
+        self.pending += count;
+        self.jobs.in_memory += count;
         let pool = &mut self.pools[pool.0];
-        pool.pending.accept(source, first, &fresh);
+        pool.pending.accept(source, priority, first, &fresh);
         pool.counters.accepted += accepted.len();
-        let pool = std::sync::Arc::clone(&pool.name);
-        self.log(Event::Accepted { requests: accepted, pool });
+        let pool = Arc::clone(&pool.name);
+        self.log(Event::Accepted { requests: accepted, pool, priority });
+        for (lost, requests) in lost_before {
+            self.log(Event::JobLosses { requests, lost });
+        }
     }
 
     /// Removes a job and its requests from memory.
@@ -145,9 +163,15 @@ impl Broker {
         self.store_results(number);
         self.forget_all(number.into());
         let Some(job) = self.jobs.table.remove(&number) else { return };
-        self.jobs.in_memory -= job.account.unanswered.len() + job.unstored;
+        self.jobs.in_memory -= job.in_memory();
+        if job.waiting > 0 {
+            self.jobs.retries.forget(number);
+        }
         self.jobs.coming_bytes -= job.coming.iter().map(|bodies| cost(bodies)).sum::<usize>();
         self.leave_behind(job.account.unanswered);
-        self.jobs.by_key.remove(&(job.owner, super::key_of(&job.spec)));
+        let key = super::key_of(job.owner, &job.spec);
+        if self.jobs.by_key.get(&key) == Some(&number) {
+            self.jobs.by_key.remove(&key);
+        }
     }
 }

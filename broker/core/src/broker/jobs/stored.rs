@@ -1,7 +1,7 @@
 //! What the store has done.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, JobId, JobState, JobsReply};
 
@@ -12,7 +12,16 @@ use crate::broker::Moment;
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
 use crate::ids::JobNumber;
-use crate::store::{Done, JobRecord, Op, Read, Write};
+use crate::stats::pace::Pace;
+use crate::store::{Attempts, Done, JobRecord, Op, Read, Write};
+
+/// How often the store is asked for jobs that are not to be kept any longer, and how many of them are
+/// deleted at a time.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+const EXPIRED_AT_ONCE: usize = 100;
+
+/// When it is asked again if there may be more.
+const MORE_EXPIRED: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Handles the store's answer to the first [`Output::Store`](super::Output::Store) that has none
@@ -25,13 +34,16 @@ impl Broker {
         let expected = self.jobs.expected.pop_front().expect("the store answers what it was asked");
         match (done, expected) {
             (Done::Failed(reason), expected) => self.store_failed(&reason, &expected),
+            (Done::Full { write, reason }, expected) => self.no_room(*write, expected, &reason, now),
             (Done::Exists(record), Expected::Created(job)) => self.job_exists(job, &record),
-            (_, Expected::Created(job)) => self.job_created(job),
+            (_, Expected::Created(job)) => self.job_created(job, now),
             (_, Expected::Appended { job, count, closes }) => self.appended(job, count, closes, now),
-            (_, Expected::Stored { job, requests, succeeded, failed, finishes }) => {
-                self.results_stored(job, requests, (succeeded, failed), finishes);
+            (_, Expected::Stored { job, requests, succeeded, failed }) => {
+                self.results_stored(job, requests, (succeeded, failed), now);
             }
-            (Done::Pending { requests, next, .. }, Expected::Loaded(job)) => self.loaded(job, requests, next, now),
+            (Done::Pending { requests, attempts, next }, Expected::Loaded(job)) => {
+                self.loaded(job, requests, attempts, next, now);
+            }
             (Done::Jobs(records), Expected::Looked { asker, id }) => self.answer_look(&asker, id, records.first()),
             (Done::Jobs(records), Expected::Listed(asker)) => {
                 let jobs = records.iter().map(|record| self.job_status(record)).collect();
@@ -48,18 +60,24 @@ impl Broker {
                 }
             }
             (Done::Jobs(records), Expected::ToDelete { asker, id }) => self.delete_job(asker, id, records),
+            (Done::Jobs(records), Expected::ToRetry { asker, id }) => self.retry_job(asker, id, records),
+            (Done::Jobs(records), Expected::Retried { asker, id }) => self.job_resumed(&asker, id, records.first()),
+            (Done::Jobs(records), Expected::ToExpire) => self.delete_expired(&records, now),
+            (_, Expected::Expired(job)) => self.job_deleted(job),
             (_, Expected::Deleted { asker, record }) => {
-                self.log(Event::JobDeleted { job: record.job });
+                self.job_deleted(record.job);
                 self.answer_look(&asker, self.jobs.id(record.job), Some(&record));
             }
-            (_, Expected::Cancelled) => {}
+            (_, Expected::Cancelled | Expected::Attempts) => {}
             (done, _) => unreachable!("no answer to what was asked: {done:?}"),
         }
     }
 
-    fn job_created(&mut self, number: JobNumber) {
+    fn job_created(&mut self, number: JobNumber, now: Moment) {
+        self.jobs.totals.submitted += 1;
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
         job.is_created = true;
+        job.pace = Pace::since(now.millis());
         if job.appended > 0 || job.closes {
             return;
         }
@@ -100,16 +118,13 @@ impl Broker {
         for asker in &submitters {
             self.answer(asker, reply.clone());
         }
+        self.jobs.totals.saved += u64::from(count);
+        self.jobs.deferred.has_room();
         self.load_appended(number, bodies, now);
+        self.finish_job(number);
     }
 
-    fn results_stored(
-        &mut self,
-        number: JobNumber,
-        requests: IdRanges,
-        (succeeded, failed): (u32, u32),
-        finishes: bool,
-    ) {
+    fn results_stored(&mut self, number: JobNumber, requests: IdRanges, (succeeded, failed): (u32, u32), now: Moment) {
         if !requests.is_empty() {
             self.log(Event::ResultsStored { requests });
         }
@@ -118,17 +133,21 @@ impl Broker {
         job.unstored -= count;
         job.succeeded += succeeded;
         job.failed += failed;
+        job.pace.add(count as u64, now.millis());
         self.jobs.in_memory -= count;
+        self.jobs.totals.succeeded += u64::from(succeeded);
+        self.jobs.totals.failed += u64::from(failed);
+        self.jobs.deferred.has_room();
         self.jobs.touch(number);
-        if finishes {
-            self.job_finished(number);
-        }
+        self.finish_job(number);
     }
 
-    fn job_finished(&mut self, number: JobNumber) {
-        let Some(job) = self.jobs.table.get_mut(&number) else { return };
+    /// Ends a job if all its results are safe.
+    fn finish_job(&mut self, number: JobNumber) {
+        let Some(job) = self.jobs.table.get_mut(&number).filter(|job| job.is_finished()) else { return };
         let (watchers, succeeded, failed) = (std::mem::take(&mut job.watchers), job.succeeded, job.failed);
         self.end_job(number);
+        self.jobs.totals.finished += 1;
         self.log(Event::JobFinished { job: number, succeeded, failed });
         for asker in watchers {
             let id = self.jobs.id(number);
@@ -136,9 +155,17 @@ impl Broker {
         }
     }
 
-    fn loaded(&mut self, number: JobNumber, requests: Vec<(u32, Bytes)>, next: Option<u32>, now: Moment) {
+    fn loaded(
+        &mut self,
+        number: JobNumber,
+        requests: Vec<(u32, Bytes)>,
+        attempts: Vec<(u32, Attempts)>,
+        next: Option<u32>,
+        now: Moment,
+    ) {
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
         job.is_loading = false;
+        job.attempts.extend(attempts);
         // All that was stored before the question has been answered for.
         let loaded = next.unwrap_or(job.stored);
         self.load(number, requests, now);
@@ -156,6 +183,48 @@ impl Broker {
             }
             Some(_) => self.refuse_asker(&asker, format!("job {id} has not ended; cancel it first")),
             None => self.refuse_unknown(&asker, id),
+        }
+    }
+
+    fn job_deleted(&mut self, job: JobNumber) {
+        self.jobs.totals.deleted += 1;
+        self.log(Event::JobDeleted { job });
+    }
+
+    fn retry_job(&mut self, asker: Asker, id: JobId, records: Vec<JobRecord>) {
+        match records.into_iter().next().filter(|record| asker.may_see(&record.owner)) {
+            Some(record) if record.state != JobState::Finished => {
+                let state = record.state;
+                self.refuse_asker(&asker, format!("job {id} is {state}: only finished jobs can be retried"));
+            }
+            Some(record) => self.store(Op::Write(Write::Retry(record.job)), Expected::Retried { asker, id }),
+            None => self.refuse_unknown(&asker, id),
+        }
+    }
+
+    fn job_resumed(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>) {
+        if let Some(record) = record.filter(|record| !record.state.has_ended()) {
+            let requests = record.requests - record.succeeded - record.failed;
+            self.log(Event::JobResumed { job: record.job, requests });
+            self.go_on_with(record);
+        }
+        self.answer_look(asker, id, record);
+    }
+
+    /// Asks the store which jobs are not to be kept any longer, now and then.
+    pub(super) fn expire_jobs(&mut self, now: Moment) {
+        if self.jobs.next_expiry <= now {
+            self.jobs.next_expiry = now.after(EXPIRY_INTERVAL);
+            self.store(Op::Read(Read::Expired { limit: EXPIRED_AT_ONCE }), Expected::ToExpire);
+        }
+    }
+
+    fn delete_expired(&mut self, records: &[JobRecord], now: Moment) {
+        for record in records {
+            self.store(Op::Write(Write::Delete(record.job)), Expected::Expired(record.job));
+        }
+        if records.len() == EXPIRED_AT_ONCE {
+            self.jobs.next_expiry = now.after(MORE_EXPIRED);
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use giostra_protocol::{JobSpec, JobsReply, MAX_JOB_REQUESTS, name};
 
 use super::expected::{Asker, Expected};
+use super::job::Job;
 use super::part::{Part, cost};
-use super::{Broker, Job, SubmissionKey, key_of};
+use super::{Broker, SubmissionKey, key_of};
 use crate::event::Event;
 use crate::ids::{ClientNumber, JobNumber};
 use crate::store::{Op, Write};
@@ -23,7 +24,7 @@ impl Broker {
         if let Err(reason) = self.check_part(client, &part) {
             return self.refuse_asker(asker, reason);
         }
-        let key = (self.owner(client), key_of(&part.spec));
+        let key = key_of(self.owner(client), &part.spec);
         let known = self.jobs.by_key.get(&key).copied();
         if self.jobs.coming_bytes >= MAX_COMING {
             let requests = known.map_or(0, |number| self.jobs.table[&number].appended);
