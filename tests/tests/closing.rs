@@ -34,7 +34,14 @@ impl Lazy {
         for id in 1..=REQUESTS {
             let requests = vec![(RequestId(id), request.clone())];
             let pool = "compute".into();
-            lazy.say(FromClient::Submit { session, pool, timeout_ms: 0, wait: true, requests })?;
+            lazy.say(FromClient::Submit {
+                session,
+                pool,
+                timeout_ms: 0,
+                priority: Default::default(),
+                wait: true,
+                requests,
+            })?;
         }
         wait_for("all is answered", || (named(system, " reply ") == REQUESTS).then_some(()))?;
         Ok(lazy)

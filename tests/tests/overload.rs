@@ -139,7 +139,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     let computing = std::thread::spawn(move || -> Result<()> {
         loop {
             match worker.hear()? {
-                ToWorker::Dispatch(requests) => {
+                ToWorker::Dispatch { requests, .. } => {
                     for (ticket, _) in requests {
                         let result = Outcome::Ok(Bytes::from(vec![7; RESULT]));
                         worker.say(FromWorker::Replies(vec![(ticket, result)]))?;
@@ -158,7 +158,14 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     let (client, session) = Raw::client(&context, system.frontend(), "lazy")?;
     let submit = |session, ids: &mut dyn Iterator<Item = u64>| {
         let requests = ids.map(|id| (RequestId(id), Bytes::new())).collect();
-        client.say(FromClient::Submit { session, pool: "large".into(), timeout_ms: 0, wait: true, requests })
+        client.say(FromClient::Submit {
+            session,
+            pool: "large".into(),
+            timeout_ms: 0,
+            priority: Default::default(),
+            wait: true,
+            requests,
+        })
     };
     submit(session, &mut (1..=REQUESTS))?;
     let left = system.wait_for_line(&[" client-left c1 "])?;
@@ -214,8 +221,15 @@ fn progress_messages_never_cut_off_a_client_that_does_not_read() -> Result<()> {
 
     let (client, session) = Raw::client(&context, system.frontend(), "busy")?;
     let requests = (1..=50).map(|id| (RequestId(id), Bytes::new())).collect();
-    client.say(FromClient::Submit { session, pool: "chatty".into(), timeout_ms: 0, wait: true, requests })?;
-    let ToWorker::Dispatch(requests) = worker.hear()? else { bail!("no requests") };
+    client.say(FromClient::Submit {
+        session,
+        pool: "chatty".into(),
+        timeout_ms: 0,
+        priority: Default::default(),
+        wait: true,
+        requests,
+    })?;
+    let ToWorker::Dispatch { requests, .. } = worker.hear()? else { bail!("no requests") };
 
     // More than fits into the sockets and the backlog together, many times over.
     let progress = |done| requests.iter().map(|&(ticket, _)| (ticket, Progress { done, total: u64::MAX })).collect();

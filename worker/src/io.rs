@@ -158,7 +158,7 @@ impl Connection {
                         oldest_ms: load.oldest.as_millis().try_into().unwrap_or(u64::MAX),
                     })?;
                 }
-                Action::Assign(requests) => shared.assign(requests),
+                Action::Assign(priority, requests) => shared.assign(priority, requests),
                 Action::Cancel(tickets) => shared.cancel(&tickets),
                 Action::Discard => shared.discard(),
                 Action::CheckAbility => self.session.handle_ability(is_able(), Instant::now()),

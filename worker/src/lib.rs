@@ -38,6 +38,7 @@ mod run_queue;
 mod scheduler;
 mod session;
 mod shared;
+mod shared_queue;
 mod threads;
 mod worker;
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{Bytes, Failure, Outcome, Progress, Ticket, code};
+use giostra_protocol::{Bytes, Failure, Outcome, Priority, Progress, Ticket, code};
 
 /// A request to compute.
 pub type Request = (Ticket, Bytes);
@@ -45,6 +45,8 @@ struct Aligned(Mutex<RunQueue>);
 /// The run queue of one thread.
 pub struct RunQueue {
     waiting: VecDeque<Request>,
+    /// The priority of the last chunk.
+    pub priority: Priority,
     current: Option<Current>,
     replies: Vec<Reply>,
     /// When the last chunk was taken, until it is computed. The current request began soon after,
@@ -116,13 +118,22 @@ pub fn cancel(queue: &mut VecDeque<Request>, replies: &mut Vec<Reply>, wanted: &
 
 impl RunQueue {
     fn new() -> Self {
-        Self { waiting: VecDeque::new(), current: None, replies: Vec::new(), taken_at: None, begun: 0, chunk: 1 }
+        Self {
+            waiting: VecDeque::new(),
+            priority: Priority::Normal,
+            current: None,
+            replies: Vec::new(),
+            taken_at: None,
+            begun: 0,
+            chunk: 1,
+        }
     }
 
-    /// Takes a chunk of at most `limit` requests from the front of the shared queue. Nothing may
-    /// wait here.
-    pub fn take(&mut self, queue: &mut VecDeque<Request>, limit: usize, now: Instant) {
-        self.waiting.extend(queue.drain(..limit.min(self.chunk)));
+    /// Takes a chunk of at most `limit` requests of this priority from the front of their queue.
+    /// Nothing may wait here.
+    pub fn take(&mut self, priority: Priority, queue: &mut VecDeque<Request>, limit: usize, now: Instant) {
+        self.priority = priority;
+        self.waiting.extend(queue.drain(..limit.min(self.chunk).min(queue.len())));
         self.taken_at = Some(now);
         self.begun = 0;
     }
@@ -179,8 +190,8 @@ impl RunQueue {
         self.taken_at
     }
 
-    /// Moves the waiting requests back to the front of the shared queue. Returns whether there were
-    /// any.
+    /// Moves the waiting requests back to the front of the queue of their priority. Returns whether there
+    /// were any.
     pub fn give_back(&mut self, queue: &mut VecDeque<Request>) -> bool {
         let any = !self.waiting.is_empty();
         for request in self.waiting.drain(..).rev() {

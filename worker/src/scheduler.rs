@@ -52,14 +52,15 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 pub use monitor::{Monitor, MonitorStep, TICK};
 
-use giostra_protocol::Ticket;
+use giostra_protocol::{Priority, Ticket};
 
-use crate::run_queue::{self, MAX_DELAY, Reply, Report, Request, RunQueue, RunQueues, SMALL_WORK};
+use crate::run_queue::{MAX_DELAY, Reply, Report, Request, RunQueue, RunQueues, SMALL_WORK};
+use crate::shared_queue::SharedQueue;
 
 /// The scheduler of one worker.
 #[derive(Default)]
@@ -69,7 +70,7 @@ pub struct Scheduler {
     /// The number of turns that were led.
     turns: u64,
     /// The shared queue.
-    queue: VecDeque<Request>,
+    queue: SharedQueue,
     /// The number of chunks that were taken from the queue.
     chunks: u64,
     outgoing: Outgoing,
@@ -192,7 +193,9 @@ impl Scheduler {
         }
         let small = self.is_small_work();
         let limit = if small { self.queue.len() } else { self.queue.len().div_ceil(self.threads) };
-        run_queue.take(&mut self.queue, limit, now);
+        if let Some((priority, queue)) = self.queue.urgent() {
+            run_queue.take(priority, queue, limit, now);
+        }
         self.chunks += 1;
         let leaves_work = !self.queue.is_empty() && !small;
         let leaves_leadership = self.leader.is_none() && self.pace >= MAX_DELAY;
@@ -223,12 +226,12 @@ impl Scheduler {
     }
 
     /// Adds requests to the shared queue. For the leader, which asks again after its turn.
-    pub fn assign(&mut self, requests: Vec<Request>) -> Wakeups {
+    pub fn assign(&mut self, priority: Priority, requests: Vec<Request>) -> Wakeups {
         if let Some(unable) = &mut self.outgoing.unable {
             unable.tickets.extend(requests.into_iter().map(|(ticket, _)| ticket));
             return Wakeups::default();
         }
-        self.queue.extend(requests);
+        self.queue.add(priority, requests);
         let thread = self.queue.len() > 1 && !self.is_small_work() && self.wake_idle();
         Wakeups { thread, ..Wakeups::default() }
     }
@@ -245,7 +248,7 @@ impl Scheduler {
         let unable = self.outgoing.unable.get_or_insert_default();
         unable.reason = reason;
         unable.tickets.extend(ticket);
-        unable.tickets.extend(self.queue.drain(..).map(|(ticket, _)| ticket));
+        unable.tickets.extend(self.queue.take_all());
         run_queues.each().for_each(|mut run_queue| run_queue.hand_back(&mut unable.tickets));
         self.wake_leader()
     }
@@ -254,7 +257,7 @@ impl Scheduler {
     pub fn cancel(&mut self, tickets: &[Ticket], run_queues: &RunQueues, now: Instant) {
         let tickets: BTreeSet<_> = tickets.iter().collect();
         let wanted = |ticket: &Ticket| !tickets.contains(ticket);
-        if run_queue::cancel(&mut self.queue, &mut self.outgoing.replies, &wanted) {
+        if self.queue.cancel(&mut self.outgoing.replies, &wanted) {
             self.replies_since.get_or_insert(now);
         }
         for mut run_queue in run_queues.each() {

@@ -8,7 +8,9 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::portions;
-use giostra_protocol::{Failure, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Ticket, ToWorker, VERSION};
+use giostra_protocol::{
+    Failure, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Priority, Ticket, ToWorker, VERSION,
+};
 use giostra_transport::time::deadline;
 use log::Level;
 
@@ -34,7 +36,7 @@ pub enum Action {
         sequence: u64,
     },
     /// Add these requests to the scheduler's queue.
-    Assign(Vec<Request>),
+    Assign(Priority, Vec<Request>),
     /// Cancel these requests.
     Cancel(Vec<Ticket>),
     /// Forget all requests and replies: the registration they belong to has ended.
@@ -147,10 +149,10 @@ impl Session {
                 self.handle_welcome(worker, silence);
             }
             // The broker sent it before it heard of the pause.
-            ToWorker::Dispatch(requests) if self.pause.is_some() => {
+            ToWorker::Dispatch { requests, .. } if self.pause.is_some() => {
                 self.hand_back(requests.into_iter().map(|(ticket, _)| ticket).collect());
             }
-            ToWorker::Dispatch(requests) => self.actions.push_back(Action::Assign(requests)),
+            ToWorker::Dispatch { priority, requests } => self.actions.push_back(Action::Assign(priority, requests)),
             ToWorker::Cancel(tickets) => self.actions.push_back(Action::Cancel(tickets)),
             ToWorker::Ping { sequence } => self.actions.push_back(Action::Pong { sequence }),
             ToWorker::RegisterAgain => {

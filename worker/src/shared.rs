@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use giostra_protocol::{Progress, Ticket};
+use giostra_protocol::{Priority, Progress, Ticket};
 use giostra_transport::wake::Waker;
 
 use crate::run_queue::{Request, RunQueue, RunQueues};
@@ -101,8 +101,8 @@ impl Shared {
     }
 
     /// Adds requests to the shared queue. For the leader.
-    pub fn assign(&self, requests: Vec<Request>) {
-        let wakeups = self.lock().assign(requests);
+    pub fn assign(&self, priority: Priority, requests: Vec<Request>) {
+        let wakeups = self.lock().assign(priority, requests);
         self.wake(wakeups);
     }
 

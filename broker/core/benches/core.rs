@@ -140,8 +140,14 @@ impl World {
                 (RequestId(self.last_id), message.slice(place * BODY..(place + 1) * BODY))
             });
             let requests = requests.collect();
-            let submit =
-                FromClient::Submit { session: self.session, pool: "p".into(), timeout_ms: 0, wait: true, requests };
+            let submit = FromClient::Submit {
+                session: self.session,
+                pool: "p".into(),
+                timeout_ms: 0,
+                priority: Default::default(),
+                wait: true,
+                requests,
+            };
             self.core.handle_client(&self.client, Rights::ALL, submit, self.now);
             count -= batch;
         }
@@ -169,7 +175,7 @@ impl World {
         self.core.handle_timeout(self.now);
         while let Some(output) = self.core.poll_output(self.now) {
             match output {
-                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
+                Output::ToWorker(to, ToWorker::Dispatch { requests, .. }) => {
                     let number = u32::from_be_bytes(to.0[..].try_into().expect("it is one of ours"));
                     self.held[number as usize].extend(requests);
                 }

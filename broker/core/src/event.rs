@@ -317,8 +317,12 @@ pub enum Event {
     JobResumed {
         /// The job.
         job: JobNumber,
-        /// How many requests.
+        /// Its id.
+        id: JobId,
+        /// How many requests it has.
         requests: u32,
+        /// How many of them are computed again.
+        again: u32,
     },
     /// When results are safe in the store.
     ResultsStored {

@@ -38,7 +38,7 @@ fn peer(name: &str) -> Identity {
 }
 
 fn submit(session: u64, pool: &str, timeout_ms: u64, requests: Vec<(RequestId, Bytes)>) -> FromClient {
-    FromClient::Submit { session, pool: pool.into(), timeout_ms, wait: true, requests }
+    FromClient::Submit { session, pool: pool.into(), timeout_ms, priority: Default::default(), wait: true, requests }
 }
 
 fn bodies(ids: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<(RequestId, Bytes)> {
@@ -356,7 +356,8 @@ fn what_is_done_for_nobody_fills_no_log_and_is_counted() {
         else {
             unreachable!()
         };
-        let nobody = FromClient::Submit { session, pool, timeout_ms, wait: false, requests };
+        let nobody =
+            FromClient::Submit { session, pool, timeout_ms, priority: Default::default(), wait: false, requests };
         lines.extend(logged(world.client_says("c", nobody), "no-worker").collect::<Vec<_>>());
         let late = FromWorker::Replies(vec![(Ticket(id), Outcome::Error("late".into()))]);
         lines.extend(logged(world.worker_says("w", late), "discard").collect::<Vec<_>>());

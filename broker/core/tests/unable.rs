@@ -28,7 +28,10 @@ impl World {
     fn ask(&mut self, ids: impl IntoIterator<Item = u64>, timeout_ms: u64, wait: bool) {
         let requests = ids.into_iter().map(|id| (RequestId(id), body(id))).collect();
         let (session, pool) = (self.sessions["c"], "p".into());
-        self.client_says("c", FromClient::Submit { session, pool, timeout_ms, wait, requests });
+        self.client_says(
+            "c",
+            FromClient::Submit { session, pool, timeout_ms, priority: Default::default(), wait, requests },
+        );
     }
 
     fn answer(&mut self, worker: &str, ticket: Ticket) {

@@ -51,7 +51,7 @@ impl Server<'_> {
             }
             Output::ToWorker(to, message) => {
                 let is_last = message == ToWorker::RegisterAgain;
-                if matches!(message, ToWorker::Dispatch(_)) {
+                if matches!(message, ToWorker::Dispatch { .. }) {
                     self.crowd.dispatched();
                 }
                 message.encode_into(&mut self.envelope, &mut self.attachments);

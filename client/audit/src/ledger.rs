@@ -108,6 +108,25 @@ impl Ledger {
         }
     }
 
+    /// Checks requests that failed and are to be computed again.
+    pub fn retry(&mut self, key: JobKey, range: IdRange, findings: &mut Findings) {
+        let Some(job) = self.job(key, findings) else { return };
+        for id in range {
+            if !job.replied.remove(id.number) || job.stored.contains(id.number) {
+                findings.add(Promise::Jobs, || format!("{id} is computed again, but has not just failed"));
+            }
+        }
+    }
+
+    /// Goes on with a job that was finished, with requests that have failed.
+    pub fn resume(&mut self, key: JobKey, requests: u64, again: u64, findings: &mut Findings) {
+        if again == 0 || again > requests || self.jobs.contains_key(&key) {
+            findings.add(Promise::Jobs, || format!("job {} has nothing to compute again, or is running", name(key)));
+        }
+        self.finished = self.finished.saturating_sub(1);
+        self.jobs.insert(key, Job { saved: requests, is_closed: true, is_here: true, ..Job::default() });
+    }
+
     pub fn store(&mut self, key: JobKey, range: IdRange, findings: &mut Findings) {
         // A job that was cancelled meanwhile has ended.
         let Some(job) = self.jobs.get_mut(&key) else { return };
@@ -178,6 +197,16 @@ impl Set {
         self.words[word] |= bit;
         self.len += u64::from(is_new);
         is_new
+    }
+
+    /// Removes a number. Returns whether it was there.
+    fn remove(&mut self, number: u64) -> bool {
+        let was_there = self.contains(number);
+        if was_there {
+            self.words[(number / 64) as usize] &= !(1 << (number % 64));
+            self.len -= 1;
+        }
+        was_there || number >= Self::MAX
     }
 
     fn contains(&self, number: u64) -> bool {

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 pub use files::Error;
 pub use findings::{Promise, Violation};
 pub use gap::Gap;
-pub use line::{DepartureCounts, Event, Evidence, Line, Start, Worker};
+pub use line::{DepartureCounts, Event, Evidence, Line, Priority, Start, Worker};
 pub use ranges::{Id, IdRange, IdRanges, Ids};
 pub use report::{Counts, Report, Verdict};
 pub use story::{Step, Story, story};

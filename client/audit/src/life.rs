@@ -41,6 +41,8 @@ struct Pool {
     ring: Ring,
     /// The returned requests, by the ticket of their first dispatch.
     returned: BTreeMap<u64, Id>,
+    /// The number of requests that were not dispatched, by priority.
+    fresh: [u64; 3],
 }
 
 /// The state of one life of a broker.
@@ -55,6 +57,8 @@ pub(super) struct Life {
     clients: Clients,
     /// The number of jobs among the clients.
     jobs: u64,
+    /// The number of requests that an earlier life has dispatched.
+    earlier: u64,
     /// The number of the store, if the broker keeps jobs, and whether all its jobs are restored.
     home: Option<u32>,
     is_restored: bool,
@@ -145,7 +149,7 @@ impl Life {
                 self.on_dropped(worker, (returned, &requests), gone, (evidence, reason));
                 self.check_workers(gone.workers);
             }
-            Event::Accept { requests, pool } => self.on_accept(&requests, pool),
+            Event::Accept { requests, pool, priority } => self.on_accept(&requests, pool, priority),
             Event::Reply { worker, errors, requests } => self.on_reply(worker, errors, &requests),
             Event::Discard { worker, late, requests } => self.on_discard(worker, late, &requests),
             Event::Expire { requests } => self.on_expire(&requests),
@@ -158,6 +162,9 @@ impl Life {
                 self.check_named(&requests, count);
                 self.on_saved(job, &requests, closed);
             }
+            Event::EarlierLosses { requests, lost } => self.on_earlier_losses(&requests, lost),
+            Event::Retry { requests } => self.on_retry(&requests),
+            Event::Resumed { job, id, requests, again } => self.on_resumed(job, id, requests, again),
             Event::Stored { requests } => self.on_stored(&requests),
             Event::Finished { job, results } => self.on_job_finished(job, results),
             Event::CancelledJob { job } | Event::Known { job } => self.on_job_cancelled(job),
@@ -178,11 +185,14 @@ impl Life {
         self.has_room()
     }
 
-    /// Notes that the clients of these requests are sent replies.
+    /// Notes that the clients of these requests are sent replies, or that there are replies to store.
     fn mark_answered(&mut self, requests: &IdRanges<'_>) {
         for range in requests.ranges() {
             if let Some(client) = self.clients.0.get_mut(&range.client) {
                 client.answered = true;
+            }
+            if let Some(key) = self.key_of_client(range.client) {
+                self.ledger.reply(key, range);
             }
         }
     }

@@ -32,6 +32,18 @@ pub struct Worker<'a> {
     pub number: u64,
 }
 
+/// How urgent requests are, among those that wait in the same pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// Before those that can wait.
+    #[default]
+    Normal,
+    /// After all others.
+    Low,
+}
+
 /// Whether a lost worker counts against the requests that it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
@@ -112,7 +124,7 @@ pub enum Event<'a> {
         reason: &'a str,
     },
     /// When requests were accepted.
-    Accept { requests: IdRanges<'a>, pool: &'a str },
+    Accept { requests: IdRanges<'a>, pool: &'a str, priority: Priority },
     /// When requests were dispatched to a worker, which may have been `suspect` already; `again` if
     /// they had been with another.
     Dispatch { worker: Worker<'a>, again: bool, suspect: bool, tickets: IdRanges<'a>, requests: IdRanges<'a> },
@@ -148,6 +160,12 @@ pub enum Event<'a> {
     Known { job: u64 },
     /// When requests of a job are safe; `closed` if there will be no more.
     Saved { job: u64, count: u64, requests: IdRanges<'a>, closed: bool },
+    /// When requests of a job are dispatched that an earlier life has lost workers with: how many each.
+    EarlierLosses { requests: IdRanges<'a>, lost: u64 },
+    /// When requests of jobs failed and will be computed again.
+    Retry { requests: IdRanges<'a> },
+    /// When those requests of a finished job that failed are computed again.
+    Resumed { job: u64, id: (u32, u64), requests: u64, again: u64 },
     /// When results are safe.
     Stored { requests: IdRanges<'a> },
     /// When all results of a job are safe.

@@ -59,6 +59,8 @@ pub struct Counts {
     pub jobs_open: u64,
     /// Requests of jobs that were safe before they were dispatched.
     pub saved: u64,
+    /// How often a request of a job failed and was computed again.
+    pub retried: u64,
     /// Requests that were open when a life ended. Their clients send them to the next broker.
     pub open: u64,
 }
@@ -245,9 +247,13 @@ impl fmt::Display for Report {
         writeln!(f, "  dispatches  {}, {} of them again", counts.dispatched, counts.redispatched)?;
         writeln!(
             f,
-            "  replies     {}, {} of them errors; {} late or unwanted{}",
+            "  replies     {}, {} of them errors{}; {} late or unwanted{}",
             counts.replies + counts.reply_errors,
             counts.reply_errors,
+            match counts.retried {
+                0 => String::new(),
+                retried => format!(" ({retried} computed again)"),
+            },
             counts.discarded,
             match counts.undelivered {
                 0 => String::new(),

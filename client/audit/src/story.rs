@@ -79,7 +79,7 @@ impl Narrator {
                 let own = own.map(|own| format!(", with the key {own}")).unwrap_or_default();
                 self.joined = Some(self.step(line, format!("client {name} joined as c{client}{own}")));
             }
-            Event::Accept { requests, pool } if requests.position(id).is_some() => {
+            Event::Accept { requests, pool, .. } if requests.position(id).is_some() => {
                 self.open = Some(Open { accepted: line.time(), dispatched: 0 });
                 self.push(line, format!("accepted for pool {pool}"));
             }
@@ -102,6 +102,12 @@ impl Narrator {
             }
             Event::Unheard { requests, reason, .. } if requests.position(id).is_some() => {
                 self.push(line, format!("its reply was never sent: {reason}"));
+            }
+            Event::Retry { requests } if requests.position(id).is_some() => {
+                self.push(line, "to be computed again after a pause".into());
+            }
+            Event::Stored { requests } if requests.position(id).is_some() => {
+                self.push(line, "its outcome is safe in the store".into());
             }
             Event::Expire { requests } if requests.position(id).is_some() => self.push_end(line, "expired"),
             Event::Cancel { requests } if requests.position(id).is_some() => {

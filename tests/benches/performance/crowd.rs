@@ -102,7 +102,7 @@ impl Worker {
             let mut results = Vec::new();
             while let Some(frames) = socket::receive(&self.socket)? {
                 match ToWorker::decode(&frames)? {
-                    ToWorker::Dispatch(requests) => results.extend(
+                    ToWorker::Dispatch { requests, .. } => results.extend(
                         requests.into_iter().map(|(ticket, body)| (ticket, Outcome::Ok(body.slice(BEFORE_ARGUMENT..)))),
                     ),
                     ToWorker::Ping { sequence } => {

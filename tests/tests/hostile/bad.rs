@@ -22,7 +22,14 @@ const NOT_A_MESSAGE: &str = "not a message of this protocol";
 
 /// What is no message to the frontend.
 pub fn to_frontend() -> Vec<Bad> {
-    let submit = |requests| FromClient::Submit { session: 1, pool: "p".into(), timeout_ms: 0, wait: true, requests };
+    let submit = |requests| FromClient::Submit {
+        session: 1,
+        pool: "p".into(),
+        timeout_ms: 0,
+        priority: Default::default(),
+        wait: true,
+        requests,
+    };
     let mut all = to_anyone();
     all.extend(truncated("Hello", FromClient::<Bytes>::Hello { version: VERSION, name: "c".into() }));
     all.extend(truncated("Submit", submit(vec![(RequestId(1), Bytes::from_static(b"body"))])));

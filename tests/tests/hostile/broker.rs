@@ -75,7 +75,7 @@ fn a_registered_worker_that_sends_garbage_is_dropped_with_a_reason_and_asked_to_
     for bad in &all {
         let worker = Peer::worker(system.backend(), "compute")?;
         ensure!(
-            matches!(worker.hear_as_worker()?, ToWorker::Dispatch(requests) if requests.len() == 1),
+            matches!(worker.hear_as_worker()?, ToWorker::Dispatch { requests, .. } if requests.len() == 1),
             "{}",
             bad.what
         );
@@ -127,7 +127,14 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     system.wait_for_line(&[" dropped stranger ", "reason=registered again"])?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
-    client.say(FromClient::Submit { session, pool: "a\nb".into(), timeout_ms: 0, wait: true, requests })?;
+    client.say(FromClient::Submit {
+        session,
+        pool: "a\nb".into(),
+        timeout_ms: 0,
+        priority: Default::default(),
+        wait: true,
+        requests,
+    })?;
     ensure!(
         matches!(client.hear()?, ToClient::Declined { reason, requests } if reason.starts_with("pool: ") && requests == [RequestId(1)])
     );
@@ -151,7 +158,7 @@ fn replies_to_tickets_never_given_are_discarded_and_answer_nobody() -> Result<()
 
     let batch = system.begin(&["send", "add", "1", "2"])?;
     let worker = Peer::worker(system.backend(), "compute")?;
-    let ToWorker::Dispatch(requests) = worker.hear_as_worker()? else { bail!("no dispatch") };
+    let ToWorker::Dispatch { requests, .. } = worker.hear_as_worker()? else { bail!("no dispatch") };
     let Ticket(ticket) = requests[0].0;
     // Somebody else answers the request; then its worker answers others' ones, and then its own twice.
     stranger.say(lies(&[ticket]))?;
@@ -176,6 +183,7 @@ fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<(
         session,
         pool: "compute".into(),
         timeout_ms: 0,
+        priority: Default::default(),
         wait: true,
         requests: vec![(RequestId(1), Bytes::new()), (RequestId(2), Bytes::new())],
     };
@@ -205,7 +213,14 @@ fn a_peer_that_claims_its_own_disconnection_is_refused_with_bounded_log() -> Res
     let mut system = Setup::workers(1).start()?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
-    client.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, wait: true, requests })?;
+    client.say(FromClient::Submit {
+        session,
+        pool: "nobody".into(),
+        timeout_ms: 0,
+        priority: Default::default(),
+        wait: true,
+        requests,
+    })?;
     for _ in 0..100 {
         client.say(FromClient::<Bytes>::Disconnected)?;
         ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.contains("close the connection")));

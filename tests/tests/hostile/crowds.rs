@@ -12,7 +12,7 @@ use crate::peer::Peer;
 
 fn submit(session: u64, pool: &str, timeout_ms: u64, id: u64, bytes: usize) -> FromClient {
     let requests = vec![(RequestId(id), Bytes::from(vec![0xc0; bytes]))];
-    FromClient::Submit { session, pool: pool.into(), timeout_ms, wait: true, requests }
+    FromClient::Submit { session, pool: pool.into(), timeout_ms, priority: Default::default(), wait: true, requests }
 }
 
 #[test]

@@ -36,7 +36,14 @@ fn a_peer_causes_no_more_log_than_a_few_times_what_it_sends() -> Result<()> {
     let (before, mut count) = (system.log().len(), 0);
     for id in 0..TIMES {
         let (pool, requests) = ("nobody".into(), vec![(RequestId(id), Bytes::new())]);
-        let submit = sent(FromClient::Submit { session, pool, timeout_ms: 0, wait: true, requests });
+        let submit = sent(FromClient::Submit {
+            session,
+            pool,
+            timeout_ms: 0,
+            priority: Default::default(),
+            wait: true,
+            requests,
+        });
         let cancel = sent(FromClient::<Bytes>::Cancel(vec![RequestId(id)]));
         count += bytes(&submit) + bytes(&cancel);
         client.send(&submit)?;

@@ -201,7 +201,14 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
     peer.say(FromClient::<Bytes>::Drain { worker: "worker-1".into(), number: 0, all: false })?;
     ensure!(matches!(peer.hear()?, ToClient::Refused { reason, .. } if reason.contains("'admin'")));
     let requests = vec![(RequestId(1), Bytes::new())];
-    peer.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 1, wait: true, requests })?;
+    peer.say(FromClient::Submit {
+        session,
+        pool: "compute".into(),
+        timeout_ms: 1,
+        priority: Default::default(),
+        wait: true,
+        requests,
+    })?;
     ensure!(matches!(peer.hear()?, ToClient::Replies(replies) if replies.len() == 1));
     Ok(())
 }

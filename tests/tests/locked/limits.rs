@@ -137,7 +137,14 @@ fn only_the_sender_of_more_than_that_loses_its_connection() -> Result<()> {
     let batch = system.begin(&["random", "100000", "--json"])?;
     let (stranger, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let requests = vec![(RequestId(1), Bytes::from(echo(2 * LIMIT)))];
-    stranger.say(FromClient::Submit { session, pool: "compute".into(), timeout_ms: 0, wait: true, requests })?;
+    stranger.say(FromClient::Submit {
+        session,
+        pool: "compute".into(),
+        timeout_ms: 0,
+        priority: Default::default(),
+        wait: true,
+        requests,
+    })?;
     system.wait_for_line(&[" client-left c", "reason=connection broke"])?;
     batch.finish()?.all_well()?;
     check(&mut system)
@@ -218,7 +225,14 @@ fn a_batch_over_the_limit_is_refused_with_a_reason_and_our_client_sends_none() -
     let (peer, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let submit = |count| {
         let requests = (1..=count).map(|id| (RequestId(id), Bytes::new())).collect();
-        peer.say(FromClient::Submit { session, pool: "nobody".into(), timeout_ms: 0, wait: true, requests })
+        peer.say(FromClient::Submit {
+            session,
+            pool: "nobody".into(),
+            timeout_ms: 0,
+            priority: Default::default(),
+            wait: true,
+            requests,
+        })
     };
     submit(11)?;
     ensure!(matches!(peer.hear()?, ToClient::Declined { reason, requests }

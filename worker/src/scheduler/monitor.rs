@@ -83,7 +83,8 @@ impl Scheduler {
     fn retake(&mut self, run_queues: &RunQueues) -> bool {
         run_queues.each().fold(false, |any, mut run_queue| {
             let collected = self.collect(&mut run_queue);
-            run_queue.give_back(&mut self.queue) || collected || any
+            let priority = run_queue.priority;
+            run_queue.give_back(self.queue.of(priority)) || collected || any
         })
     }
 }

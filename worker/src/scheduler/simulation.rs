@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{Bytes, Outcome, Progress, Ticket};
+use giostra_protocol::{Bytes, Outcome, Priority, Progress, Ticket};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -280,7 +280,9 @@ impl World {
     fn receive(&mut self, message: Message) {
         match message {
             Message::Dispatch(tickets) => {
-                let wakeups = self.scheduler.assign(tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect());
+                let requests = tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect();
+                let priority = Priority::ALL[self.random.random_range(0..Priority::ALL.len())];
+                let wakeups = self.scheduler.assign(priority, requests);
                 self.returned_are_due();
                 self.wake(wakeups);
             }

@@ -1,8 +1,9 @@
 //! The scheduler's decisions in the situations that it is made for, one by one.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{Bytes, Outcome, Ticket};
+use giostra_protocol::{Bytes, Outcome, Priority, Ticket};
 
 use super::{Load, Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wakeups};
 use crate::run_queue::{MAX_DELAY, Reply, RunQueues};
@@ -50,7 +51,11 @@ impl Scene {
 
     /// The leader receives this number of requests and ends its turn.
     fn receives(&mut self, requests: u64) -> Wakeups {
-        let wakeups = self.scheduler.assign((0..requests).map(|ticket| (Ticket(ticket), Bytes::new())).collect());
+        self.receives_as(Priority::Normal, 0..requests)
+    }
+
+    fn receives_as(&mut self, priority: Priority, tickets: Range<u64>) -> Wakeups {
+        let wakeups = self.scheduler.assign(priority, tickets.map(|ticket| (Ticket(ticket), Bytes::new())).collect());
         self.scheduler.end_turn();
         wakeups
     }
@@ -210,4 +215,35 @@ fn what_waits_behind_a_long_request_goes_to_an_idle_thread() {
     scene.takes(1);
     // Its requests are now expected to be long as well: the others are left in the shared queue.
     assert_eq!((scene.run_queues.lock(0).waiting(), scene.run_queues.lock(1).waiting()), (0, 1));
+}
+
+#[test]
+fn urgent_requests_are_begun_before_those_that_can_wait_also_after_a_retake() {
+    let mut scene = Scene::at_rest(1);
+    scene.receives_as(Priority::Low, 0..3);
+    // The first chunk is of one request, the next of two.
+    scene.takes(0);
+    scene.computes(0, QUICK);
+    scene.takes(0);
+    let begun = |scene: &Scene| scene.run_queues.lock(0).begin().map(|(ticket, _)| ticket.0);
+    assert_eq!(begun(&scene), Some(1));
+    // While it is computed, the one behind it goes back, and urgent ones come.
+    scene.tick();
+    scene.tick();
+    scene.scheduler.end_turn();
+    scene.receives_as(Priority::Normal, 10..11);
+    scene.receives_as(Priority::High, 20..21);
+    scene.run_queues.lock(0).finish(Outcome::Ok(Bytes::new()));
+    let mut order = Vec::new();
+    while scene.scheduler.load(&scene.run_queues, scene.now).waiting > 0 {
+        if let (Step::Compute, _) = scene.next(0) {
+            while let Some(ticket) = begun(&scene) {
+                scene.run_queues.lock(0).finish(Outcome::Ok(Bytes::new()));
+                order.push(ticket);
+            }
+        } else {
+            scene.scheduler.end_turn();
+        }
+    }
+    assert_eq!(order, [20, 10, 2]);
 }

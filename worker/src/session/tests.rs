@@ -42,7 +42,8 @@ impl Scene {
     }
 
     fn dispatch(&mut self, tickets: &[u64]) -> Vec<String> {
-        self.handle(ToWorker::Dispatch(tickets.iter().map(|&ticket| (Ticket(ticket), Bytes::new())).collect()))
+        let requests = tickets.iter().map(|&ticket| (Ticket(ticket), Bytes::new())).collect();
+        self.handle(ToWorker::Dispatch { priority: Priority::Low, requests })
     }
 
     /// The threads have computed a request.
@@ -95,7 +96,10 @@ fn told(action: Action) -> String {
         Action::Send(FromWorker::Unable { reason, tickets }) => format!("unable ({reason}){}", list(&tickets)),
         Action::Send(message) => format!("{message:?}").to_lowercase(),
         Action::Pong { sequence } => format!("pong {sequence}"),
-        Action::Assign(requests) => format!("assign{}", list(&requests.iter().map(|it| it.0).collect::<Vec<_>>())),
+        Action::Assign(priority, requests) => {
+            assert_eq!(priority, Priority::Low);
+            format!("assign{}", list(&requests.iter().map(|it| it.0).collect::<Vec<_>>()))
+        }
         Action::Cancel(tickets) => format!("cancel{}", list(&tickets)),
         Action::Log(level, line) => format!("{}: {line}", level.as_str().to_lowercase()),
         Action::Discard => "discard".into(),

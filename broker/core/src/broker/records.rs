@@ -206,7 +206,7 @@ pub struct Losses {
 impl Losses {
     /// Losses of which only the number is known.
     pub fn of_an_earlier_life(count: u32) -> Self {
-        let loss = Loss { worker: WorkerNumber(0), name: "a worker of an earlier broker".into(), instance: 0 };
+        let loss = Loss { worker: WorkerNumber(0), name: "before-restart".into(), instance: 0 };
         Self { losses: vec![loss; count as usize], until: None }
     }
 }

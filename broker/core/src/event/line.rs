@@ -75,7 +75,9 @@ impl fmt::Display for Event {
             }
             Self::JobLosses { requests, lost } => write!(f, "earlier-losses {} lost={lost}", Listed(full, requests)),
             Self::JobRetries { requests } => write!(f, "retry {}", Listed(full, requests)),
-            Self::JobResumed { job, requests } => write!(f, "resumed {job} requests={requests}"),
+            Self::JobResumed { job, id, requests, again } => {
+                write!(f, "resumed {job} id={id} requests={requests} again={again}")
+            }
             Self::ResultsStored { requests } => write!(f, "stored {}", Listed(full, requests)),
             Self::JobFinished { job, succeeded, failed } => {
                 write!(f, "finished {job} succeeded={succeeded} failed={failed}")

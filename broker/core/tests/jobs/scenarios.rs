@@ -107,7 +107,7 @@ impl Bench {
                     self.queue.ask(op);
                 }
                 Output::ToClient(to, ToClient::Jobs { reply, .. }) => self.told.push((to, reply)),
-                Output::ToWorker(_, ToWorker::Dispatch(requests)) => {
+                Output::ToWorker(_, ToWorker::Dispatch { requests, .. }) => {
                     self.count += requests.len();
                     self.dispatched.extend(requests);
                 }

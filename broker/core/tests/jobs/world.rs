@@ -206,7 +206,7 @@ impl World {
         while let Some(output) = self.broker.poll_output(self.now) {
             match output {
                 Output::Store(op) => self.queue.ask(op),
-                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
+                Output::ToWorker(to, ToWorker::Dispatch { requests, .. }) => {
                     self.workers[to.0[1] as usize].held.extend(requests);
                 }
                 Output::ToClient(to, ToClient::Jobs { tag, reply }) => self.told(to.0[0] as usize, tag, reply),

@@ -131,7 +131,7 @@ fn the_bytes_of_unanswered_requests_are_bounded_too() {
     let requests = (1..=10).map(|id| (RequestId(id), Bytes::from(vec![0; 200]))).collect();
     world.broker.handle_client(&peer("c"), Rights::ALL, submit(world.sessions["c"], requests), world.now);
     let dispatched = std::iter::from_fn(|| world.broker.poll_output(world.now)).find_map(|output| match output {
-        Output::ToWorker(_, ToWorker::Dispatch(requests)) => Some(requests),
+        Output::ToWorker(_, ToWorker::Dispatch { requests, .. }) => Some(requests),
         _ => None,
     });
     let dispatched = dispatched.unwrap();

@@ -108,6 +108,7 @@ fn requests_from_before_a_reconnect_are_ignored_until_their_client_sends_them_ag
         session: before,
         pool: "p".into(),
         timeout_ms: 0,
+        priority: Default::default(),
         wait: true,
         requests: vec![(RequestId(1), body(1))],
     };
@@ -129,7 +130,7 @@ fn a_batch_that_does_not_fit_into_one_message_travels_in_several() {
     let mut replies = Vec::new();
     let mut sizes = Vec::new();
     while let Some(output) = world.broker.poll_output(world.now) {
-        if let Output::ToWorker(_, ToWorker::Dispatch(batch)) = output {
+        if let Output::ToWorker(_, ToWorker::Dispatch { requests: batch, .. }) = output {
             sizes.push(batch.len());
             replies.extend(batch.into_iter().map(|(ticket, body)| (ticket, Outcome::Ok(body))));
         }
@@ -220,7 +221,14 @@ fn requests_that_do_not_wait_are_told_which_pools_have_workers() {
     let submit = |world: &mut World, pool: &str, ids: &[u64]| {
         let requests = ids.iter().map(|&id| (RequestId(id), body(id))).collect();
         let session = world.sessions["c"];
-        let submit = FromClient::Submit { session, pool: pool.into(), timeout_ms: 0, wait: false, requests };
+        let submit = FromClient::Submit {
+            session,
+            pool: pool.into(),
+            timeout_ms: 0,
+            priority: Default::default(),
+            wait: false,
+            requests,
+        };
         world.client_says("c", submit);
     };
     submit(&mut world, "nobody", &[1, 2]);

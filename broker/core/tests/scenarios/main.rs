@@ -32,7 +32,7 @@ fn pong(sequence: u64) -> FromWorker {
 }
 
 fn submit(session: u64, requests: Vec<(RequestId, Bytes)>) -> FromClient {
-    FromClient::Submit { session, pool: "p".into(), timeout_ms: 0, wait: true, requests }
+    FromClient::Submit { session, pool: "p".into(), timeout_ms: 0, priority: Default::default(), wait: true, requests }
 }
 
 impl World {

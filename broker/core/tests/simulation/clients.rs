@@ -102,7 +102,14 @@ impl Client {
         let Request { pool, deadline, wait, .. } = first?;
         self.room = self.room.map(|room| room - requests.len() as u64);
         let timeout_ms = deadline.map_or(0, |deadline| deadline.saturating_sub(now).div_ceil(MS).max(1));
-        Some(FromClient::Submit { session: self.session, pool, timeout_ms, wait, requests })
+        Some(FromClient::Submit {
+            session: self.session,
+            pool,
+            timeout_ms,
+            priority: Default::default(),
+            wait,
+            requests,
+        })
     }
 
     /// A reply came. False: one too many, but this client has itself to blame, since it has sent

@@ -248,7 +248,14 @@ impl World<'_> {
                 let (session, pool) = (self.clients[number].session(), "two words".into());
                 let message = match self.dice.once_in(2) {
                     true => Up::Malformed(Peer::Client(number)),
-                    false => Up::Client(FromClient::Submit { session, pool, timeout_ms: 0, wait: true, requests }),
+                    false => Up::Client(FromClient::Submit {
+                        session,
+                        pool,
+                        timeout_ms: 0,
+                        priority: Default::default(),
+                        wait: true,
+                        requests,
+                    }),
                 };
                 self.send_up(Peer::Client(number), message);
             }
@@ -325,7 +332,14 @@ impl World<'_> {
                 window: 0,
                 instance: 1,
             }),
-            5 => Up::Client(FromClient::Submit { session: 0, pool, timeout_ms: 0, wait: true, requests }),
+            5 => Up::Client(FromClient::Submit {
+                session: 0,
+                pool,
+                timeout_ms: 0,
+                priority: Default::default(),
+                wait: true,
+                requests,
+            }),
             6 => Up::Client(FromClient::Cancel(vec![id])),
             7 => Up::Client(FromClient::Inspect),
             8 => Up::Client(FromClient::Disconnected),

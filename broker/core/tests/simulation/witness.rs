@@ -364,7 +364,7 @@ impl Witness {
                 assert_eq!((&known.name, known.window), (name, window), "what w{worker} registered with");
                 assert_eq!(self.worker_of.insert(conn, *worker), None, "the identity was another worker's");
             }
-            ToWorker::Dispatch(requests) => self.dispatches.push((conn, requests.clone())),
+            ToWorker::Dispatch { requests, .. } => self.dispatches.push((conn, requests.clone())),
             ToWorker::Cancel(tickets) => {
                 counts.add("cancelled-in-flight", tickets.len() as u64);
                 let worker = self.worker_of[&conn];

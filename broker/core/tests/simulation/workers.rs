@@ -245,10 +245,10 @@ impl World<'_> {
                     self.worker_says(number, FromWorker::Able);
                 }
             }
-            ToWorker::Dispatch(requests) if self.workers[number].unable => {
+            ToWorker::Dispatch { requests, .. } if self.workers[number].unable => {
                 self.hand_back(number, requests.into_iter().map(|(ticket, _)| ticket).collect());
             }
-            ToWorker::Dispatch(requests) => {
+            ToWorker::Dispatch { requests, .. } => {
                 self.workers[number].waiting.extend(requests);
                 self.compute(number);
             }

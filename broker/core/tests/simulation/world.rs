@@ -414,7 +414,7 @@ impl<'a> World<'a> {
                     life.core.handle_unreachable_client(&to);
                 }
             }
-            Output::ToWorker(to, ToWorker::Dispatch(_) | ToWorker::Ping { .. })
+            Output::ToWorker(to, ToWorker::Dispatch { .. } | ToWorker::Ping { .. })
                 if life.overdue_workers.remove(&conn_of(to)) =>
             {
                 life.witness.has_no_registration(conn_of(to));

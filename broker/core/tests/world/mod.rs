@@ -72,7 +72,7 @@ impl World {
             match output {
                 Output::Log(event) => self.log.push(event.to_string()),
                 Output::Store(op) => self.asked.push(op),
-                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
+                Output::ToWorker(to, ToWorker::Dispatch { requests, .. }) => {
                     for (ticket, body) in requests {
                         self.held.push((name(&to), ticket, u64::from_be_bytes(body[..].try_into().unwrap())));
                     }
@@ -124,7 +124,17 @@ impl World {
 
     pub fn submit_to(&mut self, pool: &str, client: &str, requests: Vec<(RequestId, Bytes)>, timeout_ms: u64) {
         let session = self.sessions.get(client).copied().unwrap_or_default();
-        self.client_says(client, FromClient::Submit { session, pool: pool.into(), timeout_ms, wait: true, requests });
+        self.client_says(
+            client,
+            FromClient::Submit {
+                session,
+                pool: pool.into(),
+                timeout_ms,
+                priority: Default::default(),
+                wait: true,
+                requests,
+            },
+        );
     }
 
     /// The worker replies to the oldest request that it holds.

@@ -11,10 +11,10 @@ use std::mem::swap;
 use std::rc::Rc;
 use std::vec;
 
-use super::Life;
-use super::records::{Request, State};
-use crate::findings::{Promise, SourceLine};
-use crate::line;
+use super::records::{FIRST_ORDER, Request, State};
+use super::{Life, Pool};
+use crate::findings::{Findings, Promise, SourceLine};
+use crate::line::{self, Priority};
 use crate::ranges::{Id, IdRange, IdRanges};
 
 /// What a dispatch line says beside its ids.
@@ -187,16 +187,16 @@ impl Life {
         };
         let DispatchFlags { again, suspect } = batch.flags;
         let (pool, before) = (request.pool, request.state);
-        let returned = &mut self.pools[pool].returned;
+        let Pool { returned, fresh, .. } = &mut self.pools[pool];
         let order = match before {
-            State::New | State::Unknown => ticket,
+            State::New(_) | State::Unknown => FIRST_ORDER + ticket,
             State::Suspended(order) | State::Returned(order) | State::InFlight { order, .. } => order,
         };
         match before {
-            State::New if again => findings
+            State::New(_) if again => findings
                 .add(Promise::Requests, || format!("{id} is dispatched again, but was not given back by a worker")),
             // Dispatched after too many losses: that is reported below.
-            State::New | State::Unknown | State::Suspended(_) => {}
+            State::New(_) | State::Unknown | State::Suspended(_) => {}
             State::Returned(_) => {
                 let first = returned.first_key_value().filter(|&(&earlier, _)| earlier != order);
                 if !again {
@@ -205,7 +205,7 @@ impl Life {
                     });
                 } else if let Some((earlier, other)) = first {
                     findings.add(Promise::Requests, || {
-                        format!("{id} is dispatched again before {other}, which was dealt as t{earlier}")
+                        format!("{id} is dispatched again before {other}{}", dealt_as(*earlier))
                     });
                 }
                 returned.remove(&order);
@@ -218,6 +218,9 @@ impl Life {
             }
         }
         request.state = State::InFlight { worker: batch.worker, ticket, order, suspect };
+        if let State::New(priority) = before {
+            check_urgency(fresh, priority, id, findings);
+        }
         let lost = request.lost.len();
         if again || matches!(before, State::Suspended(_)) {
             self.dispatched_after = self.dispatched_after.max(lost);
@@ -292,4 +295,20 @@ impl Life {
             _ => ring.turn(distance),
         }
     }
+}
+
+/// Takes a request that is dispatched for the first time off those that wait, and checks that none
+/// of them is more urgent.
+fn check_urgency(fresh: &mut [u64; 3], priority: Priority, id: Id, findings: &mut Findings) {
+    let level = priority as usize;
+    fresh[level] = fresh[level].saturating_sub(1);
+    let urgent: u64 = fresh[..level].iter().sum();
+    if urgent > 0 {
+        findings.add(Promise::Requests, || format!("{id} is dispatched before {urgent} that are more urgent"));
+    }
+}
+
+/// Says how a returned request with this place was dispatched first.
+fn dealt_as(order: u64) -> String {
+    order.checked_sub(FIRST_ORDER).map_or_else(String::new, |ticket| format!(", which was dealt as t{ticket}"))
 }

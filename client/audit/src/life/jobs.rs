@@ -2,10 +2,16 @@
 //! ledger.
 
 use super::Life;
-use super::records::Client;
+use super::records::{Client, Loss, Request, State};
 use crate::findings::Promise;
 use crate::ledger::JobKey;
 use crate::ranges::{Id, IdRanges, JOB};
+
+/// The name of a worker that an earlier life of the broker has lost.
+const EARLIER: &str = "before-restart";
+
+/// The limit of losses: a damaged line takes no more memory.
+const MAX_LOST: usize = 1000;
 
 impl Life {
     /// Handles the line with the number of the store.
@@ -49,6 +55,44 @@ impl Life {
         if let Some(key) = self.key_of(job) {
             self.ledger.save(key, &ranges, closed, &mut self.findings);
         }
+    }
+
+    /// Handles requests that an earlier life has lost workers with. They go before all others, like
+    /// those that this life has dispatched.
+    pub(super) fn on_earlier_losses(&mut self, requests: &IdRanges<'_>, lost: u64) {
+        let loss = Loss { name: EARLIER.into(), number: 0, process: None };
+        for id in requests.ids() {
+            let Some(&Request { pool, state: state @ State::New(_), .. }) = self.clients.request(id) else {
+                self.findings.add(Promise::Jobs, || format!("{id} has lost workers before, but is not new here"));
+                continue;
+            };
+            self.detach_from(pool, state);
+            self.earlier += 1;
+            self.pools[pool].returned.insert(self.earlier, id);
+            if let Some(request) = self.clients.request_mut(id) {
+                request.state = State::Returned(self.earlier);
+                request.lost = vec![loss.clone(); usize::try_from(lost).unwrap_or_default().min(MAX_LOST)];
+            }
+        }
+    }
+
+    /// Handles requests that failed and will be accepted again: nothing is stored of their replies.
+    pub(super) fn on_retry(&mut self, requests: &IdRanges<'_>) {
+        self.counts.retried += requests.count();
+        for range in requests.ranges() {
+            if let Some(key) = self.key_of_client(range.client) {
+                self.ledger.retry(key, range, &mut self.findings);
+            }
+        }
+    }
+
+    /// Handles a finished job of which some requests are computed again.
+    pub(super) fn on_resumed(&mut self, job: u64, key: JobKey, requests: u64, again: u64) {
+        if Some(key) != self.key_of(job) {
+            self.findings.add(Promise::Evidence, || format!("j{job} is no number in this store"));
+        }
+        self.add_job(job | JOB);
+        self.ledger.resume(key, requests, again, &mut self.findings);
     }
 
     pub(super) fn on_stored(&mut self, requests: &IdRanges<'_>) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::line::Priority;
 use crate::ranges::Id;
 
 /// A client's connection.
@@ -54,17 +55,20 @@ pub(super) struct Loss {
     pub process: Option<u64>,
 }
 
-/// The state of an open request. The ticket of its first dispatch is its place in the order of
-/// returned requests.
+/// Added to the ticket of a request's first dispatch, this is its place in the order of returned
+/// requests. Before them come those that an earlier life has dispatched.
+pub(super) const FIRST_ORDER: u64 = 1 << 32;
+
+/// The state of an open request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// It has not been dispatched.
-    New,
-    /// A worker gave it back, or was lost: the ticket of its first dispatch.
+    New(Priority),
+    /// A worker gave it back, or was lost: its place.
     Returned(u64),
     /// The same, and it will be given up unless one of its lost workers comes back.
     Suspended(u64),
-    /// A worker holds it; `order` is the ticket of its first dispatch.
+    /// A worker holds it; `order` is its place, should it be returned.
     InFlight { worker: u64, ticket: u64, order: u64, suspect: bool },
     /// The log contradicted itself about it, which has been reported.
     Unknown,

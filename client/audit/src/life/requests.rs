@@ -6,11 +6,11 @@ use super::Life;
 use super::records::{Client, Request, State};
 use super::workers::Worker;
 use crate::findings::Promise;
-use crate::line::{self, DepartureCounts, Evidence};
+use crate::line::{self, DepartureCounts, Evidence, Priority};
 use crate::ranges::{Id, IdRanges, JOB};
 
 impl Life {
-    pub(super) fn on_accept(&mut self, requests: &IdRanges<'_>, pool: &str) {
+    pub(super) fn on_accept(&mut self, requests: &IdRanges<'_>, pool: &str, priority: Priority) {
         self.counts.accepted += requests.count();
         let pool = self.pool(pool);
         for range in requests.ranges() {
@@ -32,7 +32,8 @@ impl Life {
             for id in range {
                 match open.entry(id.number) {
                     Entry::Vacant(place) => {
-                        place.insert(Request { pool, state: State::New, lost: Vec::new() });
+                        place.insert(Request { pool, state: State::New(priority), lost: Vec::new() });
+                        self.pools[pool].fresh[priority as usize] += 1;
                     }
                     Entry::Occupied(_) => {
                         self.findings.add(Promise::Requests, || format!("{id} is accepted, but is open already"));
@@ -46,11 +47,6 @@ impl Life {
         let count = if errors { &mut self.counts.reply_errors } else { &mut self.counts.replies };
         *count += requests.count();
         self.mark_answered(requests);
-        for range in requests.ranges() {
-            if let Some(key) = self.key_of_client(range.client) {
-                self.ledger.reply(key, range);
-            }
-        }
         if self.workers.named(named, &mut self.findings).is_none() {
             for id in requests.ids() {
                 self.close(id);
@@ -251,7 +247,7 @@ impl Life {
     }
 
     /// Does the same for a request of this pool and state. Returns the worker that held it.
-    fn detach_from(&mut self, pool: usize, state: State) -> Option<&mut Worker> {
+    pub(super) fn detach_from(&mut self, pool: usize, state: State) -> Option<&mut Worker> {
         match state {
             State::InFlight { worker, ticket, .. } => {
                 let worker = self.workers.by_number.get_mut(&worker)?;
@@ -261,7 +257,12 @@ impl Life {
                 self.pools[pool].returned.remove(&order);
                 None
             }
-            State::New | State::Suspended(_) | State::Unknown => None,
+            State::New(priority) => {
+                let fresh = &mut self.pools[pool].fresh[priority as usize];
+                *fresh = fresh.saturating_sub(1);
+                None
+            }
+            State::Suspended(_) | State::Unknown => None,
         }
     }
 

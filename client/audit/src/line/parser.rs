@@ -1,6 +1,6 @@
 //! The parsers of what a line says behind its verb.
 
-use super::{DepartureCounts, Event, Evidence, Start, Worker};
+use super::{DepartureCounts, Event, Evidence, Priority, Start, Worker};
 use crate::ranges::{IdRanges, count, ordinal};
 
 /// The maximum number of requests that one message can be about, and with it a line that accepts, cancels or
@@ -12,8 +12,14 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "accept" => {
             let (requests, pool) = rest.split_once(" pool=")?;
-            let pool = Some(split_word(pool).0).filter(|pool| !pool.is_empty())?;
-            Event::Accept { requests: batch(requests)?, pool }
+            let (pool, rest) = split_word(pool);
+            let priority = match value(rest, "priority=") {
+                None => Priority::Normal,
+                Some("high") => Priority::High,
+                Some("low") => Priority::Low,
+                Some(_) => return None,
+            };
+            (!pool.is_empty()).then_some(Event::Accept { requests: batch(requests)?, pool, priority })?
         }
         "dispatch" | "redispatch" => {
             let (worker, rest) = worker(rest)?;
@@ -55,16 +61,20 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             max_attempts: value(rest, "max-attempts=").and_then(count),
             after: value(rest, "after=").filter(|&after| after != "none"),
         }),
-        "store" | "job" | "known" | "restored" | "saved" | "stored" | "finished" | "cancelled-job" => {
+        "store" | "job" | "known" | "restored" | "saved" | "stored" | "finished" | "cancelled-job" | "resumed" => {
             of_a_job(verb, rest)?
+        }
+        "retry" => Event::Retry { requests: IdRanges::requests(rest)? },
+        "earlier-losses" => {
+            let (requests, lost) = rest.split_once(" lost=")?;
+            Event::EarlierLosses { requests: batch(requests)?, lost: count(lost)? }
         }
         "store-failed" => Event::StoreFailed,
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
-        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "deleted" | "insecure:" | "allowed" | "hangup:" => {
-            Event::NoBearing
-        }
+        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "deleted" | "store-full" | "insecure:"
+        | "allowed" | "hangup:" => Event::NoBearing,
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
         _ => Event::Unknown { verb },
     })
@@ -104,6 +114,10 @@ fn of_a_job<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
         "job" => Event::Job { job, id: id()? },
         "known" => Event::Known { job },
+        "resumed" => {
+            let (requests, again) = (counted(rest, "requests=")?, counted(rest, "again=")?);
+            Event::Resumed { job, id: id()?, requests, again }
+        }
         "restored" => Event::Restored { job, id: id()?, requests: counted(rest, "requests=")? },
         "saved" => {
             let (requests, closed) = rest.strip_suffix(" closed").map_or((rest, false), |rest| (rest, true));
@@ -297,7 +311,15 @@ mod tests {
             ),
             ("unable a w1 returned=0 reason=x", Event::Unable { worker, returned: 0, requests: none, reason: "x" }),
             ("able a w1 seats=2", Event::Able { worker, seats: 2 }),
-            ("accept c1#5 pool=p", Event::Accept { requests: one, pool: "p" }),
+            ("accept c1#5 pool=p", Event::Accept { requests: one, pool: "p", priority: Priority::Normal }),
+            ("accept c1#5 pool=p priority=low", Event::Accept { requests: one, pool: "p", priority: Priority::Low }),
+            ("retry c1#5", Event::Retry { requests: one }),
+            ("earlier-losses c1#5 lost=2", Event::EarlierLosses { requests: one, lost: 2 }),
+            (
+                "resumed j1 id=0000000a-1 requests=7 again=2",
+                Event::Resumed { job: 1, id: (10, 1), requests: 7, again: 2 },
+            ),
+            ("store-full reason=x", Event::NoBearing),
             ("reply-error a w1 c1#5", Event::Reply { worker, errors: true, requests: one }),
             ("discard ? ? late=3", Event::Discard { worker: None, late: 3, requests: none }),
             ("discard a w1 late=0 c1#5", Event::Discard { worker: Some(worker), late: 0, requests: one }),

@@ -126,7 +126,7 @@ impl Core {
         while let Some(output) = self.broker.poll_output(self.now) {
             match output {
                 Output::Log(event) => self.log.push(event.to_string()),
-                Output::ToWorker(to, ToWorker::Dispatch(requests)) => {
+                Output::ToWorker(to, ToWorker::Dispatch { requests, .. }) => {
                     let held = self.workers.entry(peer(&to)).or_default();
                     held.extend(requests.into_iter().map(|(ticket, _)| ticket));
                 }

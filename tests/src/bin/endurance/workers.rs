@@ -103,7 +103,7 @@ impl Worker {
         while let Some(frames) = socket::receive(&self.socket)? {
             match ToWorker::decode(&frames)? {
                 ToWorker::Welcome { .. } => count(&tally.joins),
-                ToWorker::Dispatch(requests) => {
+                ToWorker::Dispatch { requests, .. } => {
                     results.extend(requests.iter().map(|(ticket, body)| (*ticket, Outcome::Ok(result_of(body)))));
                 }
                 ToWorker::Ping { sequence } => {

@@ -204,8 +204,9 @@ impl Broker {
 
     fn job_resumed(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>) {
         if let Some(record) = record.filter(|record| !record.state.has_ended()) {
-            let requests = record.requests - record.succeeded - record.failed;
-            self.log(Event::JobResumed { job: record.job, requests });
+            let (job, requests) = (record.job, record.requests);
+            let again = requests - record.succeeded - record.failed;
+            self.log(Event::JobResumed { job, id: self.jobs.id(job), requests, again });
             self.go_on_with(record);
         }
         self.answer_look(asker, id, record);

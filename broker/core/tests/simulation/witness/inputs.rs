@@ -51,7 +51,14 @@ impl Witness {
             }
             Up::Client(FromClient::Goodbye) => drop(self.parted.insert(conn)),
             Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
-            Up::Client(FromClient::Submit { session, pool, timeout_ms, wait, requests }) => {
+            Up::Client(FromClient::Submit {
+                session,
+                pool,
+                timeout_ms,
+                priority: Default::default(),
+                wait,
+                requests,
+            }) => {
                 *self.heard_of.entry((conn, *session)).or_default() += requests.len() as u64;
                 let mut bodies = BTreeMap::new();
                 for (id, body) in requests {
