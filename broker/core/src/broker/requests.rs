@@ -124,6 +124,16 @@ impl Broker {
         }
     }
 
+    /// Returns the bytes of the unwanted bodies of a client or a job that workers have not read.
+    pub(super) fn unread_bytes(&self, of: Source) -> usize {
+        let flights = self.workers.values().flat_map(|worker| worker.in_flight.iter());
+        let its = flights.filter_map(|flight| match *flight {
+            Flight::Unwanted(source, _, bytes) if source == of => Some(bytes as usize),
+            _ => None,
+        });
+        its.sum()
+    }
+
     pub(super) fn add_pending(&mut self, of: Source) {
         self.pending += 1;
         if let Some(account) = self.account(of) {

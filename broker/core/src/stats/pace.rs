@@ -32,12 +32,12 @@ impl Pace {
 
     /// Records that something was done.
     pub fn add(&mut self, count: u64, now_ms: u64) {
+        self.current.count += count;
         let lasted = now_ms.saturating_sub(self.current.since_ms);
         if lasted > LONGEST_MS || lasted > PERIOD_MS && self.current.count >= ENOUGH {
             self.before = self.current;
             self.current = Period { since_ms: now_ms, count: 0 };
         }
-        self.current.count += count;
     }
 
     /// Returns how many a second; 0 if it is unknown.

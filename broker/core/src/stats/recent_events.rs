@@ -61,6 +61,7 @@ fn shortened(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use giostra_protocol::Priority;
     use giostra_protocol::name::Label;
 
     use super::*;
@@ -72,7 +73,10 @@ mod tests {
     fn the_last_hundred_events_are_kept_without_usual_ones() {
         let mut recent = RecentEvents::default();
         let worker = WorkerLabel { name: Label::from("worker-1"), number: WorkerNumber(7) };
-        recent.record(&Event::Accepted { requests: IdRanges::default(), pool: "p".into() }, 1);
+        recent.record(
+            &Event::Accepted { requests: IdRanges::default(), pool: "p".into(), priority: Priority::Normal },
+            1,
+        );
         recent.record(&Event::WorkerLeaving { worker, drained: true, in_flight: 3 }, 2);
         let [event] = &recent.events().collect::<Vec<_>>()[..] else { panic!("one of them") };
         assert_eq!((&*event.kind, event.worker, event.count, event.at_ms), ("leaving", Some(7), Some(3), 2));

@@ -37,7 +37,7 @@ fn id(number: u64) -> JobId {
 }
 
 fn spec() -> JobSpec {
-    JobSpec { pool: "p".into(), key: "k".into(), name: String::new() }
+    JobSpec { pool: "p".into(), key: "k".into(), ..JobSpec::default() }
 }
 
 fn part(first: u32, count: u8, closes: bool) -> JobsRequest {
@@ -201,7 +201,8 @@ fn a_job_is_its_owners_alone_and_the_administrators() {
         [
             JobsRequest::Look { id, wait: false },
             JobsRequest::Look { id, wait: true },
-            JobsRequest::Collect { id, from: 0 },
+            JobsRequest::Collect { id, from: 0, with_failed: true },
+            JobsRequest::Retry(id),
             JobsRequest::Cancel(id),
             JobsRequest::Delete(id),
         ]

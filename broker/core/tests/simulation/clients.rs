@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use giostra_protocol::{Bytes, FromClient, Outcome, Reply, RequestId, ToClient, VERSION, code};
+use giostra_protocol::{Bytes, FromClient, Outcome, Priority, Reply, RequestId, ToClient, VERSION, code};
 
 use crate::network::{Fate, Peer, Socket, Up};
 use crate::plan::MS;
@@ -27,6 +27,7 @@ struct Request {
     deadline: Option<u64>,
     /// Whether it waits for a worker.
     wait: bool,
+    priority: Priority,
 }
 
 /// A client.
@@ -92,24 +93,18 @@ impl Client {
         while let Some(&id) = self.unsent.front().filter(|_| self.link == Link::Up && (requests.len() as u64) < most) {
             if let Some(request) = self.unanswered.get(&id) {
                 let first = first.get_or_insert_with(|| request.clone());
-                if (&first.pool, first.deadline, first.wait) != (&request.pool, request.deadline, request.wait) {
+                let alike = |it: &Request| (it.pool.clone(), it.deadline, it.wait, it.priority);
+                if alike(first) != alike(request) {
                     break;
                 }
                 requests.push((RequestId(id), request.task.body()));
             }
             self.unsent.pop_front();
         }
-        let Request { pool, deadline, wait, .. } = first?;
+        let Request { pool, deadline, wait, priority, .. } = first?;
         self.room = self.room.map(|room| room - requests.len() as u64);
         let timeout_ms = deadline.map_or(0, |deadline| deadline.saturating_sub(now).div_ceil(MS).max(1));
-        Some(FromClient::Submit {
-            session: self.session,
-            pool,
-            timeout_ms,
-            priority: Default::default(),
-            wait,
-            requests,
-        })
+        Some(FromClient::Submit { session: self.session, pool, timeout_ms, priority, wait, requests })
     }
 
     /// A reply came. False: one too many, but this client has itself to blame, since it has sent
@@ -180,6 +175,7 @@ impl World<'_> {
             let poison = self.plan.poison > 0 && self.dice.once_in(self.plan.poison);
             let fails = self.dice.once_in(20);
             let wait = !self.dice.once_in(8);
+            let priority = Priority::ALL[self.dice.range(0, 2) as usize];
             let client = &mut self.clients[number];
             client.last_id += 1;
             let (id, what) = (client.last_id, (number as u64) << 32 | client.last_id);
@@ -191,7 +187,7 @@ impl World<'_> {
                 Task::Compute
             }(what);
             client.tasks.insert(id, task);
-            client.unanswered.insert(id, Request { task, pool, deadline, wait });
+            client.unanswered.insert(id, Request { task, pool, deadline, wait, priority });
             client.unsent.push_back(id);
         }
         self.send_requests(number);

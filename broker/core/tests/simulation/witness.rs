@@ -16,7 +16,7 @@ use giostra_core::broker::Output;
 use giostra_core::config::Settings;
 use giostra_core::event::Event;
 use giostra_core::policy::rotation::Rotation;
-use giostra_protocol::{Bytes, Outcome, Status, Ticket, ToClient, ToWorker, Totals};
+use giostra_protocol::{Bytes, Outcome, Priority, Status, Ticket, ToClient, ToWorker, Totals};
 
 use crate::counts::Counts;
 use crate::network::{Conn, conn_of};
@@ -26,6 +26,7 @@ use crate::seats::Seats;
 /// An accepted request that is not yet answered.
 struct Request {
     pool: String,
+    priority: Priority,
     body: Bytes,
     accepted: u64,
     deadline: Option<u64>,
@@ -132,6 +133,7 @@ struct Submit {
     session: u64,
     pool: String,
     timeout_ms: u64,
+    priority: Priority,
     wait: bool,
     bodies: BTreeMap<u64, Bytes>,
 }
@@ -209,7 +211,7 @@ pub struct Witness {
     left_behind_bytes: usize,
     left_before: usize,
     replies_in: u64,
-    dispatches: Vec<(Conn, Vec<(Ticket, Bytes)>)>,
+    dispatches: Vec<(Conn, Priority, Vec<(Ticket, Bytes)>)>,
     timeout_handled: Option<u64>,
 }
 
@@ -364,7 +366,7 @@ impl Witness {
                 assert_eq!((&known.name, known.window), (name, window), "what w{worker} registered with");
                 assert_eq!(self.worker_of.insert(conn, *worker), None, "the identity was another worker's");
             }
-            ToWorker::Dispatch { requests, .. } => self.dispatches.push((conn, requests.clone())),
+            ToWorker::Dispatch { priority, requests } => self.dispatches.push((conn, *priority, requests.clone())),
             ToWorker::Cancel(tickets) => {
                 counts.add("cancelled-in-flight", tickets.len() as u64);
                 let worker = self.worker_of[&conn];
@@ -415,9 +417,9 @@ impl Witness {
                 self.client_left(client.0, *cancelled, *unwanted);
                 assert_eq!(*clients, self.clients.len(), "clients after {client} left");
             }
-            Event::Accepted { requests, pool } => {
+            Event::Accepted { requests, pool, priority } => {
                 counts.add("accepted", requests.len());
-                self.accepted(&keys(requests), pool, now);
+                self.accepted(&keys(requests), pool, *priority, now);
             }
             Event::Stale(client, count) => {
                 counts.add("stale", *count);

@@ -41,8 +41,8 @@ impl Broker {
             self.log(Event::StoreFull { reason: Arc::clone(reason) });
         }
         match expected {
-            Expected::Created(number) => self.refuse_submission(number, reason, true),
-            Expected::Appended { job, .. } => self.refuse_submission(job, reason, false),
+            Expected::Created(number) => self.refuse_new_job(number, reason),
+            Expected::Appended { job, .. } => self.refuse_requests(job, reason),
             Expected::Deleted { asker, .. } | Expected::Retried { asker, .. } => self.refuse_asker(&asker, &**reason),
             Expected::Stored { .. } | Expected::Cancelled => {
                 self.jobs.deferred.writes.push((write, expected));
@@ -63,20 +63,27 @@ impl Broker {
         }
     }
 
-    /// Refuses requests on their way to the store. The job stays open, unless it is not there.
-    fn refuse_submission(&mut self, number: JobNumber, reason: &Arc<str>, is_new: bool) {
+    fn refuse_new_job(&mut self, number: JobNumber, reason: &Arc<str>) {
         let Some(job) = self.jobs.table.get_mut(&number) else { return };
-        // Later parts follow a gap, and have no room, either.
+        let submitters = std::mem::take(&mut job.submitters);
+        submitters.iter().for_each(|asker| self.refuse_asker(asker, &**reason));
+        self.end_job(number);
+        self.log(Event::JobCancelled { job: number });
+    }
+
+    /// Refuses requests on their way to the store, all of them: the later ones follow a gap, and the
+    /// store refuses them, too. The job stays open.
+    fn refuse_requests(&mut self, number: JobNumber, reason: &Arc<str>) {
+        let Some(job) = self.jobs.table.get_mut(&number) else { return };
+        if job.refused > 0 {
+            job.refused -= 1;
+            return;
+        }
+        job.refused = job.coming.len() - 1;
         let refused: usize = job.coming.drain(..).map(|bodies| cost(&bodies)).sum();
         (job.appended, job.closes) = (job.stored, job.is_closed);
         let submitters = std::mem::take(&mut job.submitters);
         self.jobs.coming_bytes -= refused;
-        for asker in submitters {
-            self.refuse_asker(&asker, &**reason);
-        }
-        if is_new {
-            self.end_job(number);
-            self.log(Event::JobCancelled { job: number });
-        }
+        submitters.iter().for_each(|asker| self.refuse_asker(asker, &**reason));
     }
 }

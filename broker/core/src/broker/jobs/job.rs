@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub is_closed: bool,
     /// The bodies of requests on their way to the store, by message.
     pub coming: VecDeque<Vec<Bytes>>,
+    /// The number of such messages that were refused, and that the store has not refused yet.
+    pub refused: usize,
     /// The number up to which requests were put into memory or were answered in an earlier life.
     pub loaded: u32,
     pub is_loading: bool,

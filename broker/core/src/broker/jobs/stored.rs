@@ -96,9 +96,13 @@ impl Broker {
         let id = JobId { home: self.jobs.home.unwrap_or_default(), number: record.job.0 };
         let submitters = std::mem::take(&mut job.submitters);
         self.log(Event::JobKnown { job: number, id });
+        // A job that is going on in the store alone was cancelled, and there was no room to say so.
+        let is_cancelled = !record.state.has_ended() && !self.jobs.table.contains_key(&record.job);
         for asker in submitters {
             match record.state {
-                JobState::Cancelled => self.refuse_asker(&asker, format!("job {id} of this key was cancelled")),
+                state if is_cancelled || state == JobState::Cancelled => {
+                    self.refuse_asker(&asker, format!("job {id} of this key was cancelled"))
+                }
                 _ => self.answer(&asker, JobsReply::Accepted { id, requests: record.requests, closed: true }),
             }
         }
@@ -208,6 +212,8 @@ impl Broker {
             let again = requests - record.succeeded - record.failed;
             self.log(Event::JobResumed { job, id: self.jobs.id(job), requests, again });
             self.go_on_with(record);
+            let unread = self.unread_bytes(job.into());
+            self.jobs.table.get_mut(&job).expect("it was just added").account.bytes = unread;
         }
         self.answer_look(asker, id, record);
     }

@@ -51,14 +51,7 @@ impl Witness {
             }
             Up::Client(FromClient::Goodbye) => drop(self.parted.insert(conn)),
             Up::Client(FromClient::Hello { name, .. }) if !name.contains(' ') => self.welcomes.push(conn),
-            Up::Client(FromClient::Submit {
-                session,
-                pool,
-                timeout_ms,
-                priority: Default::default(),
-                wait,
-                requests,
-            }) => {
+            Up::Client(FromClient::Submit { session, pool, timeout_ms, priority, wait, requests }) => {
                 *self.heard_of.entry((conn, *session)).or_default() += requests.len() as u64;
                 let mut bodies = BTreeMap::new();
                 for (id, body) in requests {
@@ -67,8 +60,8 @@ impl Witness {
                         self.submitted.push((conn, *session, id.0));
                     }
                 }
-                let (session, timeout_ms, wait) = (*session, *timeout_ms, *wait);
-                let submit = Submit { session, pool: pool.clone(), timeout_ms, wait, bodies };
+                let (session, timeout_ms, priority, wait) = (*session, *timeout_ms, *priority, *wait);
+                let submit = Submit { session, pool: pool.clone(), timeout_ms, priority, wait, bodies };
                 self.submits.entry(conn).or_default().push_back(submit);
             }
             Up::Client(FromClient::Inspect) => self.inspected = true,

@@ -1,7 +1,7 @@
 //! What becomes of requests: accepted, then exactly one of replied, expired, poisoned and
 //! cancelled.
 
-use giostra_protocol::{Outcome, Reply, RequestId, code};
+use giostra_protocol::{Outcome, Priority, Reply, RequestId, code};
 
 use super::{Owed, Request, Submit, Why, Witness};
 use crate::network::Conn;
@@ -29,7 +29,7 @@ impl Taken {
 }
 
 impl Witness {
-    pub(super) fn accepted(&mut self, keys: &[Key], pool: &str, now: u64) {
+    pub(super) fn accepted(&mut self, keys: &[Key], pool: &str, priority: Priority, now: u64) {
         assert!(!self.closing, "requests are accepted while closing");
         let client = keys[0].0;
         let session = self.clients[&client].session;
@@ -37,7 +37,7 @@ impl Witness {
         let ids: Vec<_> = keys.iter().map(|&(_, id)| id).collect();
         let submit = self.submit_of(conn, session, &ids);
         self.taken.insert(conn, submit.bodies.keys().copied().collect());
-        assert_eq!(submit.pool, pool);
+        assert_eq!((&*submit.pool, submit.priority), (pool, priority));
         assert!(submit.wait || self.has_workers(pool), "{keys:?} wait for a worker");
         self.totals.accepted += keys.len() as u64;
         let mut taken = self.taken_room(client);
@@ -47,6 +47,7 @@ impl Witness {
             self.taken_up.insert(key);
             let request = Request {
                 pool: pool.into(),
+                priority,
                 body: submit.bodies[&key.1].clone(),
                 accepted: now,
                 deadline: (submit.timeout_ms > 0).then_some(now + submit.timeout_ms * MS),
@@ -58,7 +59,7 @@ impl Witness {
                 suspect: false,
             };
             assert!(self.requests.insert(key, request).is_none(), "{key:?} is accepted although it is held");
-            self.pools.entry(pool.into()).or_default().queues.accept(key);
+            self.pools.entry(pool.into()).or_default().queues.accept(key, priority);
         }
     }
 

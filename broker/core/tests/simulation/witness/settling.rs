@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use giostra_core::policy::rotation::Rotation;
-use giostra_protocol::{Bytes, Status, Ticket};
+use giostra_protocol::{Bytes, Priority, Status, Ticket};
 
-use super::{Deal, Pool, Witness};
+use super::{Deal, Pool, Witness, Worker};
 use crate::counts::Counts;
 use crate::queues::Key;
 
@@ -118,7 +118,7 @@ impl Witness {
         name: &str,
         pool: &mut Pool,
         all_tickets: &mut Vec<u64>,
-        batches: &mut BTreeMap<u64, Vec<(Ticket, Bytes)>>,
+        batches: &mut BTreeMap<u64, Vec<(Priority, Ticket, Bytes)>>,
     ) {
         let upcoming = pool.seats.upcoming();
         let mut deals = std::mem::take(&mut pool.deals);
@@ -143,7 +143,7 @@ impl Witness {
             request.order.get_or_insert(ticket);
             (request.held_by, request.suspect) = (Some((worker, ticket)), suspect);
             let sent = Ticket(self.settings.first_ticket.wrapping_add(ticket));
-            batches.entry(worker).or_default().push((sent, request.body.clone()));
+            batches.entry(worker).or_default().push((request.priority, sent, request.body.clone()));
             let holder = self.workers.get_mut(&worker).expect("its turn was next");
             holder.in_flight.insert(ticket, (key, true));
             holder.alone = alone;
@@ -181,7 +181,21 @@ impl Witness {
         let alone = lost > 0 && lost + 1 == self.settings.max_attempts as usize;
         let worker = &self.workers[&seat];
         let alone_there = worker.alone && !worker.in_flight.is_empty();
-        worker.in_flight.len() < if alone { 1 } else { worker.window_now } && !alone_there
+        worker.in_flight.len() < if alone { 1 } else { self.window_for_next(pool, worker) } && !alone_there
+    }
+
+    /// How many requests the worker may hold for the next one to be dealt to it: with strict rotation,
+    /// a quarter of the window is not for those that can wait.
+    fn window_for_next(&self, pool: &Pool, worker: &Worker) -> usize {
+        let now = worker.window_now;
+        let can_wait = match pool.queues.first_returned() {
+            Some(key) => self.requests[&key].priority == Priority::Low,
+            None => pool.queues.can_wait(),
+        };
+        if !can_wait || self.settings.rotation != Rotation::Strict {
+            return now;
+        }
+        now.saturating_sub((now / 4).max(1)).max(worker.threads.max(1)).min(now)
     }
 
     fn nothing_is_left(&self, name: &str, pool: &Pool, counts: &mut Counts) {
@@ -202,13 +216,16 @@ impl Witness {
         }
     }
 
-    /// Each worker that was dealt to gets one message, with all of it.
-    fn messages_are_what_was_dealt(&mut self, batches: &BTreeMap<u64, Vec<(Ticket, Bytes)>>) {
+    /// Each worker that was dealt to gets all of it, in one message unless the priority changes.
+    fn messages_are_what_was_dealt(&mut self, batches: &BTreeMap<u64, Vec<(Priority, Ticket, Bytes)>>) {
         let dispatches = std::mem::take(&mut self.dispatches);
-        assert_eq!(dispatches.len(), batches.len(), "as many messages as workers that were dealt to");
-        for (conn, requests) in dispatches {
+        let mut sent: BTreeMap<u64, Vec<(Priority, Ticket, Bytes)>> = BTreeMap::new();
+        for (conn, priority, requests) in dispatches {
             let worker = self.worker_of.get(&conn).unwrap_or_else(|| panic!("dispatch to {conn}, which is gone"));
-            assert_eq!(Some(&requests), batches.get(worker), "what w{worker} was sent is not what it was dealt");
+            let sent = sent.entry(*worker).or_default();
+            assert_ne!(sent.last().map(|&(before, ..)| before), Some(priority), "two messages to w{worker} for one");
+            sent.extend(requests.into_iter().map(|(ticket, body)| (priority, ticket, body)));
         }
+        assert_eq!(&sent, batches, "what workers were sent is not what they were dealt");
     }
 }
