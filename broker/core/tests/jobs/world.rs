@@ -261,6 +261,8 @@ impl World {
                     assert!(stored.bodies.len() >= requests as usize, "acknowledged before it was safe");
                     assert!(!closed || stored.record.state != JobState::Open);
                 }
+                // Its job has expired, and another was begun with its key.
+                submitter.gave_up |= requests < submitter.acknowledged;
                 submitter.acknowledged = submitter.acknowledged.max(requests);
                 submitter.closed |= closed;
                 submitter.id = Some(id);
@@ -320,8 +322,17 @@ impl World {
             self.compute();
             self.settle();
             let are_done = self.submitters.iter().all(|one| one.closed || one.gave_up);
-            if are_done && self.queue.is_idle() && self.disk.restored().jobs.is_empty() {
-                break;
+            if are_done && self.queue.is_idle() {
+                let left = self.disk.restored().jobs;
+                if left.is_empty() {
+                    break;
+                }
+                // Nobody goes on with these.
+                for job in left.into_iter().filter(|job| job.state == JobState::Open) {
+                    let id = JobId { home: HOME, number: job.job.0 };
+                    self.cancelled.insert(id);
+                    self.says(0, FromClient::Jobs { tag: 2, request: JobsRequest::Cancel(id) });
+                }
             }
         }
         self.broker.check();
