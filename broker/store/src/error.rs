@@ -26,6 +26,9 @@ pub enum StoreError {
     /// When a newer version of the broker wrote the store: the version of its format.
     #[error("the store {} has format {}, and this broker reads format {VERSION}: use the newer broker that wrote it, or another folder", .0.display(), .1)]
     Newer(PathBuf, i64),
+    /// When an older version of the broker wrote the store: the version of its format.
+    #[error("the store {} has format {}, and this broker reads format {VERSION}: finish its jobs with the older broker that wrote it, or give this one a folder of its own", .0.display(), .1)]
+    Older(PathBuf, i64),
     /// When the file is something else.
     #[error("{} is no store of Giostra's jobs, or its beginning is overwritten: choose another folder, or restore a backup of this one", .0.display())]
     NotAStore(PathBuf),

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use giostra_core::ids::JobNumber;
-use giostra_core::store::{Done, Write};
+use giostra_core::store::{Attempts, Done, Write};
 use giostra_protocol::{Bytes, Failure, JobSpec, JobState, MAX_JOB_REQUESTS, Outcome};
 use rusqlite::{Connection, params};
 
 use crate::blocks::Blocks;
 use crate::chunk;
 use crate::error::Fault;
-use crate::format::{BLOCK, JOB_NUMBERS, row_id, rows_of_block};
+use crate::format::{BLOCK, JOB_NUMBERS, row_id, rows_of, rows_of_block};
 use crate::jobs::{self, Progress};
 use crate::sweep;
 
@@ -38,6 +38,10 @@ struct Touched<'a> {
     bodies: Vec<(u32, &'a Bytes)>,
     results: Vec<(u32, &'a Bytes)>,
     failures: Vec<(u32, &'a Failure)>,
+    /// What is known of attempts at requests without a result.
+    attempts: BTreeMap<u32, Attempts>,
+    /// Requests of whose attempts nothing is to be known any more.
+    forgotten: Vec<u32>,
 }
 
 impl<'a> Group<'a> {
@@ -52,7 +56,9 @@ impl<'a> Group<'a> {
             Write::Create { job, owner, spec } => return self.create(*job, owner, spec),
             Write::Append { job, first, bodies, closes } => self.append(*job, *first, bodies, *closes)?,
             Write::Results { job, outcomes, finishes } => self.results(*job, outcomes, *finishes)?,
+            Write::Attempts { job, attempts } => self.attempts(*job, attempts)?,
             Write::Cancel(job) => self.cancel(*job)?,
+            Write::Retry(job) => return self.retry(*job),
             Write::Delete(job) => self.delete(*job)?,
         }
         Ok(Done::Written)
@@ -120,9 +126,13 @@ impl<'a> Group<'a> {
             if *number >= touched.now.requests {
                 return Err(Fault::Misuse(format!("a result of request {number} of {job}, which has none such")));
             }
-            let block = self.blocks.block(db, job, number / BLOCK)?;
-            if !block.settle((number % BLOCK) as u16, matches!(outcome, Outcome::Ok(_))) {
+            let (block, within) = (self.blocks.block(db, job, number / BLOCK)?, (number % BLOCK) as u16);
+            if !block.settle(within, matches!(outcome, Outcome::Ok(_))) {
                 continue;
+            }
+            if block.attempt(within, false) {
+                touched.attempts.remove(number);
+                touched.forgotten.push(*number);
             }
             match outcome {
                 Outcome::Ok(body) => {
@@ -146,6 +156,57 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
+    fn attempts(&mut self, job: JobNumber, attempts: &[(u32, Attempts)]) -> Result<(), Fault> {
+        let db = self.db;
+        touch(db, &mut self.jobs, job)?;
+        let Some(Some(touched)) = self.jobs.get_mut(&job) else { return Ok(()) };
+        if touched.now.has_ended() {
+            return Ok(());
+        }
+        for (number, attempts) in attempts {
+            if *number >= touched.now.requests {
+                return Err(Fault::Misuse(format!("attempts at request {number} of {job}, which has none such")));
+            }
+            let (block, within) = (self.blocks.block(db, job, number / BLOCK)?, (number % BLOCK) as u16);
+            if block.is_settled(within) {
+                continue;
+            }
+            let known = *attempts != Attempts::default();
+            let was_known = block.attempt(within, known);
+            if known {
+                touched.attempts.insert(*number, *attempts);
+            } else if was_known {
+                touched.attempts.remove(number);
+                touched.forgotten.push(*number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the requests of a finished job pending that failed: their bodies are still there.
+    ///
+    /// All in this transaction, so that a job is never half of either kind.
+    fn retry(&mut self, job: JobNumber) -> Result<Done, Fault> {
+        let finished = self.touched(job)?.is_some_and(|touched| touched.now.state == JobState::Finished);
+        if !finished {
+            return Ok(Done::Jobs(Vec::new()));
+        }
+        if let Some(Some(touched)) = self.jobs.remove(&job) {
+            let written = touched.now;
+            touched.write(self.db, self.blocks, job)?;
+            if written.failed > 0 {
+                self.blocks.forget(job);
+                let ids = rows_of(job);
+                for sql in ["DELETE FROM err WHERE id BETWEEN ? AND ?", "DELETE FROM att WHERE id BETWEEN ? AND ?"] {
+                    self.db.prepare_cached(sql)?.execute(params![ids.start(), ids.end()])?;
+                }
+                let now = Progress { state: JobState::Running, failed: 0, ended_ms: 0, ..written };
+                jobs::update(self.db, job, &written, &now)?;
+            }
+        }
+        Ok(Done::Jobs(jobs::record(self.db, job)?.into_iter().collect()))
+    }
+
     fn cancel(&mut self, job: JobNumber) -> Result<(), Fault> {
         let (db, now_ms) = (self.db, self.now_ms);
         let Some(touched) = self.touched(job)? else { return Ok(()) };
@@ -155,6 +216,7 @@ impl<'a> Group<'a> {
         touched.now.state = JobState::Cancelled;
         touched.now.ended_ms = now_ms;
         touched.bodies.clear();
+        touched.attempts.clear();
         sweep::note(db, job, false)
     }
 
@@ -191,8 +253,23 @@ impl Touched<'_> {
             db.prepare_cached("INSERT INTO err (id, b) VALUES (?, ?)")?
                 .execute(params![row_id(job, *number), packed])?;
         }
+        self.write_attempts(db, job)?;
         self.drop_bodies(db, blocks, job)?;
         jobs::update(db, job, &self.written, &self.now)
+    }
+
+    fn write_attempts(&self, db: &Connection, job: JobNumber) -> Result<(), Fault> {
+        for number in &self.forgotten {
+            db.prepare_cached("DELETE FROM att WHERE id = ?")?.execute([row_id(job, *number)])?;
+        }
+        for (number, Attempts { lost, failed }) in &self.attempts {
+            db.prepare_cached("INSERT OR REPLACE INTO att (id, lost, failed) VALUES (?, ?, ?)")?.execute(params![
+                row_id(job, *number),
+                lost,
+                failed
+            ])?;
+        }
+        Ok(())
     }
 
     /// Removes the requests of each block that has a result for all of them. Those of a block with

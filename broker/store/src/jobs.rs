@@ -23,6 +23,9 @@ pub(crate) struct Progress {
     pub ended_ms: u64,
 }
 
+/// The most that a time can be in the file.
+const NEVER: u64 = i64::MAX as u64;
+
 impl Progress {
     /// Returns whether nothing is added to it, and nothing computed for it any more.
     pub fn has_ended(&self) -> bool {
@@ -43,8 +46,8 @@ macro_rules! select {
 pub(crate) fn insert(db: &Connection, job: JobNumber, owner: &str, spec: &JobSpec, now_ms: u64) -> Result<bool, Fault> {
     let packed = rmp_serde::to_vec_named(spec).map_err(|error| Fault::Misuse(error.to_string()))?;
     let mut insert = db.prepare_cached(
-        "INSERT INTO job (number, owner, pool, key, spec, state, requests, succeeded, failed, submitted_ms, ended_ms)
-         VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0) ON CONFLICT (owner, pool, key) DO NOTHING",
+        "INSERT INTO job (number, owner, pool, key, spec, state, requests, succeeded, failed, submitted_ms, ended_ms,
+         expires_ms) VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, 0) ON CONFLICT (owner, pool, key) DO NOTHING",
     )?;
     let count = insert.execute(params![job.0 as i64, owner, spec.pool, spec.key, packed, now_ms as i64])?;
     Ok(count == 1)
@@ -59,8 +62,10 @@ pub(crate) fn remove(db: &Connection, job: JobNumber) -> Result<bool, Fault> {
 pub(crate) fn update(db: &Connection, job: JobNumber, before: &Progress, now: &Progress) -> Result<(), Fault> {
     let Progress { state, requests, succeeded, failed, ended_ms } = *now;
     if state != before.state {
-        let mut update = db.prepare_cached("UPDATE job SET state = ?, ended_ms = ? WHERE number = ?")?;
-        update.execute(params![state_number(state), ended_ms as i64, job.0 as i64])?;
+        let expires_ms = if now.has_ended() { expiry(ended_ms, keep_ms(db, job)?) } else { 0 };
+        let mut update =
+            db.prepare_cached("UPDATE job SET state = ?, ended_ms = ?, expires_ms = ? WHERE number = ?")?;
+        update.execute(params![state_number(state), ended_ms as i64, expires_ms as i64, job.0 as i64])?;
     }
     if (requests, succeeded, failed) != (before.requests, before.succeeded, before.failed) {
         let mut update =
@@ -68,6 +73,19 @@ pub(crate) fn update(db: &Connection, job: JobNumber, before: &Progress, now: &P
         update.execute(params![requests, succeeded, failed, job.0 as i64])?;
     }
     Ok(())
+}
+
+/// Returns when a job that ended expires; 0 if it never does.
+fn expiry(ended_ms: u64, keep_ms: u64) -> u64 {
+    if keep_ms == 0 { 0 } else { ended_ms.saturating_add(keep_ms).min(NEVER) }
+}
+
+/// Returns for how long a job is kept after its end; 0: until it is deleted.
+fn keep_ms(db: &Connection, job: JobNumber) -> Result<u64, Fault> {
+    let mut query = db.prepare_cached("SELECT spec FROM job WHERE number = ?")?;
+    let mut rows = query.query([job.0 as i64])?;
+    let row = rows.next()?.ok_or_else(|| Fault::Misuse(format!("{job} ends, but is not there")))?;
+    Ok(read_spec(row.get_ref(0)?.as_blob()?)?.keep_ms)
 }
 
 /// Returns how far a job is; `None` if there is no such job.
@@ -111,6 +129,19 @@ pub(crate) fn list(
     read_all(query.query(params![before, limit, owner])?)
 }
 
+/// Returns jobs that have expired, those that ended first before others.
+///
+/// The system's clock says when. If it is set back, a job stays for longer; if it is set forth, for
+/// less long.
+pub(crate) fn expired(db: &Connection, now_ms: u64, limit: usize) -> Result<Vec<JobRecord>, Fault> {
+    let mut query = db.prepare_cached(select!(
+        "WHERE number IN (SELECT number FROM job WHERE expires_ms > 0 AND expires_ms <= ?1
+         ORDER BY ended_ms, number LIMIT ?2) ORDER BY ended_ms, number"
+    ))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    read_all(query.query(params![now_ms as i64, limit])?)
+}
+
 /// Returns the jobs that have not ended, in the order of their numbers.
 pub(crate) fn live(db: &Connection) -> Result<Vec<JobRecord>, Fault> {
     let mut query = db.prepare(select!("WHERE state < 2 ORDER BY number"))?;
@@ -143,8 +174,7 @@ fn read_progress(row: &Row<'_>) -> Result<Progress, Fault> {
 
 fn read_record(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let Progress { state, requests, succeeded, failed, ended_ms } = read_progress(row)?;
-    let spec: JobSpec = rmp_serde::from_slice(row.get_ref(7)?.as_blob()?)
-        .map_err(|error| Fault::Damaged(format!("what a client said of a job can't be read: {error}")))?;
+    let spec = read_spec(row.get_ref(7)?.as_blob()?)?;
     Ok(JobRecord {
         job: JobNumber(row.get::<_, i64>(5)? as u64),
         owner: Label::from(row.get_ref(6)?.as_str()?),
@@ -156,6 +186,11 @@ fn read_record(row: &Row<'_>) -> Result<JobRecord, Fault> {
         submitted_ms: row.get::<_, i64>(8)? as u64,
         ended_ms,
     })
+}
+
+fn read_spec(packed: &[u8]) -> Result<JobSpec, Fault> {
+    rmp_serde::from_slice(packed)
+        .map_err(|error| Fault::Damaged(format!("what a client said of a job can't be read: {error}")))
 }
 
 fn state_number(state: JobState) -> i64 {

@@ -21,7 +21,7 @@ mod thread;
 use giostra_core::store::{Done, Read, Write};
 
 pub use self::error::StoreError;
-pub use self::sqlite::Sqlite;
+pub use self::sqlite::{Clock, Options, Sqlite};
 pub use self::thread::{MAX_GROUP_BYTES, MAX_GROUP_WRITES, StoreThread};
 
 /// A store of durable jobs. It does one thing at a time, and blocks until the disk has done it.

@@ -33,6 +33,21 @@ const STATEMENTS: usize = 64;
 /// How long to wait for another program that reads the file, such as a backup.
 const OTHERS: Duration = Duration::from_secs(1);
 
+/// What tells the time: milliseconds since 1970.
+pub type Clock = Box<dyn Fn() -> u64 + Send>;
+
+/// How a store is opened: for tests, mostly.
+pub struct Options {
+    /// The clock that says when a job was created, when it ended and whether it has expired.
+    pub clock: Clock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Box::new(now_ms) }
+    }
+}
+
 /// A store of durable jobs in an SQLite database, `store.db` in a folder of its own.
 ///
 /// The database has a write-ahead log, which is synced in each commit. One connection has it for
@@ -44,6 +59,7 @@ pub struct Sqlite {
     /// Whether something is to be removed.
     sweeps: bool,
     broken: Option<Arc<str>>,
+    clock: Clock,
     /// Released after the connection is closed.
     _lock: Lock,
 }
@@ -55,6 +71,14 @@ impl Sqlite {
     /// If another process uses it, it is of a newer version, no store or damaged, or the folder can't
     /// be used. The jobs of a store stay as they are then.
     pub fn open(folder: &Path) -> Result<(Self, Restored), StoreError> {
+        Self::open_with(folder, Options::default())
+    }
+
+    /// Opens the store as [`Sqlite::open`] does, with other options.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`].
+    pub fn open_with(folder: &Path, options: Options) -> Result<(Self, Restored), StoreError> {
         let lock = folder::take(folder)?;
         // Absolute: SQLite takes a path that begins with "file:" for an address with options.
         let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, &error))?;
@@ -65,12 +89,19 @@ impl Sqlite {
         let db = connect(&path).map_err(|fault| fault.at(&path))?;
         match schema::whose(&db).map_err(|fault| fault.at(&path))? {
             Whose::Ours => {}
+            Whose::Older(version) => return Err(StoreError::Older(path, version)),
             Whose::Newer(version) => return Err(StoreError::Newer(path, version)),
             Whose::Foreign => return Err(StoreError::NotAStore(path)),
         }
         let (restored, sweeps) = begin(&db).map_err(|fault| fault.at(&path))?;
-        let store = Self { db, path, blocks: Blocks::default(), sweeps, broken: None, _lock: lock };
+        let store =
+            Self { db, path, blocks: Blocks::default(), sweeps, broken: None, clock: options.clock, _lock: lock };
         Ok((store, restored))
+    }
+
+    /// Reads the clock. 0 would say that a job has not ended, and larger numbers don't fit the file.
+    fn now_ms(&self) -> u64 {
+        (self.clock)().clamp(1, i64::MAX as u64)
     }
 
     /// Runs a transaction, which is kept if all goes well.
@@ -103,7 +134,7 @@ impl Store for Sqlite {
         }
         let goes = |write: &Write| matches!(write, Write::Cancel(_) | Write::Delete(_));
         let sweeps = self.sweeps || group.iter().any(goes);
-        let now_ms = now_ms();
+        let now_ms = self.now_ms();
         let (done, sweeps) = self.transact(|db, blocks| {
             let mut writes = Group::new(db, blocks, now_ms);
             let done = group.iter().map(|write| writes.apply(write)).collect::<Result<Vec<_>, _>>()?;
@@ -119,9 +150,10 @@ impl Store for Sqlite {
         if let Some(reason) = &self.broken {
             return Err(StoreError::OutOfService(reason.clone()));
         }
+        let now_ms = self.now_ms();
         // One transaction: many statements without one would lock and unlock the file each.
         let transaction = self.db.transaction().map_err(|error| Fault::from(error).at(&self.path))?;
-        scan::answer(&transaction, &mut self.blocks, question).map_err(|fault| fault.at(&self.path))
+        scan::answer(&transaction, &mut self.blocks, question, now_ms).map_err(|fault| fault.at(&self.path))
     }
 
     fn sweep(&mut self) -> Result<bool, StoreError> {
@@ -242,8 +274,8 @@ mod tests {
         assert_eq!(store.commit(&group).unwrap(), [Done::Written]);
         let Done::Jobs(jobs) = store.scan(&Read::Job(job)).unwrap() else { panic!("jobs") };
         assert_eq!((jobs[0].succeeded, jobs[0].failed), (9, 0));
-        let results = store.scan(&Read::Results { job, from: 0, bytes: usize::MAX }).unwrap();
-        assert!(matches!(results, Done::Results(results) if results.len() == 9));
+        let results = store.scan(&Read::Results { job, from: 0, bytes: usize::MAX, with_failed: false }).unwrap();
+        assert!(matches!(results, Done::Results { results, .. } if results.len() == 9));
     }
 
     #[test]

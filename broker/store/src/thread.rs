@@ -21,6 +21,9 @@ pub const MAX_GROUP_WRITES: usize = 1024;
 /// A group with this many bytes of requests and results takes no more.
 pub const MAX_GROUP_BYTES: usize = 1 << 20;
 
+/// What the attempts at a request count, in bytes: about what a row of them needs.
+const ATTEMPT_BYTES: usize = 16;
+
 /// A thread with a store.
 ///
 /// Dropping it commits what was submitted, and waits for the thread's end.
@@ -40,7 +43,7 @@ pub const MAX_GROUP_BYTES: usize = 1 << 20;
 /// let thread = StoreThread::start(store, move || wake.send(()).unwrap_or(()))?;
 ///
 /// let job = JobNumber(restored.last_job + 1);
-/// let spec = JobSpec { pool: "compute".into(), key: "nightly".into(), name: "Nightly".into() };
+/// let spec = JobSpec { pool: "compute".into(), key: "nightly".into(), ..JobSpec::default() };
 /// thread.submit(Op::Write(Write::Create { job, owner: "".into(), spec: Arc::new(spec) }));
 /// woken.recv()?;
 /// assert!(matches!(thread.completed().next(), Some(Done::Created(_))));
@@ -230,6 +233,7 @@ fn size(write: &Write) -> usize {
     match write {
         Write::Append { bodies, .. } => bodies.iter().map(Bytes::len).sum(),
         Write::Results { outcomes, .. } => outcomes.iter().map(outcome).sum(),
-        Write::Create { .. } | Write::Cancel(_) | Write::Delete(_) => 0,
+        Write::Attempts { attempts, .. } => attempts.len() * ATTEMPT_BYTES,
+        Write::Create { .. } | Write::Cancel(_) | Write::Retry(_) | Write::Delete(_) => 0,
     }
 }

@@ -146,8 +146,9 @@ fn large_bodies_come_back_one_at_a_time_if_no_more_are_wanted() {
     assert_eq!(all_pending(&mut store, 1, 0, (1000, 250_000)), pending);
     let outcomes: Vec<_> = (0..20).rev().map(|number| (number, Outcome::Ok(large(number)))).collect();
     store.commit(&[Write::Results { job: JobNumber(1), outcomes: outcomes.clone(), finishes: true }]).unwrap();
-    let found = store.scan(&Read::Results { job: JobNumber(1), from: 3, bytes: 250_000 }).unwrap();
-    assert_eq!(found, Done::Results(vec![(3, Outcome::Ok(large(3))), (4, Outcome::Ok(large(4)))]));
+    let question = Read::Results { job: JobNumber(1), from: 3, bytes: 250_000, with_failed: true };
+    let results = vec![(3, Outcome::Ok(large(3))), (4, Outcome::Ok(large(4)))];
+    assert_eq!(store.scan(&question).unwrap(), Done::Results { results, failed: vec![] });
     assert_eq!(all_results(&mut store, 1, 0, 1), outcomes.into_iter().rev().collect::<Vec<_>>());
 }
 

@@ -2,10 +2,12 @@
 //! the process.
 
 mod deleting;
+mod expiring;
 mod keeping;
 mod killing;
 mod model;
 mod opening;
+mod retrying;
 mod thread;
 
 use std::path::Path;
@@ -22,7 +24,7 @@ fn open(folder: &Path) -> Sqlite {
 }
 
 fn spec(key: &str) -> Arc<JobSpec> {
-    Arc::new(JobSpec { pool: "compute".into(), key: key.into(), name: "nightly".into() })
+    Arc::new(JobSpec { pool: "compute".into(), key: key.into(), name: "nightly".into(), ..JobSpec::default() })
 }
 
 fn create(job: u64, key: &str) -> Write {
@@ -69,7 +71,7 @@ fn all_pending(store: &mut Sqlite, job: u64, from: u32, limits: (usize, usize)) 
     let (mut all, mut next) = (Vec::new(), Some(from));
     while let Some(from) = next {
         let question = Read::Pending { job: JobNumber(job), from, requests: limits.0, bytes: limits.1 };
-        let Done::Pending { requests, next: more } = store.scan(&question).unwrap() else { panic!("{question:?}") };
+        let Done::Pending { requests, next: more, .. } = store.scan(&question).unwrap() else { panic!("{question:?}") };
         assert!(requests.len() <= limits.0.max(1), "{} of {}", requests.len(), limits.0);
         let bytes: usize = requests.iter().map(|(_, body)| body.len()).sum();
         assert!(requests.len() == 1 || bytes <= limits.1, "{bytes} bytes of {}", limits.1);
@@ -84,8 +86,8 @@ fn all_pending(store: &mut Sqlite, job: u64, from: u32, limits: (usize, usize)) 
 fn all_results(store: &mut Sqlite, job: u64, from: u32, bytes: usize) -> Vec<(u32, Outcome)> {
     let (mut all, mut from) = (Vec::new(), from);
     loop {
-        let question = Read::Results { job: JobNumber(job), from, bytes };
-        let Done::Results(results) = store.scan(&question).unwrap() else { panic!("{question:?}") };
+        let question = Read::Results { job: JobNumber(job), from, bytes, with_failed: false };
+        let Done::Results { results, .. } = store.scan(&question).unwrap() else { panic!("{question:?}") };
         let Some((last, _)) = results.last() else { return all };
         from = last + 1;
         all.extend(results);

@@ -1,12 +1,13 @@
 //! The store beside a model of it in memory: any writes, any restarts, and the same answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use giostra_core::ids::JobNumber;
-use giostra_core::store::{Done, JobRecord, Read, Restored, Write};
+use giostra_core::store::{Attempts, Done, JobRecord, Read, Restored, Write};
 use giostra_protocol::name::Label;
 use giostra_protocol::{Bytes, JobState, Outcome};
-use giostra_store::{Sqlite, Store as _};
+use giostra_store::{Options, Sqlite, Store as _};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -19,7 +20,9 @@ enum Step {
     Create { owner: u8, key: u8 },
     Append { job: usize, count: u32, closes: bool },
     Results { job: usize, count: usize },
+    Attempts { job: usize, count: usize },
     Cancel(usize),
+    Retry(usize),
     Delete(usize),
     Commit,
     Sweep,
@@ -35,7 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(job, count, closes)| Step::Append { job, count, closes }),
         6 => (job.clone(), prop_oneof![0..20usize, 500..3000usize])
             .prop_map(|(job, count)| Step::Results { job, count }),
+        2 => (job.clone(), 0..20usize).prop_map(|(job, count)| Step::Attempts { job, count }),
         1 => job.clone().prop_map(Step::Cancel),
+        2 => job.clone().prop_map(Step::Retry),
         1 => job.prop_map(Step::Delete),
         6 => Just(Step::Commit),
         1 => Just(Step::Sweep),
@@ -47,18 +52,21 @@ struct ModelJob {
     record: JobRecord,
     bodies: Vec<Bytes>,
     outcomes: BTreeMap<u32, Outcome>,
+    attempts: BTreeMap<u32, Attempts>,
 }
 
 #[derive(Default)]
 struct Model {
+    now_ms: u64,
     home: u32,
     last_job: u64,
     jobs: BTreeMap<u64, ModelJob>,
 }
 
 impl Model {
-    /// What the store is to say. When something happened is not known: 1 stands for any time.
+    /// What the store is to say.
     fn apply(&mut self, write: &Write) -> Done {
+        let now_ms = self.now_ms;
         match write {
             Write::Create { job, owner, spec } => return self.create(*job, owner, spec),
             Write::Append { job, bodies, closes, .. } => {
@@ -71,7 +79,7 @@ impl Model {
                 if *closes {
                     there.record.state = JobState::Running;
                     if there.outcomes.len() == there.bodies.len() {
-                        there.end(JobState::Finished);
+                        there.end(JobState::Finished, now_ms);
                     }
                 }
             }
@@ -81,16 +89,24 @@ impl Model {
                 };
                 for (number, outcome) in outcomes {
                     there.outcomes.insert(*number, outcome.clone());
+                    there.attempts.remove(number);
                     let ok = matches!(outcome, Outcome::Ok(_));
                     *if ok { &mut there.record.succeeded } else { &mut there.record.failed } += 1;
                 }
                 if *finishes {
-                    there.end(JobState::Finished);
+                    there.end(JobState::Finished, now_ms);
                 }
             }
+            Write::Attempts { job, attempts } => {
+                if let Some(there) = self.jobs.get_mut(&job.0).filter(|job| job.record.ended_ms == 0) {
+                    let pending = attempts.iter().filter(|(number, _)| !there.outcomes.contains_key(number));
+                    there.attempts.extend(pending.copied());
+                }
+            }
+            Write::Retry(job) => return Done::Jobs(self.retry(*job).into_iter().collect()),
             Write::Cancel(job) => {
                 if let Some(there) = self.jobs.get_mut(&job.0).filter(|job| job.record.ended_ms == 0) {
-                    there.end(JobState::Cancelled);
+                    there.end(JobState::Cancelled, now_ms);
                 }
             }
             Write::Delete(job) => drop(self.jobs.remove(&job.0)),
@@ -112,11 +128,36 @@ impl Model {
             requests: 0,
             succeeded: 0,
             failed: 0,
-            submitted_ms: 1,
+            submitted_ms: self.now_ms,
             ended_ms: 0,
         };
-        self.jobs.insert(job.0, ModelJob { record, bodies: vec![], outcomes: BTreeMap::new() });
-        Done::Created(1)
+        self.jobs
+            .insert(job.0, ModelJob { record, bodies: vec![], outcomes: BTreeMap::new(), attempts: BTreeMap::new() });
+        Done::Created(self.now_ms)
+    }
+
+    fn retry(&mut self, job: JobNumber) -> Option<JobRecord> {
+        let there = self.jobs.get_mut(&job.0).filter(|job| job.record.state == JobState::Finished)?;
+        if there.record.failed > 0 {
+            there.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Ok(_)));
+            (there.record.state, there.record.failed, there.record.ended_ms) = (JobState::Running, 0, 0);
+        }
+        Some(there.record.clone())
+    }
+
+    fn expired(&self) -> Vec<JobRecord> {
+        let due = |record: &&JobRecord| {
+            let (ended, keep) = (record.ended_ms, record.spec.keep_ms);
+            ended > 0 && keep > 0 && ended + keep <= self.now_ms
+        };
+        let mut expired: Vec<_> = self.jobs.values().map(|job| &job.record).filter(due).cloned().collect();
+        expired.sort_by_key(|record| (record.ended_ms, record.job));
+        expired
+    }
+
+    fn attempts(&self, job: u64) -> Vec<(u32, Attempts)> {
+        let there = self.jobs.get(&job).filter(|job| job.record.ended_ms == 0);
+        there.into_iter().flat_map(|job| &job.attempts).map(|(number, attempts)| (*number, *attempts)).collect()
     }
 
     fn pending(&self, job: u64, from: u32) -> Vec<(u32, Bytes)> {
@@ -132,9 +173,10 @@ impl Model {
 }
 
 impl ModelJob {
-    fn end(&mut self, state: JobState) {
+    fn end(&mut self, state: JobState, now_ms: u64) {
         self.record.state = state;
-        self.record.ended_ms = 1;
+        self.record.ended_ms = now_ms;
+        self.attempts.clear();
     }
 }
 
@@ -142,6 +184,7 @@ impl ModelJob {
 struct Pair {
     folder: tempfile::TempDir,
     store: Option<Sqlite>,
+    clock: Arc<AtomicU64>,
     model: Model,
     group: Vec<Write>,
     expected: Vec<Done>,
@@ -152,10 +195,11 @@ struct Pair {
 impl Pair {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (store, Restored { home, .. }) = Sqlite::open(folder.path()).unwrap();
-        let model = Model { home, ..Model::default() };
+        let clock = Arc::new(AtomicU64::new(1000));
+        let (store, Restored { home, .. }) = opened(folder.path(), &clock);
+        let model = Model { home, now_ms: 1000, ..Model::default() };
         let rng = StdRng::seed_from_u64(seed);
-        Self { folder, store: Some(store), model, group: vec![], expected: vec![], next_job: 1, rng }
+        Self { folder, store: Some(store), clock, model, group: vec![], expected: vec![], next_job: 1, rng }
     }
 
     fn store(&mut self) -> &mut Sqlite {
@@ -177,13 +221,13 @@ impl Pair {
             Step::Reopen => {
                 self.commit();
                 self.store = None;
-                let (store, restored) = Sqlite::open(self.folder.path()).unwrap();
+                let (store, restored) = opened(self.folder.path(), &self.clock);
                 self.store = Some(store);
                 let live = self.model.jobs.values().filter(|job| job.record.ended_ms == 0);
                 let jobs: Vec<_> = live.map(|job| job.record.clone()).collect();
                 let Restored { home, last_job, jobs: found } = restored;
                 assert_eq!((home, last_job >= self.model.last_job), (self.model.home, true));
-                assert_eq!(found.into_iter().map(timeless).collect::<Vec<_>>(), jobs);
+                assert_eq!(found, jobs);
             }
             _ => {
                 let write = self.write(step);
@@ -198,7 +242,7 @@ impl Pair {
             Step::Create { owner, key } => {
                 self.next_job += 1;
                 let owner = if owner == 0 { "".into() } else { "owner".into() };
-                Write::Create { job: self.job(0), owner, spec: spec(&key.to_string()) }
+                Write::Create { job: self.job(0), owner, spec: kept(key) }
             }
             Step::Append { job, count, closes } => {
                 let job = self.job(job);
@@ -219,6 +263,16 @@ impl Pair {
                 let running = self.model.jobs.get(&job.0).is_some_and(|job| job.record.state == JobState::Running);
                 Write::Results { job, outcomes, finishes: running && pending.is_empty() }
             }
+            Step::Attempts { job, count } => {
+                let job = self.job(job);
+                let requests = self.model.jobs.get(&job.0).map_or(0, |job| job.record.requests);
+                let some = |rng: &mut StdRng| Attempts { lost: rng.random_range(0..3), failed: rng.random_range(1..3) };
+                let numbers = (0..if requests == 0 { 0 } else { count }).map(|_| self.rng.random_range(0..requests));
+                let numbers: BTreeSet<_> = numbers.collect();
+                let attempts = numbers.into_iter().map(|number| (number, some(&mut self.rng))).collect();
+                Write::Attempts { job, attempts }
+            }
+            Step::Retry(job) => Write::Retry(self.job(job)),
             Step::Cancel(job) => Write::Cancel(self.job(job)),
             Step::Delete(job) => Write::Delete(self.job(job)),
             Step::Commit | Step::Sweep | Step::Reopen => unreachable!("no write"),
@@ -233,12 +287,10 @@ impl Pair {
     fn commit(&mut self) {
         let group = std::mem::take(&mut self.group);
         let done = self.store().commit(&group).unwrap();
-        let done = done.into_iter().map(|done| match done {
-            Done::Created(ms) => Done::Created(ms.min(1)),
-            Done::Exists(record) => Done::Exists(timeless(*record).into()),
-            other => other,
-        });
-        assert_eq!(done.collect::<Vec<_>>(), std::mem::take(&mut self.expected));
+        assert_eq!(done, std::mem::take(&mut self.expected));
+        // Mostly, time goes on.
+        self.model.now_ms = self.model.now_ms.saturating_add_signed(self.rng.random_range(-100..500)).max(1);
+        self.clock.store(self.model.now_ms, Ordering::Relaxed);
         self.compare();
     }
 
@@ -251,20 +303,31 @@ impl Pair {
             assert_eq!(all_pending(store, job, from, limits), self.model.pending(job, from), "pending of {job}");
             assert_eq!(all_results(store, job, from, bytes), self.model.results(job, from), "results of {job}");
             let expected = self.model.jobs.get(&job).map(|job| job.record.clone());
-            assert_eq!(record(store, job).map(timeless), expected);
+            assert_eq!(record(store, job), expected);
+            let question = Read::Pending { job: JobNumber(job), from: 0, requests: usize::MAX, bytes: usize::MAX };
+            let Done::Pending { attempts, .. } = store.scan(&question).unwrap() else { panic!("{question:?}") };
+            assert_eq!(attempts, self.model.attempts(job), "attempts at {job}");
         }
         let owner = Label::from("owner");
         let question = Read::Jobs { owner: Some(owner.clone()), before: JobNumber(self.next_job), limit: 3 };
         let Done::Jobs(found) = store.scan(&question).unwrap() else { panic!("{question:?}") };
         let jobs = self.model.jobs.values().rev().filter(|job| job.record.owner == owner).take(3);
         let expected: Vec<_> = jobs.map(|job| job.record.clone()).collect();
-        assert_eq!(found.into_iter().map(timeless).collect::<Vec<_>>(), expected);
+        assert_eq!(found, expected);
+        assert_eq!(store.scan(&Read::Expired { limit: 99 }).unwrap(), Done::Jobs(self.model.expired()));
     }
 }
 
-/// Replaces times by 1.
-fn timeless(record: JobRecord) -> JobRecord {
-    JobRecord { submitted_ms: record.submitted_ms.min(1), ended_ms: record.ended_ms.min(1), ..record }
+/// Opens a store with the model's clock.
+fn opened(folder: &Path, clock: &Arc<AtomicU64>) -> (Sqlite, Restored) {
+    let clock = clock.clone();
+    let clock = Box::new(move || clock.load(Ordering::Relaxed));
+    Sqlite::open_with(folder, Options { clock, ..Options::default() }).unwrap()
+}
+
+/// What is said of a job with a key: those with some keys are kept for a time only.
+fn kept(key: u8) -> Arc<JobSpec> {
+    Arc::new(JobSpec { keep_ms: u64::from(key % 3) * 400, ..(*spec(&key.to_string())).clone() })
 }
 
 proptest! {
