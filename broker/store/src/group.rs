@@ -4,7 +4,7 @@
 //! and counters go to the tables when the group is complete, so that the many small messages of a
 //! group make few rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use giostra_core::ids::JobNumber;
@@ -17,12 +17,14 @@ use crate::chunk;
 use crate::error::Fault;
 use crate::format::{BLOCK, JOB_NUMBERS, row_id, rows_of, rows_of_block};
 use crate::jobs::{self, Progress};
+use crate::room::Room;
 use crate::sweep;
 
 /// A group that is being written.
 pub(crate) struct Group<'a> {
     db: &'a Connection,
     blocks: &'a mut Blocks,
+    room: &'a mut Room,
     now_ms: u64,
     jobs: BTreeMap<JobNumber, Option<Touched<'a>>>,
 }
@@ -46,16 +48,25 @@ struct Touched<'a> {
 
 impl<'a> Group<'a> {
     /// Begins a group, within a transaction.
-    pub fn new(db: &'a Connection, blocks: &'a mut Blocks, now_ms: u64) -> Self {
-        Self { db, blocks, now_ms, jobs: BTreeMap::new() }
+    pub fn new(db: &'a Connection, blocks: &'a mut Blocks, room: &'a mut Room, now_ms: u64) -> Self {
+        Self { db, blocks, room, now_ms, jobs: BTreeMap::new() }
     }
 
     /// Applies a write after those before it.
     pub fn apply(&mut self, write: &'a Write) -> Result<Done, Fault> {
         match write {
-            Write::Create { job, owner, spec } => return self.create(*job, owner, spec),
-            Write::Append { job, first, bodies, closes } => self.append(*job, *first, bodies, *closes)?,
-            Write::Results { job, outcomes, finishes } => self.results(*job, outcomes, *finishes)?,
+            Write::Create { job, owner, spec } => return self.create(write, *job, owner, spec),
+            Write::Append { job, first, bodies, closes } => {
+                if !self.append(*job, *first, bodies, *closes)? {
+                    return Ok(self.room.refuse(write));
+                }
+            }
+            Write::Results { job, outcomes, finishes } => {
+                if *finishes && self.is_early(*job, outcomes)? {
+                    return Ok(self.room.refuse(write));
+                }
+                self.results(*job, outcomes, *finishes)?;
+            }
             Write::Attempts { job, attempts } => self.attempts(*job, attempts)?,
             Write::Cancel(job) => self.cancel(*job)?,
             Write::Retry(job) => return self.retry(*job),
@@ -74,11 +85,15 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn create(&mut self, job: JobNumber, owner: &str, spec: &JobSpec) -> Result<Done, Fault> {
+    fn create(&mut self, write: &Write, job: JobNumber, owner: &str, spec: &JobSpec) -> Result<Done, Fault> {
         if job.0 == 0 || job.0 >= JOB_NUMBERS || sweep::is_gone(self.db, job)? {
             return Err(Fault::Misuse(format!("no new job can have the number {}", job.0)));
         }
+        if self.room.is_full() && jobs::find(self.db, owner, spec)?.is_none() {
+            return Ok(self.room.refuse(write));
+        }
         if jobs::insert(self.db, job, owner, spec, self.now_ms)? {
+            self.room.forget(job);
             self.jobs.insert(job, Some(Touched::default()));
             return Ok(Done::Created(self.now_ms));
         }
@@ -93,12 +108,17 @@ impl<'a> Group<'a> {
         Ok(Done::Exists(there.into()))
     }
 
-    fn append(&mut self, job: JobNumber, first: u32, bodies: &'a [Bytes], closes: bool) -> Result<(), Fault> {
+    /// Adds requests. Returns `false` if there is no room for them, or was none for those before them.
+    fn append(&mut self, job: JobNumber, first: u32, bodies: &'a [Bytes], closes: bool) -> Result<bool, Fault> {
         let now_ms = self.now_ms;
-        let Some(touched) = self.touched(job)? else { return Ok(()) };
+        touch(self.db, &mut self.jobs, job)?;
+        let Some(Some(touched)) = self.jobs.get_mut(&job) else { return Ok(!self.room.is_unmade(job)) };
         let now = &mut touched.now;
         if now.state != JobState::Open {
-            return Ok(());
+            return Ok(true);
+        }
+        if self.room.is_full() && !bodies.is_empty() || self.room.is_behind(job) && first > now.requests {
+            return Ok(false);
         }
         let end = u32::try_from(bodies.len()).ok().and_then(|count| first.checked_add(count));
         let Some(end) = end.filter(|&end| first == now.requests && end <= MAX_JOB_REQUESTS) else {
@@ -112,7 +132,27 @@ impl<'a> Group<'a> {
             now.state = if settled { JobState::Finished } else { JobState::Running };
             now.ended_ms = if settled { now_ms } else { 0 };
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Returns whether a job can't be finished with these results because a write before them was
+    /// refused.
+    fn is_early(&mut self, job: JobNumber, outcomes: &[(u32, Outcome)]) -> Result<bool, Fault> {
+        if !self.room.is_behind(job) {
+            return Ok(false);
+        }
+        let db = self.db;
+        touch(db, &mut self.jobs, job)?;
+        let Some(Some(touched)) = self.jobs.get(&job) else { return Ok(false) };
+        let now = touched.now;
+        let mut fresh = BTreeSet::new();
+        for (number, _) in outcomes.iter().filter(|(number, _)| *number < now.requests) {
+            if !self.blocks.block(db, job, number / BLOCK)?.is_settled((number % BLOCK) as u16) {
+                fresh.insert(*number);
+            }
+        }
+        let complete = now.succeeded + now.failed + fresh.len() as u32 == now.requests;
+        Ok(!now.has_ended() && (now.state == JobState::Open || !complete))
     }
 
     fn results(&mut self, job: JobNumber, outcomes: &'a [(u32, Outcome)], finishes: bool) -> Result<(), Fault> {
@@ -152,6 +192,7 @@ impl<'a> Group<'a> {
             }
             touched.now.state = JobState::Finished;
             touched.now.ended_ms = now_ms;
+            self.room.forget(job);
         }
         Ok(())
     }
@@ -217,6 +258,7 @@ impl<'a> Group<'a> {
         touched.now.ended_ms = now_ms;
         touched.bodies.clear();
         touched.attempts.clear();
+        self.room.forget(job);
         sweep::note(db, job, false)
     }
 
@@ -225,6 +267,7 @@ impl<'a> Group<'a> {
             return Ok(());
         }
         self.jobs.insert(job, None);
+        self.room.forget(job);
         sweep::note(self.db, job, true)
     }
 

@@ -153,6 +153,19 @@ fn large_bodies_come_back_one_at_a_time_if_no_more_are_wanted() {
 }
 
 #[test]
+fn the_write_ahead_log_goes_into_the_database_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    store.commit(&[create(1, "a")]).unwrap();
+    for first in 0..400 {
+        let bodies = vec![Bytes::from(vec![7; 100_000])];
+        store.commit(&[Write::Append { job: JobNumber(1), first, bodies, closes: false }]).unwrap();
+    }
+    let size = |name| std::fs::metadata(folder.path().join(name)).unwrap().len() >> 20;
+    assert!(size("store.db-wal") < 10 && size("store.db") > 30, "{} {}", size("store.db-wal"), size("store.db"));
+}
+
+#[test]
 fn jobs_are_listed_by_owner_the_newest_first() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());

@@ -3,6 +3,7 @@
 
 mod deleting;
 mod expiring;
+mod full;
 mod keeping;
 mod killing;
 mod model;
