@@ -3,7 +3,7 @@
 use giostra_core::ids::JobNumber;
 use giostra_core::store::JobRecord;
 use giostra_protocol::name::Label;
-use giostra_protocol::{JobSpec, JobState};
+use giostra_protocol::{JobSpec, JobState, MAX_JOB_REQUESTS};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::error::Fault;
@@ -146,6 +146,57 @@ pub(crate) fn expired(db: &Connection, now_ms: u64, limit: usize) -> Result<Vec<
 pub(crate) fn live(db: &Connection) -> Result<Vec<JobRecord>, Fault> {
     let mut query = db.prepare(select!("WHERE state < 2 ORDER BY number"))?;
     read_all(query.query([])?)
+}
+
+/// Counts of all jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// The number of jobs that are open, running, finished and cancelled.
+    pub jobs: [u64; 4],
+    /// The number of their requests.
+    pub requests: u64,
+    /// The number of their results.
+    pub succeeded: u64,
+    /// The number of their errors.
+    pub failed: u64,
+}
+
+/// Counts all jobs.
+pub(crate) fn totals(db: &Connection) -> Result<Totals, Fault> {
+    let mut totals = Totals::default();
+    let mut query =
+        db.prepare("SELECT state, count(*), sum(requests), sum(succeeded), sum(failed) FROM job GROUP BY state")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
+        if let Some(jobs) = totals.jobs.get_mut(state_number(state(row.get(0)?)?) as usize) {
+            *jobs = count(1)?;
+        }
+        totals.requests += count(2)?;
+        totals.succeeded += count(3)?;
+        totals.failed += count(4)?;
+    }
+    Ok(totals)
+}
+
+/// Returns how far a job is that is there, or what is wrong with its row.
+pub(crate) fn checked(db: &Connection, job: JobNumber) -> Result<Progress, Fault> {
+    let record = record(db, job)?.ok_or_else(|| Fault::Damaged("it can't be found".into()))?;
+    let mut query = db.prepare_cached("SELECT pool, key, expires_ms FROM job WHERE number = ?")?;
+    let (pool, key, expires_ms): (String, String, i64) =
+        query.query_row([job.0 as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if (&pool, &key) != (&record.spec.pool, &record.spec.key) {
+        return Err(Fault::Damaged("what the client said of it is said of another one".into()));
+    }
+    let JobRecord { spec, state, requests, succeeded, failed, ended_ms, .. } = record;
+    let expires = if ended_ms == 0 { 0 } else { expiry(ended_ms, spec.keep_ms) };
+    if expires_ms as u64 != expires {
+        return Err(Fault::Damaged("it expires at another time than it is to".into()));
+    }
+    if requests > MAX_JOB_REQUESTS {
+        return Err(Fault::Damaged(format!("it has {requests} requests, which no job can have")));
+    }
+    Ok(Progress { state, requests, succeeded, failed, ended_ms })
 }
 
 /// Returns the highest number that a job ever had; 0 without one.

@@ -13,6 +13,7 @@ mod folder;
 mod format;
 mod group;
 mod jobs;
+pub mod maintenance;
 mod opening;
 mod reserve;
 mod room;

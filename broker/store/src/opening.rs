@@ -10,7 +10,17 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use crate::error::{Fault, StoreError};
-use crate::{folder, jobs, schema, sweep};
+use crate::schema::{self, Whose};
+use crate::{folder, jobs, sweep};
+
+/// The database's name in the folder of a store.
+pub(crate) const DATABASE: &str = "store.db";
+
+/// The name of its write-ahead log, as SQLite has it.
+pub(crate) const LOG: &str = "store.db-wal";
+
+/// The name of a database that is not complete.
+pub(crate) const NEW: &str = "store.new";
 
 /// The pages of 4 KiB after which the write-ahead log goes into the database. A checkpoint takes
 /// about 6 microseconds a page, and a commit some ten pages: so less than one commit in a hundred
@@ -50,10 +60,10 @@ impl Default for Options {
 /// empty or has no tables is never a new one.
 pub(crate) fn make(folder: &Path, path: &Path) -> Result<(), StoreError> {
     let io = |error| StoreError::io(folder, &error);
-    if folder.join("store.db-wal").exists() {
+    if folder.join(LOG).exists() {
         return Err(StoreError::Damaged(path.into(), "it is missing, but its write-ahead log is there".into()));
     }
-    let new = folder.join("store.new");
+    let new = folder.join(NEW);
     for left in [&new, &folder.join("store.new-journal")] {
         match fs::remove_file(left) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
@@ -71,7 +81,7 @@ pub(crate) fn make(folder: &Path, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes an empty file that this user alone may read.
-fn private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     fs::File::options().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
@@ -80,7 +90,23 @@ fn flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-pub(crate) fn connect(path: &Path) -> Result<Connection, Fault> {
+/// Opens a database that is there, and finds out whose it is.
+pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let db = connection(path).map_err(|fault| fault.at(path))?;
+    match schema::whose(&db).map_err(|fault| fault.at(path))? {
+        Whose::Ours => Ok(db),
+        Whose::Older(version) => Err(StoreError::Older(path.into(), version)),
+        Whose::Newer(version) => Err(StoreError::Newer(path.into(), version)),
+        Whose::Foreign => Err(StoreError::NotAStore(path.into())),
+    }
+}
+
+/// Returns the size of a file in bytes; 0 if there is none.
+pub(crate) fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+fn connection(path: &Path) -> Result<Connection, Fault> {
     let db = Connection::open_with_flags(path, flags())?;
     db.busy_timeout(OTHERS)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);

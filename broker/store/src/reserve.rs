@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt as _;
 
+/// Its name.
+pub(crate) const NAME: &str = "reserve";
+
 /// The size of the reserve, in bytes. When it is removed, the write-ahead log as it usually is fits
 /// into the database (2,000 pages of 4 KiB), after which the log's own space is used again; and a
 /// group has 1 MiB of results, and a thousand pages.
@@ -29,7 +32,7 @@ pub(crate) struct Reserve {
 impl Reserve {
     /// The reserve in a folder, as it was left.
     pub fn of(folder: &Path) -> Self {
-        let path = folder.join("reserve");
+        let path = folder.join(NAME);
         // A copy of it may have no blocks.
         let there = fs::metadata(&path).is_ok_and(|file| file.len() == BYTES && file.blocks() * 512 >= BYTES);
         Self { path, there }

@@ -5,7 +5,6 @@
 //! ends and removes jobs, and requests are refused until there is room again.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use giostra_core::ids::JobNumber;
 use giostra_core::store::{Done, Write};
 use rusqlite::Connection;
 
+use crate::opening;
 use crate::reserve::{self, Reserve};
 
 /// The free pages of 4 KiB that are as good as a reserve and the same again.
@@ -142,7 +142,7 @@ impl Room {
     fn is_there(&mut self, db: &Connection) -> bool {
         let free_pages = || db.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
         let log_bytes = || {
-            let log = fs::metadata(self.path.with_extension("db-wal")).map_or(0, |log| log.len());
+            let log = opening::size(&self.path.with_file_name(opening::LOG));
             reserve::free_bytes(&self.path).map_or(0, |free| free.saturating_add(log))
         };
         self.reserve.make() || free_pages().is_ok_and(|pages| pages >= FREE_PAGES) && log_bytes() >= LOG_BYTES

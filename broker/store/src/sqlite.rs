@@ -14,8 +14,7 @@ use crate::folder::{self, Lock};
 use crate::group::Group;
 use crate::opening::{self, Clock, Options};
 use crate::room::Room;
-use crate::schema::{self, Whose};
-use crate::{scan, sweep};
+use crate::{reserve, scan, sweep};
 
 /// A store of durable jobs in an SQLite database, `store.db` in a folder of its own.
 ///
@@ -52,17 +51,14 @@ impl Sqlite {
         let lock = folder::take(folder)?;
         // Absolute: SQLite takes a path that begins with "file:" for an address with options.
         let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, &error))?;
-        let path = folder.join("store.db");
-        if !path.exists() {
+        let path = folder.join(opening::DATABASE);
+        if path.exists() {
+            // What a compaction has left that was interrupted.
+            let _ = fs::remove_file(folder.join(opening::NEW));
+        } else {
             opening::make(&folder, &path)?;
         }
-        let mut db = opening::connect(&path).map_err(|fault| fault.at(&path))?;
-        match schema::whose(&db).map_err(|fault| fault.at(&path))? {
-            Whose::Ours => {}
-            Whose::Older(version) => return Err(StoreError::Older(path, version)),
-            Whose::Newer(version) => return Err(StoreError::Newer(path, version)),
-            Whose::Foreign => return Err(StoreError::NotAStore(path)),
-        }
+        let mut db = opening::connect(&path)?;
         let (restored, sweeps) = opening::begin(&mut db).map_err(|fault| fault.at(&path))?;
         let room = Room::new(&db, &folder, &path, options.look_every);
         let (blocks, clock) = (Blocks::default(), options.clock);
@@ -181,8 +177,8 @@ impl Store for Sqlite {
     }
 
     fn bytes(&self) -> u64 {
-        let size = |name| fs::metadata(self.path.with_file_name(name)).map_or(0, |file| file.len());
-        ["store.db", "store.db-wal", "reserve"].into_iter().map(size).sum()
+        let size = |name| opening::size(&self.path.with_file_name(name));
+        [opening::DATABASE, opening::LOG, reserve::NAME].into_iter().map(size).sum()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use giostra_core::ids::JobNumber;
 use giostra_core::store::{Attempts, Done, Write};
 use giostra_protocol::{Bytes, JobState, Outcome};
-use giostra_store::{Options, Sqlite, Store as _, StoreError};
+use giostra_store::{Options, Sqlite, Store as _, StoreError, maintenance};
 
 use super::*;
 
@@ -239,6 +239,7 @@ fn on_a_small_disk_jobs_end_and_are_deleted_and_new_ones_come_when_there_is_room
     drop(store);
 
     // A restart on the full disk finds all.
+    assert_sound(&disk.store());
     let mut store = opened(&disk.store(), true);
     assert!(store.full().is_some());
     assert_eq!(refused(&mut store, &[create(9, "z")]), [true]);
@@ -279,8 +280,28 @@ fn a_checkpoint_that_finds_no_space_loses_nothing() {
             assert_eq!(all_pending(&mut store, job, 0, ALL).len(), 50, "{job}");
         }
         drop(store);
+        assert_sound(&disk.store());
         store = opened(&disk.store(), false);
     }
+}
+
+#[test]
+fn a_store_is_compacted_only_if_the_copy_fits() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut store = opened(&disk.store(), false);
+    let jobs = 8;
+    for job in 1..=jobs {
+        store.commit(&[create(job, &job.to_string()), large(job, 0)]).unwrap();
+    }
+    drop(store);
+    disk.fill(2 << 20);
+    let error = maintenance::compact(&disk.store()).unwrap_err();
+    assert!(matches!(error, StoreError::NoRoom(_, 2_500_000.., free) if free <= 2 << 20), "{error}");
+    assert!(error.to_string().contains("MiB more"), "{error}");
+    assert_sound(&disk.store());
+    fs::remove_file(disk.ballast()).unwrap();
+    maintenance::compact(&disk.store()).unwrap();
+    assert_sound(&disk.store());
 }
 
 #[test]

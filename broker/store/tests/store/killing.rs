@@ -76,6 +76,7 @@ fn take_down(acknowledged: &mut BTreeMap<u64, Acknowledged>, line: &str) {
 }
 
 fn check(folder: &Path, acknowledged: &BTreeMap<u64, Acknowledged>) {
+    assert_sound(folder);
     let (mut store, restored) = Sqlite::open(folder).unwrap();
     assert!(restored.last_job >= acknowledged.keys().max().copied().unwrap_or(0));
     for (&job, expected) in acknowledged {

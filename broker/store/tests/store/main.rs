@@ -6,6 +6,7 @@ mod expiring;
 mod full;
 mod keeping;
 mod killing;
+mod maintaining;
 mod model;
 mod opening;
 mod retrying;
@@ -93,6 +94,12 @@ fn all_results(store: &mut Sqlite, job: u64, from: u32, bytes: usize) -> Vec<(u3
         from = last + 1;
         all.extend(results);
     }
+}
+
+/// Asserts that nothing is wrong with a store that is closed.
+fn assert_sound(folder: &Path) {
+    let check = giostra_store::maintenance::check(folder).unwrap();
+    assert!(check.is_sound(), "{:#?}", check.problems);
 }
 
 /// Sweeps until nothing is left to be removed, and returns the number of steps.

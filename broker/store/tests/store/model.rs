@@ -257,6 +257,7 @@ impl Pair {
             Step::Reopen => {
                 self.commit();
                 self.store = None;
+                assert_sound(self.folder.path());
                 self.full = false;
                 let (store, restored) = opened(self.folder.path(), &self.clock);
                 self.store = Some(store);
