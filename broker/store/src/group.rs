@@ -4,7 +4,7 @@
 //! and counters go to the tables when the group is complete, so that the many small messages of a
 //! group make few rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use giostra_core::ids::JobNumber;
@@ -61,12 +61,7 @@ impl<'a> Group<'a> {
                     return Ok(self.room.refuse(write));
                 }
             }
-            Write::Results { job, outcomes, finishes } => {
-                if *finishes && self.is_early(*job, outcomes)? {
-                    return Ok(self.room.refuse(write));
-                }
-                self.results(*job, outcomes, *finishes)?;
-            }
+            Write::Results { job, outcomes, .. } => self.results(*job, outcomes)?,
             Write::Attempts { job, attempts } => self.attempts(*job, attempts)?,
             Write::Cancel(job) => self.cancel(*job)?,
             Write::Retry(job) => return self.retry(*job),
@@ -135,27 +130,7 @@ impl<'a> Group<'a> {
         Ok(true)
     }
 
-    /// Returns whether a job can't be finished with these results because a write before them was
-    /// refused.
-    fn is_early(&mut self, job: JobNumber, outcomes: &[(u32, Outcome)]) -> Result<bool, Fault> {
-        if !self.room.is_behind(job) {
-            return Ok(false);
-        }
-        let db = self.db;
-        touch(db, &mut self.jobs, job)?;
-        let Some(Some(touched)) = self.jobs.get(&job) else { return Ok(false) };
-        let now = touched.now;
-        let mut fresh = BTreeSet::new();
-        for (number, _) in outcomes.iter().filter(|(number, _)| *number < now.requests) {
-            if !self.blocks.block(db, job, number / BLOCK)?.is_settled((number % BLOCK) as u16) {
-                fresh.insert(*number);
-            }
-        }
-        let complete = now.succeeded + now.failed + fresh.len() as u32 == now.requests;
-        Ok(!now.has_ended() && (now.state == JobState::Open || !complete))
-    }
-
-    fn results(&mut self, job: JobNumber, outcomes: &'a [(u32, Outcome)], finishes: bool) -> Result<(), Fault> {
+    fn results(&mut self, job: JobNumber, outcomes: &'a [(u32, Outcome)]) -> Result<(), Fault> {
         let (db, now_ms) = (self.db, self.now_ms);
         touch(db, &mut self.jobs, job)?;
         let Some(Some(touched)) = self.jobs.get_mut(&job) else { return Ok(()) };
@@ -185,13 +160,10 @@ impl<'a> Group<'a> {
                 }
             }
         }
-        if finishes {
-            let now = &touched.now;
-            if now.state != JobState::Running || now.succeeded + now.failed != now.requests {
-                return Err(Fault::Misuse(format!("{job} is to be finished, but has requests without a result")));
-            }
-            touched.now.state = JobState::Finished;
-            touched.now.ended_ms = now_ms;
+        let now = &mut touched.now;
+        if now.state == JobState::Running && now.succeeded + now.failed == now.requests {
+            now.state = JobState::Finished;
+            now.ended_ms = now_ms;
             self.room.forget(job);
         }
         Ok(())

@@ -26,7 +26,7 @@ const LOG_BYTES: u64 = reserve::BYTES / 2;
 /// core at a time.
 const UNMADE: usize = 4096;
 
-/// How many other jobs are remembered with a refused write: more than run at a time.
+/// How many other jobs are remembered with refused requests: more than run at a time.
 const BEHIND: usize = 65_536;
 
 /// The room of a store.
@@ -43,8 +43,7 @@ pub(crate) struct Room {
     looked: Instant,
     /// Jobs that were refused. What is added to them was submitted before the core has heard of it.
     unmade: BTreeSet<JobNumber>,
-    /// Jobs with a refused write, until they end. Of later writes, those that build on it are
-    /// refused as well.
+    /// Jobs with refused requests, until they end. Later ones after a gap are refused as well.
     behind: BTreeSet<JobNumber>,
 }
 
@@ -113,12 +112,11 @@ impl Room {
         match write {
             Write::Create { job, .. } => insert(&mut self.unmade, *job, UNMADE),
             Write::Append { job, .. } if self.unmade.contains(job) => {}
-            Write::Append { job, .. }
-            | Write::Results { job, .. }
-            | Write::Cancel(job)
-            | Write::Retry(job)
-            | Write::Delete(job) => insert(&mut self.behind, *job, BEHIND),
-            Write::Attempts { .. } => {}
+            // Also if it was to end: then it was forgotten, as if it had.
+            Write::Append { job, .. } | Write::Cancel(job) | Write::Delete(job) => {
+                insert(&mut self.behind, *job, BEHIND);
+            }
+            Write::Results { .. } | Write::Attempts { .. } | Write::Retry(_) => {}
         }
         Done::Full { write: Box::new(write.clone()), reason: self.reason.clone() }
     }
@@ -128,7 +126,7 @@ impl Room {
         self.unmade.contains(&job)
     }
 
-    /// Returns whether a write of a job was refused.
+    /// Returns whether requests of a job were refused.
     pub fn is_behind(&self, job: JobNumber) -> bool {
         self.behind.contains(&job)
     }

@@ -173,8 +173,11 @@ impl Job<'_> {
                 "it is to have {succeeded} results and {failed} errors, and has {results} and {errors}"
             ));
         }
-        if state == JobState::Finished && u64::from(succeeded) + u64::from(failed) != u64::from(requests) {
-            self.wrong("it is finished, but not all requests have a result");
+        let is_complete = u64::from(succeeded) + u64::from(failed) == u64::from(requests);
+        match state {
+            JobState::Finished if !is_complete => self.wrong("it is finished, but not all requests have a result"),
+            JobState::Running if is_complete => self.wrong("all requests have a result, but it is not finished"),
+            _ => {}
         }
         self.beyond(requests)
     }

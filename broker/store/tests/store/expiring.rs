@@ -52,7 +52,7 @@ fn jobs_expire_when_they_were_kept_for_their_time_after_their_end() {
         timed.at(1_000).commit(&kept(job, keep_ms)).unwrap();
     }
     for job in [1, 3, 2, 6] {
-        timed.at(2_000 + job).commit(&[results(job, 0..100, true)]).unwrap();
+        timed.at(2_000 + job).commit(&[results(job, 0..100)]).unwrap();
     }
     timed.at(2_100).commit(&[Write::Cancel(JobNumber(5))]).unwrap();
     assert_eq!(timed.expired(2_302, 9), [0; 0]);
@@ -65,7 +65,7 @@ fn jobs_expire_when_they_were_kept_for_their_time_after_their_end() {
     // Deleted, or running again.
     timed.at(3_000).commit(&[Write::Delete(JobNumber(2)), Write::Retry(JobNumber(3))]).unwrap();
     assert_eq!(timed.expired(9_000, 9), [5]);
-    timed.at(9_000).commit(&[results(3, [99], true)]).unwrap();
+    timed.at(9_000).commit(&[results(3, [99])]).unwrap();
     assert_eq!(timed.expired(9_299, 9), [5]);
     assert_eq!(timed.expired(9_300, 9), [5, 3], "it ended anew");
 }
@@ -75,14 +75,14 @@ fn a_clock_that_is_set_forth_or_back_expires_jobs_earlier_or_later_and_breaks_no
     let folder = tempfile::tempdir().unwrap();
     let mut timed = Timed::open(folder.path(), 0);
     timed.at(5_000).commit(&kept(1, 100)).unwrap();
-    timed.at(5_000).commit(&[results(1, 0..100, true)]).unwrap();
+    timed.at(5_000).commit(&[results(1, 0..100)]).unwrap();
     assert_eq!(timed.expired(0, 9), [0; 0]);
     timed.at(0).commit(&kept(2, 100)).unwrap();
-    timed.at(0).commit(&[results(2, 0..100, true)]).unwrap();
+    timed.at(0).commit(&[results(2, 0..100)]).unwrap();
     assert_eq!(timed.expired(u64::MAX, 9), [2, 1]);
     assert_eq!(record(timed.at(0), 2).unwrap().ended_ms, 1, "a job that ended has a time, also in 1970");
     timed.at(u64::MAX).commit(&kept(3, u64::MAX)).unwrap();
-    timed.at(u64::MAX).commit(&[results(3, 0..100, true)]).unwrap();
+    timed.at(u64::MAX).commit(&[results(3, 0..100)]).unwrap();
     assert_eq!(timed.expired(7_000, 9), [2, 1]);
     assert_eq!(timed.expired(u64::MAX, 9), [2, 1, 3]);
 }

@@ -57,12 +57,11 @@ fn new_requests_are_refused_and_running_jobs_go_on() {
     store.commit(&[create(1, "a"), append(1, 0..9, true), create(2, "b"), append(2, 0..9, false)]).unwrap();
     assert_eq!(store.full(), None);
     full(&mut store);
-    let group = [results(1, 0..3, false), large(2, 9), create(3, "c"), append(3, 0..9, true), results(1, 3..5, false)];
+    let group = [results(1, 0..3), large(2, 9), create(3, "c"), append(3, 0..9, true), results(1, 3..5)];
     assert_eq!(refused(&mut store, &group), [false, true, true, true, false]);
     assert!(!folder.path().join("reserve").exists(), "its space is for others");
     // At once, also what would fit; a key that is there is found; what adds nothing is no request.
-    let group =
-        [append(2, 9..10, false), create(4, "d"), create(5, "a"), append(2, 9..9, true), results(1, 5..9, true)];
+    let group = [append(2, 9..10, false), create(4, "d"), create(5, "a"), append(2, 9..9, true), results(1, 5..9)];
     let done = store.commit(&group).unwrap();
     assert!(matches!(&done[..2], [Done::Full { .. }, Done::Full { .. }]), "{done:?}");
     assert!(matches!(&done[2..], [Done::Exists(_), Done::Written, Done::Written]), "{done:?}");
@@ -85,13 +84,13 @@ fn new_requests_are_refused_and_running_jobs_go_on() {
 fn a_group_of_which_nothing_fits_is_refused_whole_and_can_be_written_later() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = opened(folder.path(), true);
-    store.commit(&[create(1, "a"), append(1, 0..300, true), results(1, [99], false)]).unwrap();
-    store.commit(&[create(2, "b"), append(2, 0..200, true), results(2, 0..200, true)]).unwrap();
+    store.commit(&[create(1, "a"), append(1, 0..300, true), results(1, [99])]).unwrap();
+    store.commit(&[create(2, "b"), append(2, 0..200, true), results(2, 0..200)]).unwrap();
     let all = all_pending(&mut store, 1, 0, ALL);
     full(&mut store);
     let huge = vec![(0, Outcome::Ok(Bytes::from(vec![7; 100_000])))];
     let group = [
-        Write::Results { job: JobNumber(1), outcomes: huge.clone(), finishes: false },
+        settle(1, huge.clone()),
         Write::Attempts { job: JobNumber(1), attempts: vec![(5, Attempts { lost: 1, failed: 0 })] },
         Write::Retry(JobNumber(2)),
         Write::Cancel(JobNumber(2)),
@@ -106,7 +105,7 @@ fn a_group_of_which_nothing_fits_is_refused_whole_and_can_be_written_later() {
     assert!(matches!(&done[2], Done::Jobs(jobs) if jobs.len() == 1), "{done:?}");
     assert_eq!(all_results(&mut store, 1, 0, 9)[0], huge[0]);
     assert_eq!((record(&mut store, 2), store.full()), (None, None));
-    store.commit(&[results(1, (1..99).chain(100..300), true)]).unwrap();
+    store.commit(&[results(1, (1..99).chain(100..300))]).unwrap();
     drop(store);
     assert_eq!(record(&mut open(folder.path()), 1).unwrap().state, JobState::Finished);
 }
@@ -136,13 +135,12 @@ fn a_job_is_not_finished_while_results_of_it_were_refused() {
     store.commit(&[create(1, "a"), append(1, 0..10, true)]).unwrap();
     full(&mut store);
     let outcomes = (0..5).map(|number| (number, Outcome::Ok(Bytes::from(vec![7; 50_000])))).collect();
-    let first = Write::Results { job: JobNumber(1), outcomes, finishes: false };
+    let first = settle(1, outcomes);
     assert_eq!(refused(&mut store, std::slice::from_ref(&first)), [true]);
     store.set_max_bytes(None).unwrap();
-    let last = results(1, 5..10, true);
-    assert_eq!(refused(&mut store, std::slice::from_ref(&last)), [true]);
+    assert_eq!(refused(&mut store, &[results(1, 5..10)]), [false]);
     assert_eq!(record(&mut store, 1).unwrap().state, JobState::Running);
-    assert_eq!(refused(&mut store, &[first, last]), [false; 2]);
+    assert_eq!(refused(&mut store, &[first]), [false]);
     assert_eq!(record(&mut store, 1).unwrap().state, JobState::Finished);
 }
 
@@ -231,7 +229,7 @@ fn on_a_small_disk_jobs_end_and_are_deleted_and_new_ones_come_when_there_is_room
     assert_eq!(refused(&mut store, &[create(9, "z")]), [true]);
     // The results of a job go on, and so does its end.
     for first in (0..requests).step_by(100) {
-        let group = [results(1, first..first + 100, first + 100 == requests)];
+        let group = [results(1, first..first + 100)];
         assert_eq!(refused(&mut store, &group), [false], "{first}");
     }
     assert_eq!(refused(&mut store, &[Write::Delete(JobNumber(1)), Write::Cancel(JobNumber(2))]), [false; 2]);

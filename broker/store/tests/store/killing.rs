@@ -131,7 +131,7 @@ fn job_of(job: u64, chunk: u32) -> Vec<(Write, String)> {
         // Not all, mostly: some are pending at the end.
         let settled = start..end - if finishes { 0 } else { chunk / 3 };
         let says = format!("settled {job} {} {} .\n", settled.start, settled.end);
-        writes.push((results(job, settled, false), says));
+        writes.push((results(job, settled), says));
     }
     writes.push((append(job, chunk * 20..chunk * 20, true), "closed\n".into()));
     writes

@@ -56,9 +56,13 @@ fn append(job: u64, numbers: std::ops::Range<u32>, closes: bool) -> Write {
     Write::Append { job: JobNumber(job), first, bodies: numbers.map(|number| body(job, number)).collect(), closes }
 }
 
-fn results(job: u64, numbers: impl IntoIterator<Item = u32>, finishes: bool) -> Write {
+fn results(job: u64, numbers: impl IntoIterator<Item = u32>) -> Write {
     let outcomes = numbers.into_iter().map(|number| (number, outcome(job, number))).collect();
-    Write::Results { job: JobNumber(job), outcomes, finishes }
+    settle(job, outcomes)
+}
+
+fn settle(job: u64, outcomes: Vec<(u32, Outcome)>) -> Write {
+    Write::Results { job: JobNumber(job), outcomes, finishes: false }
 }
 
 fn record(store: &mut Sqlite, job: u64) -> Option<JobRecord> {

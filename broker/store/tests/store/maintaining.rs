@@ -18,12 +18,12 @@ fn made() -> tempfile::TempDir {
         store
             .commit(&[create(job, &job.to_string()), append(job, 0..1500, false), append(job, 1500..3000, true)])
             .unwrap();
-        store.commit(&[results(job, (0..1000).step_by(2), false), results(job, 1001..1200, false)]).unwrap();
+        store.commit(&[results(job, (0..1000).step_by(2)), results(job, 1001..1200)]).unwrap();
     }
-    store.commit(&[create(6, "6"), append(6, 0..100, false), results(6, [99], false)]).unwrap();
+    store.commit(&[create(6, "6"), append(6, 0..100, false), results(6, [99])]).unwrap();
     let attempts = vec![(2000, Attempts { lost: 1, failed: 0 })];
     store.commit(&[Write::Attempts { job: JobNumber(1), attempts }]).unwrap();
-    store.commit(&[results(2, (1..1000).step_by(2).chain([1000]).chain(1200..3000), true)]).unwrap();
+    store.commit(&[results(2, (1..1000).step_by(2).chain([1000]).chain(1200..3000))]).unwrap();
     store.commit(&[Write::Cancel(JobNumber(3)), Write::Delete(JobNumber(4))]).unwrap();
     folder
 }
@@ -66,6 +66,7 @@ fn what_is_wrong_is_found_and_said_of_which_job() {
         ("UPDATE job SET succeeded = succeeded + 1 WHERE number = 1", "job 1: it is to have"),
         ("UPDATE job SET failed = 0, ended_ms = 1 WHERE number = 2", "job 2: it is to have"),
         ("UPDATE job SET ended_ms = 0 WHERE number = 2", "job 2: its state"),
+        ("UPDATE job SET state = 1, ended_ms = 0 WHERE number = 2", "job 2: all requests have a result"),
         ("UPDATE job SET state = 9 WHERE number = 2", "job 2: a job has the unknown state"),
         ("UPDATE job SET spec = x'c1' WHERE number = 2", "job 2: what a client said"),
         ("UPDATE job SET key = 'other' WHERE number = 2", "job 2: what the client said"),

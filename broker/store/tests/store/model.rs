@@ -103,7 +103,7 @@ impl Model {
                     }
                 }
             }
-            Write::Results { job, outcomes, finishes } => {
+            Write::Results { job, outcomes, .. } => {
                 let Some(there) = self.jobs.get_mut(&job.0).filter(|job| job.record.ended_ms == 0) else {
                     return Done::Written;
                 };
@@ -113,7 +113,7 @@ impl Model {
                     let ok = matches!(outcome, Outcome::Ok(_));
                     *if ok { &mut there.record.succeeded } else { &mut there.record.failed } += 1;
                 }
-                if *finishes {
+                if there.record.state == JobState::Running && there.outcomes.len() == there.bodies.len() {
                     there.end(JobState::Finished, now_ms);
                 }
             }
@@ -309,11 +309,7 @@ impl Pair {
                     let fails = number % 10 == 9 && self.rng.random_ratio(2, 3);
                     outcomes.push((number, if fails { error(job.0, number) } else { result(job.0, number) }));
                 }
-                let closed = [&self.model, &self.ahead]
-                    .into_iter()
-                    .all(|model| model.jobs.get(&job.0).is_some_and(|job| job.record.state == JobState::Running));
-                let finishes = closed && self.ahead.pending(job.0, 0).len() == outcomes.len();
-                Write::Results { job, outcomes, finishes }
+                settle(job.0, outcomes)
             }
             Step::Attempts { job, count } => {
                 let job = self.job(job);

@@ -18,7 +18,7 @@ fn made() -> (tempfile::TempDir, PathBuf) {
     let mut store = open(folder.path());
     for job in 1..=20 {
         let key = job.to_string();
-        store.commit(&[create(job, &key), append(job, 0..600, true), results(job, 0..300, false)]).unwrap();
+        store.commit(&[create(job, &key), append(job, 0..600, true), results(job, 0..300)]).unwrap();
     }
     drop(store);
     let path = folder.path().join("store.db");
@@ -149,7 +149,7 @@ fn use_all(folder: &Path) -> Result<(), StoreError> {
     for job in restored.jobs.into_iter().map(|job| job.job) {
         store.scan(&Read::Pending { job, from: 0, requests: usize::MAX, bytes: usize::MAX })?;
         store.scan(&Read::Results { job, from: 0, bytes: usize::MAX, with_failed: true })?;
-        store.commit(&[results(job.0, 300..600, true)])?;
+        store.commit(&[results(job.0, 300..600)])?;
         store.commit(&[Write::Delete(job)])?;
     }
     while store.sweep()? {}

@@ -44,7 +44,7 @@ fn retry(store: &mut Sqlite, job: u64) -> Option<JobRecord> {
 
 /// A finished job of `count` requests, of which each 100th failed.
 fn finished(store: &mut Sqlite, job: u64, count: u32) {
-    store.commit(&[create(job, &job.to_string()), append(job, 0..count, true), results(job, 0..count, true)]).unwrap();
+    store.commit(&[create(job, &job.to_string()), append(job, 0..count, true), results(job, 0..count)]).unwrap();
 }
 
 #[test]
@@ -57,14 +57,14 @@ fn what_is_known_of_attempts_is_known_after_a_restart_until_the_request_is_settl
     drop(store);
     let mut store = open(folder.path());
     assert_eq!(known(&mut store, 1), [(5, 2, 1), (1500, 0, 2), (2999, 1, 1)], "the later ones");
-    store.commit(&[results(1, [5, 6], false), attempts(1, &[(5, 3, 3), (7, 1, 0)])]).unwrap();
-    store.commit(&[attempts(1, &[(8, 1, 0)]), results(1, [8], false), attempts(1, &[(1500, 0, 0)])]).unwrap();
+    store.commit(&[results(1, [5, 6]), attempts(1, &[(5, 3, 3), (7, 1, 0)])]).unwrap();
+    store.commit(&[attempts(1, &[(8, 1, 0)]), results(1, [8]), attempts(1, &[(1500, 0, 0)])]).unwrap();
     assert_eq!(known(&mut store, 1), [(7, 1, 0), (2999, 1, 1)]);
     drop(store);
     assert_eq!(count(folder.path(), "att"), 2);
     let mut store = open(folder.path());
     assert_eq!(known(&mut store, 1), [(7, 1, 0), (2999, 1, 1)]);
-    store.commit(&[results(1, (0..5).chain([7]).chain(9..3000), true)]).unwrap();
+    store.commit(&[results(1, (0..5).chain([7]).chain(9..3000))]).unwrap();
     drop(store);
     assert_eq!(count(folder.path(), "att"), 0, "of a finished job nothing is left");
 }
@@ -109,20 +109,14 @@ fn the_failed_requests_of_a_finished_job_are_computed_again_and_no_others() {
         (number, again)
     });
     let outcomes: Vec<_> = outcomes.collect();
-    store.commit(&[Write::Results { job: JobNumber(1), outcomes: outcomes.clone(), finishes: true }]).unwrap();
+    store.commit(&[settle(1, outcomes.clone())]).unwrap();
     let mut expected: BTreeMap<_, _> = (0..2500).map(|number| (number, outcome(1, number))).collect();
     expected.extend(outcomes);
     assert_eq!(all_results(&mut store, 1, 0, 9999), expected.into_iter().collect::<Vec<_>>());
     let record = retry(&mut store, 1).unwrap();
     assert_eq!((record.succeeded, record.failed), (2488, 0), "and a third time");
     let again: Vec<_> = failed.into_iter().filter(|number| number % 200 != 99).collect();
-    store
-        .commit(&[Write::Results {
-            job: JobNumber(1),
-            outcomes: again.iter().map(|&n| (n, result(1, n))).collect(),
-            finishes: true,
-        }])
-        .unwrap();
+    store.commit(&[settle(1, again.iter().map(|&n| (n, result(1, n))).collect())]).unwrap();
     assert_eq!(super::record(&mut store, 2).unwrap().failed, 5, "the other job is as it was");
     drop(store);
     assert_eq!((count(folder.path(), "err"), count(folder.path(), "sub")), (5, 1), "only the other job's");
@@ -133,11 +127,9 @@ fn a_job_that_did_not_fail_or_is_not_finished_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
     finished(&mut store, 1, 50);
-    store.commit(&[create(2, "b"), append(2, 0..200, false), results(2, [99], false)]).unwrap();
-    store.commit(&[create(3, "c"), append(3, 0..200, true), results(3, [99], false)]).unwrap();
-    store
-        .commit(&[create(4, "d"), append(4, 0..200, true), results(4, [99], false), Write::Cancel(JobNumber(4))])
-        .unwrap();
+    store.commit(&[create(2, "b"), append(2, 0..200, false), results(2, [99])]).unwrap();
+    store.commit(&[create(3, "c"), append(3, 0..200, true), results(3, [99])]).unwrap();
+    store.commit(&[create(4, "d"), append(4, 0..200, true), results(4, [99]), Write::Cancel(JobNumber(4))]).unwrap();
     let before: Vec<_> = (1..=4).map(|job| record(&mut store, job)).collect();
     assert_eq!(retry(&mut store, 1), before[0]);
     for job in [2, 3, 4, 5, u64::MAX] {
@@ -150,12 +142,11 @@ fn a_job_that_did_not_fail_or_is_not_finished_stays_as_it_is() {
 fn a_job_can_be_finished_retried_and_finished_again_in_one_group() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    let again =
-        Write::Results { job: JobNumber(1), outcomes: vec![(99, result(1, 99)), (199, error(1, 199))], finishes: true };
+    let again = settle(1, vec![(99, result(1, 99)), (199, error(1, 199))]);
     let group = [
         create(1, "a"),
         append(1, 0..200, true),
-        results(1, 0..200, true),
+        results(1, 0..200),
         Write::Retry(JobNumber(1)),
         attempts(1, &[(99, 0, 1)]),
         again,
@@ -180,7 +171,7 @@ fn failed_requests_come_with_the_results_if_they_are_asked_for_and_count_to_the_
     let large = |number: u32| Bytes::from(vec![number as u8; 1000]);
     let bodies = (0..3000).map(large).collect();
     store.commit(&[create(1, "a"), Write::Append { job: JobNumber(1), first: 0, bodies, closes: true }]).unwrap();
-    store.commit(&[results(1, 0..3000, true)]).unwrap();
+    store.commit(&[results(1, 0..3000)]).unwrap();
     let (mut from, mut all, mut answers) = (0, Vec::new(), 0);
     loop {
         let question = Read::Results { job: JobNumber(1), from, bytes: 5000, with_failed: true };
@@ -207,9 +198,7 @@ fn failed_requests_come_with_the_results_if_they_are_asked_for_and_count_to_the_
 fn of_a_cancelled_job_there_are_errors_but_no_failed_requests() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    store
-        .commit(&[create(1, "a"), append(1, 0..200, true), results(1, [99], false), Write::Cancel(JobNumber(1))])
-        .unwrap();
+    store.commit(&[create(1, "a"), append(1, 0..200, true), results(1, [99]), Write::Cancel(JobNumber(1))]).unwrap();
     for _ in 0..2 {
         let question = Read::Results { job: JobNumber(1), from: 0, bytes: 999, with_failed: true };
         let Done::Results { results, failed } = store.scan(&question).unwrap() else { panic!() };
