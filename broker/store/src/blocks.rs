@@ -1,5 +1,5 @@
-//! Which requests of a block have a result or an error: bitmaps, read from the tables when a block
-//! is first touched, and kept for those that were touched lately.
+//! Which requests of a block have a result, an error or earlier attempts: bitmaps, read from the
+//! tables when a block is first touched, and kept for those that were touched lately.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::chunk;
 use crate::error::Fault;
 use crate::format::{BLOCK, number_of, rows_of_block};
 
-/// Half the number of blocks that are kept, mostly: of 256 bytes each. Results arrive in about the
+/// Half the number of blocks that are kept, mostly: of 384 bytes each. Results arrive in about the
 /// order of the requests, so few blocks are touched at a time.
 const HALF: usize = 1024;
 
@@ -29,16 +29,27 @@ impl Bits {
         }
     }
 
+    fn remove(&mut self, number: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(number / 64)) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     fn len(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 }
 
-/// Which requests of a block are settled, and how.
+/// Which requests of a block are settled, and how; at which ones there were attempts that count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block {
     succeeded: Bits,
     failed: Bits,
+    attempted: Bits,
 }
 
 impl Block {
@@ -56,6 +67,22 @@ impl Block {
         !settled
     }
 
+    /// Takes down whether there were attempts at a request. Returns what was known.
+    pub fn attempt(&mut self, number: u16, attempted: bool) -> bool {
+        let was = self.attempted.has(number);
+        if attempted {
+            self.attempted.insert(number);
+        } else {
+            self.attempted.remove(number);
+        }
+        was
+    }
+
+    /// Returns whether there were attempts at any request.
+    pub fn is_attempted(&self) -> bool {
+        !self.attempted.is_empty()
+    }
+
     /// Returns how many have a result.
     pub fn succeeded(&self) -> u32 {
         self.succeeded.len()
@@ -71,10 +98,16 @@ impl Block {
                 read.succeeded.insert(entry.number);
             }
         }
-        let mut query = db.prepare_cached("SELECT id FROM err WHERE id BETWEEN ? AND ?")?;
-        let mut rows = query.query(params![ids.start(), ids.end()])?;
-        while let Some(row) = rows.next()? {
-            read.failed.insert((number_of(row.get(0)?) % BLOCK) as u16);
+        let singles = [
+            ("SELECT id FROM err WHERE id BETWEEN ? AND ?", &mut read.failed),
+            ("SELECT id FROM att WHERE id BETWEEN ? AND ?", &mut read.attempted),
+        ];
+        for (sql, bits) in singles {
+            let mut query = db.prepare_cached(sql)?;
+            let mut rows = query.query(params![ids.start(), ids.end()])?;
+            while let Some(row) = rows.next()? {
+                bits.insert((number_of(row.get(0)?) % BLOCK) as u16);
+            }
         }
         Ok(read)
     }
@@ -113,6 +146,12 @@ impl Blocks {
                 self.older.clear();
             }
         }
+    }
+
+    /// Forgets those of a job: the tables say otherwise by now.
+    pub fn forget(&mut self, job: JobNumber) {
+        self.recent.retain(|(other, _), _| *other != job);
+        self.older.retain(|(other, _), _| *other != job);
     }
 
     /// Forgets all: what they say was not committed.

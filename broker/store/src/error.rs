@@ -15,7 +15,7 @@ use crate::format::VERSION;
 pub enum StoreError {
     /// When another process uses the store: its id, if it is known.
     #[error(
-        "the store in {} is in use by {}: stop that one first, or give this broker a folder of its own",
+        "the store in {} is in use by {}: stop that one first, or use another folder",
         .0.display(),
         .1.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
     )]
@@ -26,6 +26,9 @@ pub enum StoreError {
     /// When a newer version of the broker wrote the store: the version of its format.
     #[error("the store {} has format {}, and this broker reads format {VERSION}: use the newer broker that wrote it, or another folder", .0.display(), .1)]
     Newer(PathBuf, i64),
+    /// When an older version of the broker wrote the store: the version of its format.
+    #[error("the store {} has format {}, and this broker reads format {VERSION}: finish its jobs with the older broker that wrote it, or give this one a folder of its own", .0.display(), .1)]
+    Older(PathBuf, i64),
     /// When the file is something else.
     #[error("{} is no store of Giostra's jobs, or its beginning is overwritten: choose another folder, or restore a backup of this one", .0.display())]
     NotAStore(PathBuf),
@@ -33,10 +36,17 @@ pub enum StoreError {
     #[error("the store {} is damaged ({}): restore a backup of its folder, or move the folder away to begin with an empty store", .0.display(), .1)]
     Damaged(PathBuf, String),
     /// When there is no space on the disk. What was committed before is safe.
-    #[error("no space on the disk for the store {}: free some, then restart the broker", .0.display())]
+    #[error("no space on the disk for the store {}: free some, then try again", .0.display())]
     Full(PathBuf),
+    /// When there is no store.
+    #[error("there is no store in {}: a broker makes one there if it is started with --store", .0.display())]
+    Missing(PathBuf),
+    /// When a copy of the store does not fit beside it: the bytes that it needs, and those that are
+    /// free.
+    #[error("the store {} needs {} MiB beside it until it is compacted, and the disk has {} MiB: free {} MiB more", .0.display(), mib(*.1), .2 >> 20, mib(.1.saturating_sub(*.2)))]
+    NoRoom(PathBuf, u64, u64),
     /// When the system failed to read or write: how, for people.
-    #[error("can't use the store {} ({}): check the disk and who may write there, then restart the broker", .0.display(), .1)]
+    #[error("can't use the store {} ({}): check the disk and who may write there; a broker has to be restarted then", .0.display(), .1)]
     Io(PathBuf, String),
     /// When a write makes no sense after those before it, which is an error in the broker.
     #[error(
@@ -46,6 +56,11 @@ pub enum StoreError {
     /// When an earlier commit failed: how, for people.
     #[error("the store is out of service since an earlier error ({0}): restart the broker")]
     OutOfService(Arc<str>),
+}
+
+/// Returns bytes in MiB, rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 impl StoreError {

@@ -9,7 +9,7 @@ use giostra_core::ids::JobNumber;
 use giostra_protocol::MAX_JOB_REQUESTS;
 
 /// The format that is written and read.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// The number of requests in a block.
 pub(crate) const BLOCK: u32 = 1024;

@@ -3,7 +3,7 @@
 use giostra_core::ids::JobNumber;
 use giostra_core::store::JobRecord;
 use giostra_protocol::name::Label;
-use giostra_protocol::{JobSpec, JobState};
+use giostra_protocol::{JobSpec, JobState, MAX_JOB_REQUESTS};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::error::Fault;
@@ -22,6 +22,9 @@ pub(crate) struct Progress {
     /// When it ended, in milliseconds since 1970; 0 if it did not.
     pub ended_ms: u64,
 }
+
+/// The most that a time can be in the file.
+const NEVER: u64 = i64::MAX as u64;
 
 impl Progress {
     /// Returns whether nothing is added to it, and nothing computed for it any more.
@@ -43,8 +46,8 @@ macro_rules! select {
 pub(crate) fn insert(db: &Connection, job: JobNumber, owner: &str, spec: &JobSpec, now_ms: u64) -> Result<bool, Fault> {
     let packed = rmp_serde::to_vec_named(spec).map_err(|error| Fault::Misuse(error.to_string()))?;
     let mut insert = db.prepare_cached(
-        "INSERT INTO job (number, owner, pool, key, spec, state, requests, succeeded, failed, submitted_ms, ended_ms)
-         VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0) ON CONFLICT (owner, pool, key) DO NOTHING",
+        "INSERT INTO job (number, owner, pool, key, spec, state, requests, succeeded, failed, submitted_ms, ended_ms,
+         expires_ms) VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, 0) ON CONFLICT (owner, pool, key) DO NOTHING",
     )?;
     let count = insert.execute(params![job.0 as i64, owner, spec.pool, spec.key, packed, now_ms as i64])?;
     Ok(count == 1)
@@ -59,8 +62,10 @@ pub(crate) fn remove(db: &Connection, job: JobNumber) -> Result<bool, Fault> {
 pub(crate) fn update(db: &Connection, job: JobNumber, before: &Progress, now: &Progress) -> Result<(), Fault> {
     let Progress { state, requests, succeeded, failed, ended_ms } = *now;
     if state != before.state {
-        let mut update = db.prepare_cached("UPDATE job SET state = ?, ended_ms = ? WHERE number = ?")?;
-        update.execute(params![state_number(state), ended_ms as i64, job.0 as i64])?;
+        let expires_ms = if now.has_ended() { expiry(ended_ms, keep_ms(db, job)?) } else { 0 };
+        let mut update =
+            db.prepare_cached("UPDATE job SET state = ?, ended_ms = ?, expires_ms = ? WHERE number = ?")?;
+        update.execute(params![state_number(state), ended_ms as i64, expires_ms as i64, job.0 as i64])?;
     }
     if (requests, succeeded, failed) != (before.requests, before.succeeded, before.failed) {
         let mut update =
@@ -68,6 +73,19 @@ pub(crate) fn update(db: &Connection, job: JobNumber, before: &Progress, now: &P
         update.execute(params![requests, succeeded, failed, job.0 as i64])?;
     }
     Ok(())
+}
+
+/// Returns when a job that ended expires; 0 if it never does.
+fn expiry(ended_ms: u64, keep_ms: u64) -> u64 {
+    if keep_ms == 0 { 0 } else { ended_ms.saturating_add(keep_ms).min(NEVER) }
+}
+
+/// Returns for how long a job is kept after its end; 0: until it is deleted.
+fn keep_ms(db: &Connection, job: JobNumber) -> Result<u64, Fault> {
+    let mut query = db.prepare_cached("SELECT spec FROM job WHERE number = ?")?;
+    let mut rows = query.query([job.0 as i64])?;
+    let row = rows.next()?.ok_or_else(|| Fault::Misuse(format!("{job} ends, but is not there")))?;
+    Ok(read_spec(row.get_ref(0)?.as_blob()?)?.keep_ms)
 }
 
 /// Returns how far a job is; `None` if there is no such job.
@@ -111,10 +129,74 @@ pub(crate) fn list(
     read_all(query.query(params![before, limit, owner])?)
 }
 
+/// Returns jobs that have expired, those that ended first before others.
+///
+/// The system's clock says when. If it is set back, a job stays for longer; if it is set forth, for
+/// less long.
+pub(crate) fn expired(db: &Connection, now_ms: u64, limit: usize) -> Result<Vec<JobRecord>, Fault> {
+    let mut query = db.prepare_cached(select!(
+        "WHERE number IN (SELECT number FROM job WHERE expires_ms > 0 AND expires_ms <= ?1
+         ORDER BY ended_ms, number LIMIT ?2) ORDER BY ended_ms, number"
+    ))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    read_all(query.query(params![now_ms as i64, limit])?)
+}
+
 /// Returns the jobs that have not ended, in the order of their numbers.
 pub(crate) fn live(db: &Connection) -> Result<Vec<JobRecord>, Fault> {
     let mut query = db.prepare(select!("WHERE state < 2 ORDER BY number"))?;
     read_all(query.query([])?)
+}
+
+/// Counts of all jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// The number of jobs that are open, running, finished and cancelled.
+    pub jobs: [u64; 4],
+    /// The number of their requests.
+    pub requests: u64,
+    /// The number of their results.
+    pub succeeded: u64,
+    /// The number of their errors.
+    pub failed: u64,
+}
+
+/// Counts all jobs.
+pub(crate) fn totals(db: &Connection) -> Result<Totals, Fault> {
+    let mut totals = Totals::default();
+    let mut query =
+        db.prepare("SELECT state, count(*), sum(requests), sum(succeeded), sum(failed) FROM job GROUP BY state")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
+        if let Some(jobs) = totals.jobs.get_mut(state_number(state(row.get(0)?)?) as usize) {
+            *jobs = count(1)?;
+        }
+        totals.requests += count(2)?;
+        totals.succeeded += count(3)?;
+        totals.failed += count(4)?;
+    }
+    Ok(totals)
+}
+
+/// Returns how far a job is that is there, or what is wrong with its row.
+pub(crate) fn checked(db: &Connection, job: JobNumber) -> Result<Progress, Fault> {
+    let record = record(db, job)?.ok_or_else(|| Fault::Damaged("it can't be found".into()))?;
+    let mut query = db.prepare_cached("SELECT pool, key, expires_ms FROM job WHERE number = ?")?;
+    let (pool, key, expires_ms): (String, String, i64) =
+        query.query_row([job.0 as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if (&pool, &key) != (&record.spec.pool, &record.spec.key) {
+        return Err(Fault::Damaged("what the client said of it is said of another one".into()));
+    }
+    let JobRecord { spec, state, requests, succeeded, failed, ended_ms, .. } = record;
+    let expires = if ended_ms == 0 { 0 } else { expiry(ended_ms, spec.keep_ms) };
+    if expires_ms as u64 != expires {
+        return Err(Fault::Damaged("it expires at another time than it is to".into()));
+    }
+    if requests > MAX_JOB_REQUESTS {
+        return Err(Fault::Damaged(format!("it has {requests} requests, which no job can have")));
+    }
+    Ok(Progress { state, requests, succeeded, failed, ended_ms })
 }
 
 /// Returns the highest number that a job ever had; 0 without one.
@@ -143,8 +225,7 @@ fn read_progress(row: &Row<'_>) -> Result<Progress, Fault> {
 
 fn read_record(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let Progress { state, requests, succeeded, failed, ended_ms } = read_progress(row)?;
-    let spec: JobSpec = rmp_serde::from_slice(row.get_ref(7)?.as_blob()?)
-        .map_err(|error| Fault::Damaged(format!("what a client said of a job can't be read: {error}")))?;
+    let spec = read_spec(row.get_ref(7)?.as_blob()?)?;
     Ok(JobRecord {
         job: JobNumber(row.get::<_, i64>(5)? as u64),
         owner: Label::from(row.get_ref(6)?.as_str()?),
@@ -156,6 +237,11 @@ fn read_record(row: &Row<'_>) -> Result<JobRecord, Fault> {
         submitted_ms: row.get::<_, i64>(8)? as u64,
         ended_ms,
     })
+}
+
+fn read_spec(packed: &[u8]) -> Result<JobSpec, Fault> {
+    rmp_serde::from_slice(packed)
+        .map_err(|error| Fault::Damaged(format!("what a client said of a job can't be read: {error}")))
 }
 
 fn state_number(state: JobState) -> i64 {

@@ -1,10 +1,10 @@
 //! The answers to questions: what is pending, what has a result, which jobs there are.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use giostra_core::ids::JobNumber;
-use giostra_core::store::{Done, Read};
-use giostra_protocol::{Bytes, Failure, MAX_JOB_REQUESTS, Outcome};
+use giostra_core::store::{Attempts, Done, Read};
+use giostra_protocol::{Bytes, Failure, JobState, MAX_JOB_REQUESTS, Outcome};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::blocks::Blocks;
@@ -17,12 +17,16 @@ use crate::jobs;
 const OVERHEAD: usize = 16;
 
 /// Answers a question.
-pub(crate) fn answer(db: &Connection, blocks: &mut Blocks, question: &Read) -> Result<Done, Fault> {
+pub(crate) fn answer(db: &Connection, blocks: &mut Blocks, question: &Read, now_ms: u64) -> Result<Done, Fault> {
     match question {
         Read::Pending { job, from, requests, bytes } => pending(db, blocks, *job, *from, (*requests, *bytes)),
-        Read::Results { job, from, bytes } => results(db, *job, *from, *bytes),
+        Read::Results { job, from, bytes, with_failed } => {
+            let Found { results, failed } = results(db, *job, *from, *bytes, *with_failed)?;
+            Ok(Done::Results { results, failed })
+        }
         Read::Job(job) => Ok(Done::Jobs(jobs::record(db, *job)?.into_iter().collect())),
         Read::Jobs { owner, before, limit } => Ok(Done::Jobs(jobs::list(db, owner.as_deref(), *before, *limit)?)),
+        Read::Expired { limit } => Ok(Done::Jobs(jobs::expired(db, now_ms, *limit)?)),
     }
 }
 
@@ -38,6 +42,7 @@ fn pending(
     (most, bytes): (usize, usize),
 ) -> Result<Done, Fault> {
     let (mut found, mut left, mut next) = (Vec::new(), bytes, None);
+    let mut attempted = BTreeSet::new();
     let wanted = jobs::progress(db, job)?.is_some_and(|progress| !progress.has_ended() && from < progress.requests);
     if wanted {
         each_row(db, job, from, |first, table, bodies| {
@@ -57,11 +62,37 @@ fn pending(
                 }
                 left = left.saturating_sub(cost);
                 found.push((number, entry.body(bodies.get()).map_err(damaged)?));
+                if block.is_attempted() {
+                    attempted.insert(first / BLOCK);
+                }
             }
             Ok(true)
         })?;
     }
-    Ok(Done::Pending { requests: found, next })
+    let attempts = attempts(db, job, &attempted, &found)?;
+    Ok(Done::Pending { requests: found, attempts, next })
+}
+
+/// Reads what is known of attempts at requests, which lie in these blocks.
+fn attempts(
+    db: &Connection,
+    job: JobNumber,
+    blocks: &BTreeSet<u32>,
+    requests: &[(u32, Bytes)],
+) -> Result<Vec<(u32, Attempts)>, Fault> {
+    let mut known = Vec::new();
+    for block in blocks {
+        let ids = rows_of_block(job, *block);
+        let mut query = db.prepare_cached("SELECT id, lost, failed FROM att WHERE id BETWEEN ? AND ?")?;
+        let mut rows = query.query(params![ids.start(), ids.end()])?;
+        while let Some(row) = rows.next()? {
+            let number = number_of(row.get(0)?);
+            if requests.binary_search_by_key(&number, |(number, _)| *number).is_ok() {
+                known.push((number, Attempts { lost: row.get(1)?, failed: row.get(2)? }));
+            }
+        }
+    }
+    Ok(known)
 }
 
 /// The bodies of a row, copied when the first one is wanted.
@@ -103,32 +134,60 @@ fn each_row(
     Ok(())
 }
 
-fn results(db: &Connection, job: JobNumber, from: u32, bytes: usize) -> Result<Done, Fault> {
-    let (mut found, mut left) = (Vec::new(), bytes);
-    let exists = from < MAX_JOB_REQUESTS && jobs::progress(db, job)?.is_some();
-    let mut next = exists.then_some(from / BLOCK);
+/// Results, and the requests among them that failed.
+#[derive(Default)]
+struct Found {
+    results: Vec<(u32, Outcome)>,
+    failed: Vec<(u32, Bytes)>,
+}
+
+fn results(db: &Connection, job: JobNumber, from: u32, bytes: usize, with_failed: bool) -> Result<Found, Fault> {
+    let (mut found, mut left) = (Found::default(), bytes);
+    let progress = jobs::progress(db, job)?.filter(|_| from < MAX_JOB_REQUESTS);
+    // A cancelled job's requests are removed.
+    let with_failed = with_failed && progress.is_some_and(|progress| progress.state != JobState::Cancelled);
+    let mut next = progress.map(|_| from / BLOCK);
     while let Some(block) = next {
-        let mut bodies = Bodies::default();
-        for (number, at) in settled(db, job, block)? {
-            if number < from {
-                continue;
-            }
-            let outcome = match at {
-                At::Result(row, entry) if found.is_empty() || entry.len + OVERHEAD <= left => {
-                    Outcome::Ok(bodies.read(db, row, entry)?)
+        let (mut bodies, mut requests) = (Bodies::of_results(), Bodies::of_requests());
+        for (number, at) in settled(db, job, block)?.into_iter().filter(|(number, _)| *number >= from) {
+            let (outcome, request) = match at {
+                At::Result(_, entry) if !found.results.is_empty() && entry.len + OVERHEAD > left => return Ok(found),
+                At::Result(row, entry) => (Outcome::Ok(bodies.read(db, row, entry)?), None),
+                At::Failure => {
+                    let failure = failure(db, row_id(job, number))?;
+                    let request = if with_failed { Some(request_at(db, job, number)?) } else { None };
+                    (Outcome::Error(failure), request)
                 }
-                At::Result(..) => return Ok(Done::Results(found)),
-                At::Failure => Outcome::Error(failure(db, row_id(job, number))?),
             };
-            left = left.saturating_sub(OVERHEAD + size(&outcome));
-            found.push((number, outcome));
+            let cost = OVERHEAD + size(&outcome) + request.map_or(0, |(_, entry)| OVERHEAD + entry.len);
+            if !found.results.is_empty() && cost > left {
+                return Ok(found);
+            }
+            left = left.saturating_sub(cost);
+            found.results.push((number, outcome));
+            if let Some((row, entry)) = request {
+                found.failed.push((number, requests.read(db, row, entry)?));
+            }
             if left == 0 {
-                return Ok(Done::Results(found));
+                return Ok(found);
             }
         }
         next = next_block(db, job, block)?;
     }
-    Ok(Done::Results(found))
+    Ok(found)
+}
+
+/// Finds a request: the id of its row, and the place in it.
+fn request_at(db: &Connection, job: JobNumber, number: u32) -> Result<(i64, Entry), Fault> {
+    let ids = rows_of_block(job, number / BLOCK);
+    let mut query =
+        db.prepare_cached("SELECT id, t, length(b) FROM sub WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1")?;
+    let mut rows = query.query(params![ids.start(), row_id(job, number)])?;
+    let missing = || damaged("a request that failed is missing");
+    let row = rows.next()?.ok_or_else(missing)?;
+    let entries = chunk::table_of(row)?;
+    let entry = entries.into_iter().find(|entry| u32::from(entry.number) == number % BLOCK).ok_or_else(missing)?;
+    Ok((row.get(0)?, entry))
 }
 
 /// Where what became of a request is.
@@ -171,18 +230,28 @@ fn next_block(db: &Connection, job: JobNumber, block: u32) -> Result<Option<u32>
     Ok(id.map(|id| number_of(id) / BLOCK))
 }
 
-/// The bodies of the rows of a block, each row read once, when its first body is wanted.
-#[derive(Default)]
-struct Bodies(BTreeMap<i64, Bytes>);
+/// The bodies of a block's rows in a table, each row read once, when its first body is wanted.
+struct Bodies {
+    select: &'static str,
+    read: BTreeMap<i64, Bytes>,
+}
 
 impl Bodies {
+    fn of_results() -> Self {
+        Self { select: "SELECT b FROM res WHERE id = ?", read: BTreeMap::new() }
+    }
+
+    fn of_requests() -> Self {
+        Self { select: "SELECT b FROM sub WHERE id = ?", read: BTreeMap::new() }
+    }
+
     fn read(&mut self, db: &Connection, row: i64, entry: Entry) -> Result<Bytes, Fault> {
-        let bodies = match self.0.entry(row) {
+        let bodies = match self.read.entry(row) {
             btree_map::Entry::Occupied(read) => read.into_mut(),
             btree_map::Entry::Vacant(vacant) => {
-                let mut query = db.prepare_cached("SELECT b FROM res WHERE id = ?")?;
+                let mut query = db.prepare_cached(self.select)?;
                 let bodies: Option<Vec<u8>> = query.query_row([row], |row| row.get(0)).optional()?;
-                vacant.insert(bodies.ok_or_else(|| damaged("a row of results is missing"))?.into())
+                vacant.insert(bodies.ok_or_else(|| damaged("a row of bodies is missing"))?.into())
             }
         };
         entry.body(bodies).map_err(damaged)

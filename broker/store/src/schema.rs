@@ -1,7 +1,9 @@
 //! The tables of a store.
 //!
 //! A row of `sub` (requests) and `res` (results) holds a chunk, packed as `chunk.rs` says, and a row
-//! of `err` one failure; `format.rs` has their ids. `gone` names the jobs whose rows are still to be removed: of `sub` alone, or all.
+//! of `err` one failure; `format.rs` has their ids. A row of `att` has the earlier attempts at a
+//! request without a result. `gone` names the jobs whose rows are still to be removed: of `sub` and
+//! `att` alone, or all.
 
 use rusqlite::Connection;
 
@@ -25,13 +27,16 @@ const TABLES: &str = "
         failed INTEGER NOT NULL,
         submitted_ms INTEGER NOT NULL,
         ended_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL,
         UNIQUE (owner, pool, key)
     );
     CREATE INDEX job_owner ON job (owner);
     CREATE INDEX job_live ON job (state) WHERE state < 2;
+    CREATE INDEX job_expiry ON job (expires_ms, ended_ms) WHERE expires_ms > 0;
     CREATE TABLE sub (id INTEGER PRIMARY KEY, t BLOB NOT NULL, b BLOB NOT NULL);
     CREATE TABLE res (id INTEGER PRIMARY KEY, t BLOB NOT NULL, b BLOB NOT NULL);
     CREATE TABLE err (id INTEGER PRIMARY KEY, b BLOB NOT NULL);
+    CREATE TABLE att (id INTEGER PRIMARY KEY, lost INTEGER NOT NULL, failed INTEGER NOT NULL);
     CREATE TABLE gone (job INTEGER PRIMARY KEY, everything INTEGER NOT NULL);
 ";
 
@@ -42,6 +47,8 @@ pub(crate) enum Whose {
     Ours,
     /// When a newer version wrote it: which.
     Newer(i64),
+    /// When an older version wrote it: which.
+    Older(i64),
     /// When something else wrote it.
     Foreign,
 }
@@ -65,6 +72,7 @@ pub(crate) fn whose(db: &Connection) -> Result<Whose, Fault> {
     match number("user_version")? {
         VERSION => Ok(Whose::Ours),
         newer if newer > VERSION => Ok(Whose::Newer(newer)),
+        older if older > 0 => Ok(Whose::Older(older)),
         _ => Err(Fault::Damaged("its format has no number".into())),
     }
 }
@@ -90,5 +98,9 @@ mod tests {
         assert_eq!(home(&db).unwrap(), 7);
         db.pragma_update(None, "user_version", VERSION + 1).unwrap();
         assert_eq!(whose(&db).unwrap(), Whose::Newer(VERSION + 1));
+        db.pragma_update(None, "user_version", VERSION - 1).unwrap();
+        assert_eq!(whose(&db).unwrap(), Whose::Older(VERSION - 1));
+        db.pragma_update(None, "user_version", 0).unwrap();
+        assert!(whose(&db).is_err());
     }
 }

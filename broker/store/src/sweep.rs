@@ -33,10 +33,15 @@ struct Table {
     delete: &'static str,
 }
 
-const TABLES: [Table; 3] = [
+/// The tables; the first two are those of requests.
+const TABLES: [Table; 4] = [
     Table {
         select: "SELECT id, length(t) + length(b) FROM sub WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
         delete: "DELETE FROM sub WHERE id BETWEEN ? AND ?",
+    },
+    Table {
+        select: "SELECT id, 16 FROM att WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+        delete: "DELETE FROM att WHERE id BETWEEN ? AND ?",
     },
     Table {
         select: "SELECT id, length(t) + length(b) FROM res WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
@@ -70,7 +75,7 @@ pub(crate) fn step(db: &Connection, mut left: Step) -> Result<bool, Fault> {
     let mut next = db.prepare_cached("SELECT job, everything FROM gone ORDER BY job LIMIT 1")?;
     while let Some((job, everything)) = next.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?))).optional()? {
         let job = JobNumber(job as u64);
-        let tables = if everything { &TABLES[..] } else { &TABLES[..1] };
+        let tables = if everything { &TABLES[..] } else { &TABLES[..2] };
         for table in tables {
             clear(db, table, rows_of(job), &mut left)?;
             if left.rows == 0 || left.bytes <= 0 {

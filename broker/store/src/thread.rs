@@ -7,12 +7,14 @@ use std::cell::Cell;
 use std::io;
 use std::iter;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use giostra_core::store::{Done, Op, Write};
-use giostra_protocol::{Bytes, Outcome};
+use giostra_protocol::{Bytes, Outcome, StoreStatus};
 
+use crate::figures::{Figures, Recorder};
 use crate::{Store, StoreError};
 
 /// A group with this many writes takes no more.
@@ -20,6 +22,12 @@ pub const MAX_GROUP_WRITES: usize = 1024;
 
 /// A group with this many bytes of requests and results takes no more.
 pub const MAX_GROUP_BYTES: usize = 1 << 20;
+
+/// How long to wait before removing something is tried again on a full disk.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the attempts at a request count, in bytes: about what a row of them needs.
+const ATTEMPT_BYTES: usize = 16;
 
 /// A thread with a store.
 ///
@@ -40,7 +48,7 @@ pub const MAX_GROUP_BYTES: usize = 1 << 20;
 /// let thread = StoreThread::start(store, move || wake.send(()).unwrap_or(()))?;
 ///
 /// let job = JobNumber(restored.last_job + 1);
-/// let spec = JobSpec { pool: "compute".into(), key: "nightly".into(), name: "Nightly".into() };
+/// let spec = JobSpec { pool: "compute".into(), key: "nightly".into(), ..JobSpec::default() };
 /// thread.submit(Op::Write(Write::Create { job, owner: "".into(), spec: Arc::new(spec) }));
 /// woken.recv()?;
 /// assert!(matches!(thread.completed().next(), Some(Done::Created(_))));
@@ -54,6 +62,7 @@ pub struct StoreThread {
     done: Receiver<Done>,
     unanswered: Cell<usize>,
     thread: Option<JoinHandle<()>>,
+    figures: Figures,
 }
 
 impl StoreThread {
@@ -65,13 +74,25 @@ impl StoreThread {
     pub fn start(store: impl Store + 'static, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (ops, submitted) = mpsc::channel();
         let (answers, done) = mpsc::channel();
+        let figures = Figures::default();
+        let mut recorder = Recorder::new(figures.clone());
+        recorder.look(&store, now());
         let thread = thread::Builder::new().name("store".into()).spawn(move || {
             // Dropped last, also after a panic: the other side learns that there are no answers.
             let wake = WakeAtEnd(wake);
-            let turns = Turns { store, ops: submitted, answers, wake: &wake.0, held: None, sweeps: true, failed: None };
+            let turns = Turns {
+                store,
+                ops: submitted,
+                answers,
+                wake: &wake.0,
+                held: None,
+                next_sweep: Some(now()),
+                failed: None,
+                recorder,
+            };
             turns.run();
         })?;
-        Ok(Self { ops: Some(ops), done, unanswered: Cell::new(0), thread: Some(thread) })
+        Ok(Self { ops: Some(ops), done, unanswered: Cell::new(0), thread: Some(thread), figures })
     }
 
     /// Submits something to do, without waiting. What is under way is kept in memory: the caller
@@ -82,6 +103,12 @@ impl StoreThread {
             // If the thread has ended, `completed` says so.
             let _ = ops.send(op);
         }
+    }
+
+    /// Returns the store's figures, without waiting: `longest_us` is of the commits since the last call,
+    /// `bytes` up to a second old after a commit, and `failed` not said (see [`Done::Failed`]).
+    pub fn figures(&self) -> StoreStatus {
+        self.figures.take()
     }
 
     /// Takes the answers that are there, in the order of what was submitted: one for each.
@@ -125,10 +152,11 @@ struct Turns<'a, S, W> {
     wake: &'a W,
     /// A question that came after the writes of a group.
     held: Option<Op>,
-    /// Whether there may be something to sweep.
-    sweeps: bool,
+    /// When to sweep next, if there may be something to sweep, or the store is full.
+    next_sweep: Option<Instant>,
     /// Why the store is out of service.
     failed: Option<Arc<str>>,
+    recorder: Recorder,
 }
 
 impl<S: Store, W: Fn()> Turns<'_, S, W> {
@@ -156,11 +184,15 @@ impl<S: Store, W: Fn()> Turns<'_, S, W> {
         if let Some(op) = self.held.take() {
             return Some(op);
         }
-        while self.sweeps && self.failed.is_none() {
-            match self.ops.try_recv() {
+        // A full store sweeps also while there is something to do: with the groups it does not.
+        if self.next_sweep.is_some_and(|next| next <= now()) && self.store.full().is_some() {
+            self.sweep();
+        }
+        while let Some(next) = self.next_sweep.filter(|_| self.failed.is_none()) {
+            match self.ops.recv_timeout(next.saturating_duration_since(now())) {
                 Ok(op) => return Some(op),
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => self.sweep(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.sweep(),
             }
         }
         self.ops.recv().ok()
@@ -169,13 +201,16 @@ impl<S: Store, W: Fn()> Turns<'_, S, W> {
     fn sweep(&mut self) {
         let swept = self.guarded(|store| match store.sweep() {
             // To remove something needs space first. What is there can be read meanwhile.
-            Err(full @ StoreError::Full(_)) => {
-                log::warn!("nothing is removed: {full}");
-                Ok(false)
-            }
-            swept => swept,
+            Err(StoreError::Full(_)) => Ok(None),
+            swept => swept.map(Some),
         });
-        self.sweeps = swept.unwrap_or(false);
+        self.next_sweep = match swept {
+            Ok(Some(true)) => Some(now()),
+            // Also if nothing is to be removed, a full store looks for room.
+            Ok(None | Some(false)) if swept == Ok(None) || self.store.full().is_some() => Some(now() + PAUSE),
+            _ => None,
+        };
+        self.recorder.look(&self.store, now());
     }
 
     /// Takes the writes that have come, up to a question.
@@ -199,8 +234,16 @@ impl<S: Store, W: Fn()> Turns<'_, S, W> {
     }
 
     fn commit(&mut self, group: &[Write]) -> Vec<Done> {
-        self.sweeps = true;
-        match self.guarded(|store| store.commit(group)) {
+        let began = now();
+        let done = self.guarded(|store| store.commit(group));
+        let ended = now();
+        if done.is_ok() {
+            self.recorder.committed(ended.duration_since(began));
+        }
+        self.recorder.look(&self.store, ended);
+        // What found no space waits for its time.
+        self.next_sweep.get_or_insert(ended);
+        match done {
             Ok(done) => {
                 debug_assert_eq!(done.len(), group.len(), "an answer for each write");
                 done
@@ -221,6 +264,11 @@ impl<S: Store, W: Fn()> Turns<'_, S, W> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the store's thread measures commits, and pauses on a full disk")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Returns the bytes of requests or results in a write.
 fn size(write: &Write) -> usize {
     let outcome = |(_, outcome): &(u32, Outcome)| match outcome {
@@ -230,6 +278,7 @@ fn size(write: &Write) -> usize {
     match write {
         Write::Append { bodies, .. } => bodies.iter().map(Bytes::len).sum(),
         Write::Results { outcomes, .. } => outcomes.iter().map(outcome).sum(),
-        Write::Create { .. } | Write::Cancel(_) | Write::Delete(_) => 0,
+        Write::Attempts { attempts, .. } => attempts.len() * ATTEMPT_BYTES,
+        Write::Create { .. } | Write::Cancel(_) | Write::Retry(_) | Write::Delete(_) => 0,
     }
 }

@@ -23,7 +23,7 @@ fn many_rows(store: &mut Sqlite, job: u64, count: u32) {
         store.commit(&[append(job, number..number + 1, false)]).unwrap();
     }
     for number in (0..count).filter(|number| number % 2 == 1) {
-        store.commit(&[results(job, [number], false)]).unwrap();
+        store.commit(&[results(job, [number])]).unwrap();
     }
 }
 
@@ -32,7 +32,7 @@ fn a_job_is_deleted_in_steps_that_go_on_after_a_restart_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
     many_rows(&mut store, 1, 1100);
-    store.commit(&[create(2, "two"), append(2, 0..2000, true), results(2, 0..500, false)]).unwrap();
+    store.commit(&[create(2, "two"), append(2, 0..2000, true), results(2, 0..500)]).unwrap();
     store.commit(&[Write::Delete(JobNumber(1))]).unwrap();
     // At once it is not there any more, though its rows are.
     assert_eq!(record(&mut store, 1), None);
@@ -87,9 +87,9 @@ fn large_bodies_are_deleted_few_at_a_time() {
 fn a_cancelled_job_keeps_what_was_finished_and_takes_nothing_more() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    store.commit(&[create(1, "a"), append(1, 0..2000, false), results(1, 50..150, false)]).unwrap();
+    store.commit(&[create(1, "a"), append(1, 0..2000, false), results(1, 50..150)]).unwrap();
     let cancel = Write::Cancel(JobNumber(1));
-    let late = [append(1, 2000..2010, true), cancel, append(1, 2010..2020, true), results(1, 0..10, true)];
+    let late = [append(1, 2000..2010, true), cancel, append(1, 2010..2020, true), results(1, 0..10)];
     assert_eq!(store.commit(&late).unwrap(), vec![Done::Written; 4]);
     drop(store);
     let (mut store, restored) = Sqlite::open(folder.path()).unwrap();
@@ -129,7 +129,7 @@ fn a_group_about_very_many_blocks_forgets_no_result() {
     let jobs = 1..1800;
     let submit = jobs.clone().flat_map(|job| [create(job, &job.to_string()), append(job, 0..3, false)]);
     store.commit(&submit.collect::<Vec<_>>()).unwrap();
-    let some = |numbers: [u32; 1]| jobs.clone().map(move |job| results(job, numbers, false));
+    let some = |numbers: [u32; 1]| jobs.clone().map(move |job| results(job, numbers));
     store.commit(&some([0]).chain(some([1]).rev()).collect::<Vec<_>>()).unwrap();
     for job in [1, 900, 1799] {
         assert_eq!(all_pending(&mut store, job, 0, ALL), [(2, body(job, 2))], "{job}");
@@ -144,17 +144,15 @@ fn the_bodies_of_a_block_go_with_its_last_result_but_stay_if_one_failed() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
     store.commit(&[create(1, "a"), append(1, 0..3000, true)]).unwrap();
-    let succeed = |numbers: std::ops::Range<u32>| Write::Results {
-        job: JobNumber(1),
-        outcomes: numbers.map(|number| (number, result(1, number))).collect::<Vec<(u32, Outcome)>>(),
-        finishes: false,
+    let succeed = |numbers: std::ops::Range<u32>| {
+        settle(1, numbers.map(|number| (number, result(1, number))).collect::<Vec<(u32, Outcome)>>())
     };
     store.commit(&[succeed(0..1000), succeed(1030..1040)]).unwrap();
     drop(store);
     assert_eq!(rows(folder.path(), "sub"), 3);
     let mut store = open(folder.path());
     store.commit(&[succeed(1000..1024)]).unwrap();
-    let failed = Write::Results { job: JobNumber(1), outcomes: vec![(1029, error(1, 1029))], finishes: false };
+    let failed = settle(1, vec![(1029, error(1, 1029))]);
     store.commit(&[failed, succeed(1024..1029), succeed(1040..2048)]).unwrap();
     // The last block is not full.
     store.commit(&[succeed(2048..3000)]).unwrap();
@@ -192,7 +190,7 @@ fn a_job_that_is_created_and_deleted_in_one_group_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
     let delete = Write::Delete(JobNumber(1));
-    let group = [create(1, "a"), append(1, 0..9, true), results(1, 0..3, false), delete, create(2, "a")];
+    let group = [create(1, "a"), append(1, 0..9, true), results(1, 0..3), delete, create(2, "a")];
     let done = store.commit(&group).unwrap();
     assert!(matches!(done[4], Done::Created(_)), "{done:?}");
     sweep_all(&mut store);

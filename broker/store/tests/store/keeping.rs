@@ -26,7 +26,7 @@ fn a_new_store_is_empty_and_its_number_stays() {
 fn an_open_job_goes_on_after_a_restart_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    let done = store.commit(&[create(1, "a"), append(1, 0..1500, false), results(1, 3..700, false)]).unwrap();
+    let done = store.commit(&[create(1, "a"), append(1, 0..1500, false), results(1, 3..700)]).unwrap();
     let [Done::Created(submitted_ms), Done::Written, Done::Written] = done[..] else { panic!("{done:?}") };
     assert!(submitted_ms > 1_600_000_000_000);
     drop(store);
@@ -42,7 +42,7 @@ fn an_open_job_goes_on_after_a_restart_where_it_was() {
 
     store.commit(&[append(1, 1500..1501, true)]).unwrap();
     assert_eq!(record(&mut store, 1).unwrap().state, JobState::Running);
-    store.commit(&[results(1, (0..3).chain(700..1501), true)]).unwrap();
+    store.commit(&[results(1, (0..3).chain(700..1501))]).unwrap();
     let record = record(&mut store, 1).unwrap();
     assert_eq!((record.state, record.succeeded, record.failed), (JobState::Finished, 1486, 15));
     assert!(record.ended_ms >= submitted_ms);
@@ -60,7 +60,7 @@ fn results_in_any_order_over_many_commits_come_back_complete_and_in_order() {
     let mut numbers: Vec<u32> = (0..3000).collect();
     numbers.shuffle(&mut StdRng::seed_from_u64(1));
     for (commit, part) in numbers.chunks(117).enumerate() {
-        store.commit(&[results(7, part.iter().copied(), false)]).unwrap();
+        store.commit(&[results(7, part.iter().copied())]).unwrap();
         if commit == 10 {
             // What is known of each block is read from the tables again.
             drop(store);
@@ -87,7 +87,7 @@ fn a_job_is_submitted_once_whatever_is_repeated_after_a_restart() {
     assert_eq!((there.job, there.requests, there.state), (JobNumber(1), 5, JobState::Open));
     assert_eq!(done[2], Done::Written);
     // Also in later groups there is no such job.
-    store.commit(&[append(2, 9..12, true), results(2, 0..3, true), Write::Cancel(JobNumber(2))]).unwrap();
+    store.commit(&[append(2, 9..12, true), results(2, 0..3), Write::Cancel(JobNumber(2))]).unwrap();
     assert_eq!(record(&mut store, 2), None);
     assert_eq!((all_pending(&mut store, 2, 0, ALL), all_results(&mut store, 2, 0, 9)), (vec![], vec![]));
     assert_eq!(all_pending(&mut store, 1, 0, ALL).len(), 5);
@@ -107,14 +107,10 @@ fn a_job_is_submitted_once_whatever_is_repeated_after_a_restart() {
 fn the_same_result_twice_is_counted_once_and_the_first_one_stays() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    store.commit(&[create(1, "a"), append(1, 0..3, true), results(1, [1], false)]).unwrap();
+    store.commit(&[create(1, "a"), append(1, 0..3, true), results(1, [1])]).unwrap();
     drop(store);
     let mut store = open(folder.path());
-    let again = Write::Results {
-        job: JobNumber(1),
-        outcomes: vec![(1, error(1, 1)), (2, result(1, 2)), (2, error(1, 2))],
-        finishes: false,
-    };
+    let again = settle(1, vec![(1, error(1, 1)), (2, result(1, 2)), (2, error(1, 2))]);
     store.commit(&[again]).unwrap();
     assert_eq!(all_results(&mut store, 1, 0, usize::MAX), [(1, result(1, 1)), (2, result(1, 2))]);
     let record = record(&mut store, 1).unwrap();
@@ -126,7 +122,7 @@ fn a_job_without_requests_or_with_all_its_results_is_finished_when_it_is_complet
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
     store.commit(&[create(1, "a"), append(1, 0..0, true)]).unwrap();
-    store.commit(&[create(2, "b"), append(2, 0..2, false), results(2, 0..2, false)]).unwrap();
+    store.commit(&[create(2, "b"), append(2, 0..2, false), results(2, 0..2)]).unwrap();
     assert_eq!(record(&mut store, 2).unwrap().state, JobState::Open);
     store.commit(&[append(2, 2..2, true)]).unwrap();
     for job in [1, 2] {
@@ -145,10 +141,24 @@ fn large_bodies_come_back_one_at_a_time_if_no_more_are_wanted() {
     let pending: Vec<_> = (0..20).map(|number| (number, large(number))).collect();
     assert_eq!(all_pending(&mut store, 1, 0, (1000, 250_000)), pending);
     let outcomes: Vec<_> = (0..20).rev().map(|number| (number, Outcome::Ok(large(number)))).collect();
-    store.commit(&[Write::Results { job: JobNumber(1), outcomes: outcomes.clone(), finishes: true }]).unwrap();
-    let found = store.scan(&Read::Results { job: JobNumber(1), from: 3, bytes: 250_000 }).unwrap();
-    assert_eq!(found, Done::Results(vec![(3, Outcome::Ok(large(3))), (4, Outcome::Ok(large(4)))]));
+    store.commit(&[settle(1, outcomes.clone())]).unwrap();
+    let question = Read::Results { job: JobNumber(1), from: 3, bytes: 250_000, with_failed: true };
+    let results = vec![(3, Outcome::Ok(large(3))), (4, Outcome::Ok(large(4)))];
+    assert_eq!(store.scan(&question).unwrap(), Done::Results { results, failed: vec![] });
     assert_eq!(all_results(&mut store, 1, 0, 1), outcomes.into_iter().rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_write_ahead_log_goes_into_the_database_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    store.commit(&[create(1, "a")]).unwrap();
+    for first in 0..400 {
+        let bodies = vec![Bytes::from(vec![7; 100_000])];
+        store.commit(&[Write::Append { job: JobNumber(1), first, bodies, closes: false }]).unwrap();
+    }
+    let size = |name| std::fs::metadata(folder.path().join(name)).unwrap().len() >> 20;
+    assert!(size("store.db-wal") < 10 && size("store.db") > 30, "{} {}", size("store.db-wal"), size("store.db"));
 }
 
 #[test]
@@ -183,7 +193,7 @@ fn a_job_that_was_never_there_has_nothing() {
         assert_eq!(record(&mut store, job), None);
         assert_eq!(all_pending(&mut store, job, 0, ALL), []);
         assert_eq!(all_results(&mut store, job, MAX_JOB_REQUESTS - 1, 1), []);
-        let writes = [append(job, 0..1, true), results(job, 0..1, true)];
+        let writes = [append(job, 0..1, true), results(job, 0..1)];
         assert_eq!(store.commit(&writes).unwrap(), [Done::Written, Done::Written]);
         assert_eq!(store.commit(&[Write::Cancel(JobNumber(job))]).unwrap(), [Done::Written]);
         assert_eq!(store.commit(&[Write::Delete(JobNumber(job))]).unwrap(), [Done::Written]);
@@ -193,13 +203,12 @@ fn a_job_that_was_never_there_has_nothing() {
 #[test]
 fn after_a_write_that_makes_no_sense_nothing_is_acknowledged_and_what_was_kept_stays() {
     let gap = append(1, 5..6, false);
-    let stranger = results(1, [3], false);
-    let early = results(1, [1], true);
-    for wrong in [gap, stranger, early, create(0, "z"), create(1 << 39, "z"), create(1, "z")] {
+    let stranger = results(1, [3]);
+    for wrong in [gap, stranger, create(0, "z"), create(1 << 39, "z"), create(1, "z")] {
         let folder = tempfile::tempdir().unwrap();
         let mut store = open(folder.path());
         store.commit(&[create(1, "a"), append(1, 0..3, false)]).unwrap();
-        let error = store.commit(&[results(1, [0], false), wrong]).unwrap_err();
+        let error = store.commit(&[results(1, [0]), wrong]).unwrap_err();
         assert!(matches!(error, StoreError::Misuse(_)), "{error}");
         assert!(matches!(store.commit(&[append(1, 3..4, false)]), Err(StoreError::OutOfService(_))));
         assert!(matches!(store.scan(&Read::Job(JobNumber(1))), Err(StoreError::OutOfService(_))));

@@ -76,6 +76,7 @@ fn take_down(acknowledged: &mut BTreeMap<u64, Acknowledged>, line: &str) {
 }
 
 fn check(folder: &Path, acknowledged: &BTreeMap<u64, Acknowledged>) {
+    assert_sound(folder);
     let (mut store, restored) = Sqlite::open(folder).unwrap();
     assert!(restored.last_job >= acknowledged.keys().max().copied().unwrap_or(0));
     for (&job, expected) in acknowledged {
@@ -130,7 +131,7 @@ fn job_of(job: u64, chunk: u32) -> Vec<(Write, String)> {
         // Not all, mostly: some are pending at the end.
         let settled = start..end - if finishes { 0 } else { chunk / 3 };
         let says = format!("settled {job} {} {} .\n", settled.start, settled.end);
-        writes.push((results(job, settled, false), says));
+        writes.push((results(job, settled), says));
     }
     writes.push((append(job, chunk * 20..chunk * 20, true), "closed\n".into()));
     writes

@@ -2,10 +2,14 @@
 //! the process.
 
 mod deleting;
+mod expiring;
+mod full;
 mod keeping;
 mod killing;
+mod maintaining;
 mod model;
 mod opening;
+mod retrying;
 mod thread;
 
 use std::path::Path;
@@ -22,7 +26,7 @@ fn open(folder: &Path) -> Sqlite {
 }
 
 fn spec(key: &str) -> Arc<JobSpec> {
-    Arc::new(JobSpec { pool: "compute".into(), key: key.into(), name: "nightly".into() })
+    Arc::new(JobSpec { pool: "compute".into(), key: key.into(), name: "nightly".into(), ..JobSpec::default() })
 }
 
 fn create(job: u64, key: &str) -> Write {
@@ -52,9 +56,13 @@ fn append(job: u64, numbers: std::ops::Range<u32>, closes: bool) -> Write {
     Write::Append { job: JobNumber(job), first, bodies: numbers.map(|number| body(job, number)).collect(), closes }
 }
 
-fn results(job: u64, numbers: impl IntoIterator<Item = u32>, finishes: bool) -> Write {
+fn results(job: u64, numbers: impl IntoIterator<Item = u32>) -> Write {
     let outcomes = numbers.into_iter().map(|number| (number, outcome(job, number))).collect();
-    Write::Results { job: JobNumber(job), outcomes, finishes }
+    settle(job, outcomes)
+}
+
+fn settle(job: u64, outcomes: Vec<(u32, Outcome)>) -> Write {
+    Write::Results { job: JobNumber(job), outcomes, finishes: false }
 }
 
 fn record(store: &mut Sqlite, job: u64) -> Option<JobRecord> {
@@ -69,7 +77,7 @@ fn all_pending(store: &mut Sqlite, job: u64, from: u32, limits: (usize, usize)) 
     let (mut all, mut next) = (Vec::new(), Some(from));
     while let Some(from) = next {
         let question = Read::Pending { job: JobNumber(job), from, requests: limits.0, bytes: limits.1 };
-        let Done::Pending { requests, next: more } = store.scan(&question).unwrap() else { panic!("{question:?}") };
+        let Done::Pending { requests, next: more, .. } = store.scan(&question).unwrap() else { panic!("{question:?}") };
         assert!(requests.len() <= limits.0.max(1), "{} of {}", requests.len(), limits.0);
         let bytes: usize = requests.iter().map(|(_, body)| body.len()).sum();
         assert!(requests.len() == 1 || bytes <= limits.1, "{bytes} bytes of {}", limits.1);
@@ -84,12 +92,18 @@ fn all_pending(store: &mut Sqlite, job: u64, from: u32, limits: (usize, usize)) 
 fn all_results(store: &mut Sqlite, job: u64, from: u32, bytes: usize) -> Vec<(u32, Outcome)> {
     let (mut all, mut from) = (Vec::new(), from);
     loop {
-        let question = Read::Results { job: JobNumber(job), from, bytes };
-        let Done::Results(results) = store.scan(&question).unwrap() else { panic!("{question:?}") };
+        let question = Read::Results { job: JobNumber(job), from, bytes, with_failed: false };
+        let Done::Results { results, .. } = store.scan(&question).unwrap() else { panic!("{question:?}") };
         let Some((last, _)) = results.last() else { return all };
         from = last + 1;
         all.extend(results);
     }
+}
+
+/// Asserts that nothing is wrong with a store that is closed.
+fn assert_sound(folder: &Path) {
+    let check = giostra_store::maintenance::check(folder).unwrap();
+    assert!(check.is_sound(), "{:#?}", check.problems);
 }
 
 /// Sweeps until nothing is left to be removed, and returns the number of steps.

@@ -1,12 +1,15 @@
-//! The store beside a model of it in memory: any writes, any restarts, and the same answers.
+//! The store beside a model of it in memory: any writes, any restarts, with room and without, and the
+//! same answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use giostra_core::ids::JobNumber;
-use giostra_core::store::{Done, JobRecord, Read, Restored, Write};
+use giostra_core::store::{Attempts, Done, JobRecord, Read, Restored, Write};
 use giostra_protocol::name::Label;
 use giostra_protocol::{Bytes, JobState, Outcome};
-use giostra_store::{Sqlite, Store as _};
+use giostra_store::{Options, Sqlite, Store as _};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -16,81 +19,114 @@ use super::*;
 /// A step of a test. Jobs are chosen from those that there were, also deleted ones.
 #[derive(Clone, Debug)]
 enum Step {
-    Create { owner: u8, key: u8 },
-    Append { job: usize, count: u32, closes: bool },
-    Results { job: usize, count: usize },
+    Create {
+        owner: u8,
+        key: u8,
+    },
+    Append {
+        job: usize,
+        count: u32,
+        closes: bool,
+    },
+    Results {
+        job: usize,
+        count: usize,
+    },
+    Attempts {
+        job: usize,
+        count: usize,
+    },
     Cancel(usize),
+    Retry(usize),
     Delete(usize),
     Commit,
     Sweep,
     Reopen,
+    /// The disk is full, or has room again.
+    Full(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let job = 0..6usize;
+    let job = prop_oneof![3 => 0..2usize, 1 => 0..6usize];
     let count = prop_oneof![0..4u32, 0..50u32, 900..1200u32];
     prop_oneof![
         2 => (0..2u8, 0..6u8).prop_map(|(owner, key)| Step::Create { owner, key }),
-        5 => (job.clone(), count, prop::bool::weighted(0.2))
+        10 => (job.clone(), count, prop::bool::weighted(0.3))
             .prop_map(|(job, count, closes)| Step::Append { job, count, closes }),
-        6 => (job.clone(), prop_oneof![0..20usize, 500..3000usize])
+        12 => (job.clone(), prop_oneof![0..20usize, 500..3000usize])
             .prop_map(|(job, count)| Step::Results { job, count }),
+        4 => (job.clone(), 0..20usize).prop_map(|(job, count)| Step::Attempts { job, count }),
         1 => job.clone().prop_map(Step::Cancel),
+        4 => job.clone().prop_map(Step::Retry),
         1 => job.prop_map(Step::Delete),
-        6 => Just(Step::Commit),
+        10 => Just(Step::Commit),
         1 => Just(Step::Sweep),
         2 => Just(Step::Reopen),
+        2 => prop::bool::weighted(0.6).prop_map(Step::Full),
     ]
 }
 
+#[derive(Clone)]
 struct ModelJob {
     record: JobRecord,
     bodies: Vec<Bytes>,
     outcomes: BTreeMap<u32, Outcome>,
+    attempts: BTreeMap<u32, Attempts>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
+    now_ms: u64,
     home: u32,
     last_job: u64,
     jobs: BTreeMap<u64, ModelJob>,
 }
 
 impl Model {
-    /// What the store is to say. When something happened is not known: 1 stands for any time.
+    /// What the store is to say.
     fn apply(&mut self, write: &Write) -> Done {
+        let now_ms = self.now_ms;
         match write {
             Write::Create { job, owner, spec } => return self.create(*job, owner, spec),
-            Write::Append { job, bodies, closes, .. } => {
+            Write::Append { job, first, bodies, closes } => {
                 let Some(there) = self.jobs.get_mut(&job.0) else { return Done::Written };
                 if there.record.state != JobState::Open {
                     return Done::Written;
                 }
+                assert_eq!(*first, there.record.requests, "after a gap");
                 there.bodies.extend(bodies.iter().cloned());
                 there.record.requests += bodies.len() as u32;
                 if *closes {
                     there.record.state = JobState::Running;
                     if there.outcomes.len() == there.bodies.len() {
-                        there.end(JobState::Finished);
+                        there.end(JobState::Finished, now_ms);
                     }
                 }
             }
-            Write::Results { job, outcomes, finishes } => {
+            Write::Results { job, outcomes, .. } => {
                 let Some(there) = self.jobs.get_mut(&job.0).filter(|job| job.record.ended_ms == 0) else {
                     return Done::Written;
                 };
                 for (number, outcome) in outcomes {
                     there.outcomes.insert(*number, outcome.clone());
+                    there.attempts.remove(number);
                     let ok = matches!(outcome, Outcome::Ok(_));
                     *if ok { &mut there.record.succeeded } else { &mut there.record.failed } += 1;
                 }
-                if *finishes {
-                    there.end(JobState::Finished);
+                if there.record.state == JobState::Running && there.outcomes.len() == there.bodies.len() {
+                    there.end(JobState::Finished, now_ms);
                 }
             }
+            Write::Attempts { job, attempts } => {
+                if let Some(there) = self.jobs.get_mut(&job.0).filter(|job| job.record.ended_ms == 0) {
+                    let pending = attempts.iter().filter(|(number, _)| !there.outcomes.contains_key(number));
+                    there.attempts.extend(pending.copied());
+                }
+            }
+            Write::Retry(job) => return Done::Jobs(self.retry(*job).into_iter().collect()),
             Write::Cancel(job) => {
                 if let Some(there) = self.jobs.get_mut(&job.0).filter(|job| job.record.ended_ms == 0) {
-                    there.end(JobState::Cancelled);
+                    there.end(JobState::Cancelled, now_ms);
                 }
             }
             Write::Delete(job) => drop(self.jobs.remove(&job.0)),
@@ -112,11 +148,36 @@ impl Model {
             requests: 0,
             succeeded: 0,
             failed: 0,
-            submitted_ms: 1,
+            submitted_ms: self.now_ms,
             ended_ms: 0,
         };
-        self.jobs.insert(job.0, ModelJob { record, bodies: vec![], outcomes: BTreeMap::new() });
-        Done::Created(1)
+        self.jobs
+            .insert(job.0, ModelJob { record, bodies: vec![], outcomes: BTreeMap::new(), attempts: BTreeMap::new() });
+        Done::Created(self.now_ms)
+    }
+
+    fn retry(&mut self, job: JobNumber) -> Option<JobRecord> {
+        let there = self.jobs.get_mut(&job.0).filter(|job| job.record.state == JobState::Finished)?;
+        if there.record.failed > 0 {
+            there.outcomes.retain(|_, outcome| matches!(outcome, Outcome::Ok(_)));
+            (there.record.state, there.record.failed, there.record.ended_ms) = (JobState::Running, 0, 0);
+        }
+        Some(there.record.clone())
+    }
+
+    fn expired(&self) -> Vec<JobRecord> {
+        let due = |record: &&JobRecord| {
+            let (ended, keep) = (record.ended_ms, record.spec.keep_ms);
+            ended > 0 && keep > 0 && ended + keep <= self.now_ms
+        };
+        let mut expired: Vec<_> = self.jobs.values().map(|job| &job.record).filter(due).cloned().collect();
+        expired.sort_by_key(|record| (record.ended_ms, record.job));
+        expired
+    }
+
+    fn attempts(&self, job: u64) -> Vec<(u32, Attempts)> {
+        let there = self.jobs.get(&job).filter(|job| job.record.ended_ms == 0);
+        there.into_iter().flat_map(|job| &job.attempts).map(|(number, attempts)| (*number, *attempts)).collect()
     }
 
     fn pending(&self, job: u64, from: u32) -> Vec<(u32, Bytes)> {
@@ -132,9 +193,10 @@ impl Model {
 }
 
 impl ModelJob {
-    fn end(&mut self, state: JobState) {
+    fn end(&mut self, state: JobState, now_ms: u64) {
         self.record.state = state;
-        self.record.ended_ms = 1;
+        self.record.ended_ms = now_ms;
+        self.attempts.clear();
     }
 }
 
@@ -142,9 +204,14 @@ impl ModelJob {
 struct Pair {
     folder: tempfile::TempDir,
     store: Option<Sqlite>,
+    clock: Arc<AtomicU64>,
+    /// What is committed.
     model: Model,
+    /// What will be, if all that is not committed is.
+    ahead: Model,
     group: Vec<Write>,
-    expected: Vec<Done>,
+    full: bool,
+    unmade: BTreeSet<u64>,
     next_job: u64,
     rng: StdRng,
 }
@@ -152,10 +219,23 @@ struct Pair {
 impl Pair {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (store, Restored { home, .. }) = Sqlite::open(folder.path()).unwrap();
-        let model = Model { home, ..Model::default() };
+        let clock = Arc::new(AtomicU64::new(1000));
+        let (store, Restored { home, .. }) = opened(folder.path(), &clock);
+        let model = Model { home, now_ms: 1000, ..Model::default() };
         let rng = StdRng::seed_from_u64(seed);
-        Self { folder, store: Some(store), model, group: vec![], expected: vec![], next_job: 1, rng }
+        let ahead = model.clone();
+        Self {
+            folder,
+            store: Some(store),
+            clock,
+            model,
+            ahead,
+            group: vec![],
+            full: false,
+            unmade: BTreeSet::new(),
+            next_job: 1,
+            rng,
+        }
     }
 
     fn store(&mut self) -> &mut Sqlite {
@@ -172,22 +252,29 @@ impl Pair {
             Step::Commit => self.commit(),
             Step::Sweep => {
                 self.commit();
-                self.store().sweep().unwrap();
+                assert!(self.store().sweep().is_ok() || self.full);
             }
             Step::Reopen => {
                 self.commit();
                 self.store = None;
-                let (store, restored) = Sqlite::open(self.folder.path()).unwrap();
+                assert_sound(self.folder.path());
+                self.full = false;
+                let (store, restored) = opened(self.folder.path(), &self.clock);
                 self.store = Some(store);
                 let live = self.model.jobs.values().filter(|job| job.record.ended_ms == 0);
                 let jobs: Vec<_> = live.map(|job| job.record.clone()).collect();
                 let Restored { home, last_job, jobs: found } = restored;
                 assert_eq!((home, last_job >= self.model.last_job), (self.model.home, true));
-                assert_eq!(found.into_iter().map(timeless).collect::<Vec<_>>(), jobs);
+                assert_eq!(found, jobs);
+            }
+            Step::Full(full) => {
+                self.commit();
+                self.full = full;
+                self.store().set_max_bytes(full.then_some(0)).unwrap();
             }
             _ => {
                 let write = self.write(step);
-                self.expected.push(self.model.apply(&write));
+                self.ahead.apply(&write);
                 self.group.push(write);
             }
         }
@@ -198,30 +285,50 @@ impl Pair {
             Step::Create { owner, key } => {
                 self.next_job += 1;
                 let owner = if owner == 0 { "".into() } else { "owner".into() };
-                Write::Create { job: self.job(0), owner, spec: spec(&key.to_string()) }
+                Write::Create { job: self.job(0), owner, spec: kept(key) }
             }
             Step::Append { job, count, closes } => {
                 let job = self.job(job);
-                let first = self.model.jobs.get(&job.0).map_or(0, |job| job.record.requests);
+                let first = self.ahead.jobs.get(&job.0).map_or(0, |job| job.record.requests);
                 let bodies = (first..first + count).map(|number| self.filled(body(job.0, number))).collect();
                 Write::Append { job, first, bodies, closes }
             }
             Step::Results { job, count } => {
                 let job = self.job(job);
-                let mut pending: Vec<_> = self.model.pending(job.0, 0).into_iter().map(|(number, _)| number).collect();
+                // Only of requests that are safe: no others are computed.
+                let ahead = self.ahead.jobs.get(&job.0);
+                let has = |number: &u32| ahead.is_some_and(|job| job.outcomes.contains_key(number));
+                let pending = self.model.pending(job.0, 0).into_iter().map(|(number, _)| number);
+                let mut pending: Vec<_> = pending.filter(|number| !has(number)).collect();
                 let mut outcomes = Vec::new();
                 while outcomes.len() < count && !pending.is_empty() {
                     // The first ones more often, as they are computed first.
                     let at = self.rng.random_range(0..pending.len().min(200));
                     let number = pending.remove(at);
-                    outcomes.push((number, outcome(job.0, number)));
+                    // Each tenth fails, at first.
+                    let fails = number % 10 == 9 && self.rng.random_ratio(2, 3);
+                    outcomes.push((number, if fails { error(job.0, number) } else { result(job.0, number) }));
                 }
-                let running = self.model.jobs.get(&job.0).is_some_and(|job| job.record.state == JobState::Running);
-                Write::Results { job, outcomes, finishes: running && pending.is_empty() }
+                settle(job.0, outcomes)
+            }
+            Step::Attempts { job, count } => {
+                let job = self.job(job);
+                let requests = self.model.jobs.get(&job.0).map_or(0, |job| job.record.requests);
+                let some = |rng: &mut StdRng| Attempts { lost: rng.random_range(0..3), failed: rng.random_range(1..3) };
+                let numbers = (0..if requests == 0 { 0 } else { count }).map(|_| self.rng.random_range(0..requests));
+                let numbers: BTreeSet<_> = numbers.collect();
+                let attempts = numbers.into_iter().map(|number| (number, some(&mut self.rng))).collect();
+                Write::Attempts { job, attempts }
+            }
+            Step::Retry(job) => {
+                // One that has failed, if there is any.
+                let failed = |job: &&ModelJob| job.record.state == JobState::Finished && job.record.failed > 0;
+                let failed: Vec<_> = self.ahead.jobs.values().filter(failed).map(|job| job.record.job).collect();
+                Write::Retry(failed.get(job).copied().unwrap_or_else(|| self.job(job)))
             }
             Step::Cancel(job) => Write::Cancel(self.job(job)),
             Step::Delete(job) => Write::Delete(self.job(job)),
-            Step::Commit | Step::Sweep | Step::Reopen => unreachable!("no write"),
+            Step::Commit | Step::Sweep | Step::Reopen | Step::Full(_) => unreachable!("no write"),
         }
     }
 
@@ -233,13 +340,30 @@ impl Pair {
     fn commit(&mut self) {
         let group = std::mem::take(&mut self.group);
         let done = self.store().commit(&group).unwrap();
-        let done = done.into_iter().map(|done| match done {
-            Done::Created(ms) => Done::Created(ms.min(1)),
-            Done::Exists(record) => Done::Exists(timeless(*record).into()),
-            other => other,
-        });
-        assert_eq!(done.collect::<Vec<_>>(), std::mem::take(&mut self.expected));
+        for (write, done) in group.into_iter().zip(done) {
+            match done {
+                Done::Full { write: refused, .. } if self.may_refuse(&write) => assert!(*refused == write),
+                done => {
+                    let expected = self.model.apply(&write);
+                    assert!(done == expected, "{done:.200?} for {write:.200?}, not {expected:.200?}");
+                }
+            }
+        }
+        self.ahead = self.model.clone();
+        // Mostly, time goes on.
+        self.model.now_ms = self.model.now_ms.saturating_add_signed(self.rng.random_range(-100..500)).max(1);
+        self.ahead.now_ms = self.model.now_ms;
+        self.clock.store(self.model.now_ms, Ordering::Relaxed);
         self.compare();
+    }
+
+    /// Returns whether a write may be refused: on a full disk, or because its job was.
+    fn may_refuse(&mut self, write: &Write) -> bool {
+        match write {
+            Write::Create { job, .. } if self.full => self.unmade.insert(job.0),
+            Write::Append { job, .. } => self.full || self.unmade.contains(&job.0),
+            _ => self.full,
+        }
     }
 
     fn compare(&mut self) {
@@ -251,28 +375,39 @@ impl Pair {
             assert_eq!(all_pending(store, job, from, limits), self.model.pending(job, from), "pending of {job}");
             assert_eq!(all_results(store, job, from, bytes), self.model.results(job, from), "results of {job}");
             let expected = self.model.jobs.get(&job).map(|job| job.record.clone());
-            assert_eq!(record(store, job).map(timeless), expected);
+            assert_eq!(record(store, job), expected);
+            let question = Read::Pending { job: JobNumber(job), from: 0, requests: usize::MAX, bytes: usize::MAX };
+            let Done::Pending { attempts, .. } = store.scan(&question).unwrap() else { panic!("{question:?}") };
+            assert_eq!(attempts, self.model.attempts(job), "attempts at {job}");
         }
         let owner = Label::from("owner");
         let question = Read::Jobs { owner: Some(owner.clone()), before: JobNumber(self.next_job), limit: 3 };
         let Done::Jobs(found) = store.scan(&question).unwrap() else { panic!("{question:?}") };
         let jobs = self.model.jobs.values().rev().filter(|job| job.record.owner == owner).take(3);
         let expected: Vec<_> = jobs.map(|job| job.record.clone()).collect();
-        assert_eq!(found.into_iter().map(timeless).collect::<Vec<_>>(), expected);
+        assert_eq!(found, expected);
+        assert_eq!(store.scan(&Read::Expired { limit: 99 }).unwrap(), Done::Jobs(self.model.expired()));
     }
 }
 
-/// Replaces times by 1.
-fn timeless(record: JobRecord) -> JobRecord {
-    JobRecord { submitted_ms: record.submitted_ms.min(1), ended_ms: record.ended_ms.min(1), ..record }
+/// Opens a store with the model's clock.
+fn opened(folder: &Path, clock: &Arc<AtomicU64>) -> (Sqlite, Restored) {
+    let clock = clock.clone();
+    let clock = Box::new(move || clock.load(Ordering::Relaxed));
+    Sqlite::open_with(folder, Options { clock, look_every: Duration::ZERO }).unwrap()
+}
+
+/// What is said of a job with a key: those with some keys are kept for a time only.
+fn kept(key: u8) -> Arc<JobSpec> {
+    Arc::new(JobSpec { keep_ms: u64::from(key % 3) * 400, ..(*spec(&key.to_string())).clone() })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_written_and_restarted_the_answers_are_those_of_the_model(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in prop::collection::vec(step(), 1..90),
         seed in any::<u64>(),
     ) {
         let mut pair = Pair::new(seed);

@@ -18,7 +18,7 @@ fn made() -> (tempfile::TempDir, PathBuf) {
     let mut store = open(folder.path());
     for job in 1..=20 {
         let key = job.to_string();
-        store.commit(&[create(job, &key), append(job, 0..600, true), results(job, 0..300, false)]).unwrap();
+        store.commit(&[create(job, &key), append(job, 0..600, true), results(job, 0..300)]).unwrap();
     }
     drop(store);
     let path = folder.path().join("store.db");
@@ -56,11 +56,22 @@ fn a_store_that_another_program_has_open_is_in_use() {
 #[test]
 fn a_store_of_a_newer_version_is_left_alone() {
     let (folder, path) = made();
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let before = fs::read(&path).unwrap();
     let error = refused(folder.path());
-    assert!(matches!(error, StoreError::Newer(_, 2)), "{error}");
+    assert!(matches!(error, StoreError::Newer(_, 3)), "{error}");
     assert!(error.to_string().contains("newer broker"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_store_of_an_older_version_is_left_alone() {
+    let (folder, path) = made();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = refused(folder.path());
+    assert!(matches!(error, StoreError::Older(_, 1)), "{error}");
+    assert!(error.to_string().contains("older broker that wrote it"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -137,8 +148,8 @@ fn use_all(folder: &Path) -> Result<(), StoreError> {
     store.scan(&Read::Jobs { owner: None, before: JobNumber(u64::MAX), limit: usize::MAX })?;
     for job in restored.jobs.into_iter().map(|job| job.job) {
         store.scan(&Read::Pending { job, from: 0, requests: usize::MAX, bytes: usize::MAX })?;
-        store.scan(&Read::Results { job, from: 0, bytes: usize::MAX })?;
-        store.commit(&[results(job.0, 300..600, true)])?;
+        store.scan(&Read::Results { job, from: 0, bytes: usize::MAX, with_failed: true })?;
+        store.commit(&[results(job.0, 300..600)])?;
         store.commit(&[Write::Delete(job)])?;
     }
     while store.sweep()? {}
@@ -160,6 +171,7 @@ fn a_damaged_row_is_an_error_for_who_reads_it() {
         "UPDATE job SET state = 9",
         "UPDATE job SET requests = -1",
         "DROP TABLE res",
+        "DROP TABLE att",
     ];
     for damage in damages {
         let (folder, path) = made();

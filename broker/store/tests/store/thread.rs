@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use giostra_core::ids::JobNumber;
 use giostra_core::store::{Done, Op, Read, Write};
@@ -198,6 +199,64 @@ fn a_full_disk_stops_the_sweeping_but_not_the_reading() {
     assert_eq!(asked.recv(), Ok(Asked::Scan));
     say.send(Ok(true)).unwrap();
     assert_eq!(waited.answers(1), [Done::Jobs(vec![])]);
+    // Later it is tried again, though nothing was submitted.
+    assert_eq!(asked.recv(), Ok(Asked::Sweep));
+    say.send(Ok(false)).unwrap();
+}
+
+/// A store that is full until it has been looked at some times.
+struct Full(u32);
+
+impl Store for Full {
+    fn commit(&mut self, group: &[Write]) -> Result<Vec<Done>, StoreError> {
+        Ok(vec![Done::Written; group.len()])
+    }
+
+    fn scan(&mut self, _: &Read) -> Result<Done, StoreError> {
+        Ok(Done::Jobs(vec![]))
+    }
+
+    fn sweep(&mut self) -> Result<bool, StoreError> {
+        self.0 = self.0.saturating_sub(1);
+        Ok(false)
+    }
+
+    fn full(&self) -> Option<Arc<str>> {
+        (self.0 > 0).then(|| "no space".into())
+    }
+
+    fn bytes(&self) -> u64 {
+        4711
+    }
+}
+
+#[test]
+fn the_figures_say_that_the_store_is_full_until_it_has_room_again_though_nothing_is_submitted() {
+    let waited = Waited::start(Full(2));
+    assert_eq!(waited.thread.figures().full, "no space");
+    let has_room = (0..1500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        waited.thread.figures().full.is_empty()
+    });
+    assert!(has_room, "nobody has looked");
+}
+
+#[test]
+fn the_figures_count_commits_their_time_and_the_size_of_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let waited = Waited::start(open(folder.path()));
+    let before = waited.thread.figures();
+    assert_eq!((before.commits, before.longest_us), (0, 0));
+    assert!(before.bytes > 8 << 20, "the reserve counts: {before:?}");
+    waited.thread.submit(Op::Write(create(1, "a")));
+    waited.answers(1);
+    waited.thread.submit(Op::Write(append(1, 0..9, true)));
+    waited.answers(1);
+    let after = waited.thread.figures();
+    assert!(after.commits == 2 && after.full.is_empty(), "{after:?}");
+    assert!(after.longest_us > 0 && after.longest_us < after.commits_us, "{after:?}");
+    let next = waited.thread.figures();
+    assert_eq!((next.longest_us, next.commits_us), (0, after.commits_us), "the longest since the last look");
 }
 
 #[test]
