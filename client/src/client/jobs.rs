@@ -76,7 +76,7 @@ impl Client {
         requests: impl IntoIterator<Item = Result<Bytes, Error>>,
     ) -> Result<JobId, Error> {
         let key = options.key.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-        let spec = JobSpec { pool: self.options.pool.clone(), key, name: options.name };
+        let spec = JobSpec { pool: self.options.pool.clone(), key, name: options.name, ..JobSpec::default() };
         Submission::new(spec, requests.into_iter()).run(self)
     }
 
@@ -200,7 +200,7 @@ impl Iterator for Results<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.read.is_empty() {
             let from = self.next?;
-            let question = JobsRequest::Collect { id: self.job.id, from };
+            let question = JobsRequest::Collect { id: self.job.id, from, with_failed: false };
             self.read = match self.job.client.ask_about_jobs(&question) {
                 Ok(JobsReply::Results { results, .. }) => results.into(),
                 Ok(_) => return self.fail(not_an_answer()),

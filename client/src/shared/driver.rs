@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Bytes, Reply, RequestId};
+use giostra_protocol::{Bytes, Priority, Reply, RequestId};
 use giostra_transport::time::deadline;
 use giostra_transport::wake::{self, Alarm, Waker};
 use rustc_hash::FxHashMap;
@@ -35,6 +35,7 @@ struct Contents {
 
 struct Call {
     body: Bytes,
+    priority: Priority,
     deadline: Option<Instant>,
     slot: Arc<Slot>,
 }
@@ -56,7 +57,7 @@ pub struct Driver {
 
 impl Inbox {
     /// Submits a request. Returns the slot of its answer.
-    pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
+    pub fn submit(&self, body: Bytes, priority: Priority, timeout: Option<Duration>) -> Arc<Slot> {
         let deadline = timeout.map(|timeout| deadline(Instant::now(), timeout));
         let mut contents = self.contents();
         if let Some(error) = &contents.ended {
@@ -65,7 +66,7 @@ impl Inbox {
         contents.last_number += 1;
         let number = contents.last_number;
         let slot = Slot::new(number);
-        contents.calls.push(number, Call { body, deadline, slot: Arc::clone(&slot) });
+        contents.calls.push(number, Call { body, priority, deadline, slot: Arc::clone(&slot) });
         drop(contents);
         self.waker.wake();
         slot
@@ -157,9 +158,9 @@ impl Driver {
     }
 
     fn submit(&mut self, call: Call) -> Result<(), Arc<Error>> {
-        let Call { body, deadline, slot } = call;
+        let Call { body, priority, deadline, slot } = call;
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match self.client.submit_within(body, timeout) {
+        match self.client.submit_as(body, timeout, priority) {
             Ok(id) => {
                 self.ids.insert(slot.number, id);
                 self.slots.insert(id, slot);
