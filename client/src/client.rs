@@ -19,7 +19,8 @@ use crate::{Error, Options};
 use reports::Reports;
 
 pub use connection::wait_any;
-pub use jobs::{Job, JobOptions, Results};
+pub use jobs::{Job, JobResult, Results, ResultsWithFailed};
+pub(crate) use jobs::{only, results};
 
 /// For how long a client looks for replies before it sleeps. A processor that has not gone to sleep
 /// is faster at what comes next. Measured: W=1 1.07, W=4096 1.12, 64 clients 1.12 times the rate. A
@@ -122,6 +123,11 @@ impl Client {
     pub fn set_priority(&mut self, priority: Priority) -> &mut Self {
         self.options.priority = priority;
         self
+    }
+
+    /// The pool that all requests go to.
+    pub(crate) fn pool(&self) -> &str {
+        &self.options.pool
     }
 
     /// The priority of the requests that are submitted from now on.

@@ -228,6 +228,11 @@ impl Session {
         self.draining.take()
     }
 
+    /// Whether an answer about jobs can be taken.
+    pub fn has_jobs_replies(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
     /// Takes the next answer about jobs, and the number of its question.
     pub fn take_jobs_reply(&mut self) -> Option<(u64, JobsReply)> {
         self.jobs.pop_front()

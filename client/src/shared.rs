@@ -4,6 +4,8 @@
 //! waited for without one.
 
 mod driver;
+mod jobs;
+mod questions;
 mod slot;
 
 use std::fmt;
@@ -22,6 +24,8 @@ use crate::typed::{body, result};
 use crate::{CallError, Client, Error, Options};
 use driver::{Driver, Inbox};
 use slot::Slot;
+
+pub use jobs::{Asked, SharedJob};
 
 /// A client that can be cloned and used by many threads or tasks at once. All clones share one
 /// connection.
@@ -131,7 +135,7 @@ impl fmt::Debug for SharedClient {
 /// The future reply to a request. Dropped before the reply arrives, it cancels the request.
 #[must_use = "dropped, it cancels the request"]
 pub struct Answer {
-    slot: Arc<Slot>,
+    slot: Arc<Slot<Reply>>,
     handle: Arc<Handle>,
 }
 
