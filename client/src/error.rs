@@ -73,6 +73,11 @@ impl Error {
         }
     }
 
+    /// When the broker's answer has nothing to do with the question.
+    pub(crate) fn not_an_answer() -> Self {
+        Self::Refused("its answer is none to what was asked".into())
+    }
+
     pub(crate) fn of_libzmq(error: zmq::Error) -> Self {
         Self::Socket(error.to_string())
     }

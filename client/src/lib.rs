@@ -67,32 +67,35 @@
 pub mod budget;
 mod client;
 mod error;
+mod job_options;
 mod map;
 mod options;
 #[doc(hidden)]
 pub mod reorder;
 mod session;
 mod shared;
+mod submission;
 mod typed;
 
-pub use client::{Client, Context, Job, JobOptions, Results, wait_any};
+pub use client::{Client, Context, Job, JobResult, Results, ResultsWithFailed, wait_any};
 pub use error::{CallError, Error};
 pub use giostra_protocol::name::Label;
 pub use giostra_protocol::{
-    BadJobId, Bytes, Failure, JobId, JobSpec, JobState, JobStatus, Outcome, Progress, Reply, RequestId, Status, Trace,
-    code,
+    BadJobId, BadPriority, Bytes, Failure, JobId, JobSpec, JobState, JobStatus, Outcome, Priority, Progress, Reply,
+    RequestId, Status, Trace, code,
 };
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;
+pub use job_options::JobOptions;
 pub use map::{Map, Unordered};
 pub use options::Options;
-pub use shared::{Answer, Computed, SharedClient};
+pub use shared::{Answer, Asked, Computed, SharedClient, SharedJob};
 pub use typed::{body, result};
 
 /// The parts of the broker's [`Status`].
 pub mod status {
     pub use giostra_protocol::{
-        ClientStatus, EventStatus, History, LeftOut, LostStatus, Percentiles, PoolStatus, PoolTotals, Totals,
-        WorkerStatus,
+        ClientStatus, EventStatus, History, JobTotals, JobsStatus, LeftOut, LiveJob, LostStatus, Percentiles,
+        PoolStatus, PoolTotals, StoreStatus, Totals, WorkerStatus,
     };
 }

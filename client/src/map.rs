@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Bytes, Failure, Outcome, Progress, RequestId};
+use giostra_protocol::{Bytes, Failure, Outcome, Priority, Progress, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,6 +44,7 @@ impl Client {
         A::Item: Serialize,
     {
         let calls = Calls {
+            priority: self.priority(),
             client: self,
             operation: operation.into(),
             arguments: arguments.into_iter().fuse(),
@@ -100,6 +101,14 @@ impl<'c, I, R> Map<'c, I, R> {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.calls.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how urgent the requests are, instead of the client's
+    /// [`priority`](crate::Options::priority).
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.calls.priority = priority;
         self
     }
 
@@ -215,6 +224,7 @@ struct Calls<'c, I> {
     operation: String,
     arguments: Fuse<I>,
     timeout: Option<Duration>,
+    priority: Priority,
     requests: usize,
     bytes: usize,
     budget: InFlightBudget,
@@ -251,7 +261,7 @@ impl<I: Iterator<Item: Serialize>> Calls<'_, I> {
                 }
             };
             let bytes = body.len();
-            match self.client.submit_within(body, self.timeout) {
+            match self.client.submit_as(body, self.timeout, self.priority) {
                 Ok(id) => self.unanswered.push(id.0, Call { index, bytes }),
                 Err(error @ Error::TooLarge(_)) => {
                     unsubmitted(index, error.into());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use giostra_protocol::{DEFAULT_POOL, name};
+use giostra_protocol::{DEFAULT_POOL, Priority, name};
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
 
@@ -24,6 +24,9 @@ pub struct Options {
     pub name: String,
     /// The pool that all requests go to, `compute` by default.
     pub pool: String,
+    /// How urgent requests are among those that wait in the same pool, [`Priority::Normal`] by
+    /// default. Jobs have a priority of their own.
+    pub priority: Priority,
     /// Whether a request waits for a worker if its pool has none when the broker receives it, as it
     /// does by default. Otherwise it fails with the code `no-worker`.
     pub wait: bool,
@@ -42,6 +45,7 @@ impl Default for Options {
             broker: "tcp://127.0.0.1:5555".into(),
             name: name::of_process(""),
             pool: DEFAULT_POOL.into(),
+            priority: Priority::default(),
             wait: true,
             broker_timeout: Duration::from_secs(10),
             credentials: None,
@@ -67,6 +71,13 @@ impl Options {
     #[must_use]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
         self.pool = pool.into();
+        self
+    }
+
+    /// Sets [`Self::priority`].
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, JobsReply, MAX_BATCH, Outcome, Progress, Reply, RequestId, Status, ToClient, Trace,
-    code,
+    Bytes, Failure, FromClient, JobsReply, MAX_BATCH, Outcome, Priority, Progress, Reply, RequestId, Status, ToClient,
+    Trace, code,
 };
 use rustc_hash::FxHashSet;
 
@@ -85,6 +85,7 @@ pub struct Session {
 pub struct Request {
     body: Bytes,
     deadline: Option<Instant>,
+    priority: Priority,
 }
 
 impl Session {
@@ -115,14 +116,14 @@ impl Session {
     }
 
     /// Adds a request, which expires at its deadline.
-    pub fn submit(&mut self, body: Bytes, deadline: Option<Instant>) -> RequestId {
+    pub fn submit(&mut self, body: Bytes, deadline: Option<Instant>, priority: Priority) -> RequestId {
         self.last_id += 1;
         let id = RequestId(self.last_id);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
-        self.unanswered.push(id.0, Request { body, deadline });
-        self.outgoing.push(id, &self.unanswered);
+        self.unanswered.push(id.0, Request { body, deadline, priority });
+        self.outgoing.push(id, priority, &self.unanswered);
         id
     }
 
@@ -227,6 +228,11 @@ impl Session {
         self.draining.take()
     }
 
+    /// Whether an answer about jobs can be taken.
+    pub fn has_jobs_replies(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
     /// Takes the next answer about jobs, and the number of its question.
     pub fn take_jobs_reply(&mut self) -> Option<(u64, JobsReply)> {
         self.jobs.pop_front()
@@ -259,7 +265,7 @@ impl Session {
         if self.link != Link::Up {
             return None;
         }
-        let Batch { requests, limit, too_large } = self.outgoing.next_batch(&self.unanswered, now);
+        let Batch { requests, priority, limit, too_large } = self.outgoing.next_batch(&self.unanswered, now);
         for (id, bytes) in too_large {
             let max = self.outgoing.max_bytes;
             let message = format!("the request has {bytes} bytes, and this broker takes {max} at most (--max-message)");
@@ -268,7 +274,7 @@ impl Session {
         let timeout_ms =
             limit.map_or(0, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX).max(1));
         let (session, pool, wait) = (self.session, self.pool.clone(), self.wait);
-        (!requests.is_empty()).then_some(FromClient::Submit { session, pool, timeout_ms, wait, requests })
+        (!requests.is_empty()).then_some(FromClient::Submit { session, pool, timeout_ms, priority, wait, requests })
     }
 
     /// Handles a message from the broker.
@@ -288,10 +294,12 @@ impl Session {
                 }
                 self.abandoned.clear();
                 self.to_resend += self.unanswered.len() - self.outgoing.unanswered(&self.unanswered);
-                self.outgoing.restart(self.ids());
+                self.outgoing.restart(&self.unanswered);
             }
             ToClient::Rejected(ids) => {
-                self.outgoing.reject(ids.into_iter().filter(|id| self.unanswered.get(id.0).is_some()));
+                let unanswered = &self.unanswered;
+                let known = ids.into_iter().filter_map(|id| Some((id, unanswered.get(id.0)?.priority)));
+                self.outgoing.reject(known);
             }
             ToClient::Credit { requests } => self.outgoing.credit = Some(requests),
             ToClient::Replies(replies) => {

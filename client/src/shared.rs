@@ -4,6 +4,8 @@
 //! waited for without one.
 
 mod driver;
+mod jobs;
+mod questions;
 mod slot;
 
 use std::fmt;
@@ -14,7 +16,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use giostra_protocol::{Bytes, Progress, Reply};
+use giostra_protocol::{Bytes, Priority, Progress, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +24,8 @@ use crate::typed::{body, result};
 use crate::{CallError, Client, Error, Options};
 use driver::{Driver, Inbox};
 use slot::Slot;
+
+pub use jobs::{Asked, SharedJob};
 
 /// A client that can be cloned and used by many threads or tasks at once. All clones share one
 /// connection.
@@ -51,6 +55,8 @@ use slot::Slot;
 #[derive(Clone)]
 pub struct SharedClient {
     handle: Arc<Handle>,
+    /// The priority of the requests.
+    priority: Priority,
 }
 
 /// What all clones and answers share. Dropped, it ends the driver.
@@ -65,10 +71,24 @@ impl Drop for Handle {
 impl SharedClient {
     /// Begins to connect, and returns at once, as [`Client::connect`] does.
     pub fn connect(options: Options) -> Result<Self, Error> {
+        let priority = options.priority;
         let (inbox, driver) = Driver::new(Client::connect(options)?)?;
         let handle = Arc::new(Handle(inbox));
         thread::Builder::new().name("giostra-client".into()).spawn(|| driver.run()).map_err(Error::Thread)?;
-        Ok(Self { handle })
+        Ok(Self { handle, priority })
+    }
+
+    /// Returns a clone, over the same connection, whose requests have this priority.
+    ///
+    /// ```no_run
+    /// # use giostra_client::{CallError, Priority, SharedClient};
+    /// async fn sum(client: &SharedClient) -> Result<i64, CallError> {
+    ///     client.with_priority(Priority::High).compute("add", &(1, 2)).await
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_priority(&self, priority: Priority) -> Self {
+        Self { priority, ..self.clone() }
     }
 
     /// Submits a request, which is sent at once. Wait for its answer, or await it; dropped before it
@@ -77,7 +97,7 @@ impl SharedClient {
     /// After `timeout` the reply is a failure with the code `expired`, or `no-broker` if none was
     /// there.
     pub fn call(&self, body: Bytes, timeout: Option<Duration>) -> Answer {
-        Answer { slot: self.handle.0.submit(body, timeout), handle: Arc::clone(&self.handle) }
+        Answer { slot: self.handle.0.submit(body, self.priority, timeout), handle: Arc::clone(&self.handle) }
     }
 
     /// Calls an operation.
@@ -115,7 +135,7 @@ impl fmt::Debug for SharedClient {
 /// The future reply to a request. Dropped before the reply arrives, it cancels the request.
 #[must_use = "dropped, it cancels the request"]
 pub struct Answer {
-    slot: Arc<Slot>,
+    slot: Arc<Slot<Reply>>,
     handle: Arc<Handle>,
 }
 

@@ -157,7 +157,8 @@ export class Client {
       }
       if (requests.length === 0) return;
       this.#credit -= requests.length;
-      this.#connection.send({ Submit: [this.#session, this.#pool, timeoutMs, true, requests] }, attachments);
+      const fields = [this.#session, this.#pool, timeoutMs, "Normal", true, requests];
+      this.#connection.send({ Submit: fields }, attachments);
     }
   }
 }

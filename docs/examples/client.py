@@ -69,7 +69,7 @@ def submit_all(bodies: list[bytes], broker: Broker, options: argparse.Namespace)
             requests, attachments = pack(unsent, min(credit, max_batch, AT_ONCE))
             credit -= len(requests)
             timeout_ms = max(1, int(left * 1000))  # 0 would be no limit
-            broker.send({"Submit": [session, options.pool, timeout_ms, True, requests]}, attachments)
+            broker.send({"Submit": [session, options.pool, timeout_ms, "Normal", True, requests]}, attachments)
     return outcomes
 
 

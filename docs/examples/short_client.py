@@ -23,7 +23,7 @@ if keys:
     (socket.curve_publickey, socket.curve_secretkey) = zmq.auth.load_certificate(keys[0])
     socket.curve_serverkey, _ = zmq.auth.load_certificate(keys[1])
 socket.connect(endpoint)
-socket.send(msgpack.packb({"Hello": [2, "short-client"]}))
+socket.send(msgpack.packb({"Hello": [3, "short-client"]}))
 
 while True:
     try:
@@ -33,7 +33,7 @@ while True:
     match msgpack.unpackb(envelope):
         case {"Welcome": [_, _, session, *_]}:
             body = msgpack.packb([operation, numbers])
-            socket.send(msgpack.packb({"Submit": [session, "compute", 10_000, True, [[1, body]]]}))
+            socket.send(msgpack.packb({"Submit": [session, "compute", 10_000, "Normal", True, [[1, body]]]}))
         case {"Replies": [[1, {"Ok": body}, _]]}:
             print(msgpack.unpackb(attachments[body] if isinstance(body, int) else body))
             sys.exit()

@@ -21,7 +21,7 @@ if keys:
     (socket.curve_publickey, socket.curve_secretkey) = zmq.auth.load_certificate(keys[0])
     socket.curve_serverkey, _ = zmq.auth.load_certificate(keys[1])
 socket.connect(endpoint)
-register = {"Register": [2, name, "compute", ["add"], 1, 0]}
+register = {"Register": [3, name, "compute", ["add"], 1, 0]}
 socket.send(msgpack.packb(register))
 
 
@@ -39,7 +39,7 @@ while True:
     except zmq.Again:
         sys.exit("nothing heard for 10 s: is the broker there, and are the keys right?")
     match msgpack.unpackb(envelope):
-        case {"Dispatch": requests}:
+        case {"Dispatch": [_priority, requests]}:
             bodies = ((ticket, attachments[body] if isinstance(body, int) else body) for ticket, body in requests)
             socket.send(msgpack.packb({"Replies": [[ticket, outcome(body)] for ticket, body in bodies]}))
         case {"Ping": [sequence]}:

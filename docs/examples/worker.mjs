@@ -117,7 +117,7 @@ async function serve({ broker = "tcp://127.0.0.1:5556", name = defaultName(), po
         if (leaving) connection.send("Leave");
         break;
       case "Dispatch":
-        waiting.push(...fields.map(([ticket, body]) => [ticket, whole(body, attachments)]));
+        waiting.push(...fields[1].map(([ticket, body]) => [ticket, whole(body, attachments)]));
         begin();
         break;
       case "Cancel": {

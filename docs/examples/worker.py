@@ -170,7 +170,7 @@ def serve(broker: Broker) -> str | None:
                 replies, attachments = computing.replies()
                 if replies:
                     broker.send({"Replies": replies}, attachments)
-            case {"Dispatch": requests}:
+            case {"Dispatch": [_priority, requests]}:
                 computing.start([(ticket, whole(body, attachments)) for ticket, body in requests])
             case {"Cancel": tickets}:
                 if replies := computing.cancel(tickets):

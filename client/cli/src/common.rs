@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use giostra_client::Options;
 use giostra_common::args::{positive_duration, switch};
-use giostra_protocol::{DEFAULT_POOL, name};
+use giostra_protocol::{DEFAULT_POOL, Priority, name};
 use giostra_transport::endpoint::parse_to_connect;
 use giostra_transport::keys::{Credentials, KeyError};
 use giostra_transport::shutdown::Shutdown;
@@ -27,6 +28,10 @@ pub struct CommonArgs {
     /// Pool to send requests to
     #[arg(long, global = true, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
     pub pool: String,
+
+    /// How urgent requests are: high, normal or low [default: normal; of submit: low]
+    #[arg(long, global = true, env = "GIOSTRA_PRIORITY", value_parser = priority(), value_name = "PRIORITY")]
+    pub priority: Option<Priority>,
 
     /// Time limit of each request; without one it waits as long as there is a broker
     #[arg(long, global = true, env = "GIOSTRA_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
@@ -54,6 +59,11 @@ pub struct CommonArgs {
     pub json: bool,
 }
 
+/// Returns the parser of priorities, which knows all their names.
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(["high", "normal", "low"]).try_map(|name| name.parse())
+}
+
 impl CommonArgs {
     /// Returns the options of a client for `command`.
     ///
@@ -64,6 +74,7 @@ impl CommonArgs {
             broker: self.broker.clone(),
             name: name::of_process(&format!("giostra-{command}-")),
             pool: self.pool.clone(),
+            priority: self.priority.unwrap_or_default(),
             wait: !self.no_wait,
             broker_timeout: self.broker_timeout,
             credentials: Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())?,

@@ -84,8 +84,13 @@ impl Client {
         answer.flatten().ok_or_else(|| self.no_broker())
     }
 
+    /// When the broker will have been away for too long; `None` while it is there.
+    pub(crate) fn gives_up_at(&self) -> Option<Instant> {
+        self.without_broker_since().map(|since| deadline(since, self.options.broker_timeout))
+    }
+
     /// Why there is no broker.
-    fn no_broker(&self) -> Error {
+    pub(crate) fn no_broker(&self) -> Error {
         let endpoint = self.options.broker.clone();
         match (self.broker.error(), &self.unreadable) {
             (Some(error), _) => Error::of_connector(&error),

@@ -8,7 +8,7 @@ use giostra_protocol::{FromClient, ToClient};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket::{self, QuietSocket, Sleeper};
 
-use crate::session::Session;
+use crate::session::{Link, Session};
 use crate::{Client, Error};
 
 /// How often a client that waits for replies wakes, to notice that it was stopped.
@@ -72,8 +72,28 @@ impl Client {
     /// As [`Self::turn`]; then, if no reply is available, waits until a message arrives, one of these
     /// descriptors is readable, or `until`.
     pub fn wait(&mut self, descriptors: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<(), Error> {
+        self.wait_unless(descriptors, until, Session::has_replies)
+    }
+
+    /// As [`Self::wait`], also for answers about jobs, and until the session is another than this one.
+    pub(crate) fn wait_for_any(
+        &mut self,
+        descriptors: &[BorrowedFd<'_>],
+        until: Option<Instant>,
+        known: Option<u64>,
+    ) -> Result<(), Error> {
+        let is_new = |session: &Session| (session.link() == Link::Up).then(|| session.number()) != known;
+        self.wait_unless(descriptors, until, |here| here.has_replies() || here.has_jobs_replies() || is_new(here))
+    }
+
+    fn wait_unless(
+        &mut self,
+        descriptors: &[BorrowedFd<'_>],
+        until: Option<Instant>,
+        is_ready: impl Fn(&Session) -> bool,
+    ) -> Result<(), Error> {
         let wake = self.exchange()?;
-        if self.session.has_replies() {
+        if is_ready(&self.session) {
             return Ok(());
         }
         self.sleep(descriptors, [until, wake])?;

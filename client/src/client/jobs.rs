@@ -1,31 +1,26 @@
 //! Durable jobs: requests that outlive this client.
 
-mod submission;
+mod job;
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use giostra_protocol::{Bytes, FromClient, JobId, JobSpec, JobStatus, JobsReply, JobsRequest, Outcome};
-use giostra_transport::time::deadline;
+use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest};
 
 use crate::session::{Link, Session};
-use crate::{Client, Error};
-use submission::Submission;
+use crate::submission::Submission;
+use crate::{Client, Error, JobOptions};
 
-/// What a job is called, and how its submission is recognised.
-#[derive(Clone, Debug, Default)]
-pub struct JobOptions {
-    /// Makes the submission idempotent: the same key to the same pool gives the same job, however
-    /// often it is submitted. One word of at most 64 characters; drawn at random without it.
-    pub key: Option<String>,
-    /// A name for people: one word, or empty.
-    pub name: String,
-}
+pub use job::{Job, JobResult, Results, ResultsWithFailed};
+pub(crate) use job::{only, results};
 
-/// A job at the broker, asked for by [`Client::job`].
-pub struct Job<'a> {
-    client: &'a mut Client,
-    id: JobId,
+/// What the broker says about jobs.
+enum Heard {
+    /// When it has answered.
+    Answer(Box<JobsReply>),
+    /// When the connection was lost, and the question with it.
+    Lost,
+    /// When there is no answer until the time.
+    Nothing,
 }
 
 impl Client {
@@ -41,7 +36,7 @@ impl Client {
     /// # use giostra_client::{Client, JobOptions, Options, body, result};
     /// let mut client = Client::connect(Options::default())?;
     /// let bodies: Result<Vec<_>, _> = (1..=1000).map(|n| body("is_prime", &[n])).collect();
-    /// let id = client.submit_job(JobOptions::default(), bodies?)?;
+    /// let id = client.submit_job(JobOptions::default().retries(2), bodies?)?;
     /// // Possibly days later, and in another process:
     /// let mut job = client.job(id);
     /// job.wait(None)?;
@@ -75,9 +70,43 @@ impl Client {
         options: JobOptions,
         requests: impl IntoIterator<Item = Result<Bytes, Error>>,
     ) -> Result<JobId, Error> {
-        let key = options.key.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-        let spec = JobSpec { pool: self.options.pool.clone(), key, name: options.name };
-        Submission::new(spec, requests.into_iter()).run(self)
+        let mut submission = Submission::new(options.spec(&self.options.pool), requests.into_iter());
+        let ended = self.submit_parts(&mut submission);
+        if ended.is_err()
+            && let Some(request) = submission.give_up()
+        {
+            // If this can't be sent, the job stays open.
+            let _ = self.send_about_jobs(0, request);
+        }
+        ended
+    }
+
+    /// Submits until everything is safe.
+    fn submit_parts<I>(&mut self, submission: &mut Submission<I>) -> Result<JobId, Error>
+    where
+        I: Iterator<Item = Result<Bytes, Error>>,
+    {
+        self.jobs_asked += 1;
+        let tag = self.jobs_asked;
+        loop {
+            self.await_broker()?;
+            let session = self.session.number();
+            submission.restart();
+            loop {
+                while let Some(request) = submission.poll_send(self.session.limits(), Instant::now())? {
+                    self.send_message(FromClient::Jobs { tag, request })?;
+                }
+                match self.hear_about_jobs(tag, session, submission.poll_timeout())? {
+                    Heard::Answer(answer) => {
+                        if let Some(id) = submission.handle(*answer, Instant::now())? {
+                            return Ok(id);
+                        }
+                    }
+                    Heard::Lost => break,
+                    Heard::Nothing => {}
+                }
+            }
+        }
     }
 
     /// The jobs that this client may see, the newest first.
@@ -89,7 +118,7 @@ impl Client {
         let mut before = u64::MAX;
         loop {
             let JobsReply::Jobs(more) = self.ask_about_jobs(&JobsRequest::List { before })? else {
-                return Err(not_an_answer());
+                return Err(Error::not_an_answer());
             };
             let Some(last) = more.last() else { return Ok(jobs) };
             before = last.id.number;
@@ -99,7 +128,7 @@ impl Client {
 
     /// A job, which the broker is not asked for yet.
     pub fn job(&mut self, id: JobId) -> Job<'_> {
-        Job { client: self, id }
+        Job::new(self, id)
     }
 
     /// Asks, and waits for the answer of a broker that is there without a limit.
@@ -113,120 +142,51 @@ impl Client {
         loop {
             self.await_broker()?;
             self.jobs_asked += 1;
-            let (asked, session) = (self.jobs_asked, self.session.number());
-            self.send_message(FromClient::Jobs { tag: asked, request: question.clone() })?;
-            let answer = self.wait_for(until, |here: &mut Session| {
-                while let Some((tag, reply)) = here.take_jobs_reply() {
-                    if tag == asked {
-                        return Some(Some(reply));
-                    }
-                }
-                // The question was lost with the connection.
-                (here.link() != Link::Up || here.number() != session).then_some(None)
-            })?;
-            match answer {
-                Some(Some(JobsReply::Refused { reason })) => return Err(Error::Refused(reason)),
-                Some(Some(reply)) => return Ok(Some(reply)),
-                Some(None) => {}
-                None => return Ok(None),
+            let (tag, session) = (self.jobs_asked, self.session.number());
+            self.send_message(FromClient::Jobs { tag, request: question.clone() })?;
+            match self.hear_about_jobs(tag, session, until)? {
+                Heard::Answer(answer) => match *answer {
+                    JobsReply::Refused { reason } => return Err(Error::Refused(reason)),
+                    answer => return Ok(Some(answer)),
+                },
+                Heard::Lost => {}
+                Heard::Nothing => return Ok(None),
             }
         }
     }
-}
 
-impl<'a> Job<'a> {
-    /// Its id.
-    pub fn id(&self) -> JobId {
-        self.id
+    /// Waits for the next answer to this question, which was asked in this session.
+    fn hear_about_jobs(&mut self, asked: u64, session: u64, until: Option<Instant>) -> Result<Heard, Error> {
+        let heard = self.wait_for(until, |here: &mut Session| {
+            while let Some((tag, answer)) = here.take_jobs_reply() {
+                if tag == asked {
+                    return Some(Heard::Answer(answer.into()));
+                }
+            }
+            (here.link() != Link::Up || here.number() != session).then_some(Heard::Lost)
+        })?;
+        Ok(heard.unwrap_or(Heard::Nothing))
     }
 
-    /// How far it is.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if there is no such job, or it is another client's.
-    pub fn status(&mut self) -> Result<JobStatus, Error> {
-        one(self.client.ask_about_jobs(&JobsRequest::Look { id: self.id, wait: false })?)
+    /// Says something about jobs at once.
+    pub(crate) fn send_about_jobs(&mut self, tag: u64, request: JobsRequest) -> Result<(), Error> {
+        self.send_message(FromClient::Jobs { tag, request })?;
+        self.broker.push();
+        Ok(())
     }
 
-    /// Waits until it has ended, or for this time. Returns how far it is.
-    ///
-    /// # Errors
-    /// As of [`Self::status`].
-    pub fn wait(&mut self, limit: Option<Duration>) -> Result<JobStatus, Error> {
-        let until = limit.map(|limit| deadline(Instant::now(), limit));
-        let question = JobsRequest::Look { id: self.id, wait: true };
-        match self.client.ask_until(&question, until)? {
-            Some(reply) => one(reply),
-            None => self.status(),
-        }
+    /// Takes the next answer about jobs, and the number of its question.
+    pub(crate) fn take_jobs_reply(&mut self) -> Option<(u64, JobsReply)> {
+        self.session.take_jobs_reply()
     }
 
-    /// Its results in the order of the requests, from this number on, as far as there are any: the
-    /// first request has number 0. They are read as the iterator is asked for them, about a megabyte
-    /// at a time. Requests that have no result yet are left out.
-    pub fn results(self, from: u32) -> Results<'a> {
-        Results { job: self, read: VecDeque::new(), next: Some(from) }
+    /// The number of this connection's session, if a broker is there.
+    pub(crate) fn session(&self) -> Option<u64> {
+        (self.session.link() == Link::Up).then(|| self.session.number())
     }
 
-    /// Ends it: what has no result yet is not computed. Results that there are can be collected.
-    /// Does nothing if it has ended.
-    ///
-    /// # Errors
-    /// As of [`Self::status`].
-    pub fn cancel(&mut self) -> Result<JobStatus, Error> {
-        one(self.client.ask_about_jobs(&JobsRequest::Cancel(self.id))?)
+    /// The bytes that the broker takes in one request, and the requests in one message.
+    pub(crate) fn limits(&self) -> (u64, usize) {
+        self.session.limits()
     }
-
-    /// Deletes it with its results. It must have ended.
-    ///
-    /// # Errors
-    /// As of [`Self::status`], and if it has not ended.
-    pub fn delete(&mut self) -> Result<(), Error> {
-        self.client.ask_about_jobs(&JobsRequest::Delete(self.id)).map(drop)
-    }
-}
-
-/// The results of a job: numbers of requests and how they ended.
-pub struct Results<'a> {
-    job: Job<'a>,
-    read: VecDeque<(u32, Outcome)>,
-    /// From where on to ask for more; `None` at the end.
-    next: Option<u32>,
-}
-
-impl Iterator for Results<'_> {
-    type Item = Result<(u32, Outcome), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.read.is_empty() {
-            let from = self.next?;
-            let question = JobsRequest::Collect { id: self.job.id, from };
-            self.read = match self.job.client.ask_about_jobs(&question) {
-                Ok(JobsReply::Results { results, .. }) => results.into(),
-                Ok(_) => return self.fail(not_an_answer()),
-                Err(error) => return self.fail(error),
-            };
-            self.next = self.read.back().map(|&(number, _)| number + 1);
-        }
-        self.read.pop_front().map(Ok)
-    }
-}
-
-impl Results<'_> {
-    fn fail(&mut self, error: Error) -> Option<Result<(u32, Outcome), Error>> {
-        self.next = None;
-        Some(Err(error))
-    }
-}
-
-/// Returns the only job of an answer.
-fn one(reply: JobsReply) -> Result<JobStatus, Error> {
-    match reply {
-        JobsReply::Jobs(jobs) => jobs.into_iter().next().ok_or_else(not_an_answer),
-        _ => Err(not_an_answer()),
-    }
-}
-
-fn not_an_answer() -> Error {
-    Error::Refused("its answer is none to what was asked".into())
 }

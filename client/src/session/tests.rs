@@ -49,7 +49,7 @@ fn failure(session: &mut Session) -> (u64, String) {
 fn nothing_is_sent_before_the_welcome_and_many_travel_together() {
     let (mut session, now) = session();
     for _ in 0..BATCH + 1 {
-        session.submit(body(), None);
+        session.submit(body(), None, Priority::Normal);
     }
     assert_eq!(sent(&mut session, now), []);
     welcome(&mut session, now);
@@ -62,7 +62,7 @@ fn nothing_is_sent_before_the_welcome_and_many_travel_together() {
 fn the_brokers_limits_are_respected_and_a_request_over_them_is_not_sent() {
     let (mut session, now) = session();
     for bytes in [1, 11, 10, 2, 3] {
-        session.submit(vec![0; bytes].into(), Some(now + TIMEOUT));
+        session.submit(vec![0; bytes].into(), Some(now + TIMEOUT), Priority::Normal);
     }
     welcome_with(&mut session, 10, 2, now);
     assert_eq!(sent(&mut session, now), [(10_000, vec![1, 3]), (10_000, vec![4, 5])]);
@@ -74,14 +74,14 @@ fn the_brokers_limits_are_respected_and_a_request_over_them_is_not_sent() {
 fn after_a_hiccup_unanswered_requests_are_sent_again_and_no_others() {
     let (mut session, now) = session();
     for _ in 0..3 {
-        session.submit(body(), None);
+        session.submit(body(), None, Priority::Normal);
     }
     welcome(&mut session, now);
     sent(&mut session, now);
     session.handle(reply(2), now);
     session.handle(ToClient::Hiccup, now);
     assert_eq!(sent(&mut session, now), []);
-    session.submit(body(), None);
+    session.submit(body(), None, Priority::Normal);
     session.handle(ToClient::Hiccup, now);
     welcome(&mut session, now);
     assert_eq!(session.take_to_resend(), 2);
@@ -93,13 +93,13 @@ fn after_a_hiccup_unanswered_requests_are_sent_again_and_no_others() {
 fn rejected_requests_are_sent_first_and_no_more_than_the_credit_allows() {
     let (mut session, now) = session();
     for _ in 0..BATCH + 6 {
-        session.submit(body(), None);
+        session.submit(body(), None, Priority::Normal);
     }
     welcome(&mut session, now);
     sent(&mut session, now);
     session.handle(reply(2), now);
     session.handle(ToClient::Rejected([1, 2, 3].map(RequestId).into()), now);
-    session.submit(body(), None);
+    session.submit(body(), None, Priority::Normal);
     assert_eq!(sent(&mut session, now), []);
     session.handle(ToClient::Rejected(vec![RequestId(BATCH as u64 + 1)]), now);
     session.handle(ToClient::Credit { requests: 2 }, now);
@@ -108,8 +108,8 @@ fn rejected_requests_are_sent_first_and_no_more_than_the_credit_allows() {
     assert_eq!(sent(&mut session, now), [(0, vec![BATCH as u64 + 1, BATCH as u64 + 7])]);
     // The credit is counted from when it is granted ..
     session.handle(ToClient::Credit { requests: 1 }, now);
-    session.submit(body(), None);
-    session.submit(body(), None);
+    session.submit(body(), None, Priority::Normal);
+    session.submit(body(), None, Priority::Normal);
     assert_eq!(sent(&mut session, now).len(), 1);
     // .. but not over another connection.
     session.handle(ToClient::Hiccup, now);
@@ -121,7 +121,7 @@ fn rejected_requests_are_sent_first_and_no_more_than_the_credit_allows() {
 fn many_requests_are_cancelled_in_messages_that_the_broker_accepts() {
     let (mut session, now) = session();
     for _ in 0..=MAX_BATCH {
-        session.submit(body(), None);
+        session.submit(body(), None, Priority::Normal);
     }
     welcome(&mut session, now);
     let sizes = session.cancel_all().into_iter().map(|message| match message {
@@ -134,7 +134,7 @@ fn many_requests_are_cancelled_in_messages_that_the_broker_accepts() {
 #[test]
 fn a_second_reply_is_counted_and_discarded() {
     let (mut session, now) = session();
-    session.submit(body(), None);
+    session.submit(body(), None, Priority::Normal);
     welcome(&mut session, now);
     sent(&mut session, now);
     session.handle(reply(1), now);
@@ -146,8 +146,8 @@ fn a_second_reply_is_counted_and_discarded() {
 #[test]
 fn a_missing_broker_and_a_passed_time_limit_are_different_errors() {
     let (mut session, start) = session();
-    session.submit(body(), Some(start + Duration::from_secs(2)));
-    session.submit(body(), None);
+    session.submit(body(), Some(start + Duration::from_secs(2)), Priority::Normal);
+    session.submit(body(), None, Priority::Normal);
     assert_eq!(session.poll_timeout(), Some(start + Duration::from_secs(2)));
     session.handle_timeout(start + Duration::from_secs(2));
     assert_eq!(failure(&mut session), (1, code::NO_BROKER.into()));
@@ -155,7 +155,7 @@ fn a_missing_broker_and_a_passed_time_limit_are_different_errors() {
     assert_eq!(failure(&mut session), (2, code::NO_BROKER.into()));
 
     welcome(&mut session, start);
-    session.submit(body(), Some(start + Duration::from_secs(2)));
+    session.submit(body(), Some(start + Duration::from_secs(2)), Priority::Normal);
     let due = session.poll_timeout().unwrap();
     assert!(due > start + Duration::from_secs(2), "the broker is given time to say it");
     session.handle_timeout(due);
@@ -168,15 +168,15 @@ fn a_missing_broker_and_a_passed_time_limit_are_different_errors() {
 fn a_time_limit_too_short_for_a_handshake_does_not_blame_the_broker() {
     let (mut session, start) = session();
     for limit in [Duration::from_nanos(1), Duration::from_micros(100), Duration::from_millis(99)] {
-        session.submit(body(), Some(start + limit));
+        session.submit(body(), Some(start + limit), Priority::Normal);
         session.handle_timeout(start + limit);
         let Some(Reply { outcome: Outcome::Error(failure), .. }) = session.take_reply() else { panic!() };
         assert_eq!(failure.code, code::EXPIRED, "{limit:?}: {failure}");
         assert!(!failure.message.contains("no broker"), "{failure}");
     }
     // The failure names what ended the wait.
-    session.submit(body(), Some(start + TIMEOUT / 2));
-    session.submit(body(), None);
+    session.submit(body(), Some(start + TIMEOUT / 2), Priority::Normal);
+    session.submit(body(), None, Priority::Normal);
     for (at, said) in [(TIMEOUT / 2, "its time limit passed, with no broker for"), (TIMEOUT, "no broker for")] {
         session.handle_timeout(start + at);
         let Some(Reply { outcome: Outcome::Error(failure), .. }) = session.take_reply() else { panic!() };
@@ -188,10 +188,10 @@ fn a_time_limit_too_short_for_a_handshake_does_not_blame_the_broker() {
 #[test]
 fn a_time_limit_goes_on_running_while_there_is_no_broker() {
     let (mut session, start) = session();
-    session.submit(body(), Some(start + Duration::from_secs(100)));
-    session.submit(body(), Some(start + Duration::from_millis(500) + Duration::from_secs(100)));
-    session.submit(body(), Some(start + Duration::from_millis(500) + Duration::from_secs(20)));
-    session.submit(body(), None);
+    session.submit(body(), Some(start + Duration::from_secs(100)), Priority::Normal);
+    session.submit(body(), Some(start + Duration::from_millis(500) + Duration::from_secs(100)), Priority::Normal);
+    session.submit(body(), Some(start + Duration::from_millis(500) + Duration::from_secs(20)), Priority::Normal);
+    session.submit(body(), None, Priority::Normal);
     let now = start + Duration::from_secs(5);
     welcome(&mut session, now);
     assert_eq!(sent(&mut session, now), [(95_500, vec![1, 2]), (15_500, vec![3]), (0, vec![4])]);
@@ -200,10 +200,10 @@ fn a_time_limit_goes_on_running_while_there_is_no_broker() {
 #[test]
 fn without_a_broker_ended_requests_take_no_memory() {
     let (mut session, start) = session();
-    let kept = session.submit(body(), None);
+    let kept = session.submit(body(), None, Priority::Normal);
     for number in 0..1_000_000 {
         let now = start + Duration::from_micros(number);
-        let id = session.submit(body(), Some(now));
+        let id = session.submit(body(), Some(now), Priority::Normal);
         if number % 2 == 0 {
             session.handle_timeout(now);
             assert_eq!(failure(&mut session).0, id.0);
@@ -219,12 +219,39 @@ fn without_a_broker_ended_requests_take_no_memory() {
 #[test]
 fn a_cancelled_request_is_neither_sent_nor_answered() {
     let (mut session, now) = session();
-    session.submit(body(), None);
+    session.submit(body(), None, Priority::Normal);
     assert_eq!(session.cancel_all(), []);
     welcome(&mut session, now);
     assert_eq!(sent(&mut session, now), []);
-    session.submit(body(), Some(now + TIMEOUT));
+    session.submit(body(), Some(now + TIMEOUT), Priority::Normal);
     sent(&mut session, now);
     assert_eq!(session.cancel_all(), [FromClient::Cancel(vec![RequestId(2)])]);
     assert_eq!((session.unanswered(), session.poll_timeout()), (0, None));
+}
+
+#[test]
+fn urgent_requests_overtake_those_that_wait_and_each_message_has_one_priority() {
+    let (mut session, now) = session();
+    let order = [Priority::Low, Priority::Normal, Priority::High, Priority::Low, Priority::High];
+    for priority in order {
+        session.submit(body(), None, priority);
+    }
+    let sent = |session: &mut Session| -> Vec<(Priority, Vec<u64>)> {
+        let messages = std::iter::from_fn(|| session.poll_send(now)).map(|message| match message {
+            FromClient::Submit { priority, requests, .. } => (priority, requests.iter().map(|(id, _)| id.0).collect()),
+            other => panic!("{other:?}"),
+        });
+        messages.collect()
+    };
+    let all = [(Priority::High, vec![3, 5]), (Priority::Normal, vec![2]), (Priority::Low, vec![1, 4])];
+    welcome(&mut session, now);
+    assert_eq!(sent(&mut session), all);
+    // Over another connection, too.
+    session.handle(ToClient::Hiccup, now);
+    welcome(&mut session, now);
+    assert_eq!(sent(&mut session), all);
+    // What the broker had no room for comes again as urgent as it was.
+    session.handle(ToClient::Rejected([1, 2, 3, 4, 5].map(RequestId).into()), now);
+    session.handle(ToClient::Credit { requests: 4 }, now);
+    assert_eq!(sent(&mut session), [all[0].clone(), all[1].clone(), (Priority::Low, vec![1])]);
 }

@@ -7,16 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Bytes, Reply, RequestId};
+use giostra_protocol::{Bytes, JobsReply, Priority, Reply, RequestId};
 use giostra_transport::time::deadline;
 use giostra_transport::wake::{self, Alarm, Waker};
 use rustc_hash::FxHashMap;
 
+use super::questions::{Question, Questions};
 use super::slot::Slot;
 use crate::{Client, Error};
 
 /// Where calls are submitted.
 pub struct Inbox {
+    /// The pool that everything goes to.
+    pub pool: String,
     contents: Mutex<Contents>,
     waker: Waker,
 }
@@ -28,6 +31,8 @@ struct Contents {
     /// The numbers of calls that the driver has, and whose answers are not wanted any more.
     abandoned: Vec<u64>,
     last_number: u64,
+    /// New questions about jobs.
+    questions: Vec<(Question, Arc<Slot<JobsReply>>)>,
     is_closed: bool,
     /// Why the driver has ended.
     ended: Option<Arc<Error>>,
@@ -35,8 +40,9 @@ struct Contents {
 
 struct Call {
     body: Bytes,
+    priority: Priority,
     deadline: Option<Instant>,
-    slot: Arc<Slot>,
+    slot: Arc<Slot<Reply>>,
 }
 
 /// The thread's state.
@@ -47,16 +53,17 @@ pub struct Driver {
     /// Calls that were taken from the inbox, and are about to be submitted.
     taken: SparseQueue<Call>,
     /// The slots of submitted calls.
-    slots: FxHashMap<RequestId, Arc<Slot>>,
+    slots: FxHashMap<RequestId, Arc<Slot<Reply>>>,
     /// The request ids of submitted calls by their numbers.
     ids: FxHashMap<u64, RequestId>,
+    questions: Questions,
     /// Why it can't go on.
     error: Option<Arc<Error>>,
 }
 
 impl Inbox {
     /// Submits a request. Returns the slot of its answer.
-    pub fn submit(&self, body: Bytes, timeout: Option<Duration>) -> Arc<Slot> {
+    pub fn submit(&self, body: Bytes, priority: Priority, timeout: Option<Duration>) -> Arc<Slot<Reply>> {
         let deadline = timeout.map(|timeout| deadline(Instant::now(), timeout));
         let mut contents = self.contents();
         if let Some(error) = &contents.ended {
@@ -65,14 +72,32 @@ impl Inbox {
         contents.last_number += 1;
         let number = contents.last_number;
         let slot = Slot::new(number);
-        contents.calls.push(number, Call { body, deadline, slot: Arc::clone(&slot) });
+        contents.calls.push(number, Call { body, priority, deadline, slot: Arc::clone(&slot) });
         drop(contents);
         self.waker.wake();
         slot
     }
 
+    /// Asks something about jobs. Returns the slot of the answer.
+    pub fn ask(&self, question: Question) -> Arc<Slot<JobsReply>> {
+        let mut contents = self.contents();
+        if let Some(error) = &contents.ended {
+            return Slot::failed(Error::Ended(Arc::clone(error)));
+        }
+        let slot = Slot::new(0);
+        contents.questions.push((question, Arc::clone(&slot)));
+        drop(contents);
+        self.waker.wake();
+        slot
+    }
+
+    /// Wakes the driver.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Cancels the call of this slot, unless it was answered.
-    pub fn abandon(&self, slot: &Slot) {
+    pub fn abandon(&self, slot: &Slot<Reply>) {
         if !slot.abandon() {
             return;
         }
@@ -103,10 +128,11 @@ impl Driver {
             calls: SparseQueue::default(),
             abandoned: Vec::new(),
             last_number: 0,
+            questions: Vec::new(),
             is_closed: false,
             ended: None,
         };
-        let inbox = Arc::new(Inbox { contents: Mutex::new(contents), waker });
+        let inbox = Arc::new(Inbox { pool: client.pool().into(), contents: Mutex::new(contents), waker });
         let driver = Self {
             client,
             inbox: Arc::clone(&inbox),
@@ -114,6 +140,7 @@ impl Driver {
             taken: SparseQueue::default(),
             slots: FxHashMap::default(),
             ids: FxHashMap::default(),
+            questions: Questions::default(),
             error: None,
         };
         Ok((inbox, driver))
@@ -132,13 +159,17 @@ impl Driver {
                 return Ok(());
             }
             self.taken = take(&mut contents.calls);
-            let abandoned = take(&mut contents.abandoned);
+            let (abandoned, questions) = (take(&mut contents.abandoned), take(&mut contents.questions));
             drop(contents);
             while let Some(call) = self.taken.pop() {
                 self.submit(call)?;
             }
             self.cancel(&abandoned)?;
-            self.client.wait(&[self.alarm.as_fd()], None)?;
+            for (question, slot) in questions {
+                self.questions.add(&mut self.client, question, slot)?;
+            }
+            let until = self.questions.turn(&mut self.client, Instant::now())?;
+            self.client.wait_for_any(&[self.alarm.as_fd()], until, self.questions.session())?;
             if self.client.progress_has_changed() {
                 self.report_progress();
             }
@@ -157,9 +188,9 @@ impl Driver {
     }
 
     fn submit(&mut self, call: Call) -> Result<(), Arc<Error>> {
-        let Call { body, deadline, slot } = call;
+        let Call { body, priority, deadline, slot } = call;
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match self.client.submit_within(body, timeout) {
+        match self.client.submit_as(body, timeout, priority) {
             Ok(id) => {
                 self.ids.insert(slot.number, id);
                 self.slots.insert(id, slot);
@@ -196,8 +227,12 @@ impl Drop for Driver {
         let error = self.error.take().unwrap_or_else(|| Arc::new(Error::Interrupted));
         let mut contents = self.inbox.contents();
         contents.ended = Some(Arc::clone(&error));
-        let new = take(&mut contents.calls);
+        let (new, questions) = (take(&mut contents.calls), take(&mut contents.questions));
         drop(contents);
+        self.questions.end(&error);
+        for (_, slot) in questions {
+            slot.fill(Err(Error::Ended(Arc::clone(&error))));
+        }
         let unsubmitted = self.taken.iter().chain(new.iter()).map(|call| &call.slot);
         for slot in unsubmitted.chain(self.slots.values()) {
             slot.fill(Err(Error::Ended(Arc::clone(&error))));

@@ -3,29 +3,29 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use giostra_protocol::{Progress, Reply};
+use giostra_protocol::Progress;
 
 use super::POLLED_AGAIN;
 use crate::Error;
 
 /// One answer, now or later. It is taken once.
-pub struct Slot {
-    /// The call's number; 0 if it was not accepted.
+pub struct Slot<T> {
+    /// The call's number; 0 if it was not accepted, or is a question about jobs.
     pub number: u64,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
     filled: Condvar,
 }
 
-enum State {
+enum State<T> {
     /// When there is no answer yet: the task to wake, and the request's progress.
     Empty(Option<Waker>, Option<Progress>),
     /// When the answer is here.
-    Filled(Result<Reply, Error>),
+    Filled(Result<T, Error>),
     /// When the answer was taken, or is not wanted any more.
     Done,
 }
 
-impl Slot {
+impl<T> Slot<T> {
     /// Creates an empty slot for the call with this number.
     pub fn new(number: u64) -> Arc<Self> {
         Self::with(number, State::Empty(None, None))
@@ -36,12 +36,12 @@ impl Slot {
         Self::with(0, State::Filled(Err(error)))
     }
 
-    fn with(number: u64, state: State) -> Arc<Self> {
+    fn with(number: u64, state: State<T>) -> Arc<Self> {
         Arc::new(Self { number, state: Mutex::new(state), filled: Condvar::new() })
     }
 
     /// Puts the answer in, and wakes who waits for it.
-    pub fn fill(&self, answer: Result<Reply, Error>) {
+    pub fn fill(&self, answer: Result<T, Error>) {
         let mut state = self.state();
         if let State::Empty(waker, _) = &mut *state {
             let waker = waker.take();
@@ -55,14 +55,14 @@ impl Slot {
     }
 
     /// Blocks until the answer is here, and takes it.
-    pub fn wait(&self) -> Result<Reply, Error> {
-        let is_empty = |state: &mut State| matches!(state, State::Empty(..));
+    pub fn wait(&self) -> Result<T, Error> {
+        let is_empty = |state: &mut State<T>| matches!(state, State::Empty(..));
         let mut state = self.filled.wait_while(self.state(), is_empty).unwrap_or_else(PoisonError::into_inner);
         state.take()
     }
 
     /// Takes the answer if it is here; otherwise the waker is woken when it is.
-    pub fn poll(&self, waker: &Waker) -> Poll<Result<Reply, Error>> {
+    pub fn poll(&self, waker: &Waker) -> Poll<Result<T, Error>> {
         let mut state = self.state();
         if let State::Empty(waiting, _) = &mut *state {
             match waiting {
@@ -94,13 +94,13 @@ impl Slot {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn take(&mut self) -> Result<Reply, Error> {
+impl<T> State<T> {
+    fn take(&mut self) -> Result<T, Error> {
         match std::mem::replace(self, Self::Done) {
             Self::Filled(answer) => answer,
             Self::Empty(..) | Self::Done => panic!("{POLLED_AGAIN}"),

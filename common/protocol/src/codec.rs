@@ -265,7 +265,7 @@ fn pack(body: Bytes, attachments: &mut Vec<Bytes>) -> Packed<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Failure, MAX_MESSAGE_BYTES, Reply, RequestId, Status, Ticket, Trace};
+    use crate::{Failure, MAX_MESSAGE_BYTES, Priority, Reply, RequestId, Status, Ticket, Trace};
 
     #[allow(clippy::needless_pass_by_value)]
     fn round_trip<M: Message + Clone + PartialEq + fmt::Debug>(message: M) -> Frames {
@@ -280,10 +280,11 @@ mod tests {
             session: 5,
             pool: "p".into(),
             timeout_ms: 0,
+            priority: Priority::Normal,
             wait: true,
             requests: vec![(RequestId(7), Bytes::from_static(b"ab"))],
         });
-        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x91\x92\x07\xc4\x02ab");
+        assert_eq!(&frames.envelope[..], b"\x81\xa6Submit\x96\x05\xa1p\x00\xa6Normal\xc3\x91\x92\x07\xc4\x02ab");
         assert_eq!(&round_trip(FromClient::Inspect).envelope[..], b"\xa7Inspect");
     }
 
@@ -325,11 +326,10 @@ mod tests {
     #[test]
     fn large_bodies_travel_as_frames_of_their_own() {
         let (small, large) = (Bytes::from(vec![1; ATTACH_FROM - 1]), Bytes::from(vec![2; ATTACH_FROM]));
-        let frames = round_trip(ToWorker::Dispatch(vec![
-            (Ticket(1), large.clone()),
-            (Ticket(2), small),
-            (Ticket(3), large.clone()),
-        ]));
+        let frames = round_trip(ToWorker::Dispatch {
+            priority: Priority::Low,
+            requests: vec![(Ticket(1), large.clone()), (Ticket(2), small), (Ticket(3), large.clone())],
+        });
         assert_eq!(frames.attachments, [large.clone(), large]);
         assert!(frames.envelope.len() < ATTACH_FROM + 100);
     }
@@ -346,8 +346,9 @@ mod tests {
         let dispatch: Vec<_> = (0..2000).map(|ticket| (Ticket(ticket), small.clone())).collect();
         let parts: Vec<_> = portions(dispatch.clone(), MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)).collect();
         assert_eq!(parts.concat(), dispatch);
-        for part in parts {
-            assert!(ToWorker::Dispatch(part).encode().envelope.len() <= MAX_MESSAGE_BYTES);
+        for requests in parts {
+            let dispatch = ToWorker::Dispatch { priority: Priority::Normal, requests };
+            assert!(dispatch.encode().envelope.len() <= MAX_MESSAGE_BYTES);
         }
     }
 
@@ -357,6 +358,7 @@ mod tests {
             session: 5,
             pool: "p".into(),
             timeout_ms: 0,
+            priority: Priority::Normal,
             wait: true,
             requests: vec![(RequestId(1), Bytes::from(vec![9; 100]))],
         }
@@ -373,10 +375,10 @@ mod tests {
         };
         assert!(matches!(bad(b""), Malformed::NotAMessage(_)));
         assert!(matches!(bad(b"\xa7Unheard"), Malformed::NotAMessage(_)));
-        let refers_to_nothing = b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x91\x92\x07\x03";
+        let refers_to_nothing = b"\x81\xa6Submit\x96\x05\xa1p\x00\xa3Low\xc3\x91\x92\x07\x03";
         assert!(matches!(bad(refers_to_nothing), Malformed::NoSuchAttachment { index: 3, count: 0 }));
         let shared = Frames {
-            envelope: Bytes::from_static(b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x92\x92\x07\x00\x92\x08\x00"),
+            envelope: Bytes::from_static(b"\x81\xa6Submit\x96\x05\xa1p\x00\xa4High\xc3\x92\x92\x07\x00\x92\x08\x00"),
             attachments: vec![Bytes::new()],
         };
         assert!(matches!(FromClient::decode(&shared), Err(Malformed::SharedAttachment { index: 0 })));

@@ -1,8 +1,8 @@
 //! The protocol's page lists the fields of the status as they travel.
 
 use giostra_protocol::{
-    ClientStatus, EventStatus, History, LeftOut, LostStatus, Percentiles, PoolStatus, PoolTotals, Status, Totals,
-    WorkerStatus,
+    ClientStatus, EventStatus, History, JobTotals, JobsStatus, LeftOut, LiveJob, LostStatus, Percentiles, PoolStatus,
+    PoolTotals, Status, StoreStatus, Totals, WorkerStatus,
 };
 use serde::Serialize;
 
@@ -48,10 +48,19 @@ fn the_page_lists_the_fields_of_the_status_in_their_order() {
         ("pool_totals", fields::<PoolTotals>()),
         ("lost", fields::<LostStatus>()),
         ("left_out", fields::<LeftOut>()),
+        ("jobs", fields::<JobsStatus>()),
     ] {
         let row = rows.iter().find(|row| row.split(" | ").nth(1) == Some(within)).unwrap();
         assert!(row.contains(&format!("`[{}]`", expected.join(", "))), "{within}: {expected:?} is not in {row}");
     }
-    let worker = format!("A worker is `[{}]`", fields::<WorkerStatus>().join(", "));
-    assert!(section.replace('\n', " ").contains(&worker), "{worker} is not in the page");
+    let section = section.replace('\n', " ");
+    for (what, expected) in [
+        ("A worker is", fields::<WorkerStatus>()),
+        ("each", fields::<LiveJob>()),
+        ("The jobs' totals are", fields::<JobTotals>()),
+        ("`store` is", fields::<StoreStatus>()),
+    ] {
+        let sentence = format!("{what} `[{}]`", expected.join(", "));
+        assert!(section.contains(&sentence), "{sentence} is not in the page");
+    }
 }

@@ -59,7 +59,8 @@ pub struct Submit {
 /// Submits the job, and prints its id once all of it is safe.
 pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     ensure!(common.timeout.is_none(), "the requests of a job have no time limit; leave out --timeout");
-    let options = JobOptions { key: submit.key.clone(), name: submit.name.clone().unwrap_or_default() };
+    let name = submit.name.clone().unwrap_or_default();
+    let options = JobOptions { key: submit.key.clone(), name, ..JobOptions::default() };
     let id = match submit.lines {
         true => {
             let (kind, mut input) = (Kind::of(common.json, submit.text, submit.line)?, Input::open()?);

@@ -16,8 +16,8 @@ use std::fmt::{Debug, Display};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{
-    Bytes, ClientStatus, FromClient, FromWorker, MAX_BATCH, Outcome, RequestId, Status, Ticket, ToClient, ToWorker,
-    WorkerStatus,
+    Bytes, ClientStatus, FromClient, FromWorker, MAX_BATCH, Outcome, Priority, RequestId, Status, Ticket, ToClient,
+    ToWorker, WorkerStatus,
 };
 use rand::SeedableRng as _;
 
@@ -197,7 +197,10 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
         assert!(peak <= bound(frames), "{what}: {peak} bytes allocated for {} bytes", frames.envelope.len());
     }
     let (text, body) = (String::new, || Bytes::from_static(b""));
-    let submit = |requests| FromClient::Submit { session: 0, pool: text(), timeout_ms: 0, wait: true, requests };
+    let submit = |requests| {
+        let priority = Priority::Normal;
+        FromClient::Submit { session: 0, pool: text(), timeout_ms: 0, priority, wait: true, requests }
+    };
     check::<FromClient>("Submit", &submit(vec![(RequestId(0), body()); MAX_BATCH]).encode());
     check::<FromClient>("Cancel", &FromClient::Cancel(vec![RequestId(0); MAX_BATCH]).encode());
     let replies = vec![(Ticket(0), Outcome::Ok(body())); MAX_BATCH];
@@ -206,7 +209,8 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
     let (name, pool) = (text(), text());
     let register = FromWorker::Register { version: 0, name, pool, operations, threads: 0, window: 0, instance: 0 };
     check::<FromWorker>("Register", &register.encode());
-    check::<ToWorker>("Dispatch", &ToWorker::Dispatch(vec![(Ticket(0), body()); MAX_BATCH]).encode());
+    let dispatch = ToWorker::Dispatch { priority: Priority::Normal, requests: vec![(Ticket(0), body()); MAX_BATCH] };
+    check::<ToWorker>("Dispatch", &dispatch.encode());
     let many = WorkerStatus { operations: vec![text(); MAX_BATCH], ..WorkerStatus::default() };
     check::<ToClient>("Status", &ToClient::Status(Status { workers: vec![many], ..Status::default() }.into()).encode());
     let clients = vec![ClientStatus::default(); MAX_BATCH];

@@ -8,8 +8,9 @@ use giostra_protocol::codec::ATTACH_FROM;
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::name::Label;
 use giostra_protocol::{
-    Bytes, ClientStatus, EventStatus, Failure, FromClient, FromWorker, History, Outcome, PoolStatus, PoolTotals,
-    Progress, Reply, RequestId, Status, Ticket, ToClient, ToWorker, Totals, Trace, WorkerStatus,
+    Bytes, ClientStatus, EventStatus, Failure, FromClient, FromWorker, History, JobId, JobSpec, JobState, JobStatus,
+    JobsReply, JobsRequest, JobsStatus, LiveJob, Outcome, PoolStatus, PoolTotals, Priority, Progress, Reply, RequestId,
+    Status, StoreStatus, Ticket, ToClient, ToWorker, Totals, Trace, WorkerStatus,
 };
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -28,12 +29,13 @@ pub trait Valid {
 
 impl Valid for FromClient {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..9) {
+        match random.random_range(0..11) {
             0 => Self::Hello { version: number(random) as u32, name: text(random) },
             1..=3 => Self::Submit {
                 session: number(random),
                 pool: text(random),
                 timeout_ms: number(random),
+                priority: priority(random),
                 wait: random.random_bool(0.5),
                 requests: list(random, |random| (RequestId(number(random)), body(random))),
             },
@@ -41,6 +43,7 @@ impl Valid for FromClient {
             5 => Self::Inspect,
             6 => Self::Drain { worker: text(random), number: number(random), all: random.random_bool(0.5) },
             7 => Self::Goodbye,
+            8 | 9 => Self::Jobs { tag: number(random), request: jobs_request(random) },
             _ => Self::Disconnected,
         }
     }
@@ -48,7 +51,7 @@ impl Valid for FromClient {
 
 impl Valid for ToClient {
     fn draw(random: &mut Random) -> Self {
-        match random.random_range(0..14) {
+        match random.random_range(0..16) {
             0 => Self::Welcome {
                 version: number(random) as u32,
                 client: number(random),
@@ -73,6 +76,7 @@ impl Valid for ToClient {
             },
             11 => Self::Declined { reason: text(random), requests: list(random, |random| RequestId(number(random))) },
             12 => Self::Goodbye,
+            13 | 14 => Self::Jobs { tag: number(random), reply: jobs_reply(random) },
             _ => Self::Hiccup,
         }
     }
@@ -116,7 +120,10 @@ impl Valid for ToWorker {
                 ping_max_out: number(random) as u32,
                 max_message_bytes: number(random),
             },
-            2..=5 => Self::Dispatch(list(random, |random| (Ticket(number(random)), body(random)))),
+            2..=5 => Self::Dispatch {
+                priority: priority(random),
+                requests: list(random, |random| (Ticket(number(random)), body(random))),
+            },
             6 => Self::Ping { sequence: number(random) },
             7 => Self::RegisterAgain,
             8 => Self::Goodbye,
@@ -124,6 +131,88 @@ impl Valid for ToWorker {
             10 => Self::Cancel(list(random, |random| Ticket(number(random)))),
             _ => [Self::Closing, Self::Hiccup][random.random_range(0..2)].clone(),
         }
+    }
+}
+
+fn priority(random: &mut Random) -> Priority {
+    Priority::ALL[random.random_range(0..3)]
+}
+
+fn jobs_request(random: &mut Random) -> JobsRequest {
+    match random.random_range(0..10) {
+        0 | 1 => JobsRequest::Submit {
+            job: job_spec(random),
+            first: number(random) as u32,
+            bodies: list(random, body),
+            closes: random.random(),
+        },
+        2 => JobsRequest::List { before: number(random) },
+        3 => JobsRequest::Look { id: job_id(random), wait: random.random() },
+        4 | 5 => JobsRequest::Collect { id: job_id(random), from: number(random) as u32, with_failed: random.random() },
+        6 => JobsRequest::GiveUp(job_spec(random)),
+        7 => JobsRequest::Cancel(job_id(random)),
+        8 => JobsRequest::Retry(job_id(random)),
+        _ => JobsRequest::Delete(job_id(random)),
+    }
+}
+
+fn jobs_reply(random: &mut Random) -> JobsReply {
+    match random.random_range(0..7) {
+        0 => JobsReply::Accepted { id: job_id(random), requests: number(random) as u32, closed: random.random() },
+        1 => JobsReply::Later { requests: number(random) as u32 },
+        2 => JobsReply::Jobs(list(random, job_status)),
+        3..=5 => JobsReply::Results {
+            job: job_status(random),
+            results: list(random, |random| (number(random) as u32, outcome(random))),
+            failed: list(random, |random| (number(random) as u32, body(random))),
+        },
+        _ => JobsReply::Refused { reason: text(random) },
+    }
+}
+
+fn job_id(random: &mut Random) -> JobId {
+    JobId { home: number(random) as u32, number: number(random) }
+}
+
+fn job_spec(random: &mut Random) -> JobSpec {
+    JobSpec {
+        pool: text(random),
+        key: text(random),
+        name: text(random),
+        priority: priority(random),
+        timeout_ms: number(random),
+        retries: number(random) as u32,
+        keep_ms: number(random),
+    }
+}
+
+fn job_status(random: &mut Random) -> JobStatus {
+    let states = [JobState::Open, JobState::Running, JobState::Finished, JobState::Cancelled];
+    JobStatus {
+        id: job_id(random),
+        spec: job_spec(random),
+        owner: text(random),
+        state: states[random.random_range(0..4)],
+        requests: number(random) as u32,
+        succeeded: number(random) as u32,
+        failed: number(random) as u32,
+        submitted_ms: number(random),
+        ended_ms: number(random),
+    }
+}
+
+fn jobs_status(random: &mut Random) -> JobsStatus {
+    JobsStatus {
+        live: list(random, |random| LiveJob {
+            id: job_id(random),
+            name: text(random),
+            priority: priority(random),
+            requests: number(random),
+            ..LiveJob::default()
+        }),
+        left_out: number(random),
+        store: StoreStatus { failed: text(random), bytes: number(random), ..StoreStatus::default() },
+        ..JobsStatus::default()
     }
 }
 
@@ -201,6 +290,7 @@ fn status(random: &mut Random) -> Status {
             ..PoolTotals::default()
         }),
         bounds_us: list(random, number),
+        jobs: random.random_bool(0.5).then(|| jobs_status(random)),
         ..Status::default()
     }
 }

@@ -1,0 +1,220 @@
+//! The questions about jobs that a shared client has not had answered: asked again over each new
+//! connection, and given up when there is no broker for too long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use giostra_protocol::{Bytes, JobId, JobSpec, JobStatus, JobsReply, JobsRequest};
+
+use super::slot::Slot;
+use crate::submission::Submission;
+use crate::{Client, Error};
+
+/// What is asked.
+pub enum Question {
+    /// A question with one answer.
+    Plain(JobsRequest),
+    /// Which jobs there are: asked again and again, until there are no more.
+    List(Vec<JobStatus>),
+    /// Whether a job is safe. The requests are on their way meanwhile.
+    Submission(Box<Submission<Requests>>),
+}
+
+/// The requests of a job.
+pub type Requests = std::iter::Map<std::vec::IntoIter<Bytes>, fn(Bytes) -> Result<Bytes, Error>>;
+
+impl Question {
+    /// Returns the question whether a job with these requests is safe.
+    pub fn of_submission(spec: JobSpec, requests: Vec<Bytes>) -> Self {
+        let requests = requests.into_iter().map(Ok as fn(Bytes) -> Result<Bytes, Error>);
+        Self::Submission(Submission::new(spec, requests).into())
+    }
+
+    /// Begins again, over a new connection. Returns what to ask first, unless that is a submission's.
+    fn restart(&mut self) -> Option<JobsRequest> {
+        match self {
+            Self::Plain(request) => Some(request.clone()),
+            Self::List(jobs) => Some(next_page(jobs)),
+            Self::Submission(submission) => {
+                submission.restart();
+                None
+            }
+        }
+    }
+
+    /// Handles an answer.
+    fn handle(&mut self, answer: JobsReply, now: Instant) -> Result<Next, Error> {
+        match (self, answer) {
+            (Self::Submission(submission), answer) => {
+                let id = submission.handle(answer, now)?;
+                Ok(id.map_or(Next::Wait, |id| Next::End(accepted(id))))
+            }
+            (_, JobsReply::Refused { reason }) => Err(Error::Refused(reason)),
+            (Self::Plain(_), answer) => Ok(Next::End(answer)),
+            (Self::List(jobs), JobsReply::Jobs(more)) if more.is_empty() => {
+                Ok(Next::End(JobsReply::Jobs(std::mem::take(jobs))))
+            }
+            (Self::List(jobs), JobsReply::Jobs(more)) => {
+                jobs.extend(more);
+                Ok(Next::Ask(next_page(jobs)))
+            }
+            (Self::List(_), _) => Err(Error::not_an_answer()),
+        }
+    }
+}
+
+/// What follows from an answer.
+enum Next {
+    /// When there is nothing to do.
+    Wait,
+    /// When there is more to ask.
+    Ask(JobsRequest),
+    /// When this is the whole answer.
+    End(JobsReply),
+}
+
+/// Returns the question for the jobs after these.
+fn next_page(jobs: &[JobStatus]) -> JobsRequest {
+    JobsRequest::List { before: jobs.last().map_or(u64::MAX, |last| last.id.number) }
+}
+
+fn accepted(id: JobId) -> JobsReply {
+    JobsReply::Accepted { id, requests: 0, closed: true }
+}
+
+/// The open questions, by their tags.
+#[derive(Default)]
+pub struct Questions {
+    open: BTreeMap<u64, (Question, Arc<Slot<JobsReply>>)>,
+    last: u64,
+    /// The session in which all of them were asked; `None` while there is no broker.
+    session: Option<u64>,
+}
+
+impl Questions {
+    /// Adds a question, whose answer is wanted in this slot.
+    pub fn add(
+        &mut self,
+        client: &mut Client,
+        mut question: Question,
+        slot: Arc<Slot<JobsReply>>,
+    ) -> Result<(), Error> {
+        self.last += 1;
+        if self.session.is_some()
+            && self.session == client.session()
+            && let Some(request) = question.restart()
+        {
+            client.send_about_jobs(self.last, request)?;
+        }
+        self.open.insert(self.last, (question, slot));
+        Ok(())
+    }
+
+    /// Handles the answers that have arrived, and asks what is to be asked. Returns when there will be
+    /// something to do without a message.
+    pub fn turn(&mut self, client: &mut Client, now: Instant) -> Result<Option<Instant>, Error> {
+        self.forget_unwanted(client)?;
+        while let Some((tag, answer)) = client.take_jobs_reply() {
+            self.answer(client, tag, answer, now)?;
+        }
+        if self.session != client.session() {
+            self.session = client.session();
+            self.ask_all(client)?;
+        }
+        if self.session.is_none() {
+            return Ok(self.give_up_at(client, now));
+        }
+        self.submit(client, now)
+    }
+
+    /// The session in which everything was asked; `None` while there is no broker.
+    pub fn session(&self) -> Option<u64> {
+        self.session
+    }
+
+    /// Ends all of them with this error.
+    pub fn end(&mut self, error: &Arc<Error>) {
+        for (_, slot) in std::mem::take(&mut self.open).into_values() {
+            slot.fill(Err(Error::Ended(Arc::clone(error))));
+        }
+    }
+
+    fn answer(&mut self, client: &mut Client, tag: u64, answer: JobsReply, now: Instant) -> Result<(), Error> {
+        let Some((question, slot)) = self.open.get_mut(&tag) else { return Ok(()) };
+        match question.handle(answer, now) {
+            Ok(Next::Wait) => return Ok(()),
+            Ok(Next::Ask(request)) => return client.send_about_jobs(tag, request),
+            Ok(Next::End(answer)) => slot.fill(Ok(answer)),
+            Err(error) => slot.fill(Err(error)),
+        }
+        self.open.remove(&tag);
+        Ok(())
+    }
+
+    /// Asks everything, over a new connection.
+    fn ask_all(&mut self, client: &mut Client) -> Result<(), Error> {
+        if self.session.is_none() {
+            return Ok(());
+        }
+        for (&tag, (question, _)) in &mut self.open {
+            if let Some(request) = question.restart() {
+                client.send_about_jobs(tag, request)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the parts of submissions that are due.
+    fn submit(&mut self, client: &mut Client, now: Instant) -> Result<Option<Instant>, Error> {
+        let (mut failed, mut wake) = (Vec::new(), None);
+        for (&tag, (question, slot)) in &mut self.open {
+            let Question::Submission(submission) = question else { continue };
+            loop {
+                match submission.poll_send(client.limits(), now) {
+                    Ok(Some(request)) => client.send_about_jobs(tag, request)?,
+                    Ok(None) => break,
+                    Err(error) => {
+                        slot.fill(Err(error));
+                        failed.push(tag);
+                        break;
+                    }
+                }
+            }
+            wake = [wake, submission.poll_timeout()].into_iter().flatten().min();
+        }
+        failed.into_iter().try_for_each(|tag| self.forget(client, tag))?;
+        Ok(wake)
+    }
+
+    /// Ends all of them if there has been no broker for too long. Returns when that will be so.
+    fn give_up_at(&mut self, client: &Client, now: Instant) -> Option<Instant> {
+        let at = client.gives_up_at().filter(|_| !self.open.is_empty())?;
+        if at > now {
+            return Some(at);
+        }
+        for (_, slot) in std::mem::take(&mut self.open).into_values() {
+            slot.fill(Err(client.no_broker()));
+        }
+        None
+    }
+
+    /// Forgets those whose answer is not wanted any more.
+    fn forget_unwanted(&mut self, client: &mut Client) -> Result<(), Error> {
+        let is_unwanted = |slot| Arc::strong_count(slot) == 1;
+        let unwanted: Vec<_> =
+            self.open.iter().filter(|(_, (_, slot))| is_unwanted(slot)).map(|(&tag, _)| tag).collect();
+        unwanted.into_iter().try_for_each(|tag| self.forget(client, tag))
+    }
+
+    /// Forgets a question. A submission is given up.
+    fn forget(&mut self, client: &mut Client, tag: u64) -> Result<(), Error> {
+        match self.open.remove(&tag) {
+            Some((Question::Submission(submission), _)) => match submission.give_up() {
+                Some(request) if self.session.is_some() => client.send_about_jobs(0, request),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
