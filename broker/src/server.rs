@@ -212,10 +212,13 @@ impl<'a> Server<'a> {
         // After acting: what has just come in would otherwise look as if it waited.
         #[cfg(feature = "http")]
         if self.turns_without_access == 0
-            && let Some(http) = &mut self.bound.http
-            && http.publisher.is_asked()
+            && self.bound.http.as_mut().is_some_and(|http| http.publisher.is_asked())
         {
-            http.publisher.publish(self.core.status(now), now);
+            let mut status = self.core.status(now);
+            self.add_store(&mut status);
+            if let Some(http) = &mut self.bound.http {
+                http.publisher.publish(status, now);
+            }
         }
         Ok(some)
     }

@@ -94,7 +94,8 @@ impl Server<'_> {
     }
 
     /// Encodes the status once for all receivers, which share its bytes.
-    fn send_status(&mut self, to: &[Identity], status: Box<Status>, now: Instant) -> zmq::Result<()> {
+    fn send_status(&mut self, to: &[Identity], mut status: Box<Status>, now: Instant) -> zmq::Result<()> {
+        self.add_store(&mut status);
         let message = ToClient::<Bytes>::Status(status).encode();
         for to in to {
             let sent = match self.bound.clients.outbox.holds_up(to) {
@@ -108,6 +109,17 @@ impl Server<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Adds the figures of the store to a status.
+    pub(super) fn add_store(&self, status: &mut Status) {
+        #[cfg(feature = "store")]
+        if let (Some(jobs), Some(store)) = (&mut status.jobs, &self.bound.store) {
+            let failed = std::mem::take(&mut jobs.store.failed);
+            jobs.store = giostra_protocol::StoreStatus { failed, ..store.figures() };
+        }
+        #[cfg(not(feature = "store"))]
+        let _ = status;
     }
 
     /// Keeps a message for a peer that does not read, or cuts the peer off.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use giostra_core::store::{Done, Op, Restored};
+use giostra_protocol::StoreStatus;
 use giostra_store::{Sqlite, StoreThread};
 use giostra_transport::wake::{Alarm, alarm};
 
@@ -31,6 +32,11 @@ impl Store {
     /// Hands the store something to do.
     pub fn submit(&self, op: Op) {
         self.thread.submit(op);
+    }
+
+    /// Returns figures of it.
+    pub fn figures(&self) -> StoreStatus {
+        self.thread.figures()
     }
 
     /// Returns what it has done since the last call, in order.

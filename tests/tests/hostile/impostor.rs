@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use anyhow::{Result, bail, ensure};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{
-    Bytes, FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker,
-    Trace, VERSION, code,
+    Bytes, FromClient, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Priority, Reply, RequestId, Ticket, ToClient,
+    ToWorker, Trace, VERSION, code,
 };
 use giostra_tests::{Port, Process, Setup};
 use tempfile::TempDir;
@@ -73,8 +73,8 @@ fn a_worker_survives_any_message_from_its_broker() -> Result<()> {
     let bodies =
         [b"".as_slice(), b"\xc1", b"\x92\xa3add\xc0", b"\x92\xa3add\x92\xa1x\xa1y", &deep, &list, &text, &long];
     let requests = bodies.iter().map(|body| (Ticket(7), Bytes::copy_from_slice(body))).collect::<Vec<_>>();
-    broker.say(ToWorker::Dispatch(requests))?;
-    broker.say(ToWorker::<Bytes>::Dispatch(vec![]))?;
+    broker.say(ToWorker::Dispatch { priority: Priority::Normal, requests })?;
+    broker.say(ToWorker::<Bytes>::Dispatch { priority: Priority::Low, requests: vec![] })?;
     let mut answered = 0;
     while answered < bodies.len() {
         let FromWorker::Replies(replies) = broker.hear()? else { bail!("something other than replies came") };
@@ -88,7 +88,7 @@ fn a_worker_survives_any_message_from_its_broker() -> Result<()> {
     let call = Call { operation: "add".into(), arguments: vec![Value::Int(1), Value::Int(2)] }.to_body();
     let many = 2 * MAX_BATCH + 1;
     for portion in giostra_protocol::codec::portions(vec![(Ticket(8), call); many], MAX_MESSAGE_BYTES, |_| 0) {
-        broker.say(ToWorker::Dispatch(portion))?;
+        broker.say(ToWorker::Dispatch { priority: Priority::High, requests: portion })?;
     }
     let mut answered = 0;
     while answered < many {

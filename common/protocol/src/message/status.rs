@@ -155,7 +155,7 @@ pub struct StoreStatus {
     pub commits: u64,
     /// The time that they have taken, in microseconds.
     pub commits_us: u64,
-    /// The longest of them, in microseconds.
+    /// The longest of them since the last status, in microseconds.
     pub longest_us: u64,
 }
 

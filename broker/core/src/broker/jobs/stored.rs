@@ -101,7 +101,7 @@ impl Broker {
         for asker in submitters {
             match record.state {
                 state if is_cancelled || state == JobState::Cancelled => {
-                    self.refuse_asker(&asker, format!("job {id} of this key was cancelled"))
+                    self.refuse_asker(&asker, format!("job {id} of this key was cancelled"));
                 }
                 _ => self.answer(&asker, JobsReply::Accepted { id, requests: record.requests, closed: true }),
             }
