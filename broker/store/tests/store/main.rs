@@ -62,7 +62,7 @@ fn results(job: u64, numbers: impl IntoIterator<Item = u32>) -> Write {
 }
 
 fn settle(job: u64, outcomes: Vec<(u32, Outcome)>) -> Write {
-    Write::Results { job: JobNumber(job), outcomes, finishes: false }
+    Write::Results { job: JobNumber(job), outcomes }
 }
 
 fn record(store: &mut Sqlite, job: u64) -> Option<JobRecord> {
