@@ -211,9 +211,7 @@ impl<'a> Server<'a> {
         self.act(now)?;
         // After acting: what has just come in would otherwise look as if it waited.
         #[cfg(feature = "http")]
-        if self.turns_without_access == 0
-            && self.bound.http.as_mut().is_some_and(|http| http.publisher.is_asked())
-        {
+        if self.turns_without_access == 0 && self.bound.http.as_mut().is_some_and(|http| http.publisher.is_asked()) {
             let mut status = self.core.status(now);
             self.add_store(&mut status);
             if let Some(http) = &mut self.bound.http {

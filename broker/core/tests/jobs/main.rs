@@ -7,6 +7,8 @@
 
 #![allow(clippy::disallowed_methods)] // an instant to begin with
 
+mod attempts;
+mod bench;
 mod scenarios;
 mod store;
 mod world;
