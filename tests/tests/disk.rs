@@ -4,6 +4,7 @@
 //! ignored.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     trials::run(&[
         test!(a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so needs mountable),
         test!(after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line needs mountable),
-        test!(a_full_disk_ends_durable_jobs_and_nothing_else_and_what_was_acknowledged_is_there_later needs mountable),
+        test!(a_full_disk_refuses_new_jobs_and_everything_goes_on_when_there_is_room needs mountable),
         test!(a_limit_of_a_files_size_begins_a_new_file_and_costs_no_line needs limitable),
         test!(a_log_folder_that_is_taken_away_is_made_anew needs trials::anywhere),
     ])
@@ -72,32 +73,38 @@ fn after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line() -> Result<()> {
     Ok(())
 }
 
-fn a_full_disk_ends_durable_jobs_and_nothing_else_and_what_was_acknowledged_is_there_later() -> Result<()> {
+fn a_full_disk_refuses_new_jobs_and_everything_goes_on_when_there_is_room() -> Result<()> {
     let disk = SmallDisk::mount()?;
+    mounting("mount", &["-o", "remount,size=64m"], disk.folder.path())?;
     let store = disk.folder.path().join("store").display().to_string();
     let mut system = Setup::workers(2).broker(&["--store", &store]).start()?;
     let mut client = system.client()?;
-    let requests = |count: u32| (0..count).map(|n| body("add", &[n, 1]).expect("numbers can be encoded"));
-    let id = client.submit_job(JobOptions::default(), requests(100))?;
+    let slow = Call { operation: "sleep".into(), arguments: vec![Value::Float(0.002)] }.to_body();
+    let running = client.submit_job(JobOptions::default(), vec![slow; 1000])?;
+    disk.fill_wholly()?;
     let large = Call { operation: "echo".into(), arguments: vec![Value::Bytes(vec![7; 100_000])] }.to_body();
-    let refused = client.submit_job(JobOptions::default(), vec![large; 40]).err().context("there was room for it")?;
+    let refused = client.submit_job(JobOptions::default(), vec![large; 1000]).err().context("there was room for it")?;
     ensure!(refused.to_string().contains("no space on the disk"), "{refused}");
-    // Also of later ones, at once.
+    // Also a small one, at once.
+    let requests = |count: u32| (0..count).map(|n| body("add", &[n, 1]).expect("numbers can be encoded"));
     let refused = client.submit_job(JobOptions::default(), requests(1)).err().context("there was room for it")?;
-    ensure!(refused.to_string().contains("until the broker is restarted"), "{refused}");
+    ensure!(refused.to_string().contains("until there is room"), "{refused}");
+    system.wait_for_line(&[" store-full "])?;
+    // What there is goes on: the reserve is for results.
+    assert_eq!(client.job(running).wait(None)?.succeeded, 1000);
     assert_eq!(system.random(&["1000"])?["answered"], 1000);
-    system.wait_for_line(&[" store-failed "])?;
 
-    mounting("mount", &["-o", "remount,size=64m"], disk.folder.path())?;
+    disk.make_room()?;
+    let next = wait_for("there is room", || client.submit_job(JobOptions::default(), requests(10)).ok())?;
+    assert_eq!(client.job(next).wait(None)?.succeeded, 10);
+    // Nothing is forgotten by a kill afterwards.
     system.kill_broker()?;
     system.start_broker()?;
-    assert_eq!(client.job(id).wait(None)?.succeeded, 100);
-    let results = client.job(id).results(0).collect::<Result<Vec<_>, _>>()?;
+    let results = client.job(next).results(0).collect::<Result<Vec<_>, _>>()?;
     for (expected, (number, outcome)) in (0..).zip(results) {
         assert_eq!((number, result::<u32>(outcome)?), (expected, expected + 1));
     }
-    let next = client.submit_job(JobOptions::default(), requests(10))?;
-    assert_eq!(client.job(next).wait(None)?.succeeded, 10);
+    assert_eq!(client.job(running).status()?.succeeded, 1000);
     system.audit()?;
     Ok(())
 }
@@ -168,6 +175,14 @@ impl SmallDisk {
     fn fill(&self) -> Result<()> {
         fs::create_dir(self.path())?;
         Ok(fs::write(self.folder.path().join("ballast"), vec![1; BALLAST])?)
+    }
+
+    /// Leaves no room at all.
+    fn fill_wholly(&self) -> Result<()> {
+        let mut ballast = fs::File::create(self.folder.path().join("ballast"))?;
+        let chunk = vec![1; 64 << 10];
+        while ballast.write_all(&chunk).is_ok() {}
+        Ok(())
     }
 
     fn make_room(&self) -> Result<()> {
