@@ -35,8 +35,8 @@ pub fn to_frontend() -> Vec<Bad> {
     all.extend(truncated("Submit", submit(vec![(RequestId(1), Bytes::from_static(b"body"))])));
     all.extend(truncated("Cancel", FromClient::<Bytes>::Cancel(vec![RequestId(1), RequestId(u64::MAX)])));
     all.extend(truncated("Drain", FromClient::<Bytes>::Drain { worker: "w".into(), number: 0, all: false }));
-    let refers_to_nothing = b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x91\x92\x07\x03";
-    let shared = b"\x81\xa6Submit\x95\x05\xa1p\x00\xc3\x92\x92\x07\x00\x92\x08\x00".to_vec();
+    let refers_to_nothing = b"\x81\xa6Submit\x96\x05\xa1p\x00\xa6Normal\xc3\x91\x92\x07\x03";
+    let shared = b"\x81\xa6Submit\x96\x05\xa1p\x00\xa6Normal\xc3\x92\x92\x07\x00\x92\x08\x00".to_vec();
     let many = FromClient::<Bytes>::Cancel(vec![RequestId(0); MAX_BATCH + 1]);
     all.extend([
         bad("a body that did not come", &[refers_to_nothing], "attachment 3 of 0 is referred to"),

@@ -57,7 +57,7 @@ fn a_hundred_thousand_bad_messages_of_each_kind_leave_the_broker_as_it_was() -> 
     check(&mut system)?;
     let before = resident(system.broker().id())?;
     let batch = system.begin(&["random", "200000", "--json"])?;
-    let garbage = [b"\x81\xa6Submit\x95".to_vec()];
+    let garbage = [b"\x81\xa6Submit\x96".to_vec()];
 
     let stranger = Peer::connect(system.frontend())?;
     flood(&mut system, &stranger, &garbage, true, "refused")?;
@@ -143,7 +143,7 @@ fn sockets_of_another_kind_or_of_one_name_disturb_nobody() -> Result<()> {
     let _open = others.map(|kind| Peer::of_type(kind, system.frontend()));
 
     let client = Peer::named(b"one-name", system.frontend())?;
-    client.send(&[b"\x81\xa5Hello\x92\x02\xa3one".to_vec()])?;
+    client.send(&[b"\x81\xa5Hello\x92\x03\xa3one".to_vec()])?;
     ensure!(matches!(client.hear()?, ToClient::Welcome { .. }));
     let worker = Peer::named(b"one-name", system.backend())?;
     worker.send(&[b"\xa5Leave".to_vec()])?;
