@@ -14,10 +14,12 @@ use super::map::Map;
 use super::random::Random;
 use super::send::Send;
 use super::status::Status;
+#[cfg(feature = "store")]
+use super::store::StoreCommand;
 use super::top::Top;
 
 /// The commands that need no broker.
-pub const ALONE: [&str; 4] = ["audit", "keys", "completions", "man"];
+pub const ALONE: [&str; 5] = ["audit", "keys", "store", "completions", "man"];
 
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
@@ -81,6 +83,10 @@ pub enum Command {
     /// Make keys for a broker that admits only known keys, and choose which. Needs no broker
     #[command(subcommand, after_help = help::KEYS)]
     Keys(KeysCommand),
+    /// Look at, check or compact the store of jobs of a broker that is not running. Needs no broker
+    #[cfg(feature = "store")]
+    #[command(subcommand, after_help = help::STORE)]
+    Store(StoreCommand),
     /// Print the completion script for a shell. Needs no broker
     Completions(Completions),
     /// Print the man page, or write those of all commands to a folder. Needs no broker
@@ -107,6 +113,8 @@ impl Command {
             Self::Drain(_) => "drain",
             Self::Audit(_) => "audit",
             Self::Keys(_) => "keys",
+            #[cfg(feature = "store")]
+            Self::Store(_) => "store",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }

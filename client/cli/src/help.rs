@@ -19,6 +19,7 @@ Examples:
   giostra drain worker-2         returns when it has finished its requests
   giostra audit log              what the broker's log proves
   giostra keys new broker        keys, to serve other hosts
+  giostra store info .run/store  the jobs of a broker that is not running
   giostra help random            each command's options, with examples
 
 JSON: With --json the last line of stdout is one object; each command's help lists its fields. After an error it has a field error with a code \
@@ -312,6 +313,57 @@ Examples:
   pkill -HUP giostra-broker      makes a running broker read the keys
 
 JSON: allowed, the files that let them in.";
+
+/// Of `giostra store`.
+#[cfg(feature = "store")]
+pub const STORE: &str = "\
+Examples:
+  giostra store info /var/lib/giostra/store
+  giostra store check /var/lib/giostra/store && echo sound
+  giostra store compact /var/lib/giostra/store
+
+The store belongs to one process at a time: stop the broker first.";
+
+/// Of `giostra store info`.
+#[cfg(feature = "store")]
+pub const STORE_INFO: &str = "\
+Examples:
+  giostra store info .run/store
+  giostra store info .run/store --json | jq .jobs.running
+
+Sizes: New jobs use what is free in the database; compacting gives it back to the disk. The log is what a broker that was killed has left: it goes into the \
+database when the store is opened. The reserve is space for a full disk.
+
+JSON: format, home (with which its jobs' ids begin), jobs (open, running, finished, cancelled), last_job (the highest number that a job ever had), removing (deleted and cancelled jobs of which \
+something is still to be removed), requests, succeeded, failed, database_bytes, free_bytes, log_bytes, reserve_bytes.
+
+Exit status: 0; 1 if there is no store, a broker uses it, or it can't be read; 2 for a wrong command line.";
+
+/// Of `giostra store check`.
+#[cfg(feature = "store")]
+pub const STORE_CHECK: &str = "\
+Examples:
+  giostra store check .run/store
+  giostra store check .run/store --json | jq -r '.problems[]'
+
+It checks SQLite's pages and indexes; that each request has one result, one error or a body to be computed; that each job counts as many; that no row belongs to no job.
+
+JSON: sound, problems (texts, at most 100), left_out (the number of further problems).
+
+Exit status: 0 if the store is sound; 1 if not, or if there is none, a broker uses it, or it can't be read; 2 for a wrong command line.";
+
+/// Of `giostra store compact`.
+#[cfg(feature = "store")]
+pub const STORE_COMPACT: &str = "\
+Examples:
+  giostra store compact .run/store
+  giostra store compact .run/store --json | jq .after_bytes
+
+It needs as much free space as the store has after it. The new file takes the place of the old one when it is on the disk; if something interrupts it, the store stays as it was.
+
+JSON: before_bytes, after_bytes, the size of the database.
+
+Exit status: 0; 1 if there is no store, a broker uses it, the space does not suffice, or something can't be read or written; 2 for a wrong command line.";
 
 /// Of `giostra completions`.
 pub const COMPLETIONS: &str = "\

@@ -22,6 +22,8 @@ mod prompt;
 mod random;
 mod send;
 mod status;
+#[cfg(feature = "store")]
+mod store;
 mod summary;
 mod table;
 mod top;
@@ -100,6 +102,8 @@ fn dispatch<'a>(
         Command::Top(options) => top::run(options, common, shutdown),
         Command::Audit(options) => audit::run(options, common.json),
         Command::Keys(command) => keys::run(command, common.json),
+        #[cfg(feature = "store")]
+        Command::Store(command) => store::run(command, common.json),
         Command::Completions(options) => man::completions(options, Args::command()),
         Command::Man(options) => man::run(options, Args::command(), common.json),
     }
