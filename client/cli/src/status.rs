@@ -1,5 +1,6 @@
 //! `giostra status`: prints the workers with their state and load.
 
+mod jobs;
 mod lines;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::live::interval;
 use super::table::Room;
 use super::watch::Watched;
 
+pub use jobs::{done, table as jobs_table};
 use lines::lines;
 pub use lines::{LONG_WAIT_MS, in_flight, oldest, state, time};
 

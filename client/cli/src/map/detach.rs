@@ -229,6 +229,8 @@ mod tests {
 
     use super::*;
 
+    type Make = fn(&[u8]) -> Result<Bytes, String>;
+
     struct Signals(Shutdown, Detach);
 
     impl Signals {
@@ -243,11 +245,7 @@ mod tests {
         if line == b"bad" { Err("no request".into()) } else { Ok(Bytes::copy_from_slice(line)) }
     }
 
-    fn rest<'a>(
-        detach: &'a Detach,
-        input: &'a mut Input,
-        source: Source,
-    ) -> Rest<'a, fn(&[u8]) -> Result<Bytes, String>> {
+    fn rest<'a>(detach: &'a Detach, input: &'a mut Input, source: Source) -> Rest<'a, Make> {
         Rest {
             pending: detach.pending.clone().into_iter(),
             input,
@@ -260,7 +258,7 @@ mod tests {
         }
     }
 
-    fn texts(rest: &mut Rest<'_, fn(&[u8]) -> Result<Bytes, String>>) -> Vec<String> {
+    fn texts(rest: &mut Rest<'_, Make>) -> Vec<String> {
         rest.map(|body| String::from_utf8(body.unwrap().to_vec()).unwrap()).collect()
     }
 
