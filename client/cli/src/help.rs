@@ -65,7 +65,7 @@ broker. The broker must have been started with --store.
 
 Priority: Requests of a higher priority go first in their pool, from all clients and jobs. Jobs are low unless --priority says otherwise, other requests normal.
 
-Retries: A request that failed is computed again up to --retries times, after growing pauses. giostra retry has what failed in the end computed again, later.
+Retries: A request that failed is computed again up to --retries times, after 1 s, 2 s, 4 s and so on up to a minute; not if it was invalid, or ended its workers. giostra retry has what failed in the end computed again, later.
 
 JSON: job, the id.
 
