@@ -88,13 +88,13 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// Parses durations such as `500ms`, `3s` or `1m 30s`, up to ten years, for `clap`.
+/// Parses durations such as `500ms`, `3s`, `1m 30s` or `7d`, up to ten years, for `clap`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) => Err("that is over ten years".into()),
         Err(DurationError::NumberOverflow) => Err("that is over ten years".into()),
-        Err(error) => Err(format!("{error}; durations are written 500ms, 3s, 2m")),
+        Err(error) => Err(format!("{error}; durations are written 500ms, 3s, 2m, 12h, 7d")),
     }
 }
 
@@ -122,6 +122,9 @@ mod tests {
     fn durations_are_written_with_their_unit() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for (text, hours) in [("90m", 1.5), ("12h", 12.0), ("7d", 168.0), ("1d 6h", 30.0), ("52w", 8736.0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs_f64(hours * 3600.0)), "{text}");
+        }
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert!(positive_duration("0s").is_err());
         assert!(duration("5").unwrap_err().contains("500ms"));

@@ -7,7 +7,7 @@ use super::bench::Bench;
 use super::common::CommonArgs;
 use super::drain::Drain;
 use super::help;
-use super::jobs::{Cancel, Collect, One, Submit, Wait};
+use super::jobs::{Cancel, Collect, Jobs, One, Retry, Submit, Wait};
 use super::keys::KeysCommand;
 use super::man::{Completions, Man};
 use super::map::Map;
@@ -21,10 +21,14 @@ use super::top::Top;
 /// The commands that need no broker.
 pub const ALONE: [&str; 5] = ["audit", "keys", "store", "completions", "man"];
 
+/// What `--timeout` is for a job.
+const JOB_TIMEOUT: &str =
+    "Time limit of each attempt at a request, from when a worker is handed it; without one it has none";
+
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra", version, after_help = help::GIOSTRA, next_help_heading = "Options of every command")]
-#[command(mut_subcommands(hide_broker_options))]
+#[command(mut_subcommands(adapted))]
 pub struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
@@ -33,9 +37,15 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
-/// Hides the options that are about a broker from the help of a command that needs none. They are
-/// accepted all the same, since they may come from the environment, or stand before the command.
-fn hide_broker_options(command: clap::Command) -> clap::Command {
+/// Adapts the options of every command to this one: what `--timeout` limits is another thing for a
+/// job. Options that are about a broker are hidden from the help of a command that needs none. They
+/// are accepted all the same, since they may come from the environment, or stand before the command.
+fn adapted(command: clap::Command) -> clap::Command {
+    if command.get_name() == "submit" {
+        let common = CommonArgs::augment_args(clap::Command::default());
+        let timeout = common.get_arguments().find(|option| option.get_id() == "timeout").cloned();
+        return command.args(timeout.map(|timeout| timeout.help(JOB_TIMEOUT)));
+    }
     if !ALONE.contains(&command.get_name()) {
         return command;
     }
@@ -55,14 +65,15 @@ pub enum Command {
     /// Hand a job over to the broker, which keeps it and its results on disk, and print its id
     Submit(Submit),
     /// List the jobs that the broker keeps
-    #[command(after_help = help::JOBS)]
-    Jobs,
+    Jobs(Jobs),
     /// Show how far a job is
     Job(One),
     /// Wait until jobs have ended
     Wait(Wait),
     /// Print the results of a job in the order of its requests
     Collect(Collect),
+    /// Compute the requests of finished jobs that failed again
+    Retry(Retry),
     /// End jobs: what is not computed yet will not be
     Cancel(Cancel),
     /// Send random additions, subtractions, multiplications and divisions, and check the results
@@ -101,10 +112,11 @@ impl Command {
             Self::Map(_) => "map",
             Self::Random(_) => "random",
             Self::Submit(_) => "submit",
-            Self::Jobs => "jobs",
+            Self::Jobs(_) => "jobs",
             Self::Job(_) => "job",
             Self::Wait(_) => "wait",
             Self::Collect(_) => "collect",
+            Self::Retry(_) => "retry",
             Self::Cancel(_) => "cancel",
             Self::Bench(_) => "bench",
             Self::Prompt => "prompt",

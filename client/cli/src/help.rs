@@ -53,6 +53,7 @@ Exit status: 0 if there was a result; 1 if there was an error instead; 2 for a w
 pub const SUBMIT: &str = "\
 Examples:
   giostra submit primes 1000000
+  giostra submit render --lines --retries 3 --timeout 10m --keep 30d < scenes
   seq 1 1000000 | giostra submit is_prime --lines
   id=$(giostra submit fib --lines --name night < numbers)
   giostra wait $id && giostra collect $id > results
@@ -63,6 +64,10 @@ Examples:
 Durability: The id is printed when all requests are on the broker's disk. From then on the job goes on without this client, and after a restart or kill -9 of the \
 broker. The broker must have been started with --store.
 
+Priority: Requests of a higher priority go first in their pool, from all clients and jobs. Jobs are low unless --priority says otherwise, other requests normal.
+
+Retries: A request that failed is computed again up to --retries times, after 1 s, 2 s, 4 s and so on up to a minute; not if it was invalid, or ended its workers. giostra retry has what failed in the end computed again, later.
+
 JSON: job, the id.
 
 Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 130 after Ctrl-C, which cancels the job.";
@@ -71,12 +76,14 @@ Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 1
 pub const JOBS: &str = "\
 Examples:
   giostra jobs
+  giostra jobs --watch           every second, in place, until Ctrl-C
   giostra jobs --json | jq -r '.jobs[] | select(.failed > 0).job'
 
-States: open (its submission is not complete), running, finished, cancelled. DONE counts results and errors that are on the broker's disk.
+States: open (its submission is not complete), running, finished, cancelled. DONE counts results and errors that are on the broker's disk, RATE those of a second. \
+If the broker has keys, the rates need the role admin; without it, --watch estimates them.
 
-JSON: jobs, a list, the newest first, of objects with job (the id), state, requests, succeeded, failed, pool, name, key, owner (a public key, or empty), submitted_ms and ended_ms \
-(milliseconds since 1970; 0 if it has not ended).
+JSON: jobs, a list, the newest first, of objects with job (the id), state, requests, succeeded, failed, pool, name, key, owner (a public key, or empty), priority, timeout_ms, retries, keep_ms (0: no limit, forever), submitted_ms and ended_ms \
+(milliseconds since 1970; 0 if it has not ended); and of those that run, if known, rate, retrying (requests that failed and wait) and left_ms. With --watch one object per line.
 
 Exit status: 0; 1 if there is no broker, or it keeps no jobs; 2 for a wrong command line.";
 
@@ -96,6 +103,8 @@ Examples:
   giostra wait 5f3a9c01-12
   giostra wait $a $b && giostra collect $a
 
+On a terminal there is a progress bar meanwhile, for all jobs together. A broker that is restarted is waited for, as long as --broker-timeout says.
+
 JSON: jobs, as giostra jobs prints them.
 
 Exit status: 0 if all requests of all jobs have a result; 1 if one failed or a job was cancelled; 2 for a wrong command line; 130 after Ctrl-C, which the jobs do not notice.";
@@ -106,10 +115,27 @@ Examples:
   giostra collect 5f3a9c01-12 > results
   giostra collect 5f3a9c01-12 --follow     while it runs
   giostra collect 5f3a9c01-12 --delete > results
+  giostra collect 5f3a9c01-12 --failed again > results
+  giostra submit div --lines < again       what failed, as another job
 
 Output: A line for each request, in their order, as with map: an empty line if it failed, which is reported on stderr; with --json one JSON value a line, or {\"error\": ..}.
 
+Failed: The file of --failed has a line for each request that failed: its arguments as words, or with --json as a list, as submit --lines and map read them. Words that would be read as another \
+request, such as texts with spaces, are not written, which is an error: use --json. A job whose requests failed can also be retried as it is, by giostra retry.
+
 Exit status: 0 if each request has a result; 1 if not, or if the job has not ended; 2 for a wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra retry`.
+pub const RETRY: &str = "\
+Examples:
+  giostra retry 5f3a9c01-12
+  giostra retry $id && giostra wait $id && giostra collect $id > results
+
+The requests of a finished job that failed lose their errors, and are computed again, with all retries that the job has. Results stay as they are. It prints how many there are.
+
+JSON: jobs, a list of objects with job and retried (the number of requests).
+
+Exit status: 0; 1 if a job is not finished or has no request that failed, and then none is retried; 2 for a wrong command line.";
 
 /// Of `giostra cancel`.
 pub const CANCEL: &str = "\
@@ -135,6 +161,8 @@ Examples:
   giostra map primes --journal done < limits >> lists
                                            after an interruption, the same
                                            command resumes
+  giostra map render --detach < scenes > pictures
+                                           Ctrl-C hands the rest over as a job
 
 Lines: Each line is a request. Its words between spaces and tabs are the arguments, numbers or texts as with send; with --text all are texts. With --line \
 the whole line is one text. With --json a line is a JSON value: an array is the list of arguments, anything else the only argument. \
@@ -151,7 +179,11 @@ An output file is completed, without repetitions, whether redirected with > or >
 a pipe or terminal gets everything from the beginning. Lines that failed are not retried by a later run: use --failed or --retry. Between runs the input may \
 grow, but not change.
 
-Exit status: 0 if every line has a result; 1 if some failed, there was no broker any more, or something could not be read or written; 2 for a wrong command \
+Detaching: With --detach, Ctrl-C, SIGTERM or SIGHUP (a terminal that closes) don't end the run, but make a job of the lines whose results are not printed and of the rest of the input; with --unordered \
+of the unanswered lines and the rest. The job's id is on stderr, and giostra collect ID >> FILE completes the output. Of a file and a pipe all of the rest is read, of a terminal what was typed. A pipe that does not end is ended by a second signal. \
+One more signal gives up. With --json a line of JSON on stderr has jobs (the ids) and lines. The broker must keep jobs (--store). The job has the priority low unless --priority says otherwise, --retry and --timeout as its own, and is kept for 7 days.
+
+Exit status: 0 if every line has a result, or will have one from a job; 1 if some failed, there was no broker any more, or something could not be read or written; 2 for a wrong command \
 line; 130 after Ctrl-C.";
 
 /// Of `giostra random`.

@@ -3,14 +3,16 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, stdin};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use anyhow::Context;
 use giostra_common::stdio::{self, Retrying};
 use giostra_protocol::{Bytes, MAX_MESSAGE_BYTES};
+use giostra_transport::socket;
 use giostra_transport::wake::{self, Alarm, Waker};
+use zmq::PollItem;
 
 /// The number of bytes to read at once.
 const BLOCK: usize = 64 << 10;
@@ -53,7 +55,8 @@ impl Input {
         Ok(input)
     }
 
-    fn reading(from: impl Read + Send + 'static) -> anyhow::Result<Self> {
+    /// Reads from another place than stdin.
+    pub(super) fn reading(from: impl Read + Send + 'static) -> anyhow::Result<Self> {
         let (sender, blocks) = sync_channel(BLOCKS);
         let (bell, alarm) = wake::alarm().context("can't open a pipe")?;
         let read = move || read(from, sender, &bell);
@@ -88,6 +91,13 @@ impl Input {
     /// Returns a descriptor that becomes readable when there is a line, or the end.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.alarm.as_fd()
+    }
+
+    /// Waits until there is a line or the end, or one of these descriptors is readable.
+    pub fn wait(&self, others: &[BorrowedFd<'_>]) -> Result<(), zmq::Error> {
+        let descriptors = others.iter().copied().chain([self.fd()]);
+        let mut items: Vec<_> = descriptors.map(|fd| PollItem::from_fd(fd.as_raw_fd(), zmq::POLLIN)).collect();
+        socket::poll(&mut items, None).map(drop)
     }
 
     /// The number of lines that were taken.
@@ -152,7 +162,6 @@ fn read(mut from: impl Read, blocks: SyncSender<io::Result<Vec<u8>>>, bell: &Wak
 #[cfg(test)]
 mod tests {
     use std::io::{Write, pipe};
-    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
@@ -161,9 +170,7 @@ mod tests {
         loop {
             match input.next().unwrap() {
                 Next::Later => {
-                    zmq::poll(&mut [zmq::PollItem::from_fd(input.fd().as_raw_fd(), zmq::POLLIN)], -1)
-                        .map(drop)
-                        .unwrap();
+                    input.wait(&[]).unwrap();
                 }
                 next => return next,
             }
@@ -213,7 +220,7 @@ mod tests {
                 Ok(next) => assert_eq!(next, Next::Later),
                 Err(error) => break error,
             }
-            zmq::poll(&mut [zmq::PollItem::from_fd(input.fd().as_raw_fd(), zmq::POLLIN)], -1).unwrap();
+            input.wait(&[]).unwrap();
         };
         assert!(format!("{error:#}").contains("over 67108864 bytes"), "{error:#}");
     }

@@ -1,8 +1,13 @@
-//! Durable jobs: `giostra submit`, `jobs`, `job`, `wait`, `collect`, `cancel`.
+//! Durable jobs: `giostra submit`, `jobs`, `job`, `wait`, `collect`, `retry`, `cancel`.
 
 mod collect;
+mod failed;
+mod pace;
+mod retry;
+mod row;
 mod show;
 mod submit;
+mod wait;
 
 use giostra_client::{Client, JobId};
 
@@ -11,8 +16,12 @@ use super::exit::Exit;
 use super::help;
 
 pub use collect::{Collect, run as collect};
-pub use show::{jobs, one, wait};
-pub use submit::{Submit, run as submit};
+pub use pace::time_left;
+pub use retry::{Retry, run as retry};
+pub use row::failures;
+pub use show::{Jobs, jobs, one};
+pub use submit::{Submit, job_options, run as submit};
+pub use wait::{Wait, run as wait};
 
 /// The job that a command is about.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,15 +30,6 @@ pub struct One {
     /// The job's id, as submit printed it
     #[arg(value_name = "ID")]
     pub id: JobId,
-}
-
-/// The jobs that `giostra wait` waits for.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = help::WAIT)]
-pub struct Wait {
-    /// The jobs' ids
-    #[arg(required = true, value_name = "ID")]
-    pub ids: Vec<JobId>,
 }
 
 /// The jobs that `giostra cancel` ends.

@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod bar;
 mod bench;
 mod common;
 mod drain;
@@ -27,6 +28,7 @@ mod store;
 mod summary;
 mod table;
 mod top;
+mod watch;
 mod written;
 
 use std::io::{self, IsTerminal, stdin};
@@ -90,10 +92,11 @@ fn dispatch<'a>(
         Command::Map(options) => map::run(client()?, options, common, shutdown),
         Command::Prompt => prompt::run(client()?, common, shutdown),
         Command::Submit(options) => jobs::submit(client()?, options, common, shutdown),
-        Command::Jobs => jobs::jobs(client()?, common),
+        Command::Jobs(options) => jobs::jobs(client()?, options, common),
         Command::Job(options) => jobs::one(client()?, options, common),
         Command::Wait(options) => jobs::wait(client()?, options, common),
         Command::Collect(options) => jobs::collect(client()?, options, common),
+        Command::Retry(options) => jobs::retry(client()?, options, common),
         Command::Cancel(options) => jobs::cancel(client()?, options, common),
         Command::Status(options) => status::run(client()?, options, common),
         Command::Drain(options) => drain::run(client()?, options, common),

@@ -6,6 +6,7 @@
 //! unanswered or wait to be printed.
 
 mod args;
+mod detach;
 mod entry;
 mod failures;
 mod journal;
@@ -35,8 +36,9 @@ use super::line::{Ended, Format, Kind, body};
 use super::random::wait_for_workers;
 use super::send::explain;
 pub use args::Map;
+use detach::Detach;
 use entry::{Done, Known, Line, Open};
-use failures::Failures;
+pub use failures::Failures;
 use journal::{Journal, Record, Records, hash};
 use output::Output;
 use progress::Progress;
@@ -55,9 +57,19 @@ pub fn run(client: &mut Client, map: &Map, common: &CommonArgs, shutdown: &Shutd
         // If this can't be sent, the broker cancels them when the connection ends.
         let _ = batch.client.cancel(ids);
     }
+    if let Some(detach) = batch.detach.take()
+        && flushed.is_ok()
+        && is_interrupted(&ended)
+    {
+        return batch.hand_over(detach);
+    }
     batch.report(&ended);
     ended.and(flushed)?;
     Ok(Exit::success_if(batch.progress.all_well()))
+}
+
+fn is_interrupted(ended: &anyhow::Result<()>) -> bool {
+    matches!(ended.as_ref().err().and_then(of_client), Some(Error::Interrupted))
 }
 
 struct Batch<'a> {
@@ -78,6 +90,8 @@ struct Batch<'a> {
     budget: InFlightBudget,
     sequence: Sequence<Done>,
     failures: Failures,
+    /// What is to be handed over at a signal.
+    detach: Option<Detach>,
     output: Output,
     progress: Progress,
     /// Whether all lines have been read.
@@ -94,11 +108,16 @@ impl<'a> Batch<'a> {
         let opened = map.journal.as_deref().map(|path| Journal::open(path, &map.description(common))).transpose()?;
         let (mut journal, records) = opened.unzip();
         let earlier = records.as_ref().map_or(&[][..], |records| &records.starts);
-        let (output, start) = Output::open(shutdown, earlier)?;
+        let detach = map.detach.then(|| Detach::new(shutdown)).transpose().context("can't open a pipe")?;
+        let (output, start) = Output::open(detach.as_ref().map_or(shutdown, Detach::abandon), earlier)?;
         if let (Some(journal), Some(start)) = (&mut journal, start.filter(|start| !earlier.contains(start))) {
             journal.append_start(start);
         }
         let failures = Failures::new(map.failed.as_deref(), map.journal.as_deref())?;
+        if map.detach {
+            // Before hours of work.
+            client.check_store().context("--detach")?;
+        }
         wait_for_workers(client, map.wait_workers)?;
         let input = Input::open()?;
         Ok(Self {
@@ -117,6 +136,7 @@ impl<'a> Batch<'a> {
             budget: InFlightBudget::new(map.window as usize, InFlightBudget::BYTES),
             sequence: Sequence::new(format.ordered, map.window),
             failures,
+            detach,
             output,
             read: false,
         })
@@ -188,21 +208,29 @@ impl<'a> Batch<'a> {
 
     /// Sends a line, unless the journal has its answer or it makes no valid request.
     fn take(&mut self, text: &Bytes) -> anyhow::Result<()> {
-        let line = Line {
+        // A copy, because the text would keep its whole block in memory.
+        let kept = self.failures.are_kept().then(|| Bytes::copy_from_slice(text));
+        let mut line = Line {
             number: self.input.taken(),
             length: text.len() + 1,
-            // A copy, because the text would keep its whole block in memory.
-            text: self.failures.are_kept().then(|| Bytes::copy_from_slice(text)),
+            kept: kept.as_ref().map_or(0, Bytes::len),
+            text: kept,
             hash: if self.journal.is_some() { hash(text) } else { 0 },
         };
         if let Some(known) = self.known.remove(&line.number) {
             return self.print_known(line, known);
         }
-        let body = match body(&self.map.operation, text, self.kind) {
+        let body = body(&self.map.operation, text, self.kind);
+        if let Some(detach) = &mut self.detach {
+            let kept = body.as_ref().map_or_else(|_| Bytes::new(), Bytes::clone);
+            line.kept += kept.len();
+            detach.keep(line.number, kept);
+        }
+        let body = match body {
             Ok(body) => body,
             Err(failure) => return self.end(line, Ended::Failed(failure), 0),
         };
-        let bytes = body.len() + line.kept();
+        let bytes = body.len() + line.kept;
         let retries = self.map.retry;
         let kept = (retries > 0).then(|| body.clone());
         match self.client.submit_within(body, self.common.timeout) {
@@ -243,7 +271,7 @@ impl<'a> Batch<'a> {
             }
         }
         let ended = Ended::of(&reply.outcome, self.format.json);
-        let held = ended.bytes() + open.line.kept();
+        let held = ended.bytes() + open.line.kept;
         self.budget.answer(open.bytes, held);
         self.end(open.line, ended, held)
     }
@@ -288,11 +316,14 @@ impl<'a> Batch<'a> {
 
     /// Prints a line's answer and those that waited for it, or keeps it until its turn.
     fn print(&mut self, done: Done) -> anyhow::Result<()> {
-        let Self { sequence, failures, output, budget, format, .. } = self;
+        let Self { sequence, failures, detach, output, budget, format, .. } = self;
         sequence.end(done.line.number, done, |Done { line, failed, ended, held }| {
             budget.hand_on(held);
             if let Some(ended) = ended {
                 format.write(&mut output.buffer, line.number, &ended);
+            }
+            if let Some(detach) = detach {
+                detach.printed(line.number);
             }
             match line.text {
                 Some(text) if failed => failures.keep(&text),
@@ -342,6 +373,15 @@ impl<'a> Batch<'a> {
         self.output.finish()
     }
 
+    /// Hands the lines without a printed result over, and succeeds if no other has failed.
+    fn hand_over(mut self, detach: Detach) -> anyhow::Result<Exit> {
+        if !self.map.quiet {
+            report_error(&self.progress);
+        }
+        let is_whole = detach.hand_over(&mut self.input, self.map, self.kind, self.common)?;
+        Ok(Exit::success_if(is_whole && self.progress.all_well()))
+    }
+
     /// Reports the summary, and how to resume. Nothing if the reader of stdout has gone.
     fn report(&self, ended: &anyhow::Result<()>) {
         let error = ended.as_ref().err();
@@ -352,7 +392,7 @@ impl<'a> Batch<'a> {
             return;
         }
         report_error(&self.progress);
-        if let Some(Error::Interrupted) = error.and_then(of_client) {
+        if is_interrupted(ended) {
             let how = match &self.map.journal {
                 Some(_) => "the same command resumes",
                 None => "with --journal it could resume",

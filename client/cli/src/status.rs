@@ -1,20 +1,20 @@
 //! `giostra status`: prints the workers with their state and load.
 
+mod jobs;
 mod lines;
-mod watch;
 
-use std::io::Write;
 use std::time::Duration;
 
-use giostra_client::Client;
-use giostra_common::stdio::stdout;
+use giostra_client::{Client, Error};
 
 use super::common::CommonArgs;
 use super::exit::Exit;
 use super::help;
 use super::live::interval;
 use super::table::Room;
+use super::watch::Watched;
 
+pub use jobs::{done, table as jobs_table};
 use lines::lines;
 pub use lines::{LONG_WAIT_MS, in_flight, oldest, state, time};
 
@@ -30,13 +30,27 @@ pub struct Status {
 /// Prints the status. Succeeds if the broker answers.
 pub fn run(client: &mut Client, options: &Status, common: &CommonArgs) -> anyhow::Result<Exit> {
     if let Some(interval) = options.watch {
-        return watch::run(client, interval, common);
+        return Broker.watch(client, interval, common);
     }
-    let status = client.status()?;
-    if common.json {
-        writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
-    } else {
-        writeln!(stdout(), "{}", lines(&status, Room::of_stdout()).join("\n"))?;
-    }
+    Broker.print(client, common)?;
     Ok(Exit::Success)
+}
+
+/// The broker's status.
+struct Broker;
+
+impl Watched for Broker {
+    type Seen = giostra_client::Status;
+
+    fn ask(&mut self, client: &mut Client) -> Result<Self::Seen, Error> {
+        client.status()
+    }
+
+    fn lines(seen: &Self::Seen, room: Room) -> Vec<String> {
+        lines(seen, room)
+    }
+
+    fn json(seen: &Self::Seen) -> serde_json::Result<String> {
+        serde_json::to_string(seen)
+    }
 }

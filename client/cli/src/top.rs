@@ -130,7 +130,7 @@ fn ask(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        answer = live::ask(&mut client, endpoint, |why| tell(News::Gone(why)));
+        answer = live::ask(&mut client, endpoint, |why| tell(News::Gone(why)), Client::status);
     }
 }
 

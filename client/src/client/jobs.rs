@@ -4,7 +4,7 @@ mod job;
 
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest};
+use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
 
 use crate::session::{Link, Session};
 use crate::submission::Submission;
@@ -107,6 +107,20 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Checks that the broker keeps jobs, and that its store is in order.
+    ///
+    /// # Errors
+    /// As of [`Self::submit_job`].
+    pub fn check_store(&mut self) -> Result<(), Error> {
+        self.ask_about_jobs(&JobsRequest::List { before: 0 }).map(drop)
+    }
+
+    /// The size of the largest request that the broker takes, in bytes. It is known once a broker has
+    /// welcomed this client: see [`Self::await_broker`].
+    pub fn max_request_bytes(&self) -> u64 {
+        self.session.limits().0.min(MAX_MESSAGE_BYTES as u64)
     }
 
     /// The jobs that this client may see, the newest first.

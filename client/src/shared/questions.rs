@@ -11,6 +11,9 @@ use super::slot::Slot;
 use crate::submission::Submission;
 use crate::{Client, Error};
 
+/// The number of questions that are asked at a time: the broker refuses more than 64.
+const AT_ONCE: usize = 32;
+
 /// What is asked.
 pub enum Question {
     /// A question with one answer.
@@ -31,16 +34,25 @@ impl Question {
         Self::Submission(Submission::new(spec, requests).into())
     }
 
-    /// Begins again, over a new connection. Returns what to ask first, unless that is a submission's.
-    fn restart(&mut self) -> Option<JobsRequest> {
+    /// Begins again, over a new connection.
+    fn restart(&mut self) {
+        if let Self::Submission(submission) = self {
+            submission.restart();
+        }
+    }
+
+    /// Returns what to ask first, unless it is a submission.
+    fn first(&self) -> Option<JobsRequest> {
         match self {
             Self::Plain(request) => Some(request.clone()),
             Self::List(jobs) => Some(next_page(jobs)),
-            Self::Submission(submission) => {
-                submission.restart();
-                None
-            }
+            Self::Submission(_) => None,
         }
+    }
+
+    /// Whether it is answered soon.
+    fn is_brief(&self) -> bool {
+        !matches!(self, Self::Plain(JobsRequest::Look { wait: true, .. }) | Self::Submission(_))
     }
 
     /// Handles an answer.
@@ -86,29 +98,25 @@ fn accepted(id: JobId) -> JobsReply {
 /// The open questions, by their tags.
 #[derive(Default)]
 pub struct Questions {
-    open: BTreeMap<u64, (Question, Arc<Slot<JobsReply>>)>,
+    open: BTreeMap<u64, Open>,
     last: u64,
-    /// The session in which all of them were asked; `None` while there is no broker.
+    /// The session in which they were asked; `None` while there is no broker.
     session: Option<u64>,
+}
+
+/// A question without an answer.
+struct Open {
+    question: Question,
+    slot: Arc<Slot<JobsReply>>,
+    /// Whether it was asked over this connection.
+    is_asked: bool,
 }
 
 impl Questions {
     /// Adds a question, whose answer is wanted in this slot.
-    pub fn add(
-        &mut self,
-        client: &mut Client,
-        mut question: Question,
-        slot: Arc<Slot<JobsReply>>,
-    ) -> Result<(), Error> {
+    pub fn add(&mut self, question: Question, slot: Arc<Slot<JobsReply>>) {
         self.last += 1;
-        if self.session.is_some()
-            && self.session == client.session()
-            && let Some(request) = question.restart()
-        {
-            client.send_about_jobs(self.last, request)?;
-        }
-        self.open.insert(self.last, (question, slot));
-        Ok(())
+        self.open.insert(self.last, Open { question, slot, is_asked: false });
     }
 
     /// Handles the answers that have arrived, and asks what is to be asked. Returns when there will be
@@ -120,11 +128,15 @@ impl Questions {
         }
         if self.session != client.session() {
             self.session = client.session();
-            self.ask_all(client)?;
+            for open in self.open.values_mut() {
+                open.question.restart();
+                open.is_asked = false;
+            }
         }
         if self.session.is_none() {
             return Ok(self.give_up_at(client, now));
         }
+        self.ask(client)?;
         self.submit(client, now)
     }
 
@@ -135,13 +147,13 @@ impl Questions {
 
     /// Ends all of them with this error.
     pub fn end(&mut self, error: &Arc<Error>) {
-        for (_, slot) in std::mem::take(&mut self.open).into_values() {
-            slot.fill(Err(Error::Ended(Arc::clone(error))));
+        for open in std::mem::take(&mut self.open).into_values() {
+            open.slot.fill(Err(Error::Ended(Arc::clone(error))));
         }
     }
 
     fn answer(&mut self, client: &mut Client, tag: u64, answer: JobsReply, now: Instant) -> Result<(), Error> {
-        let Some((question, slot)) = self.open.get_mut(&tag) else { return Ok(()) };
+        let Some(Open { question, slot, .. }) = self.open.get_mut(&tag) else { return Ok(()) };
         match question.handle(answer, now) {
             Ok(Next::Wait) => return Ok(()),
             Ok(Next::Ask(request)) => return client.send_about_jobs(tag, request),
@@ -152,15 +164,19 @@ impl Questions {
         Ok(())
     }
 
-    /// Asks everything, over a new connection.
-    fn ask_all(&mut self, client: &mut Client) -> Result<(), Error> {
-        if self.session.is_none() {
-            return Ok(());
-        }
-        for (&tag, (question, _)) in &mut self.open {
-            if let Some(request) = question.restart() {
-                client.send_about_jobs(tag, request)?;
+    /// Asks as much as the broker listens to at a time. The rest follows with the answers.
+    fn ask(&mut self, client: &mut Client) -> Result<(), Error> {
+        let mut asked = self.open.values().filter(|open| open.is_asked && open.question.is_brief()).count();
+        for (&tag, open) in self.open.iter_mut().filter(|(_, open)| !open.is_asked) {
+            let Some(request) = open.question.first() else { continue };
+            if open.question.is_brief() {
+                if asked >= AT_ONCE {
+                    continue;
+                }
+                asked += 1;
             }
+            client.send_about_jobs(tag, request)?;
+            open.is_asked = true;
         }
         Ok(())
     }
@@ -168,7 +184,7 @@ impl Questions {
     /// Sends the parts of submissions that are due.
     fn submit(&mut self, client: &mut Client, now: Instant) -> Result<Option<Instant>, Error> {
         let (mut failed, mut wake) = (Vec::new(), None);
-        for (&tag, (question, slot)) in &mut self.open {
+        for (&tag, Open { question, slot, .. }) in &mut self.open {
             let Question::Submission(submission) = question else { continue };
             loop {
                 match submission.poll_send(client.limits(), now) {
@@ -193,27 +209,26 @@ impl Questions {
         if at > now {
             return Some(at);
         }
-        for (_, slot) in std::mem::take(&mut self.open).into_values() {
-            slot.fill(Err(client.no_broker()));
+        for open in std::mem::take(&mut self.open).into_values() {
+            open.slot.fill(Err(client.no_broker()));
         }
         None
     }
 
     /// Forgets those whose answer is not wanted any more.
     fn forget_unwanted(&mut self, client: &mut Client) -> Result<(), Error> {
-        let is_unwanted = |slot| Arc::strong_count(slot) == 1;
-        let unwanted: Vec<_> =
-            self.open.iter().filter(|(_, (_, slot))| is_unwanted(slot)).map(|(&tag, _)| tag).collect();
+        let unwanted = self.open.iter().filter(|(_, open)| Arc::strong_count(&open.slot) == 1);
+        let unwanted: Vec<_> = unwanted.map(|(&tag, _)| tag).collect();
         unwanted.into_iter().try_for_each(|tag| self.forget(client, tag))
     }
 
     /// Forgets a question. A submission is given up.
     fn forget(&mut self, client: &mut Client, tag: u64) -> Result<(), Error> {
-        match self.open.remove(&tag) {
-            Some((Question::Submission(submission), _)) => match submission.give_up() {
-                Some(request) if self.session.is_some() => client.send_about_jobs(0, request),
-                _ => Ok(()),
-            },
+        let Some(Open { question: Question::Submission(submission), .. }) = self.open.remove(&tag) else {
+            return Ok(());
+        };
+        match submission.give_up() {
+            Some(request) if self.session.is_some() => client.send_about_jobs(0, request),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
 //! Signals. SIGINT, SIGTERM and, unless it means something else, SIGHUP: the first asks the process
-//! to finish, the second ends it at once.
+//! to finish, the second ends it at once, unless it was given another meaning.
 //!
 //! One that was ignored at the start stays ignored, as `nohup` and the background jobs of scripts
 //! want it. [`outlive`] lists those that end nothing here.
@@ -60,11 +60,14 @@ fn shutdown_on(signals: &[i32]) -> io::Result<Shutdown> {
 }
 
 fn request_or_exit(shutdown: &Shutdown) {
-    if shutdown.requested() {
-        thread::sleep(shutdown.grace());
-        std::process::exit(EXIT_AT_ONCE);
+    if !shutdown.requested() {
+        return shutdown.request();
     }
-    shutdown.request();
+    if let Some(next) = shutdown.next() {
+        return request_or_exit(next);
+    }
+    thread::sleep(shutdown.grace());
+    std::process::exit(EXIT_AT_ONCE);
 }
 
 /// The signals that this process ignores.

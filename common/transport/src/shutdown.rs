@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::wake::{self, Alarm, Waker};
@@ -14,6 +14,8 @@ pub struct Shutdown {
     requested: Arc<AtomicBool>,
     /// Milliseconds that a second request waits.
     grace: Arc<AtomicU64>,
+    /// What further requests of the process ask for.
+    next: Arc<OnceLock<Self>>,
     waker: Waker,
     alarm: Arc<Alarm>,
 }
@@ -25,7 +27,13 @@ impl Shutdown {
     /// If the system has no pipe left.
     pub fn new() -> io::Result<Self> {
         let (waker, alarm) = wake::alarm()?;
-        Ok(Self { requested: Arc::default(), grace: Arc::default(), waker, alarm: Arc::new(alarm) })
+        Ok(Self {
+            requested: Arc::default(),
+            grace: Arc::default(),
+            next: Arc::default(),
+            waker,
+            alarm: Arc::new(alarm),
+        })
     }
 
     /// Sets how long a second request waits before it ends the process. A terminal that closes
@@ -37,6 +45,18 @@ impl Shutdown {
     /// Returns how long a second request waits before it ends the process; zero by default.
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace.load(Ordering::Acquire))
+    }
+
+    /// Gives further signals a meaning: once this is requested, they ask for `next`, and end the
+    /// process only after that. To be called once.
+    pub fn set_next(&self, next: Self) {
+        // A second call would change what a signal means that is on its way.
+        let _ = self.next.set(next);
+    }
+
+    /// Returns what further signals ask for, if they don't end the process.
+    pub fn next(&self) -> Option<&Self> {
+        self.next.get()
     }
 
     /// Requests the end.

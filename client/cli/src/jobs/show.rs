@@ -1,98 +1,122 @@
-//! `giostra jobs`, `giostra job`, `giostra wait`: how far jobs are.
+//! `giostra jobs`, `giostra job`: how far jobs are.
 
+use std::collections::HashMap;
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
-use giostra_client::{Client, JobState, JobStatus};
-use humantime::{format_duration, format_rfc3339_seconds};
+use giostra_client::{Client, Error, JobId, JobStatus};
 use serde_json::{Value, json};
 
-use super::{One, Wait};
+use super::One;
+use super::pace::Pace;
+use super::row::{Row, table};
 use crate::common::CommonArgs;
 use crate::exit::Exit;
+use crate::help;
+use crate::live::interval;
 use crate::printed::stdout;
+use crate::table::Room;
+use crate::watch::Watched;
+
+/// The options of `giostra jobs`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = help::JOBS)]
+pub struct Jobs {
+    /// Repeat at this interval [default: 1s] until Ctrl-C; with --json an object per line
+    #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
+    watch: Option<Duration>,
+}
 
 /// Lists the jobs.
-pub fn jobs(client: &mut Client, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let jobs = client.jobs()?;
-    if common.json {
-        writeln!(stdout(), "{}", json!({"jobs": jobs.iter().map(object).collect::<Vec<_>>()}))?;
-    } else if jobs.is_empty() {
-        writeln!(stdout(), "no jobs; giostra submit makes one")?;
-    } else {
-        print(&jobs, false)?;
+pub fn jobs(client: &mut Client, options: &Jobs, common: &CommonArgs) -> anyhow::Result<Exit> {
+    let mut all = All::default();
+    match options.watch {
+        Some(interval) => all.watch(client, interval, common),
+        None => all.print(client, common).map(|()| Exit::Success),
     }
-    Ok(Exit::Success)
 }
 
 /// Shows one job.
 pub fn one(client: &mut Client, one: &One, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let job = client.job(one.id).status()?;
-    if common.json {
-        writeln!(stdout(), "{}", object(&job))?;
-        return Ok(Exit::Success);
-    }
-    let time = |ms: u64| format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms));
-    let mut out = stdout();
-    writeln!(out, "job        {}", job.id)?;
-    writeln!(out, "state      {}", job.state)?;
-    writeln!(out, "requests   {}", job.requests)?;
-    writeln!(out, "succeeded  {}", job.succeeded)?;
-    writeln!(out, "failed     {}", job.failed)?;
-    writeln!(out, "pool       {}", job.spec.pool)?;
-    writeln!(out, "name       {}", job.spec.name)?;
-    writeln!(out, "key        {}", job.spec.key)?;
-    writeln!(out, "submitted  {}", time(job.submitted_ms))?;
-    if job.ended_ms > 0 {
-        writeln!(out, "ended      {}", time(job.ended_ms))?;
+    let mut rows = vec![Row::from(client.job(one.id).status()?)];
+    All::default().add_rates(client, &mut rows)?;
+    match common.json {
+        true => writeln!(stdout(), "{}", rows[0].json())?,
+        false => writeln!(stdout(), "{}", rows[0].lines().join("\n"))?,
     }
     Ok(Exit::Success)
 }
 
-/// Waits for jobs, and succeeds if all their requests have.
-pub fn wait(client: &mut Client, wait: &Wait, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let ended = wait.ids.iter().map(|&id| client.job(id).wait(None)).collect::<Result<Vec<_>, _>>()?;
-    print(&ended, common.json)?;
-    Ok(Exit::success_if(ended.iter().all(all_well)))
-}
-
-fn all_well(job: &JobStatus) -> bool {
-    job.state == JobState::Finished && job.failed == 0
-}
-
-/// Prints a line for each job.
+/// Prints a row for each of these jobs.
 pub(super) fn print(jobs: &[JobStatus], json: bool) -> anyhow::Result<()> {
-    let mut out = stdout();
-    if json {
-        writeln!(out, "{}", json!({"jobs": jobs.iter().map(object).collect::<Vec<_>>()}))?;
-        return Ok(());
-    }
-    let id = jobs.iter().map(|job| job.id.to_string().len()).max().unwrap_or(0);
-    writeln!(out, "{:id$}  {:9}  {:>19}  {:>8}  {:>9}  {:12}  NAME", "JOB", "STATE", "DONE", "FAILED", "AGE", "POOL")?;
-    for job in jobs {
-        let done = format!("{}/{}", job.succeeded + job.failed, job.requests);
-        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(job.submitted_ms));
-        let age = format_duration(Duration::from_secs(age.unwrap_or_default().as_secs())).to_string();
-        // The two largest units.
-        let age = age.split(' ').take(2).collect::<Vec<_>>().join(" ");
-        let JobStatus { state, failed, spec, .. } = job;
-        writeln!(out, "{:id$}  {state:9}  {done:>19}  {failed:>8}  {age:>9}  {:12}  {}", job.id, spec.pool, spec.name)?;
+    let rows: Vec<_> = jobs.iter().cloned().map(Row::from).collect();
+    match json {
+        true => writeln!(stdout(), "{}", object(&rows))?,
+        false => writeln!(stdout(), "{}", table(&rows, SystemTime::now()).lines(Room::of_stdout()).join("\n"))?,
     }
     Ok(())
 }
 
-fn object(job: &JobStatus) -> Value {
-    json!({
-        "job": job.id.to_string(),
-        "state": job.state.to_string(),
-        "requests": job.requests,
-        "succeeded": job.succeeded,
-        "failed": job.failed,
-        "pool": job.spec.pool,
-        "name": job.spec.name,
-        "key": job.spec.key,
-        "owner": job.owner,
-        "submitted_ms": job.submitted_ms,
-        "ended_ms": job.ended_ms,
-    })
+fn object(rows: &[Row]) -> Value {
+    json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()})
+}
+
+/// All jobs of the client, and their pace from one look to the next.
+#[derive(Default)]
+struct All {
+    /// Whether the broker refuses its status, as it does without the role admin.
+    is_status_refused: bool,
+    paces: HashMap<JobId, Pace>,
+}
+
+impl All {
+    /// Adds the rates of the jobs that run: from the broker's status, or else from one look to the next.
+    fn add_rates(&mut self, client: &mut Client, rows: &mut [Row]) -> Result<(), Error> {
+        if rows.iter().all(|row| row.job.state.has_ended()) {
+            return Ok(());
+        }
+        if !self.is_status_refused {
+            match client.status() {
+                Ok(status) => {
+                    let live = status.jobs.map(|jobs| jobs.live).unwrap_or_default();
+                    let live: HashMap<_, _> = live.iter().map(|live| (live.id, live)).collect();
+                    for row in rows.iter_mut() {
+                        live.get(&row.job.id).into_iter().for_each(|live| row.add(live));
+                    }
+                    return Ok(());
+                }
+                Err(Error::Refused(_)) => self.is_status_refused = true,
+                Err(error) => return Err(error),
+            }
+        }
+        let (now, mut before) = (Instant::now(), std::mem::take(&mut self.paces));
+        for row in rows.iter_mut().filter(|row| !row.job.state.has_ended()) {
+            let mut pace = before.remove(&row.job.id).unwrap_or_default();
+            pace.add(now, row.done());
+            row.rate = pace.rate();
+            self.paces.insert(row.job.id, pace);
+        }
+        Ok(())
+    }
+}
+
+impl Watched for All {
+    type Seen = Vec<Row>;
+
+    fn ask(&mut self, client: &mut Client) -> Result<Vec<Row>, Error> {
+        let mut rows: Vec<_> = client.jobs()?.into_iter().map(Row::from).collect();
+        self.add_rates(client, &mut rows)?;
+        Ok(rows)
+    }
+
+    fn lines(rows: &Vec<Row>, room: Room) -> Vec<String> {
+        if rows.is_empty() {
+            return vec!["no jobs; giostra submit makes one".into()];
+        }
+        table(rows, SystemTime::now()).lines(room)
+    }
+
+    fn json(rows: &Vec<Row>) -> serde_json::Result<String> {
+        Ok(object(rows).to_string())
+    }
 }

@@ -1,17 +1,15 @@
 //! `giostra submit`: hands a job over to the broker.
 
 use std::io::Write;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
-use anyhow::ensure;
-use giostra_client::{Client, Error, JobOptions};
-use giostra_common::args::switch;
+use giostra_client::{Client, Error, JobOptions, Priority};
+use giostra_common::args::{positive_duration, switch};
 use giostra_protocol::compute::Call;
 use giostra_protocol::{Bytes, Failure, code, name};
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::socket;
 use serde_json::json;
-use zmq::PollItem;
 
 use crate::common::CommonArgs;
 use crate::exit::Exit;
@@ -54,13 +52,54 @@ pub struct Submit {
     /// submitted
     #[arg(long, value_parser = name::parse, value_name = "KEY")]
     key: Option<String>,
+
+    /// Compute a request that failed again up to this many times, after growing pauses
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    retries: u32,
+
+    /// For how long the job and its results are kept after its end, such as 12h or 30d, or forever
+    #[arg(long, env = "GIOSTRA_KEEP", default_value = "7d", value_parser = keep, value_name = "DURATION|forever")]
+    keep: Keep,
+}
+
+/// For how long a job is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    For(Duration),
+    Forever,
+}
+
+/// Parses for how long a job is kept.
+fn keep(text: &str) -> Result<Keep, String> {
+    match text {
+        "forever" => Ok(Keep::Forever),
+        _ => positive_duration(text).map(Keep::For).map_err(|error| format!("{error}; or forever")),
+    }
+}
+
+impl Submit {
+    fn options(&self, common: &CommonArgs) -> JobOptions {
+        JobOptions {
+            key: self.key.clone(),
+            name: self.name.clone().unwrap_or_default(),
+            retries: self.retries,
+            keep: match self.keep {
+                Keep::For(duration) => Some(duration),
+                Keep::Forever => None,
+            },
+            ..job_options(common)
+        }
+    }
+}
+
+/// Returns what the options that every command has say of a job.
+pub fn job_options(common: &CommonArgs) -> JobOptions {
+    JobOptions { priority: common.priority.unwrap_or(Priority::Low), timeout: common.timeout, ..JobOptions::default() }
 }
 
 /// Submits the job, and prints its id once all of it is safe.
 pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
-    ensure!(common.timeout.is_none(), "the requests of a job have no time limit; leave out --timeout");
-    let name = submit.name.clone().unwrap_or_default();
-    let options = JobOptions { key: submit.key.clone(), name, ..JobOptions::default() };
+    let options = submit.options(common);
     let id = match submit.lines {
         true => {
             let (kind, mut input) = (Kind::of(common.json, submit.text, submit.line)?, Input::open()?);
@@ -95,14 +134,41 @@ fn request(submit: &Submit, kind: Kind, input: &mut Input, shutdown: &Shutdown) 
                 return Some(body.map_err(|failure| failed(input.taken(), failure.to_string())));
             }
             Ok(Next::Later) => {
-                let descriptors = [input.fd(), shutdown.as_fd()];
-                let mut items = descriptors.map(|fd| PollItem::from_fd(fd.as_raw_fd(), zmq::POLLIN));
-                if let Err(error) = socket::poll(&mut items, None) {
+                if let Err(error) = input.wait(&[shutdown.as_fd()]) {
                     return Some(Err(failed(input.taken(), format!("can't wait for stdin: {error}"))));
                 }
             }
             Ok(Next::End) => return None,
             Err(error) => return Some(Err(failed(input.taken(), format!("{error:#}")))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn options(line: &str) -> Option<JobOptions> {
+        let Args { command, common } = Args::try_parse_from(line.split(' ')).ok()?;
+        match command {
+            Some(Command::Submit(submit)) => Some(submit.options(&common)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_job_waits_for_others_and_is_kept_for_a_week_unless_it_is_said_otherwise() {
+        assert_eq!(options("giostra submit add 1 2"), Some(JobOptions::default()));
+        let all = options("giostra submit add 1 2 --priority high --timeout 10m --retries 3 --keep 30d").unwrap();
+        let minutes = Duration::from_secs(600);
+        assert_eq!((all.priority, all.timeout, all.retries), (Priority::High, Some(minutes), 3));
+        assert_eq!(all.keep, Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(options("giostra submit add 1 2 --keep forever").unwrap().keep, None);
+        for wrong in ["--keep 0s", "--keep never", "--keep 7", "--retries -1", "--priority urgent", "--timeout 0s"] {
+            assert_eq!(options(&format!("giostra submit add 1 2 {wrong}")), None, "{wrong}");
         }
     }
 }

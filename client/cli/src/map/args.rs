@@ -53,6 +53,11 @@ pub struct Map {
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
+    /// On Ctrl-C, SIGTERM or SIGHUP hand the lines that have no result yet, and the rest of the input,
+    /// over as a job, and print its id on stderr
+    #[arg(long, conflicts_with_all = ["journal", "number"])]
+    pub detach: bool,
+
     /// Wait first until this many workers are registered
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,

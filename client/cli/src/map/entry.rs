@@ -20,15 +20,10 @@ pub struct Line {
     pub length: usize,
     /// The text, if it is kept when the line fails.
     pub text: Option<Bytes>,
+    /// The number of bytes that are kept of it until its answer is printed.
+    pub kept: usize,
     /// The hash for the journal.
     pub hash: u32,
-}
-
-impl Line {
-    /// The number of bytes in the text that is kept.
-    pub fn kept(&self) -> usize {
-        self.text.as_ref().map_or(0, Bytes::len)
-    }
 }
 
 /// A line that is unanswered.

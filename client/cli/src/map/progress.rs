@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use giostra_client::Client;
 use giostra_protocol::{Reply, RequestId};
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar};
+
+use crate::bar::{self, left};
 
 /// The interval of the progress bar.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -41,12 +43,9 @@ impl Progress {
     pub fn new(length: Option<u64>, shown: bool) -> Self {
         // A terminal that shows the results has no room for a bar.
         let shown = shown && stderr().is_terminal() && !stdout().is_terminal();
-        let bar = if shown { ProgressBar::new(length.unwrap_or(0)) } else { ProgressBar::hidden() };
-        let template = if length.is_some() { "{bar:30} {percent:>3}%  {msg}" } else { "{spinner} {msg}" };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let now = Instant::now();
         Self {
-            bar: bar.with_style(style),
+            bar: bar::new(length, shown),
             began: now,
             next_tick: now,
             lines: 0,
@@ -166,22 +165,9 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Estimates the time for the rest from the pace so far.
-fn left(done: f64, rest: f64, elapsed: Duration) -> Option<Duration> {
-    Duration::try_from_secs_f64(elapsed.as_secs_f64() * rest.max(0.0) / done).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_rest_takes_as_long_as_what_is_done_took() {
-        let seconds = Duration::from_secs;
-        assert_eq!(left(25.0, 75.0, seconds(2)), Some(seconds(6)));
-        assert_eq!(left(25.0, -1.0, seconds(2)), Some(seconds(0)));
-        assert_eq!(left(0.0, 75.0, seconds(2)), None);
-    }
 
     #[test]
     fn the_summary_tells_what_there_is_to_tell() {

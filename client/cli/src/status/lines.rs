@@ -2,6 +2,7 @@
 
 use giostra_protocol::{ClientStatus, EventStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
+use super::jobs;
 use crate::events::{describe, notable};
 use crate::table::{Cell, Column, Room, Table, of_state};
 use crate::written::{many, micros, millis, wrapped};
@@ -32,6 +33,13 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     }
     lines.extend(wrap(unable(&status.workers)));
     lines.extend(wrap(lost(status)));
+    if let Some(status) = &status.jobs {
+        lines.push(String::new());
+        lines.extend(wrap(jobs::summary(status)));
+        if !status.live.is_empty() {
+            lines.extend(jobs::table(&status.live).lines(room));
+        }
+    }
     lines.push(String::new());
     lines.extend(clients(&status.clients).lines(room));
     let events = events(status);
@@ -224,7 +232,7 @@ fn clients(clients: &[ClientStatus]) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use giostra_protocol::Percentiles;
+    use giostra_protocol::{JobsStatus, LiveJob, Percentiles};
 
     use super::*;
 
@@ -338,6 +346,18 @@ mod tests {
         assert_eq!((&cells[..12], &cells[13..]), (&expected[..], &["210 us", "17"][..]), "{text}");
         assert!(text.contains("\n53.0 s ago: dropped two w2, connection broke, 3 requests\n"), "{text}");
         assert_eq!(text.matches(" ago: dropped").count(), 5, "{text}");
+    }
+
+    #[test]
+    fn jobs_are_told_if_the_broker_keeps_any() {
+        assert!(!lines(&status(), Room::default()).join("\n").contains("JOB"));
+        let live = vec![LiveJob { name: "night".into(), requests: 100, ..LiveJob::default() }];
+        let jobs = JobsStatus { live, ..JobsStatus::default() };
+        let text = lines(&Status { jobs: Some(jobs), ..status() }, Room::default()).join("\n");
+        assert!(text.contains("\n1 job open or running; since the start 0 finished\n"), "{text}");
+        assert!(text.contains("\nJOB         NAME ") && text.contains("0/100"), "{text}");
+        let none = Status { jobs: Some(JobsStatus::default()), ..status() };
+        assert!(!lines(&none, Room::default()).join("\n").contains("JOB"));
     }
 
     #[test]

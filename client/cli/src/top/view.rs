@@ -1,5 +1,6 @@
 //! Draws the state: all of it on 80x24 and larger terminals, the most important parts on smaller ones.
 
+mod jobs;
 mod workers;
 
 use giostra_protocol::PoolStatus;
@@ -35,6 +36,7 @@ P50 P99  from dispatch to reply, of the last 10 to 20 seconds
 PONG     since it last answered a ping
 RTT      from that ping to its pong
 LOST     requests it had when it was lost before, handed on to others
+LEFT     of a job: the time for the rest, at the rate of the last seconds
 stuck    it answers pings, but the oldest request does not end
 unable   it can compute nothing for now: giostra status says why";
 
@@ -68,10 +70,11 @@ impl Look {
 /// Draws the whole screen.
 pub fn draw(frame: &mut Frame, state: &State, look: Look) {
     let heights = heights(frame.area(), state).map(Constraint::Length);
-    let [header, pools, workers, graphs, events, footer] = Layout::vertical(heights).areas(frame.area());
+    let [header, pools, workers, jobs, graphs, events, footer] = Layout::vertical(heights).areas(frame.area());
     draw_header(frame, header, state, look);
     draw_pools(frame, pools, state, look);
     workers::draw(frame, workers, state, look);
+    jobs::draw(frame, jobs, state, look);
     draw_graphs(frame, graphs, state, look);
     draw_events(frame, events, state, look);
     draw_footer(frame, footer, state);
@@ -80,8 +83,8 @@ pub fn draw(frame: &mut Frame, state: &State, look: Look) {
     }
 }
 
-/// Returns the heights of header, pools, workers, graphs, events and footer.
-fn heights(area: Rect, state: &State) -> [u16; 6] {
+/// Returns the heights of header, pools, workers, jobs, graphs, events and footer.
+fn heights(area: Rect, state: &State) -> [u16; 7] {
     let height = area.height;
     let at_least = |least: u16, rows: u16| if height >= least { rows } else { 0 };
     let header = 1 + at_least(8, 1) + at_least(14, 1);
@@ -90,12 +93,15 @@ fn heights(area: Rect, state: &State) -> [u16; 6] {
     let pools = state.status.pools.len().clamp(1, most_pools.into()) as u16;
     let pools = at_least(4, pools) + at_least(16, 1);
     let graphs = if height >= 32 { 7 } else { at_least(20, 4) };
-    let fewest_events = at_least(14, 4);
+    let fewest_events = if jobs::height(state) > 0 { at_least(14, 2) } else { at_least(14, 4) };
     let rest = height.saturating_sub(header + footer + pools + graphs);
+    // On a small screen jobs are a line or two, in the place of events.
+    let jobs = at_least(14, jobs::height(state).min(if height >= 32 { u16::MAX } else { 3 })).min(rest / 3);
+    let rest = rest - jobs;
     let rows = state.workers().len() + state.lost().len();
     let wanted = u16::try_from(rows.max(1)).unwrap_or(u16::MAX).saturating_add(1 + at_least(14, 1));
     let workers = if fewest_events > 0 { wanted.min(rest.saturating_sub(fewest_events)) } else { rest };
-    [header, pools, workers, graphs, rest - workers, footer]
+    [header, pools, workers, jobs, graphs, rest - workers, footer]
 }
 
 fn draw_header(frame: &mut Frame, area: Rect, state: &State, look: Look) {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use giostra_protocol::{EventStatus, History, LostStatus, Percentiles, Status, Totals, WorkerStatus};
+use giostra_protocol::{
+    EventStatus, History, JobId, JobsStatus, LiveJob, LostStatus, Percentiles, Status, StoreStatus, Totals,
+    WorkerStatus,
+};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -284,4 +287,54 @@ fn a_bar_is_empty_only_if_there_is_nothing() {
         [(0, 64), (1, 64), (32, 64), (64, 64), (70, 64), (0, 0)].map(|(part, whole)| bar(part, whole, 4)),
         ["░░░░", "█░░░", "██░░", "████", "████", "░░░░"]
     );
+}
+
+fn with_jobs(count: u64) -> State {
+    let job = |number| LiveJob {
+        id: JobId { home: 0x5f3a_9c01, number },
+        name: format!("night-{number}"),
+        pool: "compute".into(),
+        closed: true,
+        requests: 20_000,
+        succeeded: 4_990,
+        failed: 10,
+        rate: 250,
+        ..LiveJob::default()
+    };
+    let mut state = state();
+    let live = (1..=count).map(job).collect();
+    state.status.jobs = Some(JobsStatus { live, ..JobsStatus::default() });
+    state
+}
+
+#[test]
+fn a_job_that_runs_is_seen_with_its_rate_and_the_time_that_is_left() {
+    let small = screen(&with_jobs(1), 80, 24);
+    shows(
+        &small,
+        &[
+            " jobs: 1 ",
+            "JOB ",
+            "5f3a9c01-1  night-1",
+            "5000/20000",
+            "250/s",
+            "1 min 0 s",
+            " worker-3  idle",
+            "dropped worker-4",
+        ],
+    );
+    let large = screen(&with_jobs(30), 120, 50);
+    shows(&large, &[" jobs: 30 ", "5f3a9c01-8   night-8", "███░░░░░░░", " worker-3  idle", " answered/s "]);
+    assert!(!large.contains("night-9 "), "{large}");
+    assert!(!screen(&with_jobs(0), 80, 24).contains("jobs"));
+}
+
+#[test]
+fn jobs_of_other_pools_are_not_listed_and_a_store_that_is_full_says_so() {
+    let mut state = with_jobs(2);
+    state.pool = Some("gpu".into());
+    assert!(!screen(&state, 80, 24).contains("night-1"));
+    let store = StoreStatus { full: "no space left on device".into(), ..StoreStatus::default() };
+    state.status.jobs = Some(JobsStatus { store, ..JobsStatus::default() });
+    shows(&screen(&state, 80, 24), &["the store takes no more: no space left on device"]);
 }

@@ -1,4 +1,4 @@
-//! `giostra status --watch`: prints the status again and again, in place on a terminal, until Ctrl-C.
+//! `--watch`: prints something again and again, in place on a terminal, until Ctrl-C.
 
 use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
@@ -6,69 +6,91 @@ use std::time::Duration;
 
 use giostra_client::{Client, Error};
 use giostra_common::stdio::stdout;
-use giostra_protocol::Status;
 use log::LevelFilter;
 use ratatui::crossterm::cursor::{MoveTo, MoveToColumn, MoveUp};
 use ratatui::crossterm::queue;
 use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{Clear, ClearType};
 
-use super::lines::lines;
-use crate::common::CommonArgs;
-use crate::exit::Exit;
-use crate::failure::report_error;
-use crate::live::ask;
-use crate::table::Room;
-use crate::written::shortened;
+use super::common::CommonArgs;
+use super::exit::Exit;
+use super::failure::report_error;
+use super::live::ask;
+use super::table::Room;
+use super::written::shortened;
 
 /// The size that is assumed of a terminal that doesn't know its own.
 const SIZE: (usize, usize) = (80, 24);
 
-/// Prints the status until Ctrl-C ends it, which is success. An error if the broker never answers.
-pub fn run(client: &mut Client, interval: Duration, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let first = client.status()?;
-    // A missing broker is reported here, not by the client's log.
-    log::set_max_level(LevelFilter::Error);
-    let terminal = std::io::stdout().is_terminal();
-    let mut view = match (common.json, terminal) {
-        (true, _) => View::Json,
-        (false, true) => View::InPlace { last: Vec::new(), drawn: None },
-        (false, false) => View::Pages { first: true },
-    };
-    let Err(error) = follow(client, first, interval, common, &mut view);
-    if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
-        return Err(error);
+/// Something that is watched.
+pub trait Watched {
+    /// What the broker says about it.
+    type Seen;
+
+    /// Asks the broker.
+    fn ask(&mut self, client: &mut Client) -> Result<Self::Seen, Error>;
+
+    /// Returns lines that fit.
+    fn lines(seen: &Self::Seen, room: Room) -> Vec<String>;
+
+    /// Returns a line of JSON.
+    fn json(seen: &Self::Seen) -> serde_json::Result<String>;
+
+    /// Asks once, and prints the answer.
+    fn print(&mut self, client: &mut Client, common: &CommonArgs) -> anyhow::Result<()> {
+        let seen = self.ask(client)?;
+        let text = if common.json { Self::json(&seen)? } else { Self::lines(&seen, Room::of_stdout()).join("\n") };
+        Ok(writeln!(stdout(), "{text}")?)
     }
-    if terminal {
-        // The cursor is behind a ^C.
-        writeln!(stdout())?;
+
+    /// Asks and prints until Ctrl-C ends it, which is success. An error if the broker never answers.
+    fn watch(&mut self, client: &mut Client, interval: Duration, common: &CommonArgs) -> anyhow::Result<Exit> {
+        let first = self.ask(client)?;
+        // A missing broker is reported here, not by the client's log.
+        log::set_max_level(LevelFilter::Error);
+        let terminal = std::io::stdout().is_terminal();
+        let mut view = match (common.json, terminal) {
+            (true, _) => View::Json,
+            (false, true) => View::InPlace { last: Vec::new(), drawn: None },
+            (false, false) => View::Pages { first: true },
+        };
+        let Err(error) = follow(self, client, first, interval, common, &mut view);
+        if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
+            return Err(error);
+        }
+        if terminal {
+            // The cursor is behind a ^C.
+            writeln!(stdout())?;
+        }
+        Ok(Exit::Success)
     }
-    Ok(Exit::Success)
 }
 
-/// Shows the status until there is an error, such as Ctrl-C.
-fn follow(
+/// Shows it until there is an error, such as Ctrl-C.
+fn follow<W: Watched + ?Sized>(
+    watched: &mut W,
     client: &mut Client,
-    mut status: Status,
+    mut seen: W::Seen,
     interval: Duration,
     common: &CommonArgs,
     view: &mut View,
 ) -> anyhow::Result<Infallible> {
     loop {
-        view.show(&status)?;
+        view.show::<W>(&seen)?;
         // No reply can come: this is a sleep that Ctrl-C ends.
         client.next_reply(Some(interval))?;
         let mut reported = String::new();
-        status = ask(client, &common.broker, |why| {
+        let gone = |why: String| {
             if reported != why {
                 view.report(&why);
                 reported = why;
             }
-        })?;
+        };
+        seen = ask(client, &common.broker, gone, |client| watched.ask(client))?;
     }
 }
 
-/// The ways to show the status.
+/// The ways to show it.
 enum View {
     /// As an object per line.
     Json,
@@ -80,28 +102,28 @@ enum View {
 }
 
 impl View {
-    fn show(&mut self, status: &Status) -> anyhow::Result<()> {
+    fn show<W: Watched + ?Sized>(&mut self, seen: &W::Seen) -> anyhow::Result<()> {
         match self {
-            Self::Json => writeln!(stdout(), "{}", serde_json::to_string(status)?)?,
+            Self::Json => writeln!(stdout(), "{}", W::json(seen)?)?,
             Self::Pages { first } => {
                 let between = if std::mem::take(first) { "" } else { "\n" };
-                writeln!(stdout(), "{between}{}", lines(status, Room::default()).join("\n"))?;
+                writeln!(stdout(), "{between}{}", W::lines(seen, Room::default()).join("\n"))?;
             }
             Self::InPlace { last, drawn } => {
-                *last = lines(status, Room::of_stdout());
+                *last = W::lines(seen, Room::of_stdout());
                 draw(last, drawn)?;
             }
         }
         Ok(())
     }
 
-    /// Reports why there is no status.
+    /// Reports why there is nothing to show.
     fn report(&mut self, why: &str) {
         let Self::InPlace { last, drawn } = self else { return report_error(why) };
         let (width, _) = Room::of_stdout().size.unwrap_or(SIZE);
         let lines: Vec<_> = [shortened(why, width), String::new()].into_iter().chain(last.iter().cloned()).collect();
         // On top, where it is visible however long the tables are. An error of stdout shows again with
-        // the next status.
+        // the next answer.
         let _ = draw(&lines, drawn);
     }
 }
