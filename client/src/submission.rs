@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, JobId, JobSpec, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
 
-use crate::Error;
+use crate::{Error, JobOptions};
 
 /// The largest number of requests in one part: the store keeps them as one row.
 const PART: usize = 1024;
@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A submission under way.
 pub struct Submission<I: Iterator<Item = Result<Bytes, Error>>> {
     spec: JobSpec,
+    /// Whether its user has named it, and can go on with it.
+    has_key: bool,
     requests: Peekable<I>,
     /// Parts that are not safe yet, without a gap.
     parts: VecDeque<Part>,
@@ -45,9 +47,11 @@ struct Part {
 
 impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
     /// Begins with the first request. Nothing is taken from the iterator yet.
-    pub fn new(spec: JobSpec, requests: I) -> Self {
+    pub fn new(options: JobOptions, pool: &str, requests: I) -> Self {
         let (parts, requests) = (VecDeque::new(), requests.peekable());
-        Self { spec, requests, parts, sent: 0, resend_at: None, next: 0, is_complete: false }
+        let has_key = options.key.is_some();
+        let spec = options.spec(pool);
+        Self { spec, has_key, requests, parts, sent: 0, resend_at: None, next: 0, is_complete: false }
     }
 
     /// Sends everything again that is not safe: over a new connection.
@@ -88,6 +92,10 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
     pub fn handle(&mut self, answer: JobsReply, now: Instant) -> Result<Option<JobId>, Error> {
         match answer {
             JobsReply::Accepted { id, closed: true, .. } => return Ok(Some(id)),
+            JobsReply::Accepted { requests, .. } if requests < self.safe() => {
+                let gone = "the job of this submission is gone: it was deleted, and another one has its key";
+                return Err(Error::Refused(gone.into()));
+            }
             JobsReply::Accepted { requests, .. } => self.accepted(requests),
             JobsReply::Later { .. } => drop(self.resend_at.get_or_insert_with(|| now + PAUSE)),
             JobsReply::Refused { reason } => return Err(Error::Refused(reason)),
@@ -96,9 +104,10 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
         Ok(None)
     }
 
-    /// Returns what to tell the broker when the submission ends early, if it may know of it.
+    /// Returns what to tell the broker when the submission ends early, if it may know of it. A job with
+    /// a key of its user's stays open: the same submission goes on with it.
     pub fn give_up(self) -> Option<JobsRequest> {
-        (self.next > 0).then_some(JobsRequest::GiveUp(self.spec))
+        (self.next > 0 && !self.has_key).then_some(JobsRequest::GiveUp(self.spec))
     }
 
     fn next_part(&mut self, (max_bytes, max_batch): (u64, usize)) -> Result<Part, Error> {
@@ -121,6 +130,11 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
         let part = Part { first: self.next, bodies, closes: self.is_complete };
         self.next += part.bodies.len() as u32;
         Ok(part)
+    }
+
+    /// Returns the number of the first request that is not known to be safe.
+    fn safe(&self) -> u32 {
+        self.parts.front().map_or(self.next, |part| part.first)
     }
 
     /// Removes what is safe: all requests below this number.
@@ -157,7 +171,7 @@ mod tests {
 
     fn submission(requests: usize) -> (Submission<Ready>, Instant) {
         let bodies: Vec<_> = (0..requests).map(|_| Ok(Bytes::from_static(b"body"))).collect();
-        (Submission::new(JobSpec::default(), bodies.into_iter()), Instant::now())
+        (Submission::new(JobOptions::default(), "p", bodies.into_iter()), Instant::now())
     }
 
     /// The parts that are sent now: the first number, how many, and whether it is the last.
@@ -215,10 +229,27 @@ mod tests {
     fn a_request_that_cannot_be_made_ends_it_and_what_was_sent_is_given_up() {
         let bad = Err(Error::TooLarge(1 << 30));
         let bodies = (0..PART).map(|_| Ok(Bytes::new())).chain([bad]).collect::<Vec<_>>().into_iter();
-        let (mut job, now) = (Submission::new(JobSpec::default(), bodies), Instant::now());
+        let (mut job, now) = (Submission::new(JobOptions::default(), "p", bodies), Instant::now());
         assert!(job.poll_send(LIMITS, now).unwrap().is_some());
         assert!(matches!(job.poll_send(LIMITS, now), Err(Error::TooLarge(_))));
-        assert_eq!(job.give_up(), Some(JobsRequest::GiveUp(JobSpec::default())));
+        let spec = job.spec.clone();
+        assert_eq!(job.give_up(), Some(JobsRequest::GiveUp(spec)));
         assert!(submission(1).0.give_up().is_none(), "the broker has heard nothing of it");
+    }
+
+    #[test]
+    fn a_job_whose_key_another_one_has_by_now_is_reported_as_gone() {
+        let (mut job, now) = submission(3 * PART);
+        sent(&mut job, now);
+        job.handle(accepted(PART as u32), now).unwrap();
+        assert!(matches!(job.handle(accepted(0), now), Err(Error::Refused(reason)) if reason.contains("is gone")));
+    }
+
+    #[test]
+    fn a_submission_with_a_key_is_not_given_up_so_that_it_can_be_gone_on_with() {
+        let options = JobOptions::default().key("night");
+        let mut job = Submission::new(options, "p", vec![Ok(Bytes::new())].into_iter());
+        assert_eq!(sent(&mut job, Instant::now()).len(), 1);
+        assert_eq!(job.give_up(), None);
     }
 }

@@ -61,7 +61,8 @@ impl Client {
     }
 
     /// As [`Self::submit_job`], of requests that are made on the way. The first that can't be made ends
-    /// the submission, and cancels the job.
+    /// the submission, and cancels the job unless it has a key of yours: then the same submission goes on
+    /// with it.
     ///
     /// # Errors
     /// As of [`Self::submit_job`], or the first error among the requests.
@@ -70,7 +71,7 @@ impl Client {
         options: JobOptions,
         requests: impl IntoIterator<Item = Result<Bytes, Error>>,
     ) -> Result<JobId, Error> {
-        let mut submission = Submission::new(options.spec(&self.options.pool), requests.into_iter());
+        let mut submission = Submission::new(options, &self.options.pool, requests.into_iter());
         let ended = self.submit_parts(&mut submission);
         if ended.is_err()
             && let Some(request) = submission.give_up()

@@ -28,8 +28,8 @@ impl SharedClient {
     /// }
     /// ```
     pub fn submit_job(&self, options: JobOptions, requests: impl IntoIterator<Item = Bytes>) -> Asked<JobId> {
-        let spec = options.spec(&self.handle.0.pool);
-        let question = Question::of_submission(spec, requests.into_iter().collect());
+        let requests = requests.into_iter().collect();
+        let question = Question::of_submission(options, &self.handle.0.pool, requests);
         self.ask(question, |answer| match answer {
             JobsReply::Accepted { id, .. } => Ok(id),
             _ => Err(Error::not_an_answer()),

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, JobId, JobSpec, JobStatus, JobsReply, JobsRequest};
+use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest};
 
 use super::slot::Slot;
 use crate::submission::Submission;
-use crate::{Client, Error};
+use crate::{Client, Error, JobOptions};
 
 /// The number of questions that are asked at a time: the broker refuses more than 64.
 const AT_ONCE: usize = 32;
@@ -29,9 +29,9 @@ pub type Requests = std::iter::Map<std::vec::IntoIter<Bytes>, fn(Bytes) -> Resul
 
 impl Question {
     /// Returns the question whether a job with these requests is safe.
-    pub fn of_submission(spec: JobSpec, requests: Vec<Bytes>) -> Self {
+    pub fn of_submission(options: JobOptions, pool: &str, requests: Vec<Bytes>) -> Self {
         let requests = requests.into_iter().map(Ok as fn(Bytes) -> Result<Bytes, Error>);
-        Self::Submission(Submission::new(spec, requests).into())
+        Self::Submission(Submission::new(options, pool, requests).into())
     }
 
     /// Begins again, over a new connection.

@@ -138,6 +138,9 @@ struct Submit {
     bodies: BTreeMap<u64, Bytes>,
 }
 
+/// A message with requests for a worker.
+type Dispatched = (Conn, Priority, Vec<(Ticket, Bytes)>);
+
 /// What is known of one life of the broker.
 pub struct Witness {
     settings: Settings,
@@ -211,7 +214,7 @@ pub struct Witness {
     left_behind_bytes: usize,
     left_before: usize,
     replies_in: u64,
-    dispatches: Vec<(Conn, Priority, Vec<(Ticket, Bytes)>)>,
+    dispatches: Vec<Dispatched>,
     timeout_handled: Option<u64>,
 }
 
