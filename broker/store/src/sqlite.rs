@@ -59,7 +59,7 @@ impl Sqlite {
             opening::make(&folder, &path)?;
         }
         let mut db = opening::connect(&path)?;
-        let (restored, sweeps) = opening::begin(&mut db).map_err(|fault| fault.at(&path))?;
+        let (restored, sweeps) = opening::begin(&mut db, options.syncs).map_err(|fault| fault.at(&path))?;
         let room = Room::new(&db, &folder, &path, options.look_every);
         let (blocks, clock) = (Blocks::default(), options.clock);
         let store = Self { db, path, blocks, room, sweeps, broken: None, clock, _lock: lock };

@@ -4,6 +4,7 @@
 //! Mostly it is the database that has a bound, which SQLite takes for a full disk. Where this user
 //! may mount one, it is a small disk.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -170,47 +171,69 @@ fn deleted_jobs_are_room_though_the_file_does_not_shrink() {
 }
 
 /// A disk of 40 MiB. Unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+struct SmallDisk {
+    folder: tempfile::TempDir,
+    /// What is mounted by `mount -o loop`.
+    image: tempfile::NamedTempFile,
+}
 
 impl SmallDisk {
-    /// Returns `None` where this user may not mount one.
+    /// Returns a tmpfs, or nothing where this user may not mount one.
     fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=40m", "giostra-store-tests"];
-        let mounted = Command::new("mount").args(options).arg(folder.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(folder));
+        Self::mounted(|_| Some(vec!["-t".into(), "tmpfs".into(), "-osize=40m".into(), "giostra-store-tests".into()]))
+    }
+
+    /// Returns an ext4, which allocates late, and frees what is removed with its next commit.
+    fn ext4() -> Option<Self> {
+        Self::mounted(|image| {
+            fs::File::options().write(true).open(image).and_then(|file| file.set_len(48 << 20)).unwrap();
+            let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image).status();
+            made.is_ok_and(|made| made.success()).then(|| vec!["-oloop".into(), image.into()])
+        })
+    }
+
+    fn mounted(args: impl Fn(&Path) -> Option<Vec<OsString>>) -> Option<Self> {
+        let disk = Self { folder: tempfile::tempdir().unwrap(), image: tempfile::NamedTempFile::new().unwrap() };
+        let args = args(disk.image.path());
+        let output = args.map(|args| Command::new("mount").args(args).arg(disk.folder.path()).output());
+        if output.is_some_and(|output| output.is_ok_and(|output| output.status.success())) {
+            return Some(disk);
         }
         eprintln!("ignored: no small disk can be mounted");
         None
     }
 
     fn store(&self) -> PathBuf {
-        self.0.path().join("store")
+        self.folder.path().join("store")
     }
 
     fn ballast(&self) -> PathBuf {
-        self.0.path().join("ballast")
+        self.folder.path().join("ballast")
     }
 
     /// Fills what is free, but for some bytes.
     fn fill(&self, but: u64) {
         let ballast = fs::File::options().create(true).append(true).open(self.ballast()).unwrap();
-        let free = nix::sys::statvfs::statvfs(self.0.path()).unwrap();
+        let free = nix::sys::statvfs::statvfs(self.folder.path()).unwrap();
         let free = free.blocks_available() * free.fragment_size();
-        std::io::copy(&mut std::io::repeat(1).take(free.saturating_sub(but)), &mut &ballast).unwrap();
+        let filled = std::io::copy(&mut std::io::repeat(1).take(free.saturating_sub(but)), &mut &ballast);
+        // A file system may need some of it for itself.
+        assert!(filled.is_ok() || but == 0);
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        let _ = Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
     }
 }
 
 #[test]
 fn on_a_small_disk_jobs_end_and_are_deleted_and_new_ones_come_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    [SmallDisk::mount(), SmallDisk::ext4()].iter().flatten().for_each(run_out_of_space);
+}
+
+fn run_out_of_space(disk: &SmallDisk) {
     let mut store = opened(&disk.store(), true);
     let requests = 2000;
     store
@@ -252,7 +275,10 @@ fn on_a_small_disk_jobs_end_and_are_deleted_and_new_ones_come_when_there_is_room
 
 #[test]
 fn a_checkpoint_that_finds_no_space_loses_nothing() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    [SmallDisk::mount(), SmallDisk::ext4()].iter().flatten().for_each(checkpoint_without_space);
+}
+
+fn checkpoint_without_space(disk: &SmallDisk) {
     let mut store = opened(&disk.store(), false);
     // 7 MB in the log, none of them in the database.
     let jobs = 28;

@@ -394,7 +394,7 @@ impl Pair {
 fn opened(folder: &Path, clock: &Arc<AtomicU64>) -> (Sqlite, Restored) {
     let clock = clock.clone();
     let clock = Box::new(move || clock.load(Ordering::Relaxed));
-    Sqlite::open_with(folder, Options { clock, look_every: Duration::ZERO }).unwrap()
+    Sqlite::open_with(folder, Options { clock, look_every: Duration::ZERO, ..Options::default() }).unwrap()
 }
 
 /// What is said of a job with a key: those with some keys are kept for a time only.
