@@ -81,6 +81,7 @@ impl<'a> Job<'a> {
     /// # }
     /// ```
     pub fn retry(&mut self) -> Result<JobStatus, Error> {
+        self.client.await_broker()?;
         let before = self.client.session();
         match self.ask(&JobsRequest::Retry(self.id)) {
             // The order may have been carried out, and its answer lost with the connection.
