@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -97,19 +97,29 @@ impl Process {
     }
 
     /// The same for a program of somebody else.
-    pub fn spawn(folder: &Path, name: &str, mut command: Command) -> Result<Self> {
+    pub fn spawn(folder: &Path, name: &str, command: Command) -> Result<Self> {
+        Self::spawn_with(folder, name, command, Stdio::null())
+    }
+
+    /// The same with this stdin.
+    pub fn spawn_with(folder: &Path, name: &str, mut command: Command, stdin: impl Into<Stdio>) -> Result<Self> {
         let [stdout, stderr] = ["out", "err"].map(|ending| folder.join(format!("{name}.{ending}")));
         // What the tests' caller has set is not meant for the tests.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"GIOSTRA_")) {
             command.env_remove(key);
         }
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?)
             .spawn()
             .with_context(|| format!("can't start {}", command.get_program().display()))?;
         Ok(Self { name: name.into(), child, stdout, stderr })
+    }
+
+    /// Takes the end of its stdin for writing, if it was started with a pipe.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Its process id.

@@ -133,6 +133,17 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Returns whether it reads lines from stdin.
+    pub fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Map(_) => true,
+            Self::Submit(submit) => submit.lines,
+            _ => false,
+        }
+    }
+}
+
 impl Args {
     /// Returns whether a failure is also reported as an object on stdout.
     pub fn fails_in_json(&self) -> bool {
@@ -146,6 +157,7 @@ mod tests {
 
     use clap::CommandFactory;
     use giostra_audit::Id;
+    use giostra_protocol::Priority;
     use giostra_protocol::compute::Value;
 
     use super::*;
@@ -202,6 +214,35 @@ mod tests {
         let args = Args::parse_from(["giostra", "send", "--text", "add", "1", "-2"]);
         let Some(Command::Send(send)) = args.command else { panic!() };
         assert_eq!(send.arguments(), ["1", "-2"].map(|word| Value::Text(word.into())));
+    }
+
+    #[test]
+    fn a_priority_is_one_of_three_and_may_stand_anywhere() {
+        for (line, priority) in [
+            ("giostra send add 1 2", None),
+            ("giostra --priority high send add 1 2", Some(Priority::High)),
+            ("giostra random 3 --priority low", Some(Priority::Low)),
+            ("giostra prompt --priority normal", Some(Priority::Normal)),
+        ] {
+            assert_eq!(Args::parse_from(line.split(' ')).common.priority, priority, "{line}");
+        }
+        assert!(Args::try_parse_from(["giostra", "map", "fib", "--priority", "High"]).is_err());
+    }
+
+    #[test]
+    fn what_reads_stdin_has_no_place_in_the_prompt() {
+        let reads = |line: &str| Args::parse_from(line.split(' ')).command.is_some_and(|command| command.reads_stdin());
+        assert!(reads("giostra map fib") && reads("giostra submit fib --lines") && !reads("giostra submit fib 7"));
+    }
+
+    #[test]
+    fn the_time_limit_of_a_job_is_explained_where_it_is_another_thing() {
+        let help = |command: &str| {
+            Args::try_parse_from(["giostra", command, "--help"]).expect_err("the help is an error to clap").to_string()
+        };
+        assert!(help("submit").contains("each attempt") && !help("map").contains("each attempt"));
+        let args = Args::parse_from(["giostra", "--timeout", "1s", "submit", "fib", "7"]);
+        assert_eq!(args.common.timeout, Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -208,23 +208,14 @@ impl<'a> Batch<'a> {
 
     /// Sends a line, unless the journal has its answer or it makes no valid request.
     fn take(&mut self, text: &Bytes) -> anyhow::Result<()> {
-        // A copy, because the text would keep its whole block in memory.
-        let kept = self.failures.are_kept().then(|| Bytes::copy_from_slice(text));
-        let mut line = Line {
-            number: self.input.taken(),
-            length: text.len() + 1,
-            kept: kept.as_ref().map_or(0, Bytes::len),
-            text: kept,
-            hash: if self.journal.is_some() { hash(text) } else { 0 },
-        };
+        let hash = if self.journal.is_some() { hash(text) } else { 0 };
+        let mut line = Line::new(self.input.taken(), text, self.failures.are_kept(), hash);
         if let Some(known) = self.known.remove(&line.number) {
             return self.print_known(line, known);
         }
         let body = body(&self.map.operation, text, self.kind);
         if let Some(detach) = &mut self.detach {
-            let kept = body.as_ref().map_or_else(|_| Bytes::new(), Bytes::clone);
-            line.kept += kept.len();
-            detach.keep(line.number, kept);
+            line.kept += detach.keep(line.number, body.as_ref().ok());
         }
         let body = match body {
             Ok(body) => body,

@@ -115,7 +115,9 @@ fn complete(editor: &mut LineEditor, text: &str) -> anyhow::Result<Option<Vec<St
 /// Runs a command. An error is one after which no other command can run.
 fn run_line(client: &mut Client, common: &CommonArgs, shutdown: &Shutdown, words: &[String]) -> anyhow::Result<()> {
     let ended = match CommandLine::try_parse_from(words).map(|line| line.command) {
-        Ok(Command::Map(_)) => Err(anyhow!("map reads stdin, which is the prompt's: use it in a shell")),
+        Ok(command) if command.reads_stdin() => {
+            Err(anyhow!("{} reads stdin, which is the prompt's: use it in a shell", command.name()))
+        }
         Ok(Command::Prompt) => Ok(Exit::Success),
         Ok(command) => dispatch(&command, common, shutdown, || Ok(client)),
         Err(error) => {

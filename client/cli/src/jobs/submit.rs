@@ -34,7 +34,7 @@ pub struct Submit {
 
     /// Make a request of each line of stdin, as map does; with --json each line is JSON
     #[arg(long, conflicts_with = "arguments")]
-    lines: bool,
+    pub lines: bool,
 
     /// Send all words as texts, even numbers
     #[arg(long, env = "GIOSTRA_TEXT", value_parser = switch)]

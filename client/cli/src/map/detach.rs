@@ -6,11 +6,12 @@
 //! no worker can read: so its place in the output stays.
 
 use std::collections::{BTreeMap, btree_map};
-use std::io::{self, IsTerminal as _, stdin};
+use std::io::{self, IsTerminal as _, Write as _, stdin};
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
 use giostra_client::{Client, Error, JobId, JobOptions};
+use giostra_common::stdio::Retrying;
 use giostra_protocol::{Bytes, MAX_JOB_REQUESTS};
 use giostra_transport::shutdown::Shutdown;
 use serde_json::json;
@@ -50,9 +51,12 @@ impl Detach {
         &self.abandon
     }
 
-    /// Keeps the request of a line until its result is printed.
-    pub fn keep(&mut self, number: u64, body: Bytes) {
+    /// Keeps the request of a line, if it makes one, until its result is printed. Returns its size.
+    pub fn keep(&mut self, number: u64, body: Option<&Bytes>) -> usize {
+        let body = body.cloned().unwrap_or_default();
+        let size = body.len();
         self.pending.insert(number, body);
+        size
     }
 
     /// Forgets a line whose result is printed.
@@ -103,7 +107,8 @@ fn submit(
 fn report(jobs: &[JobId], lines: u64, json: bool) {
     let ids: Vec<_> = jobs.iter().map(ToString::to_string).collect();
     if json {
-        report_error(json!({"jobs": ids, "lines": lines}));
+        // If it can't be written, the id is in the next line.
+        let _ = writeln!(Retrying(io::stderr()), "{}", json!({"jobs": ids, "lines": lines}));
     }
     let json = if json { " --json" } else { "" };
     match &ids[..] {
@@ -266,7 +271,7 @@ mod tests {
     fn what_was_not_printed_comes_first_and_then_the_input_each_line_in_its_place() {
         let Signals(_, mut detach) = Signals::new();
         for number in [7, 3, 5, 4] {
-            detach.keep(number, Bytes::from_static(b"line").slice(..number as usize % 4 + 1));
+            detach.keep(number, Some(&Bytes::from_static(b"line").slice(..number as usize % 4 + 1)));
         }
         detach.printed(4);
         let mut input = Input::reading(&b"more\nbad\ntoo long\nlast"[..]).unwrap();

@@ -26,6 +26,15 @@ pub struct Line {
     pub hash: u32,
 }
 
+impl Line {
+    /// Creates a line of this text, without its line break.
+    pub fn new(number: u64, text: &Bytes, is_text_kept: bool, hash: u32) -> Self {
+        // A copy, because the text would keep its whole block in memory.
+        let kept = is_text_kept.then(|| Bytes::copy_from_slice(text));
+        Self { number, length: text.len() + 1, kept: kept.as_ref().map_or(0, Bytes::len), text: kept, hash }
+    }
+}
+
 /// A line that is unanswered.
 pub struct Open {
     pub line: Line,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest, Outcome};
+use giostra_protocol::{Bytes, JobId, JobState, JobStatus, JobsReply, JobsRequest, Outcome};
 use giostra_transport::time::deadline;
 
 use crate::{Client, Error};
@@ -81,7 +81,16 @@ impl<'a> Job<'a> {
     /// # }
     /// ```
     pub fn retry(&mut self) -> Result<JobStatus, Error> {
-        self.ask(&JobsRequest::Retry(self.id))
+        self.client.await_broker()?;
+        let before = self.client.session();
+        match self.ask(&JobsRequest::Retry(self.id)) {
+            // The order may have been carried out, and its answer lost with the connection.
+            Err(Error::Refused(reason)) if self.client.session() != before => {
+                let job = self.status()?;
+                if job.state == JobState::Running { Ok(job) } else { Err(Error::Refused(reason)) }
+            }
+            ended => ended,
+        }
     }
 
     /// Deletes it with its results. It must have ended.
