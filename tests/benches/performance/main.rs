@@ -7,6 +7,7 @@
 
 mod beside;
 mod crowd;
+mod durable;
 mod failover;
 mod growth;
 mod sides;
@@ -64,6 +65,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("killed", failover::killed),
     ("frozen", failover::frozen),
     ("restart", failover::restart),
+    ("store", durable::unconcerned),
+    ("durable submits", durable::submits),
+    ("durable jobs", durable::whole),
+    ("ten million", durable::large),
+    ("interactive", durable::interactive),
 ];
 
 fn main() -> ExitCode {
