@@ -202,8 +202,8 @@ fn a_line_that_failed_or_makes_no_request_keeps_its_place_when_it_is_handed_over
 
 #[test]
 fn a_second_signal_ends_a_pipe_that_never_ends_and_another_gives_up() -> Result<()> {
-    let mut bench = Bench::start(1, &[])?;
     for gives_up in [false, true] {
+        let mut bench = Bench::start(1, &[])?;
         let mut map = bench.begin(&["map", "sleep", "--detach"], Stdio::piped())?;
         let mut pipe = map.stdin().context("a pipe")?;
         pipe.write_all(b"0.25\n600\n0.5\n")?;
