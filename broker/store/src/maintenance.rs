@@ -31,7 +31,7 @@ pub struct Info {
     pub jobs: [u64; 4],
     /// The highest number that a job ever had; 0 without one.
     pub last_job: u64,
-    /// The number of deleted and cancelled jobs of which something is still to be removed.
+    /// The number of deleted and cancelled jobs with rows still to be removed.
     pub removing: u64,
     /// The number of requests of all jobs.
     pub requests: u64,

@@ -147,8 +147,8 @@ pub(crate) fn checkpoint(db: &Connection) -> rusqlite::Result<()> {
 
 /// A checkpoint that finds no space leaves the log as it is, and what is in the log is safe.
 ///
-/// SQLite's own checkpoints ignore all errors. A sync of the database that failed would be tried
-/// again then, seem to succeed, and the log with the only copy of some pages begin anew.
+/// SQLite's own checkpoints ignore all other errors, too: nobody would hear of a broken disk, and the
+/// log would grow.
 fn harmless(done: rusqlite::Result<()>) -> rusqlite::Result<()> {
     match done {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),

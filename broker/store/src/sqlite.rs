@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use giostra_core::store::{Done, Read, Restored, Write};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::Store;
@@ -105,6 +106,8 @@ impl Sqlite {
         let error = fault.at(&self.path);
         if !matches!(error, StoreError::Full(_)) || !self.db.is_autocommit() {
             self.broken = Some(error.to_string().into());
+            // Nor when it is closed. The next life finds the log as it is.
+            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
         error
     }

@@ -366,8 +366,8 @@ Examples:
 Sizes: New jobs use what is free in the database; compacting gives it back to the disk. The log is what a broker that was killed has left: it goes into the \
 database when the store is opened. The reserve is space for a full disk.
 
-JSON: format, home (with which its jobs' ids begin), jobs (open, running, finished, cancelled), last_job (the highest number that a job ever had), removing (deleted and cancelled jobs of which \
-something is still to be removed), requests, succeeded, failed, database_bytes, free_bytes, log_bytes, reserve_bytes.
+JSON: format, home (with which its jobs' ids begin), jobs (open, running, finished, cancelled), last_job (the highest number that a job ever had), removing (deleted and cancelled jobs \
+that still take space), requests, succeeded, failed, database_bytes, free_bytes, log_bytes, reserve_bytes.
 
 Exit status: 0; 1 if there is no store, a broker uses it, or it can't be read; 2 for a wrong command line.";
 

@@ -77,9 +77,7 @@ impl Bench {
             thread.join().expect("a client does not panic");
         }
         worker.kill()?;
-        let ops = trace::parse(&fs::read(&trace)?)?;
-        fs::remove_file(&trace)?;
-        Ok((ops, told.into_iter().collect()))
+        Ok((self.trace()?, told.into_iter().collect()))
     }
 }
 

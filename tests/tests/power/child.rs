@@ -15,6 +15,12 @@ use rand::{RngExt as _, SeedableRng as _};
 /// The environment variable that says whether the store syncs each commit.
 pub const SYNCS: &str = "GIOSTRA_POWER_SYNCS";
 
+/// What it says when the store is out of service. It ends then.
+pub const FAILED: &str = "failed: ";
+
+/// The number of jobs after which nobody will kill it any more.
+const JOBS: usize = 1000;
+
 /// How many writes are under way at a time.
 const UNDER_WAY: usize = 16;
 
@@ -42,18 +48,25 @@ fn commits_until_it_is_killed() {
     let (wake, woken) = mpsc::channel();
     let thread = StoreThread::start(store, move || wake.send(()).unwrap_or(())).unwrap();
     let mut rng = StdRng::seed_from_u64(restored.last_job);
-    let mut work = (restored.last_job + 1..).flat_map(|job| job_of(job, rng.random_range(1..60)));
+    let mut work = (restored.last_job + 1..).take(JOBS).flat_map(|job| job_of(job, rng.random_range(1..60)));
     let mut under_way = VecDeque::new();
     loop {
         while under_way.len() < UNDER_WAY {
-            let (write, says) = work.next().unwrap();
+            let Some((write, says)) = work.next() else { return };
             thread.submit(Op::Write(write));
             under_way.push_back(says);
         }
         woken.recv().unwrap();
         for done in thread.completed() {
-            assert!(matches!(done, Done::Written | Done::Created(_)), "{done:?}");
-            std::io::stdout().write_all(under_way.pop_front().unwrap().as_bytes()).unwrap();
+            let says = match done {
+                Done::Written | Done::Created(_) => under_way.pop_front().unwrap(),
+                Done::Failed(reason) => format!("{FAILED}{reason}\n"),
+                done => panic!("{done:?}"),
+            };
+            std::io::stdout().write_all(says.as_bytes()).unwrap();
+            if says.starts_with(FAILED) {
+                return;
+            }
         }
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! `GIOSTRA_POWER_CUTS=100` for more cuts than usual.
 
+#![cfg(target_os = "linux")]
+
 mod acknowledged;
 mod broker;
 mod child;
@@ -22,7 +24,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use giostra_store::maintenance;
+use giostra_store::{Sqlite, maintenance};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
@@ -68,15 +70,7 @@ impl Bench {
     /// Runs a child that commits to the store in `store` until it is killed, at a random moment after
     /// it has said some bytes, of which there are 20 for each write. Returns what it did.
     fn life(&mut self, store: &Path, syncs: bool, says: Range<usize>) -> Result<Vec<Op>> {
-        let trace = self.folder.path().join("trace");
-        let mut child = Command::new(env::current_exe()?)
-            .args(["--ignored", "--exact", "child::commits_until_it_is_killed", "--nocapture"])
-            .env("LD_PRELOAD", &self.library)
-            .env(FOLDER, store)
-            .env(TRACE, &trace)
-            .env(child::SYNCS, syncs.to_string())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child = self.child(store, syncs)?.spawn()?;
         let mut left = self.rng.random_range(says);
         let mut said = child.stdout.take().context("a pipe")?;
         let mut some = [0; 512];
@@ -89,8 +83,23 @@ impl Bench {
         child.kill()?;
         std::io::copy(&mut said, &mut std::io::sink())?;
         child.wait()?;
-        let ops = trace::parse(&fs::read(&trace)?)?;
-        fs::remove_file(&trace)?;
+        self.trace()
+    }
+
+    /// The command of a child.
+    fn child(&self, store: &Path, syncs: bool) -> Result<Command> {
+        let mut child = Command::new(env::current_exe()?);
+        child.args(["--ignored", "--exact", "child::commits_until_it_is_killed", "--nocapture"]);
+        child.env("LD_PRELOAD", &self.library).env(FOLDER, store).env(TRACE, self.folder.path().join("trace"));
+        child.env(child::SYNCS, syncs.to_string()).stdout(Stdio::piped());
+        Ok(child)
+    }
+
+    /// Takes the record of a process that has ended.
+    fn trace(&self) -> Result<Vec<Op>> {
+        let path = self.folder.path().join("trace");
+        let ops = trace::parse(&fs::read(&path)?)?;
+        fs::remove_file(&path)?;
         Ok(ops)
     }
 
@@ -156,6 +165,29 @@ fn lives_of_a_store(bench: &mut Bench) -> Result<()> {
     let (jobs, settled) = last.acknowledged.counts();
     println!("{jobs} jobs, {settled} results, {checkpoints} checkpoints");
     ensure!(jobs > 20 && settled > 500 && checkpoints > 0, "too few to tell");
+    Ok(())
+}
+
+/// SQLite's own checkpoints would ignore it.
+#[test]
+fn after_a_failed_sync_of_the_database_nothing_is_acknowledged_and_nothing_is_lost() -> Result<()> {
+    let mut bench = Bench::new()?;
+    for failing in ["store.db", "store.db-wal"] {
+        let store = TempDir::new_in(bench.folder.path())?;
+        // The first life makes the store, and syncs it.
+        drop(Sqlite::open(store.path())?);
+        let before = Disk::of(store.path())?;
+        let output = bench.child(store.path(), true)?.env("GIOSTRA_POWER_FAIL", failing).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        ensure!(output.status.success() && said.contains(child::FAILED), "{failing}: {said:.1000}");
+        let ops = bench.trace()?;
+        let (database, settled) = (fs::metadata(store.path().join("store.db"))?.ino(), said.contains("settled"));
+        ensure!(settled == (failing == "store.db"), "{failing}: the log is synced first: {said:.1000}");
+        ensure!(!ops.contains(&Op::Sync(database)), "{failing}: a failed sync is not tried again");
+        for cut in bench.cuts(before, ops, &Acknowledged::default())? {
+            cut.acknowledged.check(cut.folder.path())?;
+        }
+    }
     Ok(())
 }
 

@@ -2,10 +2,13 @@
  * write, every change of a name or a size, and every sync after it has returned; and what the process
  * says on stdout. From the record a test makes the folder as a disk may have it after a power cut.
  *
+ * GIOSTRA_POWER_FAIL names a file whose first sync fails, as that of a broken disk.
+ *
  * GIOSTRA_POWER_FOLDER is the folder, GIOSTRA_POWER_TRACE the file that the record is appended to. A
  * record is a struct header, a name and data; it is written at once, so that it survives kill -9. */
 
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -31,6 +34,8 @@ struct header {
 static int trace = -1;
 static char folder[PATH_MAX];
 static size_t folder_len;
+/* The file whose next sync fails, if any. */
+static const char *failing;
 /* An operation and its record are one: a write of another thread does not come in between. */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
@@ -38,6 +43,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("GIOSTRA_POWER_TRACE"), *watched = getenv("GIOSTRA_POWER_FOLDER");
     if (!path || !watched || !realpath(watched, folder)) return;
     folder_len = strlen(folder);
+    failing = getenv("GIOSTRA_POWER_FAIL");
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     /* Away from the numbers that the process expects for its own files. */
     trace = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 700);
@@ -192,23 +198,20 @@ int fallocate64(int fd, int mode, off64_t offset, off64_t len) {
 
 int fallocate(int fd, int mode, off_t offset, off_t len) { return fallocate64(fd, mode, offset, len); }
 
-static int synced(int fd, int done) {
+static int synced(int fd, long call) {
     char path[PATH_MAX];
-    const char *name = done == 0 ? name_of(fd, path) : NULL;
-    if (name) record(*name ? SYNC : SYNC_FOLDER, inode_of(fd), 0, name, NULL, 0);
+    pthread_mutex_lock(&turn);
+    const char *name = name_of(fd, path);
+    int fails = name && failing && strcmp(name, failing) == 0, done = -1;
+    if (fails) failing = NULL, errno = EIO;
+    else done = (int)syscall(call, fd);
+    if (name && done == 0) record(*name ? SYNC : SYNC_FOLDER, inode_of(fd), 0, name, NULL, 0);
     pthread_mutex_unlock(&turn);
     return done;
 }
 
-int fsync(int fd) {
-    pthread_mutex_lock(&turn);
-    return synced(fd, (int)syscall(SYS_fsync, fd));
-}
-
-int fdatasync(int fd) {
-    pthread_mutex_lock(&turn);
-    return synced(fd, (int)syscall(SYS_fdatasync, fd));
-}
+int fsync(int fd) { return synced(fd, SYS_fsync); }
+int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
 
 int unlink(const char *path) {
     char absolute[PATH_MAX];
