@@ -14,6 +14,7 @@ use giostra_tests::process::wait_for;
 use giostra_tests::{Process, Setup, System, test, trials};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 fn main() -> ExitCode {
     trials::run(&[
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
         test!(a_killed_worker_is_down_until_it_is_back_and_no_count_goes_down needs trials::anywhere),
         test!(of_two_namesakes_the_lost_one_is_missed needs trials::anywhere),
         test!(a_pool_that_empties_keeps_its_counts needs trials::anywhere),
+        test!(they_agree_with_what_jobs_did_and_outlive_no_broker needs trials::anywhere),
+        test!(many_who_look_see_the_same_longest_sync needs trials::anywhere),
         test!(whatever_the_dashboard_asks_for_is_there needs trials::anywhere),
     ])
 }
@@ -36,7 +39,8 @@ fn prometheus() -> Result<()> {
 }
 
 fn promtool_has_nothing_to_complain_about() -> Result<()> {
-    let mut system = Setup::workers(3).watched().start()?;
+    let store = TempDir::new()?;
+    let mut system = with_store(3, &store)?;
     check(&system.get("/metrics")?)?;
     let mut odd = Vec::new();
     for name in ["\"quoted\"", "back\\slash\\", "ünïcödé-工-🎠", "{a,\"b\"}", "\\n#"] {
@@ -51,6 +55,7 @@ fn promtool_has_nothing_to_complain_about() -> Result<()> {
     odd.truncate(5);
     wait_for("they are lost", || (system.snapshot().ok()?["lost"].as_array()?.len() >= 4).then_some(()))?;
     let text = system.get("/metrics")?;
+    ensure!(text.contains("\ngiostra_store_sync_seconds_count "), "{text}");
     ensure!(text.contains("worker=\"back\\\\slash\\\\\"") && text.contains("worker=\"\\\"quoted\\\"\""), "{text}");
     check(&text)
 }
@@ -169,8 +174,76 @@ fn a_pool_that_empties_keeps_its_counts() -> Result<()> {
     Ok(())
 }
 
+fn they_agree_with_what_jobs_did_and_outlive_no_broker() -> Result<()> {
+    let store = TempDir::new()?;
+    let mut system = with_store(1, &store)?;
+    let before = series(&system)?;
+    for name in ["giostra_jobs{state=\"open\"}", "giostra_job_requests_total{what=\"saved\"}"] {
+        assert_eq!(before.get(name), Some(&0.0), "{name} is there from the start");
+    }
+    let submit = |system: &mut System, args: &[&str]| -> Result<String> {
+        let submitted = system.run(&[&["submit"], args].concat())?;
+        ensure!(submitted.code == Some(0), "{submitted:?}");
+        Ok(submitted.stdout.trim().into())
+    };
+    let done = submit(&mut system, &["add", "1", "2"])?;
+    let failed = submit(&mut system, &["div", "1", "0", "--retries", "1"])?;
+    system.run(&["wait", &done, &failed])?;
+    let cancelled = submit(&mut system, &["add", "1", "2", "--pool", "nobody"])?;
+    submit(&mut system, &["add", "3", "4", "--pool", "nobody"])?;
+    ensure!(system.run(&["cancel", &cancelled])?.code == Some(0));
+    let expected = [
+        (r#"giostra_jobs{state="running"}"#, 1.0),
+        (r#"giostra_jobs{state="open"}"#, 0.0),
+        (r#"giostra_jobs_total{event="submitted"}"#, 4.0),
+        (r#"giostra_jobs_total{event="restored"}"#, 0.0),
+        (r#"giostra_jobs_total{event="finished"}"#, 2.0),
+        (r#"giostra_jobs_total{event="cancelled"}"#, 1.0),
+        (r#"giostra_job_requests_total{what="saved"}"#, 4.0),
+        (r#"giostra_job_requests_total{what="succeeded"}"#, 1.0),
+        (r#"giostra_job_requests_total{what="failed"}"#, 1.0),
+        (r#"giostra_job_requests_total{what="retried"}"#, 1.0),
+        ("giostra_store_full", 0.0),
+        ("giostra_store_failed", 0.0),
+    ];
+    wait_for_series(&system, &expected)?;
+    let now = series(&system)?;
+    let (syncs, took) = (now["giostra_store_sync_seconds_count"], now["giostra_store_sync_seconds_sum"]);
+    ensure!(syncs >= 8.0 && took > 0.0 && now["giostra_store_bytes"] > 0.0, "{now:?}");
+    ensure!((took / syncs..=took).contains(&now["giostra_store_longest_sync_seconds"]), "{now:?}");
+
+    system.kill_broker()?;
+    system.start_broker()?;
+    let restored = [
+        (r#"giostra_jobs{state="running"}"#, 1.0),
+        (r#"giostra_jobs_total{event="restored"}"#, 1.0),
+        (r#"giostra_jobs_total{event="submitted"}"#, 0.0),
+        (r#"giostra_job_requests_total{what="saved"}"#, 0.0),
+    ];
+    wait_for_series(&system, &restored)
+}
+
+fn many_who_look_see_the_same_longest_sync() -> Result<()> {
+    let store = TempDir::new()?;
+    let mut system = with_store(1, &store)?;
+    ensure!(system.run(&["submit", "add", "1", "2", "--pool", "nobody"])?.code == Some(0));
+    let longest = |system: &System| Some(system.snapshot().ok()?["jobs"]["store"]["longest_us"].as_u64()? as f64 / 1e6);
+    let first = wait_for("it has synced", || longest(&system).filter(|&longest| longest > 0.0))?;
+    // A terminal, and a page's next snapshots.
+    for _ in 0..3 {
+        let terminal = system.run(&["status", "--json"])?.json()?;
+        ensure!(terminal["jobs"]["store"]["longest_us"].as_f64() >= Some(first * 1e6), "{terminal}");
+        let before = system.snapshot()?["uptime_ms"].as_u64();
+        wait_for("the next snapshot", || (system.snapshot().ok()?["uptime_ms"].as_u64() > before).then_some(()))?;
+    }
+    let scraped = series(&system)?["giostra_store_longest_sync_seconds"];
+    ensure!(scraped >= first, "{scraped} after {first}");
+    Ok(())
+}
+
 fn whatever_the_dashboard_asks_for_is_there() -> Result<()> {
-    let mut system = Setup::workers(2).watched().start()?;
+    let store = TempDir::new()?;
+    let mut system = with_store(2, &store)?;
     system.random(&["100"])?;
     system.kill_worker(2)?;
     wait_for("it is lost", || (system.snapshot().ok()?["lost"].as_array()?.len() == 1).then_some(()))?;
@@ -271,6 +344,22 @@ fn check(text: &str) -> Result<()> {
     let said = [output.stdout, output.stderr].concat();
     ensure!(output.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
     Ok(())
+}
+
+/// Starts a system whose broker serves metrics, and keeps jobs in this folder.
+fn with_store(workers: usize, folder: &TempDir) -> Result<System> {
+    let store = folder.path().join("store").display().to_string();
+    Setup::workers(workers).watched().broker(&["--store", &store]).start()
+}
+
+/// Waits until series have these values: what is served may be a quarter of a second old.
+fn wait_for_series(system: &System, expected: &[(&str, f64)]) -> Result<()> {
+    let mut last = BTreeMap::new();
+    let waited = wait_for("the series", || {
+        last = series(system).ok()?;
+        expected.iter().all(|(name, value)| last.get(*name) == Some(value)).then_some(())
+    });
+    waited.with_context(|| format!("{expected:?} in {last:#?}"))
 }
 
 /// Each series with its value.

@@ -2,13 +2,18 @@
 //! [text format](https://prometheus.io/docs/instrumenting/exposition_formats/), named by its
 //! [conventions](https://prometheus.io/docs/practices/naming/).
 
+mod family;
+mod jobs;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use giostra_protocol::{PoolStatus, PoolTotals, Status, WorkerStatus};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Histogram, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
 use giostra_core::OTHER_POOLS;
+
+use family::{Family, Sample, family, family_of, labelled, of_broker};
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -42,9 +47,10 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
             of_broker(totals.rejected as f64),
         ),
     ];
-    let all =
-        broker.into_iter().chain(pools(status)).chain(workers(status)).filter(|(.., samples)| !samples.is_empty());
-    all.map(|(name, help, samples)| family(name, help, samples)).chain(histogram(status)).collect()
+    let jobs = status.jobs.as_ref();
+    let all = broker.into_iter().chain(pools(status)).chain(workers(status)).chain(jobs.into_iter().flat_map(jobs::of));
+    let all = all.filter(|(.., samples)| !samples.is_empty()).map(|(name, help, samples)| family(name, help, samples));
+    all.chain(histogram(status)).chain(jobs.map(|jobs| jobs::syncs(&jobs.store))).collect()
 }
 
 fn pools(status: &Status) -> [Family<'_>; 8] {
@@ -146,13 +152,6 @@ fn workers(status: &Status) -> [Family<'_>; 12] {
 /// The states of workers: those of [`WorkerStatus::state`], and lost.
 const STATES: [&str; 7] = ["idle", "busy", "stuck", "suspect", "unable", "leaving", "lost"];
 
-/// Labels and a value.
-type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
-
-/// A name without `giostra_`, a help text and samples. A name that ends in `_total` is a counter's,
-/// another a gauge's.
-type Family<'a> = (&'static str, &'static str, Vec<Sample<'a>>);
-
 /// Workers by pool and name.
 struct Workers<'a>(BTreeMap<(&'a str, &'a str), Namesakes<'a>>);
 
@@ -220,28 +219,6 @@ impl<'a> Workers<'a> {
     }
 }
 
-fn seconds_of_ms(ms: u64) -> f64 {
-    ms as f64 / 1e3
-}
-
-fn family(name: &str, help: &str, samples: Vec<Sample<'_>>) -> MetricFamily {
-    let kind = if name.ends_with("_total") { MetricType::COUNTER } else { MetricType::GAUGE };
-    let metrics = samples.into_iter().map(|(labels, value)| {
-        let mut metric = labelled(&labels);
-        if kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        metric
-    });
-    family_of(name, help, kind, metrics.collect())
-}
-
 /// Returns the times of requests, if there is a pool.
 fn histogram(status: &Status) -> Option<MetricFamily> {
     let metrics = status.pool_totals.iter().map(|pool| {
@@ -266,32 +243,13 @@ fn histogram(status: &Status) -> Option<MetricFamily> {
     (!family.get_metric().is_empty()).then_some(family)
 }
 
-fn family_of(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(format!("giostra_{name}"));
-    family.set_help(help.into());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn of_broker(value: f64) -> Vec<Sample<'static>> {
-    vec![(Vec::new(), value)]
-}
-
-fn labelled(labels: &[(&str, &str)]) -> Metric {
-    let pairs = labels.iter().map(|&(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.into());
-        pair.set_value(value.into());
-        pair
-    });
-    Metric::from_label(pairs.collect())
+fn seconds_of_ms(ms: u64) -> f64 {
+    ms as f64 / 1e3
 }
 
 #[cfg(test)]
 mod tests {
-    use giostra_protocol::LostStatus;
+    use giostra_protocol::{JobTotals, JobsStatus, LostStatus, StoreStatus};
 
     use super::*;
 
@@ -367,5 +325,42 @@ mod tests {
             (vec!["2.5".into()], vec!["7".into()])
         );
         assert!(text.contains(r#"le="0.0001""#) && text.contains(r#"le="1""#) && text.contains(r#"le="+Inf""#));
+    }
+    #[test]
+    fn jobs_and_their_store_have_series_only_where_there_is_a_store() {
+        let of = |jobs| {
+            let text = text(&Status { jobs, ..Status::default() }, 0.0).unwrap();
+            let is_ours = |line: &&str| ["giostra_job", "giostra_store"].iter().any(|name| line.starts_with(name));
+            text.lines().filter(is_ours).map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(of(None), [""; 0]);
+        let totals =
+            JobTotals { submitted: 5, restored: 1, finished: 2, saved: 9000, retried: 3, ..JobTotals::default() };
+        let store = StoreStatus {
+            full: "no space".into(),
+            bytes: 1 << 23,
+            commits: 4,
+            commits_us: 10_500,
+            longest_us: 6000,
+            ..StoreStatus::default()
+        };
+        let lines = of(Some(JobsStatus { totals, store, left_out: 2, open: 1, running: 3, ..JobsStatus::default() }));
+        for wanted in [
+            r#"giostra_jobs{state="open"} 1"#,
+            r#"giostra_jobs{state="running"} 3"#,
+            r#"giostra_jobs_total{event="submitted"} 5"#,
+            r#"giostra_jobs_total{event="restored"} 1"#,
+            r#"giostra_jobs_total{event="deleted"} 0"#,
+            r#"giostra_job_requests_total{what="saved"} 9000"#,
+            r#"giostra_job_requests_total{what="retried"} 3"#,
+            "giostra_store_sync_seconds_sum 0.0105",
+            "giostra_store_sync_seconds_count 4",
+            "giostra_store_longest_sync_seconds 0.006",
+            "giostra_store_bytes 8388608",
+            "giostra_store_full 1",
+            "giostra_store_failed 0",
+        ] {
+            assert!(lines.iter().any(|line| line == wanted), "{wanted} in {lines:#?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 /// The parts of its script, in order.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("page/helpers.js"),
     include_str!("page/model.js"),
     include_str!("page/ring.js"),
@@ -14,6 +14,7 @@ const SCRIPTS: [&str; 10] = [
     include_str!("page/figures.js"),
     include_str!("page/plots.js"),
     include_str!("page/tables.js"),
+    include_str!("page/jobs.js"),
     include_str!("page/events.js"),
     include_str!("page/drawing.js"),
     include_str!("page/stream.js"),

@@ -105,10 +105,10 @@ impl StoreThread {
         }
     }
 
-    /// Returns the store's figures, without waiting: `longest_us` is of the commits since the last call,
-    /// `bytes` up to a second old after a commit, and `failed` not said (see [`Done::Failed`]).
+    /// Returns the store's figures, without waiting: `bytes` may be a second old after a commit, and
+    /// `failed` is not said (see [`Done::Failed`]).
     pub fn figures(&self) -> StoreStatus {
-        self.figures.take()
+        self.figures.at(now())
     }
 
     /// Takes the answers that are there, in the order of what was submitted: one for each.
@@ -238,7 +238,7 @@ impl<S: Store, W: Fn()> Turns<'_, S, W> {
         let done = self.guarded(|store| store.commit(group));
         let ended = now();
         if done.is_ok() {
-            self.recorder.committed(ended.duration_since(began));
+            self.recorder.committed(began, ended);
         }
         self.recorder.look(&self.store, ended);
         // What found no space waits for its time.

@@ -32,7 +32,8 @@ function render(all = false) {
   drawFigures(snapshot);
   for (const plot of plots) plot.draw(snapshot);
   const states = [...snapshot.workers, ...model.lost.values()].map((worker) => `${worker.number}${worker.state}`).join();
-  if (!all && states === members && snapshot.workers.length > LONG && now() - figuresAt < 950) return;
+  const rows = Math.max(snapshot.workers.length, snapshot.jobs?.live.length ?? 0);
+  if (!all && states === members && rows > LONG && now() - figuresAt < 950) return;
   members = states;
   figuresAt = now();
   drawTables(snapshot);

@@ -2,7 +2,9 @@
 
 const KINDS = { joined: ["joined", "busy"], unable: ["unable", "unable"], able: ["joined", "busy"], left: ["leaving", "leaving"], leaving: ["leaving", "leaving"], dropped: ["lost", "lost"], redispatch: ["moved", ""],
   poison: ["suspect", "lost"], expire: ["suspect", "suspect"],
-  refuse: ["suspect", "suspect"], discard: ["discarded", ""], rejected: ["suspect", "suspect"], closing: ["leaving", "leaving"], "client-joined": ["client", ""], "client-left": ["client", ""] };
+  refuse: ["suspect", "suspect"], discard: ["discarded", ""], rejected: ["suspect", "suspect"], closing: ["leaving", "leaving"], "client-joined": ["client", ""], "client-left": ["client", ""],
+  job: ["joined", "busy"], restored: ["joined", "busy"], resumed: ["joined", "busy"], known: ["idle", ""], finished: ["busy", "busy"], "cancelled-job": ["discarded", ""], deleted: ["discarded", ""],
+  "store-full": ["suspect", "suspect"], "store-failed": ["lost", "lost"] };
 
 function drawEvents(fresh, whole) {
   const list = $("#events ol"), scroller = list.parentNode, top = scroller.scrollTop, height = list.offsetHeight * (top > 0);

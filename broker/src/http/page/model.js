@@ -25,6 +25,7 @@ const model = {
   take(snapshot, restarted) {
     for (const peer of [...snapshot.workers, ...snapshot.clients, ...snapshot.lost]) peer.name = plain(peer.name);
     for (const event of snapshot.events) event.text = plain(event.text);
+    for (const job of snapshot.jobs?.live ?? []) [job.name, job.pool] = [plain(job.name), plain(job.pool)];
     // Between two handfuls none may be in flight; who answers thousands a second does not idle.
     for (const worker of snapshot.workers) if (worker.state === "idle" && worker.rate) worker.state = "busy";
     if (restarted) {

@@ -139,6 +139,7 @@ function drawTables(snapshot) {
   const gone = [...model.lost.values()];
   nameLetters = Math.max(12, Math.floor((workers.columns[0].head.offsetWidth - 26) / 7.6));
   workers.draw([...snapshot.workers, ...gone]);
+  drawJobs(snapshot.jobs);
   clients.draw(snapshot.clients);
   say($("#workers-title"), `Workers · ${snapshot.workers.length ? count(snapshot.workers.length) : "none"}${gone.length ? `, ${count(gone.length)} lost` : ""}`);
   const hidden = snapshot.clients.length - clients.limit;

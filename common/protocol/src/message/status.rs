@@ -90,6 +90,10 @@ pub struct JobsStatus {
     pub totals: JobTotals,
     /// The store.
     pub store: StoreStatus,
+    /// The number of open jobs, listed or not: their submission is not complete.
+    pub open: u64,
+    /// The number of running jobs, listed or not.
+    pub running: u64,
 }
 
 /// A job that is open or running.
@@ -155,7 +159,7 @@ pub struct StoreStatus {
     pub commits: u64,
     /// The time that they have taken, in microseconds.
     pub commits_us: u64,
-    /// The longest of them since the last status, in microseconds.
+    /// The longest of them in the last minute, or up to two, in microseconds.
     pub longest_us: u64,
 }
 

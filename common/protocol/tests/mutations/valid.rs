@@ -212,6 +212,7 @@ fn jobs_status(random: &mut Random) -> JobsStatus {
         }),
         left_out: number(random),
         store: StoreStatus { failed: text(random), bytes: number(random), ..StoreStatus::default() },
+        open: number(random),
         ..JobsStatus::default()
     }
 }

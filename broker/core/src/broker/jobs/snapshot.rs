@@ -14,6 +14,7 @@ impl Broker {
     pub(in super::super) fn jobs_status(&self, now: Moment) -> Option<JobsStatus> {
         let jobs = &self.jobs;
         jobs.home?;
+        let open = jobs.table.values().filter(|job| !job.is_closed).count() as u64;
         Some(JobsStatus {
             live: jobs.table.iter().take(LISTED).map(|(&number, job)| self.live_job(number, job, now)).collect(),
             left_out: jobs.table.len().saturating_sub(LISTED) as u64,
@@ -23,6 +24,8 @@ impl Broker {
                 // The shell knows the rest.
                 ..StoreStatus::default()
             },
+            open,
+            running: jobs.table.len() as u64 - open,
         })
     }
 

@@ -4,6 +4,8 @@
 //! Only where the machine has one (`giostra_tests::browser`); elsewhere these tests count as
 //! ignored.
 
+mod jobs;
+
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +15,11 @@ use giostra_tests::process::wait_for;
 use giostra_tests::{Browser, Setup, System, test, trials};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+
+use jobs::{
+    a_job_is_shown_with_its_progress_until_it_ends, a_store_in_trouble_says_why_and_tells_it_to_screen_readers,
+    jobs_are_sorted_and_found_by_keyboard_and_their_names_are_text,
+};
 
 /// How late a kill may be seen, counted from the signal.
 const SEEN: Duration = Duration::from_secs(1);
@@ -40,6 +47,9 @@ fn main() -> ExitCode {
         test!(who_wants_no_motion_or_a_dark_page_gets_it needs browser::available),
         test!(a_phone_shows_all_of_it_without_scrolling_sideways needs browser::available),
         test!(each_kind_of_event_has_its_shape needs browser::available),
+        test!(a_job_is_shown_with_its_progress_until_it_ends needs browser::available),
+        test!(jobs_are_sorted_and_found_by_keyboard_and_their_names_are_text needs browser::available),
+        test!(a_store_in_trouble_says_why_and_tells_it_to_screen_readers needs browser::available),
     ];
     trials::run_at_once(AT_ONCE, &tests)
 }
@@ -53,6 +63,7 @@ fn the_workers_sit_on_the_ring_and_stand_in_the_table() -> Result<()> {
         json!([["worker-1", "1", "idle"], ["worker-2", "2", "idle"], ["worker-3", "3", "idle"]])
     );
     assert_eq!(browser.value("document.querySelector('#link').innerText")?, "Live");
+    assert_eq!(browser.value("document.querySelector('#jobs').checkVisibility()")?, false, "there is no store");
     is_clean(&browser, &system)
 }
 
