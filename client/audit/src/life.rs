@@ -57,6 +57,8 @@ pub(super) struct Life {
     clients: Clients,
     /// The number of jobs among the clients.
     jobs: u64,
+    /// Whether there was a job in this life.
+    pub has_had_jobs: bool,
     /// The number of requests that an earlier life has dispatched.
     earlier: u64,
     /// The number of the store, if the broker keeps jobs, and whether all its jobs are restored.
@@ -156,7 +158,7 @@ impl Life {
             Event::Cancel { requests } => self.on_cancel(&requests),
             Event::Poison { request, workers } => self.on_poison(&request, workers),
             Event::Store { home } => self.on_store(home),
-            Event::Job { job, id } => self.on_job_begins(job, id, None),
+            Event::Job { job, id, .. } => self.on_job_begins(job, id, None),
             Event::Restored { job, id, requests } => self.on_job_begins(job, id, Some(requests)),
             Event::Saved { job, count, requests, closed } => {
                 self.check_named(&requests, count);
@@ -166,9 +168,9 @@ impl Life {
             Event::Retry { requests } => self.on_retry(&requests),
             Event::Resumed { job, id, requests, again } => self.on_resumed(job, id, requests, again),
             Event::Stored { requests } => self.on_stored(&requests),
-            Event::Finished { job, results } => self.on_job_finished(job, results),
-            Event::CancelledJob { job } | Event::Known { job } => self.on_job_cancelled(job),
-            Event::StoreFailed => self.on_store_failed(),
+            Event::Finished { job, succeeded, failed } => self.on_job_finished(job, succeeded + failed),
+            Event::CancelledJob { job } | Event::Known { job, .. } => self.on_job_cancelled(job),
+            Event::StoreFailed { .. } => self.on_store_failed(),
             Event::Closing { in_flight } => {
                 self.closing = true;
                 self.check_in_flight(in_flight);
@@ -180,6 +182,7 @@ impl Life {
             Event::Goodbye { client } => self.on_goodbye(client),
             Event::Unheard { client, unsent, requests, .. } => self.on_unheard(client, unsent, &requests),
             Event::Stopped { lines } => self.on_stopped(lines),
+            Event::Deleted { .. } | Event::StoreFull { .. } => {}
             Event::Listening(_) | Event::LogGap { .. } | Event::NoBearing | Event::Unknown { .. } => {}
         }
         self.has_room()

@@ -10,7 +10,7 @@ use giostra_core::config::{Rights, Settings};
 use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::Identity;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION,
+    Bytes, Failure, FromClient, FromWorker, Outcome, Priority, RequestId, Ticket, ToClient, ToWorker, VERSION,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -250,7 +250,9 @@ impl Core {
         let first = if self.dice.random_bool(0.1) { 1 } else { *used + 1 };
         *used = (*used).max(first + count - 1);
         let requests = (first..first + count).map(|id| (RequestId(id), Bytes::new())).collect();
-        let submit = FromClient::Submit { session: *session, pool: pool.into(), timeout_ms, wait: true, requests };
+        let priority = [Priority::High, Priority::Normal, Priority::Low][self.dice.random_range(0..3)];
+        let (session, pool) = (*session, pool.into());
+        let submit = FromClient::Submit { session, pool, timeout_ms, wait: true, priority, requests };
         self.client_says(client, submit);
     }
 
