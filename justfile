@@ -180,7 +180,7 @@ worker n:
     cat "{{ run }}/worker-{{ n }}.err" >&2
     exit 1
 
-# The whole story, unattended: a batch, a worker killed in the middle of it, the proof that nothing was lost (--secure: with keys)
+# The whole story, unattended: a batch, a worker killed in the middle of it, the proof that nothing was lost (--jobs: a durable job, the broker killed, too; --secure: with keys)
 [no-exit-message]
 demo *args: _tools
     @"{{ bin }}/demo" {{ args }}

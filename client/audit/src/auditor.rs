@@ -7,7 +7,7 @@ use crate::FORMAT;
 use crate::files::Source;
 use crate::findings::{Findings, Location, Promise, SourceLine, Violation};
 use crate::gap::Gap;
-use crate::ledger::Ledger;
+use crate::ledger::{JobKey, Ledger};
 use crate::life::Life;
 use crate::line::{self, Event, Line, Start};
 use crate::report::Report;
@@ -54,6 +54,7 @@ impl Auditor {
         }
         if let Some(missing) = &source.missing {
             self.end_life();
+            self.ledger.forget();
             let missing = missing.clone();
             self.skip_reason = Some(Box::new(|skipped| Gap::Missing(missing, skipped)));
         }
@@ -103,9 +104,11 @@ impl Auditor {
         if let Event::LogGap { lost } = line.event {
             // Later lines may contradict earlier ones because of the lines that are missing.
             self.end_life();
+            self.ledger.forget();
             self.skip_reason = Some(Box::new(move |skipped| Gap::Lost(lost, skipped)));
         } else if !life.handle_line(line) {
             self.end_life();
+            self.ledger.forget();
             self.skip_reason = Some(Box::new(Gap::TooLarge));
         }
     }
@@ -125,6 +128,7 @@ impl Auditor {
     fn begin_life(&mut self, text: &str, line: u64, start: &Start<'_>) {
         if start.format != Some(FORMAT) {
             let format = start.format;
+            self.ledger.forget();
             self.skip_reason = Some(Box::new(move |skipped| Gap::Format(format, skipped)));
             self.skipped = 1;
             return;
@@ -138,6 +142,7 @@ impl Auditor {
             && !is_followed_by(after, last)
         {
             let after = after.split('/').next().unwrap_or_default().into();
+            self.ledger.forget();
             self.report.gaps.push(Gap::Cut(self.file.clone(), line, after));
         }
         self.report.strict &= start.strict;
@@ -167,12 +172,21 @@ impl Auditor {
         self.report.counts = life.counts;
         self.ledger = life.ledger;
         self.report.max_lost = self.report.max_lost.max(life.dispatched_after);
-        if !life.detailed && life.last_client > 0 {
-            // Its violations come from the lines that were left out.
+        if !life.detailed && (life.last_client > 0 || life.has_had_jobs) {
+            // Its violations come from the lines that were left out, and so may those of later lives.
+            self.ledger.forget();
             self.report.gaps.push(Gap::NoDetail(self.report.counts.lives));
         } else {
             self.findings.append(life.findings);
         }
+    }
+
+    /// Ends the audit. Returns its report, and what is wrong with this job: how often, and the first of
+    /// it.
+    pub fn finish_about(mut self, job: JobKey, sources: &[Source]) -> (Report, Option<(u64, String)>) {
+        self.end_life();
+        let wrong = self.findings.jobs.remove(&job);
+        (self.finish(sources), wrong)
     }
 
     /// Ends the audit and returns its report.

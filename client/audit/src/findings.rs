@@ -1,11 +1,17 @@
 //! The violations that an audit finds: which promise was broken, by which line, and how.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
+use crate::ledger::JobKey;
+
 /// The maximum number of violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;
+
+/// The maximum number of jobs whose violations are counted by themselves.
+const MAX_JOBS: usize = 1 << 16;
 
 /// The maximum number of characters kept of a line that violates a promise.
 const MAX_TEXT: usize = 300;
@@ -93,6 +99,8 @@ pub(super) struct Findings {
     pub counts: [u64; Promise::ALL.len()],
     /// The first violations, each with the index of its file.
     pub first: Vec<(usize, Violation)>,
+    /// What is wrong with single jobs: how often, and the first of it in a sentence.
+    pub jobs: BTreeMap<JobKey, (u64, String)>,
     /// The line that is being checked.
     pub line: SourceLine,
 }
@@ -114,10 +122,21 @@ impl Findings {
         }
     }
 
+    /// Adds a violation of what is promised of a job.
+    pub fn add_about(&mut self, job: JobKey, what: impl Fn() -> String) {
+        if self.jobs.len() < MAX_JOBS || self.jobs.contains_key(&job) {
+            self.jobs.entry(job).or_insert_with(|| (0, what())).0 += 1;
+        }
+        self.add(Promise::Jobs, what);
+    }
+
     /// Appends the violations of a later part of the log.
     pub fn append(&mut self, later: Self) {
         for (count, more) in self.counts.iter_mut().zip(later.counts) {
             *count += more;
+        }
+        for (job, (more, first)) in later.jobs {
+            self.jobs.entry(job).or_insert((0, first)).0 += more;
         }
         let room = KEPT - self.first.len();
         self.first.extend(later.first.into_iter().take(room));

@@ -60,7 +60,7 @@ impl fmt::Display for Gap {
                 write!(f, "lines are missing before {file}:{line}, where a broker started after a line of {after}")
             }
             Self::NoDetail(life) => {
-                write!(f, "life {life} has clients, but no line of a request: --log-level info leaves them out")
+                write!(f, "life {life} has clients or jobs, but no line of a request: --log-level info leaves them out")
             }
             Self::Nothing => f.write_str("the log has no broker's start (`listening`)"),
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::findings::{Findings, Promise};
+use crate::findings::Findings;
 use crate::ranges::IdRange;
 
 /// A job: the number of its store, and its own.
@@ -30,6 +30,8 @@ struct Job {
     /// The number of its requests that are safe.
     saved: u64,
     is_closed: bool,
+    /// Whether all lines about it are in the log, from its submission on.
+    is_whole: bool,
     /// The requests that a worker has replied to, in any life.
     replied: Set,
     /// The requests whose results are safe.
@@ -41,8 +43,8 @@ struct Job {
 impl Ledger {
     pub fn submit(&mut self, job: JobKey, findings: &mut Findings) {
         self.submitted += 1;
-        if self.jobs.insert(job, Job { is_here: true, ..Job::default() }).is_some() {
-            findings.add(Promise::Jobs, || format!("job {} has the number of an earlier one", name(job)));
+        if self.jobs.insert(job, Job { is_here: true, is_whole: true, ..Job::default() }).is_some() {
+            findings.add_about(job, || format!("job {} has the number of an earlier one", name(job)));
         }
     }
 
@@ -57,7 +59,7 @@ impl Ledger {
             // Everything may have been stored, and only the line of it be missing.
             let may_have_ended = job.is_closed && job.replied.len() >= job.saved;
             if of == home && !job.is_here && job.saved > 0 && !may_have_ended {
-                findings.add(Promise::Jobs, || {
+                findings.add_about((of, number), || {
                     format!("{} is not restored, with {} requests that were safe", name((of, number)), job.saved)
                 });
             }
@@ -70,7 +72,7 @@ impl Ledger {
         job.is_here = true;
         if requests < job.saved {
             let saved = job.saved;
-            findings.add(Promise::Jobs, || format!("of {saved} requests that were safe, {requests} are restored"));
+            findings.add_about(key, || format!("of {saved} requests that were safe, {requests} are restored"));
         }
         job.saved = requests;
     }
@@ -82,7 +84,7 @@ impl Ledger {
         for range in requests {
             if range.first != job.saved || range.step != 1 {
                 let saved = job.saved;
-                findings.add(Promise::Jobs, || format!("request {} is saved after {saved} others", range.first));
+                findings.add_about(key, || format!("request {} is saved after {saved} others", range.first));
             }
             job.saved = range.last + 1;
             count += range.last - range.first + 1;
@@ -95,10 +97,10 @@ impl Ledger {
         let Some(job) = self.job(key, findings) else { return };
         if range.last >= job.saved {
             let saved = job.saved;
-            findings.add(Promise::Jobs, || format!("request {} is accepted, but {saved} are safe", range.last));
+            findings.add_about(key, || format!("request {} is accepted, but {saved} are safe", range.last));
         }
         if let Some(id) = range.into_iter().find(|id| job.stored.contains(id.number)) {
-            findings.add(Promise::Jobs, || format!("{id} is accepted again, though its result was safe"));
+            findings.add_about(key, || format!("{id} is accepted again, though its result was safe"));
         }
     }
 
@@ -113,7 +115,7 @@ impl Ledger {
         let Some(job) = self.job(key, findings) else { return };
         for id in range {
             if !job.replied.remove(id.number) || job.stored.contains(id.number) {
-                findings.add(Promise::Jobs, || format!("{id} is computed again, but has not just failed"));
+                findings.add_about(key, || format!("{id} is computed again, but has not just failed"));
             }
         }
     }
@@ -121,7 +123,7 @@ impl Ledger {
     /// Goes on with a job that was finished, with requests that have failed.
     pub fn resume(&mut self, key: JobKey, requests: u64, again: u64, findings: &mut Findings) {
         if again == 0 || again > requests || self.jobs.contains_key(&key) {
-            findings.add(Promise::Jobs, || format!("job {} has nothing to compute again, or is running", name(key)));
+            findings.add_about(key, || format!("job {} has nothing to compute again, or is running", name(key)));
         }
         self.finished = self.finished.saturating_sub(1);
         self.jobs.insert(key, Job { saved: requests, is_closed: true, is_here: true, ..Job::default() });
@@ -132,10 +134,10 @@ impl Ledger {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         for id in range {
             if !job.stored.insert(id.number) {
-                findings.add(Promise::Jobs, || format!("the result of {id} is stored twice"));
+                findings.add_about(key, || format!("the result of {id} is stored twice"));
             }
             if !job.replied.contains(id.number) {
-                findings.add(Promise::Jobs, || format!("a result of {id} is stored, but none was computed"));
+                findings.add_about(key, || format!("a result of {id} is stored, but none was computed"));
             }
         }
     }
@@ -144,7 +146,11 @@ impl Ledger {
         let Some(job) = self.job(key, findings) else { return };
         if results != job.saved || job.stored.len() > results {
             let saved = job.saved;
-            findings.add(Promise::Jobs, || format!("the job is finished with {results} results of {saved} requests"));
+            findings.add_about(key, || format!("the job is finished with {results} results of {saved} requests"));
+        }
+        let missing = job.saved.saturating_sub(job.replied.len());
+        if job.is_whole && missing > 0 {
+            findings.add_about(key, || format!("the job is finished, but {missing} of its requests had no reply"));
         }
         self.finished += 1;
         self.jobs.remove(&key);
@@ -158,9 +164,15 @@ impl Ledger {
     fn job(&mut self, key: JobKey, findings: &mut Findings) -> Option<&mut Job> {
         let job = self.jobs.get_mut(&key).filter(|job| job.is_here);
         if job.is_none() {
-            findings.add(Promise::Jobs, || format!("there is no job {}", name(key)));
+            findings.add_about(key, || format!("there is no job {}", name(key)));
         }
         job
+    }
+
+    /// Forgets the jobs that have not ended, because what became of them may be in lines that are
+    /// missing.
+    pub fn forget(&mut self) {
+        self.jobs.clear();
     }
 
     /// The number of jobs that have not ended.

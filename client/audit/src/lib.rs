@@ -6,13 +6,14 @@
 //! describes the lines, what is proved, and what can't be.
 //!
 //! - [`audit`] checks a whole log and returns a [`Report`].
-//! - [`story`] tells what became of one request.
+//! - [`story`] tells what became of one request, [`job_story`] what became of a durable job.
 //! - [`Line::parse`] reads a single line.
 
 mod auditor;
 mod files;
 mod findings;
 mod gap;
+mod job_story;
 mod ledger;
 mod life;
 mod line;
@@ -25,12 +26,14 @@ use std::path::PathBuf;
 pub use files::Error;
 pub use findings::{Promise, Violation};
 pub use gap::Gap;
+pub use job_story::{JobEnd, JobId, JobLife, JobStory, job_story};
 pub use line::{DepartureCounts, Event, Evidence, Line, Priority, Start, Worker};
 pub use ranges::{Id, IdRange, IdRanges, Ids};
 pub use report::{Counts, Report, Verdict};
 pub use story::{Step, Story, story};
 
 use auditor::Auditor;
+use files::Source;
 use findings::Location;
 
 /// The format of the log that is read, as `listening` says it after `format=`.
@@ -65,16 +68,24 @@ pub const FORMAT: u64 = 2;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn audit(logs: &[PathBuf]) -> Result<Report, Error> {
+    let (auditor, sources) = read(logs, |_, _| ())?;
+    Ok(auditor.finish(&sources))
+}
+
+/// Audits a log up to its end, and shows each line to `reader`, too: its bytes without the line feed,
+/// and whether it had one.
+fn read(logs: &[PathBuf], mut reader: impl FnMut(&[u8], bool)) -> Result<(Auditor, Vec<Source>), Error> {
     let sources = files::sources(logs)?;
     let mut auditor = Auditor::new(sources.len());
     for (file, source) in sources.iter().enumerate() {
         auditor.begin_file(source, file.checked_sub(1).map(|earlier| &sources[earlier]));
         source.read(|line, bytes, whole| {
             auditor.handle_line(Location { file, line }, bytes, whole);
+            reader(bytes, whole);
             true
         })?;
     }
-    Ok(auditor.finish(&sources))
+    Ok((auditor, sources))
 }
 
 #[cfg(test)]

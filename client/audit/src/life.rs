@@ -57,6 +57,8 @@ pub(super) struct Life {
     clients: Clients,
     /// The number of jobs among the clients.
     jobs: u64,
+    /// Whether there was a job in this life.
+    pub has_had_jobs: bool,
     /// The number of requests that an earlier life has dispatched.
     earlier: u64,
     /// The number of the store, if the broker keeps jobs, and whether all its jobs are restored.
@@ -155,20 +157,6 @@ impl Life {
             Event::Expire { requests } => self.on_expire(&requests),
             Event::Cancel { requests } => self.on_cancel(&requests),
             Event::Poison { request, workers } => self.on_poison(&request, workers),
-            Event::Store { home } => self.on_store(home),
-            Event::Job { job, id } => self.on_job_begins(job, id, None),
-            Event::Restored { job, id, requests } => self.on_job_begins(job, id, Some(requests)),
-            Event::Saved { job, count, requests, closed } => {
-                self.check_named(&requests, count);
-                self.on_saved(job, &requests, closed);
-            }
-            Event::EarlierLosses { requests, lost } => self.on_earlier_losses(&requests, lost),
-            Event::Retry { requests } => self.on_retry(&requests),
-            Event::Resumed { job, id, requests, again } => self.on_resumed(job, id, requests, again),
-            Event::Stored { requests } => self.on_stored(&requests),
-            Event::Finished { job, results } => self.on_job_finished(job, results),
-            Event::CancelledJob { job } | Event::Known { job } => self.on_job_cancelled(job),
-            Event::StoreFailed => self.on_store_failed(),
             Event::Closing { in_flight } => {
                 self.closing = true;
                 self.check_in_flight(in_flight);
@@ -180,9 +168,31 @@ impl Life {
             Event::Goodbye { client } => self.on_goodbye(client),
             Event::Unheard { client, unsent, requests, .. } => self.on_unheard(client, unsent, &requests),
             Event::Stopped { lines } => self.on_stopped(lines),
-            Event::Listening(_) | Event::LogGap { .. } | Event::NoBearing | Event::Unknown { .. } => {}
+            Event::Deleted { .. } | Event::StoreFull { .. } => {}
+            _ => self.handle_job_line(&line.event),
         }
         self.has_room()
+    }
+
+    /// Checks a line about durable jobs.
+    fn handle_job_line(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::Store { home } => self.on_store(home),
+            Event::Job { job, id, .. } => self.on_job_begins(job, id, None),
+            Event::Restored { job, id, requests } => self.on_job_begins(job, id, Some(requests)),
+            Event::Saved { job, count, requests, closed } => {
+                self.check_named(&requests, count);
+                self.on_saved(job, &requests, closed);
+            }
+            Event::EarlierLosses { requests, lost } => self.on_earlier_losses(&requests, lost),
+            Event::Retry { requests } => self.on_retry(&requests),
+            Event::Resumed { job, id, requests, again } => self.on_resumed(job, id, requests, again),
+            Event::Stored { requests } => self.on_stored(&requests),
+            Event::Finished { job, succeeded, failed } => self.on_job_finished(job, succeeded + failed),
+            Event::CancelledJob { job } | Event::Known { job, .. } => self.on_job_cancelled(job),
+            Event::StoreFailed { .. } => self.on_store_failed(),
+            _ => {}
+        }
     }
 
     /// Notes that the clients of these requests are sent replies, or that there are replies to store.

@@ -153,11 +153,11 @@ pub enum Event<'a> {
     /// When a broker that keeps jobs has started: the number of its store.
     Store { home: u32 },
     /// When a client began to submit a job: its number, and its id.
-    Job { job: u64, id: (u32, u64) },
+    Job { job: u64, id: (u32, u64), client: u64, pool: &'a str },
     /// When a job of an earlier life goes on.
     Restored { job: u64, id: (u32, u64), requests: u64 },
-    /// When a job turned out to be an earlier one, so that there is none of this number.
-    Known { job: u64 },
+    /// When a job turned out to be an earlier one, with this id, so that there is none of this number.
+    Known { job: u64, id: (u32, u64) },
     /// When requests of a job are safe; `closed` if there will be no more.
     Saved { job: u64, count: u64, requests: IdRanges<'a>, closed: bool },
     /// When requests of a job are dispatched that an earlier life has lost workers with: how many each.
@@ -169,11 +169,15 @@ pub enum Event<'a> {
     /// When results are safe.
     Stored { requests: IdRanges<'a> },
     /// When all results of a job are safe.
-    Finished { job: u64, results: u64 },
+    Finished { job: u64, succeeded: u64, failed: u64 },
     /// When a job was cancelled.
     CancelledJob { job: u64 },
+    /// When a job that had ended was deleted.
+    Deleted { job: u64 },
+    /// When the store has no room.
+    StoreFull { reason: &'a str },
     /// When the store is out of order, and jobs are left to the next life.
-    StoreFailed,
+    StoreFailed { reason: &'a str },
     /// When something happened that does not concern the promises.
     NoBearing,
     /// When the verb is unknown.

@@ -90,7 +90,7 @@ impl IdRange {
     }
 
     /// The number of ids.
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         (self.last - self.first) / self.step + 1
     }
 

@@ -182,6 +182,6 @@ impl fmt::Display for Story {
     }
 }
 
-fn named(worker: Worker<'_>) -> String {
+pub(super) fn named(worker: Worker<'_>) -> String {
     format!("{} w{}", worker.name, worker.number)
 }

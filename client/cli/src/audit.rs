@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use giostra_audit::{Id, Verdict, audit, story};
+use giostra_audit::{Id, JobId, Verdict, audit, job_story, story};
 
 use super::exit::Exit;
 use super::help;
@@ -21,19 +21,29 @@ pub struct Audit {
     #[arg(long, value_name = "c1#17")]
     pub request: Option<Id>,
 
+    /// Tell instead what became of one durable job, over all lives of its broker
+    #[arg(long, value_name = "ID", conflicts_with = "request")]
+    pub job: Option<JobId>,
+
     /// Accept that the oldest files were rotated away: prove the rest, from the next broker's start on
     #[arg(long)]
     pub partial: bool,
 }
 
-/// Audits the log, and succeeds if all is proved, or the request was found.
+/// Audits the log, and succeeds if all is proved, or the request was found, or the job is there and
+/// proved.
 pub fn run(options: &Audit, json: bool) -> anyhow::Result<Exit> {
-    let (object, text, complete) = match options.request {
-        Some(request) => {
+    let (object, text, complete) = match (options.request, options.job) {
+        (_, Some(job)) => {
+            let story = job_story(&options.logs, job)?;
+            let complete = story.verdict() == Verdict::Proved || options.partial && story.proved_in_part();
+            (story.json(), story.to_string(), complete)
+        }
+        (Some(request), _) => {
             let story = story(&options.logs, request)?;
             (story.json(), story.to_string(), !story.steps.is_empty())
         }
-        None => {
+        (None, None) => {
             let report = audit(&options.logs)?;
             let complete = report.verdict() == Verdict::Proved || options.partial && report.proved_in_part();
             (report.json(), report.to_string(), complete)

@@ -293,6 +293,7 @@ Examples:
   giostra audit log/broker_r*.log          the same
   giostra audit log --json | jq .proved
   giostra audit log --request c1#17        what became of one request
+  giostra audit log --job $id              what became of a durable job, over all lives of its broker
 
 The audit proves for each life of a broker: each ticket was dispatched once, in order, to the seat whose turn it was, within \
 its window; each accepted request ended once or is still open; a lost worker's requests went first, in their order, to the \
@@ -303,10 +304,11 @@ It can prove nothing about a broker whose first lines were rotated away (but see
 
 JSON: proved, verdict (proved, refuted, not provable), files, lines, lives, what was counted (accepted, dispatched, redispatched, replies, \
 errors, expired, open, ..), promises (each with promise, verdict, violations), not_provable (why), violation_count, violations (file, line, \
-what, promise, text). With --request: request, steps (time, life, what), ends.
+what, promise, text). With --request: request, steps (time, life, what), ends. With --job: job, pool, client, state, requests, \
+seconds, deleted, lives (with counts), workers (replies of each), steps, proved, verdict, violation_count, violation (the first).
 
-Exit status: 0 if all is proved (or the request is in the log); 1 if something is refuted or can't be proved (or the request is not in \
-the log); 2 for a wrong command line, or a file that can't be read.";
+Exit status: 0 if all is proved (or the request is in the log, or the job is, and proved); 1 if something is refuted or can't be proved \
+(or the request or job is not in the log); 2 for a wrong command line, or a file that can't be read.";
 
 /// Of `giostra keys`.
 pub const KEYS: &str = "\

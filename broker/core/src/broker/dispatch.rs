@@ -6,7 +6,7 @@ use std::time::Instant;
 use giostra_protocol::codec::{packed_len, portions};
 use giostra_protocol::{MAX_BATCH, MAX_MESSAGE_BYTES, Ticket, ToClient, ToWorker};
 
-use super::records::{Flight, Next, Worker};
+use super::records::{Next, USUAL_BATCH, Worker};
 use super::requests::account;
 use super::{Broker, Moment, Output, PoolKey};
 use crate::event::Event;
@@ -14,9 +14,6 @@ use crate::id_ranges::IdRanges;
 use crate::ids::WorkerNumber;
 use crate::policy::rotation::{Ring, Rotation};
 use crate::tables::peers::Peers;
-
-/// The maximum number of members for which the next message to a peer has memory reserved.
-const USUAL_BATCH: usize = 256;
 
 /// Replies are held back until there are this many for each request of the client in flight.
 const REPLIES_PER_IN_FLIGHT: usize = 8;
@@ -36,13 +33,7 @@ impl Broker {
             let batched = if self.closing { Vec::new() } else { self.deal(key, now) };
             for number in batched {
                 let worker = self.workers.get_mut(&number).expect("it was just dealt to");
-                let reserved = Vec::with_capacity(worker.batch.len().min(USUAL_BATCH));
-                let mut batch = std::mem::replace(&mut worker.batch, reserved);
-                let mut runs: Vec<_> = Vec::new();
-                while let Some((begin, priority)) = worker.priorities.pop() {
-                    runs.push((priority, if begin == 0 { std::mem::take(&mut batch) } else { batch.split_off(begin) }));
-                }
-                for (priority, run) in runs.into_iter().rev() {
+                for (priority, run) in worker.take_batch() {
                     for requests in portions(run, MAX_MESSAGE_BYTES, |(_, body)| packed_len(body)) {
                         let message = ToWorker::Dispatch { priority, requests };
                         self.outputs.push_back(Output::ToWorker(worker.identity.clone(), message));
@@ -149,16 +140,10 @@ impl Broker {
             {
                 self.deadlines.insert((deadline, key));
             }
-            if worker.batch.is_empty() {
+            let sent = Ticket(self.settings.first_ticket.wrapping_add(ticket));
+            if worker.hand(ticket, sent, key, request, next) {
                 batched.push(number);
-                worker.window.handed(moment.0);
             }
-            worker.in_flight.push(ticket, Flight::Wanted(key));
-            worker.in_quarantine = next == Next::Alone;
-            if worker.priorities.last().is_none_or(|&(_, last)| last != request.priority) {
-                worker.priorities.push((worker.batch.len(), request.priority));
-            }
-            worker.batch.push((Ticket(self.settings.first_ticket.wrapping_add(ticket)), request.body.clone()));
 
             let index = match rotation {
                 Rotation::Strict => place,

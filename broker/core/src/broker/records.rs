@@ -20,6 +20,9 @@ use crate::stats::rates::{Durations, Rate};
 use crate::tables::pending::{Pending, Place};
 use crate::tables::unanswered::Unanswered;
 
+/// The maximum number of members for which the next message to a peer has memory reserved.
+pub const USUAL_BATCH: usize = 256;
+
 #[derive(Default)]
 pub struct Client {
     pub identity: Identity,
@@ -303,6 +306,34 @@ impl Worker {
     /// before others.
     pub fn reserved(&self, next: Next) -> usize {
         if next == Next::CanWait { self.window.now() - self.window.for_low() } else { 0 }
+    }
+
+    /// Adds a request to the next dispatch to it, under the ticket that it has on the wire. Returns
+    /// whether it is the first of that dispatch.
+    pub fn hand(&mut self, ticket: u64, sent: Ticket, key: RequestKey, request: &Request, next: Next) -> bool {
+        let is_first = self.batch.is_empty();
+        if is_first {
+            self.window.handed(request.dispatched.0);
+        }
+        if self.priorities.last().is_none_or(|&(_, last)| last != request.priority) {
+            self.priorities.push((self.batch.len(), request.priority));
+        }
+        self.in_flight.push(ticket, Flight::Wanted(key));
+        self.in_quarantine = next == Next::Alone;
+        self.batch.push((sent, request.body.clone()));
+        is_first
+    }
+
+    /// Takes the requests of the next dispatch to it, those of one priority together.
+    pub fn take_batch(&mut self) -> Vec<(Priority, Vec<(Ticket, Bytes)>)> {
+        let reserved = Vec::with_capacity(self.batch.len().min(USUAL_BATCH));
+        let mut batch = std::mem::replace(&mut self.batch, reserved);
+        let mut runs = Vec::new();
+        while let Some((begin, priority)) = self.priorities.pop() {
+            runs.push((priority, if begin == 0 { std::mem::take(&mut batch) } else { batch.split_off(begin) }));
+        }
+        runs.reverse();
+        runs
     }
 
     /// Whether it has a seat in its pool's ring.

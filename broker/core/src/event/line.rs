@@ -12,35 +12,6 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let full = !f.alternate();
         match self {
-            Self::ClientJoined { client, name, clients, key } => {
-                write!(f, "client-joined {client} {name}")?;
-                write!(f, "{}{}", If(full, format_args!(" clients={clients}")), AfterSpace(key))
-            }
-            Self::ClientLeft { client, reason, cancelled, unwanted, clients } => {
-                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}")?;
-                write!(f, "{} reason={reason}", If(full, format_args!(" clients={clients}")))
-            }
-            Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
-                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
-                If(full, format_args!(" workers={workers}")).fmt(f)?;
-                write!(f, "{}{}", AfterSpace(&back.map(|before| format!("back={before}"))), AfterSpace(key))
-            }
-            Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
-            Self::WorkerLeaving { worker, drained, in_flight } => {
-                write!(f, "leaving {worker} in-flight={in_flight} by={}", if *drained { "drain" } else { "worker" })
-            }
-            Self::WorkerUnable { worker, reason, returned } => {
-                write!(f, "unable {worker} returned={} reason={reason}", Counted(full, returned))
-            }
-            Self::WorkerAble { worker, seats } => write!(f, "able {worker} seats={seats}"),
-            Self::WorkerLeft { worker, discarded, workers } => {
-                write!(f, "left {worker}{}", If(full, format_args!(" discarded={discarded} workers={workers}")))
-            }
-            Self::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
-                let counts =
-                    format_args!(" unwanted={unwanted} discarded={discarded} workers={workers} evidence={evidence}");
-                write!(f, "dropped {worker} returned={}{} reason={reason}", Counted(full, returned), If(full, counts))
-            }
             Self::Accepted { requests, pool, priority } => {
                 write!(f, "accept {requests} pool={pool}")?;
                 If(*priority != Priority::Normal, format_args!(" priority={priority}")).fmt(f)
@@ -65,6 +36,21 @@ impl fmt::Display for Event {
             }
             Self::Rejected(client, count) => write!(f, "rejected {client} count={count}"),
             Self::NoWorker(client, count) => write!(f, "no-worker {client} count={count}"),
+            Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
+            Self::Goodbye(client) => write!(f, "goodbye {client}"),
+            Self::Unheard { client, unsent, reason } => {
+                write!(f, "unheard {client} unsent={} reason={reason}", Counted(full, unsent))
+            }
+            _ => self.fmt_job(f),
+        }
+    }
+}
+
+impl Event {
+    /// The line of an event that is about durable jobs.
+    fn fmt_job(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = !f.alternate();
+        match self {
             Self::JobSubmitted { job, id, client, pool } => write!(f, "job {job} id={id} by={client} pool={pool}"),
             Self::JobRestored { job, id, requests } => write!(f, "restored {job} id={id} requests={requests}"),
             Self::JobKnown { job, id } => write!(f, "known {job} id={id}"),
@@ -86,11 +72,7 @@ impl fmt::Display for Event {
             Self::JobDeleted { job } => write!(f, "deleted {job}"),
             Self::StoreFull { reason } => write!(f, "store-full reason={reason}"),
             Self::StoreFailed { reason } => write!(f, "store-failed reason={reason}"),
-            Self::Closing(in_flight) => write!(f, "closing in-flight={in_flight}"),
-            Self::Goodbye(client) => write!(f, "goodbye {client}"),
-            Self::Unheard { client, unsent, reason } => {
-                write!(f, "unheard {client} unsent={} reason={reason}", Counted(full, unsent))
-            }
+            _ => unreachable!("no event of a job: {self:?}"),
         }
     }
 }

@@ -38,6 +38,7 @@ impl Life {
     pub(super) fn add_job(&mut self, client: u64) {
         let is_new = self.clients.0.insert(client, Client::default()).is_none();
         self.jobs += u64::from(is_new);
+        self.has_had_jobs = true;
     }
 
     /// Checks that all jobs were restored, once something else happens.
@@ -63,7 +64,9 @@ impl Life {
         let loss = Loss { name: EARLIER.into(), number: 0, process: None };
         for id in requests.ids() {
             let Some(&Request { pool, state: state @ State::New(_), .. }) = self.clients.request(id) else {
-                self.findings.add(Promise::Jobs, || format!("{id} has lost workers before, but is not new here"));
+                if let Some(key) = self.key_of_client(id.client) {
+                    self.findings.add_about(key, || format!("{id} has lost workers before, but is not new here"));
+                }
                 continue;
             };
             self.detach_from(pool, state);
@@ -104,12 +107,11 @@ impl Life {
     }
 
     pub(super) fn on_job_finished(&mut self, job: u64, results: u64) {
-        if let Some(key) = self.key_of(job) {
-            self.ledger.finish(key, results, &mut self.findings);
-        }
         let open = self.remove_job(job);
+        let Some(key) = self.key_of(job) else { return };
+        self.ledger.finish(key, results, &mut self.findings);
         if open > 0 {
-            self.findings.add(Promise::Jobs, || format!("j{job} is finished, with {open} open requests"));
+            self.findings.add_about(key, || format!("j{job} is finished, with {open} open requests"));
         }
     }
 

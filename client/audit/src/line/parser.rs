@@ -10,17 +10,7 @@ const MAX_BATCH: u64 = 65_536;
 /// Parses the event of a line. `None` for what the broker would not write.
 pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
     Some(match verb {
-        "accept" => {
-            let (requests, pool) = rest.split_once(" pool=")?;
-            let (pool, rest) = split_word(pool);
-            let priority = match value(rest, "priority=") {
-                None => Priority::Normal,
-                Some("high") => Priority::High,
-                Some("low") => Priority::Low,
-                Some(_) => return None,
-            };
-            (!pool.is_empty()).then_some(Event::Accept { requests: batch(requests)?, pool, priority })?
-        }
+        "accept" => accepted(rest)?,
         "dispatch" | "redispatch" => {
             let (worker, rest) = worker(rest)?;
             let (rest, suspect) = rest.strip_suffix(" suspect").map_or((rest, false), |rest| (rest, true));
@@ -61,23 +51,36 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
             max_attempts: value(rest, "max-attempts=").and_then(count),
             after: value(rest, "after=").filter(|&after| after != "none"),
         }),
-        "store" | "job" | "known" | "restored" | "saved" | "stored" | "finished" | "cancelled-job" | "resumed" => {
-            of_a_job(verb, rest)?
-        }
+        "store" | "job" | "known" | "restored" | "saved" | "stored" | "finished" | "cancelled-job" | "deleted"
+        | "resumed" => of_a_job(verb, rest)?,
         "retry" => Event::Retry { requests: IdRanges::requests(rest)? },
         "earlier-losses" => {
             let (requests, lost) = rest.split_once(" lost=")?;
             Event::EarlierLosses { requests: batch(requests)?, lost: count(lost)? }
         }
-        "store-failed" => Event::StoreFailed,
+        "store-full" => Event::StoreFull { reason: rest.strip_prefix("reason=")? },
+        "store-failed" => Event::StoreFailed { reason: rest.strip_prefix("reason=")? },
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
-        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "deleted" | "store-full" | "insecure:"
-        | "allowed" | "hangup:" => Event::NoBearing,
+        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "insecure:" | "allowed" | "hangup:" => {
+            Event::NoBearing
+        }
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
         _ => Event::Unknown { verb },
     })
+}
+
+fn accepted(rest: &str) -> Option<Event<'_>> {
+    let (requests, pool) = rest.split_once(" pool=")?;
+    let (pool, rest) = split_word(pool);
+    let priority = match value(rest, "priority=") {
+        None => Priority::Normal,
+        Some("high") => Priority::High,
+        Some("low") => Priority::Low,
+        Some(_) => return None,
+    };
+    (!pool.is_empty()).then_some(Event::Accept { requests: batch(requests)?, pool, priority })
 }
 
 fn of_a_client<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
@@ -112,8 +115,11 @@ fn of_a_job<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
         Some((u32::from_str_radix(home, 16).ok()?, ordinal(number)?))
     };
     Some(match verb {
-        "job" => Event::Job { job, id: id()? },
-        "known" => Event::Known { job },
+        "job" => {
+            let client = ordinal(value(rest, "by=")?.strip_prefix('c')?)?;
+            Event::Job { job, id: id()?, client, pool: value(rest, "pool=")? }
+        }
+        "known" => Event::Known { job, id: id()? },
         "resumed" => {
             let (requests, again) = (counted(rest, "requests=")?, counted(rest, "again=")?);
             Event::Resumed { job, id: id()?, requests, again }
@@ -125,9 +131,9 @@ fn of_a_job<'a>(verb: &str, rest: &'a str) -> Option<Event<'a>> {
             Event::Saved { job, count, requests, closed }
         }
         "finished" => {
-            let results = counted(rest, "succeeded=")?.checked_add(counted(rest, "failed=")?)?;
-            Event::Finished { job, results }
+            Event::Finished { job, succeeded: counted(rest, "succeeded=")?, failed: counted(rest, "failed=")? }
         }
+        "deleted" => Event::Deleted { job },
         _ => Event::CancelledJob { job },
     })
 }
@@ -319,7 +325,7 @@ mod tests {
                 "resumed j1 id=0000000a-1 requests=7 again=2",
                 Event::Resumed { job: 1, id: (10, 1), requests: 7, again: 2 },
             ),
-            ("store-full reason=x", Event::NoBearing),
+            ("store-full reason=x y", Event::StoreFull { reason: "x y" }),
             ("reply-error a w1 c1#5", Event::Reply { worker, errors: true, requests: one }),
             ("discard ? ? late=3", Event::Discard { worker: None, late: 3, requests: none }),
             ("discard a w1 late=0 c1#5", Event::Discard { worker: Some(worker), late: 0, requests: one }),
@@ -331,15 +337,16 @@ mod tests {
             ),
             ("unheard c1 unsent=0 reason=x", Event::Unheard { client: 1, unsent: 0, requests: none, reason: "x" }),
             ("store home=0000000a jobs=2 path=x", Event::Store { home: 10 }),
-            ("job j1 id=0000000a-1 by=c1 pool=p", Event::Job { job: 1, id: (10, 1) }),
+            ("job j1 id=0000000a-1 by=c1 pool=p", Event::Job { job: 1, id: (10, 1), client: 1, pool: "p" }),
             ("restored j1 id=0000000a-1 requests=7", Event::Restored { job: 1, id: (10, 1), requests: 7 }),
-            ("known j1 id=0000000a-3", Event::Known { job: 1 }),
+            ("known j1 id=0000000a-3", Event::Known { job: 1, id: (10, 3) }),
             ("saved j1 requests=1 c1#5", Event::Saved { job: 1, count: 1, requests: one, closed: false }),
             ("saved j1 requests=0 closed", Event::Saved { job: 1, count: 0, requests: none, closed: true }),
             ("stored c1#5", Event::Stored { requests: one }),
-            ("finished j1 succeeded=4 failed=3", Event::Finished { job: 1, results: 7 }),
+            ("finished j1 succeeded=4 failed=3", Event::Finished { job: 1, succeeded: 4, failed: 3 }),
             ("cancelled-job j1", Event::CancelledJob { job: 1 }),
-            ("store-failed reason=x", Event::StoreFailed),
+            ("deleted j1", Event::Deleted { job: 1 }),
+            ("store-failed reason=x", Event::StoreFailed { reason: "x" }),
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
             ("log-gap lost=7", Event::LogGap { lost: 7 }),

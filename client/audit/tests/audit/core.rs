@@ -250,14 +250,9 @@ impl Core {
         let first = if self.dice.random_bool(0.1) { 1 } else { *used + 1 };
         *used = (*used).max(first + count - 1);
         let requests = (first..first + count).map(|id| (RequestId(id), Bytes::new())).collect();
-        let submit = FromClient::Submit {
-            session: *session,
-            pool: pool.into(),
-            timeout_ms,
-            priority: Priority::ALL[self.dice.random_range(0..3)],
-            wait: true,
-            requests,
-        };
+        let priority = Priority::ALL[self.dice.random_range(0..3)];
+        let (session, pool) = (*session, pool.into());
+        let submit = FromClient::Submit { session, pool, timeout_ms, wait: true, priority, requests };
         self.client_says(client, submit);
     }
 

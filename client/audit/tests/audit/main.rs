@@ -3,9 +3,11 @@
 mod core;
 mod evidence;
 mod files;
+mod job_story;
 mod jobs;
 mod lines;
 mod mutations;
+mod urgency;
 
 use std::fs;
 

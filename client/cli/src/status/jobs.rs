@@ -102,7 +102,7 @@ mod tests {
         let store =
             StoreStatus { bytes: 3 << 20, commits: 4, commits_us: 4800, longest_us: 3000, ..Default::default() };
         let totals = JobTotals { finished: 7, retried: 1200, ..JobTotals::default() };
-        let mut jobs = JobsStatus { live: vec![job()], left_out: 1, totals, store };
+        let mut jobs = JobsStatus { live: vec![job()], left_out: 1, totals, store, ..JobsStatus::default() };
         let lines = summary(&jobs);
         assert_eq!(lines[0], "2 jobs open or running; since the start 7 finished, 1,200 requests retried");
         assert_eq!(lines[1], "store: 3.00 MiB, 4 commits, 1.2 ms on average, 3.0 ms at most");

@@ -1,48 +1,25 @@
-//! `just demo`: the whole story, unattended: a broker and three workers on free ports, a random
-//! batch, `kill -9` to a worker in the middle of it, the worker again, and the proof from the log
-//! that nothing was lost.
-//!
-//! With `--secure` all of them have keys. Exits with 1 if anything is off. Leaves nothing: no
-//! process, no file.
+//! A random batch, `kill -9` to a worker in the middle of it, the worker again, and the proof from the
+//! log that nothing was lost.
 
 use std::collections::HashSet;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 use giostra_audit::{Event, Line};
 use giostra_tests::Setup;
 use giostra_tests::process::wait_for;
 use nix::sys::signal::Signal;
 
-const WORKERS: usize = 3;
+use crate::{WORKERS, shortened, with_keys};
+
 const REQUESTS: &str = "1000000";
 
 /// Bytes of log after which the batch is well under way.
 const UNDER_WAY: u64 = 500_000;
 
-/// The whole story, unattended
-#[derive(Debug, Parser)]
-struct Args {
-    /// Give keys to all
-    #[arg(long)]
-    secure: bool,
-}
-
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("demo: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<()> {
-    println!("starting a broker and {WORKERS} workers{}", if args.secure { ", all with keys" } else { "" });
-    let mut system = Setup::workers(WORKERS).secured_if(args.secure).start()?;
+pub fn run(secure: bool) -> Result<()> {
+    println!("starting a broker and {WORKERS} workers{}", with_keys(secure));
+    let mut system = Setup::workers(WORKERS).secured_if(secure).start()?;
 
     println!("giostra random {REQUESTS}");
     let batch = system.begin(&["random", REQUESTS, "--json"])?;
@@ -108,12 +85,4 @@ fn run(args: &Args) -> Result<()> {
         "client and log disagree about what was re-dispatched"
     );
     Ok(())
-}
-
-fn shortened(line: &str) -> String {
-    const MOST: usize = 130;
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{} ...", &line[..end]),
-        None => line.into(),
-    }
 }
