@@ -41,12 +41,49 @@ impl fmt::Display for Event {
             Self::Unheard { client, unsent, reason } => {
                 write!(f, "unheard {client} unsent={} reason={reason}", Counted(full, unsent))
             }
-            _ => self.fmt_job(f),
+            _ => self.fmt_peer(f),
         }
     }
 }
 
 impl Event {
+    /// The line of an event that is about a client or a worker.
+    fn fmt_peer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = !f.alternate();
+        match self {
+            Self::ClientJoined { client, name, clients, key } => {
+                write!(f, "client-joined {client} {name}")?;
+                write!(f, "{}{}", If(full, format_args!(" clients={clients}")), AfterSpace(key))
+            }
+            Self::ClientLeft { client, reason, cancelled, unwanted, clients } => {
+                write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}")?;
+                write!(f, "{} reason={reason}", If(full, format_args!(" clients={clients}")))
+            }
+            Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
+                write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
+                write!(f, "{}", If(full, format_args!(" workers={workers}")))?;
+                write!(f, "{}{}", AfterSpace(&back.map(|before| format!("back={before}"))), AfterSpace(key))
+            }
+            Self::Window { worker, size } => write!(f, "window {worker} size={size}"),
+            Self::WorkerLeaving { worker, drained, in_flight } => {
+                write!(f, "leaving {worker} in-flight={in_flight} by={}", if *drained { "drain" } else { "worker" })
+            }
+            Self::WorkerUnable { worker, reason, returned } => {
+                write!(f, "unable {worker} returned={} reason={reason}", Counted(full, returned))
+            }
+            Self::WorkerAble { worker, seats } => write!(f, "able {worker} seats={seats}"),
+            Self::WorkerLeft { worker, discarded, workers } => {
+                write!(f, "left {worker}{}", If(full, format_args!(" discarded={discarded} workers={workers}")))
+            }
+            Self::WorkerDropped { worker, reason, returned, unwanted, discarded, workers, evidence } => {
+                let counts =
+                    format_args!(" unwanted={unwanted} discarded={discarded} workers={workers} evidence={evidence}");
+                write!(f, "dropped {worker} returned={}{} reason={reason}", Counted(full, returned), If(full, counts))
+            }
+            _ => self.fmt_job(f),
+        }
+    }
+
     /// The line of an event that is about durable jobs.
     fn fmt_job(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let full = !f.alternate();
