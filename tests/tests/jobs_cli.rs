@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use giostra_client::{Error, JobOptions, JobState, Options, Outcome, Priority, SharedClient, body, result};
-use giostra_tests::process::{Process, binary, wait_for};
+use giostra_tests::process::{PATIENCE, Process, binary, wait_for, wait_within};
 use giostra_tests::{Setup, System};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
@@ -251,7 +251,10 @@ fn a_job_is_gone_when_it_was_kept_for_long_enough() -> Result<()> {
     let brief = bench.print(&["submit", "add", "1", "2", "--keep", "500ms"], "")?;
     let long = bench.print(&["submit", "add", "1", "2", "--keep", "forever"], "")?;
     bench.print(&["wait", &long], "")?;
-    wait_for("it is gone", || bench.run(&["job", &brief], "").ok()?.stderr.contains("there is no job").then_some(()))?;
+    // The broker looks for such jobs once a minute.
+    let is_gone = |ended: Ended| ended.stderr.contains("there is no job").then_some(());
+    let gone = wait_within(2 * PATIENCE, || bench.run(&["job", &brief], "").ok().and_then(is_gone));
+    gone.context("it is still there")?;
     assert_eq!(bench.job(&long)?["keep_ms"], 0);
     bench.system.audit()?;
     Ok(())
