@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use giostra_client::{JobOptions, body};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Process, Setup, System, test, trials};
 use nix::sys::signal::Signal;
@@ -187,8 +188,9 @@ fn they_agree_with_what_jobs_did_and_outlive_no_broker() -> Result<()> {
         Ok(submitted.stdout.trim().into())
     };
     let done = submit(&mut system, &["add", "1", "2"])?;
-    let failed = submit(&mut system, &["div", "1", "0", "--retries", "1"])?;
-    system.run(&["wait", &done, &failed])?;
+    let options = JobOptions::default().retries(1);
+    let failed = system.client()?.submit_job(options, [body("div", &[1, 0])?])?;
+    system.run(&["wait", &done, &failed.to_string()])?;
     let cancelled = submit(&mut system, &["add", "1", "2", "--pool", "nobody"])?;
     submit(&mut system, &["add", "3", "4", "--pool", "nobody"])?;
     ensure!(system.run(&["cancel", &cancelled])?.code == Some(0));
@@ -203,6 +205,7 @@ fn they_agree_with_what_jobs_did_and_outlive_no_broker() -> Result<()> {
         (r#"giostra_job_requests_total{what="succeeded"}"#, 1.0),
         (r#"giostra_job_requests_total{what="failed"}"#, 1.0),
         (r#"giostra_job_requests_total{what="retried"}"#, 1.0),
+        (r#"giostra_requests_total{pool="compute",outcome="succeeded"}"#, 1.0),
         ("giostra_store_full", 0.0),
         ("giostra_store_failed", 0.0),
     ];

@@ -178,7 +178,9 @@ impl Scheduler {
             self.pace = pace;
         }
         let overdue = self.replies_since.is_some_and(|since| now.saturating_duration_since(since) > MAX_DELAY);
-        let send = !self.outgoing.is_empty() && (overdue || self.queue.is_empty());
+        // Urgent replies do not wait for requests that can wait.
+        let can_wait = self.queue.first().is_none_or(|next| next > run_queue.priority);
+        let send = !self.outgoing.is_empty() && (overdue || can_wait);
         if send || self.queue.is_empty() {
             let wait = if self.queue.is_empty() { None } else { Some(Duration::ZERO) };
             match self.lead(Leader::Thread, wait) {

@@ -21,6 +21,11 @@ impl SharedQueue {
         self.0.iter().all(VecDeque::is_empty)
     }
 
+    /// Returns the priority of the most urgent requests.
+    pub fn first(&self) -> Option<Priority> {
+        Priority::ALL.into_iter().find(|&priority| !self.0[priority as usize].is_empty())
+    }
+
     /// Adds requests.
     pub fn add(&mut self, priority: Priority, requests: Vec<Request>) {
         self.0[priority as usize].extend(requests);

@@ -247,3 +247,19 @@ fn urgent_requests_are_begun_before_those_that_can_wait_also_after_a_retake() {
     }
     assert_eq!(order, [20, 10, 2]);
 }
+
+#[test]
+fn an_urgent_reply_is_sent_before_requests_that_can_wait_are_computed() {
+    let mut scene = Scene::at_rest(1);
+    scene.receives_as(Priority::Low, 0..3);
+    scene.receives_as(Priority::Normal, 10..11);
+    scene.takes(0);
+    assert_eq!(scene.computes(0, QUICK), 1);
+    let (replies, wait) = scene.leads(0);
+    assert_eq!((replies.len(), replies[0].0, wait), (1, Ticket(10), Some(Duration::ZERO)));
+    scene.scheduler.end_turn();
+    // Those of requests that can wait travel together.
+    scene.takes(0);
+    scene.computes(0, QUICK);
+    scene.takes(0);
+}
