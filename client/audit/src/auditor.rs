@@ -7,9 +7,10 @@ use crate::FORMAT;
 use crate::files::Source;
 use crate::findings::{Findings, Location, Promise, SourceLine, Violation};
 use crate::gap::Gap;
-use crate::ledger::{JobKey, Ledger};
+use crate::ledger::Ledger;
 use crate::life::Life;
 use crate::line::{self, Event, Line, Start};
+use crate::ranges::JobKey;
 use crate::report::Report;
 
 /// The maximum number of different unknown verbs that are counted.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use crate::ledger::JobKey;
+use crate::ranges::JobKey;
 
 /// The maximum number of violations that are kept. Further ones are only counted.
 const KEPT: usize = 100;

@@ -7,10 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::findings::Findings;
-use crate::ranges::IdRange;
-
-/// A job: the number of its store, and its own.
-pub(crate) type JobKey = (u32, u64);
+use crate::ranges::{IdRange, JobKey};
 
 /// The jobs that have not ended, and counts.
 #[derive(Debug, Default)]

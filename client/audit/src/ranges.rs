@@ -11,6 +11,9 @@ const MAX_IDS: u64 = 1 << 24;
 /// The limit of client, worker and ticket numbers: there is always a next one.
 const MAX_NUMBER: u64 = 1 << 63;
 
+/// A job: the number of its store, and its own.
+pub(crate) type JobKey = (u32, u64);
+
 /// The bit that the number of a job has where that of a client is expected.
 pub(super) const JOB: u64 = MAX_NUMBER;
 

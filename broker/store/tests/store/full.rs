@@ -318,7 +318,7 @@ fn a_store_is_compacted_only_if_the_copy_fits() {
         store.commit(&[create(job, &job.to_string()), large(job, 0)]).unwrap();
     }
     drop(store);
-    disk.fill(2 << 20);
+    disk.fill(1 << 20);
     let error = maintenance::compact(&disk.store()).unwrap_err();
     assert!(matches!(error, StoreError::NoRoom(_, 2_500_000.., free) if free <= 2 << 20), "{error}");
     assert!(error.to_string().contains("MiB more"), "{error}");

@@ -4,8 +4,7 @@
 use super::Life;
 use super::records::{Client, Loss, Request, State};
 use crate::findings::Promise;
-use crate::ledger::JobKey;
-use crate::ranges::{Id, IdRanges, JOB};
+use crate::ranges::{Id, IdRanges, JOB, JobKey};
 
 /// The name of a worker that an earlier life of the broker has lost.
 const EARLIER: &str = "before-restart";
