@@ -293,7 +293,7 @@ Examples:
   giostra audit log/broker_r*.log          the same
   giostra audit log --json | jq .proved
   giostra audit log --request c1#17        what became of one request
-  giostra audit log --job $id              what became of a durable job, over all lives of its broker
+  giostra audit log --job $id              what became of a job, in all lives
 
 The audit proves for each life of a broker: each ticket was dispatched once, in order, to the seat whose turn it was, within \
 its window; each accepted request ended once or is still open; a lost worker's requests went first, in their order, to the \
