@@ -54,7 +54,10 @@ fn what_a_killed_process_has_acknowledged_is_there() {
         child.kill().unwrap();
         lines.map_while(Result::ok).for_each(|line| take_down(&mut acknowledged, &line));
         assert!(child.wait().unwrap().code().is_none(), "it has ended by itself");
-        check(folder.path(), &acknowledged);
+        // The first ones may be killed before they have made a store.
+        if folder.path().join("store.db").exists() || !acknowledged.is_empty() {
+            check(folder.path(), &acknowledged);
+        }
     }
     let settled: usize = acknowledged.values().map(|job| job.settled.len()).sum();
     assert!(acknowledged.len() > 5 && settled > 100, "{} jobs, {settled} results", acknowledged.len());
