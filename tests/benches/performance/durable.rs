@@ -9,12 +9,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use giostra_client::{Client, JobOptions, Options, SharedClient, body};
 use giostra_protocol::{Bytes, JobId};
 use giostra_tests::performance::usage::peak_memory_of;
 use giostra_tests::performance::{Goal, Own, Report, Series, Unit};
-
+use giostra_tests::process::wait_for;
 use tempfile::TempDir;
 
 use super::growth::in_turns;
@@ -223,19 +223,28 @@ pub fn large(_rounds: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Interactive requests, one at a time, beside a job that would take all workers.
+/// Interactive requests, one at a time, beside a job that is submitted and computed at full speed.
 pub fn interactive(rounds: usize, report: &mut Report) -> Result<()> {
     let mut durable = Durable::start(WORKERS)?;
     let load = Load { window: 1, length: Duration::from_millis(500), ..Load::default() };
-    let (mut client, mut alone, mut beside) = (durable.client()?, Vec::new(), Vec::new());
+    let (mut client, mut other) = (durable.client()?, durable.client()?);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         alone.push(durable.giostra.run(&load)?.p50);
-        let id = submit_additions(&mut client, WHOLE)?;
-        beside.push(durable.giostra.run(&load)?.p50);
+        let id = std::thread::scope(|scope| {
+            let submitted = scope.spawn(|| submit_additions(&mut client, 5 * WHOLE));
+            wait_for("the job is under way", || {
+                other.jobs().ok()?.first().filter(|job| !job.state.has_ended() && job.succeeded > 0).map(drop)
+            })?;
+            beside.push(durable.giostra.run(&load)?.p50);
+            let job = other.jobs()?.into_iter().next().context("no job")?;
+            ensure!(!job.state.has_ended(), "the job has ended meanwhile");
+            submitted.join().map_err(|_| anyhow!("the thread that submits has panicked"))?
+        })?;
         client.job(id).cancel()?;
     }
     let own = Own {
-        what: "W=1 p50 beside a job of a million additions".into(),
+        what: "W=1 p50 beside a job of additions that is being submitted".into(),
         unit: Unit::Micros,
         figure: Series::new(beside).context("no figures")?,
         beside: Some(("alone".into(), Series::new(alone).context("no figures")?)),
