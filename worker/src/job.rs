@@ -1,6 +1,8 @@
 //! What an operation can ask and report about the request that it computes.
 
-use giostra_protocol::Progress;
+use std::sync::Arc;
+
+use giostra_protocol::{Progress, Ticket};
 
 use crate::shared::Shared;
 
@@ -23,10 +25,10 @@ use crate::shared::Shared;
 /// assert_eq!(count(3, &Job::alone()), Ok(3));
 /// ```
 #[derive(Clone, Copy)]
-pub struct Job<'a>(Option<(&'a Shared, usize)>);
+pub struct Job<'a>(Option<(&'a Arc<Shared>, usize)>);
 
 impl<'a> Job<'a> {
-    pub(crate) fn new(shared: &'a Shared, thread: usize) -> Self {
+    pub(crate) fn new(shared: &'a Arc<Shared>, thread: usize) -> Self {
         Self(Some((shared, thread)))
     }
 
@@ -57,6 +59,37 @@ impl<'a> Job<'a> {
     pub fn progress(&self, done: u64, total: u64) {
         if let Some((shared, thread)) = self.0 {
             shared.report(thread, Progress { done, total });
+        }
+    }
+
+    /// Returns what may outlive the operation, for a language that keeps objects for as long as it
+    /// likes.
+    pub fn to_owned(&self) -> OwnedJob {
+        OwnedJob(self.0.and_then(|(shared, thread)| {
+            let ticket = shared.run_queue(thread).current()?;
+            Some((Arc::clone(shared), thread, ticket))
+        }))
+    }
+}
+
+/// A [`Job`] that may be kept. Once its request has been answered, it is cancelled and drops its
+/// progress.
+#[derive(Clone)]
+pub struct OwnedJob(Option<(Arc<Shared>, usize, Ticket)>);
+
+impl OwnedJob {
+    /// Whether the result is no longer wanted: see [`Job::is_cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.0.as_ref().is_some_and(|(shared, thread, ticket)| {
+            let run_queue = shared.run_queue(*thread);
+            run_queue.current() != Some(*ticket) || run_queue.is_cancelled()
+        })
+    }
+
+    /// Reports progress: see [`Job::progress`].
+    pub fn progress(&self, done: u64, total: u64) {
+        if let Some((shared, thread, _)) = self.0.as_ref().filter(|_| !self.is_cancelled()) {
+            shared.report(*thread, Progress { done, total });
         }
     }
 }

@@ -49,7 +49,7 @@ pub use giostra_transport::descriptors::TooFew;
 pub use giostra_transport::keys::Credentials;
 pub use giostra_transport::shutdown::Shutdown;
 pub use io::Error;
-pub use job::Job;
+pub use job::{Job, OwnedJob};
 pub use operations::{Operations, Service, split_request};
 pub use options::Options;
 pub use worker::{Worker, serve};

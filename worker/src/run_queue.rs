@@ -227,6 +227,11 @@ impl RunQueue {
         self.current.as_ref().is_some_and(|current| current.fate != Fate::Wanted)
     }
 
+    /// Returns the ticket of the current request.
+    pub fn current(&self) -> Option<Ticket> {
+        self.current.as_ref().map(|current| current.ticket)
+    }
+
     /// Returns the ticket of the current request if its progress is to be reported now.
     pub fn begin_report(&mut self, now: Instant) -> Option<Ticket> {
         let current = self.current.as_mut().filter(|current| current.fate == Fate::Wanted)?;

@@ -24,7 +24,7 @@ type End = thread::Result<Result<(), Error>>;
 /// What the threads of a worker work on.
 struct Threads<S> {
     service: S,
-    shared: Shared,
+    shared: Arc<Shared>,
     /// For the leader, which always finds it unlocked. Taken at the end.
     connection: Mutex<Option<Connection>>,
     end: Mutex<Option<End>>,
@@ -35,7 +35,7 @@ struct Threads<S> {
 pub fn run<S: Service>(connection: Connection, threads: usize, service: S, waker: Waker) -> Result<(), Error> {
     let worker = Arc::new(Threads {
         service,
-        shared: Shared::new(threads, waker),
+        shared: Arc::new(Shared::new(threads, waker)),
         connection: Mutex::new(Some(connection)),
         end: Mutex::new(None),
     });

@@ -1,0 +1,440 @@
+"""The client for threads: futures, maps, and durable jobs."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from giostra import _logging, _native, _settings
+
+Priority = Literal["high", "normal", "low"]
+
+#: How many calls of a map are under way unless it is told otherwise.
+WINDOW = 2000
+
+#: For how long a job is kept after its end: a week.
+KEEP = 7 * 24 * 3600.0
+
+
+def connect(
+    broker: str | None,
+    *,
+    pool: str | None,
+    name: str | None,
+    priority: Priority | None,
+    wait: bool,
+    broker_timeout: float | None,
+    keys: str | Path | None,
+    broker_key: str | Path | None,
+) -> _native.Client:
+    """Returns the native half of a client; what is not given is as the environment says."""
+    _logging.start()
+    both = _settings.keys(keys, broker_key, "GIOSTRA_KEYS")
+    return _native.Client(
+        _settings.text(broker, "GIOSTRA_FRONTEND", "tcp://127.0.0.1:5555"),
+        name=name,
+        pool=_settings.text(pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL),
+        priority=_settings.text(priority, "GIOSTRA_PRIORITY", "normal"),
+        wait=wait,
+        broker_timeout=_settings.seconds(broker_timeout, "GIOSTRA_BROKER_TIMEOUT", 10.0),
+        keys=both.own,
+        broker_key=both.broker,
+    )
+
+
+class CallFuture(Future[Any]):
+    """The future result of a call. Cancelled, it cancels its request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._task: int | None = None
+        self._native: _native.Client | None = None
+
+    def cancel(self) -> bool:
+        """Cancels the request, wherever it is, unless its result is here."""
+        cancelled = super().cancel()
+        # Those who wait are told by the one who takes the task away, which happens once.
+        if cancelled and self._native is not None and self._task is not None and self._native.cancel(self._task):
+            self.set_running_or_notify_cancel()
+        return cancelled
+
+    def progress(self) -> tuple[int, int] | None:
+        """How much is done, and of how much (0 if that is not known); None if the operation tells nothing."""
+        if self._native is None or self._task is None or self.done():
+            return None
+        return self._native.progress(self._task)
+
+
+class Client:
+    """A client of Giostra's broker, for any number of threads.
+
+    What is not given is taken from the environment, as the command line takes it: ``GIOSTRA_FRONTEND``,
+    ``GIOSTRA_POOL``, ``GIOSTRA_PRIORITY``, ``GIOSTRA_BROKER_TIMEOUT``, ``GIOSTRA_KEYS``, ``GIOSTRA_BROKER_KEY``.
+
+    Args:
+        broker: the endpoint of the broker's frontend, ``tcp://127.0.0.1:5555`` by default.
+        pool: the pool whose workers compute, ``compute`` by default.
+        name: the name in the broker's log and status, one word; by default of host and process.
+        priority: how urgent requests are among those that wait, ``normal`` by default.
+        wait: whether a request waits if its pool has no worker; otherwise it raises `NoWorker`.
+        broker_timeout: seconds to wait for a broker, at the start or after a lost connection, before
+            requests raise `NoBroker`; 10 by default.
+        keys: the file of the client's secret certificate, for a broker with keys.
+        broker_key: the broker's public key, or the file of its public certificate.
+
+    >>> import giostra
+    >>> with giostra.Client() as client:
+    ...     print(client.call("add", 1, 2))
+    ...     print(list(client.map("is_prime", range(2, 6))))
+    3
+    [True, True, False, True]
+    """
+
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        pool: str | None = None,
+        name: str | None = None,
+        priority: Priority | None = None,
+        wait: bool = True,
+        broker_timeout: float | None = None,
+        keys: str | Path | None = None,
+        broker_key: str | Path | None = None,
+    ) -> None:
+        self._native = connect(
+            broker,
+            pool=pool,
+            name=name,
+            priority=priority,
+            wait=wait,
+            broker_timeout=broker_timeout,
+            keys=keys,
+            broker_key=broker_key,
+        )
+        self._delivery = threading.Thread(
+            target=_deliver, args=(self._native,), name="giostra-delivery", daemon=True
+        )
+        self._delivery.start()
+        # At the end of the interpreter, or of this object: the thread holds only the native half.
+        self._end = weakref.finalize(self, _end, self._native, self._delivery)
+
+    def call(self, operation: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        """Calls an operation, and returns its result.
+
+        Args:
+            operation: the name under which workers offer it.
+            args: its arguments, as `register` says.
+            timeout: a time limit in seconds, after which it raises `Expired`, and is computed no more.
+            kwargs: its keyword arguments, for workers in Python.
+
+        Raises:
+            Failed: if it has failed; ``traceback`` has the worker's.
+            NoBroker: if no broker has answered in time.
+        """
+        future = self._submit(operation, args, kwargs, timeout, None)
+        try:
+            return future.result()
+        except BaseException:
+            # Such as Ctrl-C: nobody waits any more.
+            future.cancel()
+            raise
+
+    def submit(
+        self,
+        operation: str,
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        priority: Priority | None = None,
+        **kwargs: Any,
+    ) -> CallFuture:
+        """Calls an operation, and returns the future of its result.
+
+        >>> import giostra
+        >>> from concurrent.futures import as_completed
+        >>> with giostra.Client() as client:
+        ...     futures = [client.submit("add", n, 1) for n in range(3)]
+        ...     sorted(future.result() for future in as_completed(futures))
+        [1, 2, 3]
+        """
+        return self._submit(operation, args, kwargs, timeout, priority)
+
+    def map(
+        self,
+        operation: str,
+        /,
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        window: int = WINDOW,
+        timeout: float | None = None,
+        priority: Priority | None = None,
+        return_exceptions: bool = False,
+        progress: bool | str = False,
+    ) -> Iterator[Any]:
+        """Calls an operation for each item, as `map` does, and returns an iterator over the results.
+
+        As many items are taken from the iterables, and as many results are kept, as the window has: both
+        may be endless.
+
+        Args:
+            operation: the name under which workers offer it.
+            iterables: each gives an argument of each call.
+            ordered: whether results come in the order of the items, or as they arrive.
+            window: how many calls are under way at once.
+            timeout: the time limit of each call in seconds.
+            priority: that of these calls.
+            return_exceptions: whether a call that fails gives its exception as its result; otherwise it is
+                raised, and the iterator can be gone on with.
+            progress: whether to show a bar, with that title if it is a text, if tqdm is installed.
+        """
+        calls = zip(*iterables, strict=False)
+        results = self._native.map(
+            operation,
+            iter(calls),
+            window=window,
+            ordered=ordered,
+            timeout=timeout,
+            priority=priority,
+            exceptions=return_exceptions,
+        )
+        return _with_bar(results, iterables, progress)
+
+    def submit_job(
+        self,
+        operation: str,
+        /,
+        *iterables: Iterable[Any],
+        key: str | None = None,
+        name: str = "",
+        priority: Priority = "low",
+        timeout: float | None = None,
+        retries: int = 0,
+        keep: float | None = KEEP,
+    ) -> Job:
+        """Submits a durable job: calls that are computed, and results that are kept, whether or not this
+        program lives on. Returns when all calls are safe on the broker's disk.
+
+        Args:
+            operation: the name under which workers offer it.
+            iterables: each gives an argument of each call.
+            key: makes the submission idempotent: the same key gives the same job, however often it is
+                submitted. One word of at most 64 characters.
+            name: a name for people, one word.
+            priority: how urgent its calls are.
+            timeout: the time limit of each attempt at a call in seconds, from when a worker has it.
+            retries: how often a call that failed is computed again, after growing pauses.
+            keep: for how many seconds after its end it is kept; None: until it is deleted.
+        """
+        future = CallFuture()
+        calls = zip(*iterables, strict=False)
+        task = self._native.submit_job(
+            future,
+            operation,
+            iter(calls),
+            key=key,
+            name=name,
+            priority=priority,
+            timeout=timeout,
+            retries=retries,
+            keep=keep,
+        )
+        return Job(self, self._answer(future, task))
+
+    def job(self, id: str) -> Job:
+        """Returns the job with this id, which the broker is not asked for yet."""
+        return Job(self, id)
+
+    def jobs(self) -> list[JobStatus]:
+        """Returns the jobs that this client may see, the newest first."""
+        future = CallFuture()
+        return [JobStatus(**fields) for fields in self._answer(future, self._native.jobs(future))]
+
+    def status(self) -> dict[str, Any]:
+        """Returns the broker's status: workers, clients, pools, totals, as ``giostra status --json`` prints it."""
+        future = CallFuture()
+        status: dict[str, Any] = self._answer(future, self._native.status(future))
+        return status
+
+    def unanswered(self) -> int:
+        """Returns how many calls and questions are not answered."""
+        return self._native.unanswered()
+
+    def close(self) -> None:
+        """Ends the connection. What is not answered is cancelled."""
+        self._end()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _submit(
+        self,
+        operation: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        priority: Priority | None,
+    ) -> CallFuture:
+        future = CallFuture()
+        future._native = self._native
+        future._task = self._native.call(future, operation, args, kwargs, timeout, priority)
+        return future
+
+    def _answer(self, future: CallFuture, task: int) -> Any:
+        try:
+            return future.result()
+        except BaseException:
+            self._native.cancel(task)
+            raise
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """How far a job is."""
+
+    id: str
+    state: Literal["open", "running", "finished", "cancelled"]
+    requests: int
+    succeeded: int
+    failed: int
+    name: str
+    key: str
+    pool: str
+    priority: Priority
+    owner: str
+    """The public key of the client that has submitted it; empty without keys."""
+    submitted: float
+    """When it was submitted, in seconds since 1970."""
+    ended: float | None
+    """When it ended; None if it has not."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more of it is computed."""
+        return self.state in ("finished", "cancelled")
+
+
+class Job:
+    """A durable job at the broker."""
+
+    def __init__(self, client: Client, id: str) -> None:
+        self._client = client
+        #: Its id, by which any client of the same keys finds it.
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<giostra.Job {self.id}>"
+
+    def status(self) -> JobStatus:
+        """Returns how far it is.
+
+        Raises:
+            Refused: if there is no such job, or it is another's.
+        """
+        return self._ask("status")
+
+    def wait(self, timeout: float | None = None) -> JobStatus:
+        """Waits for its end.
+
+        Raises:
+            TimeoutError: if it has not ended after that many seconds.
+        """
+        return self._ask("wait", timeout)
+
+    def cancel(self) -> JobStatus:
+        """Ends it. The results that it has stay."""
+        return self._ask("cancel")
+
+    def retry(self) -> JobStatus:
+        """Has the calls that failed computed again."""
+        return self._ask("retry")
+
+    def delete(self) -> JobStatus:
+        """Deletes it with its results. It must have ended."""
+        return self._ask("delete")
+
+    def results(self, first: int = 0, *, return_exceptions: bool = False) -> Iterator[Any]:
+        """Returns an iterator over the results, in the order of the calls, of those that are there.
+
+        Args:
+            first: the number of the call to begin with.
+            return_exceptions: whether a call that failed gives its exception; otherwise it is raised, and
+                ends the iterator.
+        """
+        for _, ok, value in self.numbered(first):
+            if not ok and not return_exceptions:
+                raise value
+            yield value
+
+    def numbered(self, first: int = 0) -> Iterator[tuple[int, bool, Any]]:
+        """Returns an iterator over the results that are there: the number of the call, whether it has
+        succeeded, and the result or the exception."""
+        native = self._client._native
+        while True:
+            future = CallFuture()
+            results = self._client._answer(future, native.job_results(future, self.id, first))
+            if not results:
+                return
+            yield from results
+            first = results[-1][0] + 1
+
+    def _ask(self, question: str, timeout: float | None = None) -> JobStatus:
+        native = self._client._native
+        future = CallFuture()
+        task = native.job(future, self.id, question)
+        try:
+            return JobStatus(**future.result(timeout))
+        except BaseException:
+            native.cancel(task)
+            raise
+
+
+def resolve(future: Future[Any], ok: bool, value: Any) -> None:
+    """Gives a future its result or exception, unless it was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if ok:
+        future.set_result(value)
+    else:
+        future.set_exception(value)
+
+
+def _deliver(native: _native.Client) -> None:
+    """Runs the thread that gives futures their results."""
+    while (ended := native.take()) is not None:
+        for future, ok, value in ended:
+            resolve(future, ok, value)
+        # The last ones are not to live until the next ones come.
+        ended = future = value = None  # type: ignore[assignment]
+        native.wait()
+
+
+def _end(native: _native.Client, delivery: threading.Thread) -> None:
+    for future in native.close():
+        if future.cancel():
+            future.set_running_or_notify_cancel()
+    if delivery is not threading.current_thread():
+        delivery.join(5.0)
+
+
+def _with_bar(results: _native.Map, iterables: tuple[Iterable[Any], ...], progress: bool | str) -> Iterator[Any]:
+    if not progress:
+        return results
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return results
+    sizes = [len(iterable) for iterable in iterables if hasattr(iterable, "__len__")]  # type: ignore[arg-type]
+    bar: Iterable[Any] = tqdm(
+        results, total=min(sizes, default=None), desc=progress if isinstance(progress, str) else None
+    )
+    return iter(bar)
+

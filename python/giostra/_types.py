@@ -1,0 +1,104 @@
+"""Types beyond those of MessagePack: how they are sent, and read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_names: dict[type, tuple[str, Callable[[Any], Any]]] = {}
+_readers: dict[str, Callable[[Any], Any]] = {}
+
+
+def register(
+    cls: type[T],
+    *,
+    name: str | None = None,
+    encode: Callable[[T], Any] | None = None,
+    decode: Callable[[Any], T] | None = None,
+) -> type[T]:
+    """Has objects of this class sent and read, in arguments and results.
+
+    Both sides register it, under the same name: that of the class, unless another is given. ``encode``
+    returns what is sent in place of an object, of the types that can be sent; ``decode`` makes the object
+    of that. A dataclass needs neither, and it can be used as a decorator:
+
+    >>> import dataclasses, giostra
+    >>> @giostra.register
+    ... @dataclasses.dataclass
+    ... class Point:
+    ...     x: float
+    ...     y: float
+    >>> giostra.unpackb(giostra.packb([Point(1.0, 2.5)]))
+    [Point(x=1.0, y=2.5)]
+    >>> giostra.register(complex, encode=lambda z: [z.real, z.imag], decode=lambda parts: complex(*parts))
+    <class 'complex'>
+    >>> giostra.unpackb(giostra.packb(1 + 2j))
+    (1+2j)
+    """
+    if encode is None and decode is None and dataclasses.is_dataclass(cls):
+        fields = [field.name for field in dataclasses.fields(cls) if field.init]
+
+        def encode(value: T) -> Any:
+            return {field: getattr(value, field) for field in fields}
+
+        def decode(values: Any) -> T:
+            return cls(**values)
+
+    if encode is None or decode is None:
+        raise TypeError(f"{cls.__qualname__} is no dataclass: encode and decode have to be given")
+    name = name or cls.__qualname__
+    _names[cls] = name, encode
+    _readers[name] = decode
+    return cls
+
+
+def encode(value: object) -> tuple[str, object] | None:
+    """Returns the name of an object's type, and what is sent in its place; None if it is not registered."""
+    known = _names.get(type(value))
+    if known is None:
+        # Whoever has such an object has imported numpy.
+        if "numpy" in sys.modules and "numpy.ndarray" not in _readers:
+            _register_numpy()
+            return encode(value)
+        known = next((_names[base] for base in type(value).__mro__ if base in _names), None)
+    if known is None:
+        return None
+    name, encoder = known
+    return name, encoder(value)
+
+
+def decode(name: str, value: object) -> object:
+    """Returns the object of a registered type."""
+    if name.startswith("numpy.") and name not in _readers:
+        _register_numpy()
+    reader = _readers.get(name)
+    if reader is None:
+        raise TypeError(f"an object of type {name} has come: giostra.register() has to be told of it here, too")
+    return reader(value)
+
+
+def _register_numpy() -> None:
+    import numpy
+
+    def write(array: Any) -> Any:
+        if array.dtype.hasobject:
+            raise TypeError(f"an array of dtype {array.dtype} can't be sent: it has objects of Python")
+        described = array.dtype.descr if array.dtype.names else array.dtype.str
+        return [described, array.shape, array.tobytes()]
+
+    def read(parts: Any) -> Any:
+        described, shape, data = parts
+        if isinstance(described, list):
+            described = [tuple(field) for field in described]
+        # Of its own memory, so that it can be written to.
+        return numpy.frombuffer(data, dtype=numpy.dtype(described)).reshape(shape).copy()
+
+    def read_scalar(parts: Any) -> Any:
+        return read(parts)[()]
+
+    register(numpy.ndarray, name="numpy.ndarray", encode=write, decode=read)
+    register(numpy.generic, name="numpy.generic", encode=write, decode=read_scalar)

@@ -1,0 +1,263 @@
+"""The worker: functions as operations, a process a seat."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from giostra import _functions, _logging, _native, _settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Tells a process that it is a seat: its number, and the process that has started it.
+SEAT = "GIOSTRA_SEAT"
+
+#: A seat that ended within this many seconds is started again after a pause, which doubles up to the second.
+SOON, LONGEST_PAUSE = 5.0, 30.0
+
+_log = logging.getLogger("giostra.worker")
+
+
+class Worker:
+    """A worker of Giostra's broker: its operations are functions.
+
+    What is not given is taken from the environment, as ``giostra-worker`` takes it: ``GIOSTRA_BACKEND``,
+    ``GIOSTRA_POOL``, ``GIOSTRA_NAME``, ``GIOSTRA_THREADS``, ``GIOSTRA_WORKER_WINDOW``, ``GIOSTRA_WORKER_GRACE``,
+    ``GIOSTRA_WORKER_KEYS``, ``GIOSTRA_BROKER_KEY``.
+
+    Args:
+        broker: the endpoint of the broker's backend, ``tcp://127.0.0.1:5556`` by default.
+        pool: the pool to register in, ``compute`` by default.
+        name: the name in the broker's log and status, one word; with several processes, each adds its
+            number. By default of host and process.
+        threads: how many requests each process computes at once.
+        window: the most requests that a process holds; 0 leaves that to the broker.
+        grace: seconds to finish what is held after a signal; 30 by default.
+        keys: the file of the worker's secret certificate, for a broker with keys.
+        broker_key: the broker's public key, or the file of its public certificate.
+
+    >>> import giostra
+    >>> worker = giostra.Worker(pool="text")
+    >>> @worker.operation
+    ... def shout(text: str) -> str:
+    ...     return text.upper()
+    >>> shout("ciao")
+    'CIAO'
+    >>> worker.run(processes=4)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        pool: str | None = None,
+        name: str | None = None,
+        threads: int | None = None,
+        window: int | None = None,
+        grace: float | None = None,
+        keys: str | Path | None = None,
+        broker_key: str | Path | None = None,
+    ) -> None:
+        self.broker, self.pool, self.name, self.threads = broker, pool, name, threads
+        self.window, self.grace, self.keys, self.broker_key = window, grace, keys, broker_key
+        self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
+
+    @overload
+    def operation(self, function: F, /) -> F: ...
+    @overload
+    def operation(self, *, name: str) -> Callable[[F], F]: ...
+    def operation(self, function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
+        """Makes a function an operation, under its own name or another.
+
+        Its arguments and its result are what can be sent: see `register`. An exception becomes an error
+        reply. If its first parameter is annotated as `giostra.Context`, it gets that of the request: to
+        tell its progress, and to learn that nobody waits any more. A coroutine function is run to its end in an
+        event loop of its thread.
+        """
+        if function is None:
+            return lambda function: self._add(function, name)
+        return self._add(function, name)
+
+    def _add(self, function: F, name: str | None) -> F:
+        called: Callable[..., Any] = function
+        if inspect.iscoroutinefunction(function):
+            called = functools.wraps(function)(functools.partial(_run, function))
+        self._functions[name or function.__name__] = called, _takes_context(function)
+        return function
+
+    def run(self, *, processes: int | None = None, allow_functions: bool | None = None) -> None:
+        """Registers and computes until SIGINT or SIGTERM, then finishes what is held, and returns.
+
+        Args:
+            processes: how many seats there are, each a process of its own, in which the program is started
+                again up to this call. One that dies, whatever of, is started again. 0: in this process,
+                where a crash of the interpreter is the end. ``GIOSTRA_PROCESSES``, or 1.
+            allow_functions: whether executors may have it compute any function, which is to run any code.
+                ``GIOSTRA_ALLOW_FUNCTIONS=true``, or not.
+
+        Raises:
+            RuntimeError: if the broker refuses the worker or its key.
+        """
+        if allow_functions is None:
+            allow_functions = os.environ.get("GIOSTRA_ALLOW_FUNCTIONS", "").lower() in ("1", "true", "yes")
+        processes = _settings.number(processes, "GIOSTRA_PROCESSES", 1)
+        seat = os.environ.pop(SEAT, None)
+        if seat is not None:
+            number, parent = map(int, seat.split("/"))
+            _native.end_with_parent(signal.SIGTERM)
+            if os.getppid() != parent:
+                sys.exit(1)
+            self._serve(number if processes > 1 else None, allow_functions)
+        elif processes == 0:
+            self._serve(None, allow_functions)
+        else:
+            sys.exit(_Seats(processes).run())
+
+    def _serve(self, number: int | None, allow_functions: bool) -> None:
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-5s %(message)s")
+        _logging.start()
+        name = self.name or os.environ.get("GIOSTRA_NAME")
+        keys = _settings.keys(self.keys, self.broker_key, "GIOSTRA_WORKER_KEYS")
+        functions = {_functions.OPERATION: (_functions.compute if allow_functions else _functions.refuse, False)}
+        try:
+            running = _native.serve_seat(
+                functions | self._functions,
+                broker=_settings.text(self.broker, "GIOSTRA_BACKEND", "tcp://127.0.0.1:5556"),
+                name=f"{name}-{number}" if name and number is not None else name,
+                pool=_settings.text(self.pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL),
+                threads=_settings.number(self.threads, "GIOSTRA_THREADS", 1),
+                window=_settings.number(self.window, "GIOSTRA_WORKER_WINDOW", 0),
+                grace=_settings.seconds(self.grace, "GIOSTRA_WORKER_GRACE", 30.0),
+                keys=keys.own,
+                broker_key=keys.broker,
+            )
+        except RuntimeError as error:
+            if number is None and os.environ.get(SEAT) is None:
+                raise
+            _log.error("%s", error)
+            sys.exit(1)
+        if running:
+            # What still computes has had its time. The interpreter would wait for it, or crash with it.
+            _logging.stop()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+class _Seats:
+    """The processes of a worker, and the one that looks after them."""
+
+    def __init__(self, count: int) -> None:
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._begun = dict.fromkeys(range(1, count + 1), 0.0)
+        self._pauses = dict.fromkeys(range(1, count + 1), 0.0)
+        self._ends = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Starts them, starts those again that have died, and ends them at a signal. Returns the exit status."""
+        command = _command()
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("run() starts processes, from the main thread only; run(processes=0) does not")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._end)
+        for seat in self._begun:
+            self._start(seat, command)
+        while self._processes:
+            try:
+                ended, status = os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+            seat = next((seat for seat, process in self._processes.items() if process.pid == ended), None)
+            if seat is None:
+                continue
+            self._processes.pop(seat).returncode = os.waitstatus_to_exitcode(status)
+            self._ended(seat, os.waitstatus_to_exitcode(status), command)
+        return self._status
+
+    def _ended(self, seat: int, code: int, command: list[str]) -> None:
+        if self._ends:
+            self._status = self._status or (1 if code else 0)
+            return
+        if code == 0:
+            # The broker has asked for it: it is drained.
+            return
+        lived = time.monotonic() - self._begun[seat]
+        if code == 1 and lived < SOON and self._pauses[seat] >= 1.0:
+            # It can't even begin, and says why: as often as that, it is for good.
+            self._status = 1
+            self._end(signal.SIGTERM, None)
+            return
+        self._pauses[seat] = min(max(0.25, 2 * self._pauses[seat]), LONGEST_PAUSE) if lived < SOON else 0.0
+        how = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with status {code}"
+        _warn(f"seat {seat} ended {how}: started again" + (f" in {self._pauses[seat]} s" if self._pauses[seat] else ""))
+        end = time.monotonic() + self._pauses[seat]
+        while not self._ends and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        if not self._ends:
+            self._start(seat, command)
+
+    def _start(self, seat: int, command: list[str]) -> None:
+        self._begun[seat] = time.monotonic()
+        environment = os.environ | {SEAT: f"{seat}/{os.getpid()}"}
+        # Of a session of its own: Ctrl-C reaches this process alone, which tells each once.
+        self._processes[seat] = subprocess.Popen(command, env=environment, start_new_session=True)
+
+    def _end(self, _number: int, _frame: object) -> None:
+        self._ends = True
+        for process in self._processes.values():
+            try:
+                os.kill(process.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+
+
+def _warn(text: str) -> None:
+    if logging.getLogger().handlers:
+        _log.warning("%s", text)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _command() -> list[str]:
+    """Returns the command by which this program was started."""
+    command = list(sys.orig_argv)
+    if len(command) < 2 or command[1] in ("-", "-i") or hasattr(sys, "ps1"):
+        raise RuntimeError("the worker's processes run this program again: put it into a file, or run(processes=0)")
+    return [sys.executable, *command[1:]]
+
+
+def _takes_context(function: Callable[..., Any]) -> bool:
+    """Whether the first parameter is annotated as the context."""
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except (TypeError, ValueError):
+        return False
+    if first is None:
+        return False
+    written = first.annotation
+    return written is _native.Context or written in ("Context", "giostra.Context")
+
+
+_loops = threading.local()
+
+
+def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Runs a coroutine function in the event loop of this thread."""
+    loop = getattr(_loops, "loop", None)
+    if loop is None:
+        loop = _loops.loop = asyncio.new_event_loop()
+    return loop.run_until_complete(function(*args, **kwargs))

@@ -1,0 +1,257 @@
+"""The client for asyncio: no thread a call, and a cancelled task cancels its request.
+
+    async with giostra.aio.Client() as client:
+        print(await client.call("add", 1, 2))
+        async for prime in client.map("is_prime", range(2, 10)):
+            print(prime)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from giostra import _native
+from giostra._client import KEEP, JobStatus, Priority, connect
+
+#: How many calls of a map are under way unless it is told otherwise.
+WINDOW = 1000
+
+
+class Client:
+    """As `giostra.Client`, for the event loop that it is made in."""
+
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        pool: str | None = None,
+        name: str | None = None,
+        priority: Priority | None = None,
+        wait: bool = True,
+        broker_timeout: float | None = None,
+        keys: str | Path | None = None,
+        broker_key: str | Path | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._native = connect(
+            broker,
+            pool=pool,
+            name=name,
+            priority=priority,
+            wait=wait,
+            broker_timeout=broker_timeout,
+            keys=keys,
+            broker_key=broker_key,
+        )
+        self._descriptor: int | None = os.dup(self._native.fileno())
+        self._loop.add_reader(self._descriptor, self._deliver)
+
+    async def call(
+        self,
+        operation: str,
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        priority: Priority | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Calls an operation: see `giostra.Client.call`."""
+        future = self._future()
+        return await self._answer(future, self._native.call(future, operation, args, kwargs, timeout, priority))
+
+    async def map(
+        self,
+        operation: str,
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        window: int = WINDOW,
+        timeout: float | None = None,
+        priority: Priority | None = None,
+        return_exceptions: bool = False,
+    ) -> AsyncIterator[Any]:
+        """Calls an operation for each item, and gives the results: see `giostra.Client.map`. The iterables
+        may be asynchronous."""
+        calls = _zip(iterables)
+        under_way: deque[asyncio.Task[Any]] = deque()
+        waiting: set[asyncio.Task[Any]] = set()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(under_way) + len(waiting) < window:
+                    try:
+                        args = await anext(calls)
+                    except StopAsyncIteration:
+                        exhausted = True
+                        break
+                    call = self._loop.create_task(self.call(operation, *args, timeout=timeout, priority=priority))
+                    under_way.append(call) if ordered else waiting.add(call)
+                if ordered and under_way:
+                    finished = {under_way.popleft()}
+                    await asyncio.wait(finished)
+                elif waiting:
+                    finished, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    return
+                for call in finished:
+                    error = call.exception()
+                    if error is None:
+                        yield call.result()
+                    elif return_exceptions:
+                        yield error
+                    else:
+                        raise error
+        finally:
+            for call in (*under_way, *waiting):
+                call.cancel()
+
+    async def submit_job(
+        self,
+        operation: str,
+        /,
+        *iterables: Iterable[Any],
+        key: str | None = None,
+        name: str = "",
+        priority: Priority = "low",
+        timeout: float | None = None,
+        retries: int = 0,
+        keep: float | None = KEEP,
+    ) -> Job:
+        """Submits a durable job: see `giostra.Client.submit_job`."""
+        future = self._future()
+        calls = zip(*iterables, strict=False)
+        task = self._native.submit_job(
+            future,
+            operation,
+            iter(calls),
+            key=key,
+            name=name,
+            priority=priority,
+            timeout=timeout,
+            retries=retries,
+            keep=keep,
+        )
+        return Job(self, await self._answer(future, task))
+
+    def job(self, id: str) -> Job:
+        """Returns the job with this id, which the broker is not asked for yet."""
+        return Job(self, id)
+
+    async def jobs(self) -> list[JobStatus]:
+        """Returns the jobs that this client may see, the newest first."""
+        future = self._future()
+        return [JobStatus(**fields) for fields in await self._answer(future, self._native.jobs(future))]
+
+    async def status(self) -> dict[str, Any]:
+        """Returns the broker's status: see `giostra.Client.status`."""
+        future = self._future()
+        status: dict[str, Any] = await self._answer(future, self._native.status(future))
+        return status
+
+    async def close(self) -> None:
+        """Ends the connection. What is not answered is cancelled."""
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+        for future in self._native.close():
+            future.cancel()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _future(self) -> asyncio.Future[Any]:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("a client of giostra.aio is used in the event loop that it was made in")
+        return self._loop.create_future()
+
+    async def _answer(self, future: asyncio.Future[Any], task: int) -> Any:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._native.cancel(task)
+            raise
+
+    def _deliver(self) -> None:
+        for future, ok, value in self._native.take() or ():
+            if future.done():
+                continue
+            if ok:
+                future.set_result(value)
+            else:
+                future.set_exception(value)
+
+
+class Job:
+    """A durable job at the broker: see `giostra.Job`."""
+
+    def __init__(self, client: Client, id: str) -> None:
+        self._client = client
+        #: Its id, by which any client of the same keys finds it.
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<giostra.aio.Job {self.id}>"
+
+    async def status(self) -> JobStatus:
+        """Returns how far it is."""
+        return await self._ask("status")
+
+    async def wait(self) -> JobStatus:
+        """Waits for its end."""
+        return await self._ask("wait")
+
+    async def cancel(self) -> JobStatus:
+        """Ends it. The results that it has stay."""
+        return await self._ask("cancel")
+
+    async def retry(self) -> JobStatus:
+        """Has the calls that failed computed again."""
+        return await self._ask("retry")
+
+    async def delete(self) -> JobStatus:
+        """Deletes it with its results. It must have ended."""
+        return await self._ask("delete")
+
+    async def results(self, first: int = 0, *, return_exceptions: bool = False) -> AsyncIterator[Any]:
+        """Gives the results that are there, in the order of the calls: see `giostra.Job.results`."""
+        client = self._client
+        while True:
+            future = client._future()
+            results = await client._answer(future, client._native.job_results(future, self.id, first))
+            if not results:
+                return
+            for _, ok, value in results:
+                if not ok and not return_exceptions:
+                    raise value
+                yield value
+            first = results[-1][0] + 1
+
+    async def _ask(self, question: str) -> JobStatus:
+        client = self._client
+        future = client._future()
+        return JobStatus(**await client._answer(future, client._native.job(future, self.id, question)))
+
+
+async def _zip(iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...]) -> AsyncIterator[tuple[Any, ...]]:
+    iterators: list[Iterator[Any] | AsyncIterator[Any]] = [
+        aiter(items) if isinstance(items, AsyncIterable) else iter(items) for items in iterables
+    ]
+    if not iterators:
+        return
+    while True:
+        args: list[Any] = []
+        for items in iterators:
+            try:
+                args.append(await anext(items) if isinstance(items, AsyncIterator) else next(items))
+            except (StopIteration, StopAsyncIteration):
+                return
+        yield tuple(args)
