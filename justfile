@@ -187,13 +187,18 @@ demo *args: _tools
 
 # Do what the README and the pages in docs/ say, and compare what comes out with what they show
 [no-exit-message]
-docs *pages: _tools
+docs *pages: _tools _package
     @"{{ bin }}/docs" --project "{{ justfile_directory() }}" {{ pages }}
 
 # Run all tests
 test: _python _programs _javascript
     cargo build --workspace
     cargo test --workspace
+    @"{{ just }}" _python_tests
+
+# Make the wheel of the Python package (target/wheels)
+wheel: _python
+    target/python/bin/maturin build --locked --release --manifest-path python/Cargo.toml --out target/wheels
 
 # Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts
 simulate seeds="3000" first="0":
@@ -281,6 +286,29 @@ _python:
         chmod +x "$folder/bin/python"
     fi
     cp "$wanted" "$folder/installed"
+
+# Have the Python package in target/python, built as the tests are
+_package: _python
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    python=target/python/bin/python wheels=target/python/wheels
+    [ -x target/python/bin/maturin ] || { echo "no Python with venv: goes on without its package" >&2; exit; }
+    rm -rf "$wheels"
+    target/python/bin/maturin build --locked --quiet --manifest-path python/Cargo.toml --out "$wheels" --interpreter "$python"
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall "$wheels"/*.whl
+
+# The tests of the Python package, beside the programs of target/debug; without Python they are left out (in CI: fail)
+_python_tests: _package
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "{{ justfile_directory() }}"
+    if [ ! -x target/python/bin/maturin ]; then
+        echo "the tests of the Python package are left out: there is no Python with venv" >&2
+        [ "${CI:-}" != true ]
+        exit
+    fi
+    GIOSTRA_BIN="$PWD/target/debug" GIOSTRA_WHEELS="$PWD/target/python/wheels" target/python/bin/python -m pytest --quiet -p no:cacheprovider python/tests
 
 # Have target/javascript/node_modules with what the examples in JavaScript need; without node their tests are ignored (in CI: fail)
 _javascript:

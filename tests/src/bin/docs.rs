@@ -218,7 +218,8 @@ fn bash(project: &Path, home: &Path, folder: &Path, script: &str) -> Result<Stri
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("bash");
     command.arg(&file).current_dir(home).process_group(0);
-    command.env("PATH", format!("{}:{path}", project.join("target/release").display()));
+    let own = ["target/release", "target/python/bin"].map(|folder| project.join(folder).display().to_string());
+    command.env("PATH", format!("{}:{path}", own.join(":")));
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("GIOSTRA_")) {
         command.env_remove(key);
     }
