@@ -25,6 +25,12 @@ pub fn report_error(what: impl Display) {
     args::report_error(PROGRAM, sentence(&what.to_string()));
 }
 
+/// Prints a further line of an error on stderr.
+pub fn report_more(line: &str) {
+    // If it can't be printed, nobody can be told.
+    let _ = writeln!(io::stderr(), "  {}", sentence(line));
+}
+
 /// Reports why a command failed, and returns its exit status.
 pub fn end(error: &anyhow::Error, json: bool) -> Exit {
     if let Some(error) = output_error(error) {

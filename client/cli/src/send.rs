@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use super::common::CommonArgs;
 use super::exit::Exit;
-use super::failure::{object, report_error};
+use super::failure::{object, report_error, report_more};
 use super::help;
 use super::operations::Operation;
 use super::printed::stdout;
@@ -65,6 +65,8 @@ pub fn run(client: &mut Client, send: &Send, common: &CommonArgs) -> anyhow::Res
                 writeln!(stdout(), "{}", json!({"error": error, "trace": trace}))?;
             }
             report_error(explain(failure, common));
+            // Such as the traceback of a worker in Python.
+            failure.message.lines().skip(1).for_each(report_more);
         }
     }
     Ok(Exit::success_if(line.is_ok()))
@@ -106,6 +108,8 @@ pub fn explain(failure: &Failure, common: &CommonArgs) -> String {
     } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, common.timeout) {
         format!("{failure} (--timeout {})", format_duration(timeout))
     } else {
-        failure.to_string()
+        // The first line says what happened. What a traceback adds is for one request, not for a line of many.
+        let (first, _) = failure.message.split_once('\n').unwrap_or((&failure.message, ""));
+        format!("{}: {first}", failure.code)
     }
 }
