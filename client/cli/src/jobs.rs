@@ -16,7 +16,6 @@ use super::exit::Exit;
 use super::help;
 
 pub use collect::{Collect, run as collect};
-pub use pace::time_left;
 pub use retry::{Retry, run as retry};
 pub use row::failures;
 pub use show::{Jobs, jobs, one};

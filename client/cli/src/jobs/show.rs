@@ -93,7 +93,7 @@ impl All {
         for row in rows.iter_mut().filter(|row| !row.job.state.has_ended()) {
             let mut pace = before.remove(&row.job.id).unwrap_or_default();
             pace.add(now, row.done());
-            row.rate = pace.rate();
+            row.go_at(&pace);
             self.paces.insert(row.job.id, pace);
         }
         Ok(())

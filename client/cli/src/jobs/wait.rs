@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use giostra_client::{Client, Error, JobId, JobState, JobStatus};
 use indicatif::{HumanCount, HumanDuration, ProgressBar};
 
-use super::pace::{Pace, time_left};
+use super::pace::Pace;
 use super::show::print;
 use crate::bar;
 use crate::common::CommonArgs;
@@ -95,7 +95,7 @@ impl Sum {
         }
         let Some(rate) = pace.rate() else { return message };
         message += &format!("  {rate:.0}/s");
-        if let Some(left) = time_left(self.requests.saturating_sub(self.done), rate).filter(|_| !self.open) {
+        if let Some(left) = pace.time_for(self.requests.saturating_sub(self.done)).filter(|_| !self.open) {
             message += &format!("  {} left", HumanDuration(left));
         }
         message
