@@ -5,7 +5,7 @@ use std::time::Duration;
 use giostra_core::store::{Attempts, Op, Write};
 use giostra_protocol::{Bytes, JobSpec, JobState, JobsReply, JobsRequest, Outcome, code};
 
-use crate::bench::{Bench, id, spec};
+use crate::bench::{Bench, id, part, spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -120,6 +120,24 @@ fn the_failed_requests_of_a_finished_job_are_computed_again_when_asked_for() {
     bench.sync();
     assert!(matches!(&results(&mut bench)[..], [(0, Outcome::Ok(_))]));
     assert_eq!(bench.state(1), JobState::Finished);
+}
+
+#[test]
+fn the_pace_of_a_job_that_goes_on_is_that_of_its_new_results() {
+    let mut bench = Bench::new(true);
+    bench.work();
+    bench.ask("ada", part(0, 8, true));
+    bench.sync();
+    bench.fail();
+    bench.sync();
+    bench.wait(3600 * SECOND);
+    bench.ask("ada", JobsRequest::Retry(id(1)));
+    bench.sync();
+    bench.wait(2 * SECOND);
+    bench.answer(4);
+    bench.sync();
+    let status = bench.broker.status(bench.now).jobs.unwrap();
+    assert_eq!((status.live[0].rate, status.live[0].left_ms), (2, Some(2000)));
 }
 
 #[test]

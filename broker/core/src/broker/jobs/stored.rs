@@ -61,7 +61,9 @@ impl Broker {
             }
             (Done::Jobs(records), Expected::ToDelete { asker, id }) => self.delete_job(asker, id, records),
             (Done::Jobs(records), Expected::ToRetry { asker, id }) => self.retry_job(asker, id, records),
-            (Done::Jobs(records), Expected::Retried { asker, id }) => self.job_resumed(&asker, id, records.first()),
+            (Done::Jobs(records), Expected::Retried { asker, id }) => {
+                self.job_resumed(&asker, id, records.first(), now);
+            }
             (Done::Jobs(records), Expected::ToExpire) => self.delete_expired(&records, now),
             (_, Expected::Expired(job)) => self.job_deleted(job),
             (_, Expected::Deleted { asker, record }) => {
@@ -206,12 +208,12 @@ impl Broker {
         }
     }
 
-    fn job_resumed(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>) {
+    fn job_resumed(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>, now: Moment) {
         if let Some(record) = record.filter(|record| !record.state.has_ended()) {
             let (job, requests) = (record.job, record.requests);
             let again = requests - record.succeeded - record.failed;
             self.log(Event::JobResumed { job, id: self.jobs.id(job), requests, again });
-            self.go_on_with(record);
+            self.go_on_with(record, now);
             let unread = self.unread_bytes(job.into());
             self.jobs.table.get_mut(&job).expect("it was just added").account.bytes = unread;
         }
