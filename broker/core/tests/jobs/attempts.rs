@@ -13,10 +13,14 @@ const SECOND: Duration = Duration::from_secs(1);
 fn with_one_request(spec: JobSpec) -> Bench {
     let mut bench = Bench::new(true);
     bench.work();
-    bench.ask("ada", JobsRequest::Submit { job: spec, first: 0, bodies: vec![Bytes::from_static(b"x")], closes: true });
+    bench.ask("ada", one_request(spec));
     bench.sync();
     assert_eq!(bench.dispatched.len(), 1);
     bench
+}
+
+fn one_request(job: JobSpec) -> JobsRequest {
+    JobsRequest::Submit { job, first: 0, bodies: vec![Bytes::from_static(b"x")], closes: true }
 }
 
 fn results(bench: &mut Bench) -> Vec<(u32, Outcome)> {
@@ -89,8 +93,7 @@ fn a_request_that_ends_its_workers_is_not_innocent_again_in_each_life_of_the_bro
 #[test]
 fn a_time_limit_counts_from_each_dispatch_and_not_while_a_request_waits() {
     let mut bench = Bench::new(true);
-    let job = JobSpec { timeout_ms: 500, ..spec() };
-    bench.ask("ada", JobsRequest::Submit { job, first: 0, bodies: vec![Bytes::from_static(b"x")], closes: true });
+    bench.ask("ada", one_request(JobSpec { timeout_ms: 500, ..spec() }));
     bench.sync();
     bench.wait(100 * SECOND);
     bench.work();
@@ -165,8 +168,7 @@ fn without_room_new_requests_are_refused_and_results_wait_for_it() {
     bench.disk.full = [true, true];
     bench.reply();
     bench.sync();
-    let more = JobSpec { key: "other".into(), ..spec() };
-    bench.ask("ada", JobsRequest::Submit { job: more, first: 0, bodies: vec![Bytes::new()], closes: true });
+    bench.ask("ada", one_request(JobSpec { key: "other".into(), ..spec() }));
     bench.sync();
     assert_eq!(bench.refusal(), "no space");
     assert_eq!((bench.state(1), bench.disk.jobs.len()), (JobState::Running, 1));
