@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use giostra_client::{Client, Error, JobId, JobStatus};
-use serde_json::{Value, json};
+use giostra_client::{Client, Error, JobId};
+use serde_json::json;
 
 use super::One;
 use super::pace::Pace;
@@ -45,20 +45,6 @@ pub fn one(client: &mut Client, one: &One, common: &CommonArgs) -> anyhow::Resul
         false => writeln!(stdout(), "{}", rows[0].lines().join("\n"))?,
     }
     Ok(Exit::Success)
-}
-
-/// Prints a row for each of these jobs.
-pub(super) fn print(jobs: &[JobStatus], json: bool) -> anyhow::Result<()> {
-    let rows: Vec<_> = jobs.iter().cloned().map(Row::from).collect();
-    match json {
-        true => writeln!(stdout(), "{}", object(&rows))?,
-        false => writeln!(stdout(), "{}", table(&rows, SystemTime::now()).lines(Room::of_stdout()).join("\n"))?,
-    }
-    Ok(())
-}
-
-fn object(rows: &[Row]) -> Value {
-    json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()})
 }
 
 /// All jobs of the client, and their pace from one look to the next.
@@ -117,6 +103,6 @@ impl Watched for All {
     }
 
     fn json(rows: &Vec<Row>) -> serde_json::Result<String> {
-        Ok(object(rows).to_string())
+        Ok(json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()}).to_string())
     }
 }
