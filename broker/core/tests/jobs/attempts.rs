@@ -163,6 +163,47 @@ fn a_job_is_deleted_when_it_has_been_kept_for_as_long_as_it_was_to_be() {
 }
 
 #[test]
+fn a_job_that_is_kept_for_a_moment_is_deleted_after_it_however_it_has_ended() {
+    for is_cancelled in [false, true] {
+        let mut bench = with_one_request(JobSpec { keep_ms: 2000, ..spec() });
+        // The regular look is a minute away.
+        bench.wait(Duration::from_millis(1));
+        match is_cancelled {
+            true => bench.ask("ada", JobsRequest::Cancel(id(1))),
+            false => bench.reply(),
+        }
+        bench.sync();
+        for is_there in [true, false] {
+            bench.ask("ada", JobsRequest::Look { id: id(1), wait: false });
+            bench.sync();
+            assert_eq!(matches!(bench.told[0].1, JobsReply::Jobs(_)), is_there);
+            bench.wait(2 * SECOND);
+            bench.sync();
+        }
+    }
+}
+
+#[test]
+fn each_of_several_jobs_is_deleted_in_its_time_also_after_a_restart() {
+    let mut bench = Bench::new(true);
+    bench.work();
+    for (key, keep_ms) in [("a", 5000), ("b", 9000), ("c", 7000)] {
+        bench.ask("ada", one_request(JobSpec { key: key.into(), keep_ms, ..spec() }));
+        bench.sync();
+        bench.reply();
+        bench.sync();
+    }
+    for (restarts, left) in [(false, 3), (false, 2), (true, 1), (false, 0)] {
+        if restarts {
+            bench.restart();
+        }
+        assert_eq!(bench.disk.jobs.len(), left);
+        bench.wait(Duration::from_secs(if left == 3 { 5 } else { 2 }));
+        bench.sync();
+    }
+}
+
+#[test]
 fn without_room_new_requests_are_refused_and_results_wait_for_it() {
     let mut bench = with_one_request(spec());
     bench.disk.full = [true, true];
