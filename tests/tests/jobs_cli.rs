@@ -302,37 +302,6 @@ fn a_job_is_gone_when_it_was_kept_for_long_enough() -> Result<()> {
 }
 
 #[test]
-fn the_story_of_a_job_has_both_lives_of_a_killed_broker_and_is_refuted_without_a_reply() -> Result<()> {
-    let mut bench = Bench::start(2, &[])?;
-    let id = bench.print(&["submit", "sleep", "--lines"], &naps(300))?;
-    wait_for("some results", || bench.job(&id).ok().filter(|job| job["succeeded"].as_u64() > Some(20)))?;
-    bench.system.kill_broker()?;
-    bench.system.start_broker()?;
-    bench.print(&["wait", &id], "")?;
-    bench.system.kill_broker()?;
-    let log = bench.system.folder().join("log").display().to_string();
-    let story = bench.print(&["audit", &log, "--job", &id], "")?;
-    for part in [
-        "life 1 of the broker",
-        "life 2 of the broker",
-        "finished: 300 succeeded, 0 failed",
-        "the broker was started again once meanwhile",
-        "proved: nothing missing, nothing twice",
-    ] {
-        ensure!(story.contains(part), "no {part:?} in {story}");
-    }
-    let whole = bench.system.log();
-    let (before, reply) = whole.rsplit_once(" reply worker-").context("no reply in the log")?;
-    let (before, after) =
-        (before.rsplit_once('\n').context("no line")?.0, reply.split_once('\n').context("no line")?.1);
-    let cut = bench.path("broker.log");
-    fs::write(&cut, format!("{before}\n{after}"))?;
-    let refuted = bench.run(&["audit", &cut, "--job", &id], "")?;
-    ensure!(refuted.code == Some(1) && refuted.stdout.contains("\nrefuted: "), "{refuted:?}");
-    Ok(())
-}
-
-#[test]
 fn waiting_goes_on_when_the_broker_is_restarted_with_and_without_a_bar() -> Result<()> {
     let mut bench = Bench::start(1, &[])?;
     let first = bench.print(&["submit", "sleep", "1.5"], "")?;
