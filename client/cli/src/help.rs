@@ -70,7 +70,7 @@ Retries: A request that failed is computed again up to --retries times, after 1 
 
 JSON: job, the id.
 
-Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 130 after Ctrl-C, which cancels the job.";
+Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 130 after Ctrl-C, which cancels the job unless it has a key of yours (--key).";
 
 /// Of `giostra jobs`.
 pub const JOBS: &str = "\
