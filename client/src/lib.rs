@@ -67,6 +67,7 @@
 pub mod budget;
 mod client;
 mod error;
+mod inquiry;
 mod job_options;
 mod map;
 mod options;

@@ -4,6 +4,7 @@
 pub mod browser;
 pub mod chaos;
 pub mod javascript;
+pub mod message;
 pub mod network;
 pub mod performance;
 pub mod port;

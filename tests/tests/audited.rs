@@ -5,6 +5,8 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use giostra_audit::{Error, Gap, Report, Verdict, audit};
+use giostra_client::{JobOptions, body};
+use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 
 /// The audit of the log as it is at this moment; `None` if its files came and went too fast.
@@ -78,5 +80,40 @@ fn a_removed_stop_line_between_two_lives_is_noticed() -> Result<()> {
     let report = audit(std::slice::from_ref(&copy))?;
     let [Gap::Cut(_, _, after)] = &report.gaps[..] else { bail!("{report}") };
     ensure!(stopped.starts_with(after.as_str()) && report.verdict() == Verdict::NotProvable, "{report}");
+    Ok(())
+}
+
+#[test]
+fn the_story_of_a_job_has_both_lives_of_a_killed_broker_and_is_refuted_without_a_reply() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name| folder.path().join(name).display().to_string();
+    let mut system = Setup::workers(2).broker(&["--store", &path("store")]).start()?;
+    let mut client = system.client()?;
+    let naps = (0..300).map(|_| body("sleep", &[0.01]).expect("a number can be encoded"));
+    let id = client.submit_job(JobOptions::default(), naps)?;
+    wait_for("some results", || client.job(id).status().ok().filter(|job| job.succeeded > 20))?;
+    system.kill_broker()?;
+    system.start_broker()?;
+    client.job(id).wait(None)?;
+    system.kill_broker()?;
+
+    let (id, log) = (id.to_string(), system.folder().join("log").display().to_string());
+    let story = system.run(&["audit", &log, "--job", &id])?;
+    for part in [
+        "life 1 of the broker",
+        "life 2 of the broker",
+        "finished: 300 succeeded, 0 failed",
+        "the broker was started again once meanwhile",
+        "proved: nothing missing, nothing twice",
+    ] {
+        ensure!(story.code == Some(0) && story.stdout.contains(part), "no {part:?} in {}", story.stdout);
+    }
+    let (whole, cut) = (system.log(), path("broker.log"));
+    let (before, reply) = whole.rsplit_once(" reply worker-").context("no reply in the log")?;
+    let (before, _) = before.rsplit_once('\n').context("no line")?;
+    let (_, after) = reply.split_once('\n').context("no line")?;
+    fs::write(&cut, format!("{before}\n{after}"))?;
+    let refuted = system.run(&["audit", &cut, "--job", &id])?;
+    ensure!(refuted.code == Some(1) && refuted.stdout.contains("\nrefuted: "), "{}", refuted.stdout);
     Ok(())
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, FromClient, Outcome, RequestId, ToClient, VERSION};
+use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use giostra_transport::socket;
@@ -33,15 +34,7 @@ impl Lazy {
         let request = request();
         for id in 1..=REQUESTS {
             let requests = vec![(RequestId(id), request.clone())];
-            let pool = "compute".into();
-            lazy.say(FromClient::Submit {
-                session,
-                pool,
-                timeout_ms: 0,
-                priority: Default::default(),
-                wait: true,
-                requests,
-            })?;
+            lazy.say(message::submit(session, "compute", 0, requests))?;
         }
         wait_for("all is answered", || (named(system, " reply ") == REQUESTS).then_some(()))?;
         Ok(lazy)

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         test!(a_full_disk_costs_lines_of_the_log_but_no_request_and_the_log_says_so needs mountable),
         test!(after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line needs mountable),
         test!(a_full_disk_refuses_new_jobs_and_everything_goes_on_when_there_is_room needs mountable),
+        test!(a_store_at_the_limit_of_a_files_size_is_full_until_the_limit_is_raised needs limitable),
         test!(a_limit_of_a_files_size_begins_a_new_file_and_costs_no_line needs limitable),
         test!(a_log_folder_that_is_taken_away_is_made_anew needs trials::anywhere),
     ])
@@ -109,12 +110,35 @@ fn a_full_disk_refuses_new_jobs_and_everything_goes_on_when_there_is_room() -> R
     Ok(())
 }
 
+fn a_store_at_the_limit_of_a_files_size_is_full_until_the_limit_is_raised() -> Result<()> {
+    let folder = TempDir::new()?;
+    let store = folder.path().join("store").display().to_string();
+    let mut system = Setup::workers(2).broker(&["--store", &store]).start()?;
+    let mut client = system.client()?;
+    let call = |operation: &str, argument| Call { operation: operation.into(), arguments: vec![argument] }.to_body();
+    let running = client.submit_job(JobOptions::default(), vec![call("sleep", Value::Float(0.002)); 3000])?;
+    limit(&mut system, "12582912:unlimited")?;
+    let large = call("echo", Value::Bytes(vec![7; 100_000]));
+    let refused = client.submit_job(JobOptions::default(), vec![large; 1000]).err().context("there was room for it")?;
+    ensure!(refused.to_string().contains("the limit of a file's size"), "{refused}");
+    system.wait_for_line(&[" store-full "])?;
+    assert_eq!(system.random(&["1000"])?["answered"], 1000);
+
+    limit(&mut system, "unlimited:unlimited")?;
+    assert_eq!(client.job(running).wait(None)?.succeeded, 3000);
+    let requests = || (0..10_u32).map(|n| body("add", &[n, 1]).expect("numbers can be encoded"));
+    let next = wait_for("there is room", || client.submit_job(JobOptions::default(), requests()).ok())?;
+    system.kill_broker()?;
+    system.start_broker()?;
+    assert_eq!(client.job(next).wait(None)?.succeeded, 10);
+    system.audit()?;
+    Ok(())
+}
+
 fn a_limit_of_a_files_size_begins_a_new_file_and_costs_no_line() -> Result<()> {
     let mut system = Setup::workers(3).broker(&["--log-files", "10000"]).start()?;
-    // As `ulimit -f`, below the size at which a new file begins. SIGXFSZ ends who does not expect it.
-    let process = system.broker().id().to_string();
-    let limited = Command::new("prlimit").args(["--fsize=50000:50000", "--pid", &process]).status()?;
-    ensure!(limited.success(), "prlimit failed");
+    // Below the size at which a new file begins.
+    limit(&mut system, "50000:50000")?;
     assert_eq!(system.random(&["20000", "--window", "10"])?["answered"].to_string(), "20000");
     system.kill_broker()?;
     ensure!(system.log_files().len() > 3, "{:?}", system.log_files());
@@ -142,6 +166,14 @@ fn a_log_folder_that_is_taken_away_is_made_anew() -> Result<()> {
 /// The last line of the log with that part.
 fn line(system: &System, part: &str) -> Option<String> {
     system.log().lines().rfind(|line| line.contains(part)).map(String::from)
+}
+
+/// Limits the size of the broker's files, as `ulimit -f`. SIGXFSZ ends who does not expect it.
+fn limit(system: &mut System, bytes: &str) -> Result<()> {
+    let process = system.broker().id().to_string();
+    let limited = Command::new("prlimit").args([&format!("--fsize={bytes}"), "--pid", &process]).status()?;
+    ensure!(limited.success(), "prlimit failed");
+    Ok(())
 }
 
 fn limitable() -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use giostra_client::{Error, JobOptions, JobState, Options, Outcome, Priority, SharedClient, body, result};
-use giostra_tests::process::{PATIENCE, Process, binary, wait_for, wait_within};
+use giostra_tests::process::{Process, binary, wait_for};
 use giostra_tests::{Setup, System};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
@@ -246,15 +246,56 @@ fn without_a_store_detaching_is_refused_before_anything_is_computed() -> Result<
 }
 
 #[test]
+fn a_repeated_submission_of_other_requests_says_that_nothing_was_added() -> Result<()> {
+    let mut bench = Bench::start(1, &[])?;
+    let args = ["submit", "add", "--lines", "--key", "night"];
+    let id = bench.print(&args, "1 2\n3 4\n")?;
+    for (args, lines, count) in
+        [(&args[..], "1 2\n3 4\n5 6\n", 3), (&["submit", "add", "1", "2", "--key", "night"], "", 1)]
+    {
+        let again = bench.run(args, lines)?;
+        assert_eq!((again.code, again.stdout.trim()), (Some(0), &*id), "{again:?}");
+        let said = format!("job {id} under this key has 2 requests, not {count}: nothing was added");
+        ensure!(again.stderr.contains(&said), "{again:?}");
+    }
+    let same = bench.run(&args, "1 2\n3 4\n")?;
+    assert_eq!((same.stdout.trim(), &*same.stderr), (&*id, ""));
+    Ok(())
+}
+
+#[test]
+fn a_job_that_is_not_there_is_reported_and_the_others_are_waited_for_and_cancelled() -> Result<()> {
+    let mut bench = Bench::start(1, &[])?;
+    let ids = [bench.print(&["submit", "sleep", "0.5"], "")?, bench.print(&["submit", "sleep", "600"], "")?];
+    let bad = ["00000001-1".to_string(), ids[0].replace("-1", "-99")];
+    let waited = bench.run(&["wait", &bad[0], &ids[0], &bad[1]], "")?;
+    ensure!(waited.code == Some(1) && waited.stdout.contains("finished  1/1"), "{waited:?}");
+    ensure!(bad.iter().all(|id| waited.stderr.contains(&format!("there is no job {id}"))), "{waited:?}");
+    let cancelled = bench.run(&["cancel", &bad[0], &ids[1], "--json"], "")?;
+    let object: Json = serde_json::from_str(&cancelled.stdout)?;
+    ensure!(cancelled.code == Some(1) && object["jobs"][0]["state"] == "cancelled", "{cancelled:?}");
+    assert_eq!((&object["refused"][0]["job"], &object["refused"][1]), (&bad[0].as_str().into(), &Json::Null));
+    Ok(())
+}
+
+#[test]
+fn of_input_that_cannot_be_read_it_is_said_once_where_it_ended() -> Result<()> {
+    let mut bench = Bench::start(1, &[])?;
+    let folder = File::open(bench.folder.path())?;
+    let failed = ended(bench.begin(&["submit", "add", "--lines"], folder)?)?;
+    ensure!(failed.code == Some(1) && failed.stderr.contains("can't read stdin after line 0: "), "{failed:?}");
+    assert_eq!(failed.stderr.matches("line ").count(), 1, "{failed:?}");
+    Ok(())
+}
+
+#[test]
 fn a_job_is_gone_when_it_was_kept_for_long_enough() -> Result<()> {
     let mut bench = Bench::start(1, &[])?;
     let brief = bench.print(&["submit", "add", "1", "2", "--keep", "500ms"], "")?;
     let long = bench.print(&["submit", "add", "1", "2", "--keep", "forever"], "")?;
     bench.print(&["wait", &long], "")?;
-    // The broker looks for such jobs once a minute.
     let is_gone = |ended: Ended| ended.stderr.contains("there is no job").then_some(());
-    let gone = wait_within(2 * PATIENCE, || bench.run(&["job", &brief], "").ok().and_then(is_gone));
-    gone.context("it is still there")?;
+    wait_for("it is gone", || bench.run(&["job", &brief], "").ok().and_then(is_gone))?;
     assert_eq!(bench.job(&long)?["keep_ms"], 0);
     bench.system.audit()?;
     Ok(())

@@ -197,10 +197,10 @@ fn they_agree_with_what_jobs_did_and_outlive_no_broker() -> Result<()> {
     let expected = [
         (r#"giostra_jobs{state="running"}"#, 1.0),
         (r#"giostra_jobs{state="open"}"#, 0.0),
-        (r#"giostra_jobs_total{event="submitted"}"#, 4.0),
-        (r#"giostra_jobs_total{event="restored"}"#, 0.0),
-        (r#"giostra_jobs_total{event="finished"}"#, 2.0),
-        (r#"giostra_jobs_total{event="cancelled"}"#, 1.0),
+        (r#"giostra_job_events_total{event="submitted"}"#, 4.0),
+        (r#"giostra_job_events_total{event="restored"}"#, 0.0),
+        (r#"giostra_job_events_total{event="finished"}"#, 2.0),
+        (r#"giostra_job_events_total{event="cancelled"}"#, 1.0),
         (r#"giostra_job_requests_total{what="saved"}"#, 4.0),
         (r#"giostra_job_requests_total{what="succeeded"}"#, 1.0),
         (r#"giostra_job_requests_total{what="failed"}"#, 1.0),
@@ -219,8 +219,8 @@ fn they_agree_with_what_jobs_did_and_outlive_no_broker() -> Result<()> {
     system.start_broker()?;
     let restored = [
         (r#"giostra_jobs{state="running"}"#, 1.0),
-        (r#"giostra_jobs_total{event="restored"}"#, 1.0),
-        (r#"giostra_jobs_total{event="submitted"}"#, 0.0),
+        (r#"giostra_job_events_total{event="restored"}"#, 1.0),
+        (r#"giostra_job_events_total{event="submitted"}"#, 0.0),
         (r#"giostra_job_requests_total{what="saved"}"#, 0.0),
     ];
     wait_for_series(&system, &restored)

@@ -7,6 +7,7 @@ use giostra_client::{Client, Options};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, Progress, RequestId, ToClient, ToWorker, VERSION};
+use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use serde_json::Value as Json;
@@ -158,14 +159,7 @@ fn a_client_that_never_reads_is_cut_off_and_told_so_when_it_reads_again() -> Res
     let (client, session) = Raw::client(&context, system.frontend(), "lazy")?;
     let submit = |session, ids: &mut dyn Iterator<Item = u64>| {
         let requests = ids.map(|id| (RequestId(id), Bytes::new())).collect();
-        client.say(FromClient::Submit {
-            session,
-            pool: "large".into(),
-            timeout_ms: 0,
-            priority: Default::default(),
-            wait: true,
-            requests,
-        })
+        client.say(message::submit(session, "large", 0, requests))
     };
     submit(session, &mut (1..=REQUESTS))?;
     let left = system.wait_for_line(&[" client-left c1 "])?;
@@ -221,14 +215,7 @@ fn progress_messages_never_cut_off_a_client_that_does_not_read() -> Result<()> {
 
     let (client, session) = Raw::client(&context, system.frontend(), "busy")?;
     let requests = (1..=50).map(|id| (RequestId(id), Bytes::new())).collect();
-    client.say(FromClient::Submit {
-        session,
-        pool: "chatty".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests,
-    })?;
+    client.say(message::submit(session, "chatty", 0, requests))?;
     let ToWorker::Dispatch { requests, .. } = worker.hear()? else { bail!("no requests") };
 
     // More than fits into the sockets and the backlog together, many times over.

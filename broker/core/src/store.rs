@@ -107,7 +107,7 @@ pub enum Read {
         limit: usize,
     },
     /// Which jobs ended so long ago that they are not to be kept any longer? Answered with
-    /// [`Done::Jobs`], those that ended first.
+    /// [`Done::Expired`].
     Expired {
         /// How many at most.
         limit: usize,
@@ -141,6 +141,13 @@ pub enum Done {
     },
     /// Jobs.
     Jobs(Vec<JobRecord>),
+    /// Jobs that are not to be kept any longer.
+    Expired {
+        /// The jobs, those that ended first before others.
+        jobs: Vec<JobRecord>,
+        /// The milliseconds until the next is not, by the store's clock; `None` if there is none.
+        next_ms: Option<u64>,
+    },
     /// When there was no room for a write. Nothing of it was kept; it can be tried again.
     Full {
         /// The write.

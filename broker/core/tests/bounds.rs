@@ -352,12 +352,10 @@ fn what_is_done_for_nobody_fills_no_log_and_is_counted() {
     for id in 0..1000 {
         let stale = submit(session + 1, "p", 0, bodies([id], 1));
         lines.extend(logged(world.client_says("c", stale), "stale").collect::<Vec<_>>());
-        let FromClient::Submit { session, pool, timeout_ms, requests, .. } = submit(session, "q", 0, bodies([id], 1))
-        else {
-            unreachable!()
-        };
-        let nobody =
-            FromClient::Submit { session, pool, timeout_ms, priority: Default::default(), wait: false, requests };
+        let mut nobody = submit(session, "q", 0, bodies([id], 1));
+        if let FromClient::Submit { wait, .. } = &mut nobody {
+            *wait = false;
+        }
         lines.extend(logged(world.client_says("c", nobody), "no-worker").collect::<Vec<_>>());
         let late = FromWorker::Replies(vec![(Ticket(id), Outcome::Error("late".into()))]);
         lines.extend(logged(world.worker_says("w", late), "discard").collect::<Vec<_>>());

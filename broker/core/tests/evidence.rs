@@ -255,11 +255,7 @@ fn what_waits_for_a_return_can_expire_and_be_cancelled_and_leaves_nothing_behind
     world.join_again("1", 1);
     world.submit("c", 1..=3);
     let requests = vec![(RequestId(4), Bytes::copy_from_slice(&4_u64.to_be_bytes()))];
-    let (session, pool) = (world.sessions["c"], "p".into());
-    world.client_says(
-        "c",
-        FromClient::Submit { session, pool, timeout_ms: 100, priority: Default::default(), wait: true, requests },
-    );
+    world.submit_to("p", "c", requests, 100);
     world.lose("1");
     world.client_says("c", FromClient::Cancel(vec![RequestId(2)]));
     world.pass(Duration::from_millis(100));

@@ -326,6 +326,21 @@ mod tests {
         );
         assert!(text.contains(r#"le="0.0001""#) && text.contains(r#"le="1""#) && text.contains(r#"le="+Inf""#));
     }
+
+    #[test]
+    fn no_counter_is_named_as_another_series_with_total_behind() {
+        // OpenMetrics names a counter's family without it.
+        let jobs = Some(JobsStatus::default());
+        let text = text(&Status { jobs, ..Status::default() }, 0.0).unwrap();
+        let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut names: Vec<_> = kinds.filter_map(|line| line.split(' ').next()).collect();
+        names.iter_mut().for_each(|name| *name = name.strip_suffix("_total").unwrap_or(name));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert!(names.len() == all && all > 10, "{text}");
+    }
+
     #[test]
     fn jobs_and_their_store_have_series_only_where_there_is_a_store() {
         let of = |jobs| {
@@ -348,9 +363,9 @@ mod tests {
         for wanted in [
             r#"giostra_jobs{state="open"} 1"#,
             r#"giostra_jobs{state="running"} 3"#,
-            r#"giostra_jobs_total{event="submitted"} 5"#,
-            r#"giostra_jobs_total{event="restored"} 1"#,
-            r#"giostra_jobs_total{event="deleted"} 0"#,
+            r#"giostra_job_events_total{event="submitted"} 5"#,
+            r#"giostra_job_events_total{event="restored"} 1"#,
+            r#"giostra_job_events_total{event="deleted"} 0"#,
             r#"giostra_job_requests_total{what="saved"} 9000"#,
             r#"giostra_job_requests_total{what="retried"} 3"#,
             "giostra_store_sync_seconds_sum 0.0105",

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
+use nix::errno::Errno;
 use rusqlite::types::FromSqlError;
+use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
 use crate::format::VERSION;
@@ -35,8 +36,9 @@ pub enum StoreError {
     /// When the store holds what was never written: what, for people.
     #[error("the store {} is damaged ({}): restore a backup of its folder, or move the folder away to begin with an empty store", .0.display(), .1)]
     Damaged(PathBuf, String),
-    /// When there is no space on the disk. What was committed before is safe.
-    #[error("no space on the disk for the store {}: free some, then try again", .0.display())]
+    /// When there is no space on the disk, in the quota or below the limit of a file's size. What was
+    /// committed before is safe.
+    #[error("no space on the disk for the store {}: free some, or raise the quota or the limit of a file's size; then try again", .0.display())]
     Full(PathBuf),
     /// When there is no store.
     #[error("there is no store in {}: a broker makes one there if it is started with --store", .0.display())]
@@ -66,7 +68,9 @@ fn mib(bytes: u64) -> u64 {
 impl StoreError {
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull => Self::Full(path.into()),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full(path.into())
+            }
             _ => Self::Io(path.into(), error.to_string()),
         }
     }
@@ -77,6 +81,8 @@ impl StoreError {
 pub(crate) enum Fault {
     /// When SQLite said so.
     Sqlite(rusqlite::Error),
+    /// When there was no space for a write.
+    Full,
     /// When the store holds what was never written.
     Damaged(String),
     /// When a write makes no sense.
@@ -89,6 +95,7 @@ impl Fault {
         let error = match self {
             Self::Damaged(what) => return StoreError::Damaged(path.into(), what),
             Self::Misuse(what) => return StoreError::Misuse(what),
+            Self::Full => return StoreError::Full(path.into()),
             Self::Sqlite(error) => error,
         };
         let text = error.to_string();
@@ -97,7 +104,6 @@ impl Fault {
             return StoreError::Damaged(path.into(), text);
         };
         match code {
-            ErrorCode::DiskFull => StoreError::Full(path.into()),
             ErrorCode::NotADatabase => StoreError::NotAStore(path.into()),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::InUse(path.into(), None),
             ErrorCode::ConstraintViolation => StoreError::Misuse(text),
@@ -112,12 +118,47 @@ impl Fault {
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        if is_full(&error) { Self::Full } else { Self::Sqlite(error) }
+    }
+}
+
+/// Whether SQLite, which has just returned this error, found no space for a write.
+///
+/// It says so only if the disk is full. A quota and a limit of a file's size leave the file as well as
+/// that does: SQLite undoes the transaction, and the write can be made again. A sync that fails is
+/// another matter, for whatever reason.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(error, _) = error else { return false };
+    match error.extended_code {
+        ffi::SQLITE_FULL => true,
+        // What `sqlite3_system_errno` returns is this, too.
+        ffi::SQLITE_IOERR_WRITE => matches!(Errno::last(), Errno::EDQUOT | Errno::EFBIG),
+        _ => false,
     }
 }
 
 impl From<FromSqlError> for Fault {
     fn from(error: FromSqlError) -> Self {
         Self::Damaged(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_full_disk_for_a_write_and_a_failure_for_a_sync() {
+        let is_full = |code, errno: Errno| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            errno.set();
+            is_full(&error)
+        };
+        for errno in [Errno::EDQUOT, Errno::EFBIG] {
+            assert!(is_full(ffi::SQLITE_IOERR_WRITE, errno), "{errno}");
+            assert!(!is_full(ffi::SQLITE_IOERR_FSYNC, errno), "{errno}");
+        }
+        assert!(is_full(ffi::SQLITE_FULL, Errno::ENOSPC));
+        assert!(!is_full(ffi::SQLITE_IOERR_WRITE, Errno::EIO));
     }
 }

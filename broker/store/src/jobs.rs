@@ -142,6 +142,13 @@ pub(crate) fn expired(db: &Connection, now_ms: u64, limit: usize) -> Result<Vec<
     read_all(query.query(params![now_ms as i64, limit])?)
 }
 
+/// Returns when the next job expires; `None` if none does.
+pub(crate) fn next_expiry(db: &Connection, now_ms: u64) -> Result<Option<u64>, Fault> {
+    let sql = "SELECT MIN(expires_ms) FROM job WHERE expires_ms > 0 AND expires_ms > ?";
+    let next: Option<i64> = db.prepare_cached(sql)?.query_row([now_ms as i64], |row| row.get(0))?;
+    Ok(next.map(|next| next as u64))
+}
+
 /// Returns the jobs that have not ended, in the order of their numbers.
 pub(crate) fn live(db: &Connection) -> Result<Vec<JobRecord>, Fault> {
     let mut query = db.prepare(select!("WHERE state < 2 ORDER BY number"))?;

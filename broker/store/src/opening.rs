@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use giostra_core::store::Restored;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use crate::error::{Fault, StoreError};
+use crate::error::{Fault, StoreError, is_full};
 use crate::schema::{self, Whose};
 use crate::{folder, jobs, sweep};
 
@@ -151,7 +151,7 @@ pub(crate) fn checkpoint(db: &Connection) -> rusqlite::Result<()> {
 /// log would grow.
 fn harmless(done: rusqlite::Result<()>) -> rusqlite::Result<()> {
     match done {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),
+        Err(error) if is_full(&error) => Ok(()),
         done => done,
     }
 }

@@ -51,7 +51,7 @@ impl Room {
     /// Looks at the room of the store in `folder`.
     pub fn new(db: &Connection, folder: &Path, path: &Path, every: Duration) -> Self {
         let reason = format!(
-            "no space on the disk for the store {}: free {} MiB or more; new requests of jobs are refused until there is room",
+            "no space on the disk for the store {}: free {} MiB or more, or raise the quota or the limit of a file's size; new requests of jobs are refused until there is room",
             path.display(),
             (2 * reserve::BYTES) >> 20
         );

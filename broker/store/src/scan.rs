@@ -26,7 +26,10 @@ pub(crate) fn answer(db: &Connection, blocks: &mut Blocks, question: &Read, now_
         }
         Read::Job(job) => Ok(Done::Jobs(jobs::record(db, *job)?.into_iter().collect())),
         Read::Jobs { owner, before, limit } => Ok(Done::Jobs(jobs::list(db, owner.as_deref(), *before, *limit)?)),
-        Read::Expired { limit } => Ok(Done::Jobs(jobs::expired(db, now_ms, *limit)?)),
+        Read::Expired { limit } => Ok(Done::Expired {
+            jobs: jobs::expired(db, now_ms, *limit)?,
+            next_ms: jobs::next_expiry(db, now_ms)?.map(|at_ms| at_ms - now_ms),
+        }),
     }
 }
 

@@ -157,18 +157,11 @@ impl Life {
             Event::Expire { requests } => self.on_expire(&requests),
             Event::Cancel { requests } => self.on_cancel(&requests),
             Event::Poison { request, workers } => self.on_poison(&request, workers),
-            Event::Closing { in_flight } => {
-                self.closing = true;
-                self.check_in_flight(in_flight);
-            }
-            Event::NotAnswered { in_flight } => {
-                self.check_in_flight(in_flight);
-                self.not_answered = in_flight;
-            }
+            Event::Closing { in_flight } => self.on_closing(in_flight),
+            Event::NotAnswered { in_flight } => self.on_not_answered(in_flight),
             Event::Goodbye { client } => self.on_goodbye(client),
             Event::Unheard { client, unsent, requests, .. } => self.on_unheard(client, unsent, &requests),
             Event::Stopped { lines } => self.on_stopped(lines),
-            Event::Deleted { .. } | Event::StoreFull { .. } => {}
             _ => self.handle_job_line(&line.event),
         }
         self.has_room()
@@ -191,6 +184,7 @@ impl Life {
             Event::Finished { job, succeeded, failed } => self.on_job_finished(job, succeeded + failed),
             Event::CancelledJob { job } | Event::Known { job, .. } => self.on_job_cancelled(job),
             Event::StoreFailed { .. } => self.on_store_failed(),
+            // Of a deleted job or a full disk there is nothing to check.
             _ => {}
         }
     }
@@ -256,6 +250,16 @@ impl Life {
         if requests.count() != count {
             self.findings.add(Promise::Requests, || format!("{} requests are named, not {count}", requests.count()));
         }
+    }
+
+    fn on_closing(&mut self, in_flight: u64) {
+        self.closing = true;
+        self.check_in_flight(in_flight);
+    }
+
+    fn on_not_answered(&mut self, in_flight: u64) {
+        self.check_in_flight(in_flight);
+        self.not_answered = in_flight;
     }
 
     fn on_stopped(&mut self, lines: u64) {

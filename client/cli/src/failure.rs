@@ -85,7 +85,8 @@ fn code_of(error: &anyhow::Error) -> &'static str {
     of_client(error).map_or(code::FAILED, code_of_client)
 }
 
-fn code_of_client(error: &Error) -> &'static str {
+/// Returns the code of a client's error.
+pub fn code_of_client(error: &Error) -> &'static str {
     match error {
         Error::Endpoint(_) | Error::Handshake(_) | Error::NoBroker { .. } => code::NO_BROKER,
         Error::Refused(_) => "refused",

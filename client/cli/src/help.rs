@@ -70,7 +70,7 @@ Retries: A request that failed is computed again up to --retries times, after 1 
 
 JSON: job, the id.
 
-Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 130 after Ctrl-C, which cancels the job.";
+Exit status: 0 if the whole job is safe; 1 if not; 2 for a wrong command line; 130 after Ctrl-C, which cancels the job unless it has a key of yours (--key).";
 
 /// Of `giostra jobs`.
 pub const JOBS: &str = "\
@@ -105,9 +105,9 @@ Examples:
 
 On a terminal there is a progress bar meanwhile, for all jobs together. A broker that is restarted is waited for, as long as --broker-timeout says.
 
-JSON: jobs, as giostra jobs prints them.
+JSON: jobs, as giostra jobs prints them; refused, if there are any: a list of objects with job (the id) and error.
 
-Exit status: 0 if all requests of all jobs have a result; 1 if one failed or a job was cancelled; 2 for a wrong command line; 130 after Ctrl-C, which the jobs do not notice.";
+Exit status: 0 if all requests of all jobs have a result; 1 if one failed, or a job was cancelled or is not there, in which case the others are waited for all the same; 2 for a wrong command line; 130 after Ctrl-C, which the jobs do not notice.";
 
 /// Of `giostra collect`.
 pub const COLLECT: &str = "\
@@ -145,9 +145,9 @@ Examples:
 
 Results that there are can be collected. A job that has ended is left as it is.
 
-JSON: jobs, as giostra jobs prints them.
+JSON: as of giostra wait.
 
-Exit status: 0 if the jobs have ended; 1 if there is no such job; 2 for a wrong command line.";
+Exit status: 0 if the jobs have ended; 1 if one is not there, in which case the others are cancelled all the same; 2 for a wrong command line.";
 
 /// Of `giostra map`.
 pub const MAP: &str = "\

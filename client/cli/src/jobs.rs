@@ -5,6 +5,7 @@ mod failed;
 mod pace;
 mod retry;
 mod row;
+mod several;
 mod show;
 mod submit;
 mod wait;
@@ -15,8 +16,9 @@ use super::common::CommonArgs;
 use super::exit::Exit;
 use super::help;
 
+use several::Several;
+
 pub use collect::{Collect, run as collect};
-pub use pace::time_left;
 pub use retry::{Retry, run as retry};
 pub use row::failures;
 pub use show::{Jobs, jobs, one};
@@ -41,10 +43,9 @@ pub struct Cancel {
     pub ids: Vec<JobId>,
 }
 
-/// Cancels jobs, and prints how far they came.
+/// Cancels jobs, and prints how far they came. Succeeds if all of them are there.
 pub fn cancel(client: &mut Client, cancel: &Cancel, common: &CommonArgs) -> anyhow::Result<Exit> {
-    let ended = cancel.ids.iter().map(|&id| client.job(id).cancel());
-    let ended = ended.collect::<Result<Vec<_>, _>>()?;
-    show::print(&ended, common.json)?;
-    Ok(Exit::Success)
+    let ended = Several::ask(&cancel.ids, |id| client.job(id).cancel())?;
+    ended.print(common.json)?;
+    Ok(Exit::success_if(ended.refused.is_empty()))
 }

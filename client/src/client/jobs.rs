@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
 
+use crate::inquiry::Inquiry;
 use crate::session::{Link, Session};
 use crate::submission::Submission;
 use crate::{Client, Error, JobOptions};
@@ -115,7 +116,7 @@ impl Client {
     /// # Errors
     /// As of [`Self::submit_job`].
     pub fn check_store(&mut self) -> Result<(), Error> {
-        self.ask_about_jobs(&JobsRequest::List { before: 0 }).map(drop)
+        self.ask_about_jobs(JobsRequest::List { before: 0 }).map(drop)
     }
 
     /// The size of the largest request that the broker takes, in bytes. It is known once a broker has
@@ -132,7 +133,7 @@ impl Client {
         let mut jobs = Vec::new();
         let mut before = u64::MAX;
         loop {
-            let JobsReply::Jobs(more) = self.ask_about_jobs(&JobsRequest::List { before })? else {
+            let JobsReply::Jobs(more) = self.ask_about_jobs(JobsRequest::List { before })? else {
                 return Err(Error::not_an_answer());
             };
             let Some(last) = more.last() else { return Ok(jobs) };
@@ -147,23 +148,25 @@ impl Client {
     }
 
     /// Asks, and waits for the answer of a broker that is there without a limit.
-    fn ask_about_jobs(&mut self, question: &JobsRequest) -> Result<JobsReply, Error> {
+    fn ask_about_jobs(&mut self, question: JobsRequest) -> Result<JobsReply, Error> {
         let answer = self.ask_until(question, None)?;
         Ok(answer.expect("without a limit there is an answer"))
     }
 
     /// Asks, and asks again over each new connection. `None` if there is no answer until then.
-    fn ask_until(&mut self, question: &JobsRequest, until: Option<Instant>) -> Result<Option<JobsReply>, Error> {
+    fn ask_until(&mut self, question: JobsRequest, until: Option<Instant>) -> Result<Option<JobsReply>, Error> {
+        let mut inquiry = Inquiry::new(question);
         loop {
             self.await_broker()?;
             self.jobs_asked += 1;
             let (tag, session) = (self.jobs_asked, self.session.number());
-            self.send_message(FromClient::Jobs { tag, request: question.clone() })?;
+            self.send_message(FromClient::Jobs { tag, request: inquiry.ask() })?;
             match self.hear_about_jobs(tag, session, until)? {
-                Heard::Answer(answer) => match *answer {
-                    JobsReply::Refused { reason } => return Err(Error::Refused(reason)),
-                    answer => return Ok(Some(answer)),
-                },
+                Heard::Answer(answer) => {
+                    if let Some(answer) = inquiry.handle(*answer)? {
+                        return Ok(Some(answer));
+                    }
+                }
                 Heard::Lost => {}
                 Heard::Nothing => return Ok(None),
             }

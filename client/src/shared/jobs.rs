@@ -98,13 +98,13 @@ impl SharedJob {
     /// ```
     pub fn results(&self, from: u32) -> Asked<Vec<JobResult>> {
         let question = JobsRequest::Collect { id: self.id, from, with_failed: false };
-        self.client.ask(Question::Plain(question), results)
+        self.client.ask(Question::plain(question), results)
     }
 
     /// As [`Self::results`], with the bodies of the requests that failed.
     pub fn results_with_failed(&self, from: u32) -> Asked<Vec<JobResult>> {
         let question = JobsRequest::Collect { id: self.id, from, with_failed: true };
-        self.client.ask(Question::Plain(question), results)
+        self.client.ask(Question::plain(question), results)
     }
 
     /// Ends it: see [`Job::cancel`](crate::Job::cancel).
@@ -117,13 +117,13 @@ impl SharedJob {
         self.ask(JobsRequest::Retry(self.id))
     }
 
-    /// Deletes it with its results, and returns how far it was. It must have ended.
-    pub fn delete(&self) -> Asked<JobStatus> {
-        self.ask(JobsRequest::Delete(self.id))
+    /// Deletes it with its results. It must have ended.
+    pub fn delete(&self) -> Asked<()> {
+        self.client.ask(Question::plain(JobsRequest::Delete(self.id)), |_| Ok(()))
     }
 
     fn ask(&self, question: JobsRequest) -> Asked<JobStatus> {
-        self.client.ask(Question::Plain(question), only)
+        self.client.ask(Question::plain(question), only)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest};
 
 use super::slot::Slot;
+use crate::inquiry::Inquiry;
 use crate::submission::Submission;
 use crate::{Client, Error, JobOptions};
 
@@ -17,7 +18,7 @@ const AT_ONCE: usize = 32;
 /// What is asked.
 pub enum Question {
     /// A question with one answer.
-    Plain(JobsRequest),
+    Plain(Inquiry),
     /// Which jobs there are: asked again and again, until there are no more.
     List(Vec<JobStatus>),
     /// Whether a job is safe. The requests are on their way meanwhile.
@@ -28,6 +29,11 @@ pub enum Question {
 pub type Requests = std::iter::Map<std::vec::IntoIter<Bytes>, fn(Bytes) -> Result<Bytes, Error>>;
 
 impl Question {
+    /// Returns a question with one answer.
+    pub fn plain(request: JobsRequest) -> Self {
+        Self::Plain(Inquiry::new(request))
+    }
+
     /// Returns the question whether a job with these requests is safe.
     pub fn of_submission(options: JobOptions, pool: &str, requests: Vec<Bytes>) -> Self {
         let requests = requests.into_iter().map(Ok as fn(Bytes) -> Result<Bytes, Error>);
@@ -42,9 +48,9 @@ impl Question {
     }
 
     /// Returns what to ask first, unless it is a submission.
-    fn first(&self) -> Option<JobsRequest> {
+    fn first(&mut self) -> Option<JobsRequest> {
         match self {
-            Self::Plain(request) => Some(request.clone()),
+            Self::Plain(inquiry) => Some(inquiry.ask()),
             Self::List(jobs) => Some(next_page(jobs)),
             Self::Submission(_) => None,
         }
@@ -52,7 +58,11 @@ impl Question {
 
     /// Whether it is answered soon.
     fn is_brief(&self) -> bool {
-        !matches!(self, Self::Plain(JobsRequest::Look { wait: true, .. }) | Self::Submission(_))
+        match self {
+            Self::Plain(inquiry) => !matches!(inquiry.request(), JobsRequest::Look { wait: true, .. }),
+            Self::List(_) => true,
+            Self::Submission(_) => false,
+        }
     }
 
     /// Handles an answer.
@@ -62,8 +72,11 @@ impl Question {
                 let id = submission.handle(answer, now)?;
                 Ok(id.map_or(Next::Wait, |id| Next::End(accepted(id))))
             }
+            (Self::Plain(inquiry), answer) => Ok(match inquiry.handle(answer)? {
+                Some(answer) => Next::End(answer),
+                None => Next::Ask(inquiry.ask()),
+            }),
             (_, JobsReply::Refused { reason }) => Err(Error::Refused(reason)),
-            (Self::Plain(_), answer) => Ok(Next::End(answer)),
             (Self::List(jobs), JobsReply::Jobs(more)) if more.is_empty() => {
                 Ok(Next::End(JobsReply::Jobs(std::mem::take(jobs))))
             }
@@ -168,13 +181,12 @@ impl Questions {
     fn ask(&mut self, client: &mut Client) -> Result<(), Error> {
         let mut asked = self.open.values().filter(|open| open.is_asked && open.question.is_brief()).count();
         for (&tag, open) in self.open.iter_mut().filter(|(_, open)| !open.is_asked) {
-            let Some(request) = open.question.first() else { continue };
-            if open.question.is_brief() {
-                if asked >= AT_ONCE {
-                    continue;
-                }
-                asked += 1;
+            let is_brief = open.question.is_brief();
+            if is_brief && asked >= AT_ONCE {
+                continue;
             }
+            let Some(request) = open.question.first() else { continue };
+            asked += usize::from(is_brief);
             client.send_about_jobs(tag, request)?;
             open.is_asked = true;
         }

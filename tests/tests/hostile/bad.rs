@@ -2,6 +2,7 @@
 
 use giostra_protocol::codec::Message;
 use giostra_protocol::{Bytes, FromClient, FromWorker, MAX_BATCH, Outcome, RequestId, Ticket, ToClient, VERSION};
+use giostra_tests::message;
 
 use crate::peer::{register, sent};
 
@@ -22,14 +23,7 @@ const NOT_A_MESSAGE: &str = "not a message of this protocol";
 
 /// What is no message to the frontend.
 pub fn to_frontend() -> Vec<Bad> {
-    let submit = |requests| FromClient::Submit {
-        session: 1,
-        pool: "p".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests,
-    };
+    let submit = |requests| message::submit(1, "p", 0, requests);
     let mut all = to_anyone();
     all.extend(truncated("Hello", FromClient::<Bytes>::Hello { version: VERSION, name: "c".into() }));
     all.extend(truncated("Submit", submit(vec![(RequestId(1), Bytes::from_static(b"body"))])));

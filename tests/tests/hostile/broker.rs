@@ -5,6 +5,7 @@ use giostra_protocol::compute::Value;
 use giostra_protocol::{
     Bytes, FromClient, FromWorker, MAX_MESSAGE_BYTES, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION,
 };
+use giostra_tests::message;
 use giostra_tests::{Setup, System};
 
 use crate::bad::{Bad, FORGED, to_backend, to_frontend};
@@ -127,14 +128,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
     system.wait_for_line(&[" dropped stranger ", "reason=registered again"])?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
-    client.say(FromClient::Submit {
-        session,
-        pool: "a\nb".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests,
-    })?;
+    client.say(message::submit(session, "a\nb", 0, requests))?;
     ensure!(
         matches!(client.hear()?, ToClient::Declined { reason, requests } if reason.starts_with("pool: ") && requests == [RequestId(1)])
     );
@@ -179,13 +173,8 @@ fn replies_to_tickets_never_given_are_discarded_and_answer_nobody() -> Result<()
 #[test]
 fn requests_without_a_hello_or_of_another_session_are_not_accepted() -> Result<()> {
     let mut system = Setup::workers(1).start()?;
-    let submit = |session| FromClient::Submit {
-        session,
-        pool: "compute".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests: vec![(RequestId(1), Bytes::new()), (RequestId(2), Bytes::new())],
+    let submit = |session| {
+        message::submit(session, "compute", 0, vec![(RequestId(1), Bytes::new()), (RequestId(2), Bytes::new())])
     };
     let (client, session) = Peer::client(system.frontend())?;
     let stranger = Peer::connect(system.frontend())?;
@@ -213,14 +202,7 @@ fn a_peer_that_claims_its_own_disconnection_is_refused_with_bounded_log() -> Res
     let mut system = Setup::workers(1).start()?;
     let (client, session) = Peer::client(system.frontend())?;
     let requests = vec![(RequestId(1), Bytes::new())];
-    client.say(FromClient::Submit {
-        session,
-        pool: "nobody".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests,
-    })?;
+    client.say(message::submit(session, "nobody", 0, requests))?;
     for _ in 0..100 {
         client.say(FromClient::<Bytes>::Disconnected)?;
         ensure!(matches!(client.hear()?, ToClient::Refused { reason } if reason.contains("close the connection")));

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use giostra_protocol::{Bytes, FromClient, RequestId, ToClient};
 use giostra_tests::Setup;
+use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use nix::sys::signal::Signal;
 
@@ -12,7 +13,7 @@ use crate::peer::Peer;
 
 fn submit(session: u64, pool: &str, timeout_ms: u64, id: u64, bytes: usize) -> FromClient {
     let requests = vec![(RequestId(id), Bytes::from(vec![0xc0; bytes]))];
-    FromClient::Submit { session, pool: pool.into(), timeout_ms, priority: Default::default(), wait: true, requests }
+    message::submit(session, pool, timeout_ms, requests)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use giostra_protocol::{Bytes, FromClient, FromWorker, RequestId, ToClient, VERSION};
+use giostra_tests::message;
 use giostra_tests::{Setup, System};
 
 use crate::check;
@@ -35,15 +36,8 @@ fn a_peer_causes_no_more_log_than_a_few_times_what_it_sends() -> Result<()> {
 
     let (before, mut count) = (system.log().len(), 0);
     for id in 0..TIMES {
-        let (pool, requests) = ("nobody".into(), vec![(RequestId(id), Bytes::new())]);
-        let submit = sent(FromClient::Submit {
-            session,
-            pool,
-            timeout_ms: 0,
-            priority: Default::default(),
-            wait: true,
-            requests,
-        });
+        let requests = vec![(RequestId(id), Bytes::new())];
+        let submit = sent(message::submit(session, "nobody", 0, requests));
         let cancel = sent(FromClient::<Bytes>::Cancel(vec![RequestId(id)]));
         count += bytes(&submit) + bytes(&cancel);
         client.send(&submit)?;

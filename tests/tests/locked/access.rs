@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use giostra_protocol::{Bytes, FromClient, FromWorker, RequestId, ToClient, ToWorker, VERSION};
+use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use giostra_transport::keys::{Credentials, KeyPair, Role};
@@ -201,14 +202,7 @@ fn a_key_may_do_what_its_roles_say_and_nothing_else() -> Result<()> {
     peer.say(FromClient::<Bytes>::Drain { worker: "worker-1".into(), number: 0, all: false })?;
     ensure!(matches!(peer.hear()?, ToClient::Refused { reason, .. } if reason.contains("'admin'")));
     let requests = vec![(RequestId(1), Bytes::new())];
-    peer.say(FromClient::Submit {
-        session,
-        pool: "compute".into(),
-        timeout_ms: 1,
-        priority: Default::default(),
-        wait: true,
-        requests,
-    })?;
+    peer.say(message::submit(session, "compute", 1, requests))?;
     ensure!(matches!(peer.hear()?, ToClient::Replies(replies) if replies.len() == 1));
     Ok(())
 }

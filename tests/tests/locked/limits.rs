@@ -9,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use giostra_client::{Client, Options};
 use giostra_protocol::compute::{Call, Value};
 use giostra_protocol::{Bytes, Failure, FromClient, Outcome, RequestId, ToClient, code};
+use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use giostra_transport::shutdown::Shutdown;
@@ -137,14 +138,7 @@ fn only_the_sender_of_more_than_that_loses_its_connection() -> Result<()> {
     let batch = system.begin(&["random", "100000", "--json"])?;
     let (stranger, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let requests = vec![(RequestId(1), Bytes::from(echo(2 * LIMIT)))];
-    stranger.say(FromClient::Submit {
-        session,
-        pool: "compute".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests,
-    })?;
+    stranger.say(message::submit(session, "compute", 0, requests))?;
     system.wait_for_line(&[" client-left c", "reason=connection broke"])?;
     batch.finish()?.all_well()?;
     check(&mut system)
@@ -225,14 +219,7 @@ fn a_batch_over_the_limit_is_refused_with_a_reason_and_our_client_sends_none() -
     let (peer, session) = Peer::client(system.frontend(), Some(&system.credentials("client")?))?;
     let submit = |count| {
         let requests = (1..=count).map(|id| (RequestId(id), Bytes::new())).collect();
-        peer.say(FromClient::Submit {
-            session,
-            pool: "nobody".into(),
-            timeout_ms: 0,
-            priority: Default::default(),
-            wait: true,
-            requests,
-        })
+        peer.say(message::submit(session, "nobody", 0, requests))
     };
     submit(11)?;
     ensure!(matches!(peer.hear()?, ToClient::Declined { reason, requests }

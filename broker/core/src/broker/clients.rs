@@ -6,12 +6,12 @@ use std::time::Instant;
 use giostra_protocol::{Bytes, FromClient, Identity, Priority, RequestId, ToClient, VERSION, name};
 
 use super::admission::Usage;
-use super::records::{Client, Request, State};
+use super::records::{Client, Submission};
 use super::{Broker, Moment, Output, PoolKey};
 use crate::config::{Rights, Settings};
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
-use crate::ids::{ClientNumber, RequestKey};
+use crate::ids::ClientNumber;
 use crate::tables::pending::Place;
 
 /// The maximum number of pools that a `NoWorker` names.
@@ -221,6 +221,8 @@ impl Broker {
     ) -> Taken {
         // A time limit that ends in centuries is none.
         let time_limit = timeout_ms.checked_mul(1_000_000).filter(|limit| limit.checked_add(now.0).is_some());
+        let time_limit = time_limit.unwrap_or(0);
+        let submission = Submission { source: number.into(), pool, priority, time_limit, accepted: now };
         let client = self.clients.get_mut(&number).expect("its number was just looked up");
         let mut taken = Taken::default();
         let (first, mut fresh) = (self.last_request + 1, Vec::with_capacity(requests.len()));
@@ -242,21 +244,9 @@ impl Broker {
             self.bytes += body.len();
             client.account.bytes += body.len();
             self.last_request += 1;
-            let request = Request {
-                source: number.into(),
-                id,
-                pool,
-                priority,
-                body,
-                accepted: now,
-                time_limit: time_limit.unwrap_or(0),
-                dispatched: now,
-                attempts: 0,
-                lost: None,
-                state: State::Pending(Place::Fresh(priority, self.last_request)),
-            };
+            let request = submission.request(id, body, Place::Fresh(priority, self.last_request));
             let deadline = request.deadline();
-            let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
+            let key = request.insert_into(&mut self.requests);
             client.account.unanswered.insert(id, key);
             client.account.pending += 1;
             self.pending += 1;

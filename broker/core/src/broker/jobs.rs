@@ -29,6 +29,7 @@ use super::records::{Account, Request};
 use super::{Broker, Moment, Output};
 use crate::event::Event;
 use crate::ids::{JobNumber, Source};
+use crate::stats::pace::Pace;
 use crate::store::{JobRecord, Op, Restored};
 
 use expected::{Asker, Expected};
@@ -158,16 +159,17 @@ impl Broker {
             let number = record.job;
             let event = Event::JobRestored { job: number, id: self.jobs.id(number), requests: record.requests };
             self.log(event);
-            self.go_on_with(&record);
+            // The broker's start.
+            self.go_on_with(&record, Moment::default());
         }
         self
     }
 
     /// Goes on with a job that the store has.
-    fn go_on_with(&mut self, record: &JobRecord) {
+    fn go_on_with(&mut self, record: &JobRecord, now: Moment) {
         let key = (record.owner.clone(), record.spec.pool.clone(), record.spec.key.clone());
         self.jobs.by_key.insert(key, record.job);
-        self.jobs.table.insert(record.job, Job::restored(record));
+        self.jobs.table.insert(record.job, Job::restored(record, Pace::since(now.millis())));
         self.jobs.touch(record.job);
     }
 

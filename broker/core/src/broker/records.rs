@@ -153,6 +153,17 @@ pub struct Pool {
     pub touched: bool,
 }
 
+/// What requests that are accepted together have in common.
+#[derive(Clone, Copy)]
+pub struct Submission {
+    pub source: Source,
+    pub pool: PoolKey,
+    pub priority: Priority,
+    /// In nanoseconds; 0 for none.
+    pub time_limit: u64,
+    pub accepted: Moment,
+}
+
 pub struct Request {
     pub source: Source,
     pub id: RequestId,
@@ -246,7 +257,32 @@ impl Pool {
     }
 }
 
+impl Submission {
+    /// Returns one of them, which waits at this place.
+    pub fn request(self, id: RequestId, body: Bytes, place: Place) -> Request {
+        let Self { source, pool, priority, time_limit, accepted } = self;
+        Request {
+            source,
+            id,
+            pool,
+            priority,
+            body,
+            accepted,
+            time_limit,
+            dispatched: accepted,
+            attempts: 0,
+            lost: None,
+            state: State::Pending(place),
+        }
+    }
+}
+
 impl Request {
+    /// Adds it to the table of requests.
+    pub fn insert_into(self, requests: &mut Slab<Self>) -> RequestKey {
+        RequestKey(requests.insert(self).try_into().expect("four thousand million requests"))
+    }
+
     pub fn deadline(&self) -> Option<Moment> {
         let since = match self.state {
             _ if self.time_limit == 0 => return None,

@@ -106,7 +106,12 @@ impl Bench {
 
     /// It answers all that it has.
     pub fn reply(&mut self) {
-        let replies = self.dispatched.drain(..).map(|(ticket, body)| (ticket, Outcome::Ok(body))).collect();
+        self.answer(self.dispatched.len());
+    }
+
+    /// It answers the first that it has.
+    pub fn answer(&mut self, count: usize) {
+        let replies = self.dispatched.drain(..count).map(|(ticket, body)| (ticket, Outcome::Ok(body))).collect();
         self.broker.handle_worker(&peer("w"), FromWorker::Replies(replies), self.now);
         self.settle();
     }

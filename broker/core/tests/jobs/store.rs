@@ -195,11 +195,11 @@ impl Disk {
                 Done::Results { failed: failed.collect(), results }
             }
             Read::Expired { limit } => {
-                let ended = self.jobs.values().map(|stored| &stored.record).filter(|record| {
-                    let kept = record.spec.keep_ms > 0 && record.ended_ms + record.spec.keep_ms > self.now_ms;
-                    record.state.has_ended() && record.spec.keep_ms > 0 && !kept
-                });
-                Done::Jobs(ended.take(limit).cloned().collect())
+                let ended = self.jobs.values().map(|stored| &stored.record);
+                let ended = ended.filter(|record| record.state.has_ended() && record.spec.keep_ms > 0);
+                let left = |record: &&JobRecord| (record.ended_ms + record.spec.keep_ms).saturating_sub(self.now_ms);
+                let jobs = ended.clone().filter(|record| left(record) == 0).take(limit).cloned().collect();
+                Done::Expired { jobs, next_ms: ended.map(|record| left(&record)).filter(|&left| left > 0).min() }
             }
             Read::Job(job) => Done::Jobs(self.jobs.get(&job).map(|stored| stored.record.clone()).into_iter().collect()),
             Read::Jobs { ref owner, before, limit } => {

@@ -104,15 +104,7 @@ fn requests_from_before_a_reconnect_are_ignored_until_their_client_sends_them_ag
     let before = world.sessions["c"];
     // The pipe's leftovers come right behind the new connection's Hello.
     world.client("c-again");
-    let stale = FromClient::Submit {
-        session: before,
-        pool: "p".into(),
-        timeout_ms: 0,
-        priority: Default::default(),
-        wait: true,
-        requests: vec![(RequestId(1), body(1))],
-    };
-    world.client_says("c-again", stale);
+    world.client_says("c-again", submit(before, vec![(RequestId(1), body(1))]));
     assert!(world.holding("1").is_empty());
     world.submit("c-again", 1..=1);
     world.reply("1");

@@ -30,7 +30,7 @@ pub fn of(jobs: &JobsStatus) -> [Family<'_>; 7] {
             by("state", [("open", *open), ("running", *running)]),
         ),
         (
-            "jobs_total",
+            "job_events_total",
             "Durable jobs submitted, restored from the store, finished, cancelled and deleted.",
             by("event", events),
         ),

@@ -43,6 +43,7 @@ impl Check {
         self.add(match fault {
             Fault::Damaged(why) | Fault::Misuse(why) => format!("{what}: {why}"),
             Fault::Sqlite(error) => format!("{what}: {error}"),
+            Fault::Full => format!("{what}: no space on the disk"),
         });
     }
 }

@@ -32,7 +32,15 @@ impl Timed {
 
     fn expired(&mut self, now_ms: u64, limit: usize) -> Vec<u64> {
         match self.at(now_ms).scan(&Read::Expired { limit }).unwrap() {
-            Done::Jobs(jobs) => jobs.into_iter().map(|job| job.job.0).collect(),
+            Done::Expired { jobs, .. } => jobs.into_iter().map(|job| job.job.0).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Returns the milliseconds until the next job expires.
+    fn next(&mut self, now_ms: u64) -> Option<u64> {
+        match self.at(now_ms).scan(&Read::Expired { limit: 9 }).unwrap() {
+            Done::Expired { next_ms, .. } => next_ms,
             other => panic!("{other:?}"),
         }
     }
@@ -56,6 +64,7 @@ fn jobs_expire_when_they_were_kept_for_their_time_after_their_end() {
     }
     timed.at(2_100).commit(&[Write::Cancel(JobNumber(5))]).unwrap();
     assert_eq!(timed.expired(2_302, 9), [0; 0]);
+    assert_eq!([2_302, 2_303, 2_599].map(|now_ms| timed.next(now_ms)), [Some(1), Some(199), Some(1)]);
     assert_eq!(timed.expired(2_303, 9), [3]);
     drop(timed);
     let mut timed = Timed::open(folder.path(), 0);

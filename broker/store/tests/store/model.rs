@@ -255,7 +255,7 @@ impl Pair {
         let jobs = self.model.jobs.values().rev().filter(|job| job.record.owner == owner).take(3);
         let expected: Vec<_> = jobs.map(|job| job.record.clone()).collect();
         assert_eq!(found, expected);
-        assert_eq!(store.scan(&Read::Expired { limit: 99 }).unwrap(), Done::Jobs(self.model.expired()));
+        assert_eq!(store.scan(&Read::Expired { limit: 99 }).unwrap(), self.model.expired());
     }
 }
 

@@ -40,17 +40,7 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "goodbye" => Event::Goodbye { client: ordinal(rest.strip_prefix('c')?)? },
         "client-joined" | "client-left" | "unheard" => of_a_client(verb, rest)?,
         "joined" | "window" | "leaving" | "left" | "dropped" | "unable" | "able" => of_a_worker(verb, rest)?,
-        "listening" => Event::Listening(Start {
-            format: value(rest, "format=").and_then(count),
-            strict: match value(rest, "rotation=")? {
-                "strict" => true,
-                "available" => false,
-                _ => return None,
-            },
-            detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
-            max_attempts: value(rest, "max-attempts=").and_then(count),
-            after: value(rest, "after=").filter(|&after| after != "none"),
-        }),
+        "listening" => Event::Listening(start(rest)?),
         "store" | "job" | "known" | "restored" | "saved" | "stored" | "finished" | "cancelled-job" | "deleted"
         | "resumed" => of_a_job(verb, rest)?,
         "retry" => Event::Retry { requests: IdRanges::requests(rest)? },
@@ -68,6 +58,20 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         }
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
         _ => Event::Unknown { verb },
+    })
+}
+
+fn start(rest: &str) -> Option<Start<'_>> {
+    Some(Start {
+        format: value(rest, "format=").and_then(count),
+        strict: match value(rest, "rotation=")? {
+            "strict" => true,
+            "available" => false,
+            _ => return None,
+        },
+        detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
+        max_attempts: value(rest, "max-attempts=").and_then(count),
+        after: value(rest, "after=").filter(|&after| after != "none"),
     })
 }
 

@@ -29,11 +29,11 @@ impl Pace {
         let seconds = now.saturating_duration_since(began).as_secs_f64();
         (seconds > 0.0).then(|| (done - before) as f64 / seconds)
     }
-}
 
-/// Estimates the time for the rest at this rate; `None` if it would never be done.
-pub fn time_left(rest: u64, rate: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(rest as f64 / rate).ok()
+    /// The time for the rest at this rate; `None` if that is unknown, or it would never be done.
+    pub fn time_for(&self, rest: u64) -> Option<Duration> {
+        Duration::try_from_secs_f64(rest as f64 / self.rate()?).ok()
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +63,12 @@ mod tests {
 
     #[test]
     fn at_no_pace_it_is_never_done() {
-        assert_eq!(time_left(10, 4.0), Some(Duration::from_millis(2500)));
-        assert_eq!((time_left(10, 0.0), time_left(0, 0.0), time_left(0, 1.0)), (None, None, Some(Duration::ZERO)));
+        let (mut pace, began) = (Pace::default(), Instant::now());
+        assert_eq!(pace.time_for(10), None);
+        pace.add(began, 0);
+        pace.add(began + Duration::from_secs(1), 0);
+        assert_eq!((pace.time_for(10), pace.time_for(0)), (None, None));
+        pace.add(began + Duration::from_secs(2), 1);
+        assert_eq!((pace.time_for(10), pace.time_for(0)), (Some(Duration::from_secs(20)), Some(Duration::ZERO)));
     }
 }

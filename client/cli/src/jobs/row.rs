@@ -7,7 +7,7 @@ use giostra_client::{JobState, JobStatus};
 use humantime::{format_duration, format_rfc3339_seconds};
 use serde_json::{Value, json};
 
-use super::pace::time_left;
+use super::pace::Pace;
 use crate::table::{Cell, Column, Table, Tone};
 use crate::written::{grouped, millis};
 
@@ -18,13 +18,15 @@ pub struct Row {
     pub job: JobStatus,
     /// Results and errors a second, if known.
     pub rate: Option<f64>,
+    /// The time for the rest, if known: of a job that is open more requests may come.
+    pub left: Option<Duration>,
     /// How many of its requests wait to be computed again, if known.
     pub retrying: Option<u64>,
 }
 
 impl From<JobStatus> for Row {
     fn from(job: JobStatus) -> Self {
-        Self { job, rate: None, retrying: None }
+        Self { job, ..Self::default() }
     }
 }
 
@@ -32,18 +34,20 @@ impl Row {
     /// Adds what the broker's status says of the job.
     pub fn add(&mut self, live: &LiveJob) {
         self.rate = Some(live.rate as f64);
+        self.left = live.left_ms.map(Duration::from_millis);
         self.retrying = Some(live.retrying);
+    }
+
+    /// Adds its pace from one look to the next.
+    pub fn go_at(&mut self, pace: &Pace) {
+        let rest = u64::from(self.job.requests).saturating_sub(self.done());
+        self.rate = pace.rate();
+        self.left = pace.time_for(rest).filter(|_| self.job.state == JobState::Running);
     }
 
     /// The number of requests that have a result or an error.
     pub fn done(&self) -> u64 {
         u64::from(self.job.succeeded) + u64::from(self.job.failed)
-    }
-
-    /// The time for the rest; of a job that is open more requests may come.
-    fn left(&self) -> Option<Duration> {
-        let rest = u64::from(self.job.requests).saturating_sub(self.done());
-        self.rate.filter(|_| self.job.state == JobState::Running).and_then(|rate| time_left(rest, rate))
     }
 
     /// All that is known, as JSON.
@@ -69,7 +73,7 @@ impl Row {
         let known = [
             ("rate", self.rate.map(|rate| json!(rate.round() as u64))),
             ("retrying", self.retrying.map(|retrying| json!(retrying))),
-            ("left_ms", self.left().map(|left| json!(left.as_millis() as u64))),
+            ("left_ms", self.left.map(|left| json!(left.as_millis() as u64))),
         ];
         for (name, value) in known {
             if let Some(value) = value {
@@ -91,7 +95,7 @@ impl Row {
             ("failed", Some(failed.to_string())),
             ("retrying", self.retrying.filter(|&retrying| retrying > 0).map(|retrying| retrying.to_string())),
             ("rate", self.rate.map(|rate| format!("{rate:.0}/s"))),
-            ("left", self.left().map(|left| millis(left.as_millis() as u64))),
+            ("left", self.left.map(|left| millis(left.as_millis() as u64))),
             ("pool", Some(spec.pool.clone())),
             ("name", Some(spec.name.clone())),
             ("key", Some(spec.key.clone())),
@@ -114,7 +118,7 @@ pub fn table(rows: &[Row], now: SystemTime) -> Table {
         let written = format_duration(Duration::from_secs(age.as_secs())).to_string();
         written.split(' ').take(2).collect::<Vec<_>>().join(" ").into()
     };
-    let left = |row: &Row| row.left().map_or("-".into(), |left| millis(left.as_millis() as u64)).into();
+    let left = |row: &Row| row.left.map_or("-".into(), |left| millis(left.as_millis() as u64)).into();
     let columns: [Column<Row>; 10] = [
         ("JOB", 0, &|row| row.job.id.to_string().into()),
         ("STATE", 0, &|row| state(row.job.state)),
@@ -155,6 +159,8 @@ fn written(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use giostra_client::{JobId, JobSpec};
 
     use super::*;
@@ -181,7 +187,7 @@ mod tests {
     #[test]
     fn a_job_that_runs_tells_its_pace_and_the_time_that_is_left() {
         let mut row = row();
-        row.add(&LiveJob { rate: 25, retrying: 3, ..LiveJob::default() });
+        row.add(&LiveJob { rate: 25, retrying: 3, left_ms: Some(30_000), ..LiveJob::default() });
         let lines = lines(&[row.clone()]);
         assert_eq!(lines[0], "JOB          STATE    DONE      FAILED  RATE  LEFT    AGE    PRIORITY  POOL     NAME");
         assert_eq!(lines[1], "5f3a9c01-12  running  250/1000  10      25/s  30.0 s  1h 2m  normal    compute  night");
@@ -199,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn of_a_job_that_is_open_nobody_knows_how_long_it_takes() {
-        let mut row = row();
-        row.rate = Some(25.0);
+    fn a_slow_job_tells_what_is_left_and_one_that_is_open_does_not() {
+        let (mut row, mut pace, began) = (row(), Pace::default(), Instant::now());
+        [(0, 249), (10, 250)].iter().for_each(|&(second, done)| pace.add(began + Duration::from_secs(second), done));
+        row.go_at(&pace);
+        assert!(lines(&[row.clone()])[1].contains("  0/s   2 h 5 min  "), "{:?}", lines(&[row]));
         row.job.state = JobState::Open;
-        assert!(lines(&[row.clone()])[1].contains("  25/s  -  "));
-        row.job.state = JobState::Running;
-        row.rate = Some(0.0);
-        assert!(lines(&[row])[1].contains("  0/s   -  "));
+        row.go_at(&pace);
+        assert!(lines(&[row.clone()])[1].contains("  0/s   -     "), "{:?}", lines(&[row]));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use giostra_client::{Client, Error, JobId, JobStatus};
-use serde_json::{Value, json};
+use giostra_client::{Client, Error, JobId};
+use serde_json::json;
 
 use super::One;
 use super::pace::Pace;
@@ -47,20 +47,6 @@ pub fn one(client: &mut Client, one: &One, common: &CommonArgs) -> anyhow::Resul
     Ok(Exit::Success)
 }
 
-/// Prints a row for each of these jobs.
-pub(super) fn print(jobs: &[JobStatus], json: bool) -> anyhow::Result<()> {
-    let rows: Vec<_> = jobs.iter().cloned().map(Row::from).collect();
-    match json {
-        true => writeln!(stdout(), "{}", object(&rows))?,
-        false => writeln!(stdout(), "{}", table(&rows, SystemTime::now()).lines(Room::of_stdout()).join("\n"))?,
-    }
-    Ok(())
-}
-
-fn object(rows: &[Row]) -> Value {
-    json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()})
-}
-
 /// All jobs of the client, and their pace from one look to the next.
 #[derive(Default)]
 struct All {
@@ -93,7 +79,7 @@ impl All {
         for row in rows.iter_mut().filter(|row| !row.job.state.has_ended()) {
             let mut pace = before.remove(&row.job.id).unwrap_or_default();
             pace.add(now, row.done());
-            row.rate = pace.rate();
+            row.go_at(&pace);
             self.paces.insert(row.job.id, pace);
         }
         Ok(())
@@ -117,6 +103,6 @@ impl Watched for All {
     }
 
     fn json(rows: &Vec<Row>) -> serde_json::Result<String> {
-        Ok(object(rows).to_string())
+        Ok(json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()}).to_string())
     }
 }

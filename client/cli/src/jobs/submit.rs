@@ -1,5 +1,6 @@
 //! `giostra submit`: hands a job over to the broker.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -13,12 +14,14 @@ use serde_json::json;
 
 use crate::common::CommonArgs;
 use crate::exit::Exit;
+use crate::failure::report_error;
 use crate::help;
 use crate::input::{Input, Next};
 use crate::line::{Kind, body};
 use crate::operations::Operation;
 use crate::printed::stdout;
 use crate::send::values;
+use crate::written::many;
 
 /// The options of `giostra submit`.
 #[derive(Clone, Debug, clap::Args)]
@@ -100,13 +103,10 @@ pub fn job_options(common: &CommonArgs) -> JobOptions {
 /// Submits the job, and prints its id once all of it is safe.
 pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
     let options = submit.options(common);
-    let id = match submit.lines {
-        true => {
-            let (kind, mut input) = (Kind::of(common.json, submit.text, submit.line)?, Input::open()?);
-            let requests = std::iter::from_fn(|| request(submit, kind, &mut input, shutdown));
-            client.try_submit_job(options, requests)?
-        }
-        false => {
+    let mut lines = submit.lines.then(|| Lines::open(submit, common, shutdown)).transpose()?;
+    let id = match &mut lines {
+        Some(lines) => client.try_submit_job(options, std::iter::from_fn(|| lines.request().transpose()))?,
+        None => {
             let arguments = values(&submit.arguments, submit.text);
             let call = Call { operation: submit.operation.clone(), arguments };
             client.submit_job(options, [call.to_body()])?
@@ -116,31 +116,70 @@ pub fn run(client: &mut Client, submit: &Submit, common: &CommonArgs, shutdown: 
         true => writeln!(stdout(), "{}", json!({"job": id.to_string()}))?,
         false => writeln!(stdout(), "{id}")?,
     }
+    if submit.key.is_some() {
+        let count = lines.map_or(Ok(1), Lines::count)?;
+        let known = client.job(id).status()?.requests;
+        if count != u64::from(known) {
+            let known = many(known.into(), "request");
+            report_error(format_args!("job {id} under this key has {known}, not {count}: nothing was added"));
+        }
+    }
     Ok(Exit::Success)
 }
 
-/// Returns the request of the next line, for which it waits until Ctrl-C.
-fn request(submit: &Submit, kind: Kind, input: &mut Input, shutdown: &Shutdown) -> Option<Result<Bytes, Error>> {
-    let failed = |number: u64, why: String| {
-        Error::Request(Failure::new(code::INVALID, format!("line {number}: {why}; the job is cancelled")))
-    };
-    loop {
-        if shutdown.requested() {
-            return Some(Err(Error::Interrupted));
-        }
-        match input.next() {
-            Ok(Next::Line(line)) => {
-                let body = body(&submit.operation, &line, kind);
-                return Some(body.map_err(|failure| failed(input.taken(), failure.to_string())));
+/// The lines of stdin, of which each is a request.
+struct Lines<'a> {
+    input: Input,
+    operation: &'a str,
+    kind: Kind,
+    /// What becomes of the job when a line makes no request.
+    consequence: &'static str,
+    shutdown: &'a Shutdown,
+}
+
+impl<'a> Lines<'a> {
+    fn open(submit: &'a Submit, common: &CommonArgs, shutdown: &'a Shutdown) -> anyhow::Result<Self> {
+        let kind = Kind::of(common.json, submit.text, submit.line)?;
+        let consequence = if submit.key.is_some() { "the job stays open" } else { "the job is cancelled" };
+        Ok(Self { input: Input::open()?, operation: &submit.operation, kind, consequence, shutdown })
+    }
+
+    /// Returns the request of the next line.
+    fn request(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(line) = self.next()? else { return Ok(None) };
+        let body = body(self.operation, &line, self.kind);
+        body.map(Some).map_err(|why| {
+            let why = format_args!("line {}: {}", self.input.taken(), why.message);
+            self.failed(code::INVALID, why)
+        })
+    }
+
+    /// Returns the next line, for which it waits until Ctrl-C.
+    fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.shutdown.requested() {
+                return Err(Error::Interrupted);
             }
-            Ok(Next::Later) => {
-                if let Err(error) = input.wait(&[shutdown.as_fd()]) {
-                    return Some(Err(failed(input.taken(), format!("can't wait for stdin: {error}"))));
+            match self.input.next() {
+                Ok(Next::Line(line)) => return Ok(Some(line)),
+                Ok(Next::Later) => {
+                    let waited = self.input.wait(&[self.shutdown.as_fd()]);
+                    waited.map_err(|error| self.failed(code::FAILED, format_args!("can't wait for stdin: {error}")))?;
                 }
+                Ok(Next::End) => return Ok(None),
+                Err(error) => return Err(self.failed(code::FAILED, format_args!("{error:#}"))),
             }
-            Ok(Next::End) => return None,
-            Err(error) => return Some(Err(failed(input.taken(), format!("{error:#}")))),
         }
+    }
+
+    /// Reads to the end, and returns the number of all lines.
+    fn count(mut self) -> Result<u64, Error> {
+        while self.next()?.is_some() {}
+        Ok(self.input.taken())
+    }
+
+    fn failed(&self, code: &str, why: impl Display) -> Error {
+        Error::Request(Failure::new(code, format!("{why}; {}", self.consequence)))
     }
 }
 

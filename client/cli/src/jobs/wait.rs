@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use giostra_client::{Client, Error, JobId, JobState, JobStatus};
 use indicatif::{HumanCount, HumanDuration, ProgressBar};
 
-use super::pace::{Pace, time_left};
-use super::show::print;
+use super::pace::Pace;
+use super::several::Several;
 use crate::bar;
 use crate::common::CommonArgs;
 use crate::exit::Exit;
@@ -28,38 +28,35 @@ pub struct Wait {
     ids: Vec<JobId>,
 }
 
-/// Waits for jobs, and succeeds if all their requests have.
+/// Waits for the jobs that are there, and succeeds if all of them are and all their requests have.
 pub fn run(client: &mut Client, wait: &Wait, common: &CommonArgs) -> anyhow::Result<Exit> {
     let bar = bar::new(Some(0), stderr().is_terminal());
-    let ended = match bar.is_hidden() {
-        true => wait.ids.iter().map(|&id| client.job(id).wait(None)).collect::<Result<Vec<_>, _>>()?,
+    let mut several = Several::ask(&wait.ids, |id| client.job(id).status())?;
+    match bar.is_hidden() {
+        true => several.ask_again(|id| client.job(id).wait(None))?,
         false => {
-            let ended = watch(client, &wait.ids, &bar);
+            let ended = watch(client, &mut several, &bar);
             bar.finish_and_clear();
-            ended?
+            ended?;
         }
-    };
-    print(&ended, common.json)?;
-    Ok(Exit::success_if(ended.iter().all(all_well)))
+    }
+    several.print(common.json)?;
+    Ok(Exit::success_if(several.refused.is_empty() && several.jobs.iter().all(all_well)))
 }
 
 /// Moves the bar until all have ended.
-fn watch(client: &mut Client, ids: &[JobId], bar: &ProgressBar) -> Result<Vec<JobStatus>, Error> {
-    let mut jobs: Vec<_> = ids.iter().map(|&id| client.job(id).status()).collect::<Result<_, _>>()?;
-    let tick = TICK * (ids.len() as u32).div_ceil(AT_ONCE).max(1);
+fn watch(client: &mut Client, several: &mut Several, bar: &ProgressBar) -> Result<(), Error> {
+    let tick = TICK * (several.jobs.len() as u32).div_ceil(AT_ONCE).max(1);
     let mut pace = Pace::default();
     loop {
-        let sum = Sum::of(&jobs);
+        let sum = Sum::of(&several.jobs);
         pace.add(Instant::now(), sum.done);
         bar.set_length(sum.requests);
         bar.set_position(sum.done);
         bar.set_message(sum.message(&pace));
         bar.tick();
-        let Some(first) = jobs.iter().position(|job| !job.state.has_ended()) else { return Ok(jobs) };
-        jobs[first] = client.job(jobs[first].id).wait(Some(tick))?;
-        for job in jobs.iter_mut().filter(|job| !job.state.has_ended()) {
-            *job = client.job(job.id).status()?;
-        }
+        let Some(first) = several.first_live() else { return Ok(()) };
+        several.ask_again(|id| if id == first { client.job(id).wait(Some(tick)) } else { client.job(id).status() })?;
     }
 }
 
@@ -95,7 +92,7 @@ impl Sum {
         }
         let Some(rate) = pace.rate() else { return message };
         message += &format!("  {rate:.0}/s");
-        if let Some(left) = time_left(self.requests.saturating_sub(self.done), rate).filter(|_| !self.open) {
+        if let Some(left) = pace.time_for(self.requests.saturating_sub(self.done)).filter(|_| !self.open) {
             message += &format!("  {} left", HumanDuration(left));
         }
         message

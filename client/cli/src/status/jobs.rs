@@ -3,7 +3,7 @@
 use giostra_protocol::{JobsStatus, LiveJob};
 use indicatif::HumanBytes;
 
-use crate::jobs::{failures, time_left};
+use crate::jobs::failures;
 use crate::table::{Cell, Column, Table, Tone};
 use crate::written::{grouped, many, micros, millis};
 
@@ -17,7 +17,7 @@ pub fn summary(jobs: &JobsStatus) -> Vec<String> {
     if !store.full.is_empty() {
         lines.push(format!("the store has no room for more: {}", store.full));
     }
-    let live = many(jobs.live.len() as u64 + jobs.left_out, "job");
+    let live = many(jobs.open + jobs.running, "job");
     let mut counts = format!("{live} open or running; since the start {} finished", totals.finished);
     let others = [
         (totals.restored, "restored"),
@@ -49,7 +49,7 @@ pub fn table<'a>(jobs: impl IntoIterator<Item = &'a LiveJob>) -> Table {
         ("FAILED", 1, &|job| failures(job.failed)),
         ("RETRYING", 5, &retrying),
         ("RATE", 3, &|job| format!("{}/s", job.rate).into()),
-        ("LEFT", 4, &|job| left(job).unwrap_or_else(|| "-".into()).into()),
+        ("LEFT", 4, &|job| job.left_ms.map_or("-".into(), millis).into()),
     ];
     Table::new(&columns, jobs)
 }
@@ -57,12 +57,6 @@ pub fn table<'a>(jobs: impl IntoIterator<Item = &'a LiveJob>) -> Table {
 /// The number of requests that have a result or an error.
 pub fn done(job: &LiveJob) -> u64 {
     job.succeeded.saturating_add(job.failed)
-}
-
-/// The time for the rest, at the rate of the last seconds; `None` while more requests may come.
-fn left(job: &LiveJob) -> Option<String> {
-    let left = time_left(job.requests.saturating_sub(done(job)), job.rate as f64).filter(|_| job.closed)?;
-    Some(millis(left.as_millis().try_into().unwrap_or(u64::MAX)))
 }
 
 fn retrying(job: &LiveJob) -> Cell {
@@ -86,15 +80,17 @@ mod tests {
             succeeded: 4_990,
             failed: 10,
             rate: 250,
+            left_ms: Some(60_000),
             ..LiveJob::default()
         }
     }
 
     #[test]
-    fn a_job_that_runs_tells_when_it_will_be_done_and_one_that_is_open_does_not() {
-        let lines = table([&job(), &LiveJob { closed: false, ..job() }]).lines(Room::default());
+    fn a_job_tells_when_it_will_be_done_also_if_it_is_slow_unless_that_is_unknown() {
+        let slow = LiveJob { rate: 0, left_ms: Some(54_000_000), ..job() };
+        let lines = table([&job(), &LiveJob { left_ms: None, ..job() }, &slow]).lines(Room::default());
         assert_eq!(lines[1], "5f3a9c01-12  night  compute  normal    5000/20000  10      0         250/s  1 min 0 s");
-        assert!(lines[2].ends_with("250/s  -"), "{lines:?}");
+        assert!(lines[2].ends_with("250/s  -") && lines[3].ends_with("0/s    15 h 0 min"), "{lines:?}");
     }
 
     #[test]
@@ -102,9 +98,9 @@ mod tests {
         let store =
             StoreStatus { bytes: 3 << 20, commits: 4, commits_us: 4800, longest_us: 3000, ..Default::default() };
         let totals = JobTotals { finished: 7, retried: 1200, ..JobTotals::default() };
-        let mut jobs = JobsStatus { live: vec![job()], left_out: 1, totals, store, ..JobsStatus::default() };
+        let mut jobs = JobsStatus { live: vec![job()], open: 1, running: 2, totals, store, ..JobsStatus::default() };
         let lines = summary(&jobs);
-        assert_eq!(lines[0], "2 jobs open or running; since the start 7 finished, 1,200 requests retried");
+        assert_eq!(lines[0], "3 jobs open or running; since the start 7 finished, 1,200 requests retried");
         assert_eq!(lines[1], "store: 3.00 MiB, 4 commits, 1.2 ms on average, 3.0 ms at most");
         jobs.store.full = "no space left".into();
         jobs.store.failed = "a sync failed".into();

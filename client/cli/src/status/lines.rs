@@ -352,7 +352,7 @@ mod tests {
     fn jobs_are_told_if_the_broker_keeps_any() {
         assert!(!lines(&status(), Room::default()).join("\n").contains("JOB"));
         let live = vec![LiveJob { name: "night".into(), requests: 100, ..LiveJob::default() }];
-        let jobs = JobsStatus { live, ..JobsStatus::default() };
+        let jobs = JobsStatus { live, running: 1, ..JobsStatus::default() };
         let text = lines(&Status { jobs: Some(jobs), ..status() }, Room::default()).join("\n");
         assert!(text.contains("\n1 job open or running; since the start 0 finished\n"), "{text}");
         assert!(text.contains("\nJOB         NAME ") && text.contains("0/100"), "{text}");

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{Bytes, JobId, JobState, JobStatus, JobsReply, JobsRequest, Outcome};
+use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest, Outcome};
 use giostra_transport::time::deadline;
 
 use crate::{Client, Error};
@@ -29,7 +29,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// [`Error::Refused`] if there is no such job, or it is another client's.
     pub fn status(&mut self) -> Result<JobStatus, Error> {
-        self.ask(&JobsRequest::Look { id: self.id, wait: false })
+        self.ask(JobsRequest::Look { id: self.id, wait: false })
     }
 
     /// Waits until it has ended, or for this time. Returns how far it is. A broker that is restarted
@@ -40,7 +40,7 @@ impl<'a> Job<'a> {
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<JobStatus, Error> {
         let until = limit.map(|limit| deadline(Instant::now(), limit));
         let question = JobsRequest::Look { id: self.id, wait: true };
-        match self.client.ask_until(&question, until)? {
+        match self.client.ask_until(question, until)? {
             Some(answer) => only(answer),
             None => self.status(),
         }
@@ -59,7 +59,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// As of [`Self::status`].
     pub fn cancel(&mut self) -> Result<JobStatus, Error> {
-        self.ask(&JobsRequest::Cancel(self.id))
+        self.ask(JobsRequest::Cancel(self.id))
     }
 
     /// Has the requests that failed computed again, and returns how far the job is then: it is running.
@@ -81,27 +81,19 @@ impl<'a> Job<'a> {
     /// # }
     /// ```
     pub fn retry(&mut self) -> Result<JobStatus, Error> {
-        self.client.await_broker()?;
-        let before = self.client.session();
-        match self.ask(&JobsRequest::Retry(self.id)) {
-            // The order may have been carried out, and its answer lost with the connection.
-            Err(Error::Refused(reason)) if self.client.session() != before => {
-                let job = self.status()?;
-                if job.state == JobState::Running { Ok(job) } else { Err(Error::Refused(reason)) }
-            }
-            ended => ended,
-        }
+        self.ask(JobsRequest::Retry(self.id))
     }
 
-    /// Deletes it with its results. It must have ended.
+    /// Deletes it with its results. It must have ended. If the answer is lost with the connection, the
+    /// order is given again; a job that is gone then is deleted.
     ///
     /// # Errors
     /// As of [`Self::status`], and if it has not ended.
     pub fn delete(&mut self) -> Result<(), Error> {
-        self.client.ask_about_jobs(&JobsRequest::Delete(self.id)).map(drop)
+        self.client.ask_about_jobs(JobsRequest::Delete(self.id)).map(drop)
     }
 
-    fn ask(&mut self, question: &JobsRequest) -> Result<JobStatus, Error> {
+    fn ask(&mut self, question: JobsRequest) -> Result<JobStatus, Error> {
         only(self.client.ask_about_jobs(question)?)
     }
 }
@@ -175,7 +167,7 @@ impl Reader<'_> {
     fn next(&mut self) -> Option<Result<JobResult, Error>> {
         if self.read.is_empty() {
             let question = JobsRequest::Collect { id: self.job.id, from: self.next?, with_failed: self.with_failed };
-            let answer = self.job.client.ask_about_jobs(&question).and_then(results);
+            let answer = self.job.client.ask_about_jobs(question).and_then(results);
             match answer {
                 Ok(results) => self.read = results.into(),
                 Err(error) => {

@@ -119,7 +119,8 @@ pub struct LiveJob {
     pub retrying: u64,
     /// Results and errors a second, lately.
     pub rate: u64,
-    /// The milliseconds that the rest will take at this pace; `None` if that is unknown.
+    /// The milliseconds that the rest will take at this pace; `None` if that is unknown, as while the
+    /// submission is not complete.
     pub left_ms: Option<u64>,
 }
 

@@ -120,10 +120,11 @@ impl Broker {
     }
 
     fn cancel_here(&mut self, number: JobNumber) {
+        let keep_ms = self.jobs.table[&number].spec.keep_ms;
         self.end_job(number);
         self.jobs.totals.cancelled += 1;
         self.log(Event::JobCancelled { job: number });
-        self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled);
+        self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled { keep_ms });
     }
 
     /// Answers what the store said of a job.

@@ -25,19 +25,50 @@ impl Asker {
 /// What an answer of the store is about.
 pub(super) enum Expected {
     Created(JobNumber),
-    Appended { job: JobNumber, count: u32, closes: bool },
-    Stored { job: JobNumber, requests: IdRanges, succeeded: u32, failed: u32 },
+    Appended {
+        job: JobNumber,
+        count: u32,
+        closes: bool,
+    },
+    Stored {
+        job: JobNumber,
+        requests: IdRanges,
+        succeeded: u32,
+        failed: u32,
+    },
     Attempts,
     Loaded(JobNumber),
-    Cancelled,
-    Deleted { asker: Asker, record: Box<JobRecord> },
-    Looked { asker: Asker, id: JobId },
+    /// A cancellation, after which the job is kept for so many milliseconds; 0: until it is deleted.
+    Cancelled {
+        keep_ms: u64,
+    },
+    Discarded,
+    Deleted {
+        asker: Asker,
+        record: Box<JobRecord>,
+    },
+    Looked {
+        asker: Asker,
+        id: JobId,
+    },
     Listed(Asker),
     ToCollect,
-    Collected { asker: Asker, id: JobId },
-    ToDelete { asker: Asker, id: JobId },
-    ToRetry { asker: Asker, id: JobId },
-    Retried { asker: Asker, id: JobId },
+    Collected {
+        asker: Asker,
+        id: JobId,
+    },
+    ToDelete {
+        asker: Asker,
+        id: JobId,
+    },
+    ToRetry {
+        asker: Asker,
+        id: JobId,
+    },
+    Retried {
+        asker: Asker,
+        id: JobId,
+    },
     ToExpire,
     Expired(JobNumber),
 }

@@ -44,7 +44,7 @@ impl Broker {
             Expected::Created(number) => self.refuse_new_job(number, reason),
             Expected::Appended { job, .. } => self.refuse_requests(job, reason),
             Expected::Deleted { asker, .. } | Expected::Retried { asker, .. } => self.refuse_asker(&asker, &**reason),
-            Expected::Stored { .. } | Expected::Cancelled => {
+            Expected::Stored { .. } | Expected::Cancelled { .. } | Expected::Discarded => {
                 self.jobs.deferred.writes.push((write, expected));
                 self.jobs.deferred.until = now.after(PAUSE);
             }

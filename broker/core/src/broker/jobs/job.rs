@@ -60,8 +60,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// A job that the store has.
-    pub fn restored(record: &JobRecord) -> Self {
+    /// A job that the store has, whose pace begins now.
+    pub fn restored(record: &JobRecord, pace: Pace) -> Self {
         let is_closed = record.state != JobState::Open;
         Self {
             spec: Arc::clone(&record.spec),
@@ -73,6 +73,7 @@ impl Job {
             is_closed,
             succeeded: record.succeeded,
             failed: record.failed,
+            pace,
             ..Self::default()
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use giostra_protocol::{Bytes, Outcome, RequestId};
 
-use super::super::records::{Losses, Request, State};
+use super::super::records::{Losses, Submission};
 use super::Broker;
 use super::expected::Expected;
 use super::job::{SLICE_BYTES, number_of};
@@ -13,7 +13,7 @@ use super::part::cost;
 use crate::broker::Moment;
 use crate::event::Event;
 use crate::id_ranges::IdRanges;
-use crate::ids::{JobNumber, RequestKey, Source};
+use crate::ids::{JobNumber, Source};
 use crate::store::{Op, Read, Write};
 use crate::tables::pending::Place;
 
@@ -106,6 +106,7 @@ impl Broker {
         let (pool, source, priority) = (self.pool(&spec.pool, None), Source::from(number), spec.priority);
         // A time limit that ends in centuries is none.
         let time_limit = spec.timeout_ms.checked_mul(1_000_000).unwrap_or(0);
+        let submission = Submission { source, pool, priority, time_limit, accepted: now };
         let job = self.jobs.table.get_mut(&number).expect("it was just there");
         let (count, first, mut fresh) = (requests.len(), self.last_request + 1, Vec::with_capacity(requests.len()));
         let (mut accepted, mut lost_before) = (IdRanges::default(), BTreeMap::<u32, IdRanges>::new());
@@ -125,24 +126,14 @@ impl Broker {
                 self.jobs.lost_before += 1;
                 Place::Returned(self.jobs.lost_before)
             };
-            let request = Request {
-                source,
-                id,
-                pool,
-                priority,
-                body,
-                accepted: now,
-                time_limit,
-                dispatched: now,
-                attempts: 0,
-                lost: (lost > 0).then(|| Losses::of_an_earlier_life(lost).into()),
-                state: State::Pending(place),
-            };
-            let key = RequestKey(self.requests.insert(request).try_into().expect("four thousand million requests"));
+            let mut request = submission.request(id, body, place);
+            request.lost = (lost > 0).then(|| Losses::of_an_earlier_life(lost).into());
+            let key = request.insert_into(&mut self.requests);
             job.account.unanswered.insert(id, key);
-            match place {
-                Place::Fresh(..) => fresh.push(key),
-                Place::Returned(order) | Place::Suspended(order) => self.pools[pool.0].pending.give_back(order, key),
+            if let Place::Returned(order) = place {
+                self.pools[pool.0].pending.give_back(order, key);
+            } else {
+                fresh.push(key);
             }
         }
         job.account.pending += count;

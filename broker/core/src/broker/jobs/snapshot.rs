@@ -30,7 +30,7 @@ impl Broker {
     }
 
     fn live_job(&self, number: JobNumber, job: &Job, now: Moment) -> LiveJob {
-        let left = u64::from(job.stored - job.succeeded - job.failed);
+        let rest = u64::from(job.stored - job.succeeded - job.failed);
         LiveJob {
             id: self.jobs.id(number),
             name: job.spec.name.clone(),
@@ -42,7 +42,8 @@ impl Broker {
             failed: job.failed.into(),
             retrying: job.waiting as u64,
             rate: job.pace.per_second(now.millis()).round() as u64,
-            left_ms: job.pace.time_for(left, now.millis()),
+            // More requests may come while it is open.
+            left_ms: job.pace.time_for(rest, now.millis()).filter(|_| job.is_closed),
         }
     }
 }

@@ -15,13 +15,13 @@ use crate::ids::JobNumber;
 use crate::stats::pace::Pace;
 use crate::store::{Attempts, Done, JobRecord, Op, Read, Write};
 
-/// How often the store is asked for jobs that are not to be kept any longer, and how many of them are
-/// deleted at a time.
+/// The store is asked for jobs that are not to be kept any longer when the next one is known not to be,
+/// but after this time at most, as clocks are set, and at least, as there may be many.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
-const EXPIRED_AT_ONCE: usize = 100;
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// When it is asked again if there may be more.
-const MORE_EXPIRED: Duration = Duration::from_secs(1);
+/// How many of them are deleted at a time.
+const EXPIRED_AT_ONCE: usize = 100;
 
 impl Broker {
     /// Handles the store's answer to the first [`Output::Store`](super::Output::Store) that has none
@@ -61,14 +61,17 @@ impl Broker {
             }
             (Done::Jobs(records), Expected::ToDelete { asker, id }) => self.delete_job(asker, id, records),
             (Done::Jobs(records), Expected::ToRetry { asker, id }) => self.retry_job(asker, id, records),
-            (Done::Jobs(records), Expected::Retried { asker, id }) => self.job_resumed(&asker, id, records.first()),
-            (Done::Jobs(records), Expected::ToExpire) => self.delete_expired(&records, now),
+            (Done::Jobs(records), Expected::Retried { asker, id }) => {
+                self.job_resumed(&asker, id, records.first(), now);
+            }
+            (Done::Expired { jobs, next_ms }, Expected::ToExpire) => self.delete_expired(&jobs, next_ms, now),
             (_, Expected::Expired(job)) => self.job_deleted(job),
             (_, Expected::Deleted { asker, record }) => {
                 self.job_deleted(record.job);
                 self.answer_look(&asker, self.jobs.id(record.job), Some(&record));
             }
-            (_, Expected::Cancelled | Expected::Attempts) => {}
+            (_, Expected::Cancelled { keep_ms }) => self.job_ended(keep_ms, now),
+            (_, Expected::Discarded | Expected::Attempts) => {}
             (done, _) => unreachable!("no answer to what was asked: {done:?}"),
         }
     }
@@ -87,7 +90,7 @@ impl Broker {
         }
         self.end_job(number);
         self.log(Event::JobCancelled { job: number });
-        self.store(Op::Write(Write::Delete(number)), Expected::Cancelled);
+        self.store(Op::Write(Write::Delete(number)), Expected::Discarded);
     }
 
     /// Handles a submission whose job has ended before, so that no other was created.
@@ -125,7 +128,7 @@ impl Broker {
         self.jobs.totals.saved += u64::from(count);
         self.jobs.deferred.has_room();
         self.load_appended(number, bodies, now);
-        self.finish_job(number);
+        self.finish_job(number, now);
     }
 
     fn results_stored(&mut self, number: JobNumber, requests: IdRanges, (succeeded, failed): (u32, u32), now: Moment) {
@@ -143,13 +146,15 @@ impl Broker {
         self.jobs.totals.failed += u64::from(failed);
         self.jobs.deferred.has_room();
         self.jobs.touch(number);
-        self.finish_job(number);
+        self.finish_job(number, now);
     }
 
     /// Ends a job if all its results are safe.
-    fn finish_job(&mut self, number: JobNumber) {
+    fn finish_job(&mut self, number: JobNumber, now: Moment) {
         let Some(job) = self.jobs.table.get_mut(&number).filter(|job| job.is_finished()) else { return };
         let (watchers, succeeded, failed) = (std::mem::take(&mut job.watchers), job.succeeded, job.failed);
+        let keep_ms = job.spec.keep_ms;
+        self.job_ended(keep_ms, now);
         self.end_job(number);
         self.jobs.totals.finished += 1;
         self.log(Event::JobFinished { job: number, succeeded, failed });
@@ -206,19 +211,32 @@ impl Broker {
         }
     }
 
-    fn job_resumed(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>) {
+    fn job_resumed(&mut self, asker: &Asker, id: JobId, record: Option<&JobRecord>, now: Moment) {
         if let Some(record) = record.filter(|record| !record.state.has_ended()) {
             let (job, requests) = (record.job, record.requests);
             let again = requests - record.succeeded - record.failed;
             self.log(Event::JobResumed { job, id: self.jobs.id(job), requests, again });
-            self.go_on_with(record);
+            self.go_on_with(record, now);
             let unread = self.unread_bytes(job.into());
             self.jobs.table.get_mut(&job).expect("it was just added").account.bytes = unread;
         }
         self.answer_look(asker, id, record);
     }
 
-    /// Asks the store which jobs are not to be kept any longer, now and then.
+    /// Looks at the expiry of a job that the store knows to have ended.
+    fn job_ended(&mut self, keep_ms: u64, now: Moment) {
+        if keep_ms > 0 {
+            self.expect_expiry(keep_ms, now);
+        }
+    }
+
+    /// Has the store asked for a job that expires in so many milliseconds.
+    fn expect_expiry(&mut self, ms: u64, now: Moment) {
+        let due = now.after(Duration::from_millis(ms).max(EXPIRY_PAUSE));
+        self.jobs.next_expiry = self.jobs.next_expiry.min(due);
+    }
+
+    /// Asks the store which jobs are not to be kept any longer, if it is time.
     pub(super) fn expire_jobs(&mut self, now: Moment) {
         if self.jobs.next_expiry <= now {
             self.jobs.next_expiry = now.after(EXPIRY_INTERVAL);
@@ -226,13 +244,13 @@ impl Broker {
         }
     }
 
-    fn delete_expired(&mut self, records: &[JobRecord], now: Moment) {
+    fn delete_expired(&mut self, records: &[JobRecord], next_ms: Option<u64>, now: Moment) {
         for record in records {
             self.store(Op::Write(Write::Delete(record.job)), Expected::Expired(record.job));
         }
-        if records.len() == EXPIRED_AT_ONCE {
-            self.jobs.next_expiry = now.after(MORE_EXPIRED);
-        }
+        // There may be more than were asked for.
+        let more = (records.len() == EXPIRED_AT_ONCE).then_some(0);
+        more.or(next_ms).into_iter().for_each(|ms| self.expect_expiry(ms, now));
     }
 
     /// Ends durable service: what the store holds, another life of the broker will find. Whatever

@@ -108,14 +108,13 @@ impl Model {
         Some(there.record.clone())
     }
 
-    pub fn expired(&self) -> Vec<JobRecord> {
-        let due = |record: &&JobRecord| {
-            let (ended, keep) = (record.ended_ms, record.spec.keep_ms);
-            ended > 0 && keep > 0 && ended + keep <= self.now_ms
-        };
-        let mut expired: Vec<_> = self.jobs.values().map(|job| &job.record).filter(due).cloned().collect();
-        expired.sort_by_key(|record| (record.ended_ms, record.job));
-        expired
+    pub fn expired(&self) -> Done {
+        let ended = self.jobs.values().map(|job| &job.record);
+        let ended = ended.filter(|record| record.ended_ms > 0 && record.spec.keep_ms > 0);
+        let left = |record: &&JobRecord| (record.ended_ms + record.spec.keep_ms).saturating_sub(self.now_ms);
+        let mut jobs: Vec<_> = ended.clone().filter(|record| left(record) == 0).cloned().collect();
+        jobs.sort_by_key(|record| (record.ended_ms, record.job));
+        Done::Expired { jobs, next_ms: ended.map(|record| left(&record)).filter(|&left| left > 0).min() }
     }
 
     pub fn attempts(&self, job: u64) -> Vec<(u32, Attempts)> {

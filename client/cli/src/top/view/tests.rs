@@ -299,6 +299,7 @@ fn with_jobs(count: u64) -> State {
         succeeded: 4_990,
         failed: 10,
         rate: 250,
+        left_ms: Some(60_000),
         ..LiveJob::default()
     };
     let mut state = state();
