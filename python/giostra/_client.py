@@ -357,9 +357,10 @@ class Job:
         """Has the calls that failed computed again."""
         return self._ask("retry")
 
-    def delete(self) -> JobStatus:
+    def delete(self) -> None:
         """Deletes it with its results. It must have ended."""
-        return self._ask("delete")
+        future = CallFuture()
+        self._client._answer(future, self._client._native.job(future, self.id, "delete"))
 
     def results(self, first: int = 0, *, return_exceptions: bool = False) -> Iterator[Any]:
         """Returns an iterator over the results, in the order of the calls, of those that are there.

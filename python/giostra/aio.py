@@ -217,9 +217,11 @@ class Job:
         """Has the calls that failed computed again."""
         return await self._ask("retry")
 
-    async def delete(self) -> JobStatus:
+    async def delete(self) -> None:
         """Deletes it with its results. It must have ended."""
-        return await self._ask("delete")
+        client = self._client
+        future = client._future()
+        await client._answer(future, client._native.job(future, self.id, "delete"))
 
     async def results(self, first: int = 0, *, return_exceptions: bool = False) -> AsyncIterator[Any]:
         """Gives the results that are there, in the order of the calls: see `giostra.Job.results`."""

@@ -45,7 +45,8 @@ impl Client {
         broker_key: Option<&str>,
     ) -> PyResult<Self> {
         let credentials = credentials(keys, broker_key)?;
-        let mut options = Options { broker, pool, priority: self::priority(priority)?, wait, credentials, ..Options::default() };
+        let mut options =
+            Options { broker, pool, priority: self::priority(priority)?, wait, credentials, ..Options::default() };
         options.broker_timeout = duration(broker_timeout)?;
         options.name = name.unwrap_or(options.name);
         let shared = SharedClient::connect(options.clone()).map_err(|error| client_error(py, &error))?;
@@ -101,7 +102,8 @@ impl Client {
         keep: Option<f64>,
     ) -> PyResult<u64> {
         let client = self.shared(None)?;
-        let mut options = JobOptions { key, name, retries, priority: self::priority(priority)?, ..JobOptions::default() };
+        let mut options =
+            JobOptions { key, name, retries, priority: self::priority(priority)?, ..JobOptions::default() };
         options.timeout = timeout.map(duration).transpose()?;
         options.keep = keep.map(duration).transpose()?;
         let bodies: Vec<Bytes> =
@@ -118,7 +120,10 @@ impl Client {
             "wait" => job.wait_for_end(),
             "cancel" => job.cancel(),
             "retry" => job.retry(),
-            "delete" => job.delete(),
+            "delete" => {
+                let deleted = job.delete();
+                return Ok(self.ask(future, async { deleted.await.map(|()| Answered::Deleted) }));
+            }
             _ => return Err(PyValueError::new_err(format!("no question about a job: {question}"))),
         };
         Ok(self.ask(future, async { asked.await.map(Answered::Job) }))

@@ -19,7 +19,11 @@ pub const KEYWORDS: &str = "**";
 const MAX_DEPTH: usize = 128;
 
 /// Returns the body of a request: `[operation, arguments]`.
-pub fn request(operation: &str, arguments: &Bound<'_, PyTuple>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Bytes> {
+pub fn request(
+    operation: &str,
+    arguments: &Bound<'_, PyTuple>,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Bytes> {
     let keywords = keywords.filter(|keywords| !keywords.is_empty());
     let mut out = Vec::with_capacity(64);
     array(&mut out, 2)?;

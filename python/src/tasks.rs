@@ -18,6 +18,7 @@ use crate::unpack;
 pub enum Answered {
     Id(JobId),
     Job(JobStatus),
+    Deleted,
     Jobs(Vec<JobStatus>),
     Results(Vec<JobResult>),
     Status(Box<Status>),
@@ -148,6 +149,7 @@ impl Answered {
         match self {
             Self::Id(id) => Ok(id.to_string().into_pyobject(py)?.into_any()),
             Self::Job(status) => object(py, &job(&status)),
+            Self::Deleted => Ok(py.None().into_bound(py)),
             Self::Jobs(jobs) => object(py, &Value::Array(jobs.iter().map(job).collect())),
             Self::Status(status) => object(py, &serde_json::to_value(&status).unwrap_or_default()),
             Self::Results(results) => {

@@ -108,9 +108,7 @@ impl Service for Functions {
         };
         keep_thread_state();
         self.busy.fetch_add(1, Ordering::AcqRel);
-        let outcome = Python::attach(|py| {
-            function.call(py, arguments, job).map_err(|error| described(py, error))
-        });
+        let outcome = Python::attach(|py| function.call(py, arguments, job).map_err(|error| described(py, error)));
         self.busy.fetch_sub(1, Ordering::AcqRel);
         outcome
     }
