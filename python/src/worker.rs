@@ -67,7 +67,7 @@ pub fn serve_seat(
     keys: Option<PathBuf>,
     broker_key: Option<&str>,
 ) -> PyResult<usize> {
-    let credentials = credentials(keys, broker_key)?;
+    let credentials = credentials(keys.as_deref(), broker_key)?;
     let defaults = Options::default();
     let name = name.unwrap_or(defaults.name);
     let options = Options { broker, name, pool, threads, window, grace: duration(grace)?, credentials };
