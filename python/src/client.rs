@@ -1,6 +1,6 @@
 //! The native half of `giostra.Client` and `giostra.aio.Client`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -41,10 +41,10 @@ impl Client {
         priority: &str,
         wait: bool,
         broker_timeout: f64,
-        keys: Option<PathBuf>,
+        keys: Option<&str>,
         broker_key: Option<&str>,
     ) -> PyResult<Self> {
-        let credentials = credentials(keys.as_deref(), broker_key)?;
+        let credentials = credentials(keys, broker_key)?;
         let mut options =
             Options { broker, pool, priority: self::priority(priority)?, wait, credentials, ..Options::default() };
         options.broker_timeout = duration(broker_timeout)?;
@@ -227,8 +227,8 @@ impl Client {
 }
 
 /// Returns the keys that these name; `None` if none are named.
-pub fn credentials(keys: Option<&Path>, broker_key: Option<&str>) -> PyResult<Option<Credentials>> {
-    Credentials::from_flags(keys, broker_key).map_err(|error| PyValueError::new_err(error.to_string()))
+pub fn credentials(keys: Option<&str>, broker_key: Option<&str>) -> PyResult<Option<Credentials>> {
+    Credentials::from_flags(keys.map(Path::new), broker_key).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Returns a time in seconds.

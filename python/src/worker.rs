@@ -4,7 +4,6 @@
 //! lock: a function may hold that for as long as it likes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -64,10 +63,10 @@ pub fn serve_seat(
     threads: usize,
     window: u32,
     grace: f64,
-    keys: Option<PathBuf>,
+    keys: Option<&str>,
     broker_key: Option<&str>,
 ) -> PyResult<usize> {
-    let credentials = credentials(keys.as_deref(), broker_key)?;
+    let credentials = credentials(keys, broker_key)?;
     let defaults = Options::default();
     let name = name.unwrap_or(defaults.name);
     let options = Options { broker, name, pool, threads, window, grace: duration(grace)?, credentials };
