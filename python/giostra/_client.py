@@ -117,6 +117,8 @@ class Client:
             keys=keys,
             broker_key=broker_key,
         )
+        #: The pool whose workers compute.
+        self.pool = _settings.text(pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL)
         self._delivery = threading.Thread(
             target=_deliver, args=(self._native,), name="giostra-delivery", daemon=True
         )
