@@ -24,7 +24,8 @@ struct Queue {
     some: Condvar,
 }
 
-static QUEUE: Queue = Queue { lines: Mutex::new(Lines { waiting: VecDeque::new(), is_closed: false }), some: Condvar::new() };
+static QUEUE: Queue =
+    Queue { lines: Mutex::new(Lines { waiting: VecDeque::new(), is_closed: false }), some: Condvar::new() };
 
 impl Queue {
     fn lines(&self) -> MutexGuard<'_, Lines> {
