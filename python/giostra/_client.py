@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from giostra import _logging, _native, _settings
+from giostra._errors import Closed
 
 Priority = Literal["high", "normal", "low"]
 
@@ -54,6 +56,8 @@ class CallFuture(Future[Any]):
         super().__init__()
         self._task: int | None = None
         self._native: _native.Client | None = None
+        # A client lives as long as there are calls that it has not answered.
+        self._client: Client | None = None
 
     def cancel(self) -> bool:
         """Cancels the request, wherever it is, unless its result is here."""
@@ -61,6 +65,8 @@ class CallFuture(Future[Any]):
         # Those who wait are told by the one who takes the task away, which happens once.
         if cancelled and self._native is not None and self._task is not None and self._native.cancel(self._task):
             self.set_running_or_notify_cancel()
+        if cancelled:
+            self._client = None
         return cancelled
 
     def progress(self) -> tuple[int, int] | None:
@@ -124,7 +130,7 @@ class Client:
         )
         self._delivery.start()
         # At the end of the interpreter, or of this object: the thread holds only the native half.
-        self._end = weakref.finalize(self, _end, self._native, self._delivery)
+        self._end = weakref.finalize(self, _end, self._native, self._delivery, os.getpid())
 
     def call(self, operation: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
         """Calls an operation, and returns its result.
@@ -142,6 +148,8 @@ class Client:
         future = self._submit(operation, args, kwargs, timeout, None)
         try:
             return future.result()
+        except CancelledError:
+            raise Closed("the client was closed meanwhile") from None
         except BaseException:
             # Such as Ctrl-C: nobody waits any more.
             future.cancel()
@@ -195,6 +203,8 @@ class Client:
                 raised, and the iterator can be gone on with.
             progress: whether to show a bar, with that title if it is a text, if tqdm is installed.
         """
+        if window < 1:
+            raise ValueError(f"a window of {window}: it takes at least 1")
         calls = zip(*iterables, strict=False)
         results = self._native.map(
             operation,
@@ -286,13 +296,15 @@ class Client:
         priority: Priority | None,
     ) -> CallFuture:
         future = CallFuture()
-        future._native = self._native
+        future._native, future._client = self._native, self
         future._task = self._native.call(future, operation, args, kwargs, timeout, priority)
         return future
 
     def _answer(self, future: CallFuture, task: int) -> Any:
         try:
             return future.result()
+        except CancelledError:
+            raise Closed("the client was closed meanwhile") from None
         except BaseException:
             self._native.cancel(task)
             raise
@@ -415,12 +427,16 @@ def _deliver(native: _native.Client) -> None:
     while (ended := native.take()) is not None:
         for future, ok, value in ended:
             resolve(future, ok, value)
+            future._client = None
         # The last ones are not to live until the next ones come.
         ended = future = value = None  # type: ignore[assignment]
         native.wait()
 
 
-def _end(native: _native.Client, delivery: threading.Thread) -> None:
+def _end(native: _native.Client, delivery: threading.Thread, process: int) -> None:
+    if os.getpid() != process:
+        # After a fork, the connection and the futures are the parent's.
+        return
     for future in native.close():
         if future.cancel():
             future.set_running_or_notify_cancel()

@@ -98,12 +98,12 @@ def broken(kind: str, message: str) -> Exception:
 def describe(error: BaseException) -> tuple[str, str]:
     """Returns the code and the message of the failure that an operation's exception becomes."""
     if isinstance(error, Failed):
-        return error.code, error.message if error.traceback is None else f"{error.message}\n{error.traceback}"
+        return error.code, _sendable(error.message if error.traceback is None else f"{error.message}\n{error.traceback}")
     if isinstance(error, Unable):
         return "unable", _text(error)
     # An exception of the call itself has been in no function: the arguments were not its.
     code = "invalid" if isinstance(error, (TypeError, ValueError)) and error.__traceback__ is None else "failed"
-    message = f"{type(error).__name__}: {_text(error)}".partition("\n")[0].removesuffix(": ")
+    message = f"{type(error).__name__}: {_text(error)[:1000]}".partition("\n")[0].removesuffix(": ")
     if code == "invalid":
         return code, message
     try:
@@ -111,12 +111,17 @@ def describe(error: BaseException) -> tuple[str, str]:
     except Exception:
         return code, message
     # A failure has room for about a page: the end says the most.
-    return code, f"{message}\n{lines[-3000:]}"
+    return code, f"{message}\n{_sendable(lines[-3000:])}"
+
+
+def _sendable(text: str) -> str:
+    """Without halves of surrogate pairs, which UTF-8 has not."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return _sendable(str(error))
     except Exception:
         return "an exception that can't be printed"
 

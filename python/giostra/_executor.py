@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -183,3 +184,5 @@ def _exit() -> None:
 # As concurrent.futures itself does: before the end of the threads is waited for. It is not public, and has
 # been there since 3.9.
 threading._register_atexit(_exit)  # type: ignore[attr-defined]
+# A process that was forked has nobody to wait for.
+os.register_at_fork(after_in_child=_open.clear)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 
 from giostra import _native
@@ -21,6 +22,15 @@ def start() -> None:
             _thread = threading.Thread(target=_hand_on, name="giostra-log", daemon=True)
             _thread.start()
             atexit.register(stop)
+
+
+def _forked() -> None:
+    global _thread
+    _thread = None
+
+
+# The thread is the parent's.
+os.register_at_fork(after_in_child=_forked)
 
 
 def stop() -> None:

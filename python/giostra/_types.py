@@ -81,21 +81,33 @@ def decode(name: str, value: object) -> object:
     return reader(value)
 
 
+def _described(described: Any) -> Any:
+    """Returns the description of a dtype with its tuples, which have come as lists."""
+    if not isinstance(described, list):
+        return described
+    return [tuple(tuple(part) if isinstance(part, list) and i == 2 else _described(part) for i, part in enumerate(field)) for field in described]
+
+
 def _register_numpy() -> None:
     import numpy
 
     def write(array: Any) -> Any:
         if array.dtype.hasobject:
             raise TypeError(f"an array of dtype {array.dtype} can't be sent: it has objects of Python")
-        described = array.dtype.descr if array.dtype.names else array.dtype.str
+        if isinstance(array, numpy.ma.MaskedArray):
+            raise TypeError("a masked array can't be sent: send its data and its mask")
+        if array.dtype.kind == "T":
+            raise TypeError("an array of StringDType can't be sent: send array.astype('U')")
+        described = numpy.lib.format.dtype_to_descr(array.dtype)
         return [described, array.shape, array.tobytes()]
 
     def read(parts: Any) -> Any:
         described, shape, data = parts
-        if isinstance(described, list):
-            described = [tuple(field) for field in described]
+        array = numpy.empty(shape, numpy.lib.format.descr_to_dtype(_described(described)))
+        if array.nbytes != len(data):
+            raise ValueError(f"an array of {array.nbytes} bytes has come with {len(data)}")
         # Of its own memory, so that it can be written to.
-        return numpy.frombuffer(data, dtype=numpy.dtype(described)).reshape(shape).copy()
+        return numpy.ndarray(shape, array.dtype, bytearray(data)) if data else array
 
     def read_scalar(parts: Any) -> Any:
         return read(parts)[()]

@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ SEAT = "GIOSTRA_SEAT"
 
 #: A seat that ended within this many seconds is started again after a pause, which doubles up to the second.
 SOON, LONGEST_PAUSE = 5.0, 30.0
+
+#: The exit status of a seat that the broker does not take, or that is set up wrongly.
+REFUSED = 78
 
 _log = logging.getLogger("giostra.worker")
 
@@ -107,22 +111,33 @@ class Worker:
                 ``GIOSTRA_ALLOW_FUNCTIONS=true``, or not.
 
         Raises:
-            RuntimeError: if the broker refuses the worker or its key.
+            RuntimeError: if the broker refuses the worker or its key, with ``processes=0``; otherwise the
+                program ends with status 1.
         """
         if allow_functions is None:
             allow_functions = os.environ.get("GIOSTRA_ALLOW_FUNCTIONS", "").lower() in ("1", "true", "yes")
         processes = _settings.number(processes, "GIOSTRA_PROCESSES", 1)
         seat = os.environ.pop(SEAT, None)
         if seat is not None:
-            number, parent = map(int, seat.split("/"))
+            number, parent, served = map(int, seat.split("/"))
             _native.end_with_parent(signal.SIGTERM)
             if os.getppid() != parent:
                 sys.exit(1)
-            self._serve(number if processes > 1 else None, allow_functions)
+            os.pwrite(served, b"\1", number)
+            os.close(served)
+            try:
+                self._serve(number if processes > 1 else None, allow_functions)
+            except (RuntimeError, ValueError) as error:
+                _log.error("%s", error)
+                sys.exit(REFUSED)
+            # What the program does after this call is for the process that was started first.
+            sys.exit()
         elif processes == 0:
             self._serve(None, allow_functions)
         else:
-            sys.exit(_Seats(processes).run())
+            status = _Seats(processes).run()
+            if status:
+                sys.exit(status)
 
     def _serve(self, number: int | None, allow_functions: bool) -> None:
         if not logging.getLogger().handlers:
@@ -131,23 +146,17 @@ class Worker:
         name = self.name or os.environ.get("GIOSTRA_NAME")
         keys = _settings.keys(self.keys, self.broker_key, "GIOSTRA_WORKER_KEYS")
         functions = {_functions.OPERATION: (_functions.compute if allow_functions else _functions.refuse, False)}
-        try:
-            running = _native.serve_seat(
-                functions | self._functions,
-                broker=_settings.text(self.broker, "GIOSTRA_BACKEND", "tcp://127.0.0.1:5556"),
-                name=f"{name}-{number}" if name and number is not None else name,
-                pool=_settings.text(self.pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL),
-                threads=_settings.number(self.threads, "GIOSTRA_THREADS", 1),
-                window=_settings.number(self.window, "GIOSTRA_WORKER_WINDOW", 0),
-                grace=_settings.seconds(self.grace, "GIOSTRA_WORKER_GRACE", 30.0),
-                keys=keys.own,
-                broker_key=keys.broker,
-            )
-        except RuntimeError as error:
-            if number is None and os.environ.get(SEAT) is None:
-                raise
-            _log.error("%s", error)
-            sys.exit(1)
+        running = _native.serve_seat(
+            functions | self._functions,
+            broker=_settings.text(self.broker, "GIOSTRA_BACKEND", "tcp://127.0.0.1:5556"),
+            name=f"{name}-{number}" if name and number is not None else name,
+            pool=_settings.text(self.pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL),
+            threads=_settings.number(self.threads, "GIOSTRA_THREADS", 1),
+            window=_settings.number(self.window, "GIOSTRA_WORKER_WINDOW", 0),
+            grace=_settings.seconds(self.grace, "GIOSTRA_WORKER_GRACE", 30.0),
+            keys=keys.own,
+            broker_key=keys.broker,
+        )
         if running:
             # What still computes has had its time. The interpreter would wait for it, or crash with it.
             _logging.stop()
@@ -163,6 +172,12 @@ class _Seats:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._begun = dict.fromkeys(range(1, count + 1), 0.0)
         self._pauses = dict.fromkeys(range(1, count + 1), 0.0)
+        #: When those that have died are started again.
+        self._due: dict[int, float] = {}
+        #: The seats whose processes have ended, each with its exit status, and None to look up.
+        self._news: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        #: A file with a byte for each seat: whether its process has come as far as to serve.
+        self._served = os.memfd_create("seats", 0)
         self._ends = False
         self._status = 0
 
@@ -175,54 +190,67 @@ class _Seats:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._end)
         for seat in self._begun:
-            self._start(seat, command)
-        while self._processes:
+            if not self._ends:
+                self._start(seat, command)
+        while self._processes or self._due:
+            pause = max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
             try:
-                ended, status = os.waitpid(-1, 0)
-            except ChildProcessError:
-                break
-            seat = next((seat for seat, process in self._processes.items() if process.pid == ended), None)
-            if seat is None:
-                continue
-            self._processes.pop(seat).returncode = os.waitstatus_to_exitcode(status)
-            self._ended(seat, os.waitstatus_to_exitcode(status), command)
+                news = self._news.get(timeout=pause)
+            except queue.Empty:
+                news = None
+            if news is not None:
+                self._processes.pop(news[0])
+                self._ended(*news)
+            if self._ends:
+                self._due.clear()
+            for seat in [seat for seat, due in self._due.items() if due <= time.monotonic()]:
+                del self._due[seat]
+                self._start(seat, command)
         return self._status
 
-    def _ended(self, seat: int, code: int, command: list[str]) -> None:
+    def _ended(self, seat: int, code: int) -> None:
         if self._ends:
-            self._status = self._status or (1 if code else 0)
+            # One that was about to begin has held nothing.
+            self._status = self._status or (1 if code not in (0, -signal.SIGTERM) else 0)
             return
         if code == 0:
             # The broker has asked for it: it is drained.
             return
         lived = time.monotonic() - self._begun[seat]
-        if code == 1 and lived < SOON and self._pauses[seat] >= 1.0:
-            # It can't even begin, and says why: as often as that, it is for good.
+        is_lame = code == 1 and lived < SOON and self._pauses[seat] >= 1.0 and not self._has_served(seat)
+        if code == REFUSED or is_lame:
+            # It has said why. That is for good, also if it can't even begin, so often.
             self._status = 1
             self._end(signal.SIGTERM, None)
             return
         self._pauses[seat] = min(max(0.25, 2 * self._pauses[seat]), LONGEST_PAUSE) if lived < SOON else 0.0
+        self._due[seat] = time.monotonic() + self._pauses[seat]
         how = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with status {code}"
         _warn(f"seat {seat} ended {how}: started again" + (f" in {self._pauses[seat]} s" if self._pauses[seat] else ""))
-        end = time.monotonic() + self._pauses[seat]
-        while not self._ends and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
-        if not self._ends:
-            self._start(seat, command)
+
+    def _has_served(self, seat: int) -> bool:
+        """Whether a seat's process has come as far as to serve."""
+        return os.pread(self._served, 1, seat) != b"\0"
 
     def _start(self, seat: int, command: list[str]) -> None:
         self._begun[seat] = time.monotonic()
-        environment = os.environ | {SEAT: f"{seat}/{os.getpid()}"}
+        environment = os.environ | {SEAT: f"{seat}/{os.getpid()}/{self._served}"}
+        os.pwrite(self._served, b"\0", seat)
         # Of a session of its own: Ctrl-C reaches this process alone, which tells each once.
-        self._processes[seat] = subprocess.Popen(command, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[self._served])
+        self._processes[seat] = process
+        if self._ends:
+            # By a signal in between.
+            process.terminate()
+        # Each is waited for by itself: other children may be the program's own.
+        wait = threading.Thread(target=lambda: self._news.put((seat, process.wait())), daemon=True)
+        wait.start()
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ends = True
-        for process in self._processes.values():
-            try:
-                os.kill(process.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
+        for process in list(self._processes.values()):
+            process.send_signal(signal.SIGTERM)
+        self._news.put(None)
 
 
 def _warn(text: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from giostra import _native
+from giostra._errors import Closed
 from giostra._client import KEEP, JobStatus, Priority, connect
 
 #: How many calls of a map are under way unless it is told otherwise.
@@ -77,38 +78,62 @@ class Client:
     ) -> AsyncIterator[Any]:
         """Calls an operation for each item, and gives the results: see `giostra.Client.map`. The iterables
         may be asynchronous."""
-        calls = _zip(iterables)
+        if window < 1:
+            raise ValueError(f"a window of {window}: it takes at least 1")
+        calls = None if any(isinstance(items, AsyncIterable) for items in iterables) else zip(*iterables, strict=False)  # type: ignore[arg-type]
+        items = _zip(iterables)
+        coming: asyncio.Task[tuple[Any, ...] | None] | None = None
         under_way: deque[asyncio.Task[Any]] = deque()
-        waiting: set[asyncio.Task[Any]] = set()
-        exhausted = False
+        finished: deque[asyncio.Task[Any]] = deque()
+        exhausted, woken = False, asyncio.Event()
+
+        def is_done(call: asyncio.Task[Any]) -> None:
+            if not ordered:
+                finished.append(call)
+            woken.set()
+
+        unordered: set[asyncio.Task[Any]] = set()
         try:
             while True:
-                while not exhausted and len(under_way) + len(waiting) < window:
-                    try:
-                        args = await anext(calls)
-                    except StopAsyncIteration:
+                while not exhausted and len(under_way) + len(unordered) < window:
+                    if calls is not None:
+                        args: tuple[Any, ...] | None = next(calls, None)
+                    else:
+                        if coming is None:
+                            coming = self._loop.create_task(_next(items))
+                            coming.add_done_callback(lambda _: woken.set())
+                        if not coming.done():
+                            break
+                        args, coming = coming.result(), None
+                    if args is None:
                         exhausted = True
                         break
                     call = self._loop.create_task(self.call(operation, *args, timeout=timeout, priority=priority))
-                    under_way.append(call) if ordered else waiting.add(call)
-                if ordered and under_way:
-                    finished = {under_way.popleft()}
-                    await asyncio.wait(finished)
-                elif waiting:
-                    finished, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                else:
+                    call.add_done_callback(is_done)
+                    under_way.append(call) if ordered else unordered.add(call)
+                if ordered and under_way and under_way[0].done():
+                    call = under_way.popleft()
+                elif finished:
+                    call = finished.popleft()
+                    unordered.discard(call)
+                elif exhausted and not under_way and not unordered:
                     return
-                for call in finished:
-                    error = call.exception()
-                    if error is None:
-                        yield call.result()
-                    elif return_exceptions:
-                        yield error
-                    else:
-                        raise error
+                else:
+                    await woken.wait()
+                    woken.clear()
+                    continue
+                error = call.exception()
+                if error is None:
+                    yield call.result()
+                elif return_exceptions:
+                    yield error
+                else:
+                    raise error
         finally:
-            for call in (*under_way, *waiting):
-                call.cancel()
+            for call in (*under_way, *unordered, *([coming] if coming else [])):
+                if not call.cancel() and not call.cancelled():
+                    # It has been looked at, and is not to be reported.
+                    call.exception()
 
     async def submit_job(
         self,
@@ -160,7 +185,10 @@ class Client:
             os.close(self._descriptor)
             self._descriptor = None
         for future in self._native.close():
-            future.cancel()
+            if not future.done():
+                future.set_exception(Closed("the client was closed meanwhile"))
+                # One that nobody waits for any more is not to be reported.
+                future.exception()
 
     async def __aenter__(self) -> Client:
         return self
@@ -241,6 +269,10 @@ class Job:
         client = self._client
         future = client._future()
         return JobStatus(**await client._answer(future, client._native.job(future, self.id, question)))
+
+
+async def _next(calls: AsyncIterator[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    return await anext(calls, None)
 
 
 async def _zip(iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...]) -> AsyncIterator[tuple[Any, ...]]:

@@ -1,7 +1,8 @@
 //! The native half of `giostra.Client` and `giostra.aio.Client`.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
 use crate::map::Map;
 use crate::pack;
-use crate::python::client_error;
+use crate::python::{client_error, closed};
 use crate::tasks::{Answered, Task, Tasks};
 
 /// A connection to the broker, and what was asked over it. The part in Python hands it futures, and
@@ -25,7 +26,18 @@ pub struct Client {
     shared: Mutex<Option<SharedClient>>,
     options: Options,
     tasks: Tasks,
+    is_closed: Arc<AtomicBool>,
     process: u32,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if std::process::id() != self.process {
+            // After a fork, a thread that there is no more may have had their locks.
+            std::mem::forget(std::mem::take(&mut self.shared));
+            self.tasks.forget();
+        }
+    }
 }
 
 #[pymethods]
@@ -51,7 +63,8 @@ impl Client {
         options.name = name.unwrap_or(options.name);
         let shared = SharedClient::connect(options.clone()).map_err(|error| client_error(py, &error))?;
         let tasks = Tasks::new().map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self { shared: Mutex::new(Some(shared)), options, tasks, process: std::process::id() })
+        let (shared, is_closed) = (Mutex::new(Some(shared)), Arc::default());
+        Ok(Self { shared, options, tasks, is_closed, process: std::process::id() })
     }
 
     /// Calls an operation; the future is given back by `take`. Returns the number of the task.
@@ -83,7 +96,9 @@ impl Client {
         exceptions: bool,
     ) -> PyResult<Map> {
         let timeout = timeout.map(duration).transpose()?;
-        Map::new(self.shared(priority)?, operation, arguments.unbind(), window.max(1), ordered, timeout, exceptions)
+        let (client, arguments) = (self.shared(priority)?, arguments.unbind());
+        let is_closed = Arc::clone(&self.is_closed);
+        Map::new(client, is_closed, operation, arguments, window.max(1), ordered, timeout, exceptions)
     }
 
     /// Submits a job of an operation, called with each tuple of arguments.
@@ -196,6 +211,7 @@ impl Client {
 
     /// Ends the connection. Returns the futures of all tasks that were not answered.
     fn close(&self) -> Vec<Py<PyAny>> {
+        self.is_closed.store(true, Ordering::Release);
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
         let futures = self.tasks.close();
         drop(shared);
@@ -209,7 +225,7 @@ impl Client {
             return Err(PyRuntimeError::new_err("a client can't be used in a forked process: make one there"));
         }
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let shared = shared.ok_or_else(|| PyRuntimeError::new_err("the client is closed"))?;
+        let shared = shared.ok_or_else(|| Python::attach(closed))?;
         Ok(match priority {
             Some(priority) => shared.with_priority(self::priority(priority)?),
             None => shared,

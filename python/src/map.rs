@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use giostra_client::{Answer, Error, Reply, SharedClient};
 use pyo3::exceptions::PyRuntimeError;
@@ -14,18 +15,25 @@ use pyo3::types::{PyIterator, PyTuple};
 use rustc_hash::FxHashMap;
 
 use crate::pack;
-use crate::python::client_error;
+use crate::python::{client_error, closed};
 use crate::ready::Ready;
 use crate::tasks::outcome;
 
 /// How long a wait lasts before Python looks for signals, such as Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(50);
 
+/// How long items are taken before results are looked for: an iterator may wait for each of its items.
+const TAKING: Duration = Duration::from_millis(2);
+
 /// The results of an operation for each of many arguments.
 #[pyclass(frozen, module = "giostra._native")]
 pub struct Map {
     state: Mutex<State>,
     ready: Arc<Ready>,
+    is_closed: AtomicBool,
+    /// Whether the client was closed.
+    client_closed: Arc<AtomicBool>,
+    process: u32,
 }
 
 struct State {
@@ -53,6 +61,7 @@ enum Calls {
 impl Map {
     pub fn new(
         client: SharedClient,
+        client_closed: Arc<AtomicBool>,
         operation: String,
         arguments: Py<PyIterator>,
         window: usize,
@@ -66,7 +75,8 @@ impl Map {
         };
         let arguments = Some(arguments);
         let state = State { client, operation, arguments, window, timeout, exceptions, calls, failed: None };
-        Ok(Self { state: Mutex::new(state), ready: Ready::new()? })
+        let (state, is_closed, process) = (Mutex::new(state), AtomicBool::new(false), std::process::id());
+        Ok(Self { state, ready: Ready::new()?, is_closed, client_closed, process })
     }
 }
 
@@ -77,41 +87,66 @@ impl Map {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if std::process::id() != self.process {
+            return Err(PyRuntimeError::new_err("results can't be waited for in a forked process"));
+        }
         loop {
-            // Taken out, since the iterator of the arguments is Python's, which may come back here.
-            let mut state = match self.state.try_lock() {
-                Ok(state) => state,
-                Err(std::sync::TryLockError::Poisoned(state)) => state.into_inner(),
-                Err(std::sync::TryLockError::WouldBlock) => {
-                    return Err(PyRuntimeError::new_err("two threads can't iterate over the same results at once"));
-                }
+            let Some(mut state) = self.state() else {
+                return Err(PyRuntimeError::new_err("two threads can't iterate over the same results at once"));
             };
-            state.top_up(py, &self.ready)?;
+            let has_room = state.top_up(py, &self.ready);
+            if self.is_closed.load(Ordering::Acquire) {
+                state.end_all();
+                return Ok(None);
+            }
+            if self.client_closed.load(Ordering::Acquire) && !state.is_over() {
+                state.end_all();
+                return Err(closed(py));
+            }
             match state.calls.next(&self.ready) {
                 Some(reply) => return state.end(py, reply).map(Some),
-                None if state.calls.is_empty() => return state.failed.take().map_or(Ok(None), Err),
+                None if state.is_over() => return state.failed.take().map_or(Ok(None), Err),
                 None => {}
             }
             drop(state);
-            py.detach(|| self.ready.wait(Some(SIGNALS)));
+            if !has_room {
+                py.detach(|| self.ready.wait(Some(SIGNALS)));
+            }
             py.check_signals()?;
         }
     }
 
     /// Gives up all calls under way.
     fn close(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.arguments = None;
-        state.calls.clear();
+        self.is_closed.store(true, Ordering::Release);
+        self.ready.close();
+        // If it is locked, its holder sees to that. To wait here would be to wait for this thread: the
+        // iterator of the arguments is Python's, and may come back.
+        if let Some(mut state) = self.state() {
+            state.end_all();
+        }
+    }
+}
+
+impl Map {
+    /// Returns the state, unless another thread has it, or this one further up.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
 impl State {
-    /// Begins calls until the window is full, some at a time.
-    fn top_up(&mut self, py: Python<'_>, ready: &Arc<Ready>) -> PyResult<()> {
+    /// Begins calls until the window is full, some at a time. Returns whether there is room for more: to take
+    /// items has lasted too long.
+    fn top_up(&mut self, py: Python<'_>, ready: &Arc<Ready>) -> bool {
         if self.calls.len() > self.window - self.window.div_ceil(4) {
-            return Ok(());
+            return false;
         }
+        let begun = Instant::now();
         while self.calls.len() < self.window
             && let Some(arguments) = &self.arguments
         {
@@ -126,8 +161,24 @@ impl State {
                 Ok(body) => self.calls.add(self.client.call(body, self.timeout), ready),
                 Err(error) => (self.arguments, self.failed) = (None, Some(error)),
             }
+            if begun.elapsed() > TAKING {
+                return self.arguments.is_some() && self.calls.len() < self.window;
+            }
         }
-        Ok(())
+        false
+    }
+
+    /// Whether nothing is under way, and nothing will be.
+    fn is_over(&self) -> bool {
+        self.calls.is_empty() && self.arguments.is_none()
+    }
+
+    /// Gives up all calls, and takes no more items.
+    fn end_all(&mut self) {
+        self.calls.clear();
+        let arguments = self.arguments.take();
+        drop(arguments);
+        self.failed = None;
     }
 
     fn end<'py>(&self, py: Python<'py>, reply: Result<Reply, Error>) -> PyResult<Bound<'py, PyAny>> {

@@ -18,6 +18,9 @@ pub const KEYWORDS: &str = "**";
 /// The deepest nesting that is written. Workers in Rust read as much.
 const MAX_DEPTH: usize = 128;
 
+/// The most bytes of a body, as every broker has it.
+const MAX_BODY: usize = 64 << 20;
+
 /// Returns the body of a request: `[operation, arguments]`.
 pub fn request(
     operation: &str,
@@ -35,14 +38,23 @@ pub fn request(
     if let Some(keywords) = keywords {
         object(&mut out, KEYWORDS, keywords.as_any(), 2)?;
     }
-    Ok(out.into())
+    fits(out)
 }
 
 /// Returns an object as MessagePack.
 pub fn to_bytes(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     let mut out = Vec::with_capacity(16);
     pack(&mut out, value, 0)?;
-    Ok(out.into())
+    fits(out)
+}
+
+/// Has what no broker takes refused here: a broker would end the connection.
+fn fits(body: Vec<u8>) -> PyResult<Bytes> {
+    if body.len() > MAX_BODY {
+        let megabytes = body.len() >> 20;
+        return Err(PyValueError::new_err(format!("{megabytes} MiB are too large to be sent: a broker takes 64 MiB")));
+    }
+    Ok(body.into())
 }
 
 fn pack(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {

@@ -40,6 +40,11 @@ pub fn client_error(py: Python<'_>, error: &Error) -> PyErr {
     raised(py, &BROKEN, "broken", (kind, error.to_string()))
 }
 
+/// Returns the exception of a client that was closed.
+pub fn closed(py: Python<'_>) -> PyErr {
+    raised(py, &BROKEN, "broken", ("Closed", "the client is closed"))
+}
+
 /// Returns the failure that an exception of an operation becomes.
 pub fn described(py: Python<'_>, error: PyErr) -> Failure {
     let described = DESCRIBE

@@ -16,9 +16,12 @@ pub fn from_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyA
     Reader { py, rest: bytes }.value(0)
 }
 
+/// The arguments of a call, and its keyword arguments if there are any.
+pub type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
 /// Reads the arguments of a call, the keyword arguments by themselves. A worker in another language may
 /// have been sent a single value in place of the list.
-pub fn arguments<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+pub fn arguments<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Arguments<'py>> {
     let mut reader = Reader { py, rest: bytes };
     let Some(len) = reader.array_len()? else {
         return Ok((PyTuple::new(py, [reader.value(1)?])?, None));
@@ -33,6 +36,13 @@ pub fn arguments<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<(Bound<'py, PyT
         arguments.push(reader.value(1)?);
     }
     Ok((PyTuple::new(py, arguments)?, None))
+}
+
+/// A key that has come as a list was a tuple, since no other can be a key.
+fn hashable(key: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let Ok(items) = key.cast_exact::<PyList>() else { return Ok(key) };
+    let items: Vec<_> = items.iter().map(hashable).collect::<PyResult<_>>()?;
+    Ok(PyTuple::new(key.py(), items)?.into_any())
 }
 
 struct Reader<'py, 'a> {
@@ -121,7 +131,7 @@ impl<'py, 'a> Reader<'py, 'a> {
     fn dict(&mut self, len: usize, depth: usize) -> PyResult<Bound<'py, PyAny>> {
         let dict = PyDict::new(self.py);
         for _ in 0..len {
-            let (key, value) = (self.value(depth + 1)?, self.value(depth + 1)?);
+            let (key, value) = (hashable(self.value(depth + 1)?)?, self.value(depth + 1)?);
             dict.set_item(key, value)?;
         }
         Ok(dict.into_any())

@@ -14,6 +14,7 @@ use pyo3::types::PyTuple;
 
 use crate::client::{credentials, duration};
 use crate::python::described;
+use crate::unpack::Arguments;
 use crate::{pack, unpack};
 
 /// The functions of a worker, by the names of their operations.
@@ -107,24 +108,38 @@ impl Service for Functions {
         };
         keep_thread_state();
         self.busy.fetch_add(1, Ordering::AcqRel);
-        let outcome = Python::attach(|py| function.call(py, arguments, job).map_err(|error| described(py, error)));
+        let outcome = Python::attach(|py| {
+            let arguments = unpack::arguments(py, arguments).map_err(|error| unreadable(&described(py, error)))?;
+            let result = function.call(py, arguments, job).map_err(|error| described(py, error))?;
+            pack::to_bytes(&result).map_err(|error| unsendable(described(py, error)))
+        });
         self.busy.fetch_sub(1, Ordering::AcqRel);
         outcome
     }
 }
 
 impl Function {
-    fn call(&self, py: Python<'_>, arguments: &[u8], job: &Job<'_>) -> PyResult<Bytes> {
-        let (mut arguments, keywords) = unpack::arguments(py, arguments)?;
+    fn call<'py>(&self, py: Python<'py>, arguments: Arguments<'py>, job: &Job<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let (mut arguments, keywords) = arguments;
         if self.takes_context {
             let mut all = vec![Bound::new(py, Context(job.to_owned()))?.into_any()];
             all.extend(arguments.iter());
             arguments = PyTuple::new(py, all)?;
         }
         // A program that the function starts is to hear signals.
-        let result = unmasked(|| Ok(self.callable.bind(py).call(&arguments, keywords.as_ref())))??;
-        pack::to_bytes(&result)
+        unmasked(|| Ok(self.callable.bind(py).call(&arguments, keywords.as_ref())))?
     }
+}
+
+/// Of arguments: the request is wrong, not the function.
+fn unreadable(failure: &Failure) -> Failure {
+    let message = failure.message.lines().next().unwrap_or_default();
+    Failure::new(code::INVALID, format!("the arguments: {message}"))
+}
+
+/// Of a result, not of the arguments.
+fn unsendable(failure: Failure) -> Failure {
+    Failure::new(code::FAILED, format!("the result: {}", failure.message))
 }
 
 /// Keeps what the interpreter has of this thread, such as its `threading.local`, until the process ends.
