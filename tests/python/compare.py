@@ -128,7 +128,7 @@ def dask() -> Iterator[Peer]:
     fresh = {"pure": False}
     with (
         LocalCluster(
-            n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, local_directory=os.getcwd()
+            n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, local_directory=os.getcwd()
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -163,11 +163,7 @@ def ipyparallel() -> Iterator[Peer]:
 
 @contextmanager
 def giostra_client() -> Iterator[Peer]:
-    import giostra
-
-    with giostra_processes(), giostra.Client() as client:
-        while len(client.status()["workers"]) < WORKERS:
-            time.sleep(0.05)
+    with giostra_system() as client:
         yield Peer(
             call=lambda function, *args: client.call(function.__name__, *args),
             submit=lambda function, *args: client.submit(function.__name__, *args),
@@ -181,9 +177,7 @@ def giostra_client() -> Iterator[Peer]:
 def giostra_executor() -> Iterator[Peer]:
     import giostra
 
-    with giostra_processes(), giostra.Client() as client, giostra.Executor(client) as executor:
-        while len(client.status()["workers"]) < WORKERS:
-            time.sleep(0.05)
+    with giostra_system() as client, giostra.Executor(client) as executor:
         yield of_executor(executor)
 
 
@@ -198,8 +192,10 @@ def of_executor(executor: Any) -> Peer:
 
 
 @contextmanager
-def giostra_processes() -> Iterator[None]:
-    """A broker and a worker of three processes, at the endpoints that it puts into the environment."""
+def giostra_system() -> Iterator[Any]:
+    """A client, a broker and a worker of three processes, at endpoints that it puts into the environment."""
+    import giostra
+
     with socket.socket() as front, socket.socket() as back:
         for free, variable in ((front, "GIOSTRA_FRONTEND"), (back, "GIOSTRA_BACKEND")):
             free.bind(("127.0.0.1", 0))
@@ -207,7 +203,11 @@ def giostra_processes() -> Iterator[None]:
     broker = subprocess.Popen([broker_program() or "giostra-broker", "--log-dir", "log", "--stderr-level", "off"])
     worker = subprocess.Popen([sys.executable, __file__, "--worker"])
     try:
-        yield
+        with giostra.Client() as client:
+            while len(client.status()["workers"]) < WORKERS:
+                # The broker tells nobody when a worker has come.
+                time.sleep(0.05)
+            yield client
     finally:
         for process in (worker, broker):
             process.terminate()
@@ -418,6 +418,13 @@ def end_descendants() -> int:
 # The run.
 
 
+NOTES = """
+(Nx): Giostra's Client, or its Executor where the Client has no such thing, is N times as good; below 1 the peer is
+better. By default, Pool's map makes large chunks; those of the others have one call each. Dask's scheduler is in the
+client's process.
+"""
+
+
 def run(peers: list[str], rounds: int, quick: bool) -> int:
     """Measures these peers in turns, and prints the table. Returns the exit status."""
     adopt_orphans()
@@ -434,7 +441,8 @@ def run(peers: list[str], rounds: int, quick: bool) -> int:
             try:
                 with log.open("w") as file:
                     status = subprocess.run(
-                        command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True, timeout=LIMIT
+                        command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT,
+                        timeout=LIMIT, start_new_session=True
                     ).returncode
                 if status != 0:
                     problem = f"ended with status {status}: {' / '.join(log.read_text().splitlines()[-5:])}"
@@ -449,7 +457,9 @@ def run(peers: list[str], rounds: int, quick: bool) -> int:
             for line in out.read_text().splitlines() if out.exists() else ():
                 figure, value = json.loads(line)
                 figures[name].setdefault(figure, []).append(value)
-    medians = {name: {figure: statistics.median(values) for figure, values in of.items()} for name, of in figures.items()}
+    medians = {}
+    for name, values in figures.items():
+        medians[name] = {figure: statistics.median(of_rounds) for figure, of_rounds in values.items()}
     print_table(medians, QUICK if quick else FULL)
     print(*(f"\n{note}" for note in notes), sep="")
     return 1 if any(" ended with " in note for note in notes) else 0
@@ -482,11 +492,10 @@ def print_table(figures: dict[str, dict[str, float]], sizes: Sizes) -> None:
             value = of.get(figure)
             ratio = (base / value if more_is_better else value / base) if base and value else None
             shown = "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-            cells.append(shown + (f" ({ratio:.2g}x)" if ratio else ""))
+            better = f"{ratio:,.0f}" if ratio and ratio >= 10 else f"{ratio:.2g}" if ratio else ""
+            cells.append(shown + (f" ({better}x)" if better else ""))
         print("|", " | ".join([title, *cells]), "|")
-    print("\n(Nx): Giostra's Client, or where it has no such thing its Executor, is N times as good; below 1 the peer is better.")
-    print("Pool's map makes chunks of its own by default; ProcessPoolExecutor's, ipyparallel's and giostra.Executor's have one call.")
-    print("Dask's scheduler is in the client's process.")
+    print(NOTES)
 
 
 def print_machine(peers: list[str]) -> None:
@@ -494,7 +503,8 @@ def print_machine(peers: list[str]) -> None:
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in info if line.startswith("model name")), platform.machine())
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{model}, {os.cpu_count()} cores; load before: {load}; Linux {platform.release()}; Python {platform.python_version()}")
+    print(f"{model}, {os.cpu_count()} cores; load before: {load}")
+    print(f"Linux {platform.release()}; Python {platform.python_version()}")
     modules = dict.fromkeys(["numpy", *(PEERS[name].module for name in peers)])
     versions = {name: getattr(importlib.import_module(name), "__version__", None) for name in modules}
     print("; ".join(f"{name} {version}" for name, version in versions.items() if version))
@@ -527,7 +537,7 @@ def main() -> int:
         if importlib.util.find_spec(PEERS[name].module) is None:
             print(f"left out: {PEERS[name].title}, which is not installed ({PEERS[name].module})")
         elif PEERS[name].module == "giostra" and broker_program() is None:
-            print(f"left out: {PEERS[name].title}, there is no giostra-broker in GIOSTRA_BIN, target/dist or target/release")
+            print(f"left out: {PEERS[name].title}: no giostra-broker in GIOSTRA_BIN, target/dist or target/release")
         else:
             peers.append(name)
     print_machine(peers)
