@@ -132,28 +132,29 @@ class Client:
         # At the end of the interpreter, or of this object: the thread holds only the native half.
         self._end = weakref.finalize(self, _end, self._native, self._delivery, os.getpid())
 
-    def call(self, operation: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+    def call(
+        self,
+        operation: str,
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        priority: Priority | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Calls an operation, and returns its result.
 
         Args:
             operation: the name under which workers offer it.
             args: its arguments, as `register` says.
             timeout: a time limit in seconds, after which it raises `Expired`, and is computed no more.
+            priority: that of this call.
             kwargs: its keyword arguments, for workers in Python.
 
         Raises:
             Failed: if it has failed; ``traceback`` has the worker's.
             NoBroker: if no broker has answered in time.
         """
-        future = self._submit(operation, args, kwargs, timeout, None)
-        try:
-            return future.result()
-        except CancelledError:
-            raise Closed("the client was closed meanwhile") from None
-        except BaseException:
-            # Such as Ctrl-C: nobody waits any more.
-            future.cancel()
-            raise
+        return self._native.call_now(operation, args, kwargs, timeout, priority)
 
     def submit(
         self,

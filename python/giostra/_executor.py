@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _Executor
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from giostra import _functions
 from giostra._client import Client, Priority, resolve
@@ -68,7 +68,7 @@ class Executor(_Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Calls a function, and returns the future of its result."""
-        return self._submit(_functions.dumps(fn), args, kwargs)
+        return self._submit(fn.dumped if isinstance(fn, _Dumped) else _functions.dumps(fn), args, kwargs)
 
     def map(
         self,
@@ -82,10 +82,10 @@ class Executor(_Executor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout, **others)
+            return super().map(cast(Callable[..., T], _Dumped(fn)), *iterables, timeout=timeout, **others)
         calls = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        results = super().map(_Chunk(fn), chunks, timeout=timeout, **others)
+        results = super().map(_Dumped(_Chunk(fn)), chunks, timeout=timeout, **others)
         return itertools.chain.from_iterable(results)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -157,6 +157,16 @@ class _CallFuture(Future[Any]):
         resolve(self, ok, value)
         # Not kept alive by the frames of the one who raised it.
         del error, value, call
+
+
+class _Dumped:
+    """A function as it is sent, made once for a map."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.dumped = _functions.dumps(function)
+
+    def __call__(self) -> None:
+        raise TypeError("it is called by a worker only")
 
 
 class _Chunk:

@@ -31,6 +31,14 @@ class Client:
         timeout: float | None,
         priority: str | None,
     ) -> int: ...
+    def call_now(
+        self,
+        operation: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any] | None,
+        timeout: float | None,
+        priority: str | None,
+    ) -> Any: ...
     def map(
         self,
         operation: str,

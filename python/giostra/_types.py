@@ -106,8 +106,8 @@ def _register_numpy() -> None:
         array = numpy.empty(shape, numpy.lib.format.descr_to_dtype(_described(described)))
         if array.nbytes != len(data):
             raise ValueError(f"an array of {array.nbytes} bytes has come with {len(data)}")
-        # Of its own memory, so that it can be written to.
-        return numpy.ndarray(shape, array.dtype, bytearray(data)) if data else array
+        # What comes with an array is a bytearray, so that it can be written to.
+        return numpy.ndarray(shape, array.dtype, data) if data else array
 
     def read_scalar(parts: Any) -> Any:
         return read(parts)[()]

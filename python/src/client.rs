@@ -1,22 +1,29 @@
 //! The native half of `giostra.Client` and `giostra.aio.Client`.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use giostra_client::{
-    Bytes, Client as Blocking, Credentials, Error, JobId, JobOptions, Options, Priority, SharedClient, SharedJob,
+    Answer, Bytes, Client as Blocking, Credentials, Error, JobId, JobOptions, Options, Priority, Reply, SharedClient,
+    SharedJob,
 };
+use nix::unistd::{getpid, gettid};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
-use crate::map::Map;
+use crate::map::{Map, SIGNALS};
 use crate::pack;
 use crate::python::{client_error, closed};
-use crate::tasks::{Answered, Task, Tasks};
+use crate::tasks::{Answered, Ended, Task, Tasks};
+
+/// How long a wait in another than the first thread lasts before it looks whether the client was closed.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A connection to the broker, and what was asked over it. The part in Python hands it futures, and
 /// takes them back with their results, in a thread of its own or in an event loop.
@@ -80,6 +87,24 @@ impl Client {
         let body = pack::request(operation, arguments, keywords)?;
         let (client, timeout) = (self.shared(priority)?, timeout.map(duration).transpose()?);
         Ok(self.tasks.add(Task::Call(client.call(body, timeout)), future))
+    }
+
+    /// Calls an operation, and waits for its result in the thread that asks.
+    fn call_now<'py>(
+        &self,
+        py: Python<'py>,
+        operation: &str,
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+        timeout: Option<f64>,
+        priority: Option<&str>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let body = pack::request(operation, arguments, keywords)?;
+        let (client, timeout) = (self.shared(priority)?, timeout.map(duration).transpose()?);
+        self.tasks.waiting.fetch_add(1, Ordering::Relaxed);
+        let reply = self.wait_for(py, client.call(body, timeout));
+        self.tasks.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ended::Call(reply?).into_result(py)
     }
 
     /// An iterator over the results of an operation, called with each tuple of arguments.
@@ -220,6 +245,24 @@ impl Client {
 }
 
 impl Client {
+    /// Waits for an answer without the interpreter's lock, but for a look at signals from time to time.
+    /// An exception, such as Ctrl-C's, cancels the request.
+    fn wait_for(&self, py: Python<'_>, mut answer: Answer) -> PyResult<Result<Reply, Error>> {
+        // Python's signal handlers run in the first thread alone.
+        let slice = if gettid() == getpid() { SIGNALS } else { CLOSING };
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            if let Poll::Ready(reply) = Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)) {
+                return Ok(reply);
+            }
+            py.detach(|| thread::park_timeout(slice));
+            py.check_signals()?;
+            if self.is_closed.load(Ordering::Acquire) {
+                return Err(closed(py));
+            }
+        }
+    }
+
     fn shared(&self, priority: Option<&str>) -> PyResult<SharedClient> {
         if std::process::id() != self.process {
             return Err(PyRuntimeError::new_err("a client can't be used in a forked process: make one there"));
@@ -239,6 +282,15 @@ impl Client {
 
     fn ask(&self, future: Py<PyAny>, question: impl Future<Output = Result<Answered, Error>> + Send + 'static) -> u64 {
         self.tasks.add(Task::Question(Box::pin(question)), future)
+    }
+}
+
+/// Continues a thread when it is woken.
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -20,7 +20,7 @@ use crate::ready::Ready;
 use crate::tasks::outcome;
 
 /// How long a wait lasts before Python looks for signals, such as Ctrl-C.
-const SIGNALS: Duration = Duration::from_millis(50);
+pub const SIGNALS: Duration = Duration::from_millis(50);
 
 /// How long items are taken before results are looked for: an iterator may wait for each of its items.
 const TAKING: Duration = Duration::from_millis(2);
@@ -59,6 +59,7 @@ enum Calls {
 }
 
 impl Map {
+    #[allow(clippy::too_many_arguments)] // those of the function in Python
     pub fn new(
         client: SharedClient,
         client_closed: Arc<AtomicBool>,

@@ -1,6 +1,7 @@
 //! What a client has asked and what is not answered yet, each with the future that waits for it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -42,6 +43,8 @@ pub enum Ended {
 pub struct Tasks {
     open: Mutex<Open>,
     pub ready: Arc<Ready>,
+    /// The number of threads that wait for a call of theirs.
+    pub waiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -52,7 +55,7 @@ struct Open {
 
 impl Tasks {
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { open: Mutex::default(), ready: Ready::new()? })
+        Ok(Self { open: Mutex::default(), ready: Ready::new()?, waiting: AtomicUsize::new(0) })
     }
 
     /// Adds a task. Returns its number.
@@ -113,7 +116,7 @@ impl Tasks {
 
     /// The number of tasks that are not answered.
     pub fn len(&self) -> usize {
-        self.open().tasks.len()
+        self.open().tasks.len() + self.waiting.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 use rmp::Marker;
 
 use crate::pack::{KEYWORDS, OBJECT};
@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 512;
 
 /// Reads one object. What is behind it is ignored.
 pub fn from_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    Reader { py, rest: bytes }.value(0)
+    Reader { py, rest: bytes, is_array: false }.value(0)
 }
 
 /// The arguments of a call, and its keyword arguments if there are any.
@@ -22,7 +22,7 @@ pub type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 /// Reads the arguments of a call, the keyword arguments by themselves. A worker in another language may
 /// have been sent a single value in place of the list.
 pub fn arguments<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Arguments<'py>> {
-    let mut reader = Reader { py, rest: bytes };
+    let mut reader = Reader { py, rest: bytes, is_array: false };
     let Some(len) = reader.array_len()? else {
         return Ok((PyTuple::new(py, [reader.value(1)?])?, None));
     };
@@ -48,6 +48,8 @@ fn hashable(key: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
 struct Reader<'py, 'a> {
     py: Python<'py>,
     rest: &'a [u8],
+    /// Whether bytes are an array's, and become memory that can be written to.
+    is_array: bool,
 }
 
 impl<'py, 'a> Reader<'py, 'a> {
@@ -110,6 +112,9 @@ impl<'py, 'a> Reader<'py, 'a> {
     fn sized(&mut self, marker: Marker, len: usize, depth: usize) -> PyResult<Bound<'py, PyAny>> {
         match marker {
             Marker::Str8 | Marker::Str16 | Marker::Str32 => self.text(len),
+            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 if self.is_array => {
+                Ok(PyByteArray::new(self.py, self.take(len)?).into_any())
+            }
             Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => Ok(PyBytes::new(self.py, self.take(len)?).into_any()),
             _ => self.extension(len, depth),
         }
@@ -142,8 +147,11 @@ impl<'py, 'a> Reader<'py, 'a> {
         if code != OBJECT {
             return Err(PyValueError::new_err(format!("an extension of MessagePack of the unknown type {code}")));
         }
-        let mut inner = Reader { py: self.py, rest: payload };
-        let (name, value) = (inner.value(depth + 1)?, inner.value(depth + 1)?);
+        let mut inner = Reader { py: self.py, rest: payload, is_array: false };
+        let name = inner.value(depth + 1)?;
+        inner.is_array =
+            name.cast::<PyString>().is_ok_and(|name| name.to_str().is_ok_and(|name| name.starts_with("numpy.")));
+        let value = inner.value(depth + 1)?;
         python::decoded(&name, value)
     }
 
@@ -155,14 +163,14 @@ impl<'py, 'a> Reader<'py, 'a> {
     /// Reads keyword arguments, if they are next.
     fn keywords(&mut self) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some((&[0xc9, a, b, c, d], after)) = self.rest.split_first_chunk() else { return Ok(None) };
-        let mut ahead = Reader { py: self.py, rest: after };
+        let mut ahead = Reader { py: self.py, rest: after, is_array: false };
         let (code, payload) = ahead.payload(u32::from_be_bytes([a, b, c, d]) as usize)?;
         let Ok((KEYWORDS, value)) = rmp::decode::read_str_from_slice(payload) else { return Ok(None) };
         if code != OBJECT {
             return Ok(None);
         }
         self.rest = ahead.rest;
-        Ok(Some(Reader { py: self.py, rest: value }.value(2)?.cast_into()?))
+        Ok(Some(Reader { py: self.py, rest: value, is_array: false }.value(2)?.cast_into()?))
     }
 
     /// Reads the length of a list, if one is next.

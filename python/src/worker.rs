@@ -111,7 +111,7 @@ impl Service for Functions {
         let outcome = Python::attach(|py| {
             let arguments = unpack::arguments(py, arguments).map_err(|error| unreadable(&described(py, error)))?;
             let result = function.call(py, arguments, job).map_err(|error| described(py, error))?;
-            pack::to_bytes(&result).map_err(|error| unsendable(described(py, error)))
+            pack::to_bytes(&result).map_err(|error| unsendable(&described(py, error)))
         });
         self.busy.fetch_sub(1, Ordering::AcqRel);
         outcome
@@ -138,7 +138,7 @@ fn unreadable(failure: &Failure) -> Failure {
 }
 
 /// Of a result, not of the arguments.
-fn unsendable(failure: Failure) -> Failure {
+fn unsendable(failure: &Failure) -> Failure {
     Failure::new(code::FAILED, format!("the result: {}", failure.message))
 }
 
