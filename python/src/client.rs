@@ -1,6 +1,6 @@
 //! The native half of `giostra.Client` and `giostra.aio.Client`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -44,7 +44,7 @@ impl Drop for Client {
 impl Client {
     #[new]
     #[pyo3(signature = (broker, *, name, pool, priority, wait, broker_timeout, keys, broker_key))]
-    #[allow(clippy::too_many_arguments)] // keywords, each of them
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
     fn new(
         py: Python<'_>,
         broker: String,
@@ -56,7 +56,7 @@ impl Client {
         keys: Option<PathBuf>,
         broker_key: Option<&str>,
     ) -> PyResult<Self> {
-        let credentials = credentials(keys, broker_key)?;
+        let credentials = credentials(keys.as_deref(), broker_key)?;
         let mut options =
             Options { broker, pool, priority: self::priority(priority)?, wait, credentials, ..Options::default() };
         options.broker_timeout = duration(broker_timeout)?;
@@ -240,8 +240,8 @@ impl Client {
 }
 
 /// Returns the keys that these name; `None` if none are named.
-pub fn credentials(keys: Option<PathBuf>, broker_key: Option<&str>) -> PyResult<Option<Credentials>> {
-    Credentials::from_flags(keys.as_deref(), broker_key).map_err(|error| PyValueError::new_err(error.to_string()))
+pub fn credentials(keys: Option<&Path>, broker_key: Option<&str>) -> PyResult<Option<Credentials>> {
+    Credentials::from_flags(keys, broker_key).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Returns a time in seconds.

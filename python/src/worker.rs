@@ -55,7 +55,7 @@ impl Context {
 /// are still running.
 #[pyfunction]
 #[pyo3(signature = (functions, *, broker, name, pool, threads, window, grace, keys, broker_key))]
-#[allow(clippy::too_many_arguments)] // keywords, each of them
+#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
 pub fn serve_seat(
     py: Python<'_>,
     functions: BTreeMap<String, (Py<PyAny>, bool)>,
@@ -68,7 +68,7 @@ pub fn serve_seat(
     keys: Option<PathBuf>,
     broker_key: Option<&str>,
 ) -> PyResult<usize> {
-    let credentials = credentials(keys, broker_key)?;
+    let credentials = credentials(keys.as_deref(), broker_key)?;
     let defaults = Options::default();
     let name = name.unwrap_or(defaults.name);
     let options = Options { broker, name, pool, threads, window, grace: duration(grace)?, credentials };
@@ -112,7 +112,7 @@ impl Service for Functions {
         let outcome = Python::attach(|py| {
             let arguments = unpack::arguments(py, arguments).map_err(|error| unreadable(&described(py, error)))?;
             let result = function.call(py, arguments, job).map_err(|error| described(py, error))?;
-            pack::to_bytes(&result).map_err(|error| unsendable(described(py, error)))
+            pack::to_bytes(&result).map_err(|error| unsendable(&described(py, error)))
         });
         self.busy.fetch_sub(1, Ordering::AcqRel);
         outcome
@@ -139,7 +139,7 @@ fn unreadable(failure: &Failure) -> Failure {
 }
 
 /// Of a result, not of the arguments.
-fn unsendable(failure: Failure) -> Failure {
+fn unsendable(failure: &Failure) -> Failure {
     Failure::new(code::FAILED, format!("the result: {}", failure.message))
 }
 
