@@ -145,6 +145,8 @@ class _CallFuture(Future[Any]):
         return cancelled
 
     def _end(self, call: Future[Any]) -> None:
+        # The call has this as its callback: without the cycle, a result goes with the last reference to it.
+        self._call = None
         if call.cancelled():
             if super().cancel():
                 self.set_running_or_notify_cancel()

@@ -51,7 +51,7 @@ impl Drop for Client {
 impl Client {
     #[new]
     #[pyo3(signature = (broker, *, name, pool, priority, wait, broker_timeout, keys, broker_key))]
-    #[allow(clippy::too_many_arguments)] // keywords, each of them
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
     fn new(
         py: Python<'_>,
         broker: String,

@@ -59,7 +59,7 @@ enum Calls {
 }
 
 impl Map {
-    #[allow(clippy::too_many_arguments)] // those of the function in Python
+    #[allow(clippy::too_many_arguments)] // keywords in Python, each of them
     pub fn new(
         client: SharedClient,
         client_closed: Arc<AtomicBool>,

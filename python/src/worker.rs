@@ -54,7 +54,7 @@ impl Context {
 /// are still running.
 #[pyfunction]
 #[pyo3(signature = (functions, *, broker, name, pool, threads, window, grace, keys, broker_key))]
-#[allow(clippy::too_many_arguments)] // keywords, each of them
+#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
 pub fn serve_seat(
     py: Python<'_>,
     functions: BTreeMap<String, (Py<PyAny>, bool)>,
