@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +54,17 @@ def connect(
 class CallFuture(Future[Any]):
     """The future result of a call. Cancelled, it cancels its request."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        client: Client | None = None,
+        native: _native.Client | None = None,
+        begin: Callable[[CallFuture], int] | None = None,
+    ) -> None:
         super().__init__()
-        self._task: int | None = None
-        self._native: _native.Client | None = None
+        self._native = native
         # A client lives as long as there are calls that it has not answered.
-        self._client: Client | None = None
+        self._client = client
+        self._task = begin(self) if begin else None
 
     def cancel(self) -> bool:
         """Cancels the request, wherever it is, unless its result is here."""
@@ -244,34 +251,33 @@ class Client:
             retries: how often a call that failed is computed again, after growing pauses.
             keep: for how many seconds after its end it is kept; None: until it is deleted.
         """
-        future = CallFuture()
         calls = zip(*iterables, strict=False)
-        task = self._native.submit_job(
-            future,
-            operation,
-            iter(calls),
-            key=key,
-            name=name,
-            priority=priority,
-            timeout=timeout,
-            retries=retries,
-            keep=keep,
+        id: str = self._ask(
+            lambda future: self._native.submit_job(
+                future,
+                operation,
+                iter(calls),
+                key=key,
+                name=name,
+                priority=priority,
+                timeout=timeout,
+                retries=retries,
+                keep=keep,
+            )
         )
-        return Job(self, self._answer(future, task))
+        return self.job(id)
 
     def job(self, id: str) -> Job:
         """Returns the job with this id, which the broker is not asked for yet."""
-        return Job(self, id)
+        return Job(self._native, self._ask, id)
 
     def jobs(self) -> list[JobStatus]:
         """Returns the jobs that this client may see, the newest first."""
-        future = CallFuture()
-        return [JobStatus(**fields) for fields in self._answer(future, self._native.jobs(future))]
+        return [JobStatus(**fields) for fields in self._ask(self._native.jobs)]
 
     def status(self) -> dict[str, Any]:
         """Returns the broker's status: workers, clients, pools, totals, as ``giostra status --json`` prints it."""
-        future = CallFuture()
-        status: dict[str, Any] = self._answer(future, self._native.status(future))
+        status: dict[str, Any] = self._ask(self._native.status)
         return status
 
     def unanswered(self) -> int:
@@ -281,6 +287,9 @@ class Client:
     def close(self) -> None:
         """Ends the connection. What is not answered is cancelled."""
         self._end()
+        # Also if another thread closes it, the callbacks have run afterwards.
+        if self._delivery is not threading.current_thread():
+            self._delivery.join(5.0)
 
     def __enter__(self) -> Client:
         return self
@@ -296,14 +305,16 @@ class Client:
         timeout: float | None,
         priority: Priority | None,
     ) -> CallFuture:
-        future = CallFuture()
-        future._native, future._client = self._native, self
-        future._task = self._native.call(future, operation, args, kwargs, timeout, priority)
-        return future
+        native = self._native
+        return CallFuture(
+            self, native, lambda future: native.call(future, operation, args, kwargs, timeout, priority)
+        )
 
-    def _answer(self, future: CallFuture, task: int) -> Any:
+    def _ask(self, begin: Callable[[CallFuture], int], timeout: float | None = None) -> Any:
+        future = CallFuture()
+        task = begin(future)
         try:
-            return future.result()
+            return future.result(timeout)
         except CancelledError:
             raise Closed("the client was closed meanwhile") from None
         except BaseException:
@@ -340,8 +351,8 @@ class JobStatus:
 class Job:
     """A durable job at the broker."""
 
-    def __init__(self, client: Client, id: str) -> None:
-        self._client = client
+    def __init__(self, native: _native.Client, ask: Callable[..., Any], id: str) -> None:
+        self._native, self._of_client = native, ask
         #: Its id, by which any client of the same keys finds it.
         self.id = id
 
@@ -393,24 +404,22 @@ class Job:
     def numbered(self, first: int = 0) -> Iterator[tuple[int, bool, Any]]:
         """Returns an iterator over the results that are there: the number of the call, whether it has
         succeeded, and the result or the exception."""
-        native = self._client._native
         while True:
-            future = CallFuture()
-            results = self._client._answer(future, native.job_results(future, self.id, first))
+            results = self._of_client(functools.partial(self._results, first=first))
             if not results:
                 return
             yield from results
             first = results[-1][0] + 1
 
+    def _results(self, future: CallFuture, first: int) -> int:
+        return self._native.job_results(future, self.id, first)
+
+    def _question(self, future: CallFuture, question: str) -> int:
+        return self._native.job(future, self.id, question)
+
     def _ask(self, question: str, timeout: float | None = None) -> JobStatus:
-        native = self._client._native
-        future = CallFuture()
-        task = native.job(future, self.id, question)
-        try:
-            return JobStatus(**future.result(timeout))
-        except BaseException:
-            native.cancel(task)
-            raise
+        fields = self._of_client(functools.partial(self._question, question=question), timeout)
+        return JobStatus(**fields)
 
 
 def resolve(future: Future[Any], ok: bool, value: Any) -> None:
@@ -430,7 +439,7 @@ def _deliver(native: _native.Client) -> None:
             resolve(future, ok, value)
             future._client = None
         # The last ones are not to live until the next ones come.
-        ended = future = value = None  # type: ignore[assignment]
+        ended = future = value = None
         native.wait()
 
 
@@ -449,7 +458,7 @@ def _with_bar(results: _native.Map, iterables: tuple[Iterable[Any], ...], progre
     if not progress:
         return results
     try:
-        from tqdm.auto import tqdm
+        tqdm: Any = importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         return results
     sizes = [len(iterable) for iterable in iterables if hasattr(iterable, "__len__")]  # type: ignore[arg-type]

@@ -114,14 +114,14 @@ class Executor(_Executor):
         except BaseException:
             self._forget(future)
             raise
-        future._call = call
+        future.call = call
         future.add_done_callback(self._forget)
-        call.add_done_callback(future._end)
+        call.add_done_callback(future.end)
         return future
 
     def _forget(self, future: Future[Any]) -> None:
         with self._idle:
-            self._pending.discard(future)  # type: ignore[arg-type]
+            self._pending.discard(future)
             if self._pending:
                 return
             self._idle.notify_all()
@@ -134,19 +134,19 @@ class Executor(_Executor):
 class _CallFuture(Future[Any]):
     """The future of a function's result, which comes as the result of a call."""
 
-    _call: Future[Any] | None = None
+    call: Future[Any] | None = None
 
     def cancel(self) -> bool:
         cancelled = super().cancel()
-        call = self._call
+        call = self.call
         # It tells those who wait.
         if cancelled and call is not None:
             call.cancel()
         return cancelled
 
-    def _end(self, call: Future[Any]) -> None:
+    def end(self, call: Future[Any]) -> None:
         # The call has this as its callback: without the cycle, a result goes with the last reference to it.
-        self._call = None
+        self.call = None
         if call.cancelled():
             if super().cancel():
                 self.set_running_or_notify_cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 import traceback
@@ -18,22 +19,19 @@ OPERATION = "giostra.function"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 try:
-    from cloudpickle import dumps as _dumps
+    _dumps: Callable[..., bytes] = importlib.import_module("cloudpickle").dumps
 except ImportError:
-
-    def _dumps(value: Any, protocol: int | None = None) -> bytes:
-        return pickle.dumps(value, protocol)
+    _dumps = pickle.dumps
 
 
 def dumps(value: Any) -> bytes:
     """Returns an object as bytes, functions of ``__main__`` and lambdas included if cloudpickle is installed."""
     try:
-        dumped: bytes = _dumps(value, protocol=5)
+        return _dumps(value, protocol=5)
     except (AttributeError, pickle.PicklingError) as error:
         if "cloudpickle" in sys.modules:
             raise
         raise pickle.PicklingError(f"{error}; pip install cloudpickle has lambdas and functions of __main__ sent") from error
-    return dumped
 
 
 @lru_cache(maxsize=256)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -42,12 +43,13 @@ def register(
     if encode is None and decode is None and dataclasses.is_dataclass(cls):
         fields = [field.name for field in dataclasses.fields(cls) if field.init]
 
-        def encode(value: T) -> Any:
+        def write(value: T) -> Any:
             return {field: getattr(value, field) for field in fields}
 
-        def decode(values: Any) -> T:
+        def read(values: Any) -> T:
             return cls(**values)
 
+        encode, decode = write, read
     if encode is None or decode is None:
         raise TypeError(f"{cls.__qualname__} is no dataclass: encode and decode have to be given")
     name = name or cls.__qualname__
@@ -83,13 +85,14 @@ def decode(name: str, value: object) -> object:
 
 def _described(described: Any) -> Any:
     """Returns the description of a dtype with its tuples, which have come as lists."""
-    if not isinstance(described, list):
+    if type(described) is not list:
         return described
-    return [tuple(tuple(part) if isinstance(part, list) and i == 2 else _described(part) for i, part in enumerate(field)) for field in described]
+    # Of each field the name, the type, and for arrays within it their shape.
+    return [(field[0], _described(field[1]), *map(tuple, field[2:])) for field in cast("list[list[Any]]", described)]
 
 
 def _register_numpy() -> None:
-    import numpy
+    numpy: Any = importlib.import_module("numpy")
 
     def write(array: Any) -> Any:
         if array.dtype.hasobject:

@@ -80,8 +80,8 @@ class Worker:
     @overload
     def operation(self, function: F, /) -> F: ...
     @overload
-    def operation(self, *, name: str) -> Callable[[F], F]: ...
-    def operation(self, function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
+    def operation(self, /, *, name: str) -> Callable[[F], F]: ...
+    def operation(self, function: Any = None, /, *, name: str | None = None) -> Any:
         """Makes a function an operation, under its own name or another.
 
         Its arguments and its result are what can be sent: see `register`. An exception becomes an error
@@ -90,10 +90,10 @@ class Worker:
         event loop of its thread.
         """
         if function is None:
-            return lambda function: self._add(function, name)
+            return functools.partial(self._add, name=name)
         return self._add(function, name)
 
-    def _add(self, function: F, name: str | None) -> F:
+    def _add(self, function: F, /, name: str | None) -> F:
         called: Callable[..., Any] = function
         if inspect.iscoroutinefunction(function):
             called = functools.wraps(function)(functools.partial(_run, function))

@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Client:
         may be asynchronous."""
         if window < 1:
             raise ValueError(f"a window of {window}: it takes at least 1")
-        calls = None if any(isinstance(items, AsyncIterable) for items in iterables) else zip(*iterables, strict=False)  # type: ignore[arg-type]
+        calls = None if any(isinstance(items, AsyncIterable) for items in iterables) else zip(*iterables, strict=False)
         items = _zip(iterables)
         coming: asyncio.Task[tuple[Any, ...] | None] | None = None
         under_way: deque[asyncio.Task[Any]] = deque()
@@ -161,11 +162,11 @@ class Client:
             retries=retries,
             keep=keep,
         )
-        return Job(self, await self._answer(future, task))
+        return self.job(await self._answer(future, task))
 
     def job(self, id: str) -> Job:
         """Returns the job with this id, which the broker is not asked for yet."""
-        return Job(self, id)
+        return Job(self._native, self._ask, id)
 
     async def jobs(self) -> list[JobStatus]:
         """Returns the jobs that this client may see, the newest first."""
@@ -201,6 +202,10 @@ class Client:
             raise RuntimeError("a client of giostra.aio is used in the event loop that it was made in")
         return self._loop.create_future()
 
+    async def _ask(self, begin: Callable[[asyncio.Future[Any]], int]) -> Any:
+        future = self._future()
+        return await self._answer(future, begin(future))
+
     async def _answer(self, future: asyncio.Future[Any], task: int) -> Any:
         try:
             return await future
@@ -221,8 +226,8 @@ class Client:
 class Job:
     """A durable job at the broker: see `giostra.Job`."""
 
-    def __init__(self, client: Client, id: str) -> None:
-        self._client = client
+    def __init__(self, native: _native.Client, ask: Callable[..., Awaitable[Any]], id: str) -> None:
+        self._native, self._of_client = native, ask
         #: Its id, by which any client of the same keys finds it.
         self.id = id
 
@@ -253,10 +258,8 @@ class Job:
 
     async def results(self, first: int = 0, *, return_exceptions: bool = False) -> AsyncIterator[Any]:
         """Gives the results that are there, in the order of the calls: see `giostra.Job.results`."""
-        client = self._client
         while True:
-            future = client._future()
-            results = await client._answer(future, client._native.job_results(future, self.id, first))
+            results = await self._of_client(functools.partial(self._results, first=first))
             if not results:
                 return
             for _, ok, value in results:
@@ -266,9 +269,13 @@ class Job:
             first = results[-1][0] + 1
 
     async def _ask(self, question: str) -> JobStatus:
-        client = self._client
-        future = client._future()
-        return JobStatus(**await client._answer(future, client._native.job(future, self.id, question)))
+        return JobStatus(**await self._of_client(functools.partial(self._question, question=question)))
+
+    def _results(self, future: asyncio.Future[Any], first: int) -> int:
+        return self._native.job_results(future, self.id, first)
+
+    def _question(self, future: asyncio.Future[Any], question: str) -> int:
+        return self._native.job(future, self.id, question)
 
 
 async def _next(calls: AsyncIterator[tuple[Any, ...]]) -> tuple[Any, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from conftest import System, environment
 
 import giostra
+from giostra import _types
 
 MODULES = ["_client", "_errors", "_executor", "_settings", "_types", "_worker"]
 
@@ -62,6 +64,9 @@ asyncio.run(main())
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_run(shared: System, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("GIOSTRA_FRONTEND", shared.frontend)
+    # What they register is not for other tests.
+    monkeypatch.setattr("giostra._types._names", dict(_types._names))
+    monkeypatch.setattr("giostra._types._readers", dict(_types._readers))
     found = doctest.testmod(importlib.import_module(f"giostra.{name}"), optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
     assert found.failed == 0
 
@@ -91,3 +96,11 @@ def test_mypy_finds_what_is_wrong_in_a_program(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import giostra\ngiostra.Client(priority='utmost').submit(1)\n")
     with pytest.raises(AssertionError, match='(?s)incompatible type "Literal.*incompatible type "int"'):
         checked(["mypy", "--strict", "--cache-dir", str(tmp_path), "program.py"], tmp_path)
+
+
+def test_pyright_is_content_with_the_package(tmp_path: Path) -> None:
+    pytest.importorskip("pyright")
+    (tmp_path / "pyrightconfig.json").write_text(
+        json.dumps({"typeCheckingMode": "strict", "include": [str(Path(giostra.__file__).parent)]})
+    )
+    checked(["pyright", "--pythonpath", sys.executable], tmp_path)
