@@ -385,8 +385,7 @@ class Job:
 
     def delete(self) -> None:
         """Deletes it with its results. It must have ended."""
-        future = CallFuture()
-        self._client._answer(future, self._client._native.job(future, self.id, "delete"))
+        self._of_client(functools.partial(self._question, question="delete"))
 
     def results(self, first: int = 0, *, return_exceptions: bool = False) -> Iterator[Any]:
         """Returns an iterator over the results, in the order of the calls, of those that are there.

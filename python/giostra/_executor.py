@@ -85,8 +85,14 @@ class Executor(_Executor):
             return super().map(cast(Callable[..., T], _Dumped(fn)), *iterables, timeout=timeout, **others)
         calls = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        results = super().map(_Dumped(_Chunk(fn)), chunks, timeout=timeout, **others)
+        chunk = cast(Callable[..., list[T]], _Dumped(_Chunk(fn)))
+        results = super().map(chunk, chunks, timeout=timeout, **others)
         return itertools.chain.from_iterable(results)
+
+    def seats(self) -> int:
+        """Returns how many calls the workers of the pool compute at once."""
+        workers = self._client.status()["workers"]
+        return sum(int(worker["threads"]) for worker in workers if worker["pool"] == self._client.pool)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls. Those that were submitted are computed, unless they are to be cancelled."""

@@ -252,9 +252,7 @@ class Job:
 
     async def delete(self) -> None:
         """Deletes it with its results. It must have ended."""
-        client = self._client
-        future = client._future()
-        await client._answer(future, client._native.job(future, self.id, "delete"))
+        await self._of_client(functools.partial(self._question, question="delete"))
 
     async def results(self, first: int = 0, *, return_exceptions: bool = False) -> AsyncIterator[Any]:
         """Gives the results that are there, in the order of the calls: see `giostra.Job.results`."""

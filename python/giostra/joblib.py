@@ -14,7 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
+from joblib.parallel import (  # type: ignore[import-untyped]
+    AutoBatchingMixin,
+    ParallelBackendBase,
+    register_parallel_backend,
+)
 
 from giostra._executor import Executor
 
@@ -43,9 +47,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if n_jobs is not None and n_jobs > 0:
             return n_jobs
         executor = self._executor or Executor(**self._options)
-        client = executor._client
-        pool = self._options.get("pool") or client.pool
-        seats = sum(worker["threads"] for worker in client.status()["workers"] if worker["pool"] == pool)
+        seats = executor.seats()
         if executor is not self._executor:
             executor.shutdown()
         return max(seats, 1)
