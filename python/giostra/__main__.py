@@ -19,7 +19,9 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
-    top = argparse.ArgumentParser(prog="python -m giostra", description="The Python side of the compute broker Giostra.")
+    top = argparse.ArgumentParser(
+        prog="python -m giostra", description="The Python side of the compute broker Giostra."
+    )
     top.add_argument("--version", action="version", version=f"giostra {giostra.__version__}")
     commands = top.add_subparsers(dest="command", required=True)
     worker = commands.add_parser(
@@ -33,18 +35,27 @@ def parser() -> argparse.ArgumentParser:
         "worker", nargs="?", metavar="MODULE:WORKER", help="module, and the name of the giostra.Worker in it [worker]"
     )
     worker.add_argument("--processes", type=int, metavar="N", help="seats, a process each [GIOSTRA_PROCESSES, 1]")
-    worker.add_argument("--broker", metavar="ENDPOINT", help="the broker's backend [GIOSTRA_BACKEND, tcp://127.0.0.1:5556]")
+    worker.add_argument(
+        "--broker", metavar="ENDPOINT", help="the broker's backend [GIOSTRA_BACKEND, tcp://127.0.0.1:5556]"
+    )
     worker.add_argument("--name", help="name in the broker's log and status [GIOSTRA_NAME, HOST-PID]")
     worker.add_argument("--pool", help="pool whose requests to compute [GIOSTRA_POOL, compute]")
-    worker.add_argument("--threads", type=int, metavar="N", help="requests that a process computes at once [GIOSTRA_THREADS, 1]")
-    worker.add_argument("--window", type=int, metavar="N", help="most requests that a process holds [GIOSTRA_WORKER_WINDOW]")
+    worker.add_argument(
+        "--threads", type=int, metavar="N", help="requests that a process computes at once [GIOSTRA_THREADS, 1]"
+    )
+    worker.add_argument(
+        "--window", type=int, metavar="N", help="most requests that a process holds [GIOSTRA_WORKER_WINDOW]"
+    )
     worker.add_argument(
         "--grace", type=duration, metavar="DURATION", help="time after a signal to finish [GIOSTRA_WORKER_GRACE, 30s]"
     )
     worker.add_argument("--keys", metavar="FILE", help="the worker's secret certificate [GIOSTRA_WORKER_KEYS]")
     worker.add_argument("--broker-key", metavar="KEY|FILE", help="the broker's public key [GIOSTRA_BROKER_KEY]")
     worker.add_argument(
-        "--allow-functions", action="store_true", default=None, help="compute any function that a giostra.Executor sends"
+        "--allow-functions",
+        action="store_true",
+        default=None,
+        help="compute any function that a giostra.Executor sends",
     )
     worker.add_argument(
         "--log-level", default="info", choices=["error", "warning", "info", "debug"], help="log level, to stderr [info]"

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as _TimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,9 +133,7 @@ class Client:
         )
         #: The pool whose workers compute.
         self.pool = _settings.text(pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL)
-        self._delivery = threading.Thread(
-            target=_deliver, args=(self._native,), name="giostra-delivery", daemon=True
-        )
+        self._delivery = threading.Thread(target=_deliver, args=(self._native,), name="giostra-delivery", daemon=True)
         self._delivery.start()
         # At the end of the interpreter, or of this object: the thread holds only the native half.
         self._end = weakref.finalize(self, _end, self._native, self._delivery, os.getpid())
@@ -306,15 +305,16 @@ class Client:
         priority: Priority | None,
     ) -> CallFuture:
         native = self._native
-        return CallFuture(
-            self, native, lambda future: native.call(future, operation, args, kwargs, timeout, priority)
-        )
+        return CallFuture(self, native, lambda future: native.call(future, operation, args, kwargs, timeout, priority))
 
     def _ask(self, begin: Callable[[CallFuture], int], timeout: float | None = None) -> Any:
         future = CallFuture()
         task = begin(future)
         try:
             return future.result(timeout)
+        except _TimeoutError:
+            self._native.cancel(task)
+            raise TimeoutError(f"no answer within {timeout} s") from None
         except CancelledError:
             raise Closed("the client was closed meanwhile") from None
         except BaseException:
@@ -465,4 +465,3 @@ def _with_bar(results: _native.Map, iterables: tuple[Iterable[Any], ...], progre
         results, total=min(sizes, default=None), desc=progress if isinstance(progress, str) else None
     )
     return iter(bar)
-

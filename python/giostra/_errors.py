@@ -98,7 +98,9 @@ def broken(kind: str, message: str) -> Exception:
 def describe(error: BaseException) -> tuple[str, str]:
     """Returns the code and the message of the failure that an operation's exception becomes."""
     if isinstance(error, Failed):
-        return error.code, _sendable(error.message if error.traceback is None else f"{error.message}\n{error.traceback}")
+        return error.code, _sendable(
+            error.message if error.traceback is None else f"{error.message}\n{error.traceback}"
+        )
     if isinstance(error, Unable):
         return "unable", _text(error)
     # An exception of the call itself has been in no function: the arguments were not its.

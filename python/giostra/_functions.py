@@ -31,7 +31,9 @@ def dumps(value: Any) -> bytes:
     except (AttributeError, pickle.PicklingError) as error:
         if "cloudpickle" in sys.modules:
             raise
-        raise pickle.PicklingError(f"{error}; pip install cloudpickle has lambdas and functions of __main__ sent") from error
+        raise pickle.PicklingError(
+            f"{error}; pip install cloudpickle has lambdas and functions of __main__ sent"
+        ) from error
 
 
 @lru_cache(maxsize=256)
@@ -58,7 +60,9 @@ def compute(version: str, function: bytes, arguments: bytes) -> list[Any]:
 
 def refuse(version: str, function: bytes, arguments: bytes) -> list[Any]:
     """What a worker answers that takes no functions."""
-    raise Failed("invalid", "this worker takes no functions: start it with --allow-functions (run(allow_functions=True))")
+    raise Failed(
+        "invalid", "this worker takes no functions: start it with --allow-functions (run(allow_functions=True))"
+    )
 
 
 class RemoteTraceback(Exception):

@@ -225,7 +225,7 @@ class _Seats:
             return
         self._pauses[seat] = min(max(0.25, 2 * self._pauses[seat]), LONGEST_PAUSE) if lived < SOON else 0.0
         self._due[seat] = time.monotonic() + self._pauses[seat]
-        how = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with status {code}"
+        how = f"by signal {_signal(-code)}" if code < 0 else f"with status {code}"
         _warn(f"seat {seat} ended {how}: started again" + (f" in {self._pauses[seat]} s" if self._pauses[seat] else ""))
 
     def _has_served(self, seat: int) -> bool:
@@ -251,6 +251,14 @@ class _Seats:
         for process in list(self._processes.values()):
             process.send_signal(signal.SIGTERM)
         self._news.put(None)
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        # Such as those for real time, of which only the first and the last have names.
+        return str(number)
 
 
 def _warn(text: str) -> None:

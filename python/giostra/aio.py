@@ -1,9 +1,9 @@
 """The client for asyncio: no thread a call, and a cancelled task cancels its request.
 
-    async with giostra.aio.Client() as client:
-        print(await client.call("add", 1, 2))
-        async for prime in client.map("is_prime", range(2, 10)):
-            print(prime)
+async with giostra.aio.Client() as client:
+    print(await client.call("add", 1, 2))
+    async for prime in client.map("is_prime", range(2, 10)):
+        print(prime)
 """
 
 from __future__ import annotations
@@ -81,34 +81,20 @@ class Client:
         may be asynchronous."""
         if window < 1:
             raise ValueError(f"a window of {window}: it takes at least 1")
-        calls = None if any(isinstance(items, AsyncIterable) for items in iterables) else zip(*iterables, strict=False)
-        items = _zip(iterables)
-        coming: asyncio.Task[tuple[Any, ...] | None] | None = None
+        woken = asyncio.Event()
+        items = _Items(self._loop, iterables, woken)
         under_way: deque[asyncio.Task[Any]] = deque()
+        unordered: set[asyncio.Task[Any]] = set()
         finished: deque[asyncio.Task[Any]] = deque()
-        exhausted, woken = False, asyncio.Event()
 
         def is_done(call: asyncio.Task[Any]) -> None:
             if not ordered:
                 finished.append(call)
             woken.set()
 
-        unordered: set[asyncio.Task[Any]] = set()
         try:
             while True:
-                while not exhausted and len(under_way) + len(unordered) < window:
-                    if calls is not None:
-                        args: tuple[Any, ...] | None = next(calls, None)
-                    else:
-                        if coming is None:
-                            coming = self._loop.create_task(_next(items))
-                            coming.add_done_callback(lambda _: woken.set())
-                        if not coming.done():
-                            break
-                        args, coming = coming.result(), None
-                    if args is None:
-                        exhausted = True
-                        break
+                while len(under_way) + len(unordered) < window and (args := items.next()) is not None:
                     call = self._loop.create_task(self.call(operation, *args, timeout=timeout, priority=priority))
                     call.add_done_callback(is_done)
                     under_way.append(call) if ordered else unordered.add(call)
@@ -117,7 +103,9 @@ class Client:
                 elif finished:
                     call = finished.popleft()
                     unordered.discard(call)
-                elif exhausted and not under_way and not unordered:
+                elif items.is_over and not under_way and not unordered:
+                    if items.error is not None:
+                        raise items.error
                     return
                 else:
                     await woken.wait()
@@ -131,7 +119,8 @@ class Client:
                 else:
                     raise error
         finally:
-            for call in (*under_way, *unordered, *([coming] if coming else [])):
+            items.close()
+            for call in (*under_way, *unordered):
                 if not call.cancel() and not call.cancelled():
                     # It has been looked at, and is not to be reported.
                     call.exception()
@@ -274,6 +263,51 @@ class Job:
 
     def _question(self, future: asyncio.Future[Any], question: str) -> int:
         return self._native.job(future, self.id, question)
+
+
+class _Items:
+    """The arguments of each call of a map, from plain iterables, or from some that are asynchronous."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+        woken: asyncio.Event,
+    ) -> None:
+        plain = [items for items in iterables if not isinstance(items, AsyncIterable)]
+        self._plain = zip(*plain, strict=False) if len(plain) == len(iterables) else None
+        self._items = _zip(iterables)
+        self._loop, self._woken = loop, woken
+        self._coming: asyncio.Task[tuple[Any, ...] | None] | None = None
+        #: Whether there are no more, and what they have raised.
+        self.is_over = False
+        self.error: Exception | None = None
+
+    def next(self) -> tuple[Any, ...] | None:
+        """Returns the next, if it is there; what wakes is set when it is."""
+        if self.is_over:
+            return None
+        try:
+            if self._plain is not None:
+                args = next(self._plain, None)
+            else:
+                if self._coming is None:
+                    self._coming = self._loop.create_task(_next(self._items))
+                    self._coming.add_done_callback(lambda _: self._woken.set())
+                if not self._coming.done():
+                    return None
+                coming, self._coming = self._coming, None
+                args = coming.result()
+        except Exception as error:
+            # It comes after the results of those before.
+            self.error, args = error, None
+        self.is_over = args is None
+        return args
+
+    def close(self) -> None:
+        """Waits for no more."""
+        if self._coming is not None:
+            self._coming.cancel()
 
 
 async def _next(calls: AsyncIterator[tuple[Any, ...]]) -> tuple[Any, ...] | None:

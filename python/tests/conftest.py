@@ -157,18 +157,24 @@ class System:
     def variables(self, **others: str) -> dict[str, str]:
         return environment(GIOSTRA_FRONTEND=self.frontend, GIOSTRA_BACKEND=self.backend, **others)
 
-    def worker(self, *options: str, module: str = "tasks:worker", seats: int = 1, ready: bool = True, **variables: str) -> Process:
+    def worker(
+        self, *options: str, module: str = "tasks:worker", seats: int = 1, ready: bool = True, **variables: str
+    ) -> Process:
         """Starts a worker of these seats, and waits until they have registered."""
         command = [sys.executable, "-m", "giostra", "worker", *([module] if module else [])]
         path = os.pathsep.join([str(HERE), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])])
         process = self.start(
-            [*command, "--processes", str(seats), *options], cwd=self.folder, env=self.variables(PYTHONPATH=path, **variables)
+            [*command, "--processes", str(seats), *options],
+            cwd=self.folder,
+            env=self.variables(PYTHONPATH=path, **variables),
         )
         for _ in range(seats if ready else 0):
             process.line("registered")
         return process
 
-    def python(self, code: str, *, ready: str | None = None, options: tuple[str, ...] = (), **variables: str) -> Process:
+    def python(
+        self, code: str, *, ready: str | None = None, options: tuple[str, ...] = (), **variables: str
+    ) -> Process:
         """Runs a program, and waits until it has printed a word."""
         path = self.folder / f"program{len(self.started)}.py"
         path.write_text(code)

@@ -162,7 +162,9 @@ def mask_of_a_program() -> int:
 @worker.operation
 def end_a_program() -> int:
     """Starts a program, and returns how SIGTERM ends it."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     process.stdout.readline()
     process.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,25 @@ def test_errors_of_a_map_are_raised_or_returned_and_none_is_reported_twice(share
                 pass
         results = [result async for result in client.map("divide", [1, 4], [0, 2], return_exceptions=True)]
         assert isinstance(results[0], giostra.Failed) and results[1] == 2
+
+    assert run(shared, test) == []
+
+
+def test_an_iterable_that_raises_does_so_after_the_results_of_its_items(shared: System) -> None:
+    async def test(client: aio.Client) -> None:
+        def plain() -> Iterator[int]:
+            yield 1
+            raise LookupError("no more")
+
+        async def items() -> AsyncIterator[int]:
+            for n in plain():
+                yield n
+
+        for iterable in (plain(), items()):
+            results = client.map("echo", iterable)
+            assert await anext(results) == 1
+            with pytest.raises(LookupError, match="no more"):
+                await anext(results)
 
     assert run(shared, test) == []
 

@@ -17,7 +17,7 @@ from giostra import _types
 
 MODULES = ["_client", "_errors", "_executor", "_settings", "_types", "_worker"]
 
-EXAMPLE = '''
+EXAMPLE = """
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -58,7 +58,7 @@ async def main() -> None:
 with giostra.Executor() as executor:
     power: Future[int] = executor.submit(pow, 2, 3)
 asyncio.run(main())
-'''
+"""
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -73,7 +73,9 @@ def test_the_examples_in_docstrings_run(shared: System, monkeypatch: pytest.Monk
 
 def test_there_are_examples() -> None:
     finder = doctest.DocTestFinder()
-    examples = [len(test.examples) for name in MODULES for test in finder.find(importlib.import_module(f"giostra.{name}"))]
+    examples = [
+        len(test.examples) for name in MODULES for test in finder.find(importlib.import_module(f"giostra.{name}"))
+    ]
     assert sum(examples) > 15
 
 

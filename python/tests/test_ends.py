@@ -32,7 +32,10 @@ print("open", flush=True)
         ("", ""),
         ("", "del client"),
         ("results = client.map('add', range(9000), range(9000)); next(results)", ""),
-        ("", "import threading; threading.Thread(target=lambda: list(client.map('nap', [0.01] * 1000)), daemon=True).start()"),
+        (
+            "",
+            "import threading; threading.Thread(target=lambda: list(client.map('nap', [0.01] * 1000)), daemon=True).start()",
+        ),
         ("", "for future in futures: future.add_done_callback(lambda future: client.unanswered())"),
     ],
     ids=["futures", "dropped", "map", "thread", "callbacks"],

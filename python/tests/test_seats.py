@@ -143,7 +143,10 @@ def test_a_worker_that_can_not_even_begin_is_not_started_for_ever(system: System
 
 
 def test_a_worker_that_is_set_up_wrongly_ends_at_once_and_says_why(system: System) -> None:
-    for options, text in [(("--broker", "tcp://nowhere"), "tcp://nowhere"), (("--keys", "/nowhere"), "belong together")]:
+    for options, text in [
+        (("--broker", "tcp://nowhere"), "tcp://nowhere"),
+        (("--keys", "/nowhere"), "belong together"),
+    ]:
         worker = system.worker(*options, ready=False)
         assert worker.wait(5) == 1
         assert text in worker.text and "Traceback" not in worker.text
