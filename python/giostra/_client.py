@@ -132,7 +132,7 @@ class Client:
             broker_key=broker_key,
         )
         #: The pool whose workers compute.
-        self.pool = _settings.text(pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL)
+        self.pool = self._native.pool
         self._delivery = threading.Thread(target=_deliver, args=(self._native,), name="giostra-delivery", daemon=True)
         self._delivery.start()
         # At the end of the interpreter, or of this object: the thread holds only the native half.
@@ -212,10 +212,9 @@ class Client:
         """
         if window < 1:
             raise ValueError(f"a window of {window}: it takes at least 1")
-        calls = zip(*iterables, strict=False)
         results = self._native.map(
             operation,
-            iter(calls),
+            zip(*iterables, strict=False),
             window=window,
             ordered=ordered,
             timeout=timeout,
@@ -250,12 +249,11 @@ class Client:
             retries: how often a call that failed is computed again, after growing pauses.
             keep: for how many seconds after its end it is kept; None: until it is deleted.
         """
-        calls = zip(*iterables, strict=False)
         id: str = self._ask(
             lambda future: self._native.submit_job(
                 future,
                 operation,
-                iter(calls),
+                zip(*iterables, strict=False),
                 key=key,
                 name=name,
                 priority=priority,

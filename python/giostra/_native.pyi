@@ -22,6 +22,8 @@ class Client:
         keys: str | None,
         broker_key: str | None,
     ) -> None: ...
+    @property
+    def pool(self) -> str: ...
     def call(
         self,
         future: object,

@@ -139,11 +139,10 @@ class Client:
     ) -> Job:
         """Submits a durable job: see `giostra.Client.submit_job`."""
         future = self._future()
-        calls = zip(*iterables, strict=False)
         task = self._native.submit_job(
             future,
             operation,
-            iter(calls),
+            zip(*iterables, strict=False),
             key=key,
             name=name,
             priority=priority,

@@ -229,6 +229,12 @@ impl Client {
         self.tasks.ready.descriptor()
     }
 
+    /// The pool that everything goes to.
+    #[getter]
+    fn pool(&self) -> &str {
+        &self.options.pool
+    }
+
     /// The number of tasks that are not answered.
     fn unanswered(&self) -> usize {
         self.tasks.len()
