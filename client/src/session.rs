@@ -221,9 +221,9 @@ impl Session {
         self.draining.take()
     }
 
-    /// Whether an answer about jobs can be taken.
-    pub fn has_jobs_replies(&self) -> bool {
-        !self.jobs.is_empty()
+    /// Whether an answer about jobs or the broker's status can be taken.
+    pub fn has_answers(&self) -> bool {
+        !self.jobs.is_empty() || self.status.is_some()
     }
 
     /// Takes the next answer about jobs, and the number of its question.

@@ -3,6 +3,7 @@
 //! It depends on no runtime: an answer is a [`Future`] of the standard library, and can also be
 //! waited for without one.
 
+mod asked;
 mod driver;
 mod jobs;
 mod questions;
@@ -25,7 +26,8 @@ use crate::{CallError, Client, Error, Options};
 use driver::{Driver, Inbox};
 use slot::Slot;
 
-pub use jobs::{Asked, SharedJob};
+pub use asked::Asked;
+pub use jobs::SharedJob;
 
 /// A client that can be cloned and used by many threads or tasks at once. All clones share one
 /// connection.

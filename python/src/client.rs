@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use giostra_client::{
-    Answer, Bytes, Client as Blocking, Credentials, Error, JobId, JobOptions, Options, Priority, Reply, SharedClient,
+    Answer, Bytes, Credentials, Error, JobId, JobOptions, Options, Priority, Reply, SharedClient,
     SharedJob,
 };
 use nix::unistd::{getpid, gettid};
@@ -183,16 +183,8 @@ impl Client {
 
     /// Asks for the broker's status.
     fn status(&self, future: Py<PyAny>) -> PyResult<u64> {
-        self.shared(None)?;
-        let options = self.options.clone();
-        let (tell, told) = crate::oneshot::channel();
-        // A shared client has no way to ask: over a connection of its own, which is short.
-        thread::Builder::new()
-            .name("giostra-status".into())
-            .spawn(move || tell.send(Blocking::connect(options).and_then(|mut client| client.status())))?;
-        Ok(self.ask(future, async {
-            told.await.unwrap_or(Err(Error::Interrupted)).map(|status| Answered::Status(Box::new(status)))
-        }))
+        let asked = self.shared(None)?.status();
+        Ok(self.ask(future, async { asked.await.map(|status| Answered::Status(Box::new(status))) }))
     }
 
     /// Gives up a task. Returns whether it was not answered.

@@ -4,7 +4,6 @@
 mod client;
 mod logging;
 mod map;
-mod oneshot;
 mod pack;
 mod python;
 mod ready;

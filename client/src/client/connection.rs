@@ -75,7 +75,7 @@ impl Client {
         self.wait_unless(descriptors, until, Session::has_replies)
     }
 
-    /// As [`Self::wait`], also for answers about jobs, and until the session is another than this one.
+    /// As [`Self::wait`], also for answers about jobs or the broker's status, and until the session is another than this one.
     pub(crate) fn wait_for_any(
         &mut self,
         descriptors: &[BorrowedFd<'_>],
@@ -83,7 +83,7 @@ impl Client {
         known: Option<u64>,
     ) -> Result<(), Error> {
         let is_new = |session: &Session| (session.link() == Link::Up).then(|| session.number()) != known;
-        self.wait_unless(descriptors, until, |here| here.has_replies() || here.has_jobs_replies() || is_new(here))
+        self.wait_unless(descriptors, until, |here| here.has_replies() || here.has_answers() || is_new(here))
     }
 
     fn wait_unless(

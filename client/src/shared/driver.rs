@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Bytes, JobsReply, Priority, Reply, RequestId};
+use giostra_protocol::{Bytes, Priority, Reply, RequestId};
 use giostra_transport::time::deadline;
 use giostra_transport::wake::{self, Alarm, Waker};
 use rustc_hash::FxHashMap;
 
-use super::questions::{Question, Questions};
+use super::questions::{Question, Questions, Response};
 use super::slot::Slot;
 use crate::{Client, Error};
 
@@ -31,8 +31,8 @@ struct Contents {
     /// The numbers of calls that the driver has, and whose answers are not wanted any more.
     abandoned: Vec<u64>,
     last_number: u64,
-    /// New questions about jobs.
-    questions: Vec<(Question, Arc<Slot<JobsReply>>)>,
+    /// New questions about the broker and its jobs.
+    questions: Vec<(Question, Arc<Slot<Response>>)>,
     is_closed: bool,
     /// Why the driver has ended.
     ended: Option<Arc<Error>>,
@@ -78,8 +78,8 @@ impl Inbox {
         slot
     }
 
-    /// Asks something about jobs. Returns the slot of the answer.
-    pub fn ask(&self, question: Question) -> Arc<Slot<JobsReply>> {
+    /// Asks something about the broker or its jobs. Returns the slot of the answer.
+    pub fn ask(&self, question: Question) -> Arc<Slot<Response>> {
         let mut contents = self.contents();
         if let Some(error) = &contents.ended {
             return Slot::failed(Error::Ended(Arc::clone(error)));

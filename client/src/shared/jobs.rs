@@ -1,14 +1,9 @@
 //! Durable jobs of a shared client: each question is a future.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
 use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest};
 
 use super::questions::Question;
-use super::slot::Slot;
-use super::{Handle, SharedClient};
+use super::{Asked, SharedClient};
 use crate::client::{JobResult, only, results};
 use crate::{Error, JobOptions};
 
@@ -30,7 +25,7 @@ impl SharedClient {
     pub fn submit_job(&self, options: JobOptions, requests: impl IntoIterator<Item = Bytes>) -> Asked<JobId> {
         let requests = requests.into_iter().collect();
         let question = Question::of_submission(options, &self.handle.0.pool, requests);
-        self.ask(question, |answer| match answer {
+        self.ask(question, |response| match response.about_jobs()? {
             JobsReply::Accepted { id, .. } => Ok(id),
             _ => Err(Error::not_an_answer()),
         })
@@ -38,7 +33,7 @@ impl SharedClient {
 
     /// The jobs that this client may see, the newest first.
     pub fn jobs(&self) -> Asked<Vec<JobStatus>> {
-        self.ask(Question::List(Vec::new()), |answer| match answer {
+        self.ask(Question::List(Vec::new()), |response| match response.about_jobs()? {
             JobsReply::Jobs(jobs) => Ok(jobs),
             _ => Err(Error::not_an_answer()),
         })
@@ -49,10 +44,6 @@ impl SharedClient {
         SharedJob { client: self.clone(), id }
     }
 
-    fn ask<T>(&self, question: Question, read: fn(JobsReply) -> Result<T, Error>) -> Asked<T> {
-        let slot = self.handle.0.ask(question);
-        Asked { slot: Some(slot), read, handle: Arc::clone(&self.handle) }
-    }
 }
 
 /// A job at the broker, asked for by [`SharedClient::job`]: as [`Job`](crate::Job), but each call
@@ -98,13 +89,13 @@ impl SharedJob {
     /// ```
     pub fn results(&self, from: u32) -> Asked<Vec<JobResult>> {
         let question = JobsRequest::Collect { id: self.id, from, with_failed: false };
-        self.client.ask(Question::plain(question), results)
+        self.client.ask(Question::plain(question), |response| results(response.about_jobs()?))
     }
 
     /// As [`Self::results`], with the bodies of the requests that failed.
     pub fn results_with_failed(&self, from: u32) -> Asked<Vec<JobResult>> {
         let question = JobsRequest::Collect { id: self.id, from, with_failed: true };
-        self.client.ask(Question::plain(question), results)
+        self.client.ask(Question::plain(question), |response| results(response.about_jobs()?))
     }
 
     /// Ends it: see [`Job::cancel`](crate::Job::cancel).
@@ -123,49 +114,6 @@ impl SharedJob {
     }
 
     fn ask(&self, question: JobsRequest) -> Asked<JobStatus> {
-        self.client.ask(Question::plain(question), only)
-    }
-}
-
-/// The future answer to a question about jobs.
-///
-/// The question is asked again over each new connection. Without a broker for
-/// [`Options::broker_timeout`](crate::Options::broker_timeout) the answer is [`Error::NoBroker`].
-#[must_use = "dropped, it cancels the submission of a job"]
-pub struct Asked<T> {
-    /// `None` while it is dropped.
-    slot: Option<Arc<Slot<JobsReply>>>,
-    read: fn(JobsReply) -> Result<T, Error>,
-    handle: Arc<Handle>,
-}
-
-impl<T> Asked<T> {
-    /// Blocks until the answer arrives.
-    pub fn wait(self) -> Result<T, Error> {
-        self.slot().wait().and_then(self.read)
-    }
-
-    fn slot(&self) -> &Slot<JobsReply> {
-        self.slot.as_ref().expect("it is there until this is dropped")
-    }
-}
-
-impl<T> Future for Asked<T> {
-    type Output = Result<T, Error>;
-
-    /// # Panics
-    /// If it was ready before.
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.slot().poll(context.waker()).map(|answer| answer.and_then(self.read))
-    }
-}
-
-impl<T> Drop for Asked<T> {
-    fn drop(&mut self) {
-        let is_wanted = self.slot.take().is_some_and(|slot| slot.abandon());
-        if is_wanted {
-            // The driver sees that nobody else has the slot.
-            self.handle.0.wake();
-        }
+        self.client.ask(Question::plain(question), |response| only(response.about_jobs()?))
     }
 }

@@ -1,11 +1,11 @@
-//! The questions about jobs that a shared client has not had answered: asked again over each new
-//! connection, and given up when there is no broker for too long.
+//! The questions about the broker and its jobs that a shared client has not had answered: asked again
+//! over each new connection, and given up when there is no broker for too long.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest};
+use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, Status};
 
 use super::slot::Slot;
 use crate::inquiry::Inquiry;
@@ -23,6 +23,16 @@ pub enum Question {
     List(Vec<JobStatus>),
     /// Whether a job is safe. The requests are on their way meanwhile.
     Submission(Box<Submission<Requests>>),
+    /// What the broker's status is.
+    Status,
+}
+
+/// The answer to a question.
+pub enum Response {
+    /// When it was about jobs.
+    Jobs(JobsReply),
+    /// When it was for the broker's status.
+    Status(Box<Status>),
 }
 
 /// The requests of a job.
@@ -47,12 +57,12 @@ impl Question {
         }
     }
 
-    /// Returns what to ask first, unless it is a submission.
+    /// Returns what to ask about jobs first; `None` for a submission and for the status.
     fn first(&mut self) -> Option<JobsRequest> {
         match self {
             Self::Plain(inquiry) => Some(inquiry.ask()),
             Self::List(jobs) => Some(next_page(jobs)),
-            Self::Submission(_) => None,
+            Self::Submission(_) | Self::Status => None,
         }
     }
 
@@ -61,7 +71,7 @@ impl Question {
         match self {
             Self::Plain(inquiry) => !matches!(inquiry.request(), JobsRequest::Look { wait: true, .. }),
             Self::List(_) => true,
-            Self::Submission(_) => false,
+            Self::Submission(_) | Self::Status => false,
         }
     }
 
@@ -84,7 +94,7 @@ impl Question {
                 jobs.extend(more);
                 Ok(Next::Ask(next_page(jobs)))
             }
-            (Self::List(_), _) => Err(Error::not_an_answer()),
+            (Self::List(_) | Self::Status, _) => Err(Error::not_an_answer()),
         }
     }
 }
@@ -115,19 +125,21 @@ pub struct Questions {
     last: u64,
     /// The session in which they were asked; `None` while there is no broker.
     session: Option<u64>,
+    /// Whether the broker was asked for its status and has not answered.
+    is_inspecting: bool,
 }
 
 /// A question without an answer.
 struct Open {
     question: Question,
-    slot: Arc<Slot<JobsReply>>,
+    slot: Arc<Slot<Response>>,
     /// Whether it was asked over this connection.
     is_asked: bool,
 }
 
 impl Questions {
     /// Adds a question, whose answer is wanted in this slot.
-    pub fn add(&mut self, question: Question, slot: Arc<Slot<JobsReply>>) {
+    pub fn add(&mut self, question: Question, slot: Arc<Slot<Response>>) {
         self.last += 1;
         self.open.insert(self.last, Open { question, slot, is_asked: false });
     }
@@ -139,8 +151,12 @@ impl Questions {
         while let Some((tag, answer)) = client.take_jobs_reply() {
             self.answer(client, tag, answer, now)?;
         }
+        if let Some(status) = client.take_status() {
+            self.answer_inspection(&status);
+        }
         if self.session != client.session() {
             self.session = client.session();
+            self.is_inspecting = false;
             for open in self.open.values_mut() {
                 open.question.restart();
                 open.is_asked = false;
@@ -150,6 +166,7 @@ impl Questions {
             return Ok(self.give_up_at(client, now));
         }
         self.ask(client)?;
+        self.inspect(client)?;
         self.submit(client, now)
     }
 
@@ -170,7 +187,7 @@ impl Questions {
         match question.handle(answer, now) {
             Ok(Next::Wait) => return Ok(()),
             Ok(Next::Ask(request)) => return client.send_about_jobs(tag, request),
-            Ok(Next::End(answer)) => slot.fill(Ok(answer)),
+            Ok(Next::End(answer)) => slot.fill(Ok(Response::Jobs(answer))),
             Err(error) => slot.fill(Err(error)),
         }
         self.open.remove(&tag);
@@ -191,6 +208,30 @@ impl Questions {
             open.is_asked = true;
         }
         Ok(())
+    }
+
+    /// Asks for the status once for all who want it. Those who come meanwhile wait for the next: theirs
+    /// is to be no older than their question.
+    fn inspect(&mut self, client: &mut Client) -> Result<(), Error> {
+        if self.is_inspecting {
+            return Ok(());
+        }
+        for open in self.open.values_mut().filter(|open| matches!(open.question, Question::Status)) {
+            open.is_asked = true;
+            self.is_inspecting = true;
+        }
+        if self.is_inspecting { client.send_now(FromClient::Inspect) } else { Ok(()) }
+    }
+
+    fn answer_inspection(&mut self, status: &Status) {
+        self.is_inspecting = false;
+        self.open.retain(|_, open| {
+            let is_answered = open.is_asked && matches!(open.question, Question::Status);
+            if is_answered {
+                open.slot.fill(Ok(Response::Status(status.clone().into())));
+            }
+            !is_answered
+        });
     }
 
     /// Sends the parts of submissions that are due.
