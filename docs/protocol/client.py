@@ -1,4 +1,5 @@
-"""A client of Giostra.
+"""A client of Giostra. It shows the protocol: for programs there is the package ``giostra``
+(docs/python.md).
 
     pip install pyzmq msgpack
     python client.py                    a thousand random additions, their results checked

@@ -1,4 +1,5 @@
-"""A worker of Giostra that adds, subtracts, multiplies and divides.
+"""A worker of Giostra that adds, subtracts, multiplies and divides. It shows the
+protocol: for programs there is the package ``giostra`` (docs/python.md).
 
     pip install pyzmq msgpack
     python worker.py --name python-1
