@@ -7,7 +7,7 @@ A client, an executor and a worker of the compute broker Giostra:
 * `Worker`: functions as operations, a process a seat.
 """
 
-from giostra._client import CallFuture, Client, Job, JobStatus, Priority
+from giostra._client import CallFuture, Client, Job, JobStatus, Priority, Results
 from giostra._errors import (
     Closed,
     Error,
@@ -42,6 +42,7 @@ __all__ = [
     "Poisoned",
     "Priority",
     "Refused",
+    "Results",
     "Unable",
     "Worker",
     "__version__",

@@ -6,13 +6,14 @@ import functools
 import importlib
 import os
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as _TimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from giostra import _logging, _native, _settings
 from giostra._errors import Closed
@@ -21,6 +22,9 @@ Priority = Literal["high", "normal", "low"]
 
 #: How many calls of a map are under way unless it is told otherwise.
 WINDOW = 2000
+
+#: Seconds between two looks at the workers that are there.
+LOOK = 0.05
 
 #: For how long a job is kept after its end: a week.
 KEEP = 7 * 24 * 3600.0
@@ -50,6 +54,13 @@ def connect(
         keys=both.own,
         broker_key=both.broker,
     )
+
+
+class Results(Iterator[Any], Protocol):
+    """The results of a map. Closed, or no longer referred to, it cancels the calls that are under way."""
+
+    def close(self) -> None:
+        """Cancels the calls that are under way, and ends the iteration."""
 
 
 class CallFuture(Future[Any]):
@@ -193,7 +204,7 @@ class Client:
         priority: Priority | None = None,
         return_exceptions: bool = False,
         progress: bool | str = False,
-    ) -> Iterator[Any]:
+    ) -> Results:
         """Calls an operation for each item, as `map` does, and returns an iterator over the results.
 
         As many items are taken from the iterables, and as many results are kept, as the window has: both
@@ -276,6 +287,16 @@ class Client:
         """Returns the broker's status: workers, clients, pools, totals, as ``giostra status --json`` prints it."""
         status: dict[str, Any] = self._ask(self._native.status)
         return status
+
+    def wait_for_workers(self, count: int = 1, timeout: float | None = None) -> None:
+        """Waits until the pool has so many workers that take requests: a seat of `Worker.run` is one.
+
+        Raises:
+            TimeoutError: if it has fewer after so many seconds.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while (found := seats_of(self.status(), self.pool)) < count:
+            time.sleep(next_look(found, count, end))
 
     def unanswered(self) -> int:
         """Returns how many calls and questions are not answered."""
@@ -419,6 +440,19 @@ class Job:
         return JobStatus(**fields)
 
 
+def seats_of(status: dict[str, Any], name: str) -> int:
+    """Returns how many workers have a seat in the pool of this name: they take requests."""
+    return next((len(pool["ring"]) for pool in status["pools"] if pool["name"] == name), 0)
+
+
+def next_look(found: int, count: int, end: float | None) -> float:
+    """Returns the seconds until the broker is asked again for its workers: it tells nobody by itself."""
+    left = LOOK if end is None else end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(f"{found} of {count} workers are there")
+    return min(left, LOOK)
+
+
 def resolve(future: Future[Any], ok: bool, value: Any) -> None:
     """Gives a future its result or exception, unless it was cancelled."""
     if not future.set_running_or_notify_cancel():
@@ -451,7 +485,7 @@ def _end(native: _native.Client, delivery: threading.Thread, process: int) -> No
         delivery.join(5.0)
 
 
-def _with_bar(results: _native.Map, iterables: tuple[Iterable[Any], ...], progress: bool | str) -> Iterator[Any]:
+def _with_bar(results: _native.Map, iterables: tuple[Iterable[Any], ...], progress: bool | str) -> Results:
     if not progress:
         return results
     try:
@@ -462,4 +496,11 @@ def _with_bar(results: _native.Map, iterables: tuple[Iterable[Any], ...], progre
     bar: Iterable[Any] = tqdm(
         results, total=min(sizes, default=None), desc=progress if isinstance(progress, str) else None
     )
-    return iter(bar)
+    return _barred(results, bar)
+
+
+def _barred(results: _native.Map, bar: Iterable[Any]) -> Generator[Any, None, None]:
+    try:
+        yield from bar
+    finally:
+        results.close()

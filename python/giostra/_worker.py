@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from giostra import _functions, _logging, _native, _settings
+from giostra._errors import Failed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -296,4 +297,9 @@ def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     loop = getattr(_loops, "loop", None)
     if loop is None:
         loop = _loops.loop = asyncio.new_event_loop()
-    return loop.run_until_complete(function(*args, **kwargs))
+    try:
+        coroutine = function(*args, **kwargs)
+    except TypeError as error:
+        # Nothing of the function has run: the arguments are not its.
+        raise Failed("invalid", f"TypeError: {error}") from None
+    return loop.run_until_complete(coroutine)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from giostra import _native
 from giostra._errors import Closed
-from giostra._client import KEEP, JobStatus, Priority, connect
+from giostra._client import KEEP, JobStatus, Priority, connect, next_look, seats_of
 
 #: How many calls of a map are under way unless it is told otherwise.
 WINDOW = 1000
@@ -166,6 +167,12 @@ class Client:
         future = self._future()
         status: dict[str, Any] = await self._answer(future, self._native.status(future))
         return status
+
+    async def wait_for_workers(self, count: int = 1, timeout: float | None = None) -> None:
+        """Waits until the pool has so many workers: see `giostra.Client.wait_for_workers`."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while (found := seats_of(await self.status(), self._native.pool)) < count:
+            await asyncio.sleep(next_look(found, count, end))
 
     async def close(self) -> None:
         """Ends the connection. What is not answered is cancelled."""

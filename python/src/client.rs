@@ -9,8 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use giostra_client::{
-    Answer, Bytes, Credentials, Error, JobId, JobOptions, Options, Priority, Reply, SharedClient,
-    SharedJob,
+    Answer, Bytes, Credentials, Error, JobId, JobOptions, Options, Priority, Reply, SharedClient, SharedJob,
 };
 use nix::unistd::{getpid, gettid};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};

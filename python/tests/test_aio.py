@@ -45,6 +45,9 @@ def test_calls_are_awaited_together(shared: System) -> None:
         with pytest.raises(giostra.Expired):
             await client.call("nap", 1.0, timeout=0.1)
         assert len((await client.status())["workers"]) == 2
+        await client.wait_for_workers(2)
+        with pytest.raises(TimeoutError, match="2 of 3 workers are there"):
+            await client.wait_for_workers(3, timeout=0.1)
 
     assert run(shared, test) == []
 

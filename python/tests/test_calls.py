@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import threading
 import time
-from concurrent.futures import CancelledError, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_a_map_that_is_closed_or_dropped_cancels_its_calls(client: giostra.Clien
     thread = threading.Thread(target=lambda: list(results), daemon=True)
     thread.start()
     wait_until((tmp_path / "a.began").exists)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     wait_until((tmp_path / "a").exists)
     thread.join(5)
     assert not thread.is_alive()
@@ -175,6 +176,8 @@ def test_wrong_arguments_are_invalid_and_errors_within_the_function_are_not(clie
     with pytest.raises(giostra.Failed, match="unsupported operand") as raised:
         client.call("add", 1, "a")
     assert raised.value.code == "failed"
+    with pytest.raises(giostra.Invalid, match="missing 1 required positional argument"):
+        client.call("gather")
 
 
 def test_a_failure_has_the_traceback_of_the_worker(client: giostra.Client) -> None:
@@ -363,8 +366,33 @@ def test_many_threads_share_a_client(client: giostra.Client) -> None:
     assert not wrong
 
 
-def test_status_tells_of_the_workers(client: giostra.Client) -> None:
-    assert len(client.status()["workers"]) == 2
+def test_status_tells_of_the_workers_over_the_connection_that_is_there(shared: System) -> None:
+    with shared.client(name="curious") as client, ThreadPoolExecutor(20) as threads:
+        for status in threads.map(lambda _: client.status(), range(100)):
+            assert len(status["workers"]) == 2
+            assert [other["name"] for other in status["clients"]].count("curious") == 1
+
+
+def test_workers_are_waited_for_until_there_are_enough(system: System) -> None:
+    with system.client() as client:
+        with pytest.raises(TimeoutError, match="0 of 2 workers are there"):
+            client.wait_for_workers(2, timeout=0.1)
+        system.worker(seats=2, ready=False)
+        client.wait_for_workers(2, timeout=20)
+        assert client.call("add", 1, 2) == 3
+
+
+def test_a_status_that_is_asked_for_while_the_broker_is_away_is_that_of_the_next(system: System) -> None:
+    with system.client() as client:
+        client.status()
+        system.broker.signal(signal.SIGKILL)
+        system.broker.wait()
+        found: list[int] = []
+        asking = threading.Thread(target=lambda: found.append(client.status()["totals"]["accepted"]))
+        asking.start()
+        system.start_broker()
+        asking.join(10)
+        assert found == [0]
 
 
 def test_an_urgent_call_overtakes_those_that_wait(shared: System) -> None:
