@@ -2,7 +2,7 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-# What `up` starts keeps its process ids and its output here; the broker's log is in .run/log.
+# What `up` starts keeps what belongs to it here; the broker's log is in .run/log.
 run := env("GIOSTRA_RUN_DIR", justfile_directory() / ".run")
 bin := justfile_directory() / "target" / "release"
 just := just_executable()
@@ -24,93 +24,15 @@ dist:
 _tools:
     cargo build --release --workspace
 
-# Start a broker and three workers, show their log lines until Ctrl-C (--detach: return once they are ready; --secure: with fresh keys)
+# Start a broker and three workers, show their log lines until Ctrl-C (--detach, --secure, --workers N: see giostra up --help)
 [no-exit-message]
-up *flags: build
-    #!/usr/bin/env bash
-    set -euo pipefail
-    cd "{{ justfile_directory() }}"
-    detach= secure=
-    for flag in {{ flags }}; do
-        case "$flag" in
-            --detach) detach=yes ;;
-            --secure) secure=yes ;;
-            *) echo "usage: just up [--detach] [--secure]" >&2; exit 2 ;;
-        esac
-    done
-    if "{{ just }}" _alive broker; then
-        echo "already up (broker: process $(cat {{ run }}/broker.pid)); just status shows it, just down ends it" >&2
-        exit 1
-    fi
-    # All but the store: jobs outlive what `up` started.
-    mkdir -p "{{ run }}" && find "{{ run }}" -mindepth 1 -maxdepth 1 ! -name store -exec rm -rf {} +
-    follower=
-    stop() {
-        trap '' INT TERM HUP
-        "{{ just }}" down
-        if [ -n "$follower" ]; then kill -- "-$follower" 2>/dev/null || true; fi
-    }
-    trap 'exit 1' INT TERM HUP
-    trap stop EXIT
-    keys=()
-    if [ -n "$secure" ]; then
-        "{{ just }}" _keys broker
-        "{{ just }}" _keys client --role client --role admin
-        for n in 1 2 3; do "{{ just }}" _keys worker-$n --role worker; done
-        keys=(--keys "{{ run }}/keys/broker.key_secret" --allow "{{ run }}/keys/allow")
-        printf 'export GIOSTRA_%s="%s"\n' KEYS "{{ run }}/keys/client.key_secret" BROKER_KEY "{{ run }}/keys/broker.key" > "{{ run }}/env"
-    fi
-    # Another port if this one is taken.
-    http=${GIOSTRA_HTTP:-127.0.0.1:8080}
-    if [ -z "${GIOSTRA_HTTP:-}" ] && (: <>"/dev/tcp/${http/://}") 2>/dev/null; then http=127.0.0.1:0; fi
-    "{{ just }}" _start broker giostra-broker --log-dir "{{ run }}/log" --store "{{ run }}/store" --stderr-level warn --http "$http" "${keys[@]}"
-    for _ in $(seq 500); do
-        if grep -qs ' watch ' "{{ run }}/log/broker.log"; then break; fi
-        if ! "{{ just }}" _alive broker; then cat "{{ run }}/broker.err" >&2; exit 1; fi
-        sleep 0.02
-    done
-    for n in 1 2 3; do "{{ just }}" worker $n >/dev/null; done
-    page=$(sed -n 's/.* watch //p' "{{ run }}/log/broker.log" | tail -n 1)
-    if [ -n "$secure" ]; then echo "with keys; for commands without just: source {{ run }}/env"; fi
-    if [ -n "$detach" ]; then
-        trap - EXIT
-        grep -h ' listening ' "{{ run }}/log/broker.log"
-        echo "ready: three workers, to be watched at $page"
-        echo "try: just random 3000, just status, just kill 2, just logs; just down ends it"
-        exit
-    fi
-    # Jobs of their own process groups: Ctrl-C reaches this script alone, which then ends all in order.
-    set -m
-    "{{ just }}" _follow &
-    follower=$!
-    set +m
-    sleep 0.3
-    echo "ready: three workers, to be watched at $page; in another terminal: just random 3000, just status, just kill 2; Ctrl-C ends it"
-    trap 'exit 0' INT TERM HUP
-    while "{{ just }}" _alive broker; do sleep 0.5; done
-    echo "the broker has ended; see {{ run }}/log and {{ run }}/broker.err" >&2
-    exit 1
+up *args: build
+    @"{{ bin }}/giostra" up --dir "{{ run }}" --fresh {{ args }}
 
 # End what `up` started
+[no-exit-message]
 down:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    cd "{{ justfile_directory() }}"
-    shopt -s nullglob
-    # Workers first: they say goodbye. Then the broker. What does not end in time is killed.
-    for files in "{{ run }}/worker-*.pid" "{{ run }}/broker.pid"; do
-        names=()
-        for file in $files; do
-            name=$(basename "$file" .pid)
-            if "{{ just }}" _alive "$name"; then kill -TERM "$(cat "$file")"; kill -CONT "$(cat "$file")"; names+=("$name"); else rm -f "$file"; fi
-        done
-        for name in "${names[@]}"; do
-            for _ in $(seq 140); do "{{ just }}" _alive "$name" || break; sleep 0.05; done
-            if "{{ just }}" _alive "$name"; then echo "$name does not end by itself: killed"; kill -KILL "$(cat "{{ run }}/$name.pid")"; fi
-            rm -f "{{ run }}/$name.pid"
-        done
-    done
-    echo "down"
+    @"{{ bin }}/giostra" down --dir "{{ run }}"
 
 # Send COUNT random requests and check their results
 [no-exit-message]
@@ -150,35 +72,10 @@ freeze n: (_signal "STOP" n)
 [no-exit-message]
 thaw n: (_signal "CONT" n)
 
-# Start worker N (again), and wait until it is registered
+# Start the workers again that have ended, and wait until they are registered
 [no-exit-message]
-worker n:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    cd "{{ justfile_directory() }}"
-    if "{{ just }}" _alive worker-{{ n }}; then echo "worker-{{ n }} is running already" >&2; exit 1; fi
-    "{{ just }}" _alive broker || { echo "nothing is up; just up starts it" >&2; exit 1; }
-    : > "{{ run }}/worker-{{ n }}.err"
-    keys=()
-    if [ -d "{{ run }}/keys" ]; then
-        if [ ! -e "{{ run }}/keys/worker-{{ n }}.key" ]; then
-            "{{ just }}" _keys worker-{{ n }} --role worker
-            # The broker is to know the key before the worker comes.
-            told() { grep -hc ' allowed keys=' "{{ run }}/log/broker.log" || true; }
-            before=$(told)
-            kill -HUP "$(cat "{{ run }}/broker.pid")"
-            for _ in $(seq 250); do if [ "$(told)" -gt "$before" ]; then break; fi; sleep 0.02; done
-        fi
-        keys=(--keys "{{ run }}/keys/worker-{{ n }}.key_secret" --broker-key "{{ run }}/keys/broker.key")
-    fi
-    "{{ just }}" _start worker-{{ n }} giostra-worker --name worker-{{ n }} "${keys[@]}"
-    for _ in $(seq 500); do
-        if grep -q ' registered as ' "{{ run }}/worker-{{ n }}.err"; then echo "worker-{{ n }} is registered"; exit; fi
-        if ! "{{ just }}" _alive worker-{{ n }}; then break; fi
-        sleep 0.02
-    done
-    cat "{{ run }}/worker-{{ n }}.err" >&2
-    exit 1
+again:
+    @"{{ bin }}/giostra" up --dir "{{ run }}" --again
 
 # The whole story, unattended: a batch, a worker killed in the middle of it, the proof that nothing was lost (--jobs: a durable job, the broker killed, too; --secure: with keys)
 [no-exit-message]
@@ -345,46 +242,12 @@ _programs:
     export DEBIAN_FRONTEND=noninteractive
     (timeout 300 apt-get update && timeout 900 apt-get install -y --no-install-recommends "${missing[@]}") >/dev/null || echo "no ${missing[*]}: goes on without" >&2
 
-# Start a process of its own process group, its output in .run
-_start name program *args:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    set -m
-    "{{ bin }}/{{ program }}" {{ args }} </dev/null >>"{{ run }}/{{ name }}.err" 2>&1 &
-    echo $! > "{{ run }}/{{ name }}.pid"
-    disown
-
-# Make keys in .run, for a role or more
-_keys name *roles:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    "{{ bin }}/giostra" keys new {{ name }} --dir "{{ run }}/keys" >/dev/null
-    if [ -n "{{ roles }}" ]; then
-        "{{ bin }}/giostra" keys allow "{{ run }}/keys/{{ name }}.key" {{ roles }} --dir "{{ run }}/keys/allow" >/dev/null
-    fi
-
-# The command line, with the keys of what is up, if it has any
+# The command line, for what is up: its ports, and its keys if it has any
 [no-exit-message]
 _giostra *args:
     @if [ -e "{{ run }}/env" ]; then source "{{ run }}/env"; fi; exec "{{ bin }}/giostra" {{ args }}
 
-# Whether the process of that name runs
-[no-exit-message]
-_alive name:
-    #!/usr/bin/env bash
-    pid=$(cat "{{ run }}/{{ name }}.pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || exit 1
-    # Not another process that was given the same id, nor one that has ended and is not waited for.
-    ! test -r "/proc/$pid/cmdline" || grep -qa giostra- "/proc/$pid/cmdline"
-
+# Send worker N a signal
 [no-exit-message]
 _signal signal n:
-    @"{{ just }}" _alive worker-{{ n }} || { echo "worker-{{ n }} does not run; just worker {{ n }} starts it" >&2; exit 1; }
-    @kill -{{ signal }} "$(cat "{{ run }}/worker-{{ n }}.pid")" && echo "SIG{{ signal }} to worker-{{ n }}"
-
-# Everybody's log lines, with a name before each
-_follow:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    tail -n +1 -F "{{ run }}/log/broker.log" 2>/dev/null | sed -u 's/^/broker   | /' &
-    for n in 1 2 3; do tail -n +1 -F "{{ run }}/worker-$n.err" 2>/dev/null | sed -u "s/^/worker-$n | /" & done
-    wait
+    @pid=$("{{ bin }}/giostra" up --dir "{{ run }}" --pid worker-{{ n }}) && kill -{{ signal }} "$pid" && echo "SIG{{ signal }} to worker-{{ n }}"

@@ -43,6 +43,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let (reload, reloads) = alarm()?;
     let shutdown = signals::shutdown_but_hangup(move || reload.wake())?;
     signals::outlive()?;
+    args.end_with.apply()?;
     let warning = raise_file_limit()?;
     // The endpoints first: a broker that can't have them leaves the log alone, perhaps another's.
     let bound = Bound::new(options, warning.into_iter().collect()).map_err(explain)?;

@@ -14,6 +14,7 @@ use giostra_transport::time::MAX_DURATION;
 use humantime::DurationError;
 
 use crate::log::stderr;
+use crate::signals;
 use crate::stdio::{self, Retrying};
 
 /// The exit status after a wrong command line.
@@ -103,6 +104,28 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be more than nothing".into()),
         some => Ok(some),
+    }
+}
+
+/// An option of the programs that `giostra up` starts, for `giostra up` alone.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct EndWith {
+    /// Ends the process when its parent, with this process id, does.
+    #[arg(long, hide = true, value_name = "PID")]
+    end_with: Option<u32>,
+}
+
+impl EndWith {
+    /// Has the process end with its parent, if it was asked to. To be called in the first thread, when
+    /// signals are listened to.
+    ///
+    /// # Errors
+    /// If the parent has ended already.
+    pub fn apply(self) -> io::Result<()> {
+        match self.end_with.map(signals::end_with_parent).transpose()? {
+            Some(false) => Err(io::Error::other("the process that has started this one has ended")),
+            Some(true) | None => Ok(()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The examples in JavaScript (`docs/examples/*.mjs`), as processes.
+//! The examples in JavaScript (`docs/protocol/*.mjs`), as processes.
 //!
 //! `just test` installs what they need; [`available`] says whether it is there.
 
@@ -34,7 +34,7 @@ pub fn start<A: AsRef<str>>(folder: &Path, name: &str, example: &str, args: &[A]
     let copies = folder.join(format!("{name}-examples"));
     fs::create_dir_all(&copies)?;
     for file in ["connection.mjs", "client.mjs", "worker.mjs"] {
-        fs::copy(root().join("docs/examples").join(file), copies.join(file))?;
+        fs::copy(root().join("docs/protocol").join(file), copies.join(file))?;
     }
     match symlink(packages(), copies.join("node_modules")) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),

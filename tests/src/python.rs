@@ -1,4 +1,4 @@
-//! The examples in Python (`docs/examples`), as processes.
+//! The examples in Python (`docs/protocol`), as processes.
 //!
 //! `just test` installs the interpreter with what they need; [`available`] says whether it is
 //! there.
@@ -40,14 +40,14 @@ pub fn available() -> Result<()> {
 pub fn start<A: AsRef<OsStr>>(folder: &Path, name: &str, example: &str, args: &[A]) -> Result<Process> {
     let mut command = Command::new(interpreter());
     // -B: the examples' folder stays as it is.
-    command.arg("-B").arg(root().join("docs/examples").join(example)).args(args);
+    command.arg("-B").arg(root().join("docs/protocol").join(example)).args(args);
     Process::spawn(folder, name, command)
 }
 
 /// Starts a program of one's own, which may import the examples; the same otherwise.
 pub fn start_code<A: AsRef<OsStr>>(folder: &Path, name: &str, code: &str, args: &[A]) -> Result<Process> {
     let mut command = Command::new(interpreter());
-    let preamble = format!("import sys; sys.path.insert(0, {:?})\n", root().join("docs/examples"));
+    let preamble = format!("import sys; sys.path.insert(0, {:?})\n", root().join("docs/protocol"));
     command.arg("-Bc").arg(preamble + code).args(args);
     Process::spawn(folder, name, command)
 }

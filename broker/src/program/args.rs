@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bytesize::ByteSize;
 use clap::Parser;
-use giostra_common::args::{duration, positive_duration, switch};
+use giostra_common::args::{EndWith, duration, positive_duration, switch};
 use giostra_common::log::{Log, Rotation as LogRotation};
 use giostra_common::manual::Manual;
 use giostra_core::config::Settings;
@@ -209,6 +209,9 @@ pub struct Args {
     /// Options that print something and exit.
     #[command(flatten)]
     pub manual: Manual,
+
+    #[command(flatten)]
+    pub end_with: EndWith,
 }
 
 impl Args {

@@ -17,9 +17,10 @@ use super::status::Status;
 #[cfg(feature = "store")]
 use super::store::StoreCommand;
 use super::top::Top;
+use super::up::{Down, Up};
 
 /// The commands that need no broker.
-pub const ALONE: [&str; 5] = ["audit", "keys", "store", "completions", "man"];
+pub const ALONE: [&str; 7] = ["up", "down", "audit", "keys", "store", "completions", "man"];
 
 /// What `--timeout` is for a job.
 const JOB_TIMEOUT: &str =
@@ -50,14 +51,22 @@ fn adapted(command: clap::Command) -> clap::Command {
         return command;
     }
     let common = CommonArgs::augment_args(clap::Command::default());
-    let hidden =
-        common.get_arguments().filter(|option| option.get_id() != "json").map(|option| option.clone().hide(true));
-    command.args(hidden.collect::<Vec<_>>())
+    let starts_workers = command.get_name() == "up";
+    let adapted = common.get_arguments().cloned().filter_map(|option| match option.get_id().as_str() {
+        "json" => None,
+        "pool" if starts_workers => Some(option.help("Pool of the workers")),
+        _ => Some(option.hide(true)),
+    });
+    command.args(adapted.collect::<Vec<_>>())
 }
 
 /// A command.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Start a broker and workers on this host, and end them together
+    Up(Up),
+    /// End what giostra up has started
+    Down(Down),
     /// Send one request and print its result
     Send(Send),
     /// Send a request for each line of stdin, and print the results in the order of the lines
@@ -108,6 +117,8 @@ impl Command {
     /// Returns the command's name.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Up(_) => "up",
+            Self::Down(_) => "down",
             Self::Send(_) => "send",
             Self::Map(_) => "map",
             Self::Random(_) => "random",

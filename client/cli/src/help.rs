@@ -6,6 +6,7 @@
 /// Of `giostra` itself.
 pub const GIOSTRA: &str = "\
 Examples:
+  giostra up                     a broker and three workers, until Ctrl-C
   giostra                        the prompt
   giostra send add 1 2
   seq 1 1000000 | giostra map is_prime > primes.txt

@@ -28,6 +28,7 @@ mod store;
 mod summary;
 mod table;
 mod top;
+mod up;
 mod watch;
 mod written;
 
@@ -87,6 +88,8 @@ fn dispatch<'a>(
     client: impl FnOnce() -> anyhow::Result<&'a mut Client>,
 ) -> anyhow::Result<Exit> {
     match command {
+        Command::Up(options) => up::up(options, common),
+        Command::Down(options) => up::down(options),
         Command::Send(options) => send::run(client()?, options, common),
         Command::Random(options) => random::run(client()?, options, common),
         Command::Map(options) => map::run(client()?, options, common, shutdown),

@@ -43,7 +43,6 @@ impl SharedClient {
     pub fn job(&self, id: JobId) -> SharedJob {
         SharedJob { client: self.clone(), id }
     }
-
 }
 
 /// A job at the broker, asked for by [`SharedClient::job`]: as [`Job`](crate::Job), but each call

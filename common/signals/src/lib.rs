@@ -9,7 +9,9 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::thread;
 
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::getppid;
 use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
 };
@@ -41,6 +43,24 @@ pub fn shutdown_but_hangup(on_hangup: impl FnMut() + Send + 'static) -> io::Resu
     ours().thread_unblock()?;
     listen(&[SIGHUP], on_hangup)?;
     shutdown_on(&[SIGTERM])
+}
+
+/// Calls `act` at each SIGUSR1, in a thread of its own. To be called before [`shutdown`].
+///
+/// # Errors
+/// If the system takes no handler.
+pub fn on_user_signal(act: impl FnMut() + Send + 'static) -> io::Result<()> {
+    listen(&[SIGUSR1], act)
+}
+
+/// Has this process end, as if by SIGTERM, when its parent does. The parent is the thread that has
+/// started it. Returns whether that is still there: another's child it may be already.
+///
+/// # Errors
+/// If the system does not know how.
+pub fn end_with_parent(parent: u32) -> io::Result<bool> {
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
+    Ok(getppid().as_raw().cast_unsigned() == parent)
 }
 
 /// One that SIGINT and these ask for.

@@ -1,6 +1,7 @@
 //! The command line of `giostra-worker`.
 
 use clap::Parser;
+use giostra_common::args::EndWith;
 use giostra_common::manual::Manual;
 use giostra_worker_cli::args::Args;
 use giostra_worker_cli::exec::args::ExecArgs;
@@ -49,6 +50,9 @@ pub struct Cli {
 
     #[command(flatten)]
     pub manual: Manual,
+
+    #[command(flatten)]
+    pub end_with: EndWith,
 
     // The last, since its heading applies to all that follow.
     #[command(flatten)]

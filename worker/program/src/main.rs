@@ -31,11 +31,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { args, exec, .. }: &Cli) -> anyhow::Result<()> {
+fn run(Cli { args, exec, end_with, .. }: &Cli) -> anyhow::Result<()> {
     let options = args.options()?;
     args.log_to_stderr()?;
     let shutdown = signals::shutdown()?;
     outlive()?;
+    end_with.apply()?;
     let Some(exec) = exec.service(&options)? else {
         return Ok(serve(&options, compute::operations(), &shutdown)?);
     };

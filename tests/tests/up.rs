@@ -1,0 +1,295 @@
+//! `giostra up` and `giostra down`, with real processes: what is up is of use, what is down is gone.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use giostra_tests::process::{Process, binary, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ANY: &str = "tcp://127.0.0.1:*";
+
+/// A folder for a system. Dropped, it ends what is up there.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary("giostra")?);
+        command.args(words).env("GIOSTRA_DIR", self.dir()).stdin(Stdio::null());
+        for variable in ["FRONTEND", "BACKEND", "HTTP", "KEYS", "BROKER_KEY", "STORE"] {
+            command.env_remove(format!("GIOSTRA_{variable}"));
+        }
+        Ok(command)
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Output> {
+        Ok(self.command(words)?.output()?)
+    }
+
+    /// Runs a command that succeeds. Returns what it prints.
+    fn does(&self, words: &[&str]) -> Result<String> {
+        let output = self.run(words)?;
+        ensure!(output.status.success(), "{words:?}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs a command that fails. Returns what it says on stderr.
+    fn fails(&self, words: &[&str]) -> Result<String> {
+        let output = self.run(words)?;
+        ensure!(output.status.code() == Some(1), "{words:?}: {output:?}");
+        Ok(String::from_utf8(output.stderr)?)
+    }
+
+    /// Starts a system in the background, on ports that the system picks.
+    fn up(&self, more: &[&str]) -> Result<String> {
+        self.does(&[&["up", "--detach", "--frontend", ANY, "--backend", ANY, "--http", "127.0.0.1:0"], more].concat())
+    }
+
+    /// Starts one that stays in the foreground, and waits until it is ready.
+    fn start(&self) -> Result<Process> {
+        let dir = self.dir().display().to_string();
+        let words = ["up", "--dir", &dir, "--frontend", ANY, "--backend", ANY, "--http", "off"];
+        let up = Process::start(self.dir(), "foreground", "giostra", &words)?;
+        wait_for("it is ready", || Some(self.status().ok()?["ready"] == true).filter(|&ready| ready))?;
+        Ok(up)
+    }
+
+    fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.does(&["up", "--status", "--json"])?)?)
+    }
+
+    /// The broker's endpoint for clients.
+    fn frontend(&self) -> Result<String> {
+        Ok(self.status()?["frontend"].as_str().context("frontend")?.into())
+    }
+
+    fn random(&self, count: &str) -> Result<Value> {
+        let frontend = self.frontend()?;
+        let printed = self.does(&["random", count, "--json", "--broker", &frontend])?;
+        Ok(serde_json::from_str(printed.lines().last().context("no object")?)?)
+    }
+
+    /// Sends a request that takes so many seconds, and waits until it is computed.
+    fn send_sleep(&self, seconds: &str) -> Result<Process> {
+        let frontend = self.frontend()?;
+        let sent = Process::start(self.dir(), "sent", "giostra", &["send", "sleep", seconds, "--broker", &frontend])?;
+        let is_computed = || {
+            let status = self.does(&["status", "--json", "--broker", &frontend]).ok()?;
+            let status: Value = serde_json::from_str(&status).ok()?;
+            status["workers"].as_array()?.iter().any(|worker| worker["in_flight"] == 1).then_some(())
+        };
+        wait_for("it is computed", is_computed)?;
+        Ok(sent)
+    }
+
+    /// The process ids of all that were started.
+    fn processes(&self) -> Result<Vec<i32>> {
+        let status = self.status()?;
+        let ids = status["processes"].as_array().context("processes")?.iter().map(|process| process["pid"].as_i64());
+        let ids = ids.chain([status["pid"].as_i64()]).map(|id| Ok(i32::try_from(id.context("no id")?)?));
+        ids.collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.run(&["down", "--now"]);
+    }
+}
+
+/// Whether a process runs; one that nobody has waited for yet does not.
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
+fn are_gone(processes: &[i32]) -> Result<()> {
+    wait_for("all processes are gone", || processes.iter().all(|&pid| !runs(pid)).then_some(()))
+}
+
+fn signal(pid: i32, signal: Signal) -> Result<()> {
+    Ok(kill(Pid::from_raw(pid), signal)?)
+}
+
+#[test]
+fn what_is_up_works_and_what_is_down_is_gone_but_for_the_log() -> Result<()> {
+    let place = Place::new()?;
+    let said = place.up(&[])?;
+    assert!(
+        said.starts_with("ready: 3 workers at tcp://127.0.0.1:") && said.contains("giostra down ends it"),
+        "{said}"
+    );
+    assert!(said.contains("the live page is http://127.0.0.1:"), "{said}");
+    let done = place.random("3000")?;
+    assert_eq!((&done["answered"], done["workers"].as_object().context("workers")?.len()), (&3000.into(), 3), "{done}");
+    let processes = place.processes()?;
+    assert_eq!(processes.len(), 5);
+    assert_eq!(place.does(&["down"])?, "down\n");
+    are_gone(&processes)?;
+    assert_eq!(place.does(&["down"])?, "nothing was up\n");
+    let log = place.dir().join("log").display().to_string();
+    assert!(place.does(&["audit", &log])?.ends_with("proved\n"));
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_killed_stays_away_until_it_is_started_again() -> Result<()> {
+    let place = Place::new()?;
+    place.up(&[])?;
+    let pid: i32 = place.does(&["up", "--pid", "worker-2"])?.trim().parse()?;
+    signal(pid, Signal::SIGKILL)?;
+    wait_for("its end is seen", || place.fails(&["up", "--pid", "worker-2"]).ok())?;
+    assert_eq!(place.random("300")?["workers"].as_object().context("workers")?.len(), 2);
+    assert!(place.does(&["up", "--status"])?.contains("worker-2   ended by SIGKILL"));
+    assert_eq!(place.does(&["up", "--again"])?, "worker-2 registered\n");
+    assert_eq!(place.random("300")?["workers"].as_object().context("workers")?.len(), 3);
+    assert_eq!(place.does(&["up", "--again"])?, "all run\n");
+    let unknown = place.fails(&["up", "--pid", "worker-9"])?;
+    assert!(unknown.contains("no worker-9, but broker, worker-1, worker-2, worker-3"), "{unknown}");
+    Ok(())
+}
+
+#[test]
+fn a_second_up_is_refused_and_another_folder_is_another_system() -> Result<()> {
+    let (place, other) = (Place::new()?, Place::new()?);
+    place.up(&["--workers", "1"])?;
+    let refused = place.fails(&["up", "--detach"])?;
+    assert!(refused.contains("already up (process ") && refused.contains("giostra down ends it"), "{refused}");
+    other.up(&["--workers", "2"])?;
+    assert_eq!(place.random("100")?["workers"].as_object().context("workers")?.len(), 1);
+    assert_eq!(other.random("100")?["workers"].as_object().context("workers")?.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_is_left() -> Result<()> {
+    let (place, other) = (Place::new()?, Place::new()?);
+    place.up(&["--workers", "1"])?;
+    let taken = place.frontend()?;
+    let refused = other.fails(&["up", "--detach", "--frontend", &taken, "--backend", ANY, "--http", "off"])?;
+    assert!(refused.contains(&taken) && refused.contains("--frontend takes another endpoint"), "{refused}");
+    assert!(other.fails(&["up", "--status"])?.contains("nothing is up in "));
+    assert_eq!(place.random("100")?["answered"], 100);
+    Ok(())
+}
+
+#[test]
+fn workers_that_can_not_start_are_heard_and_nothing_is_left() -> Result<()> {
+    let place = Place::new()?;
+    let words = ["up", "--frontend", ANY, "--backend", ANY, "--http", "off", "--", "--no-such-option"];
+    let output = place.run(&words)?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stdout)?;
+    assert!(
+        said.contains("worker-1 | error: unexpected argument '--no-such-option'") && said.ends_with("down\n"),
+        "{said}"
+    );
+    assert!(String::from_utf8(output.stderr)?.contains("worker-1 has ended before it was ready"));
+    assert!(place.fails(&["up", "--status"])?.contains("nothing is up"));
+    Ok(())
+}
+
+#[test]
+fn when_up_is_killed_so_is_what_it_has_started() -> Result<()> {
+    let place = Place::new()?;
+    let up = place.start()?;
+    let processes = place.processes()?;
+    // Also one that is frozen.
+    signal(processes[3], Signal::SIGSTOP)?;
+    up.kill()?;
+    are_gone(&processes)?;
+    let said = place.up(&[])?;
+    assert!(said.starts_with("ready"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_up_leaves_computing_is_ended_by_down_and_by_the_next_up() -> Result<()> {
+    let place = Place::new()?;
+    for ending in ["down", "up"] {
+        let up = place.start()?;
+        let processes = place.processes()?;
+        let _sent = place.send_sleep("600")?;
+        up.kill()?;
+        // For as long as its broker waits for the result, some seconds.
+        if ending == "down" {
+            let said = place.does(&["down"])?;
+            assert!(said.starts_with("down; ended what was left: ") && said.contains("worker-1"), "{said}");
+        } else {
+            place.up(&[])?;
+            let said = fs::read_to_string(place.dir().join("up.log"))?;
+            assert!(said.starts_with("ended what an earlier giostra up has left: worker-1"), "{said}");
+        }
+        are_gone(&processes)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_end_by_ctrl_c_lets_requests_be_finished() -> Result<()> {
+    let place = Place::new()?;
+    let mut up = place.start()?;
+    let processes = place.processes()?;
+    let mut sent = place.send_sleep("0.7")?;
+    up.signal(Signal::SIGINT)?;
+    assert_eq!(up.wait()?.code(), Some(0));
+    assert_eq!(sent.wait()?.code(), Some(0), "{}", sent.stderr());
+    are_gone(&processes)
+}
+
+#[test]
+fn a_broker_that_ends_ends_all_with_status_1() -> Result<()> {
+    let place = Place::new()?;
+    let mut up = place.start()?;
+    let processes = place.processes()?;
+    let broker: i32 = place.does(&["up", "--pid", "broker"])?.trim().parse()?;
+    signal(broker, Signal::SIGKILL)?;
+    assert_eq!(up.wait()?.code(), Some(1));
+    assert!(up.stderr().contains("the broker has ended; its log is in "), "{}", up.stderr());
+    are_gone(&processes)
+}
+
+#[test]
+fn with_keys_only_who_has_the_variables_is_served() -> Result<()> {
+    let place = Place::new()?;
+    let said = place.up(&["--secure"])?;
+    let variables = place.dir().join("env").display().to_string();
+    assert!(said.contains(&format!("source {variables}")), "{said}");
+    let frontend = place.frontend()?;
+    let stranger = place.run(&["status", "--broker", &frontend, "--broker-timeout", "2s"])?;
+    assert_eq!(stranger.status.code(), Some(1), "{stranger:?}");
+    let giostra = binary("giostra")?.display().to_string();
+    let script = format!("source {variables} && {giostra} random 1000 && {giostra} status");
+    let known = Command::new("bash").args(["-c", &script]).output()?;
+    assert!(known.status.success(), "{known:?}");
+    // Fresh ones each time.
+    place.does(&["down"])?;
+    assert!(!place.dir().join("keys").exists());
+    place.up(&["--secure", "--workers", "1"])?;
+    Ok(())
+}
+
+#[test]
+fn workers_run_programs_and_take_the_options_of_giostra_worker() -> Result<()> {
+    let place = Place::new()?;
+    place.up(&["--workers", "2", "--pool", "text", "--exec", "tr a-z A-Z", "--", "--stdin"])?;
+    let frontend = place.frontend()?;
+    let mut command = place.command(&["map", "tr", "--pool", "text", "--text", "--quiet", "--broker", &frontend])?;
+    let script = "printf 'uno\\ndue\\n'";
+    let lines = Command::new("bash").args(["-c", script]).stdout(Stdio::piped()).spawn()?;
+    let output = command.stdin(lines.stdout.context("no stdout")?).output()?;
+    assert_eq!(String::from_utf8(output.stdout)?, "UNO\nDUE\n");
+    Ok(())
+}
