@@ -530,6 +530,9 @@ def main() -> int:
         compare.measure(name, stage, compare.QUICK if args.quick else compare.FULL, Path(out))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if named := os.environ.get("GIOSTRA_BIN"):
+        # Measurements run in folders of their own.
+        os.environ["GIOSTRA_BIN"] = str(Path(named).resolve())
     peers = []
     for name in args.peers.split(","):
         if name not in PEERS:
