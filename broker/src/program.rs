@@ -42,8 +42,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     options.check().map_err(explain)?;
     let (reload, reloads) = alarm()?;
     let shutdown = signals::shutdown_but_hangup(move || reload.wake())?;
+    args.end_with.apply(&shutdown)?;
     signals::outlive()?;
-    args.end_with.apply()?;
     let warning = raise_file_limit()?;
     // The endpoints first: a broker that can't have them leaves the log alone, perhaps another's.
     let bound = Bound::new(options, warning.into_iter().collect()).map_err(explain)?;

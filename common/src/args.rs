@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ColorChoice, Command, Parser};
+use giostra_transport::shutdown::Shutdown;
 use giostra_transport::time::MAX_DURATION;
 use humantime::DurationError;
 
@@ -116,13 +117,13 @@ pub struct EndWith {
 }
 
 impl EndWith {
-    /// Has the process end with its parent, if it was asked to. To be called in the first thread, when
-    /// signals are listened to.
+    /// Requests the end when the parent ends, if that was asked for. To be called in the first thread,
+    /// before [`signals::outlive`].
     ///
     /// # Errors
     /// If the parent has ended already.
-    pub fn apply(self) -> io::Result<()> {
-        match self.end_with.map(signals::end_with_parent).transpose()? {
+    pub fn apply(self, shutdown: &Shutdown) -> io::Result<()> {
+        match self.end_with.map(|parent| signals::end_with_parent(parent, shutdown)).transpose()? {
             Some(false) => Err(io::Error::other("the process that has started this one has ended")),
             Some(true) | None => Ok(()),
         }

@@ -53,13 +53,17 @@ pub fn on_user_signal(act: impl FnMut() + Send + 'static) -> io::Result<()> {
     listen(&[SIGUSR1], act)
 }
 
-/// Has this process end, as if by SIGTERM, when its parent does. The parent is the thread that has
-/// started it. Returns whether that is still there: another's child it may be already.
+/// Requests the end of this process when its parent ends: the thread that has started it. Returns
+/// whether that is still there, and has not made this another's child already.
 ///
 /// # Errors
 /// If the system does not know how.
-pub fn end_with_parent(parent: u32) -> io::Result<bool> {
-    prctl::set_pdeathsig(Signal::SIGTERM)?;
+pub fn end_with_parent(parent: u32, shutdown: &Shutdown) -> io::Result<bool> {
+    // Not SIGTERM: the kernel sends one for each thread of the parent that ends, and a second one
+    // would end this process at once.
+    let asked = shutdown.clone();
+    listen(&[SIGUSR2], move || asked.request())?;
+    prctl::set_pdeathsig(Signal::SIGUSR2)?;
     Ok(getppid().as_raw().cast_unsigned() == parent)
 }
 

@@ -35,8 +35,8 @@ fn run(Cli { args, exec, end_with, .. }: &Cli) -> anyhow::Result<()> {
     let options = args.options()?;
     args.log_to_stderr()?;
     let shutdown = signals::shutdown()?;
+    end_with.apply(&shutdown)?;
     outlive()?;
-    end_with.apply()?;
     let Some(exec) = exec.service(&options)? else {
         return Ok(serve(&options, compute::operations(), &shutdown)?);
     };
