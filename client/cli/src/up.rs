@@ -12,6 +12,7 @@ mod folder;
 mod help;
 mod keys;
 mod output;
+mod plan;
 mod program;
 mod record;
 mod supervisor;

@@ -40,7 +40,7 @@ impl Response {
     /// Returns what the broker said about jobs.
     pub(super) fn about_jobs(self) -> Result<JobsReply, Error> {
         match self {
-            Self::Jobs(reply) => Ok(reply),
+            Self::Jobs(reply) => Ok(*reply),
             Self::Status(_) => Err(Error::not_an_answer()),
         }
     }

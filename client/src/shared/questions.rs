@@ -30,7 +30,7 @@ pub enum Question {
 /// The answer to a question.
 pub enum Response {
     /// When it was about jobs.
-    Jobs(JobsReply),
+    Jobs(Box<JobsReply>),
     /// When it was for the broker's status.
     Status(Box<Status>),
 }
@@ -187,7 +187,7 @@ impl Questions {
         match question.handle(answer, now) {
             Ok(Next::Wait) => return Ok(()),
             Ok(Next::Ask(request)) => return client.send_about_jobs(tag, request),
-            Ok(Next::End(answer)) => slot.fill(Ok(Response::Jobs(answer))),
+            Ok(Next::End(answer)) => slot.fill(Ok(Response::Jobs(answer.into()))),
             Err(error) => slot.fill(Err(error)),
         }
         self.open.remove(&tag);

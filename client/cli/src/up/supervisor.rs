@@ -5,16 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use giostra_common::signals;
-use giostra_transport::keys::{KeyError, Role};
 use giostra_transport::lock::Lock;
 use giostra_transport::shutdown::Shutdown;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,19 +21,12 @@ use nix::unistd::setsid;
 use super::folder::{Folder, cannot};
 use super::keys::Keys;
 use super::output::Output;
+use super::plan::{self, BROKER, to_connect};
 use super::program::{Event, Program, Source};
 use super::record::{self, Process, Record};
 use super::{PATIENCE, Up};
 use crate::exit::Exit;
 use crate::printed::stdout;
-
-/// The names of the broker, of the clients' keys, and of those of further workers.
-const BROKER: &str = "broker";
-const CLIENT: &str = "client";
-const WORKER: &str = "worker";
-
-/// The usual address of the live page.
-const PAGE: &str = "127.0.0.1:8080";
 
 /// How long the broker may take until it listens, or a worker until it is registered.
 const START: Duration = Duration::from_secs(60);
@@ -53,7 +43,7 @@ pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Resu
     listen(&events)?;
     folder.create()?;
     let lock = lock(&folder)?;
-    let width = worker_name(options.workers).len().max(BROKER.len());
+    let width = plan::worker_name(options.workers).len().max(BROKER.len());
     let output = Output::start(width, json)?;
     if let Some(left) = Record::read(&folder) {
         let names = left.end_leftovers(PATIENCE);
@@ -62,7 +52,7 @@ pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Resu
         }
     }
     folder.clear(options.fresh)?;
-    let keys = options.secure.then(|| fresh_keys(&folder, options.workers)).transpose()?;
+    let keys = options.secure.then(|| plan::keys(&folder, options.workers)).transpose()?;
     let log = folder.log().display().to_string();
     let store = options.store.clone().unwrap_or_else(|| folder.store()).display().to_string();
     let variables = folder.variables().display().to_string();
@@ -120,20 +110,6 @@ pub fn ready(record: &Record, end: &str) -> String {
     text + &format!("try: giostra random 3000, giostra status, giostra top; {end} ends it\n")
 }
 
-/// Makes keys for all: the broker is to know them before they come.
-fn fresh_keys(folder: &Folder, workers: u32) -> Result<Keys, KeyError> {
-    let keys = Keys::new(folder.keys());
-    keys.make(BROKER, &[])?;
-    keys.make(CLIENT, &[Role::Client, Role::Admin])?;
-    let names = (1..=workers).map(worker_name).chain([WORKER.into()]);
-    names.map(|name| keys.make(&name, &[Role::Worker])).collect::<Result<(), _>>()?;
-    Ok(keys)
-}
-
-fn worker_name(number: u32) -> String {
-    format!("worker-{number}")
-}
-
 /// Listens for signals. To be called in the first thread, before others are started.
 fn listen(events: &Sender<Event>) -> anyhow::Result<()> {
     let again = events.clone();
@@ -185,7 +161,7 @@ impl System<'_> {
         for number in 1..=self.options.workers {
             self.start_worker(number)?;
             // One after the other, so that the ring has them in the order of their names.
-            self.wait_for_worker(&worker_name(number))?;
+            self.wait_for_worker(&plan::worker_name(number))?;
         }
         if self.stopping != Stopping::No {
             return Ok(Exit::Interrupted);
@@ -252,64 +228,19 @@ impl System<'_> {
     }
 
     fn start_broker(&mut self) -> anyhow::Result<()> {
-        let level = if self.options.verbose { "debug" } else { "info" };
-        let mut options: Vec<OsString> = Vec::new();
-        let mut add =
-            |name: &str, value: &dyn AsRef<std::ffi::OsStr>| options.extend([name.into(), value.as_ref().into()]);
-        add("--frontend", &self.options.frontend.to_string());
-        add("--backend", &self.options.backend.to_string());
-        add("--log-dir", &self.record.log);
-        add("--store", &self.record.store);
-        add("--stderr-level", &level);
-        match self.options.http.as_deref() {
-            Some("off") => {}
-            Some(address) => add("--http", &address),
-            None => add("--http", &free_page()),
-        }
-        if let Some(keys) = &self.keys {
-            add("--keys", &keys.secret(BROKER));
-            add("--allow", &keys.allowed());
-        }
+        let options = plan::broker(self.options, &self.record, self.keys.as_ref());
         self.start(BROKER, "giostra-broker", &options)?;
         let is_without_page = self.options.http.as_deref() == Some("off");
         let listens = |record: &Record| !record.frontend.is_empty() && (is_without_page || record.page.is_some());
         self.wait_for(BROKER, |system| listens(&system.record))?;
-        self.write_variables()
-    }
-
-    /// Writes the file that a shell sources to be a client or a worker of this system.
-    fn write_variables(&self) -> anyhow::Result<()> {
-        let mut variables = vec![("FRONTEND", self.record.frontend.clone()), ("BACKEND", self.record.backend.clone())];
-        if let Some(keys) = &self.keys {
-            let of = |path: PathBuf| path.display().to_string();
-            variables.push(("KEYS", of(keys.secret(CLIENT))));
-            variables.push(("WORKER_KEYS", of(keys.secret(WORKER))));
-            variables.push(("BROKER_KEY", of(keys.broker())));
-        }
-        let line = |(name, value): (&str, String)| Ok(format!("export GIOSTRA_{name}={}\n", shlex::try_quote(&value)?));
-        let text = variables.into_iter().map(line).collect::<anyhow::Result<String>>()?;
         let path = self.folder.variables();
-        fs::write(&path, text).with_context(|| cannot("write", &path))
+        let variables = plan::variables(&self.record, self.keys.as_ref())?;
+        fs::write(&path, variables).with_context(|| cannot("write", &path))
     }
 
     fn start_worker(&mut self, number: u32) -> anyhow::Result<()> {
-        let name = worker_name(number);
-        let mut options: Vec<OsString> = Vec::new();
-        let mut add =
-            |name: &str, value: &dyn AsRef<std::ffi::OsStr>| options.extend([name.into(), value.as_ref().into()]);
-        add("--broker", &self.record.backend);
-        add("--name", &name);
-        add("--pool", &self.pool);
-        add("--threads", &self.options.threads.to_string());
-        add("--log-level", &"info");
-        if let Some(exec) = &self.options.exec {
-            add("--exec", exec);
-        }
-        if let Some(keys) = &self.keys {
-            add("--keys", &keys.secret(&name));
-            add("--broker-key", &keys.broker());
-        }
-        options.extend(self.options.worker_options.iter().map(Into::into));
+        let name = plan::worker_name(number);
+        let options = plan::worker(self.options, &name, self.pool, &self.record, self.keys.as_ref());
         self.start(&name, "giostra-worker", &options)
     }
 
@@ -329,10 +260,11 @@ impl System<'_> {
 
     /// Starts the workers again that have ended, and waits until they are registered.
     fn start_ended_workers(&mut self) -> anyhow::Result<()> {
-        let ended: Vec<_> = (1..=self.options.workers).filter(|&number| self.is_over(&worker_name(number))).collect();
+        let ended: Vec<_> =
+            (1..=self.options.workers).filter(|&number| self.is_over(&plan::worker_name(number))).collect();
         for number in ended {
             self.start_worker(number)?;
-            self.wait_for_worker(&worker_name(number))?;
+            self.wait_for_worker(&plan::worker_name(number))?;
         }
         Ok(())
     }
@@ -365,14 +297,14 @@ impl System<'_> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Line(source, text) => self.handle_line(source, &text),
+            Event::Line(source, text) => self.handle_line(&source, &text),
             Event::Ended(source) => self.handle_end(&source),
             Event::Stop { at_once } => self.stopping = if at_once { Stopping::AtOnce } else { Stopping::Politely },
             Event::Again => {}
         }
     }
 
-    fn handle_line(&mut self, source: Source, text: &str) {
+    fn handle_line(&mut self, source: &Source, text: &str) {
         let is_of = |verb: &str| text.contains(verb);
         let value = |name: &str| text.split(' ').find_map(|word| word.strip_prefix(name)).map(to_connect);
         match &*source.0 {
@@ -412,14 +344,4 @@ impl System<'_> {
     fn write(&self) -> anyhow::Result<()> {
         self.record.write(&self.folder)
     }
-}
-
-/// Returns the address by which this host reaches an endpoint that was bound.
-fn to_connect(bound: &str) -> String {
-    bound.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace("tcp://[::]:", "tcp://[::1]:")
-}
-
-/// Returns the usual address of the live page, or one with a port that the system picks if somebody has it.
-fn free_page() -> &'static str {
-    if TcpListener::bind(PAGE).is_ok() { PAGE } else { "127.0.0.1:0" }
 }
