@@ -97,6 +97,10 @@ test: _python _programs _javascript
 wheel: _python
     target/python/bin/maturin build --locked --release --manifest-path python/Cargo.toml --out target/wheels
 
+# Package the crates for a registry: target/crates/package (--check: and build a program that depends on them)
+crates *args:
+    deploy/crates.sh {{ args }}
+
 # Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts
 simulate seeds="3000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-core --test simulation promises -- --nocapture

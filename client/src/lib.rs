@@ -19,6 +19,17 @@
 //! }
 //! ```
 //!
+//! A package that depends on this one by its path, or from git, needs Giostra's `zmq-sys` in the place
+//! of the one that crate `zmq` asks for. Cargo takes that from the workspace's root alone:
+//!
+//! ```toml
+//! [dependencies]
+//! giostra-client = { path = "../giostra/client" }
+//!
+//! [patch.crates-io]
+//! zmq-sys = { path = "../giostra/common/zmq-sys" }
+//! ```
+//!
 //! A [`SharedClient`] serves many threads or tasks. Its answers can be waited for, or awaited in any
 //! runtime; a dropped answer cancels its request. `examples/axum.rs` is a web service built on it.
 //!

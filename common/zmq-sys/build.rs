@@ -48,6 +48,8 @@ const OURS: [&str; 2] = ["mailbox.hpp", "poller.hpp"];
 const HEADERS: &str = "common.hpp";
 
 fn main() {
+    // For the build script of giostra-transport, which refuses crates.io's zmq-sys.
+    println!("cargo:giostra=1");
     for file in ["build.rs", HEADERS].iter().chain(&OURS).chain(&["mailbox.cpp", "poller.cpp"]) {
         println!("cargo:rerun-if-changed={file}");
     }

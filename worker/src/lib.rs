@@ -19,6 +19,17 @@
 //! }
 //! ```
 //!
+//! A package that depends on this one by its path, or from git, needs Giostra's `zmq-sys` in the place
+//! of the one that crate `zmq` asks for. Cargo takes that from the workspace's root alone:
+//!
+//! ```toml
+//! [dependencies]
+//! giostra-worker = { path = "../giostra/worker" }
+//!
+//! [patch.crates-io]
+//! zmq-sys = { path = "../giostra/common/zmq-sys" }
+//! ```
+//!
 //! A request's body is `[operation, arguments]` in MessagePack; arguments and result are any types
 //! that `serde` can read and write. An error or a panic becomes an error reply, and the worker
 //! continues. Other bodies are possible with a [`Service`] of one's own.

@@ -5,6 +5,9 @@
 //! options `ZMQ_HELLO_MSG`, `ZMQ_DISCONNECT_MSG` and `ZMQ_HICCUP_MSG`, which Giostra's liveness
 //! rests on. Crate `zmq` itself is used as published. Once it offers both, this folder and the
 //! patch can go.
+//!
+//! The version is the published one's, 0.12.0. Cargo takes a patch of another version only if no
+//! `Cargo.lock` names the published one yet.
 
 mod ffi;
 
