@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{0}")]
     Handshake(String),
     /// When no broker answered in time.
-    #[error("no broker at {endpoint} within {waited:?}; is one running? (just up, or giostra-broker)")]
+    #[error("no broker at {endpoint} within {waited:?}; is one running?")]
     NoBroker {
         /// The broker's endpoint.
         endpoint: String,

@@ -5,6 +5,7 @@ use clap::{Args as _, Parser, Subcommand};
 use super::audit::Audit;
 use super::bench::Bench;
 use super::common::CommonArgs;
+use super::doctor::Doctor;
 use super::drain::Drain;
 use super::help;
 use super::jobs::{Cancel, Collect, Jobs, One, Retry, Submit, Wait};
@@ -26,6 +27,13 @@ pub const ALONE: [&str; 7] = ["up", "down", "audit", "keys", "store", "completio
 const JOB_TIMEOUT: &str =
     "Time limit of each attempt at a request, from when a worker is handed it; without one it has none";
 
+/// The default of `--broker-timeout` for `giostra doctor`: a person waits for it, and a broker that is
+/// there answers in less.
+const DOCTOR_TIMEOUT: &str = "3s";
+
+/// The options of every command that mean nothing to `giostra doctor`.
+const NOT_OF_DOCTOR: [&str; 3] = ["priority", "timeout", "no_wait"];
+
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "giostra", version, after_help = help::GIOSTRA, next_help_heading = "Options of every command")]
@@ -46,6 +54,15 @@ fn adapted(command: clap::Command) -> clap::Command {
         let common = CommonArgs::augment_args(clap::Command::default());
         let timeout = common.get_arguments().find(|option| option.get_id() == "timeout").cloned();
         return command.args(timeout.map(|timeout| timeout.help(JOB_TIMEOUT)));
+    }
+    if command.get_name() == "doctor" {
+        let common = CommonArgs::augment_args(clap::Command::default());
+        let adapted = common.get_arguments().filter_map(|option| match option.get_id().as_str() {
+            "broker_timeout" => Some(option.clone().default_value(DOCTOR_TIMEOUT).help("How long all of it may take")),
+            id if NOT_OF_DOCTOR.contains(&id) => Some(option.clone().hide(true)),
+            _ => None,
+        });
+        return command.args(adapted.collect::<Vec<_>>());
     }
     if !ALONE.contains(&command.get_name()) {
         return command;
@@ -98,6 +115,8 @@ pub enum Command {
     Top(Top),
     /// Let a worker finish its requests, give it no more, and end it
     Drain(Drain),
+    /// Look for what is amiss when something does not work, and say what to do
+    Doctor(Doctor),
     /// Prove or refute from the broker's log that it kept its promises. Needs no broker
     Audit(Audit),
     /// Make keys for a broker that admits only known keys, and choose which. Needs no broker
@@ -134,6 +153,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Top(_) => "top",
             Self::Drain(_) => "drain",
+            Self::Doctor(_) => "doctor",
             Self::Audit(_) => "audit",
             Self::Keys(_) => "keys",
             #[cfg(feature = "store")]
@@ -254,6 +274,15 @@ mod tests {
         assert!(help("submit").contains("each attempt") && !help("map").contains("each attempt"));
         let args = Args::parse_from(["giostra", "--timeout", "1s", "submit", "fib", "7"]);
         assert_eq!(args.common.timeout, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_doctor_waits_less_long_unless_told_otherwise() {
+        let waits = |line: &str| Args::parse_from(line.split(' ')).common.broker_timeout.as_secs();
+        assert_eq!(waits("giostra doctor"), 3);
+        assert_eq!(waits("giostra status"), 10);
+        assert_eq!(waits("giostra doctor --broker-timeout 7s"), 7);
+        assert_eq!(waits("giostra --broker-timeout 8s doctor"), 8);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use giostra_client::Error;
 use giostra_common::args;
 use giostra_protocol::escape::sentence;
 use giostra_protocol::{Failure, code};
+use giostra_transport::endpoint::Endpoint;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -14,6 +15,9 @@ use super::exit::Exit;
 use super::printed::stdout;
 
 const PROGRAM: &str = "giostra";
+
+/// How to start a broker on this machine.
+pub const START: &str = "start one with: giostra up";
 
 /// An error that is in the object on stdout already.
 #[derive(Debug, Error)]
@@ -41,7 +45,7 @@ pub fn end(error: &anyhow::Error, json: bool) -> Exit {
         // If it can't be printed, the error is still on stderr.
         let _ = print_object(error);
     }
-    report_error(format_args!("{error:#}"));
+    report_error(explain(error));
     match of_client(error) {
         Some(Error::Interrupted) => Exit::Interrupted,
         _ if error.is::<giostra_audit::Error>() => Exit::Usage,
@@ -54,7 +58,38 @@ pub fn print_object(error: &anyhow::Error) -> io::Result<()> {
     if error.is::<Reported>() {
         return Ok(());
     }
-    writeln!(stdout(), "{}", json!({"error": object(code_of(error), &format!("{error:#}"))}))
+    writeln!(stdout(), "{}", json!({"error": object(code_of(error), &explain(error))}))
+}
+
+/// Formats an error with its causes, and with what to do if there is no broker.
+pub fn explain(error: &anyhow::Error) -> String {
+    match of_client(error) {
+        Some(error) => explain_client(error),
+        None => format!("{error:#}"),
+    }
+}
+
+/// Formats a client's error, with what to do if there is no broker.
+pub fn explain_client(error: &Error) -> String {
+    match error {
+        // It ends in a question, which this answers.
+        Error::NoBroker { endpoint, .. } => format!("{error} {}", no_broker_hint(endpoint)),
+        error => error.to_string(),
+    }
+}
+
+/// Says what to do if there is no broker at an endpoint.
+pub fn no_broker_hint(endpoint: &str) -> String {
+    if Endpoint::to_connect(endpoint).is_ok_and(|endpoint| is_here(&endpoint)) {
+        START.into()
+    } else {
+        format!("giostra doctor --broker {endpoint} looks for the reason")
+    }
+}
+
+/// Returns whether an endpoint is one of this machine's own.
+pub fn is_here(endpoint: &Endpoint) -> bool {
+    endpoint.is_local() || matches!(endpoint, Endpoint::Tcp(host, _) if host == "localhost")
 }
 
 /// Returns the value of `error` in the objects of all commands.
@@ -65,7 +100,7 @@ pub fn object(code: &str, message: &str) -> Value {
 /// Returns the same for a batch that was interrupted, or has failed requests.
 pub fn of_batch(ended: &Result<(), Error>, first: Option<&Failure>) -> Option<Value> {
     match (ended, first) {
-        (Err(error), _) => Some(object(code_of_client(error), &error.to_string())),
+        (Err(error), _) => Some(object(code_of_client(error), &explain_client(error))),
         (Ok(()), Some(first)) => Some(object(&first.code, &first.message)),
         (Ok(()), None) => None,
     }
@@ -110,6 +145,22 @@ mod tests {
             assert_eq!((code_of(&error), error.to_string()), ("interrupted", "interrupted".into()));
         }
         assert_eq!(code_of(&anyhow!("keys/a.key: no such file")), "failed");
+    }
+
+    #[test]
+    fn without_a_broker_the_error_says_how_to_get_one() {
+        let explained = |endpoint: &str| {
+            let error = Error::NoBroker { endpoint: endpoint.into(), waited: std::time::Duration::from_secs(1) };
+            (explain(&error.into()), no_broker_hint(endpoint))
+        };
+        for here in ["tcp://127.0.0.1:5555", "tcp://localhost:5555", "ipc:///run/giostra/frontend"] {
+            let (text, hint) = explained(here);
+            assert!(text.ends_with("; is one running? start one with: giostra up"), "{text}");
+            assert!(text.ends_with(&hint), "{text}");
+        }
+        let (text, _) = explained("tcp://broker.example:5555");
+        assert!(text.ends_with("? giostra doctor --broker tcp://broker.example:5555 looks for the reason"), "{text}");
+        assert_eq!(explain(&Error::Interrupted.into()), "interrupted");
     }
 
     #[test]

@@ -15,6 +15,7 @@ Examples:
   giostra bench                  requests per second, and latency
   giostra status --watch         again and again, until Ctrl-C
   giostra top                    live, with keys to sort and to drain
+  giostra doctor                 what is amiss, and what to do about it
   giostra submit fib --lines < numbers
                                  a job that outlives this client: wait, collect
   giostra drain worker-2         returns when it has finished its requests
@@ -286,6 +287,21 @@ finished: number, reason, returned).
 
 Exit status: 0 if it has left, or leaves with --no-wait; 1 if it was lost before it had finished, or there is none of that name; 2 for a \
 wrong command line; 130 after Ctrl-C.";
+
+/// Of `giostra doctor`.
+pub const DOCTOR: &str = "\
+Examples:
+  giostra doctor
+  giostra doctor --broker tcp://192.0.2.1:5555 --pool render
+  giostra doctor --store /var/lib/giostra/store --log-dir /var/log/giostra
+  giostra doctor --json | jq -r '.checks[] | select(.verdict == \"failure\").text'
+
+Each line is a check: ok, warn or FAIL, what was looked at, what there is, and what to do about it. It looks at versions, the environment, the limit of open files, the clock, \
+keys, the broker, the workers of --pool, a broker's ports, and the folders that are named; it changes nothing. Which process has a port it can tell of your own processes, and root of all.
+
+JSON: failures and warnings (how many), checks (each with about, verdict: ok, warning or failure, text, advice).
+
+Exit status: 0 if nothing failed; 1 if something did; 2 for a wrong command line; 130 after Ctrl-C.";
 
 /// Of `giostra audit`.
 pub const AUDIT: &str = "\

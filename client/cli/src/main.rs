@@ -5,6 +5,7 @@ mod audit;
 mod bar;
 mod bench;
 mod common;
+mod doctor;
 mod drain;
 mod events;
 mod exit;
@@ -72,7 +73,9 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     // Before anything is done whose result would be lost.
     stdio::check_stdout().map_err(io::Error::from)?;
     let alone = ALONE.contains(&command.name());
-    let _log = if alone { None } else { Some(Log::to_stderr(LevelFilter::Warn)?) };
+    // What a client would log is what the doctor says.
+    let is_doctor = matches!(command, Command::Doctor(_));
+    let _log = if alone || is_doctor { None } else { Some(Log::to_stderr(LevelFilter::Warn)?) };
     let shutdown = if alone { Shutdown::new()? } else { signals::shutdown().context("can't listen for signals")? };
     let mut client = None;
     dispatch(command, common, &shutdown, || {
@@ -103,7 +106,8 @@ fn dispatch<'a>(
         Command::Cancel(options) => jobs::cancel(client()?, options, common),
         Command::Status(options) => status::run(client()?, options, common),
         Command::Drain(options) => drain::run(client()?, options, common),
-        // These two open connections of their own.
+        // These open connections of their own.
+        Command::Doctor(options) => doctor::run(options, common, shutdown),
         Command::Bench(options) => bench::run(options, common, shutdown),
         Command::Top(options) => top::run(options, common, shutdown),
         Command::Audit(options) => audit::run(options, common.json),

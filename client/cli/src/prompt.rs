@@ -134,7 +134,7 @@ fn run_line(client: &mut Client, common: &CommonArgs, shutdown: &Shutdown, words
         Err(error) if is_final(&error) => Err(error),
         // The next command may find a broker, or a file.
         Err(error) if common.json => Ok(failure::print_object(&error)?),
-        Err(error) => Ok(writeln!(stdout(), "{error:#}")?),
+        Err(error) => Ok(writeln!(stdout(), "{}", failure::explain(&error))?),
         Ok(_) => Ok(()),
     }
 }

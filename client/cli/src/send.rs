@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use super::common::CommonArgs;
 use super::exit::Exit;
-use super::failure::{object, report_error, report_more};
+use super::failure::{no_broker_hint, object, report_error, report_more};
 use super::help;
 use super::operations::Operation;
 use super::printed::stdout;
@@ -104,7 +104,7 @@ pub fn explain(failure: &Failure, common: &CommonArgs) -> String {
     if failure.code == code::NO_BROKER && failure.message.contains(';') {
         format!("{} (at {})", failure.message, common.broker)
     } else if failure.code == code::NO_BROKER {
-        format!("{} at {}; is one running? (just up, or giostra-broker)", failure.message, common.broker)
+        format!("{} at {}; is one running? {}", failure.message, common.broker, no_broker_hint(&common.broker))
     } else if let (code::EXPIRED, Some(timeout)) = (&*failure.code, common.timeout) {
         format!("{failure} (--timeout {})", format_duration(timeout))
     } else {

@@ -277,7 +277,7 @@ impl Connector {
             return failure;
         }
         let endpoint = Endpoint::to_connect(&self.options.endpoint).expect("it was parsed before");
-        match greeting::uses_keys(&endpoint) {
+        match greeting::uses_keys(&endpoint, greeting::TIMEOUT) {
             Ok(with_keys) if with_keys != self.options.credentials.is_some() => Failure::MISMATCH,
             _ => failure,
         }

@@ -101,6 +101,23 @@ pub fn seed_rand(seed: u32) {
     unsafe { nix::libc::srand(seed) };
 }
 
+/// Returns whether the kernel's clock is synchronised; `None` if the kernel does not say.
+#[cfg(target_os = "linux")]
+pub fn clock_is_synchronised() -> Option<bool> {
+    // As systemd has it: the kernel adds to its error as long as nobody sets the clock right.
+    const MAX_ERROR_US: nix::libc::c_long = 16_000_000;
+    let mut clock = MaybeUninit::<nix::libc::timex>::zeroed();
+    // Sound: all zeros are a value of the struct, which asks for no change; the kernel fills it in.
+    let (state, clock) = unsafe { (nix::libc::adjtimex(clock.as_mut_ptr()), clock.assume_init()) };
+    (state >= 0).then_some(clock.maxerror < MAX_ERROR_US)
+}
+
+/// Only Linux is asked.
+#[cfg(not(target_os = "linux"))]
+pub fn clock_is_synchronised() -> Option<bool> {
+    None
+}
+
 /// Returns the descriptor that becomes readable when libzmq's threads have news for the socket.
 pub fn descriptor(socket: &Socket) -> zmq::Result<BorrowedFd<'_>> {
     let descriptor = retrying(|| socket.get_fd())?;

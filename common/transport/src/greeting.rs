@@ -23,26 +23,30 @@ const LEN: usize = 64;
 /// The place of the mechanism's name in the greeting, which zeros follow.
 const MECHANISM: std::ops::Range<usize> = 12..32;
 
-/// The time for the connection, and for each part of the greeting.
-const TIMEOUT: Duration = Duration::from_millis(500);
+/// The time that a connector gives the connection, and each part of the greeting.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Returns whether the broker at this endpoint uses keys.
+/// Returns whether the broker at this endpoint uses keys. `within` is the time for the connection, and
+/// for each part of the greeting; it must not be zero.
 ///
 /// # Errors
-/// If it can't be reached, takes too long, or answers with no greeting of ZMTP 3. Abstract Unix sockets
-/// are not looked for.
-pub fn uses_keys(endpoint: &Endpoint) -> io::Result<bool> {
+/// The system's, if the endpoint can't be reached: [`TimedOut`](io::ErrorKind::TimedOut) if the
+/// connection takes too long, [`WouldBlock`](io::ErrorKind::WouldBlock) if the greeting does.
+/// [`InvalidData`](io::ErrorKind::InvalidData) if the answer is no greeting of ZMTP 3,
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the connection is closed before its end.
+/// Abstract Unix sockets are not looked for.
+pub fn uses_keys(endpoint: &Endpoint, within: Duration) -> io::Result<bool> {
     match endpoint {
         Endpoint::Tcp(host, port) => {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             let address = (host, *port).to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-            let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
+            let stream = TcpStream::connect_timeout(&address, within)?;
+            stream.set_read_timeout(Some(within))?;
             read(stream)
         }
         Endpoint::Ipc(path) => {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_read_timeout(Some(within))?;
             read(stream)
         }
     }
@@ -92,7 +96,7 @@ mod tests {
                     continue;
                 }
                 let bound = socket::bound_endpoint(&router).unwrap();
-                let found = uses_keys(&Endpoint::to_connect(&bound).unwrap());
+                let found = uses_keys(&Endpoint::to_connect(&bound).unwrap(), TIMEOUT);
                 assert_eq!(found.unwrap(), with_keys, "{bound}");
             }
         }
@@ -105,7 +109,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let endpoint = Endpoint::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
             let answers = thread::spawn(move || listener.accept().unwrap().0.write_all(answer));
-            assert!(uses_keys(&endpoint).is_err());
+            assert!(uses_keys(&endpoint, TIMEOUT).is_err());
             answers.join().unwrap().unwrap();
         }
     }

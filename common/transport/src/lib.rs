@@ -8,7 +8,7 @@ pub mod descriptors;
 pub mod endpoint;
 pub mod error;
 mod ffi;
-mod greeting;
+pub mod greeting;
 pub mod io_loop;
 pub mod keys;
 pub mod lock;

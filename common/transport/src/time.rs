@@ -1,6 +1,8 @@
-//! Deadlines that never overflow.
+//! Deadlines that never overflow, and the state of the wall clock.
 
 use std::time::{Duration, Instant};
+
+use crate::ffi;
 
 /// The longest duration that the command lines accept and the libraries add to an instant: ten years.
 pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -9,6 +11,12 @@ pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// counts as ten years, so that the sum is in the range of every system's clock.
 pub fn deadline(from: Instant, time: Duration) -> Instant {
     from + time.min(MAX_DURATION)
+}
+
+/// Returns whether this machine's wall clock is kept right by a time server, by what the kernel knows;
+/// `None` if it does not say.
+pub fn clock_is_synchronised() -> Option<bool> {
+    ffi::clock_is_synchronised()
 }
 
 #[cfg(test)]
