@@ -233,6 +233,12 @@ fn folders_that_cannot_be_written_or_are_missing_are_told() -> Result<()> {
     says(&doctor(&["--broker", &endpoint, "--store", &full], &[])?, "store", "failure", &["/dev/full"])
 }
 
+/// Returns a help text with single spaces in the place of line breaks.
+fn help(program: &str, args: &[String]) -> Result<String> {
+    let text = String::from_utf8(Command::new(binary(program)?).args(args).output()?.stdout)?;
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 #[test]
 fn each_variable_that_a_program_reads_is_known_and_others_are_not() -> Result<()> {
     let mut known = BTreeSet::new();
@@ -242,15 +248,13 @@ fn each_variable_that_a_program_reads_is_known_and_others_are_not() -> Result<()
             helps.extend(["map", "random", "bench", "send", "submit"].map(|name| vec![name.into(), "--help".into()]));
         }
         for args in helps {
-            let help = Command::new(binary(program)?).args(args).output()?.stdout;
-            let help = String::from_utf8(help)?;
+            let help = help(program, &args)?;
             let named = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
             known.extend(named.map(|name| name.trim().to_string()));
         }
     }
     assert!(known.len() > 50, "{known:?}");
-    let own = Command::new(binary("giostra")?).args(["doctor", "--help"]).output()?.stdout;
-    let own = String::from_utf8(own)?;
+    let own = help("giostra", &["doctor".into(), "--help".into()])?;
     let nobody = Port::reserve()?;
     // Those that the doctor reads itself need values of their own.
     let others: Vec<_> = known.iter().filter(|name| !own.contains(&format!("[env: {name}="))).collect();
