@@ -57,6 +57,11 @@ fn main() {
         .map(|name| env::var(name).unwrap_or_else(|_| panic!("libsodium-sys-stable did not set {name}")));
     let on_linux = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     let mut flags = env::var("CXXFLAGS").unwrap_or_default();
+    // libzmq's assertions name their files, and this folder is called after a hash of the build.
+    let map = format!("-ffile-prefix-map={}=zmq-sys", out("").display());
+    if cc::Build::new().cpp(true).is_flag_supported(&map).unwrap_or(false) {
+        flags += &format!(" {map}");
+    }
     flags += &precompile_headers();
     if on_linux {
         LINUX.iter().for_each(|name| flags += &format!(" -D{name}=1"));
