@@ -16,8 +16,16 @@ default:
 build:
     cargo build --release {{ programs }}
 
-# Build what is shipped (target/dist): slower to build, a little faster to run
-dist:
+# Make what people install: a tarball, a Debian package, an image, a list of components (target/packages; PROFILE release: sooner)
+dist profile="dist":
+    @deploy/dist.sh target/packages {{ profile }}
+
+# Install what `just dist` made in bare roots, and have it compute (CASES: contents deb tarball image; needs root)
+packages-test *cases:
+    @tests/packages/run.sh target/packages {{ cases }}
+
+# Build the programs as they are shipped, for this host (target/dist): slower to build, a little faster to run
+_dist_programs:
     cargo build --profile dist {{ programs }}
 
 # The programs, and what drives them here: the demo, the fault hunt
@@ -139,7 +147,7 @@ bench *args:
 
 # The same jobs with GNU parallel, gearman and Giostra, in turns (docs/comparison.md; JOBS ROUNDS)
 [no-exit-message]
-compare *args: dist
+compare *args: _dist_programs
     @tests/compare.sh {{ args }}
 
 # Take the docs' pictures of the live page anew (docs/page.png, docs/page-dark.png)

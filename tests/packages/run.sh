@@ -17,12 +17,7 @@ if [ "$(id -u)" != 0 ] || ! unshare --mount --pid --net --fork true; then
 fi
 roots=$PWD/target/roots
 suite=${SUITE:-bookworm}
-mkdir -p "$roots"
-if [ ! -e "$roots/$suite.tar" ]; then
-    command -v mmdebstrap >/dev/null || { echo "no mmdebstrap" >&2; exit 1; }
-    mmdebstrap --quiet --variant=minbase --include=adduser "$suite" "$roots/$suite.part.tar" </dev/null
-    mv "$roots/$suite.part.tar" "$roots/$suite.tar"
-fi
+tests/packages/root.sh "$suite" adduser "$suite"
 
 for case in "${cases[@]}"; do
     start=$SECONDS

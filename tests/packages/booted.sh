@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# What boot.sh has done inside its container. Leaves /packages/passed if all went well.
+set -euo pipefail
+cd /packages
+fail() { echo "failed: $*"; journalctl --no-pager -n 100; exit 1; }
+trap 'fail "line $LINENO"' ERR
+has() { grep -qE "$2" "$1" || { cat "$1"; fail "no \"$2\" in $1"; }; }
+
+# Installed, nothing runs; one command starts it, and it comes back with the system.
+dpkg -i old.deb >dpkg.log 2>&1
+if systemctl is-enabled --quiet giostra-broker || systemctl is-active --quiet giostra-broker; then fail "it starts by itself"; fi
+systemctl enable --now --quiet giostra-broker
+systemctl is-active giostra-broker
+systemctl start giostra-worker@{1,2,3}
+giostra random 3000 --wait-workers 3
+systemctl status --no-pager giostra-broker | head -n 8
+
+# An upgrade under load: the broker is another process afterwards, the client has lost nothing.
+before=$(systemctl show --property MainPID --value giostra-broker)
+giostra random 4000000 >random.log 2>&1 &
+client=$!
+sleep 1
+kill -0 "$client"
+dpkg -i new.deb >>dpkg.log 2>&1
+systemctl is-active giostra-broker
+after=$(systemctl show --property MainPID --value giostra-broker)
+[ "$before" != "$after" ] || fail "the broker was not restarted"
+kill -0 "$client" || fail "the client was done before the upgrade was"
+wait "$client" || { cat random.log; fail "requests were lost"; }
+cat random.log
+has random.log 'answered +4000000, all of them'
+giostra random 3000 --wait-workers 3 >random.log
+dpkg-query --show giostra
+
+# A stop drains: what a worker computes is answered first.
+giostra random 2000000 >random.log 2>&1 &
+client=$!
+sleep 0.5
+systemctl stop giostra-worker@1
+wait "$client"
+has random.log 'answered +2000000, all of them'
+systemctl stop giostra-worker@{2,3} giostra-broker
+[ "$(systemctl show --property Result --value giostra-broker)" = success ]
+[ "$(systemctl show --property Result --value giostra-worker@1)" = success ]
+
+# Removed while it runs: it is stopped. Purged: its state is gone.
+systemctl start giostra-broker
+dpkg --purge giostra >>dpkg.log 2>&1
+if find /proc -maxdepth 2 -name exe -lname '/usr/bin/giostra*' 2>/dev/null | grep .; then fail "it goes on running"; fi
+[ ! -e /var/lib/giostra ]
+touch passed
