@@ -20,9 +20,15 @@ build:
 dist profile="dist":
     @deploy/dist.sh target/packages {{ profile }}
 
-# Install what `just dist` made in bare roots, and have it compute (CASES: contents deb tarball image; needs root)
-packages-test *cases:
-    @tests/packages/run.sh target/packages {{ cases }}
+# Make what `just dist` makes of the programs of `just build`, install it in bare roots, and have it compute (needs root)
+packages-test: build _packaging
+    @PROGRAMS="{{ bin }}" deploy/dist.sh target/packages-test
+    @tests/packages/run.sh target/packages-test
+    @tests/packages/boot.sh target/packages-test
+
+# Make the packages again in another folder, and compare the bytes with those of `just dist`
+dist-compare profile="dist":
+    @deploy/compare.sh target/packages {{ profile }}
 
 # Build the programs as they are shipped, for this host (target/dist): slower to build, a little faster to run
 _dist_programs:
@@ -101,9 +107,9 @@ test: _python _programs _javascript
     cargo test --workspace
     @"{{ just }}" _python_tests
 
-# Make the wheel of the Python package (target/wheels)
-wheel: _python
-    target/python/bin/maturin build --locked --release --manifest-path python/Cargo.toml --out target/wheels
+# Make the wheel of the Python package, for glibc 2.17 and newer (target/wheels; PROFILE release: sooner)
+wheel profile="dist": _python
+    @deploy/wheel.sh target/python/bin/maturin target/wheels {{ profile }}
 
 # Package the crates for a registry: target/crates/package (--check: and build a program that depends on them)
 crates *args:
@@ -251,6 +257,20 @@ _programs:
         trap 'rm -f "$policy"' EXIT
         printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod +x "$policy"
     fi
+    export DEBIAN_FRONTEND=noninteractive
+    (timeout 300 apt-get update && timeout 900 apt-get install -y --no-install-recommends "${missing[@]}") >/dev/null || echo "no ${missing[*]}: goes on without" >&2
+
+# Have the programs of others that `packages-test` needs; without them it leaves out what they are for (in CI: fails)
+_packaging:
+    #!/usr/bin/env bash
+    set -uo pipefail
+    missing=()
+    for program in mmdebstrap lintian jq shellcheck; do command -v "$program" >/dev/null || missing+=("$program"); done
+    command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+    command -v objdump >/dev/null || missing+=(binutils)
+    command -v ip >/dev/null || missing+=(iproute2)
+    if [ ${#missing[@]} = 0 ]; then exit 0; fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "no ${missing[*]}: goes on without" >&2; exit 0; fi
     export DEBIAN_FRONTEND=noninteractive
     (timeout 300 apt-get update && timeout 900 apt-get install -y --no-install-recommends "${missing[@]}") >/dev/null || echo "no ${missing[*]}: goes on without" >&2
 

@@ -24,7 +24,7 @@ fi
 for name in broker worker; do
     if [ -e "$doc/deploy/$name.toml" ]; then install -D -m 644 "$doc/deploy/$name.toml" "$root/etc/giostra/$name.toml"; fi
 done
-if [ -e "$doc/deploy/logrotate" ]; then install -D -m 644 "$doc/deploy/logrotate" "$root/etc/logrotate.d/giostra"; fi
+if [ -d "$doc/deploy/logrotate" ]; then mv "$doc/deploy/logrotate" "$root/etc/logrotate.d"; fi
 rm -rf "$doc/deploy" "$doc"/LICENSE-*
 mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions"
 

@@ -12,7 +12,8 @@ for program in systemd-nspawn mmdebstrap; do
     command -v "$program" >/dev/null || { echo "not tested under systemd: there is no $program" >&2; [ "${CI:-}" != true ]; exit; }
 done
 if [ "$(id -u)" != 0 ]; then echo "not tested under systemd: that needs root" >&2; exit; fi
-suite=${SUITE:-bookworm}
+# That of this host: programs built here need its glibc or a newer one.
+suite=${SUITE:-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)}
 tests/packages/root.sh "$suite" adduser,systemd,systemd-sysv,dbus "$suite-systemd"
 root=$PWD/target/roots/booted
 rm -rf "$root" && mkdir -p "$root"
@@ -23,6 +24,8 @@ cp "$packages"/giostra_*.deb "$root/packages/new.deb"
 # The version before is the same files under a lower number.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) deploy/deb.sh "$packages/prefix" "$root/packages/old.deb" 0.0.1-1
 cp tests/packages/booted.sh "$root/packages/"
+source tests/packages/library.sh
+page 'Debian and Ubuntu' | grep systemctl > "$root/packages/page"
 cat > "$root/etc/systemd/system/test.service" <<'UNIT'
 [Unit]
 After=multi-user.target

@@ -7,8 +7,8 @@ root=$1
 prepare "$root"
 package=$(basename "$2"/giostra_*.deb)
 cp "$2/$package" "$root/tmp/"
-as_root=(chroot "$root" env -i PATH=/usr/sbin:/usr/bin HOME=/root DEBIAN_FRONTEND=noninteractive)
-as_giostra=(chroot --userspec=giostra:giostra "$root" env -i PATH=/usr/bin)
+as_root=(chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive)
+as_giostra=(chroot --userspec=giostra:giostra "$root" env -i PATH=/usr/bin:/bin)
 
 # There is no systemd in a chroot: its part is tested by boot.sh.
 commands=$(page 'Debian and Ubuntu' | sed "s,giostra_[^ ]*\.deb,$package,; /systemctl/d")

@@ -16,7 +16,8 @@ if [ "$(id -u)" != 0 ] || ! unshare --mount --pid --net --fork true; then
     exit
 fi
 roots=$PWD/target/roots
-suite=${SUITE:-bookworm}
+# That of this host: programs built here need its glibc or a newer one.
+suite=${SUITE:-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)}
 tests/packages/root.sh "$suite" adduser "$suite"
 
 for case in "${cases[@]}"; do

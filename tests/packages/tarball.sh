@@ -8,7 +8,7 @@ prepare "$root"
 chroot "$root" useradd --create-home ada
 tarball=$(basename "$2"/giostra-*-linux.tar.gz)
 cp "$2/$tarball" "$root/home/ada/"
-as_ada=(chroot --userspec=ada:ada "$root" env -i PATH=/home/ada/.local/bin:/usr/bin HOME=/home/ada)
+as_ada=(chroot --userspec=ada:ada "$root" env -i PATH=/home/ada/.local/bin:/usr/bin:/bin HOME=/home/ada)
 
 commands=$(page 'A tarball' | sed "s,giostra-[^ ]*\.tar\.gz,$tarball,")
 "${as_ada[@]}" bash -euxc "cd; $commands" >"$root/tmp/install" 2>&1 || { cat "$root/tmp/install" >&2; exit 1; }

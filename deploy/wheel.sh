@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Makes the wheel of the Python package for every glibc since 2.17 (manylinux2014): see zig.sh.
+#
+# usage: deploy/wheel.sh MATURIN FOLDER [PROFILE]
+set -euo pipefail
+maturin=$(realpath -s "$1") folder=$(realpath -m "$2") profile=${3:-dist}
+cd "$(dirname "$0")/.."
+source deploy/zig.sh
+"$maturin" build --locked --zig --profile "$profile" --target "$target" --compatibility manylinux2014 \
+    --manifest-path python/Cargo.toml --out "$folder"
