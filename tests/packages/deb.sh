@@ -20,6 +20,7 @@ expect "$root/tmp/install" '^giostra [0-9]'
 
 "${as_root[@]}" install -d -o giostra -g giostra /run/giostra
 session /run/giostra "${as_giostra[@]}"
+together /run/giostra/up "${as_giostra[@]}"
 
 # What somebody has changed stays, and the jobs that were kept, until the purge.
 "${as_giostra[@]}" touch /var/lib/giostra/kept

@@ -46,3 +46,18 @@ session() {
     head -n 2 "$out/random"
     rm -rf "$out"
 }
+
+# The same by `giostra up`, where the programs have it: together FOLDER COMMAND ..
+together() {
+    local folder=$1 out
+    shift
+    if ! "$@" giostra up --help >/dev/null 2>&1; then return; fi
+    out=$(mktemp)
+    "$@" giostra up --detach --workers 3 --dir "$folder"
+    "$@" giostra random 3000 --wait-workers 3 >"$out" || { cat "$out" >&2; return 1; }
+    expect "$out" 'answered  *3000, all of them'
+    "$@" giostra up --status --dir "$folder"
+    "$@" giostra down --dir "$folder"
+    if pgrep giostra; then echo "these were left running" >&2; return 1; fi
+    rm "$out"
+}

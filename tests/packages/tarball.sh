@@ -16,4 +16,5 @@ expect "$root/tmp/install" '^giostra [0-9]'
 
 "${as_ada[@]}" mkdir /home/ada/run
 session /home/ada/run "${as_ada[@]}"
+together /home/ada/up "${as_ada[@]}"
 "${as_ada[@]}" test -e /home/ada/.local/share/man/man1/giostra-random.1
