@@ -7,6 +7,7 @@
 set -euo pipefail
 packages=$(realpath "$1") profile=${2:-dist}
 cd "$(dirname "$0")/.."
+git diff --quiet HEAD || { echo "what is not committed would not be in the second build" >&2; exit 1; }
 second=$(mktemp -d)
 trap 'rm -rf "$second"' EXIT
 git clone --quiet --no-local . "$second/giostra"

@@ -21,7 +21,9 @@ deploy/stage.sh "$programs" "$prefix"
 deploy/tarball.sh "$prefix" "$folder/giostra-$version-$machine-linux.tar.gz"
 deploy/image.py "$prefix" "$folder/giostra-$version-$machine-image.tar" "$version"
 if command -v dpkg-deb >/dev/null; then
-    deploy/deb.sh "$prefix" "$folder/giostra_$version-1_$(dpkg --print-architecture).deb" "$version-1"
+    # Debian sorts what follows a ~ before the version without it.
+    debian=${version//-/\~}-1
+    deploy/deb.sh "$prefix" "$folder/giostra_${debian}_$(dpkg --print-architecture).deb" "$debian"
 else
     echo "no dpkg-deb: goes on without a Debian package" >&2
 fi

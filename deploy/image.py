@@ -106,6 +106,7 @@ def configuration(version: str, diff: str) -> dict:
             "Env": ["PATH=/usr/bin"],
             # The broker unless another program is named: `podman run giostra giostra-worker ..`.
             "Cmd": ["giostra-broker"],
+            "ExposedPorts": {"5555/tcp": {}, "5556/tcp": {}},
             "WorkingDir": "/var/lib/giostra",
             "StopSignal": "SIGTERM",
             "Labels": {

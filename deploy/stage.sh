@@ -36,10 +36,10 @@ done
 for part in deploy/systemd deploy/broker.toml deploy/worker.toml deploy/logrotate; do
     if [ -e "$part" ]; then cp -r "$part" "$doc/deploy/"; fi
 done
+# Built by zig, if it stands where zig.sh puts it beside the programs.
 zig=()
 for folder in "${programs%/*/*}"/zig/lib/python3*/site-packages/ziglang; do
-    # Built by zig, by the place where build.sh puts it.
-    if [ -e "$folder/zig" ] && [[ $programs == */target/*-*/* ]]; then zig=("$folder"); fi
+    if [ -e "$folder/zig" ]; then zig=("$folder"); fi
 done
 deploy/third_party.py "$doc" "${zig[@]}"
 chmod -R u=rwX,go=rX "$prefix"
