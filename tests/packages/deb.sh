@@ -12,7 +12,7 @@ as_giostra=(chroot --userspec=giostra:giostra "$root" env -i PATH=/usr/bin:/bin)
 
 # There is no systemd in a chroot: its part is tested by boot.sh.
 commands=$(page 'Debian and Ubuntu' | sed "s,giostra_[^ ]*\.deb,$package,; /systemctl/d")
-"${as_root[@]}" sh -euxc "cd /tmp; sudo() { \"\$@\"; }; $commands" >"$root/tmp/install" 2>&1 || { cat "$root/tmp/install" >&2; exit 1; }
+timed "$root/tmp/install" "${as_root[@]}" sh -euxc "cd /tmp; sudo() { \"\$@\"; }; $commands"
 expect "$root/tmp/install" '^giostra [0-9]'
 [ "$("${as_root[@]}" stat -c %U:%a /var/lib/giostra)" = giostra:750 ]
 # No library is missing, and the user has no shell.

@@ -20,6 +20,14 @@ expect() {
     grep -q -- "$2" "$1" || { echo "no \"$2\" in:" >&2; cat "$1" >&2; return 1; }
 }
 
+# Runs a command with its output in a file, and says how long it took: timed FILE COMMAND ..
+timed() {
+    local file=$1 start=${EPOCHREALTIME/[.,]/}
+    shift
+    "$@" >"$file" 2>&1 || { cat "$file" >&2; return 1; }
+    echo "installed in $(((${EPOCHREALTIME/[.,]/} - start) / 1000)) ms"
+}
+
 terminate() { kill -TERM "$1"; }
 
 # A broker and three workers by hand, requests through them, the audit of what happened, and an end in

@@ -11,7 +11,7 @@ cp "$2/$tarball" "$root/home/ada/"
 as_ada=(chroot --userspec=ada:ada "$root" env -i PATH=/home/ada/.local/bin:/usr/bin:/bin HOME=/home/ada)
 
 commands=$(page 'A tarball' | sed "s,giostra-[^ ]*\.tar\.gz,$tarball,")
-"${as_ada[@]}" bash -euxc "cd; $commands" >"$root/tmp/install" 2>&1 || { cat "$root/tmp/install" >&2; exit 1; }
+timed "$root/tmp/install" "${as_ada[@]}" bash -euxc "cd; $commands"
 expect "$root/tmp/install" '^giostra [0-9]'
 
 "${as_ada[@]}" mkdir /home/ada/run
