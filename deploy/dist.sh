@@ -6,7 +6,7 @@
 # PROGRAMS names a folder of programs that are built already; they need this host's glibc or a newer
 # one. Else they are built with PROFILE (dist) for old ones: see build.sh.
 set -euo pipefail
-folder=$(realpath -m "$1") profile=${2:-dist}
+folder=$(realpath -m "${1:?usage: deploy/dist.sh FOLDER [PROFILE]}") profile=${2:-dist}
 cd "$(dirname "$0")/.."
 # The time of everything that has one.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
