@@ -2,7 +2,8 @@
 //!
 //! A line is `2026-11-23T09:41:07.123456Z INFO  what happened`. The time is UTC with microseconds.
 //! The clock is read once per turn of the program's loop ([`Log::tick`]), not once per line, and only
-//! [`Log::flush`] empties the buffer. So a line costs some 150 ns.
+//! [`Log::flush`] empties the buffer. So a line costs some 150 ns, and 250 ns more if it is written
+//! as a JSON object, which is made of the line.
 //!
 //! A thread of its own writes to stderr ([`stderr`]), so that a reader that does not read blocks
 //! nothing else.
@@ -11,6 +12,7 @@
 //! lines to stderr for each lost line, and loses its buffer when it begins a new file.
 
 mod files;
+mod json;
 pub mod stderr;
 
 use std::cell::{Cell, RefCell};
@@ -18,8 +20,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use clap::ValueEnum;
 use files::{Files, Shared};
 use flexi_logger::writers::LogWriter;
 use flexi_logger::{DeferredNow, FlexiLoggerError, LogSpecification, Logger, LoggerHandle, Record};
@@ -37,8 +41,31 @@ thread_local! {
     static LINE: Cell<String> = const { Cell::new(String::new()) };
 }
 
+/// Whether the lines of this process are JSON objects.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// The length of a line's time, and of its time and level with the spaces behind each, in bytes.
+const TIME_BYTES: usize = 27;
+const HEAD_BYTES: usize = TIME_BYTES + " DEBUG ".len();
+
 /// The largest buffer that is reused, in bytes.
 const MAX_REUSED: usize = 1 << 16;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As `2026-11-23T09:41:07.123456Z INFO  what happened`.
+    #[default]
+    Text,
+    /// As a JSON object, which has the line's words under names.
+    Json,
+}
+
+/// Sets the format of all lines of this process from now on, those on stderr included; text by
+/// default.
+pub fn set_format(format: Format) {
+    JSON.store(format == Format::Json, Ordering::Relaxed);
+}
 
 /// The size and the number of log files.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +170,15 @@ impl Log {
     pub fn flush(&self) {
         self.handle.flush();
     }
+
+    /// Writes out the buffer, into a new file if the current one was moved away. A line
+    /// `log-continues after=..` is the first there, and names the last line of the file before as
+    /// [`Self::predecessor`] does. Without this call, that happens within a second of work.
+    pub fn reopen(&self) {
+        if let Some(files) = &self.files {
+            files.reopen();
+        }
+    }
 }
 
 impl Drop for Log {
@@ -205,11 +241,11 @@ fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<(
     let head = text.len();
     let formatted = text.write_fmt(*record.args()).map_err(io::Error::other);
     let written = formatted.and_then(|()| match escape::is_plain(&text[head..]) {
-        true => w.write_all(text.as_bytes()),
+        true => write_formatted(w, &text),
         false => {
             let mut escaped = text[..head].to_string();
             escape::write_line(&mut escaped, &text[head..]).map_err(io::Error::other)?;
-            w.write_all(escaped.as_bytes())
+            write_formatted(w, &escaped)
         }
     });
     if text.capacity() <= MAX_REUSED {
@@ -222,7 +258,45 @@ fn line(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<(
 fn lines(w: &mut dyn Write, _: &mut DeferredNow, record: &Record) -> io::Result<()> {
     let mut head = String::new();
     stamp(&mut head, record.level());
-    write!(w, "{head}{}", record.args())
+    write_formatted(w, &format!("{head}{}", record.args()))
+}
+
+/// Writes a line, which begins with its [`stamp`], in the format of this process.
+fn write_formatted(w: &mut dyn Write, line: &str) -> io::Result<()> {
+    if !JSON.load(Ordering::Relaxed) {
+        return w.write_all(line.as_bytes());
+    }
+    w.write_all(json_of(line).as_bytes())
+}
+
+/// Returns the JSON object of a line of the log, as [`Format::Json`] writes it. `giostra_audit` makes
+/// the line of it again.
+pub fn json_of(line: &str) -> String {
+    let (head, text) = line.split_at_checked(HEAD_BYTES).unwrap_or(("", line));
+    let (time, level) = head.split_once(' ').unwrap_or_default();
+    let mut object = String::with_capacity(2 * line.len() + HEAD_BYTES);
+    json::write_object(&mut object, time, level.trim_end(), text);
+    object
+}
+
+/// Writes a line that has neither time nor level as a text.
+fn write_notice(w: &mut dyn Write, level: Level, what: &str) -> io::Result<()> {
+    if !JSON.load(Ordering::Relaxed) {
+        return w.write_all(what.as_bytes());
+    }
+    let mut line = String::new();
+    stamp(&mut line, level);
+    write_formatted(w, &(line + what))
+}
+
+/// Writes a line about the log itself, with its line feed. It counts as none of the log's lines.
+fn write_own(to: &mut Vec<u8>, level: Level, what: &str) -> io::Result<()> {
+    let mut line = String::new();
+    stamp(&mut line, level);
+    line.push_str(what);
+    write_formatted(to, &line)?;
+    to.push(b'\n');
+    Ok(())
 }
 
 fn stamp(text: &mut String, level: Level) {

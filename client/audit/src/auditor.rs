@@ -34,9 +34,10 @@ pub(crate) struct Auditor {
     starts: HashMap<String, (PathBuf, u64)>,
     /// The file that is being read.
     file: PathBuf,
-    /// The previous whole line of the same log; `None` if there is none, or a file in between is
-    /// missing.
+    /// The previous whole line.
     previous: Option<Vec<u8>>,
+    /// Whether that is of another log, or a file in between is missing.
+    is_another_log: bool,
     /// A line that can't be read. It is a violation if lines of the same life follow.
     torn: Option<SourceLine>,
 }
@@ -50,9 +51,7 @@ impl Auditor {
     /// Begins a file, which follows `earlier`.
     pub fn begin_file(&mut self, source: &Source, earlier: Option<&Source>) {
         self.file.clone_from(&source.path);
-        if source.missing.is_some() || !earlier.is_some_and(|earlier| source.continues(earlier)) {
-            self.previous = None;
-        }
+        self.is_another_log |= source.missing.is_some() || !earlier.is_some_and(|earlier| source.continues(earlier));
         if let Some(missing) = &source.missing {
             self.end_life();
             self.ledger.forget();
@@ -69,12 +68,13 @@ impl Auditor {
     }
 
     fn check_bytes(&mut self, location: Location, bytes: &[u8], whole: bool) {
-        let text = String::from_utf8_lossy(bytes);
+        let text = line::text_of(bytes);
         match Line::parse(&text).filter(|_| whole) {
             Some(Line { event: Event::Listening(start), .. }) => {
                 self.end_life();
                 self.begin_life(&text, location.line, &start);
             }
+            Some(Line { event: Event::LogContinues { after }, .. }) => self.check_continuation(after, location.line),
             Some(line) => {
                 self.report_torn();
                 self.check_line(&line, location, bytes);
@@ -114,6 +114,20 @@ impl Auditor {
         }
     }
 
+    /// Checks that a file which a broker began because the one before was moved away follows that one.
+    fn check_continuation(&mut self, after: &str, line: u64) {
+        // The rest of a torn line went nowhere, and `log-gap` says so.
+        self.report.torn += u64::from(self.torn.take().is_some());
+        if self.life.is_none() {
+            self.skipped += 1;
+        } else if !self.previous.as_ref().is_some_and(|last| is_followed_by(after, last)) {
+            self.end_life();
+            self.ledger.forget();
+            let (file, after) = (self.file.clone(), time_in(after));
+            self.skip_reason = Some(Box::new(move |skipped| Gap::Moved(file, line, after, skipped)));
+        }
+    }
+
     /// Reports the line that can't be read, since it is not the end of a life.
     fn report_torn(&mut self) {
         let Some(line) = self.torn.take() else { return };
@@ -140,11 +154,11 @@ impl Auditor {
         }
         self.starts.insert(text.into(), (self.file.clone(), line));
         if let (Some(after), Some(last)) = (start.after, &self.previous)
+            && !self.is_another_log
             && !is_followed_by(after, last)
         {
-            let after = after.split('/').next().unwrap_or_default().into();
             self.ledger.forget();
-            self.report.gaps.push(Gap::Cut(self.file.clone(), line, after));
+            self.report.gaps.push(Gap::Cut(self.file.clone(), line, time_in(after)));
         }
         self.report.strict &= start.strict;
         self.life = Some(Life::new(start, self.report.counts, std::mem::take(&mut self.ledger)));
@@ -156,6 +170,7 @@ impl Auditor {
             let last = self.previous.get_or_insert_default();
             last.clear();
             last.extend_from_slice(bytes);
+            self.is_another_log = false;
         }
     }
 
@@ -205,6 +220,11 @@ impl Auditor {
         report.violations = violations.into_iter().map(located).collect();
         report
     }
+}
+
+/// Returns the time in `after`.
+fn time_in(after: &str) -> String {
+    after.split('/').next().unwrap_or_default().into()
 }
 
 /// Returns whether `after`, by which a broker names the line before its first, means this line.

@@ -16,6 +16,9 @@ use super::line::TIME_BYTES;
 /// The names of the broker's log files before their number.
 const BASE: &str = "broker_r";
 
+/// The beginning of a line that is a JSON object, before its time.
+const JSON_HEAD: &[u8] = b"{\"time\":\"";
+
 /// The maximum number of files that are held open. The others are opened when they are read: a running broker
 /// removes the oldest first, which are the ones held open.
 const MAX_OPEN_FILES: usize = 200;
@@ -57,10 +60,12 @@ impl Error {
     }
 }
 
-/// The number of a log file. The current one has none, and comes last.
+/// The number of a log file. The current one has none, and comes last; nor have those that were
+/// moved away while they were the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Number {
     Rotated(u64),
+    Moved,
     Current,
 }
 
@@ -103,7 +108,10 @@ impl Source {
 
     /// Returns the time of the first line, if there is one. What is read from a pipe is kept.
     fn first_time(&self) -> Result<Option<Vec<u8>>, Error> {
-        let time = |line: &[u8]| (!line.is_empty()).then(|| line[..line.len().min(TIME_BYTES)].to_vec());
+        let time = |line: &[u8]| {
+            let line = line.strip_prefix(JSON_HEAD).unwrap_or(line);
+            (!line.is_empty()).then(|| line[..line.len().min(TIME_BYTES)].to_vec())
+        };
         let mut first = None;
         if self.is_file {
             self.read(|_, line, _| {
@@ -254,12 +262,16 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if files.is_empty() { Err(Error::NoLog(folder.into())) } else { Ok(files) }
 }
 
-/// Splits a path: `log/broker_r00012.log` is number 12 of `log/broker_r`.
+/// Splits a path: `log/broker_r00012.log` is number 12 of `log/broker_r`. Behind the name of the
+/// current file logrotate puts a dot and a number, or a dash and a date. Compressed files are none.
 fn number_of(path: &Path) -> Option<(PathBuf, Number)> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".log")?;
+    let (stem, ending) = path.file_name()?.to_str()?.rsplit_once(".log")?;
     let (base, number) = stem.split_at(stem.rfind("_r")? + 2);
+    let is_date = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let number = match number {
-        "CURRENT" => Number::Current,
+        "CURRENT" if ending.is_empty() => Number::Current,
+        "CURRENT" if ending.starts_with(['.', '-']) && is_date(&ending[1..]) => Number::Moved,
+        _ if !ending.is_empty() => return None,
         digits => Number::Rotated(super::ranges::number(digits)?),
     };
     let folder = path.parent().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.into()));
@@ -278,16 +290,24 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     }
     for log in &mut logs {
         log.sort_by_key(|source| source.numbered.as_ref().map(|&(_, number)| number));
+        // Only by its time can a moved file find its place.
+        if log.iter().any(|source| matches!(source.numbered, Some((_, Number::Moved)))) {
+            *log = by_first_time(std::mem::take(log), Source::first_time)?;
+        }
     }
     if logs.len() > 1 {
-        let first_time = |log: &Vec<Source>| log.iter().find_map(|source| source.first_time().transpose()).transpose();
-        let times = logs.iter().map(first_time).collect::<Result<Vec<_>, _>>()?;
-        let mut timed: Vec<_> = times.into_iter().zip(logs).collect();
-        timed.sort_by(|(one, _), (other, _)| one.cmp(other));
-        logs = timed.into_iter().map(|(_, log)| log).collect();
+        logs = by_first_time(logs, |log| log.iter().find_map(|source| source.first_time().transpose()).transpose())?;
     }
     sources.extend(logs.into_iter().flatten());
     Ok(())
+}
+
+/// Sorts by the times of the first lines, in the order that there is if they are the same.
+fn by_first_time<T>(logs: Vec<T>, first_time: impl Fn(&T) -> Result<Option<Vec<u8>>, Error>) -> Result<Vec<T>, Error> {
+    let times = logs.iter().map(first_time).collect::<Result<Vec<_>, _>>()?;
+    let mut timed: Vec<_> = times.into_iter().zip(logs).collect();
+    timed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(timed.into_iter().map(|(_, log)| log).collect())
 }
 
 /// Returns the file that is missing between two files of one log, if any.
@@ -298,6 +318,8 @@ fn missing_between(earlier: &Source, later: &Source) -> Option<PathBuf> {
     let path = |number: u64| PathBuf::from(format!("{}{number:05}.log", base.display()));
     let missing = match number {
         _ if !later.continues(earlier) => false,
+        // The file after a moved one says what it follows.
+        Number::Moved => false,
         Number::Rotated(number) => before + 1 < *number,
         // If single files are given, the current one may have been rotated since, which is no gap.
         Number::Current => {

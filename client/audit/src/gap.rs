@@ -24,6 +24,10 @@ pub enum Gap {
     /// The line before a broker's start is not the one that the broker names: the file and line of
     /// the start, and the time of the line that is named. Lines between the two are missing.
     Cut(PathBuf, u64, String),
+    /// The line before a broker's new file, which it began because the one before was moved or
+    /// removed, is not the one that it names: the file and line of the beginning, the time of the line
+    /// that is named, and how many lines were skipped.
+    Moved(PathBuf, u64, String, u64),
     /// A life, counted from 1, shows no requests and does not say that it would, as with
     /// `--log-level info`.
     NoDetail(u64),
@@ -58,6 +62,14 @@ impl fmt::Display for Gap {
             Self::Cut(file, line, after) => {
                 let file = file.display();
                 write!(f, "lines are missing before {file}:{line}, where a broker started after a line of {after}")
+            }
+            Self::Moved(file, line, after, lines) => {
+                let file = file.display();
+                write!(
+                    f,
+                    "lines are missing before {file}:{line}, where a broker went on after a line of {after} in a file \
+                     that was moved or removed; {lines} {SKIPPED}"
+                )
             }
             Self::NoDetail(life) => {
                 write!(f, "life {life} has clients or jobs, but no line of a request: --log-level info leaves them out")

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::files::Error;
-use super::line::Line;
+use super::line::{Line, text_of};
 use super::ranges::JOB;
 use super::report::{Report, Verdict};
 use super::story::Step;
@@ -190,7 +190,7 @@ impl JobStory {
 pub fn job_story(logs: &[PathBuf], job: JobId) -> Result<JobStory, Error> {
     let mut narrator = Narrator::new(job);
     let (auditor, sources) = super::read(logs, |bytes, whole| {
-        if let Some(line) = Line::parse(&String::from_utf8_lossy(bytes)).filter(|_| whole) {
+        if let Some(line) = Line::parse(&text_of(bytes)).filter(|_| whole) {
             narrator.handle_line(&line);
         }
     })?;

@@ -27,7 +27,7 @@ pub use files::Error;
 pub use findings::{Promise, Violation};
 pub use gap::Gap;
 pub use job_story::{JobEnd, JobId, JobLife, JobStory, job_story};
-pub use line::{DepartureCounts, Event, Evidence, Line, Priority, Start, Worker};
+pub use line::{DepartureCounts, Event, Evidence, Line, Priority, Start, Worker, text_of};
 pub use ranges::{Id, IdRange, IdRanges, Ids};
 pub use report::{Counts, Report, Verdict};
 pub use story::{Step, Story, story};

@@ -116,7 +116,7 @@ impl Life {
         self.lines += 1;
         self.detailed |= matches!(line.level, "DEBUG" | "TRACE");
         match line.event {
-            Event::NoBearing | Event::Unknown { .. } => return true,
+            Event::NoBearing | Event::LogContinues { .. } | Event::Unknown { .. } => return true,
             Event::Dispatch { .. } => {}
             _ => self.check_dispatches(false),
         }

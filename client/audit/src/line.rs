@@ -1,7 +1,9 @@
 //! The parser of a single line of the log. `docs/log.md` describes the lines.
 
+mod json;
 mod parser;
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::ranges::IdRanges;
@@ -178,6 +180,9 @@ pub enum Event<'a> {
     StoreFull { reason: &'a str },
     /// When the store is out of order, and jobs are left to the next life.
     StoreFailed { reason: &'a str },
+    /// When the file that the broker wrote was moved or removed, and it goes on in this one: the last
+    /// line of the one before, as its time and its CRC-32 in hexadecimal digits.
+    LogContinues { after: &'a str },
     /// When something happened that does not concern the promises.
     NoBearing,
     /// When the verb is unknown.
@@ -211,6 +216,13 @@ impl<'a> Line<'a> {
     pub fn time(&self) -> SystemTime {
         humantime::parse_rfc3339(self.time).unwrap_or(SystemTime::UNIX_EPOCH)
     }
+}
+
+/// Returns the text of a line without its line feed. For one that is a JSON object, that is the line
+/// which the broker would have written without `--log-format json`; invalid UTF-8 is replaced.
+pub fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    let written = bytes.starts_with(b"{").then(|| json::line_of(bytes)).flatten();
+    written.map_or_else(|| String::from_utf8_lossy(bytes), Cow::Owned)
 }
 
 /// Returns whether a later broker has marked this line as cut short.

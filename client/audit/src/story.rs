@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::files::{self, Error};
-use super::line::{Event, Line, Worker};
+use super::line::{Event, Line, Worker, text_of};
 use super::ranges::Id;
 
 /// Something that happened to a request.
@@ -45,7 +45,7 @@ pub fn story(logs: &[PathBuf], id: Id) -> Result<Story, Error> {
         Narrator { id, life: 0, joined: None, open: None, story: Story { id, steps: Vec::new(), ends: Vec::new() } };
     for source in files::sources(logs)? {
         source.read(|_, bytes, whole| {
-            if let Some(line) = Line::parse(&String::from_utf8_lossy(bytes)).filter(|_| whole) {
+            if let Some(line) = Line::parse(&text_of(bytes)).filter(|_| whole) {
                 narrator.handle_line(&line);
             }
             true

@@ -45,11 +45,13 @@ pub fn shutdown_but_hangup(on_hangup: impl FnMut() + Send + 'static) -> io::Resu
     shutdown_on(&[SIGTERM])
 }
 
-/// Calls `act` at each SIGUSR1, in a thread of its own. To be called before [`shutdown`].
+/// Has SIGUSR1 call `act`, in the thread that listens for it, also if the signal was ignored or
+/// blocked at the start. To be called before [`outlive`], in the process's first thread.
 ///
 /// # Errors
 /// If the system takes no handler.
 pub fn on_user_signal(act: impl FnMut() + Send + 'static) -> io::Result<()> {
+    SigSet::from(Signal::SIGUSR1).thread_unblock()?;
     listen(&[SIGUSR1], act)
 }
 

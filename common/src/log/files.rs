@@ -13,7 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use log::{Level, Record};
 use nix::fcntl::Flock;
 
 use self::directory::{current, last_line_of, line_id, lock_path, open_current};
-use super::{Error, Rotation, line, stamp, stderr};
+use super::{Error, Rotation, line, stderr, write_notice, write_own};
 use crate::lock::{Lock, is_at};
 
 /// The size of the buffer, in bytes.
@@ -57,6 +57,13 @@ impl Shared {
         self.state().total
     }
 
+    /// Writes out the buffer, into a new file if the current one was moved away.
+    pub(super) fn reopen(&self) {
+        let mut state = self.state();
+        state.checked = None;
+        state.flush();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,6 +84,9 @@ struct State {
     numbers: VecDeque<u32>,
     /// The buffer. The first line may lack its beginning.
     waiting: Vec<u8>,
+    /// The [`line_id`] of the last line that the files had when one of them was last missed, or when
+    /// they were opened.
+    follows: Option<String>,
     /// Whether the current file ends with the beginning of the buffer's first line.
     torn: bool,
     /// The number of lines lost since the last buffered line.
@@ -115,6 +125,7 @@ impl Files {
             size,
             numbers: VecDeque::new(),
             waiting: Vec::with_capacity(BUFFER_BYTES),
+            follows: None,
             torn: false,
             lost: 0,
             buffered: 0,
@@ -128,6 +139,7 @@ impl Files {
         state.numbers = state.existing_numbers()?;
         // A file that can't be read is no reason not to start.
         let predecessor = state.last_line().ok().flatten().map(|line| line_id(&line));
+        state.follows.clone_from(&predecessor);
         state.remove_old();
         state.end_torn_line()?;
         Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state), predecessor }) })
@@ -204,7 +216,8 @@ impl State {
 
     /// Writes a line to stderr.
     fn report(&self, what: &str) {
-        stderr::say(|line| write!(line, "the log in {} {what}", self.directory.display()));
+        let what = format!("the log in {} {what}", self.directory.display());
+        stderr::say(|line| write_notice(line, Level::Error, &what));
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -296,24 +309,40 @@ impl State {
             self.unchecked = 0;
         } else {
             self.checked = None;
-            (self.file, self.size) = open_current(&self.directory, &self.name)?;
-            self.numbers = self.existing_numbers()?;
-            let mut waiting = std::mem::take(&mut self.waiting);
-            if std::mem::take(&mut self.torn) {
-                let end = waiting.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-                waiting.drain(..end);
-                self.unchecked += 1;
-            }
-            // The lines since the last check are lost with the file.
-            let lost = std::mem::take(&mut self.unchecked);
-            if lost > 0 {
-                write_gap(&mut self.waiting, lost)?;
-            }
-            self.waiting.append(&mut waiting);
-            self.end_torn_line()?;
+            self.continue_in_new_file()?;
         }
         self.checked = Some(Instant::now());
         Ok(())
+    }
+
+    /// Creates the current file again, which was moved or removed. Its first line names the last one
+    /// of the file before.
+    fn continue_in_new_file(&mut self) -> io::Result<()> {
+        let was_removed = self.file.metadata()?.nlink() == 0;
+        let last = self.last_line().ok().flatten();
+        self.follows = last.map(|line| line_id(&line)).or(self.follows.take());
+        (self.file, self.size) = open_current(&self.directory, &self.name)?;
+        self.numbers = self.existing_numbers()?;
+        if !was_removed {
+            // It is somewhere else, with all that was written to it.
+            self.unchecked = 0;
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if std::mem::take(&mut self.torn) {
+            let end = waiting.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            waiting.drain(..end);
+            self.unchecked += 1;
+        }
+        if let Some(last) = &self.follows {
+            write_own(&mut self.waiting, Level::Info, &format!("log-continues after={last}"))?;
+        }
+        // The lines since the last check are lost with the file.
+        let lost = std::mem::take(&mut self.unchecked);
+        if lost > 0 {
+            write_gap(&mut self.waiting, lost)?;
+        }
+        self.waiting.append(&mut waiting);
+        self.end_torn_line()
     }
 
     fn renew_lock(&mut self) -> io::Result<()> {
@@ -371,7 +400,5 @@ fn is_too_large(error: &io::Error) -> bool {
 }
 
 fn write_gap(to: &mut Vec<u8>, lost: u64) -> io::Result<()> {
-    let mut line = String::new();
-    stamp(&mut line, Level::Warn);
-    writeln!(to, "{line}log-gap lost={lost}")
+    write_own(to, Level::Warn, &format!("log-gap lost={lost}"))
 }

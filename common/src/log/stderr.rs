@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use nix::sys::signal::{SigSet, Signal};
 
-use super::stamp;
+use super::{write_notice, write_own};
 use crate::stdio::Retrying;
 
 /// The size of the buffer, in bytes.
@@ -77,7 +77,7 @@ pub fn finish() {
 
 /// Writes the last line of a process. Returns even if stderr is not read.
 pub fn write_last(what: &str) {
-    say(|line| line.write_all(what.as_bytes()));
+    say(|line| write_notice(line, Level::Error, what));
     finish();
 }
 
@@ -244,13 +244,9 @@ impl<W: Write> Writer<W> {
         if self.unreported == 0 {
             return true;
         }
-        let mut line = String::new();
-        stamp(&mut line, Level::Warn);
-        line.push_str(&format!(
-            "{} lines could not be shown: nobody read them, or stderr is broken\n",
-            self.unreported
-        ));
-        let reported = self.put(line.as_bytes());
+        let what = format!("{} lines could not be shown: nobody read them, or stderr is broken", self.unreported);
+        let mut line = Vec::new();
+        let reported = write_own(&mut line, Level::Warn, &what).is_ok() && self.put(&line);
         if reported {
             self.unreported = 0;
         }

@@ -47,9 +47,9 @@ impl Alarm {
     /// Makes the descriptor unreadable again, without blocking. Returns whether it was readable.
     /// Check for work after this call, not before it: otherwise the alarm stays set for work that is
     /// done already.
-    pub fn clear(&mut self) -> bool {
+    pub fn clear(&self) -> bool {
         // A waker that was interrupted before its write sets the alarm once more, later.
-        let was_set = self.ringing.load(Ordering::Acquire) && matches!(self.pipe.read(&mut [0]), Ok(1));
+        let was_set = self.ringing.load(Ordering::Acquire) && matches!((&self.pipe).read(&mut [0]), Ok(1));
         if was_set {
             self.ringing.swap(false, Ordering::AcqRel);
         }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn an_alarm_rings_until_it_is_cleared_however_often_it_was_set() {
-        let (waker, mut alarm) = alarm().unwrap();
+        let (waker, alarm) = alarm().unwrap();
         assert!(!rings(&alarm));
         for _ in 0..100_000 {
             waker.wake();
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn clearing_waits_for_nobody_and_loses_no_wake() {
-        let (waker, mut alarm) = alarm().unwrap();
+        let (waker, alarm) = alarm().unwrap();
         // The waker's first half: it is interrupted before it writes.
         assert!(!waker.ringing.swap(true, Ordering::AcqRel));
         assert!(!alarm.clear());

@@ -72,7 +72,7 @@ impl Narrator {
         if self.home != Some(self.job.home) {
             return;
         }
-        let is_told = !matches!(line.event, Event::NoBearing | Event::Unknown { .. });
+        let is_told = !matches!(line.event, Event::NoBearing | Event::LogContinues { .. } | Event::Unknown { .. });
         if is_told && !matches!(line.event, Event::Store { .. } | Event::Restored { .. }) {
             self.check_restored(line);
         }

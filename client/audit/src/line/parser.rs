@@ -51,6 +51,7 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "store-full" => Event::StoreFull { reason: rest.strip_prefix("reason=")? },
         "store-failed" => Event::StoreFailed { reason: rest.strip_prefix("reason=")? },
         "closing" => Event::Closing { in_flight: counted(rest, "in-flight=")? },
+        "log-continues" => Event::LogContinues { after: value(rest, "after=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
         "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "insecure:" | "allowed" | "hangup:" => {
@@ -353,6 +354,7 @@ mod tests {
             ("store-failed reason=x", Event::StoreFailed { reason: "x" }),
             ("closing in-flight=3", Event::Closing { in_flight: 3 }),
             ("5 requests were not answered within 5s", Event::NotAnswered { in_flight: 5 }),
+            ("log-continues after=T/1f", Event::LogContinues { after: "T/1f" }),
             ("log-gap lost=7", Event::LogGap { lost: 7 }),
             ("stopped lines=9", Event::Stopped { lines: 9 }),
             ("rejected c1 anything", Event::NoBearing),

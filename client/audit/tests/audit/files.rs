@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use giostra_audit::{Error, Gap, Id, Promise, Verdict, audit, story};
 
-use super::{audit_lines, audit_text, expect_proved, expect_refuted, written};
+use super::{TIME, audit_lines, audit_text, expect_proved, expect_refuted, written};
 
 const BEGIN: [&str; 4] = [
     "listening format=2 frontend=a backend=b rotation=strict log=l pid=1",
@@ -393,4 +393,43 @@ fn a_log_is_read_from_pipes_and_from_files_without_a_name() {
     symlink(&files[0], &link).unwrap();
     let report = audit(&[link, files[2].clone()]).unwrap();
     assert!(matches!(&report.gaps[..], [Gap::Missing(..)]), "{report}");
+}
+
+/// The log in a file that was moved away and the one that its broker continued in.
+fn moved() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["broker_rCURRENT.log.1", "broker_rCURRENT.log"].map(|name| folder.path().join(name));
+    let first = life();
+    let last = first.lines().next_back().unwrap();
+    let after = format!("log-continues after=T/{:08x}", crc32fast::hash(last.as_bytes()));
+    let rest = written(&[&*after, "reply worker-1 w1 c1#3", "reply worker-2 w2 c1#2..4/2"]).replace("10:45", "10:46");
+    fs::write(&files[0], first).unwrap();
+    fs::write(&files[1], rest).unwrap();
+    (folder, files)
+}
+
+#[test]
+fn a_file_that_was_moved_away_and_the_next_prove_together_and_neither_refutes_alone() {
+    let (folder, [first, rest]) = moved();
+    for logs in [vec![folder.path().into()], vec![rest.clone(), first.clone()]] {
+        let report = audit(&logs).unwrap();
+        expect_proved(&report);
+        assert_eq!((report.counts.lives, report.counts.accepted, report.counts.replies), (1, 4, 4));
+    }
+    let report = audit(std::slice::from_ref(&rest)).unwrap();
+    assert_eq!((report.verdict(), &report.gaps[..]), (Verdict::NotProvable, &[Gap::Beginning(3)][..]));
+    expect_proved(&audit(std::slice::from_ref(&first)).unwrap());
+    // Numbered files of the broker come before, and are followed by a file that is no longer there.
+    let numbered = folder.path().join("broker_r00000.log");
+    let before = life();
+    let (begin, end) = before.split_at(before.find("DEBUG").unwrap() - TIME.len() - 1);
+    fs::write(&numbered, begin.replace("10:45", "10:44")).unwrap();
+    fs::write(&first, end).unwrap();
+    expect_proved(&audit(&[folder.path().into()]).unwrap());
+    fs::remove_file(&first).unwrap();
+    let report = audit(&[folder.path().into()]).unwrap();
+    assert_eq!(report.verdict(), Verdict::NotProvable, "{report}");
+    let [Gap::Moved(_, 1, time, 2)] = &report.gaps[..] else { panic!("{report}") };
+    assert_eq!(time, "T");
+    assert!(report.to_string().contains("in a file that was moved or removed"), "{report}");
 }

@@ -5,6 +5,7 @@ mod evidence;
 mod files;
 mod job_story;
 mod jobs;
+mod json;
 mod lines;
 mod mutations;
 mod urgency;

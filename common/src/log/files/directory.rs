@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
 
+use super::super::TIME_BYTES;
 use super::TORN;
 use crate::lock::{self, is_at};
 
 /// The number of bytes that are read at once from a file's end.
 const BLOCK: u64 = 4096;
 
-/// The length of a line's time, in bytes.
-const TIME_BYTES: usize = 27;
+/// The beginning of a line that is a JSON object.
+const JSON_HEAD: &[u8] = b"{\"time\":\"";
 
 pub(super) fn current(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}_rCURRENT.log"))
@@ -76,7 +77,11 @@ pub(super) fn last_line_of(file: &File, size: u64) -> io::Result<Option<Vec<u8>>
 
 /// Returns a word that identifies a line: its time, and a checksum of the whole line.
 pub(super) fn line_id(line: &[u8]) -> String {
-    let time = line.split(|&byte| byte == b' ').next().and_then(|time| str::from_utf8(time).ok());
+    let time = match line.strip_prefix(JSON_HEAD) {
+        Some(rest) => rest.split(|&byte| byte == b'"').next(),
+        None => line.split(|&byte| byte == b' ').next(),
+    };
+    let time = time.and_then(|time| str::from_utf8(time).ok());
     let time = time.filter(|time| time.len() <= TIME_BYTES && time.bytes().all(|byte| byte.is_ascii_graphic()));
     format!("{}/{:08x}", time.filter(|time| !time.is_empty()).unwrap_or("?"), crc32fast::hash(line))
 }

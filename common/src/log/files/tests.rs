@@ -135,7 +135,39 @@ fn a_folder_that_was_taken_away_is_made_anew() {
     state.flush();
     let log = read(&directory, "x.log");
     let lines: Vec<_> = log.lines().collect();
-    assert!(lines.len() == 2 && lines[0].ends_with(" WARN  log-gap lost=1") && lines[1] == "two", "{log}");
+    let follows = format!(" INFO  log-continues after={}", line_id(b"one"));
+    assert!(lines.len() == 3 && lines[0].ends_with(&follows), "{log}");
+    assert!(lines[1].ends_with(" WARN  log-gap lost=1") && lines[2] == "two", "{log}");
+}
+
+#[test]
+fn a_file_that_was_moved_away_loses_no_line_and_its_last_one_is_named_in_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = files(folder.path(), u64::MAX, 1);
+    for round in ["one", "two", "three"] {
+        say(&mut state, round);
+        state.flush();
+        say(&mut state, "meanwhile");
+        fs::rename(folder.path().join("x_rCURRENT.log"), folder.path().join(round)).unwrap();
+        state.checked = None;
+        state.flush();
+    }
+    assert_eq!(read(folder.path(), "one"), "one\n");
+    for (file, last, lines) in [("two", "one", "meanwhile\ntwo\n"), ("x.log", "three", "meanwhile\n")] {
+        let log = read(folder.path(), file);
+        let (first, rest) = log.split_once('\n').unwrap();
+        assert!(first.ends_with(&format!(" INFO  log-continues after={}", line_id(last.as_bytes()))), "{log}");
+        assert_eq!(rest, lines);
+    }
+    assert_eq!(state.total, 6);
+}
+
+#[test]
+fn the_time_of_a_line_is_found_in_both_formats() {
+    let time = "2026-11-23T09:41:07.123456Z";
+    for line in [format!("{time} INFO  x"), format!("{{\"time\":\"{time}\",\"level\":\"INFO\"}}")] {
+        assert_eq!(line_id(line.as_bytes()).split_once('/').unwrap().0, time);
+    }
 }
 
 #[test]
