@@ -239,7 +239,7 @@ _javascript:
     npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent || { echo "no zeromq: goes on without" >&2; exit; }
     cp "$wanted" "$folder/installed"
 
-# Have the programs of others that tests need: a browser, Prometheus, tcpdump, shells, groff, npm; without them these are ignored (in CI: fail)
+# Have the programs of others that tests need: a browser, Prometheus, tcpdump, shells, groff, npm, systemd-analyze, logrotate; without them these are ignored (in CI: fail)
 _programs:
     #!/usr/bin/env bash
     set -uo pipefail
@@ -248,6 +248,8 @@ _programs:
     command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
     command -v promtool >/dev/null || missing+=(prometheus)
     command -v npm >/dev/null || missing+=(nodejs npm)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
+    PATH="$PATH:/usr/sbin" command -v logrotate >/dev/null || missing+=(logrotate)
     for program in tcpdump zsh fish groff; do command -v "$program" >/dev/null || missing+=("$program"); done
     if [ ${#missing[@]} = 0 ]; then exit 0; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "no ${missing[*]}: goes on without" >&2; exit 0; fi

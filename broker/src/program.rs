@@ -2,15 +2,16 @@
 
 mod args;
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::CommandFactory as _;
 use giostra_common::args::{parse, report_fatal};
-use giostra_common::log::Log;
-use giostra_common::signals;
-use giostra_transport::wake::alarm;
+use giostra_common::log::{Log, set_format};
+use giostra_common::{service, signals};
+use giostra_transport::wake::{Alarm, alarm};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::access::MIN_FILES;
@@ -38,9 +39,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    set_format(args.log_format);
     let options = args.options()?;
     options.check().map_err(explain)?;
+    service::start();
     let (reload, reloads) = alarm()?;
+    let (reopen, reopens) = alarm()?;
+    signals::on_user_signal(move || reopen.wake())?;
     let shutdown = signals::shutdown_but_hangup(move || reload.wake())?;
     args.end_with.apply(&shutdown)?;
     signals::outlive()?;
@@ -48,7 +53,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     // The endpoints first: a broker that can't have them leaves the log alone, perhaps another's.
     let bound = Bound::new(options, warning.into_iter().collect()).map_err(explain)?;
     let (log, folder) = args.open_log()?;
-    bound.run(&Files { log, folder }, &shutdown, reloads)?;
+    bound.run(&Files { log, folder, reopens }, &shutdown, reloads)?;
     Ok(())
 }
 
@@ -91,6 +96,8 @@ fn raise_file_limit() -> anyhow::Result<Option<String>> {
 struct Files {
     log: Log,
     folder: PathBuf,
+    /// Rings when the files are to be opened again.
+    reopens: Alarm,
 }
 
 impl LogFiles for Files {
@@ -104,6 +111,17 @@ impl LogFiles for Files {
 
     fn lines(&self) -> Option<u64> {
         Some(self.log.lines())
+    }
+
+    fn reopen_request(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.reopens.as_fd())
+    }
+
+    fn reopen(&self) {
+        if self.reopens.clear() {
+            self.log.tick();
+            self.log.reopen();
+        }
     }
 
     fn origin(&self) -> [String; 2] {

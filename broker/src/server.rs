@@ -10,10 +10,11 @@ mod bound;
 mod crowd;
 mod incoming;
 mod outgoing;
+mod service;
 #[cfg(feature = "store")]
 mod store;
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use giostra_core::broker::{Broker as Core, Output};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::{Bytes, RequestId, ToClient};
 use giostra_transport::monitor::MonitoredSocket;
+use giostra_transport::service as manager;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::socket::{self, Peers, QuietSocket, Sleeper};
 use giostra_transport::time::deadline;
@@ -31,6 +33,7 @@ use crate::error::Error;
 use crate::outbox::Outbox;
 
 use crowd::Crowd;
+use service::Service;
 
 pub use bound::Bound;
 
@@ -54,6 +57,12 @@ pub trait LogFiles {
     fn lines(&self) -> Option<u64> {
         None
     }
+    /// Returns a descriptor that is readable when [`Self::reopen`] is to be called.
+    fn reopen_request(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// Continues in new files where the present ones were moved away, if that was asked for.
+    fn reopen(&self) {}
     /// Returns the time and the checksum of the last line of an earlier broker, and the folder.
     fn origin(&self) -> [String; 2] {
         ["none", "none"].map(Into::into)
@@ -106,6 +115,7 @@ struct Server<'a> {
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
     crowd: Crowd,
+    service: Service,
 }
 
 /// One of the two sockets, and what its peers have not taken yet.
@@ -132,12 +142,14 @@ impl<'a> Server<'a> {
             envelope: Vec::new(),
             attachments: Vec::new(),
             crowd: Crowd::default(),
+            service: Service::new(Instant::now()),
         }
     }
 
     fn serve(&mut self, shutdown: &Shutdown) -> zmq::Result<Stopped> {
         let mut close_by = None;
         let mut active = Instant::now();
+        self.service.handle_ready(self.core.workload());
         loop {
             if self.crowd.begin_turn(&self.bound.io, Instant::now()) {
                 socket::run_io(&self.bound.io);
@@ -146,10 +158,14 @@ impl<'a> Server<'a> {
             if self.turn(now)? {
                 active = now;
             }
+            if self.service.poll_timeout().is_some_and(|due| due <= now) {
+                self.service.handle_timeout(self.core.workload(), now);
+            }
             if shutdown.requested() && close_by.is_none() {
                 self.core.close();
                 self.act(now)?;
                 close_by = Some(deadline(now, self.bound.options.grace));
+                self.service.handle_closing(self.core.workload(), self.bound.options.grace);
             }
             if let Some(by) = close_by {
                 if self.core.has_finished() {
@@ -238,9 +254,12 @@ impl<'a> Server<'a> {
     fn control_access(&mut self, now: Instant) -> zmq::Result<bool> {
         // Before new peers are judged: a key that was allowed before its owner connects is let in.
         if self.reload.clear() {
+            manager::reloading();
             self.reload_keys(now);
             self.log.flush();
+            self.service.handle_ready(self.core.workload());
         }
+        self.log.reopen();
         let (some, refusals) = self.bound.access.turn([&self.bound.clients.socket, &self.bound.workers.socket])?;
         for Refusal { from, reason } in refusals {
             self.core.handle_refused(&from, &reason, now);
@@ -271,6 +290,7 @@ impl<'a> Server<'a> {
     /// Sleeps until there is something to do.
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> zmq::Result<()> {
         let mut descriptors = vec![self.reload.as_fd()];
+        descriptors.extend(self.log.reopen_request());
         descriptors.extend(close_by.is_none().then(|| shutdown.as_fd()));
         #[cfg(feature = "http")]
         descriptors.extend(self.bound.http.as_ref().map(|http| http.publisher.as_fd()));
@@ -279,8 +299,8 @@ impl<'a> Server<'a> {
         let now = Instant::now();
         let [clients, workers] = [&self.bound.clients, &self.bound.workers];
         let retry = [clients, workers].into_iter().filter_map(|side| side.outbox.retry_after()).min();
-        let wake = [self.core.poll_timeout(), close_by, retry.map(|after| now + after)].into_iter().flatten().min();
-        let timeout = wake.map(|wake| wake.saturating_duration_since(now));
+        let due = [self.core.poll_timeout(), self.service.poll_timeout(), close_by, retry.map(|after| now + after)];
+        let timeout = due.into_iter().flatten().min().map(|wake| wake.saturating_duration_since(now));
         let others = [clients.socket.monitor(), workers.socket.monitor(), self.bound.access.socket()];
         let sockets: Vec<&QuietSocket> =
             [&*workers.socket, &*clients.socket].into_iter().chain(others.into_iter().flatten()).collect();

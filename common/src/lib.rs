@@ -4,5 +4,5 @@ pub mod args;
 pub mod log;
 pub mod manual;
 pub use giostra_signals as signals;
-pub use giostra_transport::lock;
+pub use giostra_transport::{lock, service};
 pub mod stdio;

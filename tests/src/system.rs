@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 pub use self::commands::{Batch, Finished};
 use self::keys::{BROKER, LATER_WORKER};
+use self::log::as_text;
 pub use self::setup::Setup;
 use crate::port::Port;
 use crate::process::{Process, wait_for};
@@ -62,10 +63,10 @@ impl System {
         if self.setup.watched {
             args.extend(["--http", &http]);
         }
-        let before = fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default().len();
+        let before = as_text(&fs::read_to_string(self.folder.path().join("broker.err")).unwrap_or_default()).len();
         let mut broker = self.process("broker", "giostra-broker", &args)?;
         let listening = wait_for("the broker listens", || {
-            let stderr = broker.stderr();
+            let stderr = as_text(&broker.stderr());
             if !broker.is_running() {
                 return Some(Err(anyhow::anyhow!("the broker ended: {}", &stderr[before..])));
             }
@@ -79,7 +80,7 @@ impl System {
         self.endpoints = Some([endpoint("frontend=")?, endpoint("backend=")?]);
         if self.setup.watched {
             self.http = Some(wait_for("the page is served", || {
-                let stderr = broker.stderr();
+                let stderr = as_text(&broker.stderr());
                 let line = stderr[before..].lines().find_map(|line| line.split_once(" watch http://"))?.1;
                 Some(line.trim_end_matches('/').to_string())
             })?);

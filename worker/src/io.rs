@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::codec::Message as _;
 use giostra_protocol::{Bytes, FromWorker, ToWorker};
 use giostra_transport::connector::{self, ConnectOptions, Connector};
+use giostra_transport::service::{self, Watchdog};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::wake::Alarm;
 use giostra_transport::{descriptors, socket};
@@ -61,6 +62,7 @@ pub struct Connection {
     /// Buffers of the messages that are sent.
     envelope: Vec<u8>,
     attachments: Vec<Bytes>,
+    watchdog: Watchdog,
 }
 
 impl Connection {
@@ -81,6 +83,7 @@ impl Connection {
             alarm,
             envelope: Vec::new(),
             attachments: Vec::new(),
+            watchdog: Watchdog::new(Instant::now()),
         })
     }
 
@@ -120,6 +123,7 @@ impl Connection {
         if let Some(failure) = self.connector.poll(now)? {
             self.session.handle_failed_handshake(self.connector.explain(failure));
         }
+        self.watchdog.handle_timeout(now);
         if self.session.poll_timeout().is_some_and(|due| due <= now) {
             self.session.handle_timeout(shared.load(), now);
         }
@@ -133,7 +137,8 @@ impl Connection {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.as_fd(), self.shutdown.as_fd()];
         let descriptors = if self.session.is_leaving() { &both[..1] } else { &both[..] };
-        let due = [self.session.poll_timeout(), self.connector.poll_timeout()].into_iter().flatten().min();
+        let due = [self.session.poll_timeout(), self.connector.poll_timeout(), self.watchdog.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         self.connector.sleep(descriptors, [due, limit].into_iter().flatten().min())?;
         self.alarm.clear();
@@ -165,6 +170,9 @@ impl Connection {
                 Action::Answered => self.connector.answered(),
                 Action::Lost => self.connector.lost(Instant::now()),
                 Action::Log(level, line) => log::log!(level, "{line}"),
+                Action::Ready(status) => service::ready(&status),
+                Action::Status(status) => service::status(&status),
+                Action::Stopping(grace) => service::stopping(grace, "leaving"),
                 Action::End => return Ok(ControlFlow::Break(())),
                 Action::Refused(reason) => return Err(Error::Refused(reason)),
             }

@@ -49,6 +49,12 @@ pub enum Action {
     Lost,
     /// Log a line.
     Log(Level, String),
+    /// Tell the service manager that the worker serves, and what it does.
+    Ready(String),
+    /// Tell the service manager what the worker does.
+    Status(String),
+    /// Tell the service manager that the worker ends within this time.
+    Stopping(Duration),
     /// End the worker.
     End,
     /// End the worker, which the broker has refused for this reason.
@@ -166,6 +172,10 @@ impl Session {
             }
             ToWorker::Goodbye => {
                 self.log(Level::Info, "left");
+                // Drained by the broker.
+                if !self.is_leaving() {
+                    self.actions.push_back(Action::Stopping(Duration::ZERO));
+                }
                 self.actions.push_back(Action::End);
             }
             ToWorker::Closing => self.log(Level::Info, "the broker is closing; waiting for the next one"),
@@ -251,7 +261,9 @@ impl Session {
 
     /// Handles a request to shut down: finishes what is held, and leaves.
     pub fn handle_shutdown(&mut self, load: Load, now: Instant) {
-        if !self.is_registered() {
+        let is_registered = self.is_registered();
+        self.actions.push_back(Action::Stopping(if is_registered { self.options.grace } else { Duration::ZERO }));
+        if !is_registered {
             return self.leave_unregistered();
         }
         self.log(Level::Info, format!("leaving; {} requests to finish first", load.computing + load.waiting));
@@ -304,6 +316,10 @@ impl Session {
         self.actions.push_back(Action::Answered);
         let pool = &self.options.pool;
         self.log(Level::Info, format!("registered as w{worker} in pool {pool}; dropped after {silence:?} of silence"));
+        if !self.is_leaving() {
+            let Options { name, broker, .. } = &self.options;
+            self.actions.push_back(Action::Ready(format!("registered as {name} (w{worker}) at {broker}")));
+        }
         // Messages over an earlier connection may have arrived behind this registration.
         if self.pause.is_some() {
             self.hand_back(Vec::new());
@@ -316,6 +332,9 @@ impl Session {
     fn start_over(&mut self, register: bool, now: Instant) {
         self.actions.extend([Action::Discard, Action::Lost]);
         self.link = Link::Down { since: now, warned: false };
+        if !self.is_leaving() {
+            self.actions.push_back(Action::Status(format!("reconnecting to {}", self.options.broker)));
+        }
         if self.is_leaving() {
             self.leave_unregistered();
         } else if register {

@@ -8,7 +8,7 @@ use giostra_protocol::MAX_INSTANCE;
 use giostra_signals as signals;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::{descriptors, wake};
+use giostra_transport::{descriptors, service, wake};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -166,6 +166,7 @@ pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> 
     let (waker, alarm) = wake::alarm()?;
     let connection = Connection::open(options, session, shutdown, alarm)?;
     log::info!("connecting to {} as {}", options.broker, options.name);
+    service::status(&format!("connecting to {}", options.broker));
     let end = threads::run(connection, options.threads.max(1), service, waker);
     // The last lines may still be on their way.
     log::logger().flush();

@@ -27,6 +27,7 @@ mod unable;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,24 @@ pub enum Output {
     Store(Op),
     /// When something is to be logged.
     Log(Event),
+}
+
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The number of registered workers.
+    pub workers: usize,
+    /// The number of requests that wait for a worker.
+    pub pending: usize,
+    /// The number of requests that workers have.
+    pub in_flight: usize,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { workers, pending, in_flight } = self;
+        write!(f, "workers: {workers}; requests pending: {pending}, in flight: {in_flight}")
+    }
 }
 
 /// The broker's state.
@@ -285,6 +304,16 @@ impl Broker {
     /// Returns the number of requests at workers without a reply, unwanted ones included.
     pub fn in_flight(&self) -> usize {
         self.workers.values().map(|worker| worker.in_flight.len()).sum()
+    }
+
+    /// Returns how much there is of everything, at no cost.
+    pub fn workload(&self) -> Workload {
+        let pending = self.pending;
+        Workload {
+            workers: self.workers.len(),
+            pending,
+            in_flight: self.requests.len() - self.leftovers.len() - pending,
+        }
     }
 
     fn moment(&self, now: Instant) -> Moment {

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use bytesize::ByteSize;
 use clap::Parser;
 use giostra_common::args::{EndWith, duration, positive_duration, switch};
-use giostra_common::log::{Log, Rotation as LogRotation};
+use giostra_common::log::{Format as LogFormat, Log, Rotation as LogRotation};
 use giostra_common::manual::Manual;
 use giostra_core::config::Settings;
 use giostra_core::policy::rotation::Rotation;
@@ -45,7 +45,8 @@ Environment: An option that names a variable takes its value from there if it is
 on; 0, false, no, off or empty.
 
 Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow again and \
-drops peers whose key is gone. SIGINT and SIGTERM stay ignored if they were at the start; SIGUSR1, SIGUSR2 and SIGALRM do nothing.
+drops peers whose key is gone. SIGUSR1 begins a new log file if the current one was moved away, as by logrotate. SIGINT and SIGTERM stay ignored \
+if they were at the start; SIGUSR2 and SIGALRM do nothing.
 
 Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line.";
 
@@ -201,6 +202,16 @@ pub struct Args {
     /// audited
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "debug", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
+
+    /// Form of log lines, also on stderr: text, or a JSON object for each line. Both can be audited
+    #[arg(
+        long,
+        env = "GIOSTRA_LOG_FORMAT",
+        default_value = "text",
+        hide_possible_values = true,
+        value_name = "text|json"
+    )]
+    pub log_format: LogFormat,
 
     /// Level up to which log lines are also printed to stderr
     #[arg(long, env = "GIOSTRA_STDERR_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]

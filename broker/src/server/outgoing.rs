@@ -28,6 +28,7 @@ impl Server<'_> {
             }
             if logged {
                 self.log.flush();
+                self.service.handle_work();
             }
             if self.sends.is_empty() {
                 return Ok(());

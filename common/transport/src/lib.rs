@@ -13,6 +13,7 @@ pub mod io_loop;
 pub mod keys;
 pub mod lock;
 pub mod monitor;
+pub mod service;
 pub mod shutdown;
 pub mod socket;
 pub mod time;

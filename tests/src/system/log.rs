@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use giostra_audit::{Report, Verdict, audit};
+use giostra_audit::{Report, Verdict, audit, text_of};
 
 use super::System;
 use crate::process::wait_for;
@@ -24,9 +24,9 @@ impl System {
         files
     }
 
-    /// Returns the whole log.
+    /// Returns the whole log, as text also if its lines are JSON objects.
     pub fn log(&self) -> String {
-        self.log_files().iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
+        self.log_files().iter().map(|path| as_text(&fs::read_to_string(path).unwrap_or_default())).collect()
     }
 
     /// Audits the log so far.
@@ -78,4 +78,13 @@ impl System {
 
 fn whole_lines(log: &str) -> impl Iterator<Item = &str> {
     log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
+}
+
+/// Returns log lines as text, of which those may be JSON objects that are whole.
+pub(super) fn as_text(log: &str) -> String {
+    let line = |line: &str| match line.strip_suffix('\n') {
+        Some(whole) => text_of(whole.as_bytes()).into_owned() + "\n",
+        None => line.into(),
+    };
+    log.split_inclusive('\n').map(line).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use giostra_common::args::{duration, parse};
-use giostra_common::log::Log;
+use giostra_common::log::{Format, Log, set_format};
 use giostra_protocol::{DEFAULT_POOL, MAX_THREADS, name};
 use giostra_transport::endpoint::parse_to_connect;
 use giostra_transport::keys::{Credentials, KeyError};
@@ -52,6 +52,16 @@ pub struct Args {
     /// Log level, to stderr
     #[arg(long, env = "GIOSTRA_LOG_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     log_level: LevelFilter,
+
+    /// Form of log lines: text, or a JSON object for each line
+    #[arg(
+        long,
+        env = "GIOSTRA_LOG_FORMAT",
+        default_value = "text",
+        hide_possible_values = true,
+        value_name = "text|json"
+    )]
+    log_format: Format,
 }
 
 impl Args {
@@ -62,11 +72,13 @@ impl Args {
     }
 
     /// Installs a logger that writes the lines of crate `log` to stderr, those of `--log-level` and
-    /// above, until the process ends. A worker with a logger of its own does not call this.
+    /// above, as `--log-format` says, until the process ends. A worker with a logger of its own does
+    /// not call this.
     ///
     /// # Errors
     /// If there is a logger already.
     pub fn log_to_stderr(&self) -> io::Result<()> {
+        set_format(self.log_format);
         // A line is mostly written at once. `serve` waits for the others at its end.
         Log::to_stderr(self.log_level).map(std::mem::forget).map_err(io::Error::other)
     }

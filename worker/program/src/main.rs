@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use giostra_common::args::{parse, report_fatal};
 use giostra_common::log::stderr;
+use giostra_common::service;
 use giostra_common::signals::{self, outlive};
 use giostra_worker::serve;
 use giostra_worker_cli::compute;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 fn run(Cli { args, exec, end_with, .. }: &Cli) -> anyhow::Result<()> {
     let options = args.options()?;
     args.log_to_stderr()?;
+    service::start();
     let shutdown = signals::shutdown()?;
     end_with.apply(&shutdown)?;
     outlive()?;

@@ -9,14 +9,17 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Scene {
     session: Session,
     now: Instant,
+    /// What the service manager was told.
+    service: Vec<String>,
 }
 
 impl Scene {
     /// A worker that has not been welcomed yet.
     fn new() -> Self {
-        let options = Options { broker: "tcp://b:1".into(), grace: 30 * SECOND, ..Options::default() };
+        let (broker, name) = ("tcp://b:1".into(), "w".into());
+        let options = Options { broker, name, grace: 30 * SECOND, ..Options::default() };
         let now = Instant::now();
-        Self { session: Session::new(&options, vec!["add".into()], 7, now), now }
+        Self { session: Session::new(&options, vec!["add".into()], 7, now), now, service: Vec::new() }
     }
 
     fn registered() -> Self {
@@ -79,7 +82,11 @@ impl Scene {
     }
 
     fn actions(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.session.poll_action()).map(told).collect()
+        let actions: Vec<_> = std::iter::from_fn(|| self.session.poll_action()).collect();
+        let (service, others): (Vec<_>, Vec<_>) =
+            actions.into_iter().map(told).partition(|told| told.starts_with("service "));
+        self.service.extend(service);
+        others
     }
 }
 
@@ -108,6 +115,9 @@ fn told(action: Action) -> String {
         Action::Lost => "lost".into(),
         Action::End => "end".into(),
         Action::Refused(reason) => format!("refused: {reason}"),
+        Action::Ready(status) => format!("service ready: {status}"),
+        Action::Status(status) => format!("service {status}"),
+        Action::Stopping(grace) => format!("service stopping within {grace:?}"),
     }
 }
 
@@ -121,6 +131,23 @@ fn a_welcomed_worker_is_registered_and_nothing_is_due() {
     let line = "info: registered as w3 in pool compute; dropped after 3s of silence";
     assert_eq!(scene.welcome(), ["answered", line]);
     assert_eq!(scene.session.poll_timeout(), None);
+}
+
+#[test]
+fn the_service_manager_learns_whether_there_is_a_broker_and_when_the_worker_ends() {
+    let mut scene = Scene::registered();
+    scene.handle(ToWorker::Hiccup);
+    scene.welcome();
+    scene.shut_down(1);
+    let ready = "service ready: registered as w (w3) at tcp://b:1";
+    let lost = "service reconnecting to tcp://b:1";
+    assert_eq!(scene.service, [ready, lost, ready, "service stopping within 30s"]);
+    // A worker without a registration ends at once, and so does one that is drained.
+    for end in [|scene: &mut Scene| scene.shut_down(0), |scene: &mut Scene| scene.handle(ToWorker::Goodbye)] {
+        let mut scene = Scene::new();
+        end(&mut scene);
+        assert_eq!(scene.service, ["service stopping within 0ns"]);
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Broker {
             uptime_ms: millis(now - self.started),
             rotation: self.settings.rotation.to_string(),
             pending: self.pending as u64,
-            in_flight: (self.requests.len() - self.leftovers.len() - self.pending) as u64,
+            in_flight: self.workload().in_flight as u64,
             totals: self.totals(),
             workers,
             clients: self

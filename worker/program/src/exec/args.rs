@@ -8,6 +8,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use giostra_common::args::{duration, positive_duration, switch};
+use giostra_common::service;
 use giostra_protocol::name;
 use giostra_worker::Options;
 
@@ -131,11 +132,12 @@ impl ExecArgs {
 }
 
 /// Returns the environment variables of this worker's own flags, except for the broker's public key,
-/// which clients use, too.
+/// which clients use, too; and those by which it talks to its service manager.
 fn own_variables() -> Vec<OsString> {
     let command = ExecArgs::augment_args(WorkerArgs::command());
     let variables = command.get_arguments().filter_map(|argument| argument.get_env());
-    variables.filter(|&name| name != "GIOSTRA_BROKER_KEY").map(OsString::from).collect()
+    let own = variables.filter(|&name| name != "GIOSTRA_BROKER_KEY").map(OsString::from);
+    own.chain(service::VARIABLES.map(OsString::from)).collect()
 }
 
 fn output(text: &str) -> Result<ByteSize, String> {
