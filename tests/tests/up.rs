@@ -162,6 +162,17 @@ fn a_worker_that_is_killed_stays_away_until_it_is_started_again() -> Result<()> 
 }
 
 #[test]
+fn a_broker_whose_log_is_json_is_understood() -> Result<()> {
+    let place = Place::new()?;
+    let up = ["up", "--detach", "--frontend", ANY, "--backend", ANY, "--http", "127.0.0.1:0"];
+    let output = place.command(&up)?.env("GIOSTRA_LOG_FORMAT", "json").output()?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(place.random("300")?["answered"], 300);
+    assert!(fs::read_to_string(place.dir().join("log/broker.log"))?.starts_with("{\"time\":"));
+    Ok(())
+}
+
+#[test]
 fn a_second_up_is_refused_and_another_folder_is_another_system() -> Result<()> {
     let (place, other) = (Place::new()?, Place::new()?);
     place.up(&["--workers", "1"])?;

@@ -68,6 +68,8 @@ pub fn worker(options: &Up, name: &str, pool: &str, record: &Record, keys: Optio
     all.add("--pool", pool);
     all.add("--threads", options.threads.to_string());
     all.add("--log-level", "info");
+    // Its lines are read here: which says that it is registered.
+    all.add("--log-format", "text");
     if let Some(exec) = &options.exec {
         all.add("--exec", exec);
     }

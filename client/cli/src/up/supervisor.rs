@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use giostra_audit::text_of;
 use giostra_common::signals;
 use giostra_transport::lock::Lock;
 use giostra_transport::shutdown::Shutdown;
@@ -304,7 +305,9 @@ impl System<'_> {
         }
     }
 
-    fn handle_line(&mut self, source: &Source, text: &str) {
+    fn handle_line(&mut self, source: &Source, line: &str) {
+        // The broker's may be objects.
+        let text = text_of(line.as_bytes());
         let is_of = |verb: &str| text.contains(verb);
         let value = |name: &str| text.split(' ').find_map(|word| word.strip_prefix(name)).map(to_connect);
         match &*source.0 {
@@ -319,7 +322,7 @@ impl System<'_> {
         }
         // In the background nobody looks, for long: the log has everything.
         if !(self.options.in_background && self.record.ready && is_of(" INFO ")) {
-            self.output.line(&source.0, text);
+            self.output.line(&source.0, line);
         }
     }
 
