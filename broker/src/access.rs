@@ -41,6 +41,13 @@ const RESERVED: u64 = 160;
 #[cfg(feature = "program")]
 pub(crate) const MIN_FILES: u64 = RESERVED + 32;
 
+/// Reads a folder of allowed keys, to see whether it can be read. Returns what would be ignored, in
+/// sentences.
+#[cfg(feature = "program")]
+pub(crate) fn check_allowed(folder: &std::path::Path) -> Result<Vec<String>, AllowError> {
+    allow_list::AllowList::read(folder).map(|list| list.warnings().to_vec())
+}
+
 const SIDES: [Peers; 2] = [Peers::Clients, Peers::Workers];
 
 /// Access control of both sockets.

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::CommandFactory as _;
-use giostra_common::args::{parse, report_fatal};
+use giostra_common::args::{report_error, report_fatal};
+use giostra_common::config::parse;
 use giostra_common::log::{Log, set_format};
 use giostra_common::{service, signals};
 use giostra_transport::wake::{Alarm, alarm};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::access::MIN_FILES;
+use crate::access::{MIN_FILES, check_allowed};
 use crate::error::Error;
 use crate::server::{Bound, LogFiles};
 use args::Args;
@@ -25,9 +26,12 @@ const FEW_FILES: u64 = 4096;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args: Args = parse();
+    let (args, settings) = parse::<Args>();
     if let Some(status) = args.manual.print(Args::command()) {
         return status;
+    }
+    if args.config.config_check {
+        return settings.report(check(&args).map_err(|error| format!("{error:#}"))).into();
     }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +58,19 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let bound = Bound::new(options, warning.into_iter().collect()).map_err(explain)?;
     let (log, folder) = args.open_log()?;
     bound.run(&Files { log, folder, reopens }, &shutdown, reloads)?;
+    Ok(())
+}
+
+/// Checks what can be checked without starting anything: that the options are safe, and the files of
+/// keys.
+fn check(args: &Args) -> anyhow::Result<()> {
+    let options = args.options()?;
+    options.check().map_err(explain)?;
+    if let Some(keys) = &options.keys {
+        for warning in check_allowed(&keys.allow).map_err(|error| explain(error.into()))? {
+            report_error("giostra-broker", format_args!("--allow: {warning}"));
+        }
+    }
     Ok(())
 }
 

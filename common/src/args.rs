@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{ColorChoice, Command, Parser};
+use clap::{ArgMatches, ColorChoice, Command, Error, Parser};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::time::MAX_DURATION;
 use humantime::DurationError;
@@ -24,7 +24,12 @@ pub const USAGE: u8 = 2;
 /// Parses the process's command line. Ends the process after `--help` and `--version`, and if the
 /// command line is wrong.
 pub fn parse<A: Parser>() -> A {
-    let wrong = match try_parse() {
+    parse_with(|command| Ok((command.try_get_matches()?, ()))).0
+}
+
+/// As [`parse`], where `matches` parses the command line, and returns more besides.
+pub(crate) fn parse_with<A: Parser, T>(matches: impl Fn(Command) -> Result<(ArgMatches, T), Error>) -> (A, T) {
+    let wrong = match try_parse(matches) {
         Ok(args) => return args,
         Err(wrong) => wrong,
     };
@@ -40,18 +45,19 @@ pub fn parse<A: Parser>() -> A {
 
 /// As [`Parser::try_parse`], but without colours on a dumb terminal even where `CI` is set, which
 /// `clap` takes as a sign that escapes are understood.
-fn try_parse<A: Parser>() -> Result<A, clap::Error> {
+fn try_parse<A: Parser, T>(matches: impl Fn(Command) -> Result<(ArgMatches, T), Error>) -> Result<(A, T), Error> {
     let mut command = A::command();
     let set = |key| var_os(key).is_some_and(|value| !value.is_empty() && value != "0");
     if var_os("TERM").is_some_and(|term| term == "dumb") && !set("CLICOLOR_FORCE") && !set("CLICOLOR") {
         command = command.color(ColorChoice::Never);
     }
-    let mut matches = match without_empty(command.clone()).try_get_matches() {
+    let (mut matches, more) = match matches(without_empty(command.clone())) {
         // Help lists all variables, empty or not.
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => command.clone().try_get_matches(),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => matches(command.clone()),
         result => result,
     }?;
-    A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    let args = A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+    Ok((args, more))
 }
 
 /// Returns the command without its empty environment variables: an empty one counts as unset.

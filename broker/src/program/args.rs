@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use bytesize::ByteSize;
 use clap::Parser;
 use giostra_common::args::{EndWith, duration, positive_duration, switch};
+use giostra_common::config::ConfigArgs;
 use giostra_common::log::{Format as LogFormat, Log, Rotation as LogRotation};
 use giostra_common::manual::Manual;
 use giostra_core::config::Settings;
@@ -31,6 +32,8 @@ Examples:
                                            instead of 4 s
   giostra-broker --rotation available      long computations of unequal length, or
                                            on unequal machines
+  giostra-broker --config broker.toml --config-check
+                                           what a file and the environment set
   giostra-broker --frontend 'tcp://127.0.0.1:*'
                                            a port that the system picks; the
                                            first log line names it
@@ -45,10 +48,10 @@ Environment: An option that names a variable takes its value from there if it is
 on; 0, false, no, off or empty.
 
 Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow again and \
-drops peers whose key is gone. SIGUSR1 begins a new log file if the current one was moved away, as by logrotate. SIGINT and SIGTERM stay ignored \
+drops peers whose key is gone; not --config. SIGUSR1 begins a new log file if the current one was moved away, as by logrotate. SIGINT and SIGTERM stay ignored \
 if they were at the start; SIGUSR2 and SIGALRM do nothing.
 
-Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line.";
+Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line or configuration file, or if --config-check finds anything wrong.";
 
 /// Hands clients' requests to workers in strict rotation, and a lost worker's requests to others.
 #[derive(Clone, Debug, Parser)]
@@ -216,6 +219,10 @@ pub struct Args {
     /// Level up to which log lines are also printed to stderr
     #[arg(long, env = "GIOSTRA_STDERR_LEVEL", default_value = "info", value_name = "off|error|warn|info|debug")]
     stderr_level: LevelFilter,
+
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 
     /// Options that print something and exit.
     #[command(flatten)]

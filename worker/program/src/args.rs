@@ -3,10 +3,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::exit;
 use std::time::Duration;
 
 use clap::Parser;
-use giostra_common::args::{duration, parse};
+use giostra_common::args::duration;
+use giostra_common::config::{ConfigArgs, parse};
 use giostra_common::log::{Format, Log, set_format};
 use giostra_protocol::{DEFAULT_POOL, MAX_THREADS, name};
 use giostra_transport::endpoint::parse_to_connect;
@@ -62,13 +64,21 @@ pub struct Args {
         value_name = "text|json"
     )]
     log_format: Format,
+
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 impl Args {
-    /// Parses the command line of this process. Ends the process after `--help`, and if the command
-    /// line is wrong.
+    /// Parses the command line of this process, and the file of `--config`. Ends the process after
+    /// `--help` and `--config-check`, and if one of them is wrong.
     pub fn of_process() -> Self {
-        parse()
+        let (args, settings) = parse::<Self>();
+        if args.config.config_check {
+            exit(settings.report(args.options().map(drop)).into());
+        }
+        args
     }
 
     /// Installs a logger that writes the lines of crate `log` to stderr, those of `--log-level` and

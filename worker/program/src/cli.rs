@@ -26,11 +26,16 @@ Examples:
                                            for each thread that stays
   giostra-worker --exec-lines 'python3 -u model.py' --json-id
                                            and each answer repeats its request's id
+  giostra-worker --config worker.toml --config-check
+                                           what a file and the environment set
   source <(giostra-worker --completions bash)
                                            see giostra completions --help
 
 Operations: add sub mul div pow gcd (two numbers); sqrt is_prime primes fib sleep (one); echo (bytes). For operations of your own, see the \
 library giostra-worker. With --exec or --exec-lines, COMMAND is the only operation.
+
+Configuration: A file for --config is in TOML. Its keys are the options' names without dashes in front: threads = 8, exec = \"python3 score.py\", \
+json = true. The command line goes before the environment, the environment before the file. More: docs/operations.md.
 
 Programs: No shell reads COMMAND or a request's arguments; to use a shell, name it: --exec 'sh -c \"sort | uniq -c\" sh'. Each process has a process \
 group of its own, which is killed when the request ends, at its time limit, and when its client or the worker is gone. An exit status other than 0 makes an error reply. The \
@@ -39,7 +44,8 @@ environment has GIOSTRA_OPERATION, GIOSTRA_WORKER and GIOSTRA_THREAD (from 0), a
 Signals: At SIGINT, SIGTERM or SIGHUP the worker finishes the requests that it holds (see --grace) and leaves; at a second one it exits at \
 once. A signal that was ignored at the start (nohup) stays ignored. SIGUSR1, SIGUSR2 and SIGALRM do nothing.
 
-Exit status: 0 after leaving; 1 if the broker refused the worker or its key, or COMMAND can't be run; 2 for a wrong command line.";
+Exit status: 0 after leaving; 1 if the broker refused the worker or its key, or COMMAND can't be run; 2 for a wrong command line or \
+configuration file, or if --config-check finds anything wrong.";
 
 /// Computes the requests that the broker dispatches. Registers again after the broker's restart.
 #[derive(Clone, Debug, Parser)]

@@ -5,7 +5,8 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use giostra_common::args::{parse, report_fatal};
+use giostra_common::args::report_fatal;
+use giostra_common::config::parse;
 use giostra_common::log::stderr;
 use giostra_common::service;
 use giostra_common::signals::{self, outlive};
@@ -19,9 +20,12 @@ fn main() -> ExitCode {
     if guard::is_meant() {
         return if guard::watch().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let cli: Cli = parse();
+    let (cli, settings) = parse::<Cli>();
     if let Some(status) = cli.manual.print(Cli::command()) {
         return status;
+    }
+    if cli.args.config.config_check {
+        return settings.report(check(&cli).map_err(|error| format!("{error:#}"))).into();
     }
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,6 +34,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Checks what can be checked without starting anything: the files of keys, and the program of
+/// `--exec`.
+fn check(Cli { args, exec, .. }: &Cli) -> anyhow::Result<()> {
+    args.options()?;
+    exec.check()
 }
 
 fn run(Cli { args, exec, end_with, .. }: &Cli) -> anyhow::Result<()> {

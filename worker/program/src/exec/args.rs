@@ -88,20 +88,20 @@ enum StderrTarget {
 const MAX_OUTPUT: ByteSize = ByteSize::mib(63);
 
 impl ExecArgs {
+    /// Checks the command, without starting anything.
+    ///
+    /// # Errors
+    /// If it can't be run, or can't be an operation.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.command().map(drop)
+    }
+
     /// Returns the service, if these options ask for one.
     ///
     /// # Errors
-    /// If the command can't be run, or the guard can't be started.
+    /// As [`Self::check`], and if the guard can't be started.
     pub fn service(&self, options: &Options) -> anyhow::Result<Option<Exec>> {
-        let (flag, command) = match (&self.exec, &self.exec_lines) {
-            (Some(command), _) => ("--exec", command),
-            (None, Some(command)) => ("--exec-lines", command),
-            (None, None) => return Ok(None),
-        };
-        let plain = self.json || self.exec.is_none();
-        let template = if plain { Template::parse_plain(command) } else { Template::parse(command) }.context(flag)?;
-        let operation = self.operation.clone().unwrap_or_else(|| template.name());
-        name::check(&operation).with_context(|| format!("'{operation}' can't be an operation: give --operation"))?;
+        let Some((template, operation)) = self.command()? else { return Ok(None) };
         let program = self.program(template, &operation, options)?;
         let lines = |format| Mode::Lines(Lines::new(options.threads, format));
         let mode = match (&self.exec, self.json) {
@@ -112,6 +112,20 @@ impl ExecArgs {
             (Some(_), false) => Mode::Process(Format::Plain { stdin: self.stdin }),
         };
         Ok(Some(Exec::new(operation, program, mode)))
+    }
+
+    /// Returns the command and the name of its operation, if there is one.
+    fn command(&self) -> anyhow::Result<Option<(Template, String)>> {
+        let (flag, command) = match (&self.exec, &self.exec_lines) {
+            (Some(command), _) => ("--exec", command),
+            (None, Some(command)) => ("--exec-lines", command),
+            (None, None) => return Ok(None),
+        };
+        let plain = self.json || self.exec.is_none();
+        let template = if plain { Template::parse_plain(command) } else { Template::parse(command) }.context(flag)?;
+        let operation = self.operation.clone().unwrap_or_else(|| template.name());
+        name::check(&operation).with_context(|| format!("'{operation}' can't be an operation: give --operation"))?;
+        Ok(Some((template, operation)))
     }
 
     fn program(&self, template: Template, operation: &str, options: &Options) -> anyhow::Result<Program> {
