@@ -106,6 +106,10 @@ impl<'a> Source<'a> {
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push(fault),
             }
+            // What is no configuration file at all could have any number.
+            if faults.len() > MAX_FAULTS {
+                break;
+            }
         }
         if !faults.is_empty() {
             return Err(self.error(&faults));
@@ -125,7 +129,7 @@ impl<'a> Source<'a> {
             })
             .collect();
         if faults.len() > MAX_FAULTS {
-            lines.push(format!("and {} more", faults.len() - MAX_FAULTS));
+            lines.push("and more".into());
         }
         if self.given.value_source("config") == Some(ValueSource::EnvVariable) {
             lines.push("(GIOSTRA_CONFIG names this file)".into());

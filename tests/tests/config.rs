@@ -174,7 +174,7 @@ fn what_is_no_file_of_text_is_an_error_that_names_it() -> Result<()> {
         (folder.path("."), "directory"),
         (folder.path("missing"), "No such file"),
         (garbage.clone(), &*format!("{garbage}:1:6: it is no text in UTF-8")),
-        (unfinished.clone(), &*format!("{unfinished}:1:8: it is no TOML")),
+        (unfinished.clone(), &*format!("{unfinished}:1:10: it is no TOML")),
         ("/dev/zero".into(), "larger than 1 MiB"),
     ] {
         for program in ["giostra-broker", "giostra-worker"] {

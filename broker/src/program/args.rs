@@ -47,6 +47,10 @@ Examples:
 Environment: An option that names a variable takes its value from there if it is not given. GIOSTRA_INSECURE and GIOSTRA_HTTP_PUBLIC are switches: 1, true, yes or \
 on; 0, false, no, off or empty.
 
+Configuration: A file for --config is in TOML. Its keys are the options' names without dashes in front: ping-interval = \"200ms\", window = 64, \
+insecure = true, http-host = [\"a\", \"b\"]. The command line goes before the environment, the environment before the file. The file is \
+read once, at the start. More: docs/operations.md.
+
 Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow again and \
 drops peers whose key is gone; not --config. SIGUSR1 begins a new log file if the current one was moved away, as by logrotate. SIGINT and SIGTERM stay ignored \
 if they were at the start; SIGUSR2 and SIGALRM do nothing.

@@ -186,7 +186,7 @@ mod tests {
         for (text, at) in [
             ("window = 64\nwindow = 65", "2:1"),
             ("window =", "1:9"),
-            ("a = 1\nb = 'x", "2:5"),
+            ("a = 1\nb = 'x", "2:7"),
             ("metadata\n    name = 'x'", "1:9"),
             ("a = [1,", "1:8"),
             ("a = nonsense", "1:5"),

@@ -45,7 +45,7 @@ impl Key {
     pub(super) fn new(command: &Command, text: &str, entry: &Entry) -> Result<Self, Fault> {
         let fault = |at, what| Fault(Some(Place::of(text, at)), what);
         let mut options = command.get_arguments().filter(|arg| is_key(arg));
-        let Some(arg) = options.find(|arg| arg.get_long() == Some(&entry.key)) else {
+        let Some(arg) = options.find(|arg| arg.get_long() == Some(entry.key.as_str())) else {
             return Err(fault(entry.at, unknown(command, entry)));
         };
         let args = arguments(arg, entry).map_err(|what| fault(entry.value_at, what))?;

@@ -28,6 +28,9 @@ struct Setting {
     origin: String,
 }
 
+/// The column up to which the origins stand one below the other.
+const MAX_ALIGNED: usize = 60;
+
 impl Settings {
     /// Returns the settings of a command line that was parsed with these keys of a file.
     pub(super) fn new(command: &Command, matches: &ArgMatches, path: &Path, keys: &[Key]) -> Self {
@@ -66,7 +69,7 @@ impl Settings {
     /// Returns what is printed. `is_valid`: whether nothing is wrong.
     pub(super) fn text(&self, is_valid: bool) -> String {
         let pairs: Vec<_> = self.settings.iter().map(|it| format!("{} = {}", it.key, it.value)).collect();
-        let width = pairs.iter().map(|pair| pair.chars().count()).max().unwrap_or_default();
+        let width = pairs.iter().map(|pair| pair.chars().count()).max().unwrap_or_default().min(MAX_ALIGNED);
         let mut text = String::new();
         for (pair, setting) in pairs.iter().zip(&self.settings) {
             writeln!(text, "{pair:width$}  # {}", escape::sentence(&setting.origin)).expect("a String takes any text");

@@ -109,7 +109,7 @@ fn all_faults_of_a_file_are_told_at_once_but_not_without_end() {
     assert_eq!(said.lines().filter(|line| line.contains("FILE:")).count(), 3, "{said}");
     let many: String = (0..1000).map(|n| format!("k{n} = 1\n")).collect();
     let said = wrong(&many);
-    assert!(said.lines().count() < 30 && said.contains("and 980 more"), "{said}");
+    assert!(said.lines().count() < 30 && said.contains("and more"), "{said}");
 }
 
 #[test]
@@ -163,6 +163,8 @@ fn the_settings_are_a_file_that_says_where_each_value_comes_from() {
     ];
     assert_eq!(pairs, expected);
     assert!(found[2].1.ends_with(":1") && found[3].1 == "--rotation" && found[4].1 == "--http-host", "{found:?}");
+    let long = format!("keys = '{}'\nallow = 'x'", "k".repeat(70_000));
+    assert!(parsed(&long, &[]).unwrap().1.text(true).len() > 70_000);
     // Read again it means the same.
     let (_, again) = parsed(&printed, &[]).unwrap();
     let values = |settings: &Settings| -> Vec<String> {
