@@ -113,9 +113,10 @@ fn logrotate_moves_the_log_away_and_no_line_is_lost() -> Result<()> {
 }
 
 fn a_log_in_json_is_proved_over_the_death_of_its_broker() -> Result<()> {
-    let mut system = Setup::workers(2).broker(&["--log-format", "json", "--log-size", "200KiB"]).start()?;
+    let mut system =
+        Setup::workers(2).broker(&["--log-format", "json", "--log-size", "200KiB", "--log-files", "1000"]).start()?;
     for _ in 0..3 {
-        let batch = system.begin_random("20000", &[], "worker-1")?;
+        let batch = system.begin_random("10000", &[], "worker-1")?;
         system.kill_broker()?;
         system.start_broker()?;
         batch.finish()?.all_well()?;
@@ -124,7 +125,7 @@ fn a_log_in_json_is_proved_over_the_death_of_its_broker() -> Result<()> {
     system.kill_worker(2)?;
     batch.finish()?.all_well()?;
     let report = system.audit()?;
-    ensure!(report.counts.lives == 4 && report.files > 3, "{report}");
+    ensure!(report.counts.lives == 4 && report.files > 1, "{report}");
     // The same broker goes on with text, and another one with objects.
     for format in ["text", "json"] {
         stop(&mut system)?;
@@ -158,10 +159,12 @@ fn every_line_of_broker_and_worker_is_an_object() -> Result<()> {
     let log = objects(&fs::read_to_string(current(&system))?)?;
     assert_eq!(log, objects(&system.broker().stderr())?);
     let dispatch = log.iter().find(|object| object["event"] == "dispatch").context("a dispatch")?;
-    assert_eq!((&dispatch["worker_name"], &dispatch["level"]), (&"worker-1".into(), &"DEBUG".into()));
+    assert_eq!(dispatch["worker_name"], "worker-1");
+    assert_eq!(dispatch["level"], "DEBUG");
     ensure!(dispatch["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{dispatch}");
     let stopped = log.last().context("a last line")?;
-    assert_eq!((&stopped["event"], &stopped["lines"]), (&"stopped".into(), &log.len().into()));
+    assert_eq!(stopped["event"], "stopped");
+    assert_eq!(stopped["lines"], log.len());
     let said = objects(&system.worker(1).stderr())?;
     ensure!(said.iter().any(|object| object["message"].as_str().is_some_and(|text| text.starts_with("registered as"))));
     // Also the last words of a broker that can't start.
