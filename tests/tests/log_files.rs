@@ -133,7 +133,7 @@ fn a_log_in_json_is_proved_over_the_death_of_its_broker() -> Result<()> {
         let args = ["--frontend", "tcp://127.0.0.1:*", "--backend", "tcp://127.0.0.1:*", "--log-dir", &log];
         let mut broker = Process::start(
             system.folder(),
-            "next",
+            &format!("next-{format}"),
             "giostra-broker",
             &[&args[..], &["--log-format", format]].concat(),
         )?;
