@@ -165,10 +165,10 @@ mod tests {
         assert!(jobs_fine.text.starts_with("1 job open or running, the slowest commit of late took 12.0 s"));
         assert_eq!(of(StoreStatus { full: "no space".into(), ..StoreStatus::default() }).verdict, Verdict::Failure);
         assert_eq!(of(StoreStatus { failed: "I/O".into(), ..StoreStatus::default() }).verdict, Verdict::Failure);
-        assert_eq!(super::jobs(&Status::default()), None);
+        assert_eq!(jobs(&Status::default()), None);
     }
 
     fn jobs_of(status: &Status) -> Finding {
-        super::jobs(status).unwrap()
+        jobs(status).unwrap()
     }
 }
