@@ -10,7 +10,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
 
@@ -27,7 +27,7 @@ const MECHANISM: std::ops::Range<usize> = 12..32;
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns whether the broker at this endpoint uses keys. `within` is the time for the connection, and
-/// for each part of the greeting; it must not be zero.
+/// for the greeting, whose last part may take as long again; it must not be zero.
 ///
 /// # Errors
 /// The system's, if the endpoint can't be reached: [`TimedOut`](io::ErrorKind::TimedOut) if the
@@ -42,20 +42,33 @@ pub fn uses_keys(endpoint: &Endpoint, within: Duration) -> io::Result<bool> {
             let address = (host, *port).to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
             let stream = TcpStream::connect_timeout(&address, within)?;
             stream.set_read_timeout(Some(within))?;
-            read(stream)
+            read(stream, within)
         }
         Endpoint::Ipc(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(within))?;
-            read(stream)
+            read(stream, within)
         }
     }
 }
 
-fn read(mut stream: impl Read + Write) -> io::Result<bool> {
+fn read(mut stream: impl Read + Write, within: Duration) -> io::Result<bool> {
+    let until = Instant::now() + within;
     stream.write_all(&BEGIN)?;
     let mut greeting = [0; LEN];
-    stream.read_exact(&mut greeting)?;
+    let mut length = 0;
+    while length < LEN {
+        match stream.read(&mut greeting[length..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        // Byte by byte, it would never end.
+        if length < LEN && until <= Instant::now() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+    }
     let name = greeting[MECHANISM].split(|&byte| byte == 0).next().unwrap_or_default();
     match (greeting[0], greeting[9], greeting[10], name) {
         (0xff, 0x7f, 3.., b"CURVE") => Ok(true),
@@ -100,6 +113,26 @@ mod tests {
                 assert_eq!(found.unwrap(), with_keys, "{bound}");
             }
         }
+    }
+
+    #[test]
+    fn a_greeting_that_comes_byte_by_byte_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp("127.0.0.1".into(), listener.local_addr().unwrap().port());
+        let (done, stop) = std::sync::mpsc::channel::<()>();
+        let drips = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut sent = 0;
+            while stop.recv_timeout(Duration::from_millis(20)).is_err() && stream.write_all(&BEGIN[..1]).is_ok() {
+                sent += 1;
+            }
+            sent
+        });
+        let error = uses_keys(&endpoint, Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        // It may have seen by itself that nobody reads any more.
+        let _ = done.send(());
+        assert!(drips.join().unwrap() < LEN, "all of it was waited for");
     }
 
     #[test]

@@ -135,8 +135,9 @@ fn ask(looked: &mut Looked, common: &CommonArgs, shutdown: &Shutdown, until: Ins
         Ok(answers) => answers,
         Err(Error::Interrupted) => return Err(Error::Interrupted),
         Err(Error::NoBroker { .. }) => {
-            let text = format!("what listens at {endpoint} speaks ZeroMQ, but does not answer");
-            let advice = "a broker that does not answer is stopped or hangs: its log has the last it did";
+            let text = format!("no broker answers at {endpoint}");
+            let advice =
+                "one that does not answer is stopped or hangs: its log has the last it did; or it is another program";
             looked.findings.push(Finding::failure(BROKER, text, advice));
             return Ok(());
         }
