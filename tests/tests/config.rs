@@ -341,11 +341,11 @@ fn the_examples_have_every_option_with_its_default() -> Result<()> {
 /// The options of a program that a file can have, in order.
 fn options(folder: &Folder, program: &str) -> Result<Vec<String>> {
     let help = String::from_utf8(folder.command(program)?.arg("--help").output()?.stdout)?;
-    let flags = help
-        .lines()
-        .filter_map(|line| line.trim_start().trim_start_matches("-h, ").trim_start_matches("-V, ").strip_prefix("--"));
+    let options = help.split("Examples:").next().unwrap_or_default();
+    // A line of text that begins with a flag is indented further.
+    let flags = options.lines().filter_map(|line| line.strip_prefix("      --"));
     let names = flags.filter_map(|flag| flag.split([' ', ',', '=']).next());
-    let not_in_files = ["completions", "config", "config-check", "help", "man", "version"];
+    let not_in_files = ["completions", "config", "config-check", "man"];
     let mut names: Vec<_> = names.filter(|name| !not_in_files.contains(name)).map(String::from).collect();
     names.sort();
     Ok(names)
