@@ -66,6 +66,8 @@ together() {
     expect "$out" 'answered  *3000, all of them'
     "$@" giostra up --status --dir "$folder"
     "$@" giostra down --dir "$folder"
+    "$@" giostra audit "$folder/log" >"$out"
+    expect "$out" '^proved'
     if pgrep giostra; then echo "these were left running" >&2; return 1; fi
     rm "$out"
 }
