@@ -22,7 +22,7 @@ if [ -d "$doc/deploy/systemd" ]; then
     mv "$doc/deploy/systemd" "$root/usr/lib/systemd/system"
 fi
 for name in broker worker; do
-    if [ -e "$doc/deploy/$name.toml" ]; then install -D -m 644 "$doc/deploy/$name.toml" "$root/etc/giostra/$name.toml"; fi
+    install -D -m 644 "$doc/deploy/$name.toml" "$root/etc/giostra/$name.toml"
 done
 if [ -d "$doc/deploy/logrotate" ]; then mv "$doc/deploy/logrotate" "$root/etc/logrotate.d"; fi
 rm -rf "$doc/deploy" "$doc"/LICENSE-*

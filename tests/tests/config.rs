@@ -377,7 +377,9 @@ fn credentials_as_systemd_hands_them_out_are_accepted() -> Result<()> {
         for (program, file) in [("giostra-broker", &broker), ("giostra-worker", &worker)] {
             // The user may not reach the folder of the build.
             let copy = PathBuf::from(folder.path(program));
-            fs::copy(binary(program)?, &copy)?;
+            // By another process: no program that is started meanwhile inherits a file open for writing,
+            // which can't be run.
+            ensure!(Command::new("cp").arg(binary(program)?).arg(&copy).status()?.success());
             let mut command = Command::new(&copy);
             command.env_clear().current_dir(folder.0.path()).uid(NOBODY).gid(NOBODY);
             let checked = Checked::of(&command.args(["--config-check", "--config", file]).output()?)?;
