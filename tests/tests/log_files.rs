@@ -25,7 +25,7 @@ fn a_log_that_is_moved_away_under_load_goes_on_and_is_proved_from_all_files() ->
     for format in ["text", "json"] {
         let mut system = Setup::workers(2).broker(&["--log-format", format]).start()?;
         let current = current(&system);
-        let batch = system.begin_random("20000", &[], "worker-1")?;
+        let batch = system.begin_random("300000", &[], "worker-1")?;
         for round in 1..=5 {
             // With and without a file in its place, as `create` and `nocreate` of logrotate; the last one
             // without a signal, which takes a second.
@@ -46,7 +46,7 @@ fn a_log_that_is_moved_away_under_load_goes_on_and_is_proved_from_all_files() ->
         system.random(&["100"])?;
         stop(&mut system)?;
         let report = system.audit()?;
-        ensure!(report.files == 6 && report.counts.accepted == 20_100, "{format}: {report}");
+        ensure!(report.files == 6 && report.counts.accepted == 300_100, "{format}: {report}");
         // One that is missing is missed, and nothing is refuted.
         fs::remove_file(moved(&current, 3))?;
         let report = audit(&[system.folder().join("log")])?;
@@ -88,7 +88,7 @@ fn logrotate_moves_the_log_away_and_no_line_is_lost() -> Result<()> {
     let ours = shipped.replace("/var/log/giostra/broker_rCURRENT.log", &current.display().to_string());
     let ours = ours.replace(signal, &kill);
     let (config, state) = (system.folder().join("logrotate.conf"), system.folder().join("state"));
-    let batch = system.begin_random("20000", &[], "worker-1")?;
+    let batch = system.begin_random("300000", &[], "worker-1")?;
     for (round, making) in ["nocreate", "create 0640"].into_iter().enumerate() {
         fs::write(&config, ours.replace("nocreate", making))?;
         let run = Command::new(logrotate_path()?).arg("--force").arg("--state").arg(&state).arg(&config).output()?;
@@ -108,7 +108,7 @@ fn logrotate_moves_the_log_away_and_no_line_is_lost() -> Result<()> {
     let unpacked = Command::new("gunzip").arg(&packed).status()?;
     ensure!(unpacked.success());
     let report = system.audit()?;
-    ensure!(report.files == 3 && report.counts.accepted == 20_000, "{report}");
+    ensure!(report.files == 3 && report.counts.accepted == 300_000, "{report}");
     Ok(())
 }
 
@@ -116,12 +116,12 @@ fn a_log_in_json_is_proved_over_the_death_of_its_broker() -> Result<()> {
     let mut system =
         Setup::workers(2).broker(&["--log-format", "json", "--log-size", "200KiB", "--log-files", "1000"]).start()?;
     for _ in 0..3 {
-        let batch = system.begin_random("10000", &[], "worker-1")?;
+        let batch = system.begin_random("300000", &[], "worker-1")?;
         system.kill_broker()?;
         system.start_broker()?;
         batch.finish()?.all_well()?;
     }
-    let batch = system.begin_random("5000", &[], "worker-2")?;
+    let batch = system.begin_random("300000", &[], "worker-2")?;
     system.kill_worker(2)?;
     batch.finish()?.all_well()?;
     let report = system.audit()?;

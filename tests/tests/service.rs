@@ -135,12 +135,13 @@ fn a_worker_gives_signs_of_life_while_it_computes_and_its_programs_can_not() -> 
 
 fn a_service_manager_that_is_gone_stops_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    for socket in ["/nowhere/notify", "@giostra-nobody", "relative", "vsock:2:1", ""] {
+    for (number, socket) in ["/nowhere/notify", "@giostra-nobody", "relative", "vsock:2:1", ""].into_iter().enumerate()
+    {
         let mut manager = Manager::at_a_path(folder.path())?;
         manager.name = socket.into();
-        let log = folder.path().join(format!("log{}", socket.len())).display().to_string();
+        let log = folder.path().join(format!("log{number}")).display().to_string();
         let args = ["--frontend", "tcp://127.0.0.1:*", "--backend", "tcp://127.0.0.1:*", "--log-dir", &log];
-        let mut broker = manager.start(folder.path(), &format!("broker{}", socket.len()), "giostra-broker", &args)?;
+        let mut broker = manager.start(folder.path(), &format!("broker{number}"), "giostra-broker", &args)?;
         let frontend = field(&listening(&broker)?, "frontend=")?;
         client(&frontend)?.await_broker()?;
         broker.signal(Signal::SIGTERM)?;
