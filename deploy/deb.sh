@@ -24,6 +24,9 @@ fi
 for name in broker worker; do
     install -D -m 644 "$doc/deploy/$name.toml" "$root/etc/giostra/$name.toml"
 done
+# Where the unit has folders for them.
+sed -i 's,^#log-dir = .*,log-dir = "/var/log/giostra",; s,^#store = .*,store = "/var/lib/giostra/store",' \
+    "$root/etc/giostra/broker.toml"
 if [ -d "$doc/deploy/logrotate" ]; then mv "$doc/deploy/logrotate" "$root/etc/logrotate.d"; fi
 rm -rf "$doc/deploy" "$doc"/LICENSE-*
 mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions"

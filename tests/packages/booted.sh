@@ -15,6 +15,8 @@ source page
 systemctl is-active giostra-broker giostra-worker@1
 systemctl start giostra-worker@{2,3}
 giostra random 3000 --wait-workers 3
+giostra audit /var/log/giostra | grep -x proved
+[ -d /var/lib/giostra/store ]
 systemctl status --no-pager --lines 3 giostra-broker
 
 # An upgrade under load: the broker is another process afterwards, the clients have lost nothing.
