@@ -245,7 +245,9 @@ fn each_variable_that_a_program_reads_is_known_and_others_are_not() -> Result<()
     for program in ["giostra", "giostra-broker", "giostra-worker"] {
         let mut helps = vec![vec!["--help".to_string()]];
         if program == "giostra" {
-            helps.extend(["map", "random", "bench", "send", "submit"].map(|name| vec![name.into(), "--help".into()]));
+            helps.extend(
+                ["up", "map", "random", "bench", "send", "submit"].map(|name| vec![name.into(), "--help".into()]),
+            );
         }
         for args in helps {
             let help = help(program, &args)?;

@@ -9,7 +9,7 @@ const PREFIX: &str = "GIOSTRA_";
 /// The variables that the programs, the Python package and the justfile read, and those that workers
 /// set for what they run, by name without the prefix. A test compares it with what the programs' help
 /// lists.
-const KNOWN: [&str; 76] = [
+const KNOWN: [&str; 78] = [
     "ALLOW",
     "ALLOW_FUNCTIONS",
     "BACKEND",
@@ -21,6 +21,7 @@ const KNOWN: [&str; 76] = [
     "CLIENT_WINDOW",
     "COALESCE",
     "CONFIG",
+    "DIR",
     "EXEC",
     "EXEC_JSON",
     "EXEC_JSON_ID",
@@ -83,6 +84,7 @@ const KNOWN: [&str; 76] = [
     "WHEELS",
     "WINDOW",
     "WORKER",
+    "WORKERS",
     "WORKER_GRACE",
     "WORKER_KEYS",
     "WORKER_WINDOW",
