@@ -162,6 +162,20 @@ fn a_worker_that_is_killed_stays_away_until_it_is_started_again() -> Result<()> 
 }
 
 #[test]
+fn the_variables_of_a_broker_are_those_of_up() -> Result<()> {
+    let place = Place::new()?;
+    let mut up = place.command(&["up", "--detach"])?;
+    let output = up.env("GIOSTRA_FRONTEND", ANY).env("GIOSTRA_BACKEND", ANY).env("GIOSTRA_HTTP", "off").output()?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(place.random("300")?["answered"], 300);
+    // One that only a broker can have is none to connect to.
+    let refused = place.command(&["status"])?.env("GIOSTRA_FRONTEND", ANY).output()?;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8(refused.stderr)?.contains("'*' is no port to connect to"));
+    place.does(&["down"]).map(drop)
+}
+
+#[test]
 fn a_broker_whose_log_is_json_is_understood() -> Result<()> {
     let place = Place::new()?;
     let up = ["up", "--detach", "--frontend", ANY, "--backend", ANY, "--http", "127.0.0.1:0"];

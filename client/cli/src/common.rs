@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use giostra_client::Options;
 use giostra_common::args::{positive_duration, switch};
 use giostra_protocol::{DEFAULT_POOL, Priority, name};
-use giostra_transport::endpoint::parse_to_connect;
+use giostra_transport::endpoint::{BadEndpoint, Endpoint, parse_to_connect};
 use giostra_transport::keys::{Credentials, KeyError};
 use giostra_transport::shutdown::Shutdown;
 
@@ -20,7 +20,7 @@ pub struct CommonArgs {
         global = true,
         env = "GIOSTRA_FRONTEND",
         default_value = "tcp://127.0.0.1:5555",
-        value_parser = parse_to_connect,
+        value_parser = parse_broker,
         value_name = "ENDPOINT"
     )]
     pub broker: String,
@@ -59,12 +59,27 @@ pub struct CommonArgs {
     pub json: bool,
 }
 
+/// Parses the broker's endpoint. One that only a broker can bind passes: the variable is also that of
+/// `giostra up`. Commands that connect [check](CommonArgs::check_broker) it.
+fn parse_broker(text: &str) -> Result<String, BadEndpoint> {
+    parse_to_connect(text).or_else(|bad| Endpoint::to_bind(text).map(|_| text.into()).map_err(|_| bad))
+}
+
 /// Returns the parser of priorities, which knows all their names.
 fn priority() -> impl TypedValueParser<Value = Priority> {
     PossibleValuesParser::new(["high", "normal", "low"]).try_map(|name| name.parse())
 }
 
 impl CommonArgs {
+    /// Checks that the broker's endpoint is one to connect to.
+    ///
+    /// # Errors
+    /// What is wrong with the command line.
+    pub fn check_broker(&self) -> Result<(), String> {
+        let wrong = |bad| format!("invalid value '{}' for '--broker <ENDPOINT>': {bad}", self.broker);
+        parse_to_connect(&self.broker).map(drop).map_err(wrong)
+    }
+
     /// Returns the options of a client for `command`.
     ///
     /// # Errors

@@ -70,9 +70,12 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     if matches!(command, Command::Top(_)) && common.json {
         Args::command().error(ErrorKind::ArgumentConflict, top::NO_JSON).exit();
     }
+    let alone = ALONE.contains(&command.name());
+    if !alone && let Err(wrong) = common.check_broker() {
+        Args::command().error(ErrorKind::ValueValidation, wrong).exit();
+    }
     // Before anything is done whose result would be lost.
     stdio::check_stdout().map_err(io::Error::from)?;
-    let alone = ALONE.contains(&command.name());
     // What a client would log is what the doctor says.
     let is_doctor = matches!(command, Command::Doctor(_));
     let _log = if alone || is_doctor { None } else { Some(Log::to_stderr(LevelFilter::Warn)?) };

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -16,10 +16,14 @@ use super::folder::{Folder, cannot};
 use super::record::Record;
 use super::supervisor;
 use crate::exit::Exit;
+use crate::failure;
 use crate::printed::stdout;
 
 /// The variable that tells the process in the background what it is.
 pub const IN_BACKGROUND: &str = "GIOSTRA_UP_IN_BACKGROUND";
+
+/// The number of lines that are shown if it does not start.
+const LAST_LINES: usize = 20;
 
 /// The time between two looks whether it is ready.
 const TICK: Duration = Duration::from_millis(20);
@@ -28,8 +32,10 @@ const TICK: Duration = Duration::from_millis(20);
 pub fn run(folder: &Folder, json: bool) -> anyhow::Result<Exit> {
     folder.create()?;
     supervisor::refuse_second(folder)?;
-    let path = folder.output();
-    let output = File::create(&path).with_context(|| cannot("write", &path))?;
+    let path = folder.starting(std::process::id());
+    let create = || File::options().read(true).write(true).create(true).truncate(true).open(&path);
+    let mut said = create().with_context(|| cannot("write", &path))?;
+    let output = said.try_clone()?;
     let shutdown = signals::shutdown().context("can't listen for signals")?;
     let mut command = Command::new(env::current_exe()?);
     command.args(env::args_os().skip(1)).env(IN_BACKGROUND, "true");
@@ -50,9 +56,13 @@ pub fn run(folder: &Folder, json: bool) -> anyhow::Result<Exit> {
             return Ok(Exit::Success);
         }
         if child.try_wait()?.is_some() {
-            let said = fs::read_to_string(&path).unwrap_or_default();
-            let last: Vec<_> = said.lines().rev().take(20).collect();
-            bail!("it did not start:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            let mut text = Vec::new();
+            let _ = said.rewind().and_then(|()| said.read_to_end(&mut text).map(drop));
+            let _ = fs::remove_file(&path);
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<_> = text.lines().collect();
+            lines[lines.len().saturating_sub(LAST_LINES)..].iter().for_each(|line| failure::report_more(line));
+            bail!("it did not start; above is what it says");
         }
         thread::sleep(TICK);
     }

@@ -80,6 +80,12 @@ impl Folder {
         self.run.join("up.log")
     }
 
+    /// The file with what a process in the background says while it starts, by the process that waits for
+    /// it: several may try.
+    pub fn starting(&self, waiting: u32) -> PathBuf {
+        self.run.join(format!("up-{waiting}.log"))
+    }
+
     /// The variables of the system's clients, for a shell.
     pub fn variables(&self) -> PathBuf {
         self.run.join("env")

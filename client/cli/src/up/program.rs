@@ -61,6 +61,8 @@ impl Program {
         command.args(options).arg("--end-with").arg(std::process::id().to_string());
         command
             .env_remove(IN_BACKGROUND)
+            // It is given as an option, unless it is off.
+            .env_remove("GIOSTRA_HTTP")
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::process::parent_id;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +45,10 @@ pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Resu
     listen(&events)?;
     folder.create()?;
     let lock = lock(&folder)?;
+    if options.in_background {
+        // If the one that waits has ended, nobody looks for it there.
+        let _ = fs::rename(folder.starting(parent_id()), folder.output());
+    }
     let width = plan::worker_name(options.workers).len().max(BROKER.len());
     let output = Output::start(width, json)?;
     if let Some(left) = Record::read(&folder) {
