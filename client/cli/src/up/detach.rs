@@ -13,14 +13,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::folder::{Folder, cannot};
+use super::program::IN_BACKGROUND;
 use super::record::Record;
 use super::supervisor;
 use crate::exit::Exit;
 use crate::failure;
 use crate::printed::stdout;
-
-/// The variable that tells the process in the background what it is.
-pub const IN_BACKGROUND: &str = "GIOSTRA_UP_IN_BACKGROUND";
 
 /// The number of lines that are shown if it does not start.
 const LAST_LINES: usize = 20;

@@ -16,8 +16,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::detach::IN_BACKGROUND;
 use super::record;
+
+/// The variable that tells a `giostra up` that it runs in the background. Nothing else is to have it.
+pub const IN_BACKGROUND: &str = "GIOSTRA_UP_IN_BACKGROUND";
 
 /// The longest line that is shown as one, in bytes.
 const MAX_LINE: u64 = 64 << 10;
