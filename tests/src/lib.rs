@@ -13,6 +13,7 @@ pub mod python;
 pub mod system;
 pub mod terminal;
 pub mod trials;
+pub mod up;
 
 pub use browser::Browser;
 pub use network::Network;
@@ -20,3 +21,4 @@ pub use port::Port;
 pub use process::Process;
 pub use system::{Batch, Setup, System};
 pub use terminal::Terminal;
+pub use up::Up;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 pub use self::commands::{Batch, Finished};
 use self::keys::{BROKER, LATER_WORKER};
 use self::log::as_text;
+pub use self::log::{log_files, proved};
 pub use self::setup::Setup;
 use crate::port::Port;
 use crate::process::{Process, wait_for};

@@ -1,113 +1,15 @@
 //! `giostra up` and `giostra down`, with real processes: what is up is of use, what is down is gone.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use giostra_tests::process::{Process, binary, wait_for};
+use anyhow::{Context, Result};
+use giostra_tests::Up;
+use giostra_tests::process::{binary, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
-use tempfile::TempDir;
 
 const ANY: &str = "tcp://127.0.0.1:*";
-
-/// A folder for a system. Dropped, it ends what is up there.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Result<Self> {
-        Ok(Self(tempfile::tempdir()?))
-    }
-
-    fn dir(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn command(&self, words: &[&str]) -> Result<Command> {
-        let mut command = Command::new(binary("giostra")?);
-        command.args(words).env("GIOSTRA_DIR", self.dir()).stdin(Stdio::null());
-        for variable in ["FRONTEND", "BACKEND", "HTTP", "KEYS", "BROKER_KEY", "STORE"] {
-            command.env_remove(format!("GIOSTRA_{variable}"));
-        }
-        Ok(command)
-    }
-
-    fn run(&self, words: &[&str]) -> Result<Output> {
-        Ok(self.command(words)?.output()?)
-    }
-
-    /// Runs a command that succeeds. Returns what it prints.
-    fn does(&self, words: &[&str]) -> Result<String> {
-        let output = self.run(words)?;
-        ensure!(output.status.success(), "{words:?}: {output:?}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Runs a command that fails. Returns what it says on stderr.
-    fn fails(&self, words: &[&str]) -> Result<String> {
-        let output = self.run(words)?;
-        ensure!(output.status.code() == Some(1), "{words:?}: {output:?}");
-        Ok(String::from_utf8(output.stderr)?)
-    }
-
-    /// Starts a system in the background, on ports that the system picks.
-    fn up(&self, more: &[&str]) -> Result<String> {
-        self.does(&[&["up", "--detach", "--frontend", ANY, "--backend", ANY, "--http", "127.0.0.1:0"], more].concat())
-    }
-
-    /// Starts one that stays in the foreground, and waits until it is ready.
-    fn start(&self) -> Result<Process> {
-        let dir = self.dir().display().to_string();
-        let words = ["up", "--dir", &dir, "--frontend", ANY, "--backend", ANY, "--http", "off"];
-        let up = Process::start(self.dir(), "foreground", "giostra", &words)?;
-        wait_for("it is ready", || Some(self.status().ok()?["ready"] == true).filter(|&ready| ready))?;
-        Ok(up)
-    }
-
-    fn status(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.does(&["up", "--status", "--json"])?)?)
-    }
-
-    /// The broker's endpoint for clients.
-    fn frontend(&self) -> Result<String> {
-        Ok(self.status()?["frontend"].as_str().context("frontend")?.into())
-    }
-
-    fn random(&self, count: &str) -> Result<Value> {
-        let frontend = self.frontend()?;
-        let printed = self.does(&["random", count, "--json", "--broker", &frontend])?;
-        Ok(serde_json::from_str(printed.lines().last().context("no object")?)?)
-    }
-
-    /// Sends a request that takes so many seconds, and waits until it is computed.
-    fn send_sleep(&self, seconds: &str) -> Result<Process> {
-        let frontend = self.frontend()?;
-        let sent = Process::start(self.dir(), "sent", "giostra", &["send", "sleep", seconds, "--broker", &frontend])?;
-        let is_computed = || {
-            let status = self.does(&["status", "--json", "--broker", &frontend]).ok()?;
-            let status: Value = serde_json::from_str(&status).ok()?;
-            status["workers"].as_array()?.iter().any(|worker| worker["in_flight"] == 1).then_some(())
-        };
-        wait_for("it is computed", is_computed)?;
-        Ok(sent)
-    }
-
-    /// The process ids of all that were started.
-    fn processes(&self) -> Result<Vec<i32>> {
-        let status = self.status()?;
-        let ids = status["processes"].as_array().context("processes")?.iter().map(|process| process["pid"].as_i64());
-        let ids = ids.chain([status["pid"].as_i64()]).map(|id| Ok(i32::try_from(id.context("no id")?)?));
-        ids.collect()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = self.run(&["down", "--now"]);
-    }
-}
 
 /// Whether a process runs; one that nobody has waited for yet does not.
 fn runs(pid: i32) -> bool {
@@ -125,7 +27,7 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
 
 #[test]
 fn what_is_up_works_and_what_is_down_is_gone_but_for_the_log() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let said = place.up(&[])?;
     assert!(
         said.starts_with("ready: 3 workers at tcp://127.0.0.1:") && said.contains("giostra down ends it"),
@@ -146,7 +48,7 @@ fn what_is_up_works_and_what_is_down_is_gone_but_for_the_log() -> Result<()> {
 
 #[test]
 fn a_worker_that_is_killed_stays_away_until_it_is_started_again() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     place.up(&[])?;
     let pid: i32 = place.does(&["up", "--pid", "worker-2"])?.trim().parse()?;
     signal(pid, Signal::SIGKILL)?;
@@ -163,7 +65,7 @@ fn a_worker_that_is_killed_stays_away_until_it_is_started_again() -> Result<()> 
 
 #[test]
 fn the_variables_of_a_broker_are_those_of_up() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let mut up = place.command(&["up", "--detach"])?;
     let output = up.env("GIOSTRA_FRONTEND", ANY).env("GIOSTRA_BACKEND", ANY).env("GIOSTRA_HTTP", "off").output()?;
     assert!(output.status.success(), "{output:?}");
@@ -177,7 +79,7 @@ fn the_variables_of_a_broker_are_those_of_up() -> Result<()> {
 
 #[test]
 fn a_broker_whose_log_is_json_is_understood() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let up = ["up", "--detach", "--frontend", ANY, "--backend", ANY, "--http", "127.0.0.1:0"];
     let output = place.command(&up)?.env("GIOSTRA_LOG_FORMAT", "json").output()?;
     assert!(output.status.success(), "{output:?}");
@@ -188,7 +90,7 @@ fn a_broker_whose_log_is_json_is_understood() -> Result<()> {
 
 #[test]
 fn a_second_up_is_refused_and_another_folder_is_another_system() -> Result<()> {
-    let (place, other) = (Place::new()?, Place::new()?);
+    let (place, other) = (Up::new()?, Up::new()?);
     place.up(&["--workers", "1"])?;
     let refused = place.fails(&["up", "--detach"])?;
     assert!(refused.contains("already up (process ") && refused.contains("giostra down ends it"), "{refused}");
@@ -200,7 +102,7 @@ fn a_second_up_is_refused_and_another_folder_is_another_system() -> Result<()> {
 
 #[test]
 fn a_port_that_is_taken_is_named_and_nothing_is_left() -> Result<()> {
-    let (place, other) = (Place::new()?, Place::new()?);
+    let (place, other) = (Up::new()?, Up::new()?);
     place.up(&["--workers", "1"])?;
     let taken = place.frontend()?;
     let refused = other.fails(&["up", "--detach", "--frontend", &taken, "--backend", ANY, "--http", "off"])?;
@@ -212,7 +114,7 @@ fn a_port_that_is_taken_is_named_and_nothing_is_left() -> Result<()> {
 
 #[test]
 fn workers_that_can_not_start_are_heard_and_nothing_is_left() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let words = ["up", "--frontend", ANY, "--backend", ANY, "--http", "off", "--", "--no-such-option"];
     let output = place.run(&words)?;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -228,7 +130,7 @@ fn workers_that_can_not_start_are_heard_and_nothing_is_left() -> Result<()> {
 
 #[test]
 fn when_up_is_killed_so_is_what_it_has_started() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let up = place.start()?;
     let processes = place.processes()?;
     up.kill()?;
@@ -240,7 +142,7 @@ fn when_up_is_killed_so_is_what_it_has_started() -> Result<()> {
 
 #[test]
 fn what_a_killed_up_leaves_frozen_or_computing_is_ended_by_down_and_by_the_next_up() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     for ending in ["down", "up"] {
         let up = place.start()?;
         let processes = place.processes()?;
@@ -263,7 +165,7 @@ fn what_a_killed_up_leaves_frozen_or_computing_is_ended_by_down_and_by_the_next_
 
 #[test]
 fn an_end_by_ctrl_c_lets_requests_be_finished() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let mut up = place.start()?;
     let processes = place.processes()?;
     let mut sent = place.send_sleep("0.7")?;
@@ -275,7 +177,7 @@ fn an_end_by_ctrl_c_lets_requests_be_finished() -> Result<()> {
 
 #[test]
 fn a_broker_that_ends_ends_all_with_status_1() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let mut up = place.start()?;
     let processes = place.processes()?;
     let broker: i32 = place.does(&["up", "--pid", "broker"])?.trim().parse()?;
@@ -287,7 +189,7 @@ fn a_broker_that_ends_ends_all_with_status_1() -> Result<()> {
 
 #[test]
 fn with_keys_only_who_has_the_variables_is_served() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     let said = place.up(&["--secure"])?;
     let variables = place.dir().join("env").display().to_string();
     assert!(said.contains(&format!("source {variables}")), "{said}");
@@ -307,12 +209,12 @@ fn with_keys_only_who_has_the_variables_is_served() -> Result<()> {
 
 #[test]
 fn workers_run_programs_and_take_the_options_of_giostra_worker() -> Result<()> {
-    let place = Place::new()?;
+    let place = Up::new()?;
     place.up(&["--workers", "2", "--pool", "text", "--exec", "tr a-z A-Z", "--", "--stdin"])?;
     let frontend = place.frontend()?;
     let mut command = place.command(&["map", "tr", "--pool", "text", "--text", "--quiet", "--broker", &frontend])?;
     let script = "printf 'uno\\ndue\\n'";
-    let lines = Command::new("bash").args(["-c", script]).stdout(Stdio::piped()).spawn()?;
+    let lines = Command::new("bash").args(["-c", script]).stdout(std::process::Stdio::piped()).spawn()?;
     let output = command.stdin(lines.stdout.context("no stdout")?).output()?;
     assert_eq!(String::from_utf8(output.stdout)?, "UNO\nDUE\n");
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use giostra_audit::{Report, Verdict, audit, text_of};
@@ -13,15 +13,7 @@ use crate::process::wait_for;
 impl System {
     /// Returns the log's files, the oldest first.
     pub fn log_files(&self) -> Vec<PathBuf> {
-        let folder = self.folder.path().join("log");
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut files: Vec<_> = entries
-            .map(|entry| entry.path())
-            .filter(|path| !path.is_symlink() && path.extension() == Some(OsStr::new("log")))
-            .collect();
-        // By its name `_rCURRENT` would be before `_r00000`, but it is the newest.
-        files.sort_by_key(|path| (path.to_string_lossy().ends_with("_rCURRENT.log"), path.clone()));
-        files
+        log_files(&self.folder.path().join("log"))
     }
 
     /// Returns the whole log, as text also if its lines are JSON objects.
@@ -34,9 +26,7 @@ impl System {
     /// # Errors
     /// If a promise is refuted or can't be proved.
     pub fn audit(&self) -> Result<Report> {
-        let report = audit(&[self.folder.path().join("log")])?;
-        ensure!(report.verdict() == Verdict::Proved, "the log does not prove the promises:\n{report}");
-        Ok(report)
+        proved(&self.folder.path().join("log"))
     }
 
     /// Returns the lines with this part. A last line that is not yet written to its end is left out.
@@ -74,6 +64,28 @@ impl System {
     pub fn wait_for_registration(&self, number: usize, times: usize) -> Result<()> {
         self.wait_for_lines(&format!(" joined worker-{number} "), times)
     }
+}
+
+/// Returns the files of the log in a folder, the oldest first.
+pub fn log_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| !path.is_symlink() && path.extension() == Some(OsStr::new("log")))
+        .collect();
+    // By its name `_rCURRENT` would be before `_r00000`, but it is the newest.
+    files.sort_by_key(|path| (path.to_string_lossy().ends_with("_rCURRENT.log"), path.clone()));
+    files
+}
+
+/// Audits the log in a folder.
+///
+/// # Errors
+/// If a promise is refuted or can't be proved.
+pub fn proved(folder: &Path) -> Result<Report> {
+    let report = audit(&[folder.into()])?;
+    ensure!(report.verdict() == Verdict::Proved, "the log does not prove the promises:\n{report}");
+    Ok(report)
 }
 
 fn whole_lines(log: &str) -> impl Iterator<Item = &str> {

@@ -2,13 +2,16 @@
 //! log that nothing was lost.
 
 use std::collections::HashSet;
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use giostra_audit::{Event, Line};
-use giostra_tests::Setup;
-use giostra_tests::process::wait_for;
-use nix::sys::signal::Signal;
+use giostra_tests::Up;
+use giostra_tests::process::{Process, wait_for};
+use giostra_tests::system::Finished;
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
 
 use crate::{WORKERS, shortened, with_keys};
 
@@ -19,29 +22,33 @@ const UNDER_WAY: u64 = 500_000;
 
 pub fn run(secure: bool) -> Result<()> {
     println!("starting a broker and {WORKERS} workers{}", with_keys(secure));
-    let mut system = Setup::workers(WORKERS).secured_if(secure).start()?;
+    let up = Up::new()?;
+    up.up(&[&["--workers", &WORKERS.to_string()][..], if secure { &["--secure"] } else { &[] }].concat())?;
 
     println!("giostra random {REQUESTS}");
-    let batch = system.begin(&["random", REQUESTS, "--json"])?;
-    let log_size = || system.log_files().iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+    let mut batch = Process::spawn(up.dir(), "batch", up.client(&["random", REQUESTS, "--json"])?)?;
+    let log_size = || up.log_files().iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
     wait_for("the batch is under way", || Some(log_size()).filter(|&bytes: &u64| bytes > UNDER_WAY))?;
 
     println!("kill -9 worker-2");
     // Stopped first until its window is full, so that it is certain to hold requests when it dies.
-    system.worker(2).signal(Signal::SIGSTOP)?;
+    let worker = up.pid("worker-2")?;
+    kill(worker, Signal::SIGSTOP)?;
     wait_for("worker-2 holds requests", || {
-        let status = system.status().ok()?;
+        let status: Value =
+            serde_json::from_slice(&up.client(&["status", "--json"]).ok()?.output().ok()?.stdout).ok()?;
         let worker = status["workers"].as_array()?.iter().find(|worker| worker["name"] == "worker-2")?;
         (worker["in_flight"].as_u64() >= worker["window"].as_u64()).then_some(())
     })?;
     let killed = SystemTime::now();
-    system.kill_worker(2)?;
+    kill(worker, Signal::SIGKILL)?;
     println!("starting worker-2 again");
-    system.start_worker(2)?;
-    let finished = batch.finish()?;
+    wait_for("worker-2 has ended", || up.pid("worker-2").is_err().then_some(()))?;
+    up.does(&["up", "--again"])?;
+    let finished = Finished::of(&mut batch)?;
     let summary = finished.json()?;
 
-    let log = system.log();
+    let log: String = up.log_files().iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
     let lines: Vec<_> = log.lines().filter_map(Line::parse).collect();
     let dropped = lines
         .iter()
@@ -69,7 +76,7 @@ pub fn run(secure: bool) -> Result<()> {
     let number = |key: &str| summary[key].as_u64().with_context(|| format!("no {key} in {summary}"));
     let lost = number("sent")? - number("answered")?;
     let (duplicated, wrong) = (number("duplicated")?, number("wrong")?);
-    for line in system.audit()?.to_string().lines() {
+    for line in up.audit()?.to_string().lines() {
         println!("  audit: {}", line.trim_start());
     }
     println!("{} requests answered, {:.0} a second", number("answered")?, summary["rate"].as_f64().unwrap_or(0.0));
