@@ -127,7 +127,7 @@ fn the_next_broker_names_the_last_object_and_a_removed_one_is_missed() {
     let whole = in_json(&written(&LIFE), |_| true);
     let last = whole.lines().next_back().unwrap();
     let after = format!(" after={TIME}/{:08x} log=", crc32fast::hash(last.as_bytes()));
-    let next = written(&LIFE).replace(" log=", &after).replace("10:45", "10:47");
+    let next = written(&LIFE).replace("10:45", "10:47").replace(" log=", &after);
     for next in [next.clone(), in_json(&next, |_| true)] {
         expect_proved(&audit_text(&[&*whole, &next].concat()));
         let report = audit_text(&[&whole[..whole.len() - last.len() - 1], &next].concat());
