@@ -64,15 +64,15 @@ pub fn print_object(error: &anyhow::Error) -> io::Result<()> {
 /// Formats an error with its causes, and with what to do if there is no broker.
 pub fn explain(error: &anyhow::Error) -> String {
     match of_client(error) {
-        Some(error) => explain_client(error),
-        None => format!("{error:#}"),
+        // It ends in a question, which this answers.
+        Some(Error::NoBroker { endpoint, .. }) => format!("{error:#} {}", no_broker_hint(endpoint)),
+        _ => format!("{error:#}"),
     }
 }
 
 /// Formats a client's error, with what to do if there is no broker.
 pub fn explain_client(error: &Error) -> String {
     match error {
-        // It ends in a question, which this answers.
         Error::NoBroker { endpoint, .. } => format!("{error} {}", no_broker_hint(endpoint)),
         error => error.to_string(),
     }
@@ -161,6 +161,8 @@ mod tests {
         let (text, _) = explained("tcp://broker.example:5555");
         assert!(text.ends_with("? giostra doctor --broker tcp://broker.example:5555 looks for the reason"), "{text}");
         assert_eq!(explain(&Error::Interrupted.into()), "interrupted");
+        let with_context = anyhow::Error::from(Error::Refused("no store".into())).context("--detach");
+        assert!(explain(&with_context).starts_with("--detach: "), "what it is about is not lost");
     }
 
     #[test]
