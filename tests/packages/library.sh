@@ -55,11 +55,10 @@ session() {
     rm -rf "$out"
 }
 
-# The same by `giostra up`, where the programs have it: together FOLDER COMMAND ..
+# The same by `giostra up`: together FOLDER COMMAND ..
 together() {
     local folder=$1 out
     shift
-    if ! "$@" giostra up --help >/dev/null 2>&1; then return; fi
     out=$(mktemp)
     "$@" giostra up --detach --workers 3 --dir "$folder"
     "$@" giostra random 3000 --wait-workers 3 >"$out" || { cat "$out" >&2; return 1; }

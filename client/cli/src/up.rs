@@ -31,6 +31,13 @@ use folder::Folder;
 /// The most workers: names, lines and processes stay within what a person can follow.
 const MAX_WORKERS: i64 = 1000;
 
+/// The time after which what does not end by itself is killed: somewhat longer than a worker's
+/// `--grace` is by default.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// How long the broker may take until it listens, or a worker until it is registered.
+const START: Duration = Duration::from_secs(60);
+
 /// The options of `giostra up`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::UP, next_help_heading = "Options")]
@@ -148,7 +155,3 @@ pub fn up(options: &Up, common: &CommonArgs) -> anyhow::Result<Exit> {
 pub fn down(options: &Down) -> anyhow::Result<Exit> {
     control::down(&Folder::of(options.place.dir.as_deref())?, options.now)
 }
-
-/// The time after which what does not end by itself is killed: somewhat longer than a worker's
-/// `--grace` is by default.
-const PATIENCE: Duration = Duration::from_secs(35);

@@ -40,6 +40,16 @@ impl Client {
         self.await_answer(Session::take_status)
     }
 
+    /// Asks the broker for its status, which [`Self::take_status`] takes when it has arrived.
+    pub(crate) fn inspect(&mut self) -> Result<(), Error> {
+        self.send_now(FromClient::Inspect)
+    }
+
+    /// Takes the broker's status, if it has arrived.
+    pub(crate) fn take_status(&mut self) -> Option<Status> {
+        self.session.take_status()
+    }
+
     /// Drains the worker of this name: it finishes the requests that it has, gets no more, and ends.
     /// Returns the number of its registration. If no worker has this name, it may be the number of a
     /// registration, such as `w17`.

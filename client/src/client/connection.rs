@@ -236,4 +236,11 @@ impl Client {
         socket::send(&mut self.broker, &self.envelope, &self.attachments).map_err(Error::of_libzmq)?;
         Ok(())
     }
+
+    /// Sends a message at once, without waiting for the next turn.
+    pub(super) fn send_now(&mut self, message: FromClient) -> Result<(), Error> {
+        self.send_message(message)?;
+        self.broker.push();
+        Ok(())
+    }
 }

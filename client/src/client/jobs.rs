@@ -4,7 +4,7 @@ mod job;
 
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES, Status};
+use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
 
 use crate::inquiry::Inquiry;
 use crate::session::{Link, Session};
@@ -189,18 +189,6 @@ impl Client {
     /// Says something about jobs at once.
     pub(crate) fn send_about_jobs(&mut self, tag: u64, request: JobsRequest) -> Result<(), Error> {
         self.send_now(FromClient::Jobs { tag, request })
-    }
-
-    /// Sends a message at once.
-    pub(crate) fn send_now(&mut self, message: FromClient) -> Result<(), Error> {
-        self.send_message(message)?;
-        self.broker.push();
-        Ok(())
-    }
-
-    /// Takes the broker's status, if it has arrived.
-    pub(crate) fn take_status(&mut self) -> Option<Status> {
-        self.session.take_status()
     }
 
     /// Takes the next answer about jobs, and the number of its question.

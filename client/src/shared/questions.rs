@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, Status};
+use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest, Status};
 
 use super::slot::Slot;
 use crate::inquiry::Inquiry;
@@ -220,7 +220,7 @@ impl Questions {
             open.is_asked = true;
             self.is_inspecting = true;
         }
-        if self.is_inspecting { client.send_now(FromClient::Inspect) } else { Ok(()) }
+        if self.is_inspecting { client.inspect() } else { Ok(()) }
     }
 
     fn answer_inspection(&mut self, status: &Status) {

@@ -9,17 +9,14 @@ use giostra_transport::lock::Lock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::PATIENCE;
 use super::folder::Folder;
 use super::record::Record;
+use super::{PATIENCE, START};
 use crate::exit::Exit;
 use crate::printed::stdout;
 
 /// The time between two looks at what was asked for.
 const TICK: Duration = Duration::from_millis(20);
-
-/// How long workers may take until they are registered.
-const START: Duration = Duration::from_secs(60);
 
 /// How long a process that is killed may take until it is gone.
 const KILLED: Duration = Duration::from_secs(10);
@@ -67,20 +64,18 @@ pub fn pid(folder: &Folder, name: &str) -> anyhow::Result<Exit> {
 /// Has the workers started again that have ended. Returns once they are registered.
 pub fn again(folder: &Folder) -> anyhow::Result<Exit> {
     let record = what_is_up(folder)?;
-    let ended = |record: &Record| record.processes.iter().any(|process| !process.is_alive());
     ensure!(record.ready, "it is still being started");
-    if !ended(&record) {
+    let names = record.ended();
+    if names.is_empty() {
         writeln!(stdout(), "all run")?;
         return Ok(Exit::Success);
     }
-    let names: Vec<_> = record.processes.iter().filter(|process| !process.is_alive()).collect();
-    let names = names.into_iter().map(|process| process.name.clone()).collect::<Vec<_>>().join(", ");
     kill(Pid::from_raw(record.pid as i32), Signal::SIGUSR1).context("can't tell giostra up")?;
     let until = Instant::now() + START;
     loop {
         let now = what_is_up(folder)?;
         if now.ready && now.restarts > record.restarts {
-            ensure!(!ended(&now), "{names} could not be started again: giostra up shows why");
+            ensure!(now.ended().is_empty(), "{names} could not be started again: giostra up shows why");
             writeln!(stdout(), "{names} registered")?;
             return Ok(Exit::Success);
         }

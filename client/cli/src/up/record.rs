@@ -81,6 +81,12 @@ impl Record {
         self.processes.iter().find(|process| process.name == name)
     }
 
+    /// The names of the processes that have ended, with commas; empty if all run.
+    pub fn ended(&self) -> String {
+        let ended = self.processes.iter().filter(|process| !process.is_alive());
+        ended.map(|process| process.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Ends the processes that a killed `up` has left, workers first. Returns their names.
     pub fn end_leftovers(&self, patience: Duration) -> Vec<String> {
         let (broker, workers): (Vec<_>, Vec<_>) =

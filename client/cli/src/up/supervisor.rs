@@ -26,12 +26,9 @@ use super::output::Output;
 use super::plan::{self, BROKER, to_connect};
 use super::program::{Event, Program, Source};
 use super::record::{self, Process, Record};
-use super::{PATIENCE, Up};
+use super::{PATIENCE, START, Up};
 use crate::exit::Exit;
 use crate::printed::stdout;
-
-/// How long the broker may take until it listens, or a worker until it is registered.
-const START: Duration = Duration::from_secs(60);
 
 /// When it is said what is waited for at the end.
 const SLOW: Duration = Duration::from_secs(1);
@@ -136,7 +133,7 @@ fn listen(events: &Sender<Event>) -> anyhow::Result<()> {
 }
 
 /// How far a system is from its end.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq)]
 enum Stopping {
     No,
     Politely,
