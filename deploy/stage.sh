@@ -39,7 +39,7 @@ done
 # Built by zig, if it stands where zig.sh puts it beside the programs.
 zig=()
 for folder in "${programs%/*/*}"/zig/lib/python3*/site-packages/ziglang; do
-    if [ -e "$folder/zig" ]; then zig=("$folder"); fi
+    if [ -e "$folder/zig" ]; then zig=(--zig "$folder"); fi
 done
 deploy/third_party.py "$doc" "${zig[@]}"
 chmod -R u=rwX,go=rX "$prefix"

@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
 """Lists what of others is in the programs: notices for people, CycloneDX for scanners.
 
-usage: third_party.py FOLDER [ZIGLANG]
-
-Writes THIRD-PARTY.txt and giostra.cdx.json to FOLDER. Both come from one walk over what Cargo links
-into the three programs, and name the C and C++ libraries, which Cargo does not know of. ZIGLANG is
-the folder of zig if zig built the programs: then its C++ library is in them, too. A crate without
-the text of a licence is an error.
+Writes THIRD-PARTY.txt and giostra.cdx.json to a folder. Both come from one walk over what Cargo
+links into the three programs, or into the packages that --package names, and name the C and C++
+libraries, which Cargo does not know of. A crate without the text of a licence is an error.
 """
 
+import argparse
 import json
 import os
 import re
@@ -23,7 +21,7 @@ LICENCE_FILE = re.compile(r"(licen[cs]e|copying|unlicense|notice)", re.IGNORECAS
 # Of crates that leave the choice, MIT is chosen.
 NOT_CHOSEN = re.compile(r"apache|boost|bsl|unlicense", re.IGNORECASE)
 INTRODUCTION = """\
-The programs giostra, giostra-broker and giostra-worker contain the work of others.
+Giostra contains the work of others.
 
 libzmq is under the Mozilla Public License 2.0. Its source is that of release {zmq}, which crate
 zeromq-src carries; the files that Giostra puts in the place of libzmq's own are in the folder
@@ -42,10 +40,10 @@ def host() -> str:
     return re.search(r"^host: (.*)$", about, re.MULTILINE)[1]
 
 
-def linked_crates() -> list[dict]:
-    """The packages of the registry whose code is in a program, as `cargo metadata` describes them."""
+def linked_crates(packages: list[str]) -> list[dict]:
+    """The crates of the registry whose code is in one of the packages, as `cargo metadata` describes them."""
     target = host()
-    chosen = [arg for program in PROGRAMS for arg in ("-p", program)]
+    chosen = [arg for package in packages for arg in ("-p", package)]
     tree = ["tree", "--locked", "--prefix", "none", "--target", target, "--format", "{p}"]
     lines = cargo(*tree, "-e", "normal,no-proc-macro", *chosen).splitlines()
     names = {tuple(line.split()[:2]) for line in lines if line}
@@ -93,13 +91,14 @@ def sodium(folder: Path) -> dict:
 def c_libraries(crates: list[dict], zig: Path | None) -> list[dict]:
     folders = {crate["name"]: Path(crate["manifest_path"]).parent for crate in crates}
     zmq = next(crate["version"] for crate in crates if crate["name"] == "zeromq-src").split("+")[1]
-    header = (folders["libsqlite3-sys"] / "sqlite3" / "sqlite3.h").read_text(errors="replace")
-    sqlite = re.search(r'#define SQLITE_VERSION\s+"([^"]+)"', header)[1]
     found = [
         generic("libzmq", zmq, "MPL-2.0", texts(folders["zeromq-src"] / "vendor")),
         sodium(folders["libsodium-sys-stable"]),
-        generic("sqlite", sqlite, "blessing", ["SQLite is in the public domain.\n"]),
     ]
+    if folder := folders.get("libsqlite3-sys"):
+        header = (folder / "sqlite3" / "sqlite3.h").read_text(errors="replace")
+        version = re.search(r'#define SQLITE_VERSION\s+"([^"]+)"', header)[1]
+        found.append(generic("sqlite", version, "blessing", ["SQLite is in the public domain.\n"]))
     if zig:
         version = subprocess.run([zig / "zig", "version"], check=True, capture_output=True, text=True).stdout.strip()
         parts = [text for name in ("libcxx", "libcxxabi", "libunwind") for text in texts(zig / "lib" / name)]
@@ -161,15 +160,18 @@ def bill(version: str, components: list[dict]) -> dict:
 
 
 def main() -> None:
-    if not 2 <= len(sys.argv) <= 3:
-        sys.exit(__doc__)
-    folder = Path(sys.argv[1])
-    zig = Path(sys.argv[2]) if len(sys.argv) == 3 else None
-    crates = linked_crates()
-    components = [crate_component(c) for c in crates if c["name"] != "zeromq-src"] + c_libraries(crates, zig)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where to write both files")
+    parser.add_argument("--zig", type=Path, help="the folder of zig if zig built them: its C++ library is in them, too")
+    parser.add_argument("--package", action="append", help="a Cargo package [default: those of the programs]")
+    args = parser.parse_args()
+    crates = linked_crates(args.package or PROGRAMS)
+    linked = [crate_component(c) for c in crates if c["name"] != "zeromq-src"]
+    components = linked + c_libraries(crates, args.zig)
     version = cargo("pkgid", "-p", "giostra").strip().rsplit("#")[-1].rsplit("@")[-1]
-    (folder / "THIRD-PARTY.txt").write_text(notices(components))
-    (folder / "giostra.cdx.json").write_text(json.dumps(bill(version, components), indent=1) + "\n")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    (args.folder / "THIRD-PARTY.txt").write_text(notices(components))
+    (args.folder / "giostra.cdx.json").write_text(json.dumps(bill(version, components), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,5 +6,8 @@ set -euo pipefail
 maturin=$(realpath -s "$1") folder=$(realpath -m "$2") profile=${3:-dist}
 cd "$(dirname "$0")/.."
 source deploy/zig.sh
+# The texts of the licences go into the wheel with the package's own (license-files in pyproject.toml).
+deploy/third_party.py target/wheel-licences --package giostra-python --zig "$(echo "$tools"/lib/python3*/site-packages/ziglang)"
+cp target/wheel-licences/THIRD-PARTY.txt python/LICENSE-THIRD-PARTY
 "$maturin" build --locked --zig --profile "$profile" --target "$target" --compatibility manylinux2014 \
     --manifest-path python/Cargo.toml --out "$folder"

@@ -87,7 +87,7 @@ impl<'a> Source<'a> {
         let path = given.try_get_one::<PathBuf>("config").ok()??.clone();
         let is_given = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
         let prints = |id: &str| !matches!(id, "config" | "config_check") && is_given(id);
-        if command.get_arguments().any(|arg| !is_key(arg) && prints(arg.get_id().as_str())) {
+        if command.get_arguments().any(|arg| !arg.is_hide_set() && !is_key(arg) && prints(arg.get_id().as_str())) {
             return None;
         }
         Some(Self { command, path, given })

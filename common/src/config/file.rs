@@ -4,13 +4,17 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The largest file, in bytes. A device or a log given by mistake is not read to its end.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The bit of a file's mode that lets every user write it.
+const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// A key and its value.
 #[derive(Debug)]
@@ -69,11 +73,18 @@ pub(super) struct Fault(pub(super) Option<Place>, pub(super) String);
 /// Reads a file of text.
 ///
 /// # Errors
-/// If it can't be read, is larger than 1 MiB, or is not UTF-8.
+/// If it can't be read, is larger than 1 MiB, or is not UTF-8, or if every user may write it: it names
+/// programs to run, and files to write.
 pub(super) fn read(path: &Path) -> Result<String, Fault> {
+    let failed = |error: io::Error| Fault(None, error.to_string());
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if about.is_file() && about.mode() & WRITABLE_BY_ALL != 0 {
+        let remedy = format!("every user may write it, and so choose what is run: chmod o-w {}", path.display());
+        return Err(Fault(None, remedy));
+    }
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Fault(None, error.to_string()))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Fault(None, "it is larger than 1 MiB, and so hardly a configuration file".into()));
     }
@@ -139,7 +150,8 @@ fn to_list(array: DeArray<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
     use super::*;
@@ -197,6 +209,17 @@ mod tests {
         }
         assert!(parse(&format!("a = {}", "[".repeat(100_000))).is_err());
         assert_eq!(parse("\u{feff}a = 1").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_every_user_may_write_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broker.toml");
+        fs::write(&path, "a = 1").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        assert!(read(&path).unwrap_err().1.contains("chmod o-w "));
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        assert_eq!(read(&path).unwrap(), "a = 1");
     }
 
     #[test]

@@ -32,9 +32,9 @@ pub(super) struct Key {
     pub(super) args: Vec<OsString>,
 }
 
-/// Whether an option can be a key.
+/// Whether an option can be a key. One that no help shows is for programs that start this one.
 pub(super) fn is_key(arg: &Arg) -> bool {
-    arg.get_long().is_some_and(|long| !NO_KEYS.contains(&long))
+    !arg.is_hide_set() && arg.get_long().is_some_and(|long| !NO_KEYS.contains(&long))
 }
 
 impl Key {
