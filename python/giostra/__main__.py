@@ -49,6 +49,15 @@ def parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--grace", type=duration, metavar="DURATION", help="time after a signal to finish [GIOSTRA_WORKER_GRACE, 30s]"
     )
+    worker.add_argument(
+        "--lifetime", type=duration, metavar="DURATION", help="leave after this time [GIOSTRA_WORKER_LIFETIME]"
+    )
+    worker.add_argument(
+        "--idle-timeout",
+        type=duration,
+        metavar="DURATION",
+        help="leave after this time without a request [GIOSTRA_WORKER_IDLE_TIMEOUT]",
+    )
     worker.add_argument("--keys", metavar="FILE", help="the worker's secret certificate [GIOSTRA_WORKER_KEYS]")
     worker.add_argument("--broker-key", metavar="KEY|FILE", help="the broker's public key [GIOSTRA_BROKER_KEY]")
     worker.add_argument(
@@ -74,7 +83,8 @@ def main() -> None:
         worker = giostra.Worker()
     else:
         worker = find(top, args.worker)
-    for name in ("broker", "name", "pool", "threads", "window", "grace", "keys", "broker_key"):
+    options = "broker name pool threads window grace lifetime idle_timeout keys broker_key"
+    for name in options.split():
         if (value := getattr(args, name)) is not None:
             setattr(worker, name, value)
     try:

@@ -101,6 +101,8 @@ def serve_seat(
     threads: int,
     window: int,
     grace: float,
+    lifetime: float,
+    idle_timeout: float,
     keys: str | None,
     broker_key: str | None,
 ) -> int: ...

@@ -39,7 +39,7 @@ class Worker:
 
     What is not given is taken from the environment, as ``giostra-worker`` takes it: ``GIOSTRA_BACKEND``,
     ``GIOSTRA_POOL``, ``GIOSTRA_NAME``, ``GIOSTRA_THREADS``, ``GIOSTRA_WORKER_WINDOW``, ``GIOSTRA_WORKER_GRACE``,
-    ``GIOSTRA_WORKER_KEYS``, ``GIOSTRA_BROKER_KEY``.
+    ``GIOSTRA_WORKER_LIFETIME``, ``GIOSTRA_WORKER_IDLE_TIMEOUT``, ``GIOSTRA_WORKER_KEYS``, ``GIOSTRA_BROKER_KEY``.
 
     Args:
         broker: the endpoint of the broker's backend, ``tcp://127.0.0.1:5556`` by default.
@@ -49,6 +49,9 @@ class Worker:
         threads: how many requests each process computes at once.
         window: the most requests that a process holds; 0 leaves that to the broker.
         grace: seconds to finish what is held after a signal; 30 by default.
+        lifetime: seconds after which to leave, as after a signal: before a batch system's limit, minus
+            ``grace``. Up to a tenth earlier, by chance, so that workers do not leave together.
+        idle_timeout: seconds without a request after which to leave, also without a broker.
         keys: the file of the worker's secret certificate, for a broker with keys.
         broker_key: the broker's public key, or the file of its public certificate.
 
@@ -71,11 +74,14 @@ class Worker:
         threads: int | None = None,
         window: int | None = None,
         grace: float | None = None,
+        lifetime: float | None = None,
+        idle_timeout: float | None = None,
         keys: str | Path | None = None,
         broker_key: str | Path | None = None,
     ) -> None:
         self.broker, self.pool, self.name, self.threads = broker, pool, name, threads
-        self.window, self.grace, self.keys, self.broker_key = window, grace, keys, broker_key
+        self.window, self.grace, self.lifetime, self.idle_timeout = window, grace, lifetime, idle_timeout
+        self.keys, self.broker_key = keys, broker_key
         self._functions: dict[str, tuple[Callable[..., Any], bool]] = {}
 
     @overload
@@ -120,32 +126,36 @@ class Worker:
         processes = _settings.number(processes, "GIOSTRA_PROCESSES", 1)
         seat = os.environ.pop(SEAT, None)
         if seat is not None:
-            number, parent, served = map(int, seat.split("/"))
+            number, parent, served, begun = map(int, seat.split("/"))
             _native.end_with_parent(signal.SIGTERM)
             if os.getppid() != parent:
                 sys.exit(1)
             os.pwrite(served, b"\1", number)
             os.close(served)
             try:
-                self._serve(number if processes > 1 else None, allow_functions)
+                self._serve(number if processes > 1 else None, allow_functions, begun)
             except (RuntimeError, ValueError) as error:
                 _log.error("%s", error)
                 sys.exit(REFUSED)
             # What the program does after this call is for the process that was started first.
             sys.exit()
         elif processes == 0:
-            self._serve(None, allow_functions)
+            self._serve(None, allow_functions, time.monotonic_ns())
         else:
             status = _Seats(processes).run()
             if status:
                 sys.exit(status)
 
-    def _serve(self, number: int | None, allow_functions: bool) -> None:
+    def _serve(self, number: int | None, allow_functions: bool, begun: int) -> None:
         if not logging.getLogger().handlers:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-5s %(message)s")
         _logging.start()
         name = self.name or os.environ.get("GIOSTRA_NAME")
         keys = _settings.keys(self.keys, self.broker_key, "GIOSTRA_WORKER_KEYS")
+        lifetime = _settings.seconds(self.lifetime, "GIOSTRA_WORKER_LIFETIME", 0.0)
+        if lifetime:
+            # A seat that was started again is as old as the program.
+            lifetime = max(lifetime - (time.monotonic_ns() - begun) / 1e9, 0.001)
         functions = {_functions.OPERATION: (_functions.compute if allow_functions else _functions.refuse, False)}
         running = _native.serve_seat(
             functions | self._functions,
@@ -155,6 +165,8 @@ class Worker:
             threads=_settings.number(self.threads, "GIOSTRA_THREADS", 1),
             window=_settings.number(self.window, "GIOSTRA_WORKER_WINDOW", 0),
             grace=_settings.seconds(self.grace, "GIOSTRA_WORKER_GRACE", 30.0),
+            lifetime=lifetime,
+            idle_timeout=_settings.seconds(self.idle_timeout, "GIOSTRA_WORKER_IDLE_TIMEOUT", 0.0),
             keys=keys.own,
             broker_key=keys.broker,
         )
@@ -171,6 +183,7 @@ class _Seats:
 
     def __init__(self, count: int) -> None:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._since = time.monotonic_ns()
         self._begun = dict.fromkeys(range(1, count + 1), 0.0)
         self._pauses = dict.fromkeys(range(1, count + 1), 0.0)
         #: When those that have died are started again.
@@ -215,7 +228,7 @@ class _Seats:
             self._status = self._status or (1 if code not in (0, -signal.SIGTERM) else 0)
             return
         if code == 0:
-            # The broker has asked for it: it is drained.
+            # It was drained, or is old or idle enough to leave.
             return
         lived = time.monotonic() - self._begun[seat]
         is_lame = code == 1 and lived < SOON and self._pauses[seat] >= 1.0 and not self._has_served(seat)
@@ -235,7 +248,7 @@ class _Seats:
 
     def _start(self, seat: int, command: list[str]) -> None:
         self._begun[seat] = time.monotonic()
-        environment = os.environ | {SEAT: f"{seat}/{os.getpid()}/{self._served}"}
+        environment = os.environ | {SEAT: f"{seat}/{os.getpid()}/{self._served}/{self._since}"}
         os.pwrite(self._served, b"\0", seat)
         # Of a session of its own: Ctrl-C reaches this process alone, which tells each once.
         process = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[self._served])

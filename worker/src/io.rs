@@ -94,7 +94,7 @@ impl Connection {
         shared: &Shared,
         is_able: impl Fn() -> Result<(), String>,
     ) -> Result<ControlFlow<()>, Error> {
-        self.session.handle_replies(reports, replies);
+        self.session.handle_replies(reports, replies, Instant::now());
         if let Some(unable) = unable {
             self.session.handle_unable(unable, Instant::now());
         }

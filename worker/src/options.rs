@@ -20,6 +20,13 @@ pub struct Options {
     pub window: u32,
     /// How long to finish what is held after a request to shut down.
     pub grace: Duration,
+    /// The age at which to leave, as after a request to shut down. `None`: it is not limited.
+    pub lifetime: Option<Duration>,
+    /// The most by which to leave earlier than that, by chance: workers that were started together then
+    /// do not leave together.
+    pub lifetime_stagger: Duration,
+    /// How long to hold no request before leaving, with a broker or without. `None`: for ever.
+    pub idle_timeout: Option<Duration>,
     /// The worker's keys and the broker's public key, for a broker that demands keys.
     pub credentials: Option<Credentials>,
 }
@@ -34,6 +41,9 @@ impl Default for Options {
             threads: 1,
             window: 0,
             grace: Duration::from_secs(30),
+            lifetime: None,
+            lifetime_stagger: Duration::ZERO,
+            idle_timeout: None,
             credentials: None,
         }
     }

@@ -74,6 +74,10 @@ pub struct Session {
     unreadable: bool,
     /// When the worker ends at the latest, once it wants to leave.
     leave_by: Option<Instant>,
+    /// When the worker is to leave because of its age.
+    old_at: Option<Instant>,
+    /// Since when the worker has held no request, or a moment later.
+    idle_since: Instant,
     /// Set while nothing can be computed.
     pause: Option<Pause>,
     /// The length of the next pause.
@@ -118,6 +122,12 @@ impl Session {
             handshake: None,
             unreadable: false,
             leave_by: None,
+            old_at: options.lifetime.map(|lifetime| {
+                // Different for each worker, since its instance is a random number.
+                let share = options.lifetime_stagger.min(lifetime).mul_f64((instance % 1000) as f64 / 1000.0);
+                deadline(now, lifetime - share)
+            }),
+            idle_since: now,
             pause: None,
             next_pause: PAUSES[0],
             tell_able: false,
@@ -142,7 +152,7 @@ impl Session {
 
     /// Returns when [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.leave_by, self.warn_at(), self.retry_at()].into_iter().flatten().min()
+        [self.leave_by, self.old_at(), self.idle_at(), self.warn_at(), self.retry_at()].into_iter().flatten().min()
     }
 
     /// Handles a message from the broker.
@@ -158,7 +168,10 @@ impl Session {
             ToWorker::Dispatch { requests, .. } if self.pause.is_some() => {
                 self.hand_back(requests.into_iter().map(|(ticket, _)| ticket).collect());
             }
-            ToWorker::Dispatch { priority, requests } => self.actions.push_back(Action::Assign(priority, requests)),
+            ToWorker::Dispatch { priority, requests } => {
+                self.idle_since = now;
+                self.actions.push_back(Action::Assign(priority, requests));
+            }
             ToWorker::Cancel(tickets) => self.actions.push_back(Action::Cancel(tickets)),
             ToWorker::Ping { sequence } => self.actions.push_back(Action::Pong { sequence }),
             ToWorker::RegisterAgain => {
@@ -207,7 +220,10 @@ impl Session {
     }
 
     /// Handles progress and outcomes of requests, which are sent.
-    pub fn handle_replies(&mut self, reports: Vec<Report>, replies: Vec<Reply>) {
+    pub fn handle_replies(&mut self, reports: Vec<Report>, replies: Vec<Reply>, now: Instant) {
+        if !replies.is_empty() {
+            self.idle_since = now;
+        }
         if !reports.is_empty() {
             self.send(FromWorker::Progress(reports));
         }
@@ -261,12 +277,19 @@ impl Session {
 
     /// Handles a request to shut down: finishes what is held, and leaves.
     pub fn handle_shutdown(&mut self, load: Load, now: Instant) {
+        self.leave("", load, now);
+    }
+
+    fn leave(&mut self, why: &str, load: Load, now: Instant) {
         let is_registered = self.is_registered();
         self.actions.push_back(Action::Stopping(if is_registered { self.options.grace } else { Duration::ZERO }));
         if !is_registered {
+            if !why.is_empty() {
+                self.log(Level::Info, format!("{why}leaving; no broker is there"));
+            }
             return self.leave_unregistered();
         }
-        self.log(Level::Info, format!("leaving; {} requests to finish first", load.computing + load.waiting));
+        self.log(Level::Info, format!("{why}leaving; {} requests to finish first", load.computing + load.waiting));
         self.leave_by = Some(deadline(now, self.options.grace));
         self.send(FromWorker::Leave);
     }
@@ -280,6 +303,17 @@ impl Session {
                 format!("leaving {unfinished} requests unfinished after {grace:?}; the broker hands them to others");
             self.log(Level::Warn, line);
             return self.actions.push_back(Action::End);
+        }
+        if is_due(self.old_at()) {
+            let lifetime = self.options.lifetime.unwrap_or_default();
+            return self.leave(&format!("at the end of a lifetime of {lifetime:?}: "), load, now);
+        }
+        if is_due(self.idle_at()) {
+            if load.computing + load.waiting == 0 {
+                let idle = self.options.idle_timeout.unwrap_or_default();
+                return self.leave(&format!("no request for {idle:?}: "), load, now);
+            }
+            self.idle_since = now;
         }
         if is_due(self.retry_at()) {
             self.actions.push_back(Action::CheckAbility);
@@ -302,6 +336,17 @@ impl Session {
             Link::Down { since, warned: false } => Some(since + WARN_AFTER),
             Link::Down { .. } | Link::Up => None,
         }
+    }
+
+    /// When to leave because of the worker's age, unless it is leaving.
+    fn old_at(&self) -> Option<Instant> {
+        self.old_at.filter(|_| !self.is_leaving())
+    }
+
+    /// When to look whether the worker has been idle for too long, unless it is leaving.
+    fn idle_at(&self) -> Option<Instant> {
+        let timeout = self.options.idle_timeout.filter(|_| !self.is_leaving())?;
+        Some(deadline(self.idle_since, timeout))
     }
 
     /// When to ask whether the pause can end.

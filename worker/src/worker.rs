@@ -83,6 +83,18 @@ impl Worker {
         self
     }
 
+    /// Sets the age at which to leave, as after a request to shut down.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.options.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Sets how long to hold no request before leaving, with a broker or without.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.idle_timeout = Some(timeout);
+        self
+    }
+
     /// Sets the worker's keys and the broker's public key, for a broker that demands keys.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.options.credentials = Some(credentials);

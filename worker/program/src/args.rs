@@ -7,7 +7,7 @@ use std::process::exit;
 use std::time::Duration;
 
 use clap::Parser;
-use giostra_common::args::duration;
+use giostra_common::args::{duration, positive_duration};
 use giostra_common::config::{ConfigArgs, parse};
 use giostra_common::log::{Format, Log, set_format};
 use giostra_protocol::{DEFAULT_POOL, MAX_THREADS, name};
@@ -42,6 +42,19 @@ pub struct Args {
     /// Time after a signal to finish the requests that are held
     #[arg(long, env = "GIOSTRA_WORKER_GRACE", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
+
+    /// Leave after this time, as after a signal: before a batch system's limit, minus --grace
+    #[arg(long, env = "GIOSTRA_WORKER_LIFETIME", value_parser = positive_duration, value_name = "DURATION")]
+    lifetime: Option<Duration>,
+
+    /// Leave up to this much earlier, by chance, so that workers started together do not leave together
+    /// [default: a tenth of --lifetime]
+    #[arg(long, env = "GIOSTRA_WORKER_LIFETIME_STAGGER", requires = "lifetime", value_parser = duration, value_name = "DURATION")]
+    lifetime_stagger: Option<Duration>,
+
+    /// Leave after this time without a request, also if there is no broker
+    #[arg(long, env = "GIOSTRA_WORKER_IDLE_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
+    idle_timeout: Option<Duration>,
 
     /// File of this worker's secret certificate, for a broker with keys (giostra keys new)
     #[arg(long, env = "GIOSTRA_WORKER_KEYS", requires = "broker_key", value_name = "FILE")]
@@ -106,6 +119,9 @@ impl Args {
             threads: self.threads as usize,
             window: self.window.unwrap_or(0),
             grace: self.grace,
+            lifetime: self.lifetime,
+            lifetime_stagger: self.lifetime_stagger.or(self.lifetime.map(|it| it / 10)).unwrap_or_default(),
+            idle_timeout: self.idle_timeout,
             credentials: Credentials::from_flags(self.keys.as_deref(), self.broker_key.as_deref())?,
         })
     }

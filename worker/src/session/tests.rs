@@ -17,7 +17,10 @@ impl Scene {
     /// A worker that has not been welcomed yet.
     fn new() -> Self {
         let (broker, name) = ("tcp://b:1".into(), "w".into());
-        let options = Options { broker, name, grace: 30 * SECOND, ..Options::default() };
+        Self::with(Options { broker, name, grace: 30 * SECOND, ..Options::default() })
+    }
+
+    fn with(options: Options) -> Self {
         let now = Instant::now();
         Self { session: Session::new(&options, vec!["add".into()], 7, now), now, service: Vec::new() }
     }
@@ -51,7 +54,7 @@ impl Scene {
 
     /// The threads have computed a request.
     fn reply(&mut self, ticket: u64, outcome: Outcome) -> Vec<String> {
-        self.session.handle_replies(Vec::new(), vec![(Ticket(ticket), outcome)]);
+        self.session.handle_replies(Vec::new(), vec![(Ticket(ticket), outcome)], self.now);
         self.actions()
     }
 
@@ -168,7 +171,7 @@ fn requests_cancellations_and_pings_go_to_the_threads_and_outcomes_to_the_broker
     assert_eq!(scene.handle(ToWorker::Cancel(vec![Ticket(2)])), ["cancel 2"]);
     assert_eq!(scene.handle(ToWorker::Ping { sequence: 9 }), ["pong 9"]);
     let report = (Ticket(1), Progress { done: 1, total: 2 });
-    scene.session.handle_replies(vec![report], vec![(Ticket(1), ok(1)), (Ticket(2), ok(1))]);
+    scene.session.handle_replies(vec![report], vec![(Ticket(1), ok(1)), (Ticket(2), ok(1))], scene.now);
     let actions = scene.actions();
     assert!(actions[0].starts_with("progress") && actions[1..] == ["replies 1 ok 2 ok"], "{actions:?}");
 }
@@ -233,6 +236,46 @@ fn a_leaving_worker_gives_up_after_its_grace() {
     scene.shut_down(5);
     let line = "warn: leaving 2 requests unfinished after 30s; the broker hands them to others";
     assert_eq!(scene.wait(), (30, vec![line.into(), "end".into()]));
+}
+
+#[test]
+fn a_worker_leaves_at_the_end_of_its_lifetime_or_somewhat_before() {
+    // The instance is 7: seven thousandths of the stagger.
+    for (lifetime_stagger, age) in [(Duration::ZERO, 1000), (SECOND * 1000, 993), (SECOND * 5000, 993)] {
+        let lifetime = Some(1000 * SECOND);
+        let mut scene = Scene::with(Options { lifetime, lifetime_stagger, ..Options::default() });
+        scene.welcome();
+        let line = "info: at the end of a lifetime of 1000s: leaving; 2 requests to finish first";
+        assert_eq!(scene.wait(), (age, vec![line.into(), "leave".into()]));
+        // Nothing of that is due a second time.
+        assert_eq!(scene.wait().0, 30);
+    }
+}
+
+#[test]
+fn a_worker_leaves_when_it_has_held_no_request_for_its_idle_timeout() {
+    let mut scene = Scene::with(Options { idle_timeout: Some(60 * SECOND), ..Options::default() });
+    scene.welcome();
+    scene.now += 59 * SECOND;
+    scene.dispatch(&[1]);
+    // Two are being computed, for longer than the timeout.
+    assert_eq!(scene.wait(), (60, vec![]));
+    scene.now += 50 * SECOND;
+    scene.reply(1, ok(1));
+    scene.now = scene.session.poll_timeout().unwrap();
+    scene.session.handle_timeout(Load::default(), scene.now);
+    assert_eq!(scene.actions(), ["info: no request for 60s: leaving; 0 requests to finish first", "leave"]);
+    assert_eq!(scene.handle(ToWorker::Goodbye), ["info: left", "end"]);
+}
+
+#[test]
+fn an_idle_worker_also_leaves_without_a_broker() {
+    let mut scene = Scene::with(Options { idle_timeout: Some(60 * SECOND), ..Options::default() });
+    scene.welcome();
+    scene.handle(ToWorker::Hiccup);
+    scene.session.handle_timeout(Load::default(), scene.now + 60 * SECOND);
+    let actions = scene.actions();
+    assert!(actions.ends_with(&["leave".into(), "end".into()]), "{actions:?}");
 }
 
 #[test]
