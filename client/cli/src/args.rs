@@ -13,6 +13,7 @@ use super::keys::KeysCommand;
 use super::man::{Completions, Man};
 use super::map::Map;
 use super::random::Random;
+use super::scale::{SCALE, Scale};
 use super::send::Send;
 use super::status::Status;
 #[cfg(feature = "store")]
@@ -33,6 +34,9 @@ const DOCTOR_TIMEOUT: &str = "3s";
 
 /// The options of every command that mean nothing to `giostra doctor`.
 const NOT_OF_DOCTOR: [&str; 3] = ["priority", "timeout", "no_wait"];
+
+/// Those that mean nothing to `giostra scale`.
+const NOT_OF_SCALE: [&str; 4] = ["priority", "timeout", "no_wait", "json"];
 
 /// Submits compute requests to a Giostra broker.
 #[derive(Clone, Debug, Parser)]
@@ -60,6 +64,15 @@ fn adapted(command: clap::Command) -> clap::Command {
         let adapted = common.get_arguments().filter_map(|option| match option.get_id().as_str() {
             "broker_timeout" => Some(option.clone().default_value(DOCTOR_TIMEOUT).help("How long all of it may take")),
             id if NOT_OF_DOCTOR.contains(&id) => Some(option.clone().hide(true)),
+            _ => None,
+        });
+        return command.args(adapted.collect::<Vec<_>>());
+    }
+    if command.get_name() == "scale" {
+        let common = CommonArgs::augment_args(clap::Command::default());
+        let adapted = common.get_arguments().cloned().filter_map(|option| match option.get_id().as_str() {
+            "pool" => Some(option.help("Pool of the workers")),
+            id if NOT_OF_SCALE.contains(&id) => Some(option.hide(true)),
             _ => None,
         });
         return command.args(adapted.collect::<Vec<_>>());
@@ -115,6 +128,9 @@ pub enum Command {
     Top(Top),
     /// Let a worker finish its requests, give it no more, and end it
     Drain(Drain),
+    /// Start and end workers by what there is to compute: here, over ssh, by Slurm
+    #[command(subcommand, after_help = SCALE)]
+    Scale(Scale),
     /// Look for what is amiss when something does not work, and say what to do
     Doctor(Doctor),
     /// Prove or refute from the broker's log that it kept its promises. Needs no broker
@@ -153,6 +169,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Top(_) => "top",
             Self::Drain(_) => "drain",
+            Self::Scale(_) => "scale",
             Self::Doctor(_) => "doctor",
             Self::Audit(_) => "audit",
             Self::Keys(_) => "keys",

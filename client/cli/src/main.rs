@@ -22,6 +22,7 @@ mod operations;
 mod printed;
 mod prompt;
 mod random;
+mod scale;
 mod send;
 mod status;
 #[cfg(feature = "store")]
@@ -78,7 +79,8 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     stdio::check_stdout().map_err(io::Error::from)?;
     // What a client would log is what the doctor says.
     let is_doctor = matches!(command, Command::Doctor(_));
-    let _log = if alone || is_doctor { None } else { Some(Log::to_stderr(LevelFilter::Warn)?) };
+    let level = if matches!(command, Command::Scale(_)) { LevelFilter::Info } else { LevelFilter::Warn };
+    let _log = if alone || is_doctor { None } else { Some(Log::to_stderr(level)?) };
     let shutdown = if alone { Shutdown::new()? } else { signals::shutdown().context("can't listen for signals")? };
     let mut client = None;
     dispatch(command, common, &shutdown, || {
@@ -109,6 +111,7 @@ fn dispatch<'a>(
         Command::Cancel(options) => jobs::cancel(client()?, options, common),
         Command::Status(options) => status::run(client()?, options, common),
         Command::Drain(options) => drain::run(client()?, options, common),
+        Command::Scale(options) => scale::run(options, common, client),
         // These open connections of their own.
         Command::Doctor(options) => doctor::run(options, common, shutdown),
         Command::Bench(options) => bench::run(options, common, shutdown),

@@ -8,12 +8,12 @@
 
 mod control;
 mod detach;
-mod folder;
+pub mod folder;
 mod help;
 mod keys;
 mod output;
 mod plan;
-mod program;
+pub mod program;
 mod record;
 mod supervisor;
 

@@ -106,6 +106,11 @@ impl Folder {
         self.state.join("store")
     }
 
+    /// The folder of what `giostra scale` keeps.
+    pub fn scale(&self) -> PathBuf {
+        self.state.join("scale")
+    }
+
     /// The folder that a user names to mean this system.
     pub fn name(&self) -> &Path {
         &self.run

@@ -110,7 +110,7 @@ impl Program {
 }
 
 /// Returns the path of one of the programs: beside this one, or in a folder of `PATH`.
-fn find(program: &str) -> anyhow::Result<PathBuf> {
+pub fn find(program: &str) -> anyhow::Result<PathBuf> {
     let own = env::current_exe().and_then(|path| path.canonicalize()).context("can't find this program's own file")?;
     let beside = own.parent().unwrap_or(Path::new("/")).join(program);
     let path = env::var_os("PATH").unwrap_or_default();

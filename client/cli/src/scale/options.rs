@@ -1,0 +1,325 @@
+//! The options of `giostra scale`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use giostra_common::args::{duration, positive_duration};
+use giostra_protocol::{MAX_THREADS, name};
+use giostra_transport::endpoint::{Endpoint, parse_to_connect};
+
+use super::help;
+
+/// An engine.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Scale {
+    /// Workers on this host
+    #[command(after_help = help::LOCAL)]
+    Local(Local),
+    /// Workers on other hosts, over ssh and a tunnel: the broker may listen on this host alone
+    #[command(after_help = help::SSH)]
+    Ssh(Ssh),
+    /// Workers as jobs of Slurm
+    #[command(after_help = help::SLURM)]
+    Slurm(Slurm),
+    /// Workers by three commands of your own: to start, to list, to stop
+    #[command(after_help = help::CUSTOM)]
+    Custom(Custom),
+}
+
+/// The options of `giostra scale local`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options")]
+pub struct Local {
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// The options of `giostra scale ssh`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options")]
+pub struct Ssh {
+    /// A host, as ssh takes it, and the most workers there: HOST or HOST:N. May be repeated
+    #[arg(long = "host", required_unless_present = "hosts", value_parser = place, value_name = "HOST[:N]")]
+    pub host: Vec<Place>,
+
+    /// A file with a host a line: HOST, or HOST N; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub hosts: Option<PathBuf>,
+
+    /// Copy giostra-worker there first, to ~/.cache/giostra; without it, it has to be in PATH there
+    #[arg(long, conflicts_with = "worker")]
+    pub push: bool,
+
+    /// Further option of ssh, such as -o Port=2222 or -F FILE. May be repeated
+    #[arg(long, allow_hyphen_values = true, value_name = "OPTION")]
+    pub ssh_option: Vec<String>,
+
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// The options of `giostra scale slurm`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options")]
+pub struct Slurm {
+    /// Time limit of each job. A worker leaves before, with time to finish what it holds
+    #[arg(long, default_value = "1h", value_parser = walltime, value_name = "DURATION")]
+    pub walltime: Duration,
+
+    /// Time to finish what it holds [default: 2m, but at most a quarter of --walltime]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub grace: Option<Duration>,
+
+    /// Partition
+    #[arg(long, value_name = "NAME")]
+    pub partition: Option<String>,
+
+    /// Account
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+
+    /// Quality of service
+    #[arg(long, value_name = "NAME")]
+    pub qos: Option<String>,
+
+    /// GPUs of each worker, as sbatch --gpus takes them: 1, or a100:2
+    #[arg(long, value_name = "[TYPE:]N")]
+    pub gpus: Option<String>,
+
+    /// Memory of each worker, as sbatch --mem takes it
+    #[arg(long, value_name = "SIZE")]
+    pub mem: Option<String>,
+
+    /// Further option of sbatch, such as --constraint=icelake. May be repeated
+    #[arg(long = "sbatch", allow_hyphen_values = true, value_name = "OPTION")]
+    pub sbatch: Vec<String>,
+
+    /// Folder of the jobs' output, which all hosts reach [default: giostra/scale in $XDG_STATE_HOME, or in
+    /// ~/.local/state]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// The options of `giostra scale custom`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options")]
+pub struct Custom {
+    /// Shell command that starts a worker, and returns: {command} is the worker's command line, {name} its
+    /// name
+    #[arg(long, value_name = "COMMAND")]
+    pub start: String,
+
+    /// Shell command that lists the workers: a name a line, and behind it queued, running or ending
+    #[arg(long, value_name = "COMMAND")]
+    pub list: String,
+
+    /// Shell command that has the worker {name} end, with SIGTERM if it runs
+    #[arg(long, value_name = "COMMAND")]
+    pub stop: String,
+
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// The options of every engine.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Shared {
+    /// Fewest workers, also without requests
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub min: u32,
+
+    /// Most workers
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
+    pub max: u32,
+
+    /// Requests that each worker computes at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)), value_name = "N")]
+    pub threads: u32,
+
+    /// Start so many that what waits is computed within this time, where --max allows it
+    #[arg(long, default_value = "1m", value_parser = positive_duration, value_name = "DURATION")]
+    pub horizon: Duration,
+
+    /// End workers only after fewer were needed for this long
+    #[arg(long, default_value = "2m", value_parser = duration, value_name = "DURATION")]
+    pub cool_down: Duration,
+
+    /// How often to look
+    #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
+    pub interval: Duration,
+
+    /// Time limit of each command of the engine
+    #[arg(long, default_value = "1m", value_parser = positive_duration, value_name = "DURATION")]
+    pub command_timeout: Duration,
+
+    /// Name of the engine's jobs, and beginning of the workers' names: one giostra scale has each
+    /// [default: giostra-POOL]
+    #[arg(long, value_parser = name::parse, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Where the workers reach the broker
+    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_connect, value_name = "ENDPOINT")]
+    pub backend: String,
+
+    /// File of the workers' secret key, as they reach it, for a broker with keys
+    #[arg(long, env = "GIOSTRA_WORKER_KEYS", value_name = "FILE")]
+    pub worker_keys: Option<PathBuf>,
+
+    /// Program to run instead of giostra-worker, such as 'python3 -m giostra worker tasks:worker'
+    #[arg(long, value_name = "COMMAND")]
+    pub worker: Option<String>,
+
+    /// Say once what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the commands and scripts for the engine, and do nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub print: bool,
+
+    /// Further options of the workers, such as -- --exec 'python3 score.py'
+    #[arg(last = true, value_name = "OPTION")]
+    pub worker_options: Vec<String>,
+}
+
+/// A host with the most workers there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub host: String,
+    pub most: u32,
+}
+
+impl Scale {
+    /// Returns the options of every engine.
+    pub fn shared(&self) -> &Shared {
+        match self {
+            Self::Local(Local { shared })
+            | Self::Ssh(Ssh { shared, .. })
+            | Self::Slurm(Slurm { shared, .. })
+            | Self::Custom(Custom { shared, .. }) => shared,
+        }
+    }
+}
+
+impl Slurm {
+    /// How long a worker has to finish what it holds.
+    pub fn grace(&self) -> Duration {
+        self.grace.unwrap_or((self.walltime / 4).min(Duration::from_secs(120)))
+    }
+
+    /// The age at which a worker leaves: it is there a moment after its job has begun.
+    ///
+    /// # Errors
+    /// If the walltime leaves it no time to compute.
+    pub fn lifetime(&self) -> Result<Duration, String> {
+        let margin = self.grace() + (self.walltime / 20).min(Duration::from_secs(30));
+        match self.walltime.checked_sub(margin) {
+            Some(lifetime) if lifetime >= self.walltime / 4 => Ok(lifetime),
+            _ => Err(format!("--grace {:?} leaves too little of --walltime {:?}", self.grace(), self.walltime)),
+        }
+    }
+
+    /// The options of `sbatch`.
+    pub fn options(&self) -> Vec<String> {
+        let named = [
+            ("partition", &self.partition),
+            ("account", &self.account),
+            ("qos", &self.qos),
+            ("gpus", &self.gpus),
+            ("mem", &self.mem),
+        ];
+        let named = named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?)));
+        named.chain(self.sbatch.iter().cloned()).collect()
+    }
+}
+
+impl Shared {
+    /// Returns the name of the engine's jobs.
+    pub fn name(&self, pool: &str) -> String {
+        self.name.clone().unwrap_or_else(|| format!("giostra-{pool}"))
+    }
+
+    /// The time after which a worker without requests ends by itself. Long enough that this program,
+    /// which also knows what is about to come, is mostly first.
+    pub fn idle_timeout(&self) -> Duration {
+        2 * self.cool_down + Duration::from_secs(60)
+    }
+
+    /// Returns the endpoint of the broker's backend.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        Endpoint::to_connect(&self.backend).ok()
+    }
+}
+
+/// Parses `HOST` or `HOST:N`.
+fn place(text: &str) -> Result<Place, String> {
+    let (host, most) = match text.rsplit_once(':') {
+        // Not the last part of an address of version 6.
+        Some((host, most)) if !host.contains(':') => (host, most.parse().ok().filter(|&most| most > 0)),
+        _ => (text, Some(1)),
+    };
+    let most = most.ok_or_else(|| format!("'{text}' is no host: write HOST, or HOST:N with N workers at most"))?;
+    if host.is_empty() || host.starts_with('-') || host.contains(char::is_whitespace) {
+        return Err(format!("'{host}' is no host"));
+    }
+    Ok(Place { host: host.into(), most })
+}
+
+/// Parses a file with a host a line.
+///
+/// # Errors
+/// If a line is none: which.
+pub fn places(text: &str) -> Result<Vec<Place>, String> {
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.split('#').next().unwrap_or_default()));
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let read = |(at, line): (usize, &str)| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            [host] => place(host),
+            [host, most] => place(&format!("{host}:{most}")),
+            _ => Err(format!("'{}' is no host", line.trim())),
+        }
+        .map_err(|wrong| format!("line {at}: {wrong}"))
+    };
+    lines.map(read).collect()
+}
+
+/// Parses a time limit that Slurm can tell, which counts in minutes.
+fn walltime(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < Duration::from_secs(60) => Err("it must be at least a minute".into()),
+        long => Ok(long),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_a_number_of_workers_or_one() {
+        let place = |host: &str, most| Place { host: host.into(), most };
+        let text = "# two\nnode1\n user@node2  8 # large\n\nfe80::1\n";
+        assert_eq!(places(text).unwrap(), [place("node1", 1), place("user@node2", 8), place("fe80::1", 1)]);
+        for (wrong, line) in [("a b c", 1), ("a\nb zero", 2), ("a 0", 1), ("-oProxyCommand=x", 1)] {
+            assert!(places(wrong).unwrap_err().starts_with(&format!("line {line}: ")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_worker_leaves_before_its_walltime_with_time_to_finish() {
+        let lifetime = |line: &str| {
+            let words = ["giostra", "scale", "slurm", "--max", "1"].into_iter().chain(line.split_whitespace());
+            let args = <crate::args::Args as clap::Parser>::parse_from(words);
+            let Some(crate::args::Command::Scale(Scale::Slurm(slurm))) = args.command else { panic!() };
+            (slurm.lifetime().map(|lifetime| lifetime.as_secs()), slurm.grace().as_secs())
+        };
+        assert_eq!(lifetime(""), (Ok(3450), 120));
+        assert_eq!(lifetime("--walltime 1m"), (Ok(42), 15));
+        assert_eq!(lifetime("--walltime 2m --grace 10s"), (Ok(104), 10));
+        assert!(lifetime("--walltime 2m --grace 100s").0.is_err());
+    }
+}
