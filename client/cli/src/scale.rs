@@ -85,6 +85,7 @@ pub fn run<'a>(
         threads: shared.threads,
         horizon: shared.horizon,
         cool_down: shared.cool_down,
+        listed_within: engine.listed_within(),
     };
     let mut scaler = Scaler {
         engine: &mut *engine,
@@ -101,15 +102,22 @@ pub fn run<'a>(
         writeln!(stdout(), "{}", lines.join("\n"))?;
         return Ok(Exit::Success);
     }
-    if was_killed {
+    if was_killed && scaler.engine.outlives() {
         info!("an earlier one was killed: waiting for {SETTLING:?} for what it was about to start");
-        scaler.client.next_reply(Some(SETTLING))?;
+        if let Err(error) = scaler.client.next_reply(Some(SETTLING)) {
+            return exit_after(error);
+        }
     }
     service::ready("scaling");
     let Err(ended) = scaler.run();
     service::stopping(Duration::from_secs(40), "ending");
     engine.end();
-    match ended {
+    exit_after(ended)
+}
+
+/// A signal is how it is meant to end.
+fn exit_after(error: giostra_client::Error) -> anyhow::Result<Exit> {
+    match error {
         giostra_client::Error::Interrupted => Ok(Exit::Success),
         error => Err(error.into()),
     }

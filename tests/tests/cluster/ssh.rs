@@ -5,9 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use giostra_tests::process::{Process, binary, wait_for};
+use giostra_tests::system::log_files;
 use giostra_tests::{Network, network, trials};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -81,7 +83,8 @@ impl Scene {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log/giostra.log")).unwrap_or_default()
+        let files = log_files(&self.folder.path().join("log"));
+        files.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
     }
 
     fn count(&self, part: &str) -> usize {
@@ -100,7 +103,9 @@ fn inside(network: &Network, host: &str, program: &Path) -> Result<Command> {
 
 /// The workers that run here, on whatever host.
 fn workers(name: &str) -> usize {
-    let listed = Command::new("pgrep").args(["-c", "-f", &format!("giostra-worker --name {name}")]).output();
+    // Each question is a process.
+    std::thread::sleep(Duration::from_millis(50));
+    let listed = Command::new("pgrep").args(["-c", "-f", &format!("^[^ ]*giostra-worker --name {name}-")]).output();
     listed.ok().and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok()).unwrap_or_default()
 }
 
@@ -116,12 +121,16 @@ pub fn workers_come_through_a_tunnel_and_end_with_the_connection() -> Result<()>
     wait_for("they leave", || (scene.count(" left ") >= 2 && workers(&name) == 0).then_some(()))?;
 
     // The connections are killed while they compute: others do it.
-    let mut slow = scene.giostra("slow", &["bench", "sleep", "0.5", "--seconds", "4", "--window", "4"])?;
-    let joined = scene.count(" joined ");
-    wait_for("they are back", || (workers(&name) == 2 && scene.count(" joined ") >= joined).then_some(()))?;
-    let killed = Command::new("pkill").args(["-KILL", "-f", &format!("ssh .*{name}")]).status()?;
+    let input = scene.folder.path().join("requests");
+    fs::write(&input, "0.5\n".repeat(16))?;
+    let mut map = inside(&scene.network, "client", &binary("giostra")?)?;
+    map.args(["map", "sleep"]);
+    let mut map = Process::spawn_with(scene.folder.path(), "map", map, fs::File::open(input)?)?;
+    wait_for("they are back", || (scene.count(" joined ") >= 4 && workers(&name) == 2).then_some(()))?;
+    let killed = Command::new("pkill").args(["-KILL", "-f", &format!("^ssh .*{name}-")]).status()?;
     ensure!(killed.success(), "no ssh was there");
-    ensure!(slow.wait()?.success(), "{}", slow.stderr());
+    ensure!(map.wait()?.success(), "map: {}", map.stderr());
+    ensure!(map.stdout() == "0.5\n".repeat(16), "map printed {}", map.stdout());
 
     // Whatever ends it, no worker stays on the other host.
     let mut one = scene.giostra("one", &["send", "sleep", "1"])?;
@@ -129,9 +138,10 @@ pub fn workers_come_through_a_tunnel_and_end_with_the_connection() -> Result<()>
     scale.signal(Signal::SIGKILL)?;
     wait_for("they have ended", || (workers(&name) == 0).then_some(()))?;
     let mut again = scene.scale("again", &["--name", &name, "--min", "1"])?;
-    ensure!(one.wait()?.success(), "{}", one.stderr());
+    ensure!(one.wait()?.success(), "one: {}", one.stderr());
+    wait_for("one is there again", || (workers(&name) == 1).then_some(()))?;
     again.signal(Signal::SIGINT)?;
-    ensure!(again.wait()?.success(), "{}", again.stderr());
+    ensure!(again.wait()?.success(), "again: {}", again.stderr());
     ensure!(workers(&name) == 0, "a worker is left");
     println!("{}", again.stderr());
     drop((scene.sshd, scene.broker));

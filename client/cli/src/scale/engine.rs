@@ -5,6 +5,8 @@ pub mod custom;
 pub mod slurm;
 pub mod ssh;
 
+use std::time::Duration;
+
 use super::policy::Stage;
 
 /// What an engine says went wrong, for people.
@@ -45,6 +47,16 @@ pub trait Engine {
     /// Returns what to look at when a worker fails, such as the file of its output.
     fn hint(&self) -> Option<String> {
         None
+    }
+
+    /// Returns how long it may take to list what it has accepted.
+    fn listed_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether its workers go on when this process ends, so that the next one finds them.
+    fn outlives(&self) -> bool {
+        true
     }
 
     /// Ends what does not outlive this process, and waits for it.

@@ -19,9 +19,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// How long the engine may take to list what it has accepted.
-const LISTED_WITHIN: Duration = Duration::from_secs(60);
-
 /// How long a worker may run without having registered before that is told.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -38,6 +35,8 @@ pub struct Limits {
     pub horizon: Duration,
     /// For how long fewer workers must have been wanted before any is ended.
     pub cool_down: Duration,
+    /// How long the engine may take to list what it has accepted.
+    pub listed_within: Duration,
 }
 
 /// What there is to compute.
@@ -218,9 +217,9 @@ impl Policy {
                 tell.push(Decision::Tell(text));
             }
         }
-        let mut failed = Vec::new();
+        let (mut failed, listed_within) = (Vec::new(), self.limits.listed_within);
         self.known.retain(|id, known| {
-            let waits = !known.listed && now.duration_since(known.since) < LISTED_WITHIN;
+            let waits = !known.listed && now.duration_since(known.since) < listed_within;
             let gone = !waits && !units.iter().any(|unit| unit.id == *id);
             if gone && !known.registered && !known.stopped {
                 failed.push(id.clone());

@@ -62,6 +62,10 @@ impl Engine for Local {
         format!("# start\n{}\n", self.launch.line(&quoted(&format!("{}-NUMBER", self.launch.name))))
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     fn end(&mut self) {
         self.children.end();
     }

@@ -59,6 +59,11 @@ impl Engine for Custom {
         id.into()
     }
 
+    /// Nothing is known of it.
+    fn listed_within(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
     fn script(&self) -> String {
         let name = format!("{}-NAME", self.launch.name);
         let commands = [("start", &self.start), ("list", &self.list), ("stop", &self.stop)];

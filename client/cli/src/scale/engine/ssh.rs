@@ -141,6 +141,10 @@ impl Engine for Ssh {
         format!("# start\nssh {words} {}\n", quoted(&self.remote(&name, &socket)))
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     fn end(&mut self) {
         self.children.end();
     }

@@ -181,7 +181,8 @@ impl Cluster {
 }
 
 fn limits(max: u32) -> Limits {
-    Limits { min: 0, max, threads: 1, horizon: 60 * SECOND, cool_down: 120 * SECOND }
+    let (horizon, cool_down, listed_within) = (60 * SECOND, 120 * SECOND, Duration::ZERO);
+    Limits { min: 0, max, threads: 1, horizon, cool_down, listed_within }
 }
 
 #[test]

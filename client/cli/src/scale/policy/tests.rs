@@ -12,7 +12,8 @@ struct Scene {
 
 impl Scene {
     fn new(min: u32, max: u32) -> Self {
-        let limits = Limits { min, max, threads: 2, horizon: 60 * SECOND, cool_down: 60 * SECOND };
+        let (horizon, cool_down, listed_within) = (60 * SECOND, 60 * SECOND, 60 * SECOND);
+        let limits = Limits { min, max, threads: 2, horizon, cool_down, listed_within };
         Self { policy: Policy::new(limits), now: Instant::now(), units: Vec::new() }
     }
 
