@@ -26,6 +26,22 @@ packages-test: build _packaging
     @tests/packages/run.sh target/packages-test
     @tests/packages/boot.sh target/packages-test
 
+# Run giostra scale with a real Slurm, a real sshd and two hosts, each a network namespace (minutes; needs root; docs/cluster.md)
+cluster-test: _cluster
+    cargo build -p giostra -p giostra-broker -p giostra-worker-cli
+    @CI=true cargo test -p giostra-tests --test cluster -- --nocapture --test-threads 1
+
+# What the tests with a cluster need
+_cluster:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for program in slurmctld munged sshd ip; do
+        if ! command -v "$program" >/dev/null; then
+            apt-get install --yes --quiet --no-install-recommends slurm-wlm munge openssh-server openssh-client iproute2
+            break
+        fi
+    done
+
 # Make the packages again in another folder, and compare the bytes with those of `just dist`
 dist-compare profile="dist":
     @deploy/compare.sh target/packages {{ profile }}

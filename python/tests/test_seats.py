@@ -40,6 +40,13 @@ def test_a_seat_that_is_killed_costs_an_executor_no_result(system: System) -> No
     assert got == [n * n for n in range(3000)]
 
 
+@pytest.mark.parametrize("option", ["--lifetime", "--idle-timeout"])
+def test_seats_that_are_old_or_idle_leave_and_the_program_ends(system: System, option: str) -> None:
+    worker = system.worker(option, "500ms", seats=2)
+    assert worker.wait() == 0, worker.text
+    assert "started again" not in worker.text
+
+
 @pytest.mark.parametrize("how", ["exit", "segfault", "kill"])
 def test_a_crash_of_the_interpreter_loses_one_seat_which_comes_back(system: System, tmp_path: Path, how: str) -> None:
     worker = system.worker(seats=2)

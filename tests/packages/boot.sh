@@ -4,6 +4,8 @@
 #
 # usage: tests/packages/boot.sh PACKAGES
 #
+# OLD names the package of an earlier version, with a lower number. Else it has the same files under one.
+#
 # Needs root, systemd-nspawn and mmdebstrap. What is done inside is in booted.sh, which a unit starts.
 set -euo pipefail
 packages=$(realpath "$1")
@@ -21,8 +23,11 @@ tar -xf "target/roots/$suite-systemd.tar" -C "$root"
 
 mkdir "$root/packages"
 cp "$packages"/giostra_*.deb "$root/packages/new.deb"
-# The version before is the same files under a lower number.
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) deploy/deb.sh "$packages/prefix" "$root/packages/old.deb" 0.0.1-1
+if [ -n "${OLD:-}" ]; then
+    cp "$OLD" "$root/packages/old.deb"
+else
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) deploy/deb.sh "$packages/prefix" "$root/packages/old.deb" 0.0.1-1
+fi
 cp tests/packages/booted.sh "$root/packages/"
 source tests/packages/library.sh
 page 'Debian and Ubuntu' | grep systemctl > "$root/packages/page"

@@ -59,6 +59,9 @@ impl System {
         let [keys, allow] = [self.secret_file(BROKER), self.allow_dir()].map(|path| path.display().to_string());
         if self.setup.keys.is_some() {
             args.extend(["--keys", &keys, "--allow", &allow]);
+        } else if self.setup.address.is_some() {
+            // Other hosts reach it, of the test's own network.
+            args.push("--insecure");
         }
         let http = page.address();
         if self.setup.watched {

@@ -62,6 +62,20 @@ fn workers_end_with_what_has_started_them_and_their_requests_wait_for_the_next()
 }
 
 #[test]
+fn a_broker_that_is_restarted_finds_the_same_workers() -> Result<()> {
+    let mut system = broker()?;
+    let scaled = scale(&system, "scale", &["local", "--max", "2", "--min", "2"])?;
+    wait_for("both are there", || (workers(&mut system).ok()? == 2).then_some(()))?;
+    system.kill_broker()?;
+    wait_for("it is missed", || scaled.stderr().contains("no broker at").then_some(()))?;
+    system.start_broker()?;
+    wait_for("both are back", || (workers(&mut system).ok()? == 2).then_some(()))?;
+    wait_for("it goes on", || scaled.stderr().contains("going on").then_some(()))?;
+    ensure!(scaled.stderr().matches("started ").count() == 1, "{}", scaled.stderr());
+    Ok(())
+}
+
+#[test]
 fn a_program_that_is_no_worker_is_not_started_again_and_again() -> Result<()> {
     let mut system = broker()?;
     let scaled = scale(&system, "scale", &["local", "--max", "2", "--worker", "false"])?;

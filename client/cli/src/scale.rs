@@ -65,7 +65,8 @@ pub fn run<'a>(
     }
     let folder = Folder::of(None)?.scale();
     fs::create_dir_all(&folder).with_context(|| cannot("make", &folder))?;
-    let path = folder.join(format!("{}.lock", shared.name(&common.pool)));
+    let name = shared.name(&common.pool).map_err(anyhow::Error::msg)?;
+    let path = folder.join(format!("{name}.lock"));
     let was_killed = path.exists();
     let _lock = match Lock::take(&path) {
         Ok(lock) => lock,
@@ -233,7 +234,7 @@ fn launch(
         add("--idle-timeout", humantime::format_duration(shared.idle_timeout()).to_string().replace(' ', ""));
     }
     options.extend(shared.worker_options.iter().cloned());
-    Ok(Launch { program, options, name: shared.name(&common.pool) })
+    Ok(Launch { program, options, name: shared.name(&common.pool)? })
 }
 
 /// Checks that workers on other hosts can reach the broker.

@@ -55,7 +55,7 @@ impl Setup {
     pub fn across(mut self, network: &Network) -> Self {
         self.namespaces = network.namespaces();
         self.address = Some(network.address("broker"));
-        self.broker(&["--insecure"])
+        self
     }
 
     /// Puts the log into this folder.

@@ -4,6 +4,7 @@
 
 mod slurm;
 mod ssh;
+mod two;
 
 use std::fs::File;
 use std::process::{Command, ExitCode, Stdio};
@@ -19,12 +20,14 @@ use slurm::{
     what_slurm_refuses_is_told_before_anything_waits_for_it,
 };
 use ssh::workers_come_through_a_tunnel_and_end_with_the_connection;
+use two::two_machines_work_together_by_the_commands_of_the_page;
 
 fn main() -> ExitCode {
     trials::run(&[
         test!(walltimes_cancelled_requeued_and_killed_jobs_cost_no_request needs giostra_tests::slurm::available),
         test!(what_slurm_refuses_is_told_before_anything_waits_for_it needs giostra_tests::slurm::available),
         test!(workers_come_through_a_tunnel_and_end_with_the_connection needs ssh::available),
+        test!(two_machines_work_together_by_the_commands_of_the_page needs two::available),
     ])
 }
 
@@ -34,7 +37,7 @@ fn giostra(network: &Network, system: &System, words: &[&str]) -> Result<Command
     let (_, namespace) = namespaces.iter().find(|(name, _)| name == "client").context("no client")?;
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace]).arg(binary("giostra")?);
-    command.args(["--broker", system.frontend()]).args(words).stdin(Stdio::null());
+    command.args(["--broker", system.frontend()]).args(system.key_args("client")).args(words).stdin(Stdio::null());
     Ok(command)
 }
 

@@ -27,7 +27,7 @@ struct Scene {
 impl Scene {
     fn new() -> Result<Self> {
         let network = Network::of(&HOSTS)?;
-        let system = Setup::workers(0).across(&network).start()?;
+        let system = Setup::workers(0).across(&network).secured().start()?;
         let folder = system.folder().join("slurm");
         let slurm = Slurm::start(&folder, &network, "broker", &NODES, 4)?;
         Ok(Self { scale: None, scales: 0, slurm, system, network, begun: Instant::now() })
@@ -36,6 +36,8 @@ impl Scene {
     fn scale(&mut self, more: &[&str]) -> Result<&mut Process> {
         let (backend, output) = (self.system.backend(), self.system.folder().join("output").display().to_string());
         let words = ["scale", "slurm", "--max", "4", "--threads", "4", "--backend", backend, "--output", &output];
+        let keys = self.system.secret_file("later-worker").display().to_string();
+        let words = [&words[..], &["--worker-keys", &keys]].concat();
         let mut command = giostra(&self.network, &self.system, &[&words[..], more].concat())?;
         command.env("SLURM_CONF", self.slurm.configuration()).env("XDG_STATE_HOME", self.system.folder());
         self.scales += 1;

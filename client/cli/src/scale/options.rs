@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use giostra_common::args::{duration, positive_duration};
-use giostra_protocol::{MAX_THREADS, name};
+use giostra_protocol::MAX_THREADS;
 use giostra_transport::endpoint::{Endpoint, parse_to_connect};
 
 use super::help;
+
+/// The longest name of jobs: a number goes behind it, and both are a worker's name.
+const MAX_NAME: usize = 40;
 
 /// An engine.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -157,7 +160,7 @@ pub struct Shared {
 
     /// Name of the engine's jobs, and beginning of the workers' names: one giostra scale has each
     /// [default: giostra-POOL]
-    #[arg(long, value_parser = name::parse, value_name = "NAME")]
+    #[arg(long, value_parser = plain, value_name = "NAME")]
     pub name: Option<String>,
 
     /// Where the workers reach the broker
@@ -238,8 +241,12 @@ impl Slurm {
 
 impl Shared {
     /// Returns the name of the engine's jobs.
-    pub fn name(&self, pool: &str) -> String {
-        self.name.clone().unwrap_or_else(|| format!("giostra-{pool}"))
+    ///
+    /// # Errors
+    /// If it is to be that of the pool, and engines could not take it.
+    pub fn name(&self, pool: &str) -> Result<String, String> {
+        let of_pool = || plain(&format!("giostra-{pool}")).map_err(|wrong| format!("{wrong}; say another --name"));
+        self.name.clone().map_or_else(of_pool, Ok)
     }
 
     /// The time after which a worker without requests ends by itself. Long enough that this program,
@@ -252,6 +259,17 @@ impl Shared {
     pub fn endpoint(&self) -> Option<Endpoint> {
         Endpoint::to_connect(&self.backend).ok()
     }
+}
+
+/// Checks a name that is one to shells, file systems and batch systems alike.
+fn plain(name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > MAX_NAME || name.starts_with(['.', '-']) || !name.chars().all(fits) {
+        return Err(format!(
+            "'{name}' is no name for jobs: these have up to {MAX_NAME} letters, digits, '_', '-' and '.'"
+        ));
+    }
+    Ok(name.into())
 }
 
 /// Parses `HOST` or `HOST:N`.
@@ -298,6 +316,15 @@ fn walltime(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_have_names_that_no_shell_and_no_engine_reads_otherwise() {
+        assert_eq!(plain("giostra-compute_2.b").unwrap(), "giostra-compute_2.b");
+        let long = "x".repeat(41);
+        for wrong in ["", "-x", ".x", "a/b", "a,b", "a b", "a%j", "a'b", "é", &long] {
+            assert!(plain(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn hosts_have_a_number_of_workers_or_one() {
