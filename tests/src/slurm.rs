@@ -114,7 +114,8 @@ impl Slurm {
         let fields = listed.lines().map(|line| line.trim().splitn(3, '|').map(String::from).collect::<Vec<_>>());
         fields
             .map(|fields| {
-                Ok(fields.try_into().map(|[id, state, node]: [_; 3]| (id, state, node)).ok().context("squeue")?)
+                let [id, state, node]: [_; 3] = fields.try_into().ok().context("squeue printed something else")?;
+                Ok((id, state, node))
             })
             .collect()
     }

@@ -3,7 +3,7 @@
 //! The small disk is a tmpfs of the test's own; where it can't be mounted, those tests count as
 //! ignored.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -63,9 +63,9 @@ fn after_a_kill_on_a_full_disk_the_log_goes_on_with_a_new_line() -> Result<()> {
     system.kill_broker()?;
     // One run in a hundred stops at a line's end by chance.
     let file = system.log_files().pop().context("no log")?;
-    let whole = std::fs::metadata(&file)?.len();
+    let whole = fs::metadata(&file)?.len();
     if system.log().ends_with('\n') {
-        std::fs::OpenOptions::new().write(true).open(&file)?.set_len(whole - 2)?;
+        OpenOptions::new().write(true).open(&file)?.set_len(whole - 2)?;
     }
     disk.make_room()?;
     system.start_broker()?;

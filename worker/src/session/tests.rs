@@ -17,12 +17,12 @@ impl Scene {
     /// A worker that has not been welcomed yet.
     fn new() -> Self {
         let (broker, name) = ("tcp://b:1".into(), "w".into());
-        Self::with(Options { broker, name, grace: 30 * SECOND, ..Options::default() })
+        Self::with(&Options { broker, name, grace: 30 * SECOND, ..Options::default() })
     }
 
-    fn with(options: Options) -> Self {
+    fn with(options: &Options) -> Self {
         let now = Instant::now();
-        Self { session: Session::new(&options, vec!["add".into()], 7, now), now, service: Vec::new() }
+        Self { session: Session::new(options, vec!["add".into()], 7, now), now, service: Vec::new() }
     }
 
     fn registered() -> Self {
@@ -243,7 +243,7 @@ fn a_worker_leaves_at_the_end_of_its_lifetime_or_somewhat_before() {
     // The instance is 7: seven thousandths of the stagger.
     for (lifetime_stagger, age) in [(Duration::ZERO, 1000), (SECOND * 1000, 993), (SECOND * 5000, 993)] {
         let lifetime = Some(1000 * SECOND);
-        let mut scene = Scene::with(Options { lifetime, lifetime_stagger, ..Options::default() });
+        let mut scene = Scene::with(&Options { lifetime, lifetime_stagger, ..Options::default() });
         scene.welcome();
         let line = "info: at the end of a lifetime of 1000s: leaving; 2 requests to finish first";
         assert_eq!(scene.wait(), (age, vec![line.into(), "leave".into()]));
@@ -254,7 +254,7 @@ fn a_worker_leaves_at_the_end_of_its_lifetime_or_somewhat_before() {
 
 #[test]
 fn a_worker_leaves_when_it_has_held_no_request_for_its_idle_timeout() {
-    let mut scene = Scene::with(Options { idle_timeout: Some(60 * SECOND), ..Options::default() });
+    let mut scene = Scene::with(&Options { idle_timeout: Some(60 * SECOND), ..Options::default() });
     scene.welcome();
     scene.now += 59 * SECOND;
     scene.dispatch(&[1]);
@@ -270,7 +270,7 @@ fn a_worker_leaves_when_it_has_held_no_request_for_its_idle_timeout() {
 
 #[test]
 fn an_idle_worker_also_leaves_without_a_broker() {
-    let mut scene = Scene::with(Options { idle_timeout: Some(60 * SECOND), ..Options::default() });
+    let mut scene = Scene::with(&Options { idle_timeout: Some(60 * SECOND), ..Options::default() });
     scene.welcome();
     scene.handle(ToWorker::Hiccup);
     scene.session.handle_timeout(Load::default(), scene.now + 60 * SECOND);
