@@ -64,9 +64,8 @@ Examples:
       --start 'docker run --detach --rm --name {name} giostra {command}' \\
       --list \"docker ps --filter name=giostra- --format '{{.Names}}'\" \\
       --stop 'docker stop {name}'
-  giostra scale custom --max 8 --start 'systemd-run --user --unit {name} {command}' \\
-      --list \"systemctl --user --plain --no-legend list-units 'giostra-*' |
-              sed 's/\\\\.service.*//'\" \\
-      --stop 'systemctl --user stop {name}'
+  giostra scale custom --max 8 --start './start {name} {command}' \\
+      --list ./list --stop './stop {name}'
+                                 with scripts of your own
 
 The workers go on when it ends. A command that takes longer than --command-timeout has failed.";
