@@ -2,6 +2,7 @@
 //!
 //! Minutes, and packages that few machines have: `just cluster-test` runs them, `just test` does not.
 
+mod moves;
 mod slurm;
 mod ssh;
 mod two;
@@ -15,6 +16,7 @@ use giostra_tests::{Network, System, test, trials};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
+use moves::a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_silent;
 use slurm::{
     walltimes_cancelled_requeued_and_killed_jobs_cost_no_request,
     what_slurm_refuses_is_told_before_anything_waits_for_it,
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         test!(what_slurm_refuses_is_told_before_anything_waits_for_it needs giostra_tests::slurm::available),
         test!(workers_come_through_a_tunnel_and_end_with_the_connection needs ssh::available),
         test!(two_machines_work_together_by_the_commands_of_the_page needs two::available),
+        test!(a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_silent needs two::available),
     ])
 }
 
