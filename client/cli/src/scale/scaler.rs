@@ -1,5 +1,6 @@
 //! The loop: ask the broker, ask the engine, decide, act.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Error};
@@ -12,6 +13,9 @@ use super::engine::{Engine, Fault};
 use super::policy::{Decision, Demand, Policy, Seat, Stage, Unit};
 use crate::live;
 use crate::written::many;
+
+/// How long what a killed predecessor was about to start may take to be listed.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// What goes round.
 pub struct Scaler<'a> {
@@ -35,19 +39,36 @@ pub struct Told {
 }
 
 impl Scaler<'_> {
+    /// Gets ready: after an earlier one that was killed, what that was about to start is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] after a signal.
+    pub fn settle(&mut self, was_killed: bool) -> Result<(), Error> {
+        service::ready("scaling");
+        if was_killed && self.engine.outlives() {
+            info!("an earlier one was killed: waiting for {SETTLING:?} for what it was about to start");
+            self.rest(SETTLING)?;
+        }
+        Ok(())
+    }
+
     /// Goes round until a signal, or until the broker refuses this client.
     ///
     /// # Errors
     /// [`Error::Interrupted`] after a signal.
-    pub fn run(&mut self) -> Result<std::convert::Infallible, Error> {
+    pub fn run(&mut self) -> Result<Infallible, Error> {
         loop {
             self.round()?;
-            // No reply can come: this is a sleep that a signal ends. Without a broker the next question
-            // waits for one.
-            match self.client.next_reply(Some(self.interval)) {
-                Ok(_) | Err(Error::NoBroker { .. } | Error::Endpoint(_) | Error::Handshake(_)) => {}
-                Err(error) => return Err(error),
-            }
+            self.rest(self.interval)?;
+        }
+    }
+
+    /// Sleeps until a signal at most. Without a broker the next question waits for one.
+    fn rest(&mut self, time: Duration) -> Result<(), Error> {
+        // No reply can come.
+        match self.client.next_reply(Some(time)) {
+            Ok(_) | Err(Error::NoBroker { .. } | Error::Endpoint(_) | Error::Handshake(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
