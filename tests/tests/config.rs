@@ -299,7 +299,19 @@ const EXAMPLES: [Example; 2] = [
     Example {
         program: "giostra-worker",
         text: include_str!("../../deploy/worker.toml"),
-        without_default: &["name", "window", "keys", "broker-key", "exec", "exec-lines", "operation", "time-limit"],
+        without_default: &[
+            "name",
+            "window",
+            "lifetime",
+            "lifetime-stagger",
+            "idle-timeout",
+            "keys",
+            "broker-key",
+            "exec",
+            "exec-lines",
+            "operation",
+            "time-limit",
+        ],
         needed: &["--exec-lines", "cat"],
     },
 ];

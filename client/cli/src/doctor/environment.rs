@@ -9,7 +9,7 @@ const PREFIX: &str = "GIOSTRA_";
 /// The variables that the programs, the Python package and the justfile read, and those that workers
 /// set for what they run, by name without the prefix. A test compares it with what the programs' help
 /// lists.
-const KNOWN: [&str; 78] = [
+const KNOWN: [&str; 81] = [
     "ALLOW",
     "ALLOW_FUNCTIONS",
     "BACKEND",
@@ -86,7 +86,10 @@ const KNOWN: [&str; 78] = [
     "WORKER",
     "WORKERS",
     "WORKER_GRACE",
+    "WORKER_IDLE_TIMEOUT",
     "WORKER_KEYS",
+    "WORKER_LIFETIME",
+    "WORKER_LIFETIME_STAGGER",
     "WORKER_WINDOW",
 ];
 
