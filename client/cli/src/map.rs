@@ -118,7 +118,7 @@ impl<'a> Batch<'a> {
             // Before hours of work.
             client.check_store().context("--detach")?;
         }
-        wait_for_workers(client, map.wait_workers)?;
+        wait_for_workers(client, &common.pool, map.wait_workers)?;
         let input = Input::open()?;
         Ok(Self {
             client,

@@ -35,7 +35,7 @@ pub struct Random {
     #[arg(long, env = "GIOSTRA_CLIENT_WINDOW", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub window: u32,
 
-    /// Wait first until this many workers are registered
+    /// Wait first until the pool has this many workers that take requests
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
 }
@@ -47,7 +47,7 @@ const PERCENTILES: [Percentile; 2] = [("p50", 50.0), ("p99", 99.0)];
 
 /// Runs the batch, and succeeds if every request was answered and every result was right.
 pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow::Result<Exit> {
-    wait_for_workers(client, random.wait_workers)?;
+    wait_for_workers(client, &common.pool, random.wait_workers)?;
     let seed = random.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let mut batch = Batch {
         draw: StdRng::seed_from_u64(seed),
@@ -157,14 +157,15 @@ impl Drop for Bar {
     }
 }
 
-/// Waits until `count` workers are registered. An error if the broker is gone.
-pub fn wait_for_workers(client: &mut Client, count: u32) -> Result<(), Error> {
+/// Waits until the pool has `count` workers with a seat. An error if the broker is gone.
+pub fn wait_for_workers(client: &mut Client, pool: &str, count: u32) -> Result<(), Error> {
     if count == 0 {
         return Ok(());
     }
     loop {
         let status = client.status()?;
-        if status.workers.len() as u64 + status.left_out.workers >= count.into() {
+        let seats = status.pools.iter().find(|it| it.name == pool).map_or(0, |it| it.ring.len());
+        if seats >= count as usize {
             return Ok(());
         }
         // The broker does not announce workers. No reply can come, so this is a sleep that Ctrl-C ends.

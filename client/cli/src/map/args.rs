@@ -58,7 +58,7 @@ pub struct Map {
     #[arg(long, conflicts_with_all = ["journal", "number"])]
     pub detach: bool,
 
-    /// Wait first until this many workers are registered
+    /// Wait first until the pool has this many workers that take requests
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
 
