@@ -91,7 +91,10 @@ export const whole = (body, attachments) => (typeof body === "number" ? attachme
 export const attached = (body, attachments) => (body.length < LARGE ? body : attachments.push(body) - 1);
 
 /** Returns host and process id, such as `render7-4711`: in a container each program is process 1. */
-export const defaultName = () => `${hostname().replace(/[^A-Za-z0-9._-]/g, "-").slice(-40) || "host"}-${process.pid}`;
+export const defaultName = () => `${hostName().slice(-40) || "host"}-${process.pid}`;
+
+/** The name of this machine as one word; may be empty. */
+export const hostName = () => hostname().replace(/[^A-Za-z0-9._-]/g, "-").slice(0, 64);
 
 /** The command-line options that clients and workers share, for node:util's parseArgs. */
 export const OPTIONS = {

@@ -127,8 +127,12 @@ def attached(body: bytes, attachments: list[bytes]) -> bytes | int:
 
 def default_name() -> str:
     """Returns host and process id, such as render7-4711: in a container each program is process 1."""
-    host = re.sub("[^A-Za-z0-9._-]", "-", platform.node())
-    return f"{host[-40:] or 'host'}-{os.getpid()}"
+    return f"{host_name()[-40:] or 'host'}-{os.getpid()}"
+
+
+def host_name() -> str:
+    """Returns the name of this machine as one word; may be empty."""
+    return re.sub("[^A-Za-z0-9._-]", "-", platform.node())[:64]
 
 
 def parser(description: str | None, endpoint: str, name: str) -> argparse.ArgumentParser:

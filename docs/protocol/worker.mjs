@@ -11,7 +11,7 @@
 import { parseArgs } from "node:util";
 import { Worker, isMainThread, parentPort } from "node:worker_threads";
 import { decode, encode } from "@msgpack/msgpack";
-import { AT_ONCE, Connection, FULL, OPTIONS, VERSION, attached, defaultName, readKeys, whole } from "./connection.mjs";
+import { AT_ONCE, Connection, FULL, OPTIONS, VERSION, attached, defaultName, hostName, readKeys, whole } from "./connection.mjs";
 
 /** The operations. A result beyond 2^53 is an error, because it would not be exact. */
 const OPERATIONS = {
@@ -46,7 +46,7 @@ function compute(body) {
 /** Works until the worker has left. Throws if the broker refuses it. */
 async function serve({ broker = "tcp://127.0.0.1:5556", name = defaultName(), pool, threads }, keys) {
   const instance = Math.floor(Math.random() * (Number.MAX_SAFE_INTEGER - 1)) + 1; // once a process
-  const introduction = { Register: [VERSION, name, pool, Object.keys(OPERATIONS), threads, 0, instance] };
+  const introduction = { Register: [VERSION, name, pool, Object.keys(OPERATIONS), threads, 0, instance, hostName()] };
   const connection = new Connection(broker, introduction, keys);
   const waiting = []; // [ticket, body]
   const computing = new Map(); // ticket -> when it was begun

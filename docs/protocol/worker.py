@@ -30,7 +30,7 @@ from threading import Thread
 import msgpack
 import zmq
 
-from connection import AT_ONCE, FULL, VERSION, Broker, Outcome, attached, default_name, parse, parser, whole
+from connection import AT_ONCE, FULL, VERSION, Broker, Outcome, attached, default_name, host_name, parse, parser, whole
 
 GRACE = 3.0  # seconds to wait for the Goodbye of a broker that sends nothing
 SOON = 0.01  # seconds after which outcomes are sent although more are being computed
@@ -204,7 +204,7 @@ def main() -> None:
     options = parse(parser(__doc__, "tcp://127.0.0.1:5556", default_name()))
     threads, window = 1, 0  # window 0: as many requests as the broker gives
     instance = secrets.randbelow(2**53 - 1) + 1  # by which the broker knows this process when it comes back
-    introduction = [VERSION, options.name, options.pool, sorted(OPERATIONS), threads, window, instance]
+    introduction = [VERSION, options.name, options.pool, sorted(OPERATIONS), threads, window, instance, host_name()]
     with closing(Broker(options, {"Register": introduction})) as broker:
         sys.exit(serve(broker))
 

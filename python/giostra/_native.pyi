@@ -97,6 +97,7 @@ def serve_seat(
     *,
     broker: str,
     name: str | None,
+    host: str | None,
     pool: str,
     threads: int,
     window: int,

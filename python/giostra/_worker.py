@@ -38,8 +38,9 @@ class Worker:
     """A worker of Giostra's broker: its operations are functions.
 
     What is not given is taken from the environment, as ``giostra-worker`` takes it: ``GIOSTRA_BACKEND``,
-    ``GIOSTRA_POOL``, ``GIOSTRA_NAME``, ``GIOSTRA_THREADS``, ``GIOSTRA_WORKER_WINDOW``, ``GIOSTRA_WORKER_GRACE``,
-    ``GIOSTRA_WORKER_LIFETIME``, ``GIOSTRA_WORKER_IDLE_TIMEOUT``, ``GIOSTRA_WORKER_KEYS``, ``GIOSTRA_BROKER_KEY``.
+    ``GIOSTRA_POOL``, ``GIOSTRA_NAME``, ``GIOSTRA_HOST``, ``GIOSTRA_THREADS``, ``GIOSTRA_WORKER_WINDOW``,
+    ``GIOSTRA_WORKER_GRACE``, ``GIOSTRA_WORKER_LIFETIME``, ``GIOSTRA_WORKER_IDLE_TIMEOUT``, ``GIOSTRA_WORKER_KEYS``,
+    ``GIOSTRA_BROKER_KEY``.
 
     Args:
         broker: the endpoint of the broker's backend, ``tcp://127.0.0.1:5556`` by default.
@@ -161,6 +162,7 @@ class Worker:
             functions | self._functions,
             broker=_settings.text(self.broker, "GIOSTRA_BACKEND", "tcp://127.0.0.1:5556"),
             name=f"{name}-{number}" if name and number is not None else name,
+            host=os.environ.get("GIOSTRA_HOST") or None,
             pool=_settings.text(self.pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL),
             threads=_settings.number(self.threads, "GIOSTRA_THREADS", 1),
             window=_settings.number(self.window, "GIOSTRA_WORKER_WINDOW", 0),

@@ -53,13 +53,14 @@ impl Context {
 /// Serves until a signal, the end of the grace, or the broker's word. Returns the number of functions that
 /// are still running.
 #[pyfunction]
-#[pyo3(signature = (functions, *, broker, name, pool, threads, window, grace, lifetime, idle_timeout, keys, broker_key))]
+#[pyo3(signature = (functions, *, broker, name, host, pool, threads, window, grace, lifetime, idle_timeout, keys, broker_key))]
 #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
 pub fn serve_seat(
     py: Python<'_>,
     functions: BTreeMap<String, (Py<PyAny>, bool)>,
     broker: String,
     name: Option<String>,
+    host: Option<String>,
     pool: String,
     threads: usize,
     window: u32,
@@ -72,12 +73,24 @@ pub fn serve_seat(
     let credentials = credentials(keys, broker_key)?;
     let defaults = Options::default();
     let name = name.unwrap_or(defaults.name);
+    let host = host.unwrap_or(defaults.host);
     // 0 is none.
     let limit = |seconds: f64| if seconds == 0.0 { Ok(None) } else { duration(seconds).map(Some) };
     let (grace, lifetime, idle_timeout) = (duration(grace)?, limit(lifetime)?, limit(idle_timeout)?);
     let lifetime_stagger = lifetime.unwrap_or_default() / 10;
-    let options =
-        Options { broker, name, pool, threads, window, grace, lifetime, lifetime_stagger, idle_timeout, credentials };
+    let options = Options {
+        broker,
+        name,
+        host,
+        pool,
+        threads,
+        window,
+        grace,
+        lifetime,
+        lifetime_stagger,
+        idle_timeout,
+        credentials,
+    };
     let function = |(name, (callable, takes_context))| (name, Function { callable, takes_context });
     let busy = Arc::new(AtomicUsize::new(0));
     let service = Functions { table: functions.into_iter().map(function).collect(), busy: Arc::clone(&busy) };

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod chaos;
+pub mod crowd;
 pub mod javascript;
 pub mod message;
 pub mod network;
@@ -17,6 +18,7 @@ pub mod trials;
 pub mod up;
 
 pub use browser::Browser;
+pub use crowd::Crowd;
 pub use network::Network;
 pub use port::Port;
 pub use process::Process;

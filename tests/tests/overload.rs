@@ -98,6 +98,7 @@ impl Raw {
             threads: 1,
             window: 50,
             instance: 0,
+            host: String::new(),
         })?;
         let ToWorker::Welcome { .. } = worker.hear()? else { bail!("no welcome") };
         Ok(worker)

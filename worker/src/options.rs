@@ -12,6 +12,9 @@ pub struct Options {
     pub broker: String,
     /// The worker's name in the broker's log and status: one word, which others may share.
     pub name: String,
+    /// The name of this machine in the broker's status, by which workers are summed up: one word, or
+    /// empty.
+    pub host: String,
     /// The pool to register in.
     pub pool: String,
     /// The number of requests to compute at once, each on a thread of its own. 0 is taken as 1.
@@ -37,6 +40,7 @@ impl Default for Options {
         Self {
             broker: "tcp://127.0.0.1:5556".into(),
             name: name::of_process(""),
+            host: name::host(),
             pool: DEFAULT_POOL.into(),
             threads: 1,
             window: 0,

@@ -113,6 +113,7 @@ impl Session {
             threads: options.threads.max(1).try_into().unwrap_or(u32::MAX),
             window: options.window,
             instance,
+            host: options.host.clone(),
         };
         Self {
             options: options.clone(),

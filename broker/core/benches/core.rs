@@ -96,6 +96,7 @@ impl World {
                 threads: 1,
                 window: 0,
                 instance: 0,
+                host: String::new(),
             };
             world.core.handle_worker(worker, register, now);
         }

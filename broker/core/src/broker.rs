@@ -12,6 +12,7 @@ mod closing;
 mod dispatch;
 mod draining;
 mod evidence;
+mod hosts;
 mod inspections;
 mod invariants;
 mod jobs;
@@ -78,7 +79,7 @@ impl Moment {
 }
 
 /// The key of a pool in the table of pools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PoolKey(usize);
 
 /// A decision for the shell to carry out.

@@ -129,6 +129,8 @@ pub enum Event {
         seats: usize,
         /// The number of registered workers, itself included.
         workers: usize,
+        /// The machine it runs on; empty if unknown.
+        host: Label,
         /// The last registration of the same process, if that still exists or counts against an
         /// open request.
         back: Option<WorkerNumber>,

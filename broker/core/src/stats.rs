@@ -5,12 +5,15 @@
 //! from these for each status.
 
 mod lost_workers;
-mod name_history;
+pub mod name_history;
 pub mod pace;
 pub mod pool_counters;
 pub mod rates;
 mod recent_events;
 
+use std::sync::Arc;
+
+use giostra_protocol::name::Label;
 use giostra_protocol::{PoolTotals, Totals};
 
 use lost_workers::LostWorkers;
@@ -37,7 +40,9 @@ pub struct Stats {
     /// The workers that were dropped of late and have not come back.
     pub lost: LostWorkers,
     /// What workers that are gone have done, by pool and name.
-    pub names: NameHistory,
+    pub names: NameHistory<(Arc<str>, Label)>,
+    /// What workers that are gone have done, by host.
+    pub hosts: NameHistory<Label>,
 }
 
 impl Stats {

@@ -54,6 +54,7 @@ fn register(name: &str, pool: &str, operations: Vec<String>, threads: u32) -> Fr
         threads,
         window: 0,
         instance: 0,
+        host: String::new(),
     }
 }
 

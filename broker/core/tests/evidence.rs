@@ -26,8 +26,16 @@ impl World {
     fn join_again(&mut self, connection: &str, instance: u64) {
         let (name, pool) = (format!("worker-{instance}"), "p".into());
         let operations = vec![];
-        let register =
-            FromWorker::Register { version: VERSION, name, pool, operations, threads: 1, window: 0, instance };
+        let register = FromWorker::Register {
+            version: VERSION,
+            name,
+            pool,
+            operations,
+            threads: 1,
+            window: 0,
+            instance,
+            host: String::new(),
+        };
         self.worker_says(connection, register);
     }
 

@@ -3,6 +3,7 @@
 //! [conventions](https://prometheus.io/docs/practices/naming/).
 
 mod family;
+mod hosts;
 mod jobs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,12 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
         ),
     ];
     let jobs = status.jobs.as_ref();
-    let all = broker.into_iter().chain(pools(status)).chain(workers(status)).chain(jobs.into_iter().flat_map(jobs::of));
+    let all = broker
+        .into_iter()
+        .chain(pools(status))
+        .chain(workers(status))
+        .chain(hosts::of(status))
+        .chain(jobs.into_iter().flat_map(jobs::of));
     let all = all.filter(|(.., samples)| !samples.is_empty()).map(|(name, help, samples)| family(name, help, samples));
     all.chain(histogram(status)).chain(jobs.map(|jobs| jobs::syncs(&jobs.store))).collect()
 }

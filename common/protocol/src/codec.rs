@@ -308,8 +308,8 @@ mod tests {
         round_trip(FromWorker::Leave);
         let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
         let instance = crate::MAX_INSTANCE - 1;
-        let register = FromWorker::Register { version: 2, name, pool, operations, threads: 1, window: 0, instance };
-        round_trip(register);
+        let (version, threads, window, host) = (2, 1, 0, String::from("render7"));
+        round_trip(FromWorker::Register { version, name, pool, operations, threads, window, instance, host });
         round_trip(FromWorker::Unable { reason: "no program".into(), tickets: vec![Ticket(1), Ticket(u64::MAX)] });
         round_trip(FromWorker::Able);
         round_trip(FromWorker::Replies(vec![(Ticket(u64::MAX), Outcome::Ok(Bytes::new()))]));
@@ -317,10 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_need_not_say_which_it_is() {
+    fn a_worker_need_not_say_which_it_is_and_where() {
         let envelope = Bytes::from_static(b"\x81\xa8Register\x96\x02\xa1w\xa1p\x90\x01\x00");
         let register = FromWorker::decode(&Frames { envelope, attachments: vec![] }).unwrap();
-        assert!(matches!(register, FromWorker::Register { threads: 1, window: 0, instance: 0, .. }), "{register:?}");
+        let FromWorker::Register { threads: 1, window: 0, instance: 0, host, .. } = register else {
+            panic!("{register:?}")
+        };
+        assert_eq!(host, "");
     }
 
     #[test]

@@ -79,8 +79,8 @@ mod tests {
         let error = FromWorker::decode(&hello).unwrap_err().to_string();
         assert_eq!(error, "this is the workers' endpoint (backend); clients connect to the frontend");
         let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
-        let (version, threads, window, instance) = (VERSION, 1, 0, 0);
-        let register = FromWorker::Register { version, name, pool, operations, threads, window, instance };
+        let (version, threads, window, instance, host) = (VERSION, 1, 0, 0, String::new());
+        let register = FromWorker::Register { version, name, pool, operations, threads, window, instance, host };
         let error = FromClient::decode(&register.encode()).unwrap_err().to_string();
         assert_eq!(error, "this is the clients' endpoint (frontend); workers connect to the backend");
     }

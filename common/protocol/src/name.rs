@@ -94,11 +94,23 @@ pub fn of_process(prefix: &str) -> String {
     of_host(prefix, &host(), std::process::id())
 }
 
-/// Returns this host's name as part of a process's name: ASCII letters, digits, `.`, `_` and `-`.
+/// Returns this host's name: at most [`MAX_NAME`] ASCII letters, digits, `.`, `_` and `-`. Empty if
+/// the host has none.
 pub fn host() -> String {
-    let host = gethostname().unwrap_or_default();
+    plain(&gethostname().unwrap_or_default().to_string_lossy())
+}
+
+fn plain(host: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-    host.to_string_lossy().chars().map(plain).collect()
+    host.chars().map(plain).take(MAX_NAME).collect()
+}
+
+/// Checks what a worker calls its host: a name, or nothing if that is unknown.
+///
+/// # Errors
+/// Those of [`check`].
+pub fn check_host(host: &str) -> Result<(), BadName> {
+    if host.is_empty() { Ok(()) } else { check(host) }
 }
 
 fn of_host(prefix: &str, host: &str, process: u32) -> String {
@@ -174,6 +186,16 @@ mod tests {
         assert_eq!(of_host("", &format!("node1.{}", "x.".repeat(60)), 1), "node1-1");
         let own = of_process("");
         assert!(check(&own).is_ok() && own.ends_with(&format!("-{}", std::process::id())), "{own}");
+    }
+
+    #[test]
+    fn a_hosts_name_is_a_name_or_nothing() {
+        assert_eq!(plain("render 7=\u{1b}[2J\n"), "render-7---2J-");
+        for host in ["", &*plain(&"node.".repeat(50)), &*host()] {
+            assert_eq!(check_host(host), Ok(()), "{host}");
+        }
+        assert_eq!(check_host("a b"), Err(BadName::NotOneWord));
+        assert_eq!(check_host(&"x".repeat(MAX_NAME + 1)), Err(BadName::TooLong));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The protocol's page lists the fields of the status as they travel.
 
 use giostra_protocol::{
-    ClientStatus, EventStatus, History, JobTotals, JobsStatus, LeftOut, LiveJob, LostStatus, Percentiles, PoolStatus,
-    PoolTotals, Status, StoreStatus, Totals, WorkerStatus,
+    ClientStatus, EventStatus, History, HostStatus, JobTotals, JobsStatus, LeftOut, LiveJob, LostStatus, Percentiles,
+    PoolStatus, PoolTotals, Status, StoreStatus, Totals, WorkerStatus,
 };
 use serde::Serialize;
 
@@ -49,6 +49,7 @@ fn the_page_lists_the_fields_of_the_status_in_their_order() {
         ("lost", fields::<LostStatus>()),
         ("left_out", fields::<LeftOut>()),
         ("jobs", fields::<JobsStatus>()),
+        ("hosts", fields::<HostStatus>()),
     ] {
         let row = rows.iter().find(|row| row.split(" | ").nth(1) == Some(within)).unwrap();
         assert!(row.contains(&format!("`[{}]`", expected.join(", "))), "{within}: {expected:?} is not in {row}");

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use giostra_tests::Crowd;
 use giostra_tests::performance::pending::bytes_each;
 use giostra_tests::performance::{Goal, Own, Report, Series, Unit};
 use giostra_tests::process::wait_for;
 
-use super::crowd::Crowd;
 use super::note;
 use super::sides::{ADDITION, Giostra, Load, Round, WORKERS, series};
 

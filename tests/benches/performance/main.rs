@@ -6,7 +6,6 @@
 //! twice, or if the log does not prove the promises, whatever the figures.
 
 mod beside;
-mod crowd;
 mod durable;
 mod failover;
 mod growth;

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use giostra_tests::Crowd;
 use giostra_tests::performance::{Goal, Own, Report, Unit};
 use giostra_tests::process::wait_for;
 
-use super::crowd::Crowd;
 use super::note;
 use super::sides::{ADDITION, Giostra, Load, WORKERS, series};
 

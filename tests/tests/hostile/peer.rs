@@ -108,6 +108,7 @@ pub fn register(version: u32, name: &str, pool: &str) -> FromWorker {
         threads: 1,
         window: 0,
         instance: 0,
+        host: String::new(),
     }
 }
 

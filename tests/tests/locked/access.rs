@@ -225,7 +225,16 @@ fn peers_and_refusals_are_logged_with_address_and_key_at_both_endpoints() -> Res
     let FromWorker::Register { name, pool, operations, threads, window, instance, .. } = register() else {
         unreachable!()
     };
-    other.say(FromWorker::<Bytes>::Register { version, name, pool, operations, threads, window, instance })?;
+    other.say(FromWorker::<Bytes>::Register {
+        version,
+        name,
+        pool,
+        operations,
+        threads,
+        window,
+        instance,
+        host: String::new(),
+    })?;
     ensure!(matches!(other.hear()?, ToWorker::<Bytes>::Refused { .. }));
     system.wait_for_line(&[" refuse a worker at 127.0.0.1:", &as_worker, " reason=this broker speaks version"])?;
 

@@ -86,5 +86,14 @@ pub fn hello() -> FromClient {
 /// A `Register`.
 pub fn register() -> FromWorker<Bytes> {
     let (name, pool, operations) = ("stranger".to_string(), "compute".to_string(), vec!["add".to_string()]);
-    FromWorker::Register { version: VERSION, name, pool, operations, threads: 1, window: 0, instance: 0 }
+    FromWorker::Register {
+        version: VERSION,
+        name,
+        pool,
+        operations,
+        threads: 1,
+        window: 0,
+        instance: 0,
+        host: String::new(),
+    }
 }

@@ -27,6 +27,10 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_NAME", value_parser = name::parse)]
     name: Option<String>,
 
+    /// Name of this machine in the broker's status [default: its host name]
+    #[arg(long, env = "GIOSTRA_HOST", value_parser = name::parse)]
+    host: Option<String>,
+
     /// Pool whose requests to compute
     #[arg(long, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
     pool: String,
@@ -115,6 +119,7 @@ impl Args {
         Ok(Options {
             broker: self.broker.clone(),
             name: self.name.clone().unwrap_or(defaults.name),
+            host: self.host.clone().unwrap_or(defaults.host),
             pool: self.pool.clone(),
             threads: self.threads as usize,
             window: self.window.unwrap_or(0),

@@ -1,5 +1,6 @@
 //! Lost workers: their requests go back to their pools.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use giostra_protocol::LostStatus;
@@ -44,7 +45,7 @@ impl Broker {
         }
         let pool = &mut self.pools[worker.pool.0];
         pool.counters.workers_lost += 1;
-        self.stats.names.gave_back(&pool.name, &worker.name, returned.len());
+        self.stats.names.gave_back(&(Arc::clone(&pool.name), worker.name.clone()), returned.len());
         self.stats.lost.push(LostStatus {
             name: worker.name.to_string(),
             number: number.0,
@@ -53,6 +54,7 @@ impl Broker {
             at_ms: self.moment(now).millis(),
             reason: reason.to_string(),
             returned: returned.len(),
+            host: worker.host.to_string(),
         });
         if matches!(reason, DropReason::Silent(_)) && unread >= CLOSE_FROM {
             self.outputs.push_back(Output::Close(worker.identity.clone()));
@@ -73,7 +75,8 @@ impl Broker {
         self.pools[pool].ring.leave(number);
         self.pools[pool].workers -= 1;
         self.pools[pool].unable -= usize::from(worker.unable.is_some() && !worker.leaving);
-        self.stats.names.part(&self.pools[pool].name, &worker.name, worker.answered);
+        self.stats.names.part((Arc::clone(&self.pools[pool].name), worker.name.clone()), worker.answered);
+        self.stats.hosts.part(worker.host.clone(), worker.answered);
         self.touch_pool(worker.pool);
         worker
     }

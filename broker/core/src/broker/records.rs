@@ -16,7 +16,7 @@ use crate::policy::liveness::Liveness;
 use crate::policy::rotation::{Ring, Rotation};
 use crate::policy::window::Window;
 use crate::rate_limiter::TokenBucket;
-use crate::stats::rates::{Durations, Rate};
+use crate::stats::rates::{Durations, History, Rate};
 use crate::tables::pending::{Pending, Place};
 use crate::tables::unanswered::Unanswered;
 
@@ -67,6 +67,8 @@ pub struct Unlogged {
 pub struct Worker {
     pub identity: Identity,
     pub name: Label,
+    /// The machine it runs on; empty if unknown.
+    pub host: Label,
     pub pool: PoolKey,
     pub operations: Vec<String>,
     pub threads: u32,
@@ -150,7 +152,16 @@ pub struct Pool {
     pub waits: Option<(WorkerNumber, Moment)>,
     pub dispatched: Rate,
     pub counters: PoolTotals,
+    /// The requests answered in each of the last seconds; `None` before the first.
+    pub answers: Option<Box<History>>,
     pub touched: bool,
+}
+
+impl Pool {
+    /// Returns the history of its answers, which begins in this second if it is the first.
+    pub fn answers(&mut self, second: u64) -> &mut History {
+        self.answers.get_or_insert_with(|| Box::new(History::coarse(second)))
+    }
 }
 
 /// What requests that are accepted together have in common.

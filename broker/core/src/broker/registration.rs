@@ -35,6 +35,7 @@ pub(super) struct Registration {
     pub threads: u32,
     pub window: u32,
     pub instance: u64,
+    pub host: String,
 }
 
 impl Broker {
@@ -65,7 +66,8 @@ impl Broker {
         let pool = Arc::clone(&self.pools[pool_key.0].name);
         self.stats.lost.remove(&registration.name, &pool);
         let worker = registration.accept(from, pool_key, &self.settings, now);
-        self.stats.names.join(&pool, &worker.name);
+        self.stats.names.join((Arc::clone(&pool), worker.name.clone()));
+        self.stats.hosts.join(worker.host.clone());
         let (threads, window, instance, due) =
             (worker.threads, worker.window.max(), worker.instance, worker.liveness.due());
         let number = self.workers.insert(from, worker);
@@ -74,8 +76,9 @@ impl Broker {
         self.pools[pool_key.0].workers += 1;
         self.pools[pool_key.0].ring.join(number);
         let (seats, workers) = (self.pools[pool_key.0].ring.seats().len(), self.workers.len());
+        let host = self.workers[&number].host.clone();
         let (worker, key) = (self.workers[&number].label(number), self.workers.key(from));
-        self.log(Event::WorkerJoined { worker, pool, threads, window, seats, workers, back, key });
+        self.log(Event::WorkerJoined { worker, pool, threads, window, seats, workers, host, back, key });
         let welcome = ToWorker::Welcome {
             version: VERSION,
             worker: number.0,
@@ -93,7 +96,7 @@ impl Broker {
 
 impl Registration {
     fn accept(self, from: &Identity, pool: PoolKey, settings: &Settings, now: Instant) -> Worker {
-        let Self { name, operations, threads, window, instance, .. } = self;
+        let Self { name, operations, threads, window, instance, host, .. } = self;
         // One for each thread, unless the worker wants fewer.
         let max = settings.window.max(threads.min(MAX_THREADS) as usize);
         let window = if window == 0 { max } else { max.min(window as usize) };
@@ -104,6 +107,7 @@ impl Registration {
         Worker {
             identity: from.clone(),
             name: (&*name).into(),
+            host: (&*host).into(),
             pool,
             operations,
             threads,
@@ -135,7 +139,7 @@ impl Registration {
     }
 
     fn check(&self, version: u32) -> Result<(), String> {
-        let Self { name, pool, operations, threads, .. } = self;
+        let Self { name, pool, operations, threads, host, .. } = self;
         if version != VERSION {
             return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
         }
@@ -144,6 +148,7 @@ impl Registration {
         }
         name::check(name).map_err(|bad| bad.to_string())?;
         name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
+        name::check_host(host).map_err(|bad| format!("host: {bad}"))?;
         if operations.len() > MAX_OPERATIONS {
             return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
         }

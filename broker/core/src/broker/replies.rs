@@ -157,7 +157,9 @@ impl Broker {
         if count > 0 {
             of_worker.add(took, count, now.second());
             self.stats.answers.add(since_acceptance, count, now.second());
-            count_times(&mut self.pools[pool.0].counters, since_acceptance, count);
+            let pool = &mut self.pools[pool.0];
+            pool.answers(now.second()).add(since_acceptance, count, now.second());
+            count_times(&mut pool.counters, since_acceptance, count);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The status: a snapshot of the tables and counts, for people and monitoring.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::{ClientStatus, History, LeftOut, PoolStatus, PoolTotals, Status, Totals, WorkerStatus};
@@ -10,12 +11,16 @@ use super::records::{Pool, Worker};
 use super::{Broker, Moment, PoolKey};
 use crate::ids::WorkerNumber;
 use crate::stats::pool_counters::BOUNDS_US;
+use crate::stats::rates::Second;
 
 /// The maximum number of workers and of clients in a status, and of seats of one pool.
 const MAX_PEERS: usize = 5000;
 
 /// The maximum number of pools in a status.
 const MAX_POOLS: usize = 1000;
+
+/// The maximum number of pools with a history in a status: each takes some kilobytes.
+const MAX_HISTORIES: usize = 32;
 
 /// The maximum number of bytes of operations' names: of one worker, and of all.
 const MAX_OPERATION_BYTES: [usize; 2] = [4 << 10, 1 << 20];
@@ -31,18 +36,15 @@ impl Broker {
         }
         let seconds = self.stats.answers.before(second);
         let latency_us = seconds.back().map(|second| second.took).unwrap_or_default();
-        let history = History {
-            step_ms: 1000,
-            rate: seconds.iter().map(|second| second.answered).collect(),
-            p50_us: seconds.iter().map(|second| second.took.p50).collect(),
-            p99_us: seconds.iter().map(|second| second.took.p99).collect(),
-        };
+        let history = history(seconds);
         let mut left_out = LeftOut {
             workers: self.workers.len().saturating_sub(MAX_PEERS) as u64,
             clients: self.clients.len().saturating_sub(MAX_PEERS) as u64,
             pools: self.pools.len().saturating_sub(MAX_POOLS) as u64,
             operations: 0,
+            hosts: 0,
         };
+        let hosts = self.hosts_status(second, &mut left_out.hosts);
         let mut workers = self.workers_status(now);
         left_out.operations = shorten(&mut workers);
         let pools = self.listed_pools();
@@ -75,6 +77,7 @@ impl Broker {
             lost: self.stats.lost.iter().cloned().collect(),
             left_out,
             jobs: self.jobs_status(self.moment(now)),
+            hosts,
         }
     }
 
@@ -118,17 +121,18 @@ impl Broker {
         all
     }
 
-    fn pools_status(&self, pools: &[PoolKey], now: Instant) -> Vec<PoolStatus> {
+    fn pools_status(&mut self, pools: &[PoolKey], now: Instant) -> Vec<PoolStatus> {
         let now = self.moment(now);
+        let mut histories = self.histories(pools, now.second());
         let oldest = |pool: &Pool| {
             let keys = pool.pending.candidates_for_oldest();
             keys.map(|key| self.requests[key.at()].accepted).min_by_key(|accepted| accepted.0)
         };
         let mut pools: Vec<_> = pools
             .iter()
-            .map(|key| &self.pools[key.0])
-            .map(|pool| (pool, self.waits_for(pool)))
-            .map(|(pool, waits)| PoolStatus {
+            .map(|key| (&self.pools[key.0], histories.remove(key).unwrap_or_default()))
+            .map(|(pool, history)| (pool, history, self.waits_for(pool)))
+            .map(|(pool, history, waits)| PoolStatus {
                 name: pool.name.to_string(),
                 ring: pool.ring.seats().iter().take(MAX_PEERS).map(|number| number.0).collect(),
                 turn: pool.ring.next() as u64,
@@ -137,10 +141,22 @@ impl Broker {
                 rate: pool.dispatched.before(now.second()),
                 waits_for: waits.map(|(number, _)| number.0),
                 waits_ms: waits.map_or(0, |(_, since)| now.micros_since(since) / 1000),
+                history,
             })
             .collect();
         pools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         pools
+    }
+
+    /// Returns the last seconds of those pools that have the most workers.
+    fn histories(&mut self, pools: &[PoolKey], second: u64) -> HashMap<PoolKey, History> {
+        let mut largest = pools.to_vec();
+        if largest.len() > MAX_HISTORIES {
+            largest.sort_by_key(|key| Reverse(self.pools[key.0].workers));
+            largest.truncate(MAX_HISTORIES);
+        }
+        let of = |key: PoolKey| Some((key, history(self.pools[key.0].answers.as_mut()?.before(second))));
+        largest.into_iter().filter_map(of).collect()
     }
 
     /// Returns the worker that strict rotation waits for while another seat has room, and since
@@ -154,23 +170,27 @@ impl Broker {
         (!has_room(&waits.0) && pool.ring.seats().iter().any(has_room)).then_some(waits)
     }
 
-    fn worker_status(&self, number: WorkerNumber, worker: &Worker, seat: Option<u64>, now: Instant) -> WorkerStatus {
-        let second = self.moment(now).second();
-        let pool = &self.pools[worker.pool.0].name;
-        let past = self.stats.names.past(pool, &worker.name);
-        let state = match worker {
+    /// Returns the word for what a worker does: [`WorkerStatus::state`].
+    pub(super) fn state(&self, worker: &Worker) -> &'static str {
+        match worker {
             _ if worker.liveness.suspect() => "suspect",
             _ if worker.leaving => "leaving",
             _ if worker.unable.is_some() => "unable",
             _ if worker.in_flight.is_empty() => "idle",
             _ if worker.load.is_stuck(self.settings.stuck_after) => "stuck",
             _ => "busy",
-        };
+        }
+    }
+
+    fn worker_status(&self, number: WorkerNumber, worker: &Worker, seat: Option<u64>, now: Instant) -> WorkerStatus {
+        let second = self.moment(now).second();
+        let pool = &self.pools[worker.pool.0].name;
+        let past = self.stats.names.past(&(Arc::clone(pool), worker.name.clone()));
         WorkerStatus {
             name: worker.name.to_string(),
             number: number.0,
             pool: pool.to_string(),
-            state: state.into(),
+            state: self.state(worker).into(),
             leaving: worker.leaving,
             in_flight: worker.in_flight.len() as u64,
             window: worker.window.now() as u64,
@@ -194,7 +214,18 @@ impl Broker {
             service_us: worker.took.as_ref().map(|took| took.percentiles()).unwrap_or_default(),
             answered_before: past.answered,
             unable: worker.unable.clone().unwrap_or_default(),
+            host: worker.host.to_string(),
         }
+    }
+}
+
+/// Returns whole seconds as the status has them.
+fn history(seconds: &VecDeque<Second>) -> History {
+    History {
+        step_ms: 1000,
+        rate: seconds.iter().map(|second| second.answered).collect(),
+        p50_us: seconds.iter().map(|second| second.took.p50).collect(),
+        p99_us: seconds.iter().map(|second| second.took.p99).collect(),
     }
 }
 

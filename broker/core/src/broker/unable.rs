@@ -4,6 +4,7 @@
 //! Such a worker is not lost, and nothing counts against the requests that it hands back, because
 //! it has not begun them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Ticket;
@@ -48,7 +49,7 @@ impl Broker {
             self.pools[pool.0].ring.leave(number);
             self.pools[pool.0].unable += 1;
         }
-        self.stats.names.gave_back(&self.pools[pool.0].name, &label.name, returned.len());
+        self.stats.names.gave_back(&(Arc::clone(&self.pools[pool.0].name), label.name.clone()), returned.len());
         if is_news || !returned.is_empty() {
             self.log(Event::WorkerUnable { worker: label, returned, reason });
         }

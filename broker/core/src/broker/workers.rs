@@ -21,11 +21,11 @@ impl Broker {
             self.worker(number).liveness.heard();
         }
         match (message, known) {
-            (FromWorker::Register { version, name, pool, operations, threads, window, instance }, _) => {
+            (FromWorker::Register { version, name, pool, operations, threads, window, instance, host }, _) => {
                 if let Some(number) = known {
                     self.drop_worker(number, DropReason::RegisteredAgain, now);
                 }
-                let registration = Registration { name, pool, operations, threads, window, instance };
+                let registration = Registration { name, pool, operations, threads, window, instance, host };
                 if let Err(reason) = self.register(from, version, registration, now) {
                     self.refuse_worker(from, &reason, now);
                 }

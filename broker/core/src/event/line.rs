@@ -59,9 +59,10 @@ impl Event {
                 write!(f, "client-left {client} cancelled={cancelled} unwanted={unwanted}")?;
                 write!(f, "{} reason={reason}", If(full, format_args!(" clients={clients}")))
             }
-            Self::WorkerJoined { worker, pool, threads, window, seats, workers, back, key } => {
+            Self::WorkerJoined { worker, pool, threads, window, seats, workers, host, back, key } => {
                 write!(f, "joined {worker} pool={pool} threads={threads} window={window} seats={seats}")?;
                 write!(f, "{}", If(full, format_args!(" workers={workers}")))?;
+                write!(f, "{}", If(full && !host.is_empty(), format_args!(" host={host}")))?;
                 write!(f, "{}{}", AfterSpace(&back.map(|before| format!("back={before}"))), AfterSpace(key))
             }
             Self::Window { worker, size } => write!(f, "window {worker} size={size}"),

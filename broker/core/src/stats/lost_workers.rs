@@ -6,7 +6,7 @@ use std::time::Duration;
 use giostra_protocol::LostStatus;
 
 /// The maximum number of lost workers that are remembered.
-const MAX_LOST: usize = 100;
+const MAX_LOST: usize = 1000;
 
 /// How long a lost worker is remembered: one whose name never comes back would otherwise raise an
 /// alarm forever. Documented in `docs/watching.md`.

@@ -1,10 +1,9 @@
-//! What workers that are gone have done, by pool and name. A worker that comes back under its name
-//! continues the counts, and the sum of several with one name never decreases.
+//! What workers that are gone have done, by a name: that of a worker and its pool, or that of a host.
+//! A worker that comes back under a name continues its counts, and the sum of several with one name
+//! never decreases.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
-use giostra_protocol::name::Label;
+use std::hash::Hash;
 
 /// The maximum number of names without a worker that are remembered: workers choose the names.
 const MAX_ABSENT: usize = 10_000;
@@ -18,16 +17,19 @@ pub struct Past {
     pub returned: u64,
 }
 
-/// A pool, and a name in it.
-type Key = (Arc<str>, Label);
-
-/// The counts by pool and name.
-#[derive(Debug, Default)]
-pub struct NameHistory {
-    of: HashMap<Key, Name>,
+/// The counts by name.
+#[derive(Debug)]
+pub struct NameHistory<K> {
+    of: HashMap<K, Name>,
     /// Names without a worker, by when the last one left.
-    absent: BTreeMap<u64, Key>,
+    absent: BTreeMap<u64, K>,
     left: u64,
+}
+
+impl<K> Default for NameHistory<K> {
+    fn default() -> Self {
+        Self { of: HashMap::new(), absent: BTreeMap::new(), left: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,17 +40,16 @@ struct Name {
     left: u64,
 }
 
-impl NameHistory {
+impl<K: Clone + Eq + Hash> NameHistory<K> {
     /// Records a worker that has registered.
-    pub fn join(&mut self, pool: &Arc<str>, name: &Label) {
-        let name = self.of.entry((Arc::clone(pool), name.clone())).or_default();
+    pub fn join(&mut self, name: K) {
+        let name = self.of.entry(name).or_default();
         name.present += 1;
         self.absent.remove(&name.left);
     }
 
     /// Records a worker that is gone and has answered `answered` requests.
-    pub fn part(&mut self, pool: &Arc<str>, name: &Label, answered: u64) {
-        let key = (Arc::clone(pool), name.clone());
+    pub fn part(&mut self, key: K, answered: u64) {
         let Some(name) = self.of.get_mut(&key) else { return };
         name.past.answered += answered;
         name.present -= 1;
@@ -66,15 +67,15 @@ impl NameHistory {
     }
 
     /// Records the requests that a worker gave back when it was lost.
-    pub fn gave_back(&mut self, pool: &Arc<str>, name: &Label, returned: u64) {
-        if let Some(name) = self.of.get_mut(&(Arc::clone(pool), name.clone())) {
+    pub fn gave_back(&mut self, name: &K, returned: u64) {
+        if let Some(name) = self.of.get_mut(name) {
             name.past.returned += returned;
         }
     }
 
     /// Returns the counts of the workers of this name that are gone.
-    pub fn past(&self, pool: &Arc<str>, name: &Label) -> Past {
-        self.of.get(&(Arc::clone(pool), name.clone())).map(|name| name.past).unwrap_or_default()
+    pub fn past(&self, name: &K) -> Past {
+        self.of.get(name).map(|name| name.past).unwrap_or_default()
     }
 }
 
@@ -83,28 +84,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_of_absent_workers_are_kept_by_pool_and_name_while_there_is_room() {
+    fn counts_of_absent_workers_are_kept_by_name_while_there_is_room() {
         let mut names = NameHistory::default();
-        let (pool, other): (Arc<str>, Arc<str>) = ("p".into(), "q".into());
-        let label = |number: usize| Label::from(&*number.to_string());
-        for pool in [&pool, &other, &pool] {
-            names.join(pool, &label(0));
+        let label = |number: usize| ("p", number);
+        for name in [label(0), ("q", 0), label(0)] {
+            names.join(name);
         }
-        names.part(&pool, &label(0), 5);
-        names.gave_back(&pool, &label(0), 2);
-        assert_eq!(names.past(&pool, &label(0)), Past { answered: 5, returned: 2 });
-        assert_eq!(names.past(&other, &label(0)), Past::default(), "another pool's");
+        names.part(label(0), 5);
+        names.gave_back(&label(0), 2);
+        assert_eq!(names.past(&label(0)), Past { answered: 5, returned: 2 });
+        assert_eq!(names.past(&("q", 0)), Past::default(), "another pool's");
         // A name is not forgotten as long as a worker has it, however many others come and go.
         for number in 1..MAX_ABSENT + 10 {
-            names.join(&pool, &label(number));
-            names.part(&pool, &label(number), 1);
+            names.join(label(number));
+            names.part(label(number), 1);
         }
         assert_eq!((names.of.len(), names.absent.len()), (MAX_ABSENT + 2, MAX_ABSENT));
-        assert_eq!(names.past(&pool, &label(0)).answered, 5);
-        assert_eq!([1, 10].map(|number| names.past(&pool, &label(number)).answered), [0, 1]);
+        assert_eq!(names.past(&label(0)).answered, 5);
+        assert_eq!([1, 10].map(|number| names.past(&label(number)).answered), [0, 1]);
         // A name with a worker again is not among the absent ones.
-        names.join(&pool, &label(10));
-        names.part(&pool, &label(10), 1);
-        assert_eq!((names.past(&pool, &label(10)).answered, names.absent.len()), (2, MAX_ABSENT));
+        names.join(label(10));
+        names.part(label(10), 1);
+        assert_eq!((names.past(&label(10)).answered, names.absent.len()), (2, MAX_ABSENT));
     }
 }

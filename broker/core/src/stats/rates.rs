@@ -131,6 +131,11 @@ impl Default for History {
 }
 
 impl History {
+    /// Creates the history of one pool of many, from this second on: its percentiles are rougher.
+    pub fn coarse(second: u64) -> Self {
+        Self { second, answered: 0, took: histogram(1), seconds: VecDeque::new() }
+    }
+
     /// Records answered requests and how long they took.
     pub fn add(&mut self, micros: u64, count: u32, second: u64) {
         self.turn_to(second);

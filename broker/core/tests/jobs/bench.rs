@@ -68,7 +68,8 @@ impl Bench {
     pub fn work(&mut self) {
         let (name, pool) = ("worker".into(), "p".into());
         let (version, operations, threads, window, instance) = (VERSION, vec![], 1, 0, 0);
-        let register = FromWorker::Register { version, name, pool, operations, threads, window, instance };
+        let register =
+            FromWorker::Register { version, name, pool, operations, threads, window, instance, host: String::new() };
         self.broker.handle_worker(&peer("w"), register, self.now);
         self.settle();
     }

@@ -174,7 +174,16 @@ impl World {
         if !self.workers[n].is_here {
             let (name, pool) = (format!("worker-{n}"), "p".into());
             let (version, operations, threads, window, instance) = (VERSION, vec![], 1, 0, 0);
-            let register = FromWorker::Register { version, name, pool, operations, threads, window, instance };
+            let register = FromWorker::Register {
+                version,
+                name,
+                pool,
+                operations,
+                threads,
+                window,
+                instance,
+                host: String::new(),
+            };
             self.workers[n].is_here = true;
             return self.broker.handle_worker(&worker(n), register, self.now);
         }

@@ -256,7 +256,10 @@ fn a_worker_without_a_thread_is_refused() {
     let FromWorker::Register { version, name, pool, operations, window, instance, .. } = register("worker-1", 0) else {
         unreachable!()
     };
-    world.worker_says("1", FromWorker::Register { version, name, pool, operations, threads: 0, window, instance });
+    world.worker_says(
+        "1",
+        FromWorker::Register { version, name, pool, operations, threads: 0, window, instance, host: String::new() },
+    );
     assert!(world.logged("joined").is_empty());
     assert!(world.logged("refuse").iter().any(|line| line.contains("threads: 0")), "{:?}", world.logged("refuse"));
 }
@@ -272,6 +275,7 @@ fn long_texts_of_peers_are_refused_or_shortened() {
         threads: 1,
         window: 0,
         instance: 0,
+        host: String::new(),
     };
     world.worker_says("t", operations(257, 1));
     world.worker_says("t", operations(1, 65));

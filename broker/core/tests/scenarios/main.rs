@@ -3,6 +3,7 @@
 
 mod admission;
 mod clients;
+mod hosts;
 mod leaving;
 mod losses;
 mod rotation;
@@ -17,8 +18,8 @@ use giostra_core::config::{Rights, Settings};
 use giostra_core::peer_info::{Key, PeerInfo};
 use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient, ToWorker,
-    VERSION, code,
+    Bytes, Failure, FromClient, FromWorker, History, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient,
+    ToWorker, VERSION, code,
 };
 use world::{World, body, peer, register, settings};
 

@@ -111,7 +111,10 @@ fn each_thread_has_work_also_if_there_are_more_than_the_window_allows_unless_the
             unreachable!()
         };
         let (window, instance) = (wanted, 0);
-        world.worker_says("1", FromWorker::Register { version, name, pool, operations, threads, window, instance });
+        world.worker_says(
+            "1",
+            FromWorker::Register { version, name, pool, operations, threads, window, instance, host: String::new() },
+        );
         world.submit("c", 1..=5000);
         assert_eq!(world.holding("1").len(), held, "{threads} threads, {wanted} wanted");
     }

@@ -189,6 +189,7 @@ fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
         threads: 1,
         window: 0,
         instance: 0,
+        host: String::new(),
     };
     for (worker, pool) in [("1", "p"), ("2", "p"), ("3", "q")] {
         world.worker_says(worker, register(pool));

@@ -331,6 +331,7 @@ impl World<'_> {
                 threads: 1,
                 window: 0,
                 instance: 1,
+                host: String::new(),
             }),
             5 => Up::Client(FromClient::Submit {
                 session: 0,

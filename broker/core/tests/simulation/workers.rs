@@ -111,6 +111,7 @@ impl Worker {
             threads: self.threads as u32,
             window: self.window,
             instance: self.instance,
+            host: String::new(),
         }
     }
 

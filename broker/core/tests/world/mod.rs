@@ -48,7 +48,16 @@ pub fn body(id: u64) -> Bytes {
 
 pub fn register(name: &str, window: u32) -> FromWorker {
     let (name, pool) = (name.into(), "p".into());
-    FromWorker::Register { version: VERSION, name, pool, operations: vec![], threads: 1, window, instance: 0 }
+    FromWorker::Register {
+        version: VERSION,
+        name,
+        pool,
+        operations: vec![],
+        threads: 1,
+        window,
+        instance: 0,
+        host: String::new(),
+    }
 }
 
 impl World {

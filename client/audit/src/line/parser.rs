@@ -292,7 +292,7 @@ mod tests {
                 Event::Joined { worker, pool: "p", window: 9, seats: 2, workers: 3, back: None, key: None },
             ),
             (
-                "joined a w1 pool=p threads=1 window=9 seats=2 workers=3 back=w7 key=K",
+                "joined a w1 pool=p threads=1 window=9 seats=2 workers=3 host=key back=w7 key=K",
                 Event::Joined { worker, pool: "p", window: 9, seats: 2, workers: 3, back: Some(7), key: Some("K") },
             ),
             (

@@ -179,6 +179,7 @@ impl Core {
             threads: 1,
             window: self.dice.random_range(1..6),
             instance,
+            host: String::new(),
         };
         self.worker_says(worker, register);
     }

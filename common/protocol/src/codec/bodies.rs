@@ -85,8 +85,8 @@ impl<B> JobsReply<B> {
 impl<B> FromWorker<B> {
     pub(super) fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<FromWorker<C>, E> {
         Ok(match self {
-            Self::Register { version, name, pool, operations, threads, window, instance } => {
-                FromWorker::Register { version, name, pool, operations, threads, window, instance }
+            Self::Register { version, name, pool, operations, threads, window, instance, host } => {
+                FromWorker::Register { version, name, pool, operations, threads, window, instance, host }
             }
             Self::Replies(replies) => {
                 FromWorker::Replies(try_map_batch(replies, &mut |outcome: Outcome<B>| outcome.try_map(f))?)

@@ -1,9 +1,12 @@
 //! A snapshot of the broker, for `giostra status`, `top`, the live page and the metrics.
 
+mod jobs;
+
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Priority};
 use crate::codec;
+
+pub use jobs::{JobTotals, JobsStatus, LiveJob, StoreStatus};
 
 /// A snapshot of the broker. New fields are only added at the end: readers ignore those that they
 /// do not know.
@@ -45,7 +48,7 @@ pub struct Status {
     #[serde(deserialize_with = "codec::batch")]
     pub bounds_us: Vec<u64>,
     /// Workers that were dropped in the last 15 minutes and have not come back under their name, at
-    /// most 100, the latest last.
+    /// most 1,000, the latest last.
     #[serde(deserialize_with = "codec::batch")]
     pub lost: Vec<LostStatus>,
     /// What this snapshot leaves out, to bound its size.
@@ -53,6 +56,43 @@ pub struct Status {
     /// The durable jobs; `None` if the broker has no store.
     #[serde(default)]
     pub jobs: Option<JobsStatus>,
+    /// The hosts of workers, by name, all pools together: those that have workers, or had some of
+    /// [`Self::lost`].
+    #[serde(default, deserialize_with = "codec::batch")]
+    pub hosts: Vec<HostStatus>,
+}
+
+/// The workers of a host. All have registered with its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Its name; empty for workers that did not say where they are.
+    pub name: String,
+    /// Its registered workers.
+    pub workers: u64,
+    /// The number of requests they compute at once.
+    pub threads: u64,
+    /// Those in each of the states of [`WorkerStatus::state`].
+    pub idle: u64,
+    /// Those that are busy.
+    pub busy: u64,
+    /// Those that are stuck.
+    pub stuck: u64,
+    /// Those that are suspect.
+    pub suspect: u64,
+    /// Those that are unable.
+    pub unable: u64,
+    /// Those that are leaving.
+    pub leaving: u64,
+    /// Requests dispatched to them and not answered yet.
+    pub in_flight: u64,
+    /// The most requests they may hold now.
+    pub window: u64,
+    /// Requests they answered in the last full second.
+    pub rate: u64,
+    /// Requests that workers of the host answered since the broker's start.
+    pub answered: u64,
+    /// Its workers in [`Status::lost`].
+    pub lost: u64,
 }
 
 /// The numbers of entries that a [`Status`] leaves out.
@@ -66,102 +106,25 @@ pub struct LeftOut {
     pub pools: u64,
     /// Operations of listed workers, whose names exceed 4 KiB for one worker or 1 MiB for all.
     pub operations: u64,
+    /// Hosts beyond 1,000: those without workers first, then the last by name.
+    #[serde(default)]
+    pub hosts: u64,
 }
 
 impl LeftOut {
     /// Returns the counts in words, such as `3 workers, 1 pools`; empty if nothing is left out.
     pub fn summary(&self) -> String {
-        let Self { workers, clients, pools, operations } = *self;
-        let counts = [(workers, "workers"), (clients, "clients"), (pools, "pools"), (operations, "operations")];
+        let Self { workers, clients, pools, operations, hosts } = *self;
+        let counts = [
+            (workers, "workers"),
+            (clients, "clients"),
+            (pools, "pools"),
+            (operations, "operations"),
+            (hosts, "hosts"),
+        ];
         let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         counts.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// The durable jobs of a broker, and its store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobsStatus {
-    /// The jobs that are open or running, the oldest first, at most 100.
-    #[serde(deserialize_with = "codec::batch")]
-    pub live: Vec<LiveJob>,
-    /// The number of open and running jobs that are not listed.
-    pub left_out: u64,
-    /// Counts since the broker's start.
-    pub totals: JobTotals,
-    /// The store.
-    pub store: StoreStatus,
-    /// The number of open jobs, listed or not: their submission is not complete.
-    pub open: u64,
-    /// The number of running jobs, listed or not.
-    pub running: u64,
-}
-
-/// A job that is open or running.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LiveJob {
-    /// Its id.
-    pub id: JobId,
-    /// Its name; may be empty.
-    pub name: String,
-    /// Its pool.
-    pub pool: String,
-    /// How urgent its requests are.
-    pub priority: Priority,
-    /// Whether its submission is complete.
-    pub closed: bool,
-    /// The number of its requests so far.
-    pub requests: u64,
-    /// The number of results that are safe.
-    pub succeeded: u64,
-    /// The number of errors that are safe.
-    pub failed: u64,
-    /// The number of its requests that wait to be computed again after they failed.
-    pub retrying: u64,
-    /// Results and errors a second, lately.
-    pub rate: u64,
-    /// The milliseconds that the rest will take at this pace; `None` if that is unknown, as while the
-    /// submission is not complete.
-    pub left_ms: Option<u64>,
-}
-
-/// Counts of jobs and their requests since the broker's start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobTotals {
-    /// Jobs submitted.
-    pub submitted: u64,
-    /// Jobs taken over from an earlier life.
-    pub restored: u64,
-    /// Jobs finished.
-    pub finished: u64,
-    /// Jobs cancelled.
-    pub cancelled: u64,
-    /// Jobs deleted.
-    pub deleted: u64,
-    /// Requests that are safe.
-    pub saved: u64,
-    /// Results that are safe.
-    pub succeeded: u64,
-    /// Errors that are safe.
-    pub failed: u64,
-    /// Requests that failed, and were or will be computed again.
-    pub retried: u64,
-}
-
-/// The store of durable jobs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreStatus {
-    /// Why it is out of order until the broker is restarted; empty if it is not.
-    pub failed: String,
-    /// Why there is no room for new requests just now; empty if there is.
-    pub full: String,
-    /// The size of its files, in bytes.
-    pub bytes: u64,
-    /// The number of commits, each of which syncs, since the broker's start.
-    pub commits: u64,
-    /// The time that they have taken, in microseconds.
-    pub commits_us: u64,
-    /// The longest of them in the last minute, or up to two, in microseconds.
-    pub longest_us: u64,
 }
 
 /// A worker that was dropped.
@@ -181,6 +144,9 @@ pub struct LostStatus {
     pub reason: String,
     /// The number of its requests that went back to the pool.
     pub returned: u64,
+    /// Its host; empty if unknown.
+    #[serde(default)]
+    pub host: String,
 }
 
 /// The counts of a pool since the broker's start.
@@ -236,6 +202,10 @@ pub struct PoolStatus {
     pub waits_for: Option<u64>,
     /// Milliseconds for which it has been that worker's turn; 0 if `waits_for` is none.
     pub waits_ms: u64,
+    /// The last full seconds of its requests, as in [`Status::history`]. Empty for all but 32 pools:
+    /// those with the most workers.
+    #[serde(default)]
+    pub history: History,
 }
 
 /// The 50th, 90th and 99th percentile; 0 without samples.
@@ -364,6 +334,9 @@ pub struct WorkerStatus {
     pub answered_before: u64,
     /// Why it can compute nothing for now; empty if it can.
     pub unable: String,
+    /// Its host; empty if unknown.
+    #[serde(default)]
+    pub host: String,
 }
 
 /// A connected client.

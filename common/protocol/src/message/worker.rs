@@ -35,6 +35,10 @@ pub enum FromWorker<B = Bytes> {
         /// 0, or left out: the broker recognises none.
         #[serde(default)]
         instance: u64,
+        /// The name of the machine it runs on, for people: a [name](crate::name), or empty if it is
+        /// unknown. The broker sums up workers by it.
+        #[serde(default)]
+        host: String,
     },
     /// When requests are computed.
     Replies(#[serde(deserialize_with = "codec::batch")] Vec<(Ticket, Outcome<B>)>),

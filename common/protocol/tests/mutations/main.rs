@@ -206,8 +206,9 @@ fn the_longest_lists_of_the_smallest_members_take_memory_in_proportion() {
     let replies = vec![(Ticket(0), Outcome::Ok(body())); MAX_BATCH];
     check::<FromWorker>("Replies", &FromWorker::Replies(replies).encode());
     let operations = vec![text(); MAX_BATCH];
-    let (name, pool) = (text(), text());
-    let register = FromWorker::Register { version: 0, name, pool, operations, threads: 0, window: 0, instance: 0 };
+    let (name, pool, host) = (text(), text(), text());
+    let (version, threads, window, instance) = (0, 0, 0, 0);
+    let register = FromWorker::Register { version, name, pool, operations, threads, window, instance, host };
     check::<FromWorker>("Register", &register.encode());
     let dispatch = ToWorker::Dispatch { priority: Priority::Normal, requests: vec![(Ticket(0), body()); MAX_BATCH] };
     check::<ToWorker>("Dispatch", &dispatch.encode());

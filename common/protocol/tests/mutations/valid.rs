@@ -93,6 +93,7 @@ impl Valid for FromWorker {
                 threads: number(random) as u32,
                 window: number(random) as u32,
                 instance: number(random),
+                host: text(random),
             },
             2..=5 => Self::Replies(list(random, |random| (Ticket(number(random)), outcome(random)))),
             6 => Self::Pong {

@@ -89,6 +89,7 @@ impl Worker {
             threads: 1,
             window: 0,
             instance: 0,
+            host: String::new(),
         };
         let hello = register.clone().encode().envelope;
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;

@@ -29,15 +29,21 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Begins to connect this many.
+    /// Begins to connect this many, which do not say where they are.
     pub fn join(backend: &str, workers: usize) -> Self {
+        Self::on_hosts(backend, DEFAULT_POOL, workers, 0)
+    }
+
+    /// Begins to connect workers of a pool, so many on each of the hosts `node-1`, `node-2` ..
+    pub fn on_hosts(backend: &str, pool: &str, workers: usize, per_host: usize) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let numbers: Vec<_> = (0..workers).collect();
         let threads = numbers.chunks(PER_THREAD).map(|chunk| {
             let (backend, numbers, over) = (backend.to_string(), chunk.to_vec(), Arc::clone(&over));
+            let pool = pool.to_string();
             thread::spawn(move || {
                 // Its requests are then not answered, and the load fails.
-                if let Err(error) = serve(&backend, &numbers, &over) {
+                if let Err(error) = serve((&backend, &pool), &numbers, per_host, &over) {
                     eprintln!("a stand-in for workers failed: {error:#}");
                 }
             })
@@ -55,11 +61,12 @@ impl Drop for Crowd {
     }
 }
 
-fn serve(backend: &str, numbers: &[usize], over: &AtomicBool) -> Result<()> {
+fn serve((backend, pool): (&str, &str), numbers: &[usize], per_host: usize, over: &AtomicBool) -> Result<()> {
     let context = Context::new();
     let mut workers = Vec::new();
     for number in numbers {
-        workers.push(Worker::join(&context, backend, *number)?);
+        let host = number.checked_div(per_host).map_or_else(String::new, |host| format!("node-{}", host + 1));
+        workers.push(Worker::join(&context, backend, pool, *number, host)?);
     }
     let descriptor = |worker: &Worker| Ok(PollItem::from_fd(worker.socket.get_fd()?, zmq::POLLIN));
     let mut items = workers.iter().map(descriptor).collect::<Result<Vec<_>>>()?;
@@ -79,15 +86,16 @@ struct Worker {
 }
 
 impl Worker {
-    fn join(context: &Context, backend: &str, number: usize) -> Result<Self> {
+    fn join(context: &Context, backend: &str, pool: &str, number: usize, host: String) -> Result<Self> {
         let register: FromWorker = FromWorker::Register {
             version: VERSION,
             name: format!("stand-in-{number}"),
-            pool: DEFAULT_POOL.into(),
+            pool: pool.into(),
             operations: Vec::new(),
             threads: 1,
             window: 0,
             instance: 0,
+            host,
         };
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
         let socket = socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO, None)?;
@@ -108,7 +116,7 @@ impl Worker {
                     ToWorker::Ping { sequence } => {
                         self.send(FromWorker::Pong { sequence, computing: 0, waiting: 0, oldest_ms: 0 })?;
                     }
-                    ToWorker::Welcome { .. } | ToWorker::Closing | ToWorker::Goodbye => {}
+                    ToWorker::Welcome { .. } | ToWorker::Cancel(_) | ToWorker::Closing | ToWorker::Goodbye => {}
                     other => bail!("the broker said {other:?}"),
                 }
             }
