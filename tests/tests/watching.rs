@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 use giostra_tests::process::{Process, wait_for};
-use giostra_tests::{Batch, Port, Setup};
+use giostra_tests::{Batch, Crowd, Port, Setup, System};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The names of the workers in the newest status, if there is one.
 fn newest_workers(watching: &mut Batch) -> Option<Vec<String>> {
@@ -209,5 +209,39 @@ fn top_reports_a_missing_role_before_it_takes_the_screen() -> Result<()> {
     assert_eq!(terminal.wait()?.code(), Some(1));
     terminal.wait_to_see("it has not the role 'admin'")?;
     assert!(!terminal.is_taken());
+    Ok(())
+}
+
+#[test]
+fn the_status_by_host_sums_up_the_workers_of_each_the_one_that_lost_some_first() -> Result<()> {
+    let mut system = Setup::workers(2).worker(&["--host", "lonely", "--threads", "3"]).start()?;
+    let _crowd = Crowd::on_hosts(system.backend(), "compute", 60, 25);
+    wait_for("all are there", || (system.status().ok()?["workers"].as_array()?.len() == 62).then_some(()))?;
+    let by_host = |system: &mut System| -> Result<Vec<Value>> {
+        let json: Value = serde_json::from_str(&system.run(&["status", "--by-host", "--json"])?.stdout)?;
+        Ok(json["hosts"].as_array().context("hosts")?.clone())
+    };
+    let sums = |hosts: &[Value]| -> Vec<_> {
+        let sum = |host: &Value| json!([host["name"], host["workers"], host["threads"], host["lost"]]);
+        hosts.iter().map(sum).collect()
+    };
+    let nodes = [json!(["node-1", 25, 25, 0]), json!(["node-2", 25, 25, 0]), json!(["node-3", 10, 10, 0])];
+    let before = [&[json!(["lonely", 2, 6, 0])], &nodes[..]].concat();
+    assert_eq!(sums(&by_host(&mut system)?), before);
+    let whole = system.status()?;
+    assert_eq!(
+        (whole["workers"][0]["host"].as_str(), whole["hosts"].as_array().map(Vec::len)),
+        (Some("lonely"), Some(4))
+    );
+
+    system.kill_worker(2)?;
+    wait_for("it is lost", || (by_host(&mut system).ok()?[0]["lost"] == 1).then_some(()))?;
+    let text = system.run(&["status", "--by-host"])?.stdout;
+    let rows: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let at = rows.iter().position(|row| row.first() == Some(&"HOST")).context("a table")?;
+    let names: Vec<_> = rows[at + 1..at + 6].iter().map(|row| row[0]).collect();
+    assert_eq!(names, ["lonely", "node-1", "node-2", "node-3", "4"], "{text}");
+    assert!(text.contains("in trouble: 1 host\nlost ") && text.contains(": worker-2 w"), "{text}");
+    assert_eq!(system.lines("joined worker-1 ")[0].split(' ').filter(|word| *word == "host=lonely").count(), 1);
     Ok(())
 }

@@ -240,12 +240,16 @@ Examples:
   giostra status --watch                   every second, in place, until Ctrl-C
   giostra status --watch 5s >> status.txt
   giostra status --watch --json | jq --unbuffered .pending
+  giostra status --by-host                 a line for each host
+  giostra status --by-host --json | jq '.hosts[] | select(.lost > 0)'
 
 A terminal shows what fits, with colours unless NO_COLOR is set; elsewhere everything is shown. \
-With --watch, a broker that goes away is waited for.
+With --watch, a broker that goes away is waited for. \
+LOST are a host's workers that were dropped in the last 15 minutes and have not come back.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
-in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost. With --watch one object per line.
+in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost, hosts. \
+With --by-host: uptime_ms, pending, in_flight, left_out, hosts (of each: name, workers, threads, idle, busy, stuck, suspect, unable, leaving, in_flight, window, rate, answered, lost). With --watch one object per line.
 
 Exit status: 0 if the broker answered, also if Ctrl-C then ended --watch; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
 the first answer.";
@@ -262,6 +266,7 @@ Keys:
   q Esc Ctrl-C     quit
   Up Down j k      select a worker
   s                sort by seat, rate, in flight, p99, name
+  g                hosts instead of workers; Enter: the workers of one
   Tab Left Right   all pools, or one
   d                drain the selected worker, after a question
   p                pause

@@ -11,6 +11,7 @@ mod events;
 mod exit;
 mod failure;
 mod help;
+mod hosts;
 mod input;
 mod jobs;
 mod keys;

@@ -1,5 +1,6 @@
 //! `giostra status`: prints the workers with their state and load.
 
+mod by_host;
 mod jobs;
 mod lines;
 
@@ -14,6 +15,7 @@ use super::live::interval;
 use super::table::Room;
 use super::watch::Watched;
 
+use by_host::ByHost;
 pub use jobs::{done, table as jobs_table};
 use lines::lines;
 pub use lines::{LONG_WAIT_MS, in_flight, oldest, state, time};
@@ -25,14 +27,22 @@ pub struct Status {
     /// Repeat at this interval [default: 1s] until Ctrl-C; with --json an object per line
     #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = interval, value_name = "DURATION")]
     pub watch: Option<Duration>,
+
+    /// A line for each host instead of each worker, hosts in trouble first
+    #[arg(long)]
+    pub by_host: bool,
 }
 
 /// Prints the status. Succeeds if the broker answers.
 pub fn run(client: &mut Client, options: &Status, common: &CommonArgs) -> anyhow::Result<Exit> {
+    if options.by_host { show(ByHost, client, options, common) } else { show(Broker, client, options, common) }
+}
+
+fn show(mut of: impl Watched, client: &mut Client, options: &Status, common: &CommonArgs) -> anyhow::Result<Exit> {
     if let Some(interval) = options.watch {
-        return Broker.watch(client, interval, common);
+        return of.watch(client, interval, common);
     }
-    Broker.print(client, common)?;
+    of.print(client, common)?;
     Ok(Exit::Success)
 }
 

@@ -32,7 +32,7 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
         lines.extend(workers(&status.workers).lines(room));
     }
     lines.extend(wrap(unable(&status.workers)));
-    lines.extend(wrap(lost(status)));
+    lines.extend(wrap(abridged(lost(status), "lost before")));
     if let Some(status) = &status.jobs {
         lines.push(String::new());
         lines.extend(wrap(jobs::summary(status)));
@@ -50,7 +50,8 @@ pub fn lines(status: &Status, room: Room) -> Vec<String> {
     lines
 }
 
-fn summary(status: &Status) -> Vec<String> {
+/// Describes the broker: its load, its counts, its last second.
+pub fn summary(status: &Status) -> Vec<String> {
     let totals = &status.totals;
     let mut lines = vec![
         format!(
@@ -128,7 +129,7 @@ fn unable(workers: &[WorkerStatus]) -> Vec<String> {
 }
 
 /// Keeps [`MAX_LISTED`] lines, and says how many more there are.
-fn abridged(mut lines: Vec<String>, what: &str) -> Vec<String> {
+pub fn abridged(mut lines: Vec<String>, what: &str) -> Vec<String> {
     let more = lines.len().saturating_sub(MAX_LISTED);
     lines.truncate(MAX_LISTED);
     lines.extend((more > 0).then(|| format!("{what}: {more} more")));
@@ -201,13 +202,13 @@ pub fn time(us: u64) -> Cell {
 }
 
 /// Lists the workers that were dropped and have not come back, the latest first.
-fn lost(status: &Status) -> Vec<String> {
+pub fn lost(status: &Status) -> Vec<String> {
     let lost = status.lost.iter().rev().map(|lost| {
         let (since, requests) = (millis(status.uptime_ms.saturating_sub(lost.at_ms)), many(lost.returned, "request"));
         let LostStatus { name, number, pool, reason, .. } = lost;
         format!("lost {since} ago: {name} w{number} of pool {pool}, {reason}; {requests} taken back")
     });
-    abridged(lost.collect(), "lost before")
+    lost.collect()
 }
 
 /// Lists the last events, the latest first.
