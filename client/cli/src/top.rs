@@ -4,6 +4,7 @@
 //! the loop that handles keys, answers and signals. They change [`state`], and [`view`] draws it.
 
 mod keys;
+mod sort;
 mod state;
 mod view;
 

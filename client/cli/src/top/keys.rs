@@ -19,6 +19,7 @@ pub enum Key {
     Home,
     End,
     Tab,
+    Enter,
     /// Tab with Shift.
     BackTab,
     Escape,
@@ -90,6 +91,7 @@ fn plain(byte: u8) -> Option<Key> {
     match byte {
         0x03 => Some(Key::Interrupt),
         b'\t' => Some(Key::Tab),
+        b'\r' | b'\n' => Some(Key::Enter),
         b' '..=b'~' => Some(Key::Char(byte.into())),
         _ => None,
     }

@@ -1,59 +1,13 @@
 //! The state of the view, which keys and the broker's answers change. It touches neither the terminal
 //! nor the broker.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
-use giostra_protocol::{LostStatus, PoolStatus, Status, WorkerStatus};
+use giostra_protocol::{History, HostStatus, LostStatus, PoolStatus, Status, WorkerStatus};
 
 use super::keys::Key;
-
-/// The order in which workers are listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// By pool and seat.
-    #[default]
-    Seat,
-    /// By answers per second, the highest first.
-    Rate,
-    /// By requests in flight, the most first.
-    InFlight,
-    /// By the 99th percentile of their times, the slowest first.
-    P99,
-    /// By name.
-    Name,
-}
-
-impl Sort {
-    /// Returns the next order in the cycle.
-    fn next(self) -> Self {
-        const CYCLE: [Sort; 5] = [Sort::Seat, Sort::Rate, Sort::InFlight, Sort::P99, Sort::Name];
-        CYCLE[(self as usize + 1) % CYCLE.len()]
-    }
-
-    /// The name that is shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Seat => "seat",
-            Self::Rate => "rate",
-            Self::InFlight => "in flight",
-            Self::P99 => "p99",
-            Self::Name => "name",
-        }
-    }
-
-    /// Sorts the workers; equal ones stay in the order of their seats.
-    fn apply(self, workers: &mut [&WorkerStatus]) {
-        workers.sort_by_key(|worker| (&worker.pool, worker.seat.unwrap_or(u64::MAX), worker.number));
-        match self {
-            Self::Seat => {}
-            Self::Rate => workers.sort_by_key(|worker| Reverse(worker.rate)),
-            Self::InFlight => workers.sort_by_key(|worker| Reverse(worker.in_flight)),
-            Self::P99 => workers.sort_by_key(|worker| Reverse(worker.service_us.p99)),
-            Self::Name => workers.sort_by(|a, b| a.name.cmp(&b.name)),
-        }
-    }
-}
+use super::sort::Sort;
+use crate::hosts;
 
 /// An action that concerns more than the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +37,12 @@ pub struct State {
     pub sort: Sort,
     /// The selected pool; `None` for all.
     pub pool: Option<String>,
+    /// Whether hosts are listed instead of workers.
+    pub by_host: bool,
+    /// The host whose workers are listed; `None` for all.
+    pub host: Option<String>,
+    /// The name of the selected host.
+    pub selected_host: Option<String>,
     /// The number of the selected worker; there is one while any is listed.
     pub selected: Option<u64>,
     /// The number of the worker to drain, while the user is asked.
@@ -106,7 +66,7 @@ impl State {
 
     /// Returns the listed workers, in their order.
     pub fn workers(&self) -> Vec<&WorkerStatus> {
-        let listed = |worker: &&WorkerStatus| self.pool.as_ref().is_none_or(|pool| *pool == worker.pool);
+        let listed = |worker: &&WorkerStatus| self.lists(&worker.pool, &worker.host);
         let mut workers: Vec<_> = self.status.workers.iter().filter(listed).collect();
         self.sort.apply(&mut workers);
         workers
@@ -115,8 +75,32 @@ impl State {
     /// Returns the workers of the listed pools that were dropped and have not come back, the latest
     /// first.
     pub fn lost(&self) -> Vec<&LostStatus> {
-        let listed = |lost: &&LostStatus| self.pool.as_ref().is_none_or(|pool| *pool == lost.pool);
-        self.status.lost.iter().rev().filter(listed).collect()
+        self.status.lost.iter().rev().filter(|lost| self.lists(&lost.pool, &lost.host)).collect()
+    }
+
+    fn lists(&self, pool: &str, host: &str) -> bool {
+        self.pool.as_ref().is_none_or(|listed| listed == pool) && self.host.as_ref().is_none_or(|listed| listed == host)
+    }
+
+    /// Returns the hosts of the listed pools, those in trouble first.
+    pub fn hosts(&self) -> Vec<HostStatus> {
+        hosts::of_workers(self.workers(), self.lost())
+    }
+
+    /// Returns the number of rows that there are to list.
+    pub fn rows(&self) -> usize {
+        if self.by_host { self.hosts().len() } else { self.workers().len() + self.lost().len() }
+    }
+
+    /// Returns the last seconds of the picked pool, or of all.
+    pub fn history(&self) -> &History {
+        let picked = self.status.pools.iter().find(|pool| Some(&pool.name) == self.pool.as_ref());
+        picked.map(|pool| &pool.history).filter(|history| history.step_ms > 0).unwrap_or(&self.status.history)
+    }
+
+    /// Returns the index of the selected host in the list.
+    pub fn host_place(&self) -> Option<usize> {
+        self.hosts().iter().position(|host| Some(&host.name) == self.selected_host.as_ref())
     }
 
     /// Returns the index of the selected worker in the list.
@@ -142,12 +126,15 @@ impl State {
             self.next = Some(status);
             return;
         }
-        let place = self.place().unwrap_or(0);
+        let place = self.row().unwrap_or(0);
         self.status = status;
         if self.pool.as_ref().is_some_and(|picked| self.status.pools.iter().all(|pool| pool.name != *picked)) {
             self.pool = None;
         }
-        if self.place().is_none() {
+        if self.host.is_some() && self.workers().is_empty() && self.lost().is_empty() {
+            self.host = None;
+        }
+        if self.row().is_none() {
             self.select(place);
         }
         if self.question.is_some_and(|number| self.worker(number).is_none()) {
@@ -177,12 +164,18 @@ impl State {
         }
         match key {
             Key::Char('q') | Key::Escape => return Some(Act::Quit),
-            Key::Up | Key::Char('k') => self.select(self.place().unwrap_or(0).saturating_sub(1)),
-            Key::Down | Key::Char('j') => self.select(self.place().map_or(0, |place| place + 1)),
+            Key::Up | Key::Char('k') => self.select(self.row().unwrap_or(0).saturating_sub(1)),
+            Key::Down | Key::Char('j') => self.select(self.row().map_or(0, |place| place + 1)),
             Key::Home => self.select(0),
             Key::End => self.select(usize::MAX),
             Key::Char('s') => self.sort = self.sort.next(),
             Key::Char('p') => self.pause(),
+            Key::Char('g') => self.group(!self.by_host),
+            Key::Enter if self.by_host => {
+                self.host = self.selected_host.clone();
+                self.group(false);
+            }
+            Key::Char('d') if self.by_host => self.notice = Some("g, or Enter, lists the workers to drain".into()),
             Key::Char('d') => self.ask_to_drain(),
             Key::Char('?' | 'h') => self.help = true,
             Key::Tab | Key::Right => self.pick_pool(1),
@@ -192,8 +185,29 @@ impl State {
         None
     }
 
-    /// Selects the worker at that index, or the last one.
+    /// Lists hosts, all of them, or workers.
+    fn group(&mut self, by_host: bool) {
+        self.by_host = by_host;
+        if by_host {
+            self.host = None;
+        }
+        if self.row().is_none() {
+            self.select(0);
+        }
+    }
+
+    /// Returns the index of the selected row in the list.
+    fn row(&self) -> Option<usize> {
+        if self.by_host { self.host_place() } else { self.place() }
+    }
+
+    /// Selects the worker, or the host, at that index, or the last one.
     fn select(&mut self, place: usize) {
+        if self.by_host {
+            let hosts = self.hosts();
+            self.selected_host = hosts.get(place).or(hosts.last()).map(|host| host.name.clone());
+            return;
+        }
         let workers = self.workers();
         self.selected = workers.get(place).or(workers.last()).map(|worker| worker.number);
     }
@@ -223,7 +237,7 @@ impl State {
         let now = self.pool.as_ref().and_then(|picked| pools.iter().position(|pool| pool.name == *picked));
         let next = (now.map_or(0, |place| place as isize + 1) + step).rem_euclid(places);
         self.pool = (next > 0).then(|| pools[next as usize - 1].name.clone());
-        if self.place().is_none() {
+        if self.row().is_none() {
             self.select(0);
         }
     }

@@ -1,6 +1,8 @@
 //! Draws the state: all of it on 80x24 and larger terminals, the most important parts on smaller ones.
 
+mod hosts;
 mod jobs;
+mod layout;
 mod workers;
 
 use giostra_protocol::PoolStatus;
@@ -15,6 +17,7 @@ use crate::events::{describe, notable, tone_of};
 use crate::status::LONG_WAIT_MS;
 use crate::table::Tone;
 use crate::written::{grouped, micros, millis, shortened, width};
+use layout::Areas;
 
 /// The mark of the worker whose turn it is.
 const TURN: &str = "▸";
@@ -23,6 +26,7 @@ const HELP: &str = "\
 q Esc Ctrl-C     quit
 ↑ ↓ j k          select a worker
 s                sort by seat, rate, in flight, p99, name
+g                hosts instead of workers; Enter: the workers of one
 Tab ← →          all pools, or one of them
 d                drain the selected worker
 p                pause
@@ -69,11 +73,14 @@ impl Look {
 
 /// Draws the whole screen.
 pub fn draw(frame: &mut Frame, state: &State, look: Look) {
-    let heights = heights(frame.area(), state).map(Constraint::Length);
-    let [header, pools, workers, jobs, graphs, events, footer] = Layout::vertical(heights).areas(frame.area());
+    let Areas { header, pools, workers, jobs, graphs, events, footer } = Areas::of(frame.area(), state);
     draw_header(frame, header, state, look);
     draw_pools(frame, pools, state, look);
-    workers::draw(frame, workers, state, look);
+    if state.by_host {
+        hosts::draw(frame, workers, state, look);
+    } else {
+        workers::draw(frame, workers, state, look);
+    }
     jobs::draw(frame, jobs, state, look);
     draw_graphs(frame, graphs, state, look);
     draw_events(frame, events, state, look);
@@ -81,27 +88,6 @@ pub fn draw(frame: &mut Frame, state: &State, look: Look) {
     if state.help {
         draw_help(frame);
     }
-}
-
-/// Returns the heights of header, pools, workers, jobs, graphs, events and footer.
-fn heights(area: Rect, state: &State) -> [u16; 7] {
-    let height = area.height;
-    let at_least = |least: u16, rows: u16| if height >= least { rows } else { 0 };
-    let header = 1 + at_least(8, 1) + at_least(14, 1);
-    let footer = at_least(3, 1);
-    let most_pools = if height >= 30 { 8 } else { 1 + at_least(20, 2) };
-    let pools = state.status.pools.len().clamp(1, most_pools.into()) as u16;
-    let pools = at_least(4, pools) + at_least(16, 1);
-    let graphs = if height >= 32 { 7 } else { at_least(20, 4) };
-    let fewest_events = if jobs::height(state) > 0 { at_least(14, 2) } else { at_least(14, 4) };
-    let rest = height.saturating_sub(header + footer + pools + graphs);
-    // On a small screen jobs are a line or two, in the place of events.
-    let jobs = at_least(14, jobs::height(state).min(if height >= 32 { u16::MAX } else { 3 })).min(rest / 3);
-    let rest = rest - jobs;
-    let rows = state.workers().len() + state.lost().len();
-    let wanted = u16::try_from(rows.max(1)).unwrap_or(u16::MAX).saturating_add(1 + at_least(14, 1));
-    let workers = if fewest_events > 0 { wanted.min(rest.saturating_sub(fewest_events)) } else { rest };
-    [header, pools, workers, jobs, graphs, rest - workers, footer]
 }
 
 fn draw_header(frame: &mut Frame, area: Rect, state: &State, look: Look) {
@@ -244,10 +230,13 @@ fn name_of(number: u64, state: &State) -> String {
 
 /// Draws throughput and latency of the last minutes, the latest second on the right.
 fn draw_graphs(frame: &mut Frame, area: Rect, state: &State, look: Look) {
-    let history = &state.status.history;
-    let count = if area.width >= 60 { 2 } else { 1 };
-    let parts = Layout::horizontal(vec![Constraint::Fill(1); count]).spacing(1).split(area);
-    draw_graph(frame, parts[0], ("answered/s", &history.rate), |rate| rate.to_string(), look);
+    let history = state.history();
+    let parts = match area {
+        Rect { height: 12.., .. } => Layout::vertical([Constraint::Fill(1); 2]).split(area),
+        Rect { width: 60.., .. } => Layout::horizontal([Constraint::Fill(1); 2]).spacing(1).split(area),
+        _ => Layout::horizontal([Constraint::Fill(1)]).split(area),
+    };
+    draw_graph(frame, parts[0], ("answered/s", &history.rate), grouped, look);
     if let Some(&part) = parts.get(1) {
         let written = |us| if us > 0 { micros(us) } else { "-".into() };
         draw_graph(frame, part, ("p99", &history.p99_us), written, look);
@@ -302,9 +291,11 @@ fn draw_footer(frame: &mut Frame, area: Rect, state: &State) {
         parts.push(vec![Span::styled(shortened(&format!(" {notice} "), room), REVERSED)]);
     }
     let sort = format!("sort: {}", state.sort.name());
+    let groups = if state.by_host { "workers" } else { "hosts" };
     let pause = if state.paused { "go on" } else { "pause" };
     let keys = [(" q", "quit"), ("?", "help"), ("s", &sort), ("d", "drain"), ("p", pause), ("↑↓", "select")];
-    let keys = keys.into_iter().chain((state.status.pools.len() > 1).then_some(("Tab", "pool")));
+    let pools = (state.status.pools.len() > 1).then_some(("Tab", "pool"));
+    let keys = keys.into_iter().chain(pools).chain([("g", groups)]);
     parts.extend(keys.map(|(key, does)| vec![Span::styled(key, STRONG), Span::raw(format!(" {does}"))]));
     frame.render_widget(Line::from(fitting(parts, room)), area);
 }
@@ -346,6 +337,20 @@ fn fitting<'a>(parts: impl IntoIterator<Item = Vec<Span<'a>>>, room: usize) -> V
         }
     }
     all
+}
+
+/// Says on the line above an area which of its rows are shown, unless that is all: the first, how many,
+/// and of how many.
+fn range(frame: &mut Frame, area: Rect, (first, shown, all): (usize, usize, usize)) {
+    if shown == all {
+        return;
+    }
+    let below = match grouped((all - first - shown) as u64) {
+        none if none == "0" => String::new(),
+        more => format!(", {more} more below"),
+    };
+    let text = format!(" {} to {}{below} ", grouped(first as u64 + 1), grouped((first + shown) as u64));
+    frame.render_widget(Line::raw(text).right_aligned(), Rect { y: area.y - 1, height: 1, ..area });
 }
 
 /// Returns the first row to show, so that the selected one is visible.

@@ -103,10 +103,10 @@ fn all_of_it_is_seen_on_80x24() {
             "12 re-dispatched   0 expired   1 poisoned   50,000,000 answered",
             "compute   1,234 pending for 0.8 s   12,963/s   worker-1 ▸worker-2  worker-3",
             " workers: 3, by seat ",
-            " WORKER    STATE    IN FLIGHT          RATE  P50     P99     PONG   RTT     LOST",
-            " worker-1  busy     64/64      ██████  4321  310 us  1.5 ms  0.4 s  210 us  0",
-            "▸worker-2  suspect  13/64      ██░░░░",
-            " answered/s 11960, peak 11960, 40 s ",
+            " WORKER    STATE    IN FLIGHT         RATE   P50     P99     PONG   RTT     LOST",
+            " worker-1  busy     64/64      █████  4,321  310 us  1.5 ms  0.4 s  210 us  0",
+            "▸worker-2  suspect  13/64      ██░░░",
+            " answered/s 11,960, peak 11,960, 40 s ",
             " p99 1.0 ms",
             "█",
             "      3.5 s  redispatch worker-1 w1, 1 request ",
@@ -135,7 +135,7 @@ fn a_lost_worker_is_told_below_those_that_are_there_and_a_stuck_one_is_seen() {
         &screen(&state, 80, 24),
         &[
             " workers: 2, 1 lost, by seat ",
-            " worker-1  stuck  3/64       █░░░░░  6 min 40 s  4321 ",
+            " worker-1  stuck  3/64       █░░░░  6 min 40 s  4,321 ",
             " worker-4  lost  3.5 s ago, connection broke; 12 taken back",
         ],
     );
@@ -147,7 +147,7 @@ fn a_lost_worker_is_told_below_those_that_are_there_and_a_stuck_one_is_seen() {
     let workers = (1..=300).map(|number| worker(number, "busy", 1)).collect();
     state.handle_status(Status { workers, lost: vec![lost(4)], ..status() });
     let screen = screen(&state, 80, 24);
-    shows(&screen, &[" workers: 300, 1 lost, by seat ", " 1 to 7 shown ", " worker-4  lost  3.5 s ago"]);
+    shows(&screen, &[" workers: 300, 1 lost, by seat ", " 1 to 7, 293 more below ", " worker-4  lost  3.5 s ago"]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_small_terminal_has_what_matters_most() {
 #[test]
 fn a_large_terminal_has_more_of_each() {
     let screen = screen(&state(), 120, 40);
-    shows(&screen, &["210 us", "peak 11960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
+    shows(&screen, &["210 us", "peak 11,960, 60 s", "joined worker-1 w1 pool=compute threads=2 window=64 seats=1"]);
 }
 
 #[test]
@@ -338,4 +338,50 @@ fn jobs_of_other_pools_are_not_listed_and_a_store_that_is_full_says_so() {
     let store = StoreStatus { full: "no space left on device".into(), ..StoreStatus::default() };
     state.status.jobs = Some(JobsStatus { store, ..JobsStatus::default() });
     shows(&screen(&state, 80, 24), &["the store takes no more: no space left on device"]);
+}
+
+/// 1,000 workers on 20 hosts, and 30 that were lost on one of them.
+fn crowd() -> State {
+    let host = |number: u64| format!("node-{}", number % 20);
+    let workers = (1..=1000).map(|number| WorkerStatus { host: host(number), ..worker(number, "busy", 1) });
+    let lost = |number| LostStatus {
+        name: format!("gone-{number}"),
+        number,
+        pool: "compute".into(),
+        at_ms: 60_000,
+        reason: "connection broke".into(),
+        host: "node-7".into(),
+        ..LostStatus::default()
+    };
+    let mut state = state();
+    state.handle_status(Status { workers: workers.collect(), lost: (2000..2030).map(lost).collect(), ..status() });
+    state
+}
+
+#[test]
+fn a_wide_screen_has_the_graphs_and_the_events_beside_the_workers() {
+    let wide = screen(&crowd(), 200, 50);
+    let line = wide.lines().find(|line| line.contains("workers: 1,000, 30 lost")).unwrap_or_else(|| panic!("{wide}"));
+    assert!(line.contains("more below"), "{line}");
+    shows(&wide, &["HOST", "ANSWERED", "ADDRESS", "node-7", " … and ", " more lost", "p99 1.0 ms", "dropped worker-4"]);
+    let beside = wide.lines().filter(|line| line.contains(" busy ") && line.trim_end().chars().count() > 125).count();
+    assert!(beside > 15, "both halves are used:\n{wide}");
+}
+
+#[test]
+fn hosts_are_listed_with_the_troubled_one_first_and_one_opens_to_its_workers() {
+    let mut state = crowd();
+    state.handle_key(Key::Char('g'));
+    for (columns, rows) in [(80, 24), (200, 50)] {
+        let hosts = screen(&state, columns, rows);
+        shows(&hosts, &["hosts: 20, 1 in trouble", "HOST", "LOST", "g workers"]);
+        let first = hosts.lines().skip_while(|line| !line.contains("HOST ")).nth(1).unwrap_or_default();
+        assert!(first.starts_with(" node-7 ") && first.contains("30"), "{hosts}");
+    }
+    state.handle_key(Key::Enter);
+    shows(&screen(&state, 80, 24), &["workers on node-7: 50, 30 lost", "gone-2029"]);
+    state.handle_key(Key::Char('g'));
+    shows(&screen(&state, 80, 24), &["hosts: 20"]);
+    state.handle_key(Key::Char('d'));
+    shows(&screen(&state, 80, 24), &["lists the workers to drain"]);
 }
