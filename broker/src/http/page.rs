@@ -6,14 +6,16 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 /// The parts of its script, in order.
-const SCRIPTS: [&str; 11] = [
+const SCRIPTS: [&str; 13] = [
     include_str!("page/helpers.js"),
     include_str!("page/model.js"),
     include_str!("page/ring.js"),
+    include_str!("page/heat.js"),
     include_str!("page/pools.js"),
     include_str!("page/figures.js"),
     include_str!("page/plots.js"),
     include_str!("page/tables.js"),
+    include_str!("page/hosts.js"),
     include_str!("page/jobs.js"),
     include_str!("page/events.js"),
     include_str!("page/drawing.js"),

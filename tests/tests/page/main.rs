@@ -5,6 +5,7 @@
 //! ignored.
 
 mod jobs;
+mod many;
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,12 @@ use serde_json::{Value, json};
 use jobs::{
     a_job_is_shown_with_its_progress_until_it_ends, a_store_in_trouble_says_why_and_tells_it_to_screen_readers,
     jobs_are_sorted_and_found_by_keyboard_and_their_names_are_text,
+};
+use many::{
+    a_phone_shows_a_thousand_workers_without_scrolling_sideways,
+    hosts_are_listed_and_open_to_their_workers_and_a_search_finds_one,
+    of_a_thousand_workers_each_has_a_cell_and_only_the_rows_in_sight_exist,
+    the_pool_that_lost_a_worker_is_marked_and_opens_first_and_figures_are_its_own,
 };
 
 /// How late a kill may be seen, counted from the signal.
@@ -50,6 +57,10 @@ fn main() -> ExitCode {
         test!(a_job_is_shown_with_its_progress_until_it_ends needs browser::available),
         test!(jobs_are_sorted_and_found_by_keyboard_and_their_names_are_text needs browser::available),
         test!(a_store_in_trouble_says_why_and_tells_it_to_screen_readers needs browser::available),
+        test!(of_a_thousand_workers_each_has_a_cell_and_only_the_rows_in_sight_exist needs browser::available),
+        test!(hosts_are_listed_and_open_to_their_workers_and_a_search_finds_one needs browser::available),
+        test!(the_pool_that_lost_a_worker_is_marked_and_opens_first_and_figures_are_its_own needs browser::available),
+        test!(a_phone_shows_a_thousand_workers_without_scrolling_sideways needs browser::available),
     ];
     trials::run_at_once(AT_ONCE, &tests)
 }

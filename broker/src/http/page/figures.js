@@ -21,11 +21,15 @@ const oldest = (snapshot) => snapshot.pools.reduce((most, pool) => Math.max(most
 
 const TOTALS = ["accepted", "dispatched", "answered", "redispatched", "cancelled", "expired", "poisoned", "discarded", "refused", "rejected"].map((key) => {
   const item = make("div", {}, $("#totals dl"));
-  make("dt", { text: { redispatched: "re-dispatched" }[key] ?? key }, item);
-  return { key, item, value: make("dd", { text: "–" }, item), warns: ["expired", "poisoned", "refused"].includes(key) };
+  make("dt", {}, item);
+  return { key, item, label: item.firstChild, value: make("dd", { text: "–" }, item), warns: ["expired", "poisoned", "refused"].includes(key) };
 });
 
-function drawFigures(snapshot) {
+/** What is counted of messages belongs to no pool. */
+const OF_NO_POOL = ["discarded", "refused", "rejected"];
+
+function drawFigures(whole) {
+  const snapshot = scoped(whole);
   for (const { tile, figure, note, warns, number, unit, below } of TILES) {
     const [value, unitText] = figure(snapshot);
     say(number, value);
@@ -33,10 +37,12 @@ function drawFigures(snapshot) {
     say(below, note(snapshot));
     put(tile, "class", warns?.(snapshot) ? "tile warns" : "tile");
   }
-  for (const { key, item, value, warns } of TOTALS) {
+  for (const { key, item, label, value, warns } of TOTALS) {
+    say(label, `${{ redispatched: "re-dispatched" }[key] ?? key}${snapshot.only !== null && OF_NO_POOL.includes(key) ? ", all" : ""}`);
     say(value, count(snapshot.totals[key] ?? 0));
     put(item, "class", warns && snapshot.totals[key] ? "warns" : "");
   }
   const leftOut = Object.entries(snapshot.left_out).filter(([, many]) => many).map(([what, many]) => ` · ${count(many)} ${what} left out`).join("");
-  say($("#about"), `${snapshot.version} · ${snapshot.rotation} rotation · up ${ms(snapshot.uptime_ms)}${leftOut}`);
+  const all = snapshot.only === null ? "" : ` · all pools ${perSecond(answeredOf(whole))} / s`;
+  say($("#about"), `${snapshot.version} · ${snapshot.rotation} rotation · up ${ms(snapshot.uptime_ms)}${all}${leftOut}`);
 }

@@ -61,3 +61,20 @@ function shorten(name, length) {
   const tail = Math.ceil(length * .6);
   return `${letters.slice(0, length - tail - 1).join("")}…${letters.slice(-tail).join("")}`;
 }
+
+/** How many characters all names have in common at their beginning and at their end, up to a separator. */
+function shared(names) {
+  const [first = "", ...rest] = names, least = Math.min(...names.map((name) => name.length), Infinity);
+  if (!rest.length) return { begin: 0, end: 0 };
+  let begin = 0, end = 0;
+  while (begin < least && rest.every((name) => name[begin] === first[begin])) begin++;
+  while (end < least - begin && rest.every((name) => name.at(-1 - end) === first.at(-1 - end))) end++;
+  const tail = first.slice(first.length - end).search(/[-._/]/);
+  return { begin: first.slice(0, begin).search(/[-._/][^-._/]*$/) + 1, end: tail < 0 ? 0 : end - tail };
+}
+
+/** A name that fits: where it is too long, without what all names share. */
+function brief(name, length, { begin, end }) {
+  if (name.length <= length || begin + end === 0) return shorten(name, length);
+  return shorten(`…${name.slice(begin, name.length - end)}`, length);
+}

@@ -5,6 +5,9 @@ const GHOST_MS = 8000, MOVE_MS = 3600, JOINED_MS = 5000;
 /** What there is to tell of a worker that is lost. */
 const GONE = { state: "lost", seat: null, in_flight: 0, computing: 0, oldest_ms: 0, window: 0, answered: 0, rate: 0, round_trip_us: 0, redispatched_from: 0 };
 
+/** The seconds of a pool in which nothing was answered. */
+const NOTHING = { step_ms: 1000, rate: [], p50_us: [], p99_us: [] };
+
 /** The last snapshot, and what it no longer tells: who was lost a moment ago, from where, and who took over. */
 const model = {
   snapshot: null, startedAt: 0, sequence: 0,
@@ -13,6 +16,8 @@ const model = {
   ghosts: new Map(),    // number -> { worker, returned, left, until }: the lost, for some seconds on their old places; `left` of `returned` have not been seen to move
   joined: new Map(),    // number -> until: who has just sat down
   moves: [],            // { from, to, count, until }: requests on their way from a ghost to a seat
+  places: new Map(),    // pool -> its place among the pools
+  named: false,         // whether a worker says which host it is on
   orders: new Map(),    // pool -> numbers as they are drawn: the ring, with ghosts and leavers on their old places
 
   /** Whether another broker tells it than before: one that was started later. `anew`: over a new connection. */
@@ -24,6 +29,8 @@ const model = {
   /** Takes a snapshot in; returns the events it brought. */
   take(snapshot, restarted) {
     for (const peer of [...snapshot.workers, ...snapshot.clients, ...snapshot.lost]) peer.name = plain(peer.name);
+    for (const peer of [...snapshot.workers, ...snapshot.lost]) peer.host = plain(peer.host);
+    for (const host of snapshot.hosts) host.name = plain(host.name);
     for (const event of snapshot.events) event.text = plain(event.text);
     for (const job of snapshot.jobs?.live ?? []) [job.name, job.pool] = [plain(job.name), plain(job.pool)];
     // Between two handfuls none may be in flight; who answers thousands a second does not idle.
@@ -50,6 +57,8 @@ const model = {
     this.lost = new Map(snapshot.lost.map((lost) => [lost.number, { ...GONE, ...lost }]));
     this.snapshot = snapshot;
     this.haunt(snapshot);
+    this.named = snapshot.workers.some((worker) => worker.host);
+    this.places = new Map(snapshot.pools.map(({ name }, at) => [name, at]));
     for (const pool of snapshot.pools) this.orders.set(pool.name, this.arrange(pool));
     for (const name of this.orders.keys()) if (!snapshot.pools.some((pool) => pool.name === name)) this.orders.delete(name);
     return fresh;
@@ -65,7 +74,7 @@ const model = {
       this.ghosts.get(worker.number).until = now() + GHOST_MS;
     }
     for (const { name } of snapshot.pools) deserted.delete(name);
-    for (const name of deserted) snapshot.pools.push({ name, ring: [], turn: 0, pending: 0, oldest_ms: 0, rate: 0 });
+    for (const name of deserted) snapshot.pools.push({ name, ring: [], turn: 0, pending: 0, oldest_ms: 0, rate: 0, history: NOTHING });
     snapshot.pools.sort((a, b) => (a.name < b.name ? -1 : 1));
   },
 
@@ -101,11 +110,12 @@ const model = {
 
   /** The ring, with those who have no seat any more behind those they sat behind. */
   arrange({ name, ring }) {
-    const order = [...ring], before = this.orders.get(name) ?? [];
+    const order = [...ring], before = this.orders.get(name) ?? [], seated = new Set(ring);
     const unseated = (worker) => worker && (worker.leaving || worker.unable);
     const stays = (number) => this.ghosts.has(number) || unseated(this.workers.get(number));
     before.forEach((number, place) => {
-      if (order.includes(number) || !stays(number)) return;
+      if (seated.has(number) || !stays(number)) return;
+      seated.add(number);
       const neighbour = before.slice(0, place).findLast((other) => order.includes(other));
       order.splice(neighbour === undefined ? 0 : order.indexOf(neighbour) + 1, 0, number);
     });
@@ -120,6 +130,22 @@ const model = {
   state(number) { return this.workers.get(number)?.state ?? "lost"; },
   time(at_ms) { return clock.format(this.startedAt + at_ms); },
 };
+
+/** What of a snapshot the pool that is looked at has a part in; all of it if there is no other. */
+function scoped(snapshot) {
+  const pool = snapshot.pools.length > 1 ? snapshot.pools.find(({ name }) => name === view.pool) : null;
+  if (!pool) return { ...snapshot, only: null };
+  const workers = snapshot.workers.filter((worker) => worker.pool === pool.name), { history, pending } = pool;
+  const counted = snapshot.pool_totals.find(({ name }) => name === pool.name) ?? {}, answered = (counted.succeeded ?? 0) + (counted.failed ?? 0);
+  return {
+    ...snapshot, only: pool.name, pools: [pool], workers, history, pending,
+    lost: snapshot.lost.filter((lost) => lost.pool === pool.name),
+    in_flight: workers.reduce((sum, worker) => sum + worker.in_flight, 0),
+    latency_us: { p50: history.p50_us.at(-1) ?? 0, p99: history.p99_us.at(-1) ?? 0 },
+    totals: { ...snapshot.totals, ...counted, answered },
+    events: snapshot.events.filter(({ worker }) => (model.worker(worker)?.pool ?? pool.name) === pool.name),
+  };
+}
 
 /** What the reader looks at. */
 const view = { pool: null, picked: null, chosen: null, pointed: null };       // `picked`: the pool to go back to when it is there again

@@ -1,11 +1,11 @@
 /* Plots */
 
-const SPAN_MS = 300e3, EDGE = { left: 54, right: 10, top: 8, bottom: 20 };
+const MOST_MS = 300e3, LEAST_MS = 10e3, EDGE = { left: 54, right: 10, top: 8, bottom: 20 };
 
 class Plot {
   /** `series`: [key in the history, name, class]; `logarithmic` for latencies, whose tail is what matters. */
   constructor(figure, title, series, format, logarithmic) {
-    Object.assign(this, { series, format, logarithmic, at: null, scale: "" });
+    Object.assign(this, { series, format, logarithmic, at: null, scale: "", span: MOST_MS });
     const caption = make("figcaption", {}, figure);
     make("h2", { text: title }, caption);
     this.values = make("div", { class: "values" }, caption);
@@ -23,7 +23,7 @@ class Plot {
       return make("b", {}, this.values);
     });
     new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.height = contentRect.height; this.scale = ""; render(true); }).observe(this.svg);
-    this.svg.addEventListener("pointermove", (event) => this.look(SPAN_MS * (1 - (event.offsetX - EDGE.left) / this.inner)));
+    this.svg.addEventListener("pointermove", (event) => this.look(this.span * (1 - (event.offsetX - EDGE.left) / this.inner)));
     this.svg.addEventListener("pointerleave", () => this.look(null));
     this.svg.addEventListener("blur", () => this.look(null));
     this.svg.addEventListener("keydown", (event) => {
@@ -36,12 +36,12 @@ class Plot {
   }
 
   look(age) {
-    this.at = age === null ? null : clamp(age, 0, SPAN_MS);
-    if (model.snapshot) this.draw(model.snapshot);
+    this.at = age === null ? null : clamp(age, 0, this.span);
+    if (model.snapshot) this.draw(scoped(model.snapshot));
   }
 
   get inner() { return this.width - EDGE.left - EDGE.right; }
-  x(age) { return EDGE.left + this.inner * (1 - age / SPAN_MS); }
+  x(age) { return EDGE.left + this.inner * (1 - age / this.span); }
 
   /** The ends of the scale and its marks: from 0 to a round figure, or from one power of ten to another. */
   range(values) {
@@ -58,15 +58,17 @@ class Plot {
 
   draw({ history, uptime_ms, events }) {
     if (!(this.inner > 0)) return;
+    // A young broker's axis begins where it does.
+    this.span = clamp(Math.ceil(uptime_ms / 5000) * 5000, LEAST_MS, MOST_MS);
     const data = this.series.map(([key]) => history[key] ?? []), { low, high, marks } = this.range(data.flat());
     const floor = this.height - EDGE.bottom, tall = floor - EDGE.top;
     const y = (value) => floor - tall * ((this.logarithmic ? Math.log10(Math.max(1, value)) : value) - low) / (high - low);
-    const scale = JSON.stringify([marks, this.width, this.height]);
+    const scale = JSON.stringify([marks, this.width, this.height, this.span]);
     if (scale !== this.scale) this.drawGrid(marks, y, this.scale = scale);
     data.forEach((values, index) => {
       let path = "", open = false, from = 0;
       values.forEach((value, at) => {
-        const age = (values.length - 1 - at) * history.step_ms, drawn = age <= SPAN_MS && (value > 0 || !this.logarithmic);
+        const age = (values.length - 1 - at) * history.step_ms, drawn = age <= this.span && (value > 0 || !this.logarithmic);
         if (drawn) path += `${open ? "L" : "M"}${this.x(age).toFixed(1)} ${y(value).toFixed(1)}`;
         if (drawn && !from) from = this.x(age);
         open = drawn;
@@ -74,7 +76,7 @@ class Plot {
       put(this.lines[index], "d", path);
       if (this.area) put(this.area, "d", path && `${path}V${floor}H${from.toFixed(1)}Z`);
     });
-    const deaths = events.filter((event) => event.kind === "dropped" && uptime_ms - event.at_ms < SPAN_MS).map((event) => Math.round(this.x(uptime_ms - event.at_ms)));
+    const deaths = events.filter((event) => event.kind === "dropped" && uptime_ms - event.at_ms < this.span).map((event) => Math.round(this.x(uptime_ms - event.at_ms)));
     put(this.deaths, "d", deaths.map((x) => `M${x - 3} ${floor - 3}l6 6m0 -6l-6 6`).join(""));
     const age = this.at ?? 0, texts = data.map((values) => {
       const value = values[values.length - 1 - Math.round(age / history.step_ms)];
@@ -92,10 +94,11 @@ class Plot {
       make("svg:path", { class: "grid", d: `M${EDGE.left} ${Math.round(y(mark))}H${this.width - EDGE.right}` }, this.grid);
       make("svg:text", { x: EDGE.left - 8, y: y(mark) + 4, "text-anchor": "end", text: this.logarithmic ? microseconds(mark).map((part) => part.replace(/\.0+$/, "")).join(" ") : mark < 1e6 ? count(mark) : `${mark / 1e6} M` }, this.grid);
     }
-    for (let minute = 0; minute <= 5; minute++) {
-      if (minute === 4 && this.inner < 300) continue;       // Too narrow for each.
-      const anchor = minute === 0 ? "end" : minute === 5 ? "start" : "middle";
-      make("svg:text", { x: this.x(minute * 60e3), y: this.height - 5, "text-anchor": anchor, text: minute ? `−${minute} min` : "now" }, this.grid);
+    // As many marks as there is room for.
+    const room = Math.max(2, Math.floor(this.inner / 62)), step = [5e3, 10e3, 15e3, 30e3, 60e3, 120e3].find((step) => this.span / step <= room) ?? MOST_MS;
+    for (let age = 0; age <= this.span; age += step) {
+      const x = this.x(age), anchor = age === 0 ? "end" : x < EDGE.left + 24 ? "start" : "middle";
+      make("svg:text", { x, y: this.height - 5, "text-anchor": anchor, text: age === 0 ? "now" : step < 60e3 ? `−${age / 1e3} s` : `−${age / 60e3} min` }, this.grid);
     }
   }
 }

@@ -19,7 +19,11 @@ function show(pool) {
 
 function drawTabs(pools) {
   const names = pools.map((pool) => pool.name), alone = names.length < 2;
-  view.pool = [view.picked, view.pool, names[0]].find((name) => names.includes(name)) ?? null;
+  const missing = new Set([...model.lost.values()].map((lost) => lost.pool));
+  const troubled = ({ name, ...pool }) => stalled(pool) || missing.has(name) || model.orders.get(name).some((number) => ["stuck", "suspect", "unable", "lost"].includes(model.state(number)));
+  const marked = new Set(pools.filter(troubled).map(({ name }) => name));
+  // The pool that something is wrong with is the first to be seen.
+  view.pool = [view.picked, view.pool, names.find((name) => marked.has(name)), names[0]].find((name) => names.includes(name)) ?? null;
   view.picked ??= view.pool;
   if (JSON.stringify(names) !== tabs.names) {
     tabs.names = JSON.stringify(names);
@@ -38,9 +42,9 @@ function drawTabs(pools) {
     }
   }
   for (const tab of tabs.children) {
-    const pool = pools.find(({ name }) => name === tab.pool), order = model.orders.get(tab.pool);
-    const trouble = stalled(pool) || order.some((number) => ["stuck", "suspect", "unable", "lost"].includes(model.state(number)));
-    say(tab, `${plain(pool.name)} · ${count(pool.ring.length)}${trouble ? " ⚠\uFE0E" : ""}`);
+    const pool = pools.find(({ name }) => name === tab.pool);
+    say(tab, `${plain(pool.name)} · ${count(pool.ring.length)}${marked.has(tab.pool) ? " ⚠\uFE0E" : ""}`);
+    put(tab, "class", marked.has(tab.pool) ? "troubled" : "");
     put(tab, "aria-selected", String(tab.pool === view.pool));
     put(tab, "tabindex", tab.pool === view.pool ? "0" : "-1");
   }
@@ -54,6 +58,7 @@ function drawReadout(pool) {
     : waits ? [`The turn waits for ${waits.name}: `, `its window is full (${count(waits.in_flight)} of ${count(waits.window)}), its oldest request is ${ms(waits.oldest_ms)} old, and ${many(pool.pending, "request waits", "requests wait")} behind it, for ${ms(pool.waits_ms)} now, though others have room. --rotation available would pass over it.`]
     : !pool ? [model.snapshot.pool_totals.length ? "No worker is registered. " : "No worker has registered yet. ", "The first that does takes the first seat."]
     : !pool.ring.length ? [model.orders.get(pool.name).some((number) => model.ghosts.has(number)) ? "The last worker of this pool was lost. " : model.orders.get(pool.name).some((number) => model.state(number) === "unable") ? "No worker of this pool can compute for now. " : "No seat is taken. ", pool.pending ? `${many(pool.pending, "request waits", "requests wait")} for a worker.` : "The next worker to join takes the first."]
+    : model.orders.get(pool.name).length > SEATED ? ["", "A cell is a seat; turns go from left to right, row by row, and a worker that joins sits down at the end. Point at a cell, click it, or use the arrow keys, for more."]
     : ["", `The order of turns is clockwise from the mark; who joins sits down at the tail. ${ring.hand.flows
       ? "At this rate the hand only shows that turns go round: too fast to say whose is next. " : ""}Point at a seat, or click it, for more.`];
   node.classList.toggle("warns", !worker && waits !== null);
@@ -79,5 +84,5 @@ function describe(worker) {
   const oldest = worker.in_flight ? `, the oldest for ${ms(worker.oldest_ms)}` : "";
   return [label, `${count(worker.in_flight)} of ${count(worker.window)} in flight${oldest}: ${count(worker.computing)} computing on ${many(worker.threads, "thread")}, ` +
     `${count(worker.waiting)} waiting. Last pong ${ms(worker.pong_age_ms)} ago${worker.pings_out > 1 ? `, ${many(worker.pings_out, "ping")} unanswered` : ""}. ` +
-    `Joined ${ms(worker.registered_ms)} ago. Operations: ${plain(worker.operations.join(", "))}.`];
+    `Joined ${ms(worker.registered_ms)} ago${worker.host ? ` on ${worker.host}` : ""}${worker.address ? `, ${worker.address}` : ""}. Operations: ${plain(worker.operations.join(", "))}.`];
 }

@@ -1,7 +1,6 @@
 /* The ring */
 
-const FEW = 8;            // Up to so many seats are discs with names, more are spokes.
-const NAMED = 64;         // Up to so many spokes are named, of more only those with something to tell.
+const FEW = 8;            // Up to so many seats are discs with names, more are spokes, and more than SEATED cells.
 const FLOWS_FROM = 4;     // From so many dispatches a second the hand goes round evenly; below it goes from seat to seat.
 
 class Ring {
@@ -51,21 +50,19 @@ class Ring {
       this.drawn.delete(number);
     }
     this.waits = stalled(pool);
+    this.shared = shared(order.map((number) => model.worker(number).name));
     this.hand.show(pool, turn === null ? null : this.angle(order.indexOf(turn)), this.inner, this.waits !== null);
     this.stage.classList.toggle("flows", this.hand.flows);
     this.stage.classList.toggle("few", few);
-    this.stage.classList.toggle("many", order.length > NAMED);
-    let labelled = -Infinity;
+    this.stage.classList.toggle("many", this.pitch < 10);
     order.forEach((number, place) => {
       const seat = this.drawn.get(number) ?? this.build(number), state = model.state(number), worker = model.worker(number);
       const angle = this.angle(place);
       const marked = state !== "idle" && state !== "busy" || number === view.chosen || number === view.pointed || model.joined.has(number);
-      const named = this.few || order.length <= NAMED || (marked && (angle - labelled) * this.inner * Math.PI / 180 > 11);
-      if (named) labelled = angle;
-      put(seat.group, "class", `seat ${state}${number === turn && !this.hand.flows ? " turn" : ""}${number === view.chosen || number === view.pointed ? " chosen" : ""}` +
+            put(seat.group, "class", `seat ${state}${number === turn && !this.hand.flows ? " turn" : ""}${number === view.chosen || number === view.pointed ? " chosen" : ""}` +
         `${model.joined.has(number) ? " joined" : ""}${worker === this.waits ? " waits" : ""}${model.moves.some((move) => move.to === number) ? " gains" : ""}`);
       if (this.few) this.disc(seat, worker, state, angle);
-      else this.spoke(seat, worker, state, angle, named, this.pitch >= 10 || marked);
+      else this.spoke(seat, worker, state, angle, this.pitch >= 10 || marked);
     });
     this.drawMoves(order);
     this.drawHub(pool, order);
@@ -125,7 +122,7 @@ class Ring {
     this.turnTo(seat.group, `rotate(${angle}deg) translate(0px, ${-this.orbit - out}px) rotate(${-angle}deg)`);
     put(seat.gauge, "stroke-dasharray", `${share && Math.max(2, share).toFixed(1)} 100`);
     put(seat.mark, "href", `#s-${state}`);
-    say(seat.name, shorten(worker.name, 15));
+    say(seat.name, brief(worker.name, 15, this.shared));
     say(seat.load, state === "lost" ? "" : `${count(worker.in_flight)} / ${count(worker.window)}`);
     say(seat.word, word);
     put(seat.name, "y", place(0));
@@ -147,7 +144,7 @@ class Ring {
     return worker.in_flight && worker.oldest_ms >= 5000 ? `oldest ${ms(worker.oldest_ms)}` : "";
   }
 
-  spoke(seat, worker, state, angle, named, marked) {
+  spoke(seat, worker, state, angle, marked) {
     const { width, length } = this, round = Math.min(5, width / 2), lost = state === "lost", out = state === "leaving" || state === "unable" ? 6 : 0;
     const filled = lost || !worker.in_flight ? 0 : Math.max(2, length * clamp(worker.in_flight / Math.max(1, worker.window), 0, 1));
     this.turnTo(seat.group, `rotate(${angle}deg) translate(0px, ${-this.orbit - out}px)`);
@@ -163,10 +160,9 @@ class Ring {
     put(seat.mark, "display", marked ? "inline" : "none");
     for (const [key, value] of [["x", -side / 2], ["y", -length - side - 4], ["width", side], ["height", side]]) put(seat.mark, key, value);
     const right = angle < 180;
-    put(seat.name, "display", named ? "inline" : "none");
     put(seat.name, "transform", `translate(0 ${-length - 20}) rotate(${right ? -90 : 90})`);
     put(seat.name, "style", `text-anchor:${right ? "start" : "end"};font-size:10.5px;dominant-baseline:central;font-weight:500`);
-    say(seat.name, shorten(worker.name, this.size < 360 ? 8 : 10));
+    say(seat.name, brief(worker.name, this.size < 360 ? 8 : 10, this.shared));
   }
 
   turnTo(group, transform) {
@@ -197,7 +193,7 @@ class Ring {
   }
 
   drawHub(pool, order) {
-    const letters = pool ? perSecond(pool.rate).length : 1, big = clamp(Math.min(this.inner * .36, this.inner * 2.4 / letters), 16, 36), { rate, unit, waiting } = this;
+    const letters = pool ? perSecond(pool.rate).length : 1, big = clamp(Math.min(this.inner * .36, this.inner * 2 / letters), 16, 36), { rate, unit, waiting } = this;
     put(rate, "style", `font-size:${big}px`);
     put(rate, "y", big * .16);
     put(unit, "y", big * .16 + 17);
