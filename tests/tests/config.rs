@@ -305,6 +305,7 @@ const EXAMPLES: [Example; 2] = [
             "lifetime",
             "lifetime-stagger",
             "idle-timeout",
+            "host",
             "keys",
             "broker-key",
             "exec",

@@ -1,8 +1,8 @@
 //! `just screenshots`: the live page as the docs show it, light and dark: three workers under load,
-//! one of them just killed, its requests on their way. It takes four minutes, so that the plots
-//! have something to show.
+//! one of them just killed, its requests on their way; and a thousand workers, some of which are lost.
+//! It takes five minutes, so that the plots have something to show.
 //!
-//! Needs a browser (`giostra_tests::browser`). Leaves nothing but the two files.
+//! Needs a browser (`giostra_tests::browser`). Leaves nothing but the four files.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use giostra_tests::process::wait_for;
-use giostra_tests::{Batch, Browser, Setup, System, browser};
+use giostra_tests::{Batch, Browser, Crowd, Setup, System, browser};
 use nix::sys::signal::Signal;
 
 /// How long there is load before the picture is taken: first of one client, then of more besides.
@@ -22,8 +22,14 @@ const LOADS: [(Duration, &str); 3] =
 /// The worker that is killed.
 const VICTIM: usize = 2;
 
+/// The stand-ins of the picture of many, those that are lost there, and how many are on a host.
+const MANY: [usize; 3] = [1000, 40, 50];
+
+/// How long they have load.
+const LOAD_OF_MANY: Duration = Duration::from_secs(60);
+
 fn main() -> ExitCode {
-    match run() {
+    match browser::available().and_then(|()| few()).and_then(|()| many()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("screenshots: {error:#}");
@@ -32,9 +38,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    browser::available()?;
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+/// Takes the pictures of three workers.
+fn few() -> Result<()> {
     let mut system = Setup::workers(3).watched().start()?;
     let browser = Browser::start(1280, 800)?;
     browser.open(&format!("http://{}/", system.http()))?;
@@ -62,10 +67,30 @@ fn run() -> Result<()> {
     )?;
     lose(&mut system)?;
     browser.wait_until("document.querySelector('[data-held]')")?;
-    for (scheme, name) in [("light", "page.png"), ("dark", "page-dark.png")] {
+    take(&browser, ["page.png", "page-dark.png"])
+}
+
+/// Takes the pictures of a thousand workers.
+fn many() -> Result<()> {
+    let [workers, lost, per_host] = MANY;
+    let mut system = Setup::workers(0).watched().start()?;
+    let _crowd = Crowd::on_hosts(system.backend(), "compute", workers, per_host);
+    let gone = Crowd::on_hosts(system.backend(), "compute", lost, per_host);
+    let browser = Browser::start(1280, 1200)?;
+    browser.open(&format!("http://{}/", system.http()))?;
+    let length = format!("{}s", (LOAD_OF_MANY * 2).as_secs());
+    let _load = system.begin(&["bench", "--duration", &length, "--size", "64", "--window", "3000"])?;
+    thread::sleep(LOAD_OF_MANY);
+    drop(gone);
+    browser.wait_until(&format!("document.querySelector('#workers-title').innerText.endsWith(', {lost} lost')"))?;
+    take(&browser, ["page-many.png", "page-many-dark.png"])
+}
+
+fn take(browser: &Browser, [light, dark]: [&str; 2]) -> Result<()> {
+    for (scheme, name) in [("light", light), ("dark", dark)] {
         browser.prefer("prefers-color-scheme", scheme)?;
         browser.wait_until(&format!("matchMedia('(prefers-color-scheme: {scheme})').matches"))?;
-        let file = docs.join(name);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
         fs::write(&file, browser.screenshot()?).with_context(|| file.display().to_string())?;
         println!("docs/{name}");
     }

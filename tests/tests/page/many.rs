@@ -35,6 +35,10 @@ pub fn of_a_thousand_workers_each_has_a_cell_and_only_the_rows_in_sight_exist() 
         "[...document.querySelectorAll('#workers tr[aria-rowindex]')].some((row) => row.children[1].innerText === '1,000')",
     )?;
 
+    // So many that come at one time are one event.
+    let told = "[...document.querySelectorAll('#events li[data-kind=joined] p')].map((line) => line.innerText)";
+    browser.wait_until(&format!("{told}.some((line) => /^joined [0-9,]+ workers, node-/.test(line))"))?;
+
     // A cell tells of its worker when it is pointed at, by the mouse or the keyboard.
     browser.run(&format!("{cells}[3].dispatchEvent(new PointerEvent('pointerover', {{ bubbles: true }}))"))?;
     browser.wait_until("document.querySelector('#readout').innerText.startsWith('stand-in-')")?;

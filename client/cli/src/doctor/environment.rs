@@ -9,7 +9,7 @@ const PREFIX: &str = "GIOSTRA_";
 /// The variables that the programs, the Python package and the justfile read, and those that workers
 /// set for what they run, by name without the prefix. A test compares it with what the programs' help
 /// lists.
-const KNOWN: [&str; 81] = [
+const KNOWN: [&str; 82] = [
     "ALLOW",
     "ALLOW_FUNCTIONS",
     "BACKEND",
@@ -38,6 +38,7 @@ const KNOWN: [&str; 81] = [
     "GUARD",
     "HANDSHAKE_TIMEOUT",
     "HOLD",
+    "HOST",
     "HTTP",
     "HTTP_HOST",
     "HTTP_PUBLIC",
