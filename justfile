@@ -172,7 +172,7 @@ bench *args:
 compare *args: _dist_programs
     @tests/compare.sh {{ args }}
 
-# Take the docs' pictures of the live page anew (docs/page.png, docs/page-dark.png)
+# Take the docs' pictures of the live page anew (docs/page*.png)
 [no-exit-message]
 screenshots: _tools _programs
     @"{{ bin }}/screenshots"

@@ -35,6 +35,7 @@ function drawFigures(whole) {
     say(number, value);
     say(unit, unitText && ` ${unitText}`);
     say(below, note(snapshot));
+    put(below, "title", note(snapshot));
     put(tile, "class", warns?.(snapshot) ? "tile warns" : "tile");
   }
   for (const { key, item, label, value, warns } of TOTALS) {
