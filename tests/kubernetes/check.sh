@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Validates deploy/kubernetes and deploy/compose.yaml without a cluster: schemas, the configuration by
-# the programs themselves, what has to agree, what KEDA asks for by a live broker and Prometheus.
+# Validates deploy/kubernetes and deploy/compose.yaml without a cluster: schemas, the configuration
+# by the programs themselves, what has to agree, what KEDA asks for by a live broker and Prometheus.
 #
 # usage: tests/kubernetes/check.sh PROGRAMS [PACKAGES]
 #
-# PROGRAMS is the folder of the built programs. With PACKAGES, the folder that `just dist` wrote, the
-# containers are run by podman, too. What it needs of PyPI is installed once, in target/kubernetes;
+# PROGRAMS is the folder of the built programs. With PACKAGES, the folder that `just dist` wrote,
+# the containers are run by podman, too. What it needs of PyPI is installed once, in target/kubernetes;
 # after that no network is needed. What is missing otherwise is left out (in CI: fails).
 set -euo pipefail
 programs=$(realpath "${1:?usage: tests/kubernetes/check.sh PROGRAMS [PACKAGES]}") packages=${2:+$(realpath "$2")}

@@ -28,7 +28,11 @@ trap end EXIT
 quiet() { "$@" 2> >(grep -v 'failed to connect to syslog' >&2); }
 
 quiet podman load --quiet --input "$packages"/giostra-*-image.tar >/dev/null
-quiet podman network create "$network" >/dev/null
+# A service's name and address stay while its pod is replaced. For that the broker has fixed ones
+# here, and a fixed MAC address: else the others go on sending to the old one, for up to 45 s.
+quiet podman network create --disable-dns "$network" >/dev/null
+service=$(quiet podman network inspect --format '{{(index .Subnets 0).Subnet}}' "$network" | sed 's/\.[0-9]*\/.*/.250/')
+known=(--add-host "giostra-broker:$service")
 tool() { quiet podman run --rm --network none --volume "$work/keys:/var/lib/giostra/keys" --user 0:0 "$image" giostra "$@"; }
 image=$(sed -n 's/^ *\(- \)\?image: //p' "$manifest" | head -1)
 mkdir "$work/keys"
@@ -56,15 +60,15 @@ until_said() {
     exit 1
 }
 
-start broker giostra-broker --detach --network-alias giostra-broker >/dev/null
+start broker giostra-broker --detach --ip "$service" --mac-address 02:00:00:00:00:fa >/dev/null
 until_said broker "listening"
-for worker in worker-1 worker-2; do start "$worker" giostra-worker --detach >/dev/null; done
+for worker in worker-1 worker-2; do start "$worker" giostra-worker --detach "${known[@]}" >/dev/null; done
 for worker in worker-1 worker-2; do until_said "$worker" "registered"; done
-start random giostra-random
+start random giostra-random "${known[@]}"
 
 echo "== a worker is stopped in the middle of a batch"
 sed 's/^3000$/200000/' "$work/pods/giostra-random.args" > "$work/pods/giostra-batch.args"
-start batch giostra-batch > "$work/batch" 2>&1 &
+start batch giostra-batch "${known[@]}" > "$work/batch" 2>&1 &
 batch=$!
 dispatched() { wc -l < "$work/pods/giostra-broker/log/broker.log"; }
 before=$(dispatched)
@@ -78,7 +82,7 @@ said worker-1 | tail -2
 if said broker | grep 'refuse '; then echo "somebody was refused" >&2; exit 1; fi
 
 echo "== the broker is stopped in the middle of a batch, and another takes its volumes"
-start batch-2 giostra-batch > "$work/batch" 2>&1 &
+start batch-2 giostra-batch "${known[@]}" > "$work/batch" 2>&1 &
 batch=$!
 before=$(dispatched)
 for _ in $(seq 100); do if [ "$(dispatched)" -gt $((before + 500)) ]; then break; fi; sleep 0.05; done

@@ -27,7 +27,7 @@ pids+=("$broker")
 until_true grep -q 'watch http' "$work/broker"
 frontend=$(sed -n 's/.*frontend=\(\S*\).*/\1/p' "$work/broker") backend=$(sed -n 's/.*backend=\(\S*\).*/\1/p' "$work/broker")
 page=$(sed -n 's|.*watch http://\(.*\)/|\1|p' "$work/broker")
-printf '%s\n' 'global: { scrape_interval: 200ms, scrape_timeout: 200ms }' \
+printf '%s\n' 'global: { scrape_interval: 1s, scrape_timeout: 1s }' \
     "scrape_configs: [{ job_name: giostra, static_configs: [{ targets: ['$page'] }] }]" > "$work/prometheus.yml"
 # Prometheus says no port that the system picked.
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -38,7 +38,7 @@ pids+=("$!")
 asked() { "$python" tests/kubernetes/asked.py "$built" "http://127.0.0.1:$port" "http://$page"; }
 expect() {
     local got
-    for _ in $(seq 50); do
+    for _ in $(seq 100); do
         got=$(asked)
         if [ "$got" = "$1" ]; then echo "$2: $got" && return; fi
         sleep 0.2
@@ -47,15 +47,15 @@ expect() {
     exit 1
 }
 expect "0 0" "a broker of which nobody has asked anything"
-giostra --broker "$frontend" map sleep < <(for _ in $(seq 8); do echo 4; done) > "$work/results" 2>/dev/null &
+giostra --broker "$frontend" map sleep < <(printf '%s\n' 6 6 6 6 15 15) > "$work/results" 2>/dev/null &
 map=$!
-expect "8 8" "8 requests and no worker"
+expect "6 6" "6 requests and no worker"
 for name in worker-1 worker-2; do
     giostra-worker --broker "$backend" --name "$name" 2>/dev/null &
     pids+=("$!")
 done
 until_true grep -q 'joined worker-2' "$work/broker"
-expect "8 8" "all pending or in flight, none answered"
+expect "6 6" "all pending or in flight, none answered"
 # The last ones: nothing is pending, and pending alone would end the workers that compute them.
 expect "2 2" "the last two, in flight"
 wait "$map"
