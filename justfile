@@ -42,6 +42,10 @@ _cluster:
         fi
     done
 
+# Check deploy/kubernetes and deploy/compose.yaml: schemas, the programs, what KEDA asks; with PACKAGES of `just dist` also run the containers (needs root and podman)
+kubernetes-test *packages: build
+    @tests/kubernetes/check.sh "{{ bin }}" {{ packages }}
+
 # Make the packages again in another folder, and compare the bytes with those of `just dist`
 dist-compare profile="dist":
     @deploy/compare.sh target/packages {{ profile }}
