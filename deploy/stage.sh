@@ -33,8 +33,8 @@ done
 git ls-files -- README.md CHANGELOG.md 'LICENSE-*' docs | while read -r file; do
     install -D -m 644 "$file" "$doc/$file"
 done
-for part in deploy/systemd deploy/broker.toml deploy/worker.toml deploy/logrotate; do
-    if [ -e "$part" ]; then cp -r "$part" "$doc/deploy/"; fi
+for part in systemd broker.toml worker.toml logrotate kubernetes compose.yaml; do
+    if [ -e "deploy/$part" ]; then cp -r "deploy/$part" "$doc/deploy/"; fi
 done
 # Built by zig, if it stands where zig.sh puts it beside the programs.
 zig=()

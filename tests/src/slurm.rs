@@ -26,7 +26,7 @@ pub fn available() -> Result<()> {
     trials::program("munged", "munge").map(drop)
 }
 
-/// A cluster. Dropped, its daemons are killed; jobs of theirs should have ended by then.
+/// A cluster. Dropped, its jobs are cancelled, and its daemons killed.
 #[derive(Debug)]
 pub struct Slurm {
     folder: PathBuf,
@@ -123,6 +123,20 @@ impl Slurm {
     /// The namespace of a node.
     pub fn namespace(&self, node: &str) -> Option<&str> {
         self.nodes.iter().find(|(name, _)| name == node).map(|(_, namespace)| namespace.as_str())
+    }
+}
+
+impl Drop for Slurm {
+    fn drop(&mut self) {
+        // Else each has a process that outlives the daemons.
+        let _ = self.ask("scancel", &["--me"]);
+        let ended = || self.ask("squeue", &["--noheader"]).is_ok_and(|jobs| jobs.trim().is_empty());
+        for _ in 0..50 {
+            if ended() {
+                break;
+            }
+            sleep(LOOK);
+        }
     }
 }
 
