@@ -64,7 +64,7 @@ pub fn run<'a>(
     engine.check().map_err(anyhow::Error::msg)?;
     let limits = Limits {
         min: shared.min,
-        max: shared.max,
+        max: shared.max.min(engine.most()),
         threads: shared.threads,
         horizon: shared.horizon,
         cool_down: shared.cool_down,

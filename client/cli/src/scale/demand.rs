@@ -33,11 +33,12 @@ impl Estimator {
         let totals = status.pool_totals.iter().find(|totals| totals.name == pool);
         let answered = totals.map_or(0, |totals| totals.succeeded + totals.failed);
         let workers = status.workers.iter().filter(|worker| worker.pool == pool);
+        let is_served = workers.clone().next().is_some();
         let computing: u64 = workers.clone().map(|worker| u64::from(worker.computing)).sum();
         if let Some((at, before)) = self.last {
             let seconds = now.duration_since(at).as_secs_f64();
             let kept = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS);
-            self.watched = self.watched * kept + if workers.clone().next().is_some() { seconds } else { 0.0 };
+            self.watched = self.watched * kept + if is_served { seconds } else { 0.0 };
             self.computed = self.computed * kept + computing as f64 * seconds;
             // After the broker's restart it counts from 0 on.
             self.answered = self.answered * kept + answered.checked_sub(before).unwrap_or(answered) as f64;
@@ -49,8 +50,12 @@ impl Estimator {
         let jobs = status.jobs.iter().flat_map(|jobs| &jobs.live).filter(|job| job.pool == pool);
         let of_jobs: u64 = jobs.map(|job| job.requests.saturating_sub(job.succeeded + job.failed)).sum();
         let requests = (pending + in_flight).max(of_jobs);
-        let known = self.answered >= 0.5 && self.watched >= WATCHED_SECONDS;
-        Demand { requests, seconds_each: known.then(|| self.computed / self.answered) }
+        let is_watched = self.watched >= WATCHED_SECONDS;
+        Demand {
+            requests,
+            seconds_each: (is_watched && self.answered >= 0.5).then(|| self.computed / self.answered),
+            is_settled: is_watched || !is_served,
+        }
     }
 }
 
@@ -77,9 +82,11 @@ mod tests {
     fn the_cost_of_a_request_is_the_time_seen_computing_by_the_requests_answered() {
         let (mut estimator, start) = (Estimator::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(estimator.handle(&status(10, 2, 0), "p", at(0)), Demand { requests: 12, seconds_each: None });
+        let unknown = Demand { requests: 12, seconds_each: None, is_settled: false };
+        assert_eq!(estimator.handle(&status(10, 2, 0), "p", at(0)), unknown);
         // Nothing is answered yet: nobody knows.
-        assert_eq!(estimator.handle(&status(10, 2, 0), "p", at(5)).seconds_each, None);
+        let unknown = Demand { is_settled: true, ..unknown };
+        assert_eq!(estimator.handle(&status(10, 2, 0), "p", at(5)), unknown);
         let each = estimator.handle(&status(10, 2, 10), "p", at(10)).seconds_each.unwrap();
         assert!((1.9..2.0).contains(&each), "{each}");
         // What was long ago counts less and less.

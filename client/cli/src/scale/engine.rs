@@ -49,6 +49,11 @@ pub trait Engine {
         None
     }
 
+    /// Returns the most workers that it has room for.
+    fn most(&self) -> u32 {
+        u32::MAX
+    }
+
     /// Returns how long it may take to list what it has accepted.
     fn listed_within(&self) -> Duration {
         Duration::ZERO

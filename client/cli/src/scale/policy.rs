@@ -40,12 +40,15 @@ pub struct Limits {
 }
 
 /// What there is to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Demand {
     /// Requests that have no reply yet.
     pub requests: u64,
     /// The seconds that one takes to compute, if that is known.
     pub seconds_each: Option<f64>,
+    /// Whether it can be decided upon. It is not while workers are there that have been watched for a
+    /// moment only: what a request costs is about to be known.
+    pub is_settled: bool,
 }
 
 /// How far the engine is with a worker.
@@ -139,6 +142,9 @@ impl Policy {
     /// Decides. `units` are all that the engine lists.
     pub fn handle(&mut self, demand: Demand, units: &[Unit], now: Instant) -> Vec<Decision> {
         let mut decisions = self.observe(units, now);
+        if !demand.is_settled {
+            return decisions;
+        }
         let wanted = self.wanted(demand);
         self.remember(wanted, now);
         let most = self.wanted.front().map_or(wanted, |&(_, most)| most);
@@ -174,7 +180,7 @@ impl Policy {
     }
 
     /// Returns how many are wanted.
-    pub fn wanted(&self, Demand { requests, seconds_each }: Demand) -> u32 {
+    pub fn wanted(&self, Demand { requests, seconds_each, .. }: Demand) -> u32 {
         let Limits { min, max, threads, horizon, .. } = self.limits;
         let by_count = requests.div_ceil(u64::from(threads.max(1)));
         let by_work = seconds_each.map(|seconds| {

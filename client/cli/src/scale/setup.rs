@@ -1,6 +1,5 @@
 //! Which engine the options describe, and how it is to start workers.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use giostra_transport::keys::Credentials;
 use super::engine::children::{Children, Local};
 use super::engine::custom::Custom;
 use super::engine::slurm::Slurm;
-use super::engine::ssh::Ssh;
+use super::engine::ssh::{Hosts, Ssh};
 use super::engine::{Engine, Launch};
 use super::options::{self, Place, Scale, Shared};
 use crate::common::CommonArgs;
@@ -82,13 +81,12 @@ fn ssh(options: &options::Ssh, common: &CommonArgs) -> Result<Box<dyn Engine>, S
     }
     Ok(Box::new(Ssh {
         launch,
-        hosts: places.into_iter().map(|Place { host, most }| (host, most)).collect(),
+        hosts: Hosts::new(places.into_iter().map(|Place { host, most }| (host, most))),
         backend,
         options: options.ssh_option.clone(),
         push,
         limit: shared.command_timeout,
         children: Children::default(),
-        places: BTreeMap::new(),
         pushed: Vec::new(),
     }))
 }

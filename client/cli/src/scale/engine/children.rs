@@ -31,7 +31,9 @@ impl Engine for Local {
     }
 
     fn list(&mut self) -> Result<Vec<(String, Stage)>, Fault> {
-        Ok(self.children.list())
+        let listed = self.children.list();
+        self.children.take_ended();
+        Ok(listed)
     }
 
     fn start(&mut self, count: u32) -> Result<Vec<String>, Fault> {
@@ -75,6 +77,8 @@ impl Engine for Local {
 #[derive(Default)]
 pub struct Children {
     running: BTreeMap<String, Running>,
+    /// Those that have ended, each with its exit status, or none after a signal.
+    ended: Vec<(String, Option<i32>)>,
 }
 
 struct Running {
@@ -102,10 +106,23 @@ impl Children {
 
     /// Lists those that have not ended.
     pub fn list(&mut self) -> Vec<(String, Stage)> {
-        // One that can't be asked is not ours any more.
-        self.running.retain(|_, running| matches!(running.child.try_wait(), Ok(None)));
+        let Self { running, ended } = self;
+        running.retain(|name, running| match running.child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) => {
+                ended.push((name.clone(), status.code()));
+                false
+            }
+            // One that can't be asked is not ours any more.
+            Err(_) => false,
+        });
         let stage = |running: &Running| if running.ending { Stage::Ending } else { Stage::Running };
         self.running.iter().map(|(name, running)| (name.clone(), stage(running))).collect()
+    }
+
+    /// Returns those that have ended since the last time.
+    pub fn take_ended(&mut self) -> Vec<(String, Option<i32>)> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Asks these to finish what they hold and to end.

@@ -5,14 +5,19 @@
 //! one can use the tunnel. When the connection ends, however it does, the worker finishes what it holds
 //! and ends.
 
-use std::collections::BTreeMap;
+mod hosts;
+
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::command;
 use super::super::policy::Stage;
 use super::children::Children;
 use super::{Engine, Fault, Launch, fresh, quoted};
+pub use hosts::Hosts;
+
+/// The exit status of ssh when the connection failed.
+const UNREACHED: i32 = 255;
 
 /// What runs on the other host: the worker, and what ends it when this end of the connection closes.
 /// The input is at descriptor 3 because a shell's background commands have none.
@@ -33,8 +38,7 @@ exit $status"#;
 /// Hosts that ssh reaches.
 pub struct Ssh {
     pub launch: Launch,
-    /// Each host with the most workers there.
-    pub hosts: Vec<(String, u32)>,
+    pub hosts: Hosts,
     /// The `HOST:PORT` or path of the broker's backend, as this host reaches it.
     pub backend: String,
     /// Further options of ssh.
@@ -43,8 +47,6 @@ pub struct Ssh {
     pub push: Option<String>,
     pub limit: Duration,
     pub children: Children,
-    /// The host of each worker.
-    pub places: BTreeMap<String, String>,
     /// Hosts that the program was copied to.
     pub pushed: Vec<String>,
 }
@@ -72,12 +74,11 @@ impl Ssh {
         format!("exec sh -c {}", quoted(&script))
     }
 
-    /// Returns the host with the most room.
-    fn place(&self) -> Option<String> {
-        let used = |host: &str| self.places.values().filter(|place| *place == host).count() as u32;
-        let room = |(host, most): &(String, u32)| most.saturating_sub(used(host));
-        let best = self.hosts.iter().filter(|host| room(host) > 0).max_by_key(|host| room(host))?;
-        Some(best.0.clone())
+    fn start_at(&mut self, host: &str, name: &str) -> Result<(), Fault> {
+        let socket = format!("/tmp/{name}.sock");
+        let mut command = Command::new("ssh");
+        command.args(self.arguments(host, Some(&socket))).arg(self.remote(name, &socket)).stdin(Stdio::piped());
+        self.children.start(name, command)
     }
 
     fn push_to(&mut self, host: &str) -> Result<(), Fault> {
@@ -97,32 +98,49 @@ impl Ssh {
 }
 
 impl Engine for Ssh {
+    /// One host is enough.
     fn check(&mut self) -> Result<(), Fault> {
-        let Some((host, _)) = self.hosts.first().cloned() else { return Err("there is no host".into()) };
-        let arguments = [self.arguments(&host, None), vec!["true".into()]].concat();
-        command::run("ssh", &arguments, "", self.limit).map(drop)
+        let mut last = "there is no host".into();
+        for host in self.hosts.names() {
+            let arguments = [self.arguments(host, None), vec!["true".into()]].concat();
+            match command::run("ssh", &arguments, "", self.limit) {
+                Ok(_) => return Ok(()),
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
     }
 
     fn list(&mut self) -> Result<Vec<(String, Stage)>, Fault> {
         let listed = self.children.list();
-        self.places.retain(|name, _| listed.iter().any(|(listed, _)| listed == name));
+        for (name, status) in self.children.take_ended() {
+            self.hosts.ended(&name, status != Some(UNREACHED), Instant::now());
+        }
         Ok(listed)
     }
 
     fn start(&mut self, count: u32) -> Result<Vec<String>, Fault> {
         let mut ids = Vec::new();
-        for _ in 0..count {
-            let Some(host) = self.place() else { break };
-            self.push_to(&host)?;
+        let mut last = String::from("no host with room can be reached");
+        while ids.len() < count as usize {
+            let Some(host) = self.hosts.place(Instant::now()) else { break };
             let name = fresh(&self.launch.name);
-            let socket = format!("/tmp/{name}.sock");
-            let mut command = Command::new("ssh");
-            command.args(self.arguments(&host, Some(&socket))).arg(self.remote(&name, &socket)).stdin(Stdio::piped());
-            self.children.start(&name, command)?;
-            self.places.insert(name.clone(), host);
-            ids.push(name);
+            match self.push_to(&host).and_then(|()| self.start_at(&host, &name)) {
+                Ok(()) => {
+                    self.hosts.started(&name, &host);
+                    ids.push(name);
+                }
+                Err(fault) => {
+                    self.hosts.failed(&host, Instant::now());
+                    last = fault;
+                }
+            }
         }
-        Ok(ids)
+        if ids.is_empty() { Err(last) } else { Ok(ids) }
+    }
+
+    fn most(&self) -> u32 {
+        self.hosts.most()
     }
 
     fn stop(&mut self, ids: &[String]) -> Result<(), Fault> {

@@ -102,7 +102,7 @@ impl Cluster {
     fn demand(&self) -> Demand {
         let in_flight = self.jobs.iter().filter(|job| job.busy_until.is_some()).count();
         let seconds_each = (self.answered > 0.0).then(|| self.computed / self.answered);
-        Demand { requests: (self.pending.len() + in_flight) as u64, seconds_each }
+        Demand { requests: (self.pending.len() + in_flight) as u64, seconds_each, is_settled: true }
     }
 
     fn is_done(&self) -> bool {

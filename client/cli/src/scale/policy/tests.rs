@@ -20,7 +20,7 @@ impl Scene {
     /// Time passes, and the policy sees so many requests of unknown cost.
     fn after(&mut self, seconds: u64, requests: u64) -> Vec<Decision> {
         self.now += Duration::from_secs(seconds);
-        self.policy.handle(Demand { requests, seconds_each: None }, &self.units, self.now)
+        self.policy.handle(demand(requests, None), &self.units, self.now)
     }
 
     /// The engine accepts these.
@@ -48,10 +48,22 @@ impl Scene {
     }
 }
 
+fn demand(requests: u64, seconds_each: Option<f64>) -> Demand {
+    Demand { requests, seconds_each, is_settled: true }
+}
+
+#[test]
+fn nothing_is_decided_until_the_cost_of_a_request_is_known() {
+    let mut scene = Scene::new(0, 4);
+    let unsettled = Demand { is_settled: false, ..demand(100, None) };
+    assert_eq!(scene.policy.handle(unsettled, &[], scene.now), []);
+    assert_eq!(scene.after(3, 100), [Decision::Start(4)]);
+}
+
 #[test]
 fn as_many_are_wanted_as_requests_keep_busy_or_as_the_horizon_needs() {
     let Scene { policy, .. } = Scene::new(1, 10);
-    let wanted = |requests, seconds_each| policy.wanted(Demand { requests, seconds_each });
+    let wanted = |requests, seconds_each| policy.wanted(demand(requests, seconds_each));
     assert_eq!([0, 1, 2, 3, 1000].map(|requests| wanted(requests, None)), [1, 1, 1, 2, 10]);
     // Two threads for a minute are 120 s.
     assert_eq!([100, 121, 300, u64::MAX].map(|requests| wanted(requests, Some(1.0))), [1, 2, 3, 10]);
