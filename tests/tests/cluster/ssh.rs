@@ -50,7 +50,7 @@ impl Scene {
         let known = format!("{far} {}", fs::read_to_string(path("host-key.pub"))?);
         fs::write(path("known_hosts"), known)?;
         let client = format!(
-            "Host far\n  HostName {far}\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
+            "Host nobody\n  HostName 192.0.2.77\nHost far\n  HostName {far}\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
             path("user-key").display(),
             path("known_hosts").display()
         );
@@ -137,7 +137,8 @@ pub fn workers_come_through_a_tunnel_and_end_with_the_connection() -> Result<()>
     wait_for("one is there", || (workers(&name) > 0).then_some(()))?;
     scale.signal(Signal::SIGKILL)?;
     wait_for("they have ended", || (workers(&name) == 0).then_some(()))?;
-    let mut again = scene.scale("again", &["--name", &name, "--min", "1"])?;
+    // A host that is not there has the most room.
+    let mut again = scene.scale("again", &["--name", &name, "--min", "1", "--host", "nobody:9"])?;
     ensure!(one.wait()?.success(), "one: {}", one.stderr());
     wait_for("one is there again", || (workers(&name) == 1).then_some(()))?;
     again.signal(Signal::SIGINT)?;

@@ -53,10 +53,11 @@ pub struct Ssh {
 
 impl Ssh {
     fn arguments(&self, host: &str, socket: Option<&str>) -> Vec<String> {
+        // Of an option that is there twice, ssh takes the first.
+        let mut words = self.options.clone();
         // A connection that breaks is seen within fifteen seconds; nobody is there to type a password.
-        let mut words: Vec<String> =
-            ["-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5"].map(Into::into).into();
-        words.extend(self.options.iter().cloned());
+        let own = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5"];
+        words.extend(own.map(String::from));
         if let Some(socket) = socket {
             let tunnel = format!("{socket}:{}", self.backend);
             words.extend(["-o", "ExitOnForwardFailure=yes", "-R", &tunnel].map(String::from));
