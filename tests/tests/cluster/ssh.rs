@@ -77,7 +77,20 @@ impl Scene {
     fn scale(&self, name: &str, more: &[&str]) -> Result<Process> {
         let config = format!("-F{}", self.folder.path().join("ssh_config").display());
         let worker = binary("giostra-worker")?.display().to_string();
-        let words = ["scale", "ssh", "--host", "far:2", "--max", "2", "--interval", "200ms", "--cool-down", "1s"];
+        let words = [
+            "scale",
+            "ssh",
+            "--host",
+            "far:2",
+            "--max",
+            "2",
+            "--interval",
+            "200ms",
+            "--cool-down",
+            "1s",
+            "--horizon",
+            "1s",
+        ];
         let places = ["--ssh-option", &config, "--worker", &worker];
         self.giostra(name, &[&words[..], &places, more].concat())
     }
