@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(scene.after(5, &status(10, 2, 1_000_000)).seconds_each, Some(0.5));
         let last = (0..8).map(|_| scene.after(5, &status(10, 2, 1_000_000))).last();
         assert_eq!(last.unwrap().seconds_each, None);
-        assert_eq!(scene.after(5, &status(10, 2, 1_000_002)).seconds_each, Some(35.0));
+        assert_eq!(scene.after(5, &status(10, 2, 1_000_002)).seconds_each, Some(30.0));
     }
 
     #[test]
