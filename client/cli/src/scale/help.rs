@@ -22,8 +22,7 @@ Exit status: 0 after a signal; 1 if the engine takes no worker, or the broker re
 pub const LOCAL: &str = "\
 Examples:
   giostra scale local --max 8
-  giostra scale local --min 1 --max 4 --threads 2 --pool text \\
-      -- --exec-lines 'python3 -u model.py' --json
+  giostra scale local --max 4 --pool text -- --exec-lines ./model.py --json
   giostra scale local --max 8 --worker 'python3 -m giostra worker tasks:worker'
 
 The workers end with it, and finish what they hold first; those that take longer than 35 s are killed.";
