@@ -38,7 +38,13 @@ fn workers_come_with_requests_and_leave_in_order_without() -> Result<()> {
     wait_for("all have left", || (workers(&mut system).ok()? == 0).then_some(()))?;
     ensure!(system.count(" joined ") <= 3, "more than three came");
     ensure!(system.count(" dropped ") == 0, "one was lost");
-    // Not twice under one name.
+    // Not twice under one name, but what would be done can be asked beside it.
+    let mut dry = scale(&system, "dry", &["local", "--max", "3", "--min", "2", "--dry-run"])?;
+    ensure!(dry.wait()?.success() && dry.stdout().contains("would start 2 workers"), "{}", dry.stdout());
+    let worker = system.other_worker("present", "compute")?;
+    let mut dry = scale(&system, "dry-again", &["local", "--max", "3", "--min", "2", "--dry-run"])?;
+    ensure!(dry.wait()?.success() && dry.stdout().contains("would start 2 workers"), "{}", dry.stdout());
+    worker.kill()?;
     let mut second = scale(&system, "second", &["local", "--max", "3"])?;
     ensure!(second.wait()?.code() == Some(1) && second.stderr().contains("--name takes another one"));
     scaled.signal(Signal::SIGTERM)?;

@@ -17,6 +17,9 @@ use crate::written::many;
 /// How long what a killed predecessor was about to start may take to be listed.
 const SETTLING: Duration = Duration::from_secs(10);
 
+/// How long a dry run rests until it looks again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What goes round.
 pub struct Scaler<'a> {
     pub engine: &'a mut dyn Engine,
@@ -29,6 +32,13 @@ pub struct Scaler<'a> {
     pub estimator: Estimator,
     /// What was told last of each kind: only news are.
     pub told: Told,
+}
+
+/// What is seen and decided at one time.
+struct Look {
+    demand: Demand,
+    units: Vec<Unit>,
+    decisions: Vec<Decision>,
 }
 
 /// What was told last.
@@ -76,16 +86,14 @@ impl Scaler<'_> {
         let Self { client, endpoint, told, .. } = self;
         let status = live::ask(client, endpoint, |why| told.fault(&why), Client::status)?;
         let now = Instant::now();
-        let demand = self.estimator.handle(&status, self.pool, now);
-        let units = match self.units(&status) {
-            Ok(units) => units,
+        let Look { demand, units, decisions } = match self.look(&status, now) {
+            Ok(look) => look,
             Err(fault) => {
                 self.told.fault(&fault);
                 return Ok(());
             }
         };
         self.told.fault("");
-        let decisions = self.policy.handle(demand, &units, now);
         self.tell_state(demand, &units);
         for decision in decisions {
             self.act(decision, now)?;
@@ -93,16 +101,27 @@ impl Scaler<'_> {
         Ok(())
     }
 
+    fn look(&mut self, status: &Status, now: Instant) -> Result<Look, Fault> {
+        let demand = self.estimator.handle(status, self.pool, now);
+        let units = self.units(status)?;
+        let decisions = self.policy.handle(demand, &units, now);
+        Ok(Look { demand, units, decisions })
+    }
+
     /// Says what would be done now. Returns the lines.
     ///
     /// # Errors
     /// If the broker or the engine does not answer.
     pub fn rehearse(&mut self) -> anyhow::Result<Vec<String>> {
-        let status = self.client.status()?;
-        let now = Instant::now();
-        let demand = self.estimator.handle(&status, self.pool, now);
-        let units = self.units(&status).map_err(anyhow::Error::msg)?;
-        let decisions = self.policy.handle(demand, &units, now);
+        let Look { demand, units, decisions } = loop {
+            let status = self.client.status()?;
+            let look = self.look(&status, Instant::now()).map_err(anyhow::Error::msg)?;
+            if look.demand.is_settled {
+                break look;
+            }
+            // Nothing is decided yet.
+            self.rest(AGAIN)?;
+        };
         let mut lines = vec![self.state(demand, &units)];
         lines.extend(decisions.iter().map(|decision| match decision {
             Decision::Start(count) => format!("would start {}", many(u64::from(*count), "worker")),
