@@ -5,6 +5,7 @@
 //! and no packet leaves it. Needs Linux, root and iproute2; [`available`] and its neighbours say
 //! what is missing. Knows nothing of brokers and workers.
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -89,6 +90,14 @@ impl Network {
     pub fn address(&self, name: &str) -> String {
         let place = self.hosts.iter().position(|host| host.name == name).expect("a host of this network");
         format!("{PREFIX}.{}", place + 1)
+    }
+
+    /// A command on a host of this network.
+    pub fn command(&self, host: &str, program: impl AsRef<OsStr>) -> Command {
+        let host = self.hosts.iter().find(|it| it.name == host).expect("a host of this network");
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &host.namespace]).arg(program);
+        command
     }
 
     /// The hosts' names and namespaces.

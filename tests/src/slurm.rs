@@ -30,9 +30,8 @@ pub fn available() -> Result<()> {
 #[derive(Debug)]
 pub struct Slurm {
     folder: PathBuf,
-    /// The namespaces of the host of `slurmctld`, and of each node.
+    /// The namespace of the host of `slurmctld`.
     control: String,
-    nodes: Vec<(String, String)>,
     _munged: Process,
     _slurmctld: Process,
     _slurmd: Vec<Process>,
@@ -80,9 +79,8 @@ impl Slurm {
         for node in nodes {
             slurmd.push(daemon(&format!("slurmd-{node}"), node, &["slurmd", "-D", "-N", node])?);
         }
-        let places = nodes.iter().map(|node| Ok((node.to_string(), of(node)?))).collect::<Result<_>>()?;
         let (folder, control) = (folder.to_path_buf(), of(control)?);
-        let slurm = Self { folder, control, nodes: places, _munged: munged, _slurmctld: slurmctld, _slurmd: slurmd };
+        let slurm = Self { folder, control, _munged: munged, _slurmctld: slurmctld, _slurmd: slurmd };
         wait_for("all nodes are idle", || {
             // Each question is a process.
             sleep(LOOK);
@@ -118,11 +116,6 @@ impl Slurm {
                 Ok((id, state, node))
             })
             .collect()
-    }
-
-    /// The namespace of a node.
-    pub fn namespace(&self, node: &str) -> Option<&str> {
-        self.nodes.iter().find(|(name, _)| name == node).map(|(_, namespace)| namespace.as_str())
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use giostra_tests::process::{Process, binary};
-use giostra_tests::{Network, System, test, trials};
+use giostra_tests::{Network, System, network, test, trials};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -29,17 +29,14 @@ fn main() -> ExitCode {
         test!(walltimes_cancelled_requeued_and_killed_jobs_cost_no_request needs giostra_tests::slurm::available),
         test!(what_slurm_refuses_is_told_before_anything_waits_for_it needs giostra_tests::slurm::available),
         test!(workers_come_through_a_tunnel_and_end_with_the_connection needs ssh::available),
-        test!(two_machines_work_together_by_the_commands_of_the_page needs two::available),
-        test!(a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_silent needs two::available),
+        test!(two_machines_work_together_by_the_commands_of_the_page needs network::available),
+        test!(a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_silent needs network::available),
     ])
 }
 
 /// A `giostra` command on the host `client`.
 fn giostra(network: &Network, system: &System, words: &[&str]) -> Result<Command> {
-    let namespaces = network.namespaces();
-    let (_, namespace) = namespaces.iter().find(|(name, _)| name == "client").context("no client")?;
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace]).arg(binary("giostra")?);
+    let mut command = network.command("client", binary("giostra")?);
     command.args(["--broker", system.frontend()]).args(system.key_args("client")).args(words).stdin(Stdio::null());
     Ok(command)
 }

@@ -2,27 +2,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use giostra_tests::Network;
 use giostra_tests::process::{Process, binary, wait_for};
 use tempfile::TempDir;
 
-/// A command on a host.
-fn inside(network: &Network, host: &str, words: &[&str]) -> Result<Command> {
-    let namespaces = network.namespaces();
-    let (_, namespace) = namespaces.iter().find(|(name, _)| name == host).context("no such host")?;
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace]).args(words);
-    Ok(command)
-}
-
 fn broker(network: &Network, folder: &Path, host: &str) -> Result<Process> {
-    let program = binary("giostra-broker")?.display().to_string();
     let log = folder.join(format!("log-{host}")).display().to_string();
-    let words = [&program, "--backend", "tcp://*:5556", "--insecure", "--log-dir", &log];
-    let broker = Process::spawn(folder, host, inside(network, host, &words)?)?;
+    let mut command = network.command(host, binary("giostra-broker")?);
+    command.args(["--backend", "tcp://*:5556", "--insecure", "--log-dir", &log]);
+    let broker = Process::spawn(folder, host, command)?;
     wait_for("the broker listens", || broker.stderr().contains(" listening ").then_some(()))?;
     Ok(broker)
 }
@@ -36,8 +26,9 @@ pub fn a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_sil
     // A file of names for this process alone.
     let script = r#"mount --bind "$1" /etc/hosts && exec "$0" --broker tcp://broker.test:5556 --name follower"#;
     let (worker, hosts_file) = (binary("giostra-worker")?.display().to_string(), hosts.display().to_string());
-    let words = ["unshare", "--mount", "sh", "-c", script, &worker, &hosts_file];
-    let worker = Process::spawn(folder.path(), "worker", inside(&network, "node", &words)?)?;
+    let mut command = network.command("node", "unshare");
+    command.args(["--mount", "sh", "-c", script, &worker, &hosts_file]);
+    let worker = Process::spawn(folder.path(), "worker", command)?;
     let registered = |times: usize| {
         wait_for("it is registered", || (worker.stderr().matches(" registered as ").count() >= times).then_some(()))
     };

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -57,11 +56,11 @@ impl Scene {
         fs::write(path("ssh_config"), client)?;
         // It insists on this folder.
         fs::create_dir_all("/run/sshd")?;
-        let mut sshd = inside(&network, "far", &trials::program("sshd", "openssh-server")?)?;
+        let mut sshd = network.command("far", trials::program("sshd", "openssh-server")?);
         sshd.args(["-D", "-e", "-f"]).arg(path("sshd_config"));
         let sshd = Process::spawn(folder.path(), "sshd", sshd)?;
         wait_for("sshd listens", || sshd.stderr().contains("listening").then_some(()))?;
-        let mut broker = inside(&network, "client", &binary("giostra-broker")?)?;
+        let mut broker = network.command("client", binary("giostra-broker")?);
         broker.arg("--log-dir").arg(path("log"));
         let broker = Process::spawn(folder.path(), "broker", broker)?;
         wait_for("the broker listens", || broker.stderr().contains(" listening ").then_some(()))?;
@@ -69,7 +68,7 @@ impl Scene {
     }
 
     fn giostra(&self, name: &str, words: &[&str]) -> Result<Process> {
-        let mut command = inside(&self.network, "client", &binary("giostra")?)?;
+        let mut command = self.network.command("client", binary("giostra")?);
         command.args(words).env("XDG_STATE_HOME", self.folder.path());
         Process::spawn(self.folder.path(), name, command)
     }
@@ -105,15 +104,6 @@ impl Scene {
     }
 }
 
-/// A command on a host.
-fn inside(network: &Network, host: &str, program: &Path) -> Result<Command> {
-    let namespaces = network.namespaces();
-    let (_, namespace) = namespaces.iter().find(|(name, _)| name == host).context("no such host")?;
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace]).arg(program);
-    Ok(command)
-}
-
 /// The workers that run here, on whatever host.
 fn workers(name: &str) -> usize {
     // Each question is a process.
@@ -136,7 +126,7 @@ pub fn workers_come_through_a_tunnel_and_end_with_the_connection() -> Result<()>
     // The connections are killed while they compute: others do it.
     let input = scene.folder.path().join("requests");
     fs::write(&input, "0.5\n".repeat(16))?;
-    let mut map = inside(&scene.network, "client", &binary("giostra")?)?;
+    let mut map = scene.network.command("client", binary("giostra")?);
     map.args(["map", "sleep"]);
     let mut map = Process::spawn_with(scene.folder.path(), "map", map, fs::File::open(input)?)?;
     wait_for("they are back", || (scene.count(" joined ") >= 4 && workers(&name) == 2).then_some(()))?;

@@ -3,21 +3,16 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use giostra_tests::Network;
 use giostra_tests::process::{Process, binary, wait_for};
-use giostra_tests::{Network, network};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Copies to the folder of the other host.
 const SCP: &str = r#"scp() { local to="${!#}"; cp "${@:1:$#-1}" "../${to%%:*}/"; }"#;
-
-pub fn available() -> Result<()> {
-    network::available()
-}
 
 /// What the page has one do: a host, and the commands there.
 fn steps(page: &str) -> Vec<(String, String)> {
@@ -42,18 +37,16 @@ pub fn two_machines_work_together_by_the_commands_of_the_page() -> Result<()> {
     let steps = steps(&fs::read_to_string(page)?);
     ensure!(steps.len() == 5, "{steps:?}");
     let (folder, network) = (TempDir::new()?, Network::of(&["compute", "node"])?);
-    let namespaces = network.namespaces();
     let programs = binary("giostra")?.parent().context("no folder")?.display().to_string();
     for host in ["compute", "node"] {
         fs::create_dir(folder.path().join(host))?;
     }
     let mut shells = Shells(Vec::new());
     for (number, (host, script)) in steps.iter().enumerate() {
-        let (_, namespace) = namespaces.iter().find(|(name, _)| name == host).context("no such host")?;
         // There is no name service.
         let script = script.replace("tcp://compute:", &format!("tcp://{}:", network.address("compute")));
-        let mut bash = Command::new("ip");
-        bash.args(["netns", "exec", namespace, "bash", "-euc", &format!("{SCP}\n{script}")]);
+        let mut bash = network.command(host, "bash");
+        bash.args(["-euc", &format!("{SCP}\n{script}")]);
         bash.env("PATH", format!("{programs}:{}", std::env::var("PATH")?)).process_group(0);
         bash.current_dir(folder.path().join(host));
         shells.0.push(Process::spawn(folder.path(), &format!("step-{number}"), bash)?);

@@ -39,7 +39,9 @@ pub trait Engine {
     fn stop(&mut self, ids: &[String]) -> Result<(), Fault>;
 
     /// Returns the name at the broker of the worker with this id.
-    fn worker(&self, id: &str) -> String;
+    fn worker(&self, id: &str) -> String {
+        id.into()
+    }
 
     /// Returns the commands and scripts that it uses, for people.
     fn script(&self) -> String;

@@ -56,10 +56,6 @@ impl Engine for Local {
         Ok(())
     }
 
-    fn worker(&self, id: &str) -> String {
-        id.into()
-    }
-
     fn script(&self) -> String {
         format!("# start\n{}\n", self.launch.line(&quoted(&format!("{}-NUMBER", self.launch.name))))
     }

@@ -55,10 +55,6 @@ impl Engine for Custom {
         ids.iter().try_for_each(|id| self.run(&self.stop, id).map(drop))
     }
 
-    fn worker(&self, id: &str) -> String {
-        id.into()
-    }
-
     /// Nothing is known of it.
     fn listed_within(&self) -> Duration {
         Duration::from_secs(60)

@@ -149,10 +149,6 @@ impl Engine for Ssh {
         Ok(())
     }
 
-    fn worker(&self, id: &str) -> String {
-        id.into()
-    }
-
     fn script(&self) -> String {
         let name = format!("{}-NUMBER", self.launch.name);
         let socket = format!("/tmp/{name}.sock");
