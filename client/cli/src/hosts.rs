@@ -19,20 +19,12 @@ pub fn of_workers<'a>(
     let mut hosts = std::collections::BTreeMap::<&str, HostStatus>::new();
     for worker in workers {
         let host = hosts.entry(&worker.host).or_default();
-        host.workers += 1;
         host.threads += u64::from(worker.threads);
         host.in_flight += worker.in_flight;
         host.window += worker.window;
         host.rate += worker.rate;
         host.answered += worker.answered;
-        *match &*worker.state {
-            "suspect" => &mut host.suspect,
-            "leaving" => &mut host.leaving,
-            "unable" => &mut host.unable,
-            "stuck" => &mut host.stuck,
-            "busy" => &mut host.busy,
-            _ => &mut host.idle,
-        } += 1;
+        host.count(&worker.state);
     }
     for lost in lost {
         hosts.entry(&lost.host).or_default().lost += 1;

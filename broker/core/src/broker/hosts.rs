@@ -17,20 +17,12 @@ impl Broker {
         let mut hosts = BTreeMap::<&str, HostStatus>::new();
         for (_, worker) in self.workers.iter() {
             let host = hosts.entry(&worker.host).or_default();
-            host.workers += 1;
             host.threads += u64::from(worker.threads);
             host.in_flight += worker.in_flight.len() as u64;
             host.window += worker.window.now() as u64;
             host.rate += worker.rate.before(second);
             host.answered += worker.answered;
-            *match self.state(worker) {
-                "suspect" => &mut host.suspect,
-                "leaving" => &mut host.leaving,
-                "unable" => &mut host.unable,
-                "stuck" => &mut host.stuck,
-                "busy" => &mut host.busy,
-                _ => &mut host.idle,
-            } += 1;
+            host.count(self.state(worker));
         }
         for lost in self.stats.lost.iter() {
             hosts.entry(&lost.host).or_default().lost += 1;

@@ -95,6 +95,21 @@ pub struct HostStatus {
     pub lost: u64,
 }
 
+impl HostStatus {
+    /// Counts a registered worker in this [state](WorkerStatus::state).
+    pub fn count(&mut self, state: &str) {
+        self.workers += 1;
+        *match state {
+            "suspect" => &mut self.suspect,
+            "leaving" => &mut self.leaving,
+            "unable" => &mut self.unable,
+            "stuck" => &mut self.stuck,
+            "busy" => &mut self.busy,
+            _ => &mut self.idle,
+        } += 1;
+    }
+}
+
 /// The numbers of entries that a [`Status`] leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
