@@ -158,6 +158,7 @@ impl AccessControl {
                     failure => Some(format!("handshake: {failure}")),
                 }
             }
+            MonitorEvent::Unreachable => None,
             MonitorEvent::Ended(descriptor) => {
                 connections.ended(descriptor);
                 // If a peer's protocol is too old for keys, libzmq reports no failure, only this.

@@ -89,7 +89,7 @@ impl Client {
         descriptors::check_connection().map_err(|_| Error::TooFewFiles)?;
         let now = Instant::now();
         let connect = ConnectOptions {
-            endpoint: options.broker.clone(),
+            brokers: options.broker.clone(),
             hello: hello(&options).encode().envelope,
             hiccup: ToClient::<Bytes>::Hiccup.encode().envelope,
             linger: Duration::ZERO,

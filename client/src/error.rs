@@ -14,7 +14,8 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// When the broker's endpoint is malformed, or libzmq can't connect to it.
+    /// When the broker's endpoint is malformed, or libzmq can't connect to it; or when there are other
+    /// keys than brokers.
     #[error("{0}")]
     Endpoint(String),
     /// When no handshake succeeds with what listens at the endpoint, for instance because only one
@@ -22,12 +23,14 @@ pub enum Error {
     #[error("{0}")]
     Handshake(String),
     /// When no broker answered in time.
-    #[error("no broker at {endpoint} within {waited:?}; is one running?")]
+    #[error("no broker at {endpoint} within {waited:?}{}; is one running?", .why.as_ref().map_or_else(String::new, |why| format!(" ({why})")))]
     NoBroker {
-        /// The broker's endpoint.
+        /// The broker's endpoint, or several with commas between them.
         endpoint: String,
         /// How long the client waited.
         waited: Duration,
+        /// Why none could be connected to, where that is known.
+        why: Option<String>,
     },
     /// When the answer is no message of a broker of this version.
     #[error("what {endpoint} answered can't be read: {error}; is it a broker's frontend, of the same version?")]
@@ -67,8 +70,11 @@ impl Error {
     pub(crate) fn of_connector(error: &connector::Error) -> Self {
         use connector::Error as Connector;
         match error {
-            Connector::Endpoint { .. } | Connector::Connect { .. } => Self::Endpoint(error.to_string()),
-            Connector::Handshake { .. } => Self::Handshake(error.to_string()),
+            Connector::Endpoint { .. } | Connector::Keys { .. } | Connector::Connect { .. } => {
+                Self::Endpoint(error.to_string())
+            }
+            // It ends nothing: the name may be known in a moment.
+            Connector::Name { .. } | Connector::Handshake { .. } => Self::Handshake(error.to_string()),
             Connector::Zmq(error) => Self::Socket(error.to_string()),
         }
     }

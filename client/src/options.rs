@@ -17,7 +17,10 @@ use giostra_transport::shutdown::Shutdown;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The endpoint of the broker's frontend, `tcp://127.0.0.1:5555` by default.
+    /// The endpoint of the broker's frontend, `tcp://127.0.0.1:5555` by default; or those of several
+    /// brokers, with commas between them. The first one that answers is used. When its connection breaks,
+    /// or it answers no more, the client goes on to the next, with what is unanswered. The same holds for
+    /// the addresses of a name that has several.
     pub broker: String,
     /// The client's name in the broker's log and status: one word. By default it is made of the
     /// host's name and the process id.
@@ -33,7 +36,8 @@ pub struct Options {
     /// How long the client waits for a broker, at the start or after a lost connection, before
     /// requests fail with the code `no-broker`; 10 s by default.
     pub broker_timeout: Duration,
-    /// The client's keys and the broker's public key, for a broker that demands keys.
+    /// The client's keys and the broker's public key, for a broker that demands keys; of several brokers
+    /// one for each, or one for all.
     pub credentials: Option<Credentials>,
     /// Ends every wait with [`Error::Interrupted`](crate::Error::Interrupted) once it is requested.
     pub shutdown: Option<Shutdown>,

@@ -163,9 +163,9 @@ impl Session {
         self.duplicated
     }
 
-    /// Records why a handshake failed.
-    pub fn handshake_failed(&mut self, reason: &str) {
-        self.obstacle = Some(format!("the last handshake: {reason}"));
+    /// Records why an attempt to connect failed.
+    pub fn connecting_failed(&mut self, reason: &str) {
+        self.obstacle = Some(reason.into());
     }
 
     /// Records why a message from the broker's endpoint can't be read.

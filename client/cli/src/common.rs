@@ -7,14 +7,15 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use giostra_client::Options;
 use giostra_common::args::{positive_duration, switch};
 use giostra_protocol::{DEFAULT_POOL, Priority, name};
-use giostra_transport::endpoint::{BadEndpoint, Endpoint, parse_to_connect};
+use giostra_transport::endpoint::{BadEndpoint, Endpoint, parse_list_to_connect};
 use giostra_transport::keys::{Credentials, KeyError};
 use giostra_transport::shutdown::Shutdown;
 
 /// The options that every command accepts.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
-    /// The broker's endpoint for clients
+    /// The broker's endpoint for clients; of several brokers a list with commas: the next one is used where
+    /// one is gone
     #[arg(
         long,
         global = true,
@@ -49,7 +50,7 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "GIOSTRA_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,
 
-    /// The broker's public key, or the file with it
+    /// The broker's public key, or the file with it; of several brokers a list in the same order
     #[arg(long, global = true, env = "GIOSTRA_BROKER_KEY", allow_hyphen_values = true, value_name = "KEY|FILE")]
     pub broker_key: Option<String>,
 
@@ -62,7 +63,7 @@ pub struct CommonArgs {
 /// Parses the broker's endpoint. One that only a broker can bind passes: the variable is also that of
 /// `giostra up`. Commands that connect [check](CommonArgs::check_broker) it.
 fn parse_broker(text: &str) -> Result<String, BadEndpoint> {
-    parse_to_connect(text).or_else(|bad| Endpoint::to_bind(text).map(|_| text.into()).map_err(|_| bad))
+    parse_list_to_connect(text).or_else(|bad| Endpoint::to_bind(text).map(|_| text.into()).map_err(|_| bad))
 }
 
 /// Returns the parser of priorities, which knows all their names.
@@ -77,7 +78,17 @@ impl CommonArgs {
     /// What is wrong with the command line.
     pub fn check_broker(&self) -> Result<(), String> {
         let wrong = |bad| format!("invalid value '{}' for '--broker <ENDPOINT>': {bad}", self.broker);
-        parse_to_connect(&self.broker).map(drop).map_err(wrong)
+        parse_list_to_connect(&self.broker).map(drop).map_err(wrong)
+    }
+
+    /// Returns these options for each of the listed brokers by itself, with its own key.
+    pub fn each_broker(&self) -> Vec<Self> {
+        let keys: Vec<_> = self.broker_key.iter().flat_map(|keys| keys.split(',')).map(str::to_string).collect();
+        let alone = |(place, broker): (usize, &str)| {
+            let key = if keys.len() == 1 { keys.first() } else { keys.get(place) };
+            Self { broker: broker.into(), broker_key: key.cloned(), ..self.clone() }
+        };
+        self.broker.split(',').enumerate().map(alone).collect()
     }
 
     /// Returns the options of a client for `command`.

@@ -78,9 +78,9 @@ pub fn explain_client(error: &Error) -> String {
     }
 }
 
-/// Says what to do if there is no broker at an endpoint.
+/// Says what to do if there is no broker at an endpoint, or at any of a list.
 pub fn no_broker_hint(endpoint: &str) -> String {
-    if Endpoint::to_connect(endpoint).is_ok_and(|endpoint| is_here(&endpoint)) {
+    if Endpoint::list_to_connect(endpoint).is_ok_and(|list| list.iter().all(is_here)) {
         START.into()
     } else {
         format!("giostra doctor --broker {endpoint} looks for the reason")
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn without_a_broker_the_error_says_how_to_get_one() {
         let explained = |endpoint: &str| {
-            let error = Error::NoBroker { endpoint: endpoint.into(), waited: std::time::Duration::from_secs(1) };
+            let error = Error::NoBroker { endpoint: endpoint.into(), waited: std::time::Duration::from_secs(1), why: None };
             (explain(&error.into()), no_broker_hint(endpoint))
         };
         for here in ["tcp://127.0.0.1:5555", "tcp://localhost:5555", "ipc:///run/giostra/frontend"] {

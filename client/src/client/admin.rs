@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use giostra_protocol::{FromClient, Status};
+use giostra_transport::connector;
 use giostra_transport::time::deadline;
 
 use crate::session::{Link, Session};
@@ -103,9 +104,12 @@ impl Client {
     pub(crate) fn no_broker(&self) -> Error {
         let endpoint = self.options.broker.clone();
         match (self.broker.error(), &self.unreadable) {
-            (Some(error), _) => Error::of_connector(&error),
-            (None, Some(error)) => Error::Unreadable { endpoint, error: error.clone() },
-            (None, None) => Error::NoBroker { endpoint, waited: self.options.broker_timeout },
+            (Some(error @ connector::Error::Handshake { .. }), _) => Error::of_connector(&error),
+            (_, Some(error)) => Error::Unreadable { endpoint, error: error.clone() },
+            (error, None) => {
+                let why = error.map(|error| error.to_string());
+                Error::NoBroker { endpoint, waited: self.options.broker_timeout, why }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::codec::Message;
 use giostra_protocol::{FromClient, ToClient};
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::socket::{self, QuietSocket, Sleeper};
+use giostra_transport::socket::{self, QuietSocket};
 
 use crate::session::{Link, Session};
 use crate::{Client, Error};
@@ -25,11 +25,9 @@ const MESSAGES_PER_TURN: usize = 256;
 /// were last used otherwise.
 pub fn wait_any(clients: &[&Client], descriptors: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<(), Error> {
     let Some(first) = clients.first() else { return Ok(()) };
-    let all_up = clients.iter().all(|client| client.broker.is_up());
-    let sleeper = if all_up { first.broker.sleeper() } else { Sleeper::Follows };
     let sockets: Vec<_> = clients.iter().flat_map(|client| client.broker.sockets()).collect();
     let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-    socket::sleep_for_news(first.broker.io(), sleeper, &sockets, descriptors, timeout).map_err(Error::of_libzmq)
+    socket::sleep_for_news(first.broker.io(), first.broker.sleeper(), &sockets, descriptors, timeout).map_err(Error::of_libzmq)
 }
 
 impl Client {
@@ -160,8 +158,8 @@ impl Client {
 
     /// Maintains the connection. Returns when there will be something to do without a message.
     fn wake_at(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
-        if let Some(failure) = self.broker.poll(now).map_err(|error| Error::of_connector(&error))? {
-            self.session.handshake_failed(&self.broker.explain(failure));
+        if let Some(trouble) = self.broker.poll(now).map_err(|error| Error::of_connector(&error))? {
+            self.session.connecting_failed(&trouble.to_string());
         }
         let absent = self.without_broker_since();
         let report = self.reports.absence(absent, now, &self.options.broker, self.options.broker_timeout);
@@ -175,12 +173,12 @@ impl Client {
             match ToClient::decode(&frames) {
                 Ok(message) => self.handle(message, now)?,
                 Err(error) => {
-                    self.reports.stranger(&self.options.broker, &error);
+                    self.reports.stranger(&self.broker.broker(), &error);
                     self.session.answer_was_unreadable(&error.to_string());
                     self.unreadable = Some(error.to_string());
                     // The message may have held replies: over another connection they come again.
                     self.session.handle(ToClient::Hiccup, now);
-                    self.broker.lost(now);
+                    self.broke(now)?;
                 }
             }
         }
@@ -203,7 +201,7 @@ impl Client {
                 self.send_message(FromClient::Goodbye)?;
             }
             ToClient::Hiccup => {
-                self.broker.lost(now);
+                self.broke(now)?;
                 self.session.handle(message, now);
             }
             ToClient::HelloAgain => {
@@ -215,6 +213,10 @@ impl Client {
             message => self.session.handle(message, now),
         }
         Ok(())
+    }
+
+    fn broke(&mut self, now: Instant) -> Result<(), Error> {
+        self.broker.broke(now).map_err(|error| Error::of_connector(&error))
     }
 
     /// Sends the requests that are due. Returns whether there were any.

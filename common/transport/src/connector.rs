@@ -1,10 +1,18 @@
-//! A DEALER socket to a broker, replaced when libzmq has given up or retries too often.
+//! A DEALER socket to one of several brokers, replaced when libzmq has given up or retries too often.
 //!
 //! libzmq reconnects by itself after most failures, but not after what it takes for a protocol
 //! violation: another program listened on the broker's port, a message exceeded the limit, or the
 //! broker refused the key (`session_base_t::engine_error` in libzmq 4.3.5). And after a handshake
 //! that failed for another reason, it reconnects at once, some ninety times a second.
+//!
+//! Where a broker has several addresses, or there are several brokers, a connection that breaks is
+//! replaced by one to the next of them ([`route`]). libzmq gets addresses alone: names are looked up
+//! beside it ([`names`]).
 
+mod names;
+mod route;
+
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -13,16 +21,15 @@ use giostra_protocol::Bytes;
 use thiserror::Error;
 use zmq::Context;
 
-use crate::endpoint::{BadEndpoint, Endpoint};
+use self::names::Names;
+use self::route::{Route, Step};
+use crate::endpoint::{BadEndpoint, Endpoint, written};
 use crate::error::LibzmqError;
 use crate::greeting;
 use crate::io_loop::IoLoop;
 use crate::keys::Credentials;
-use crate::monitor::{Failure, MonitoredSocket};
+use crate::monitor::{FailedAttempt, Failure, MonitoredSocket};
 use crate::socket::{self, QuietSocket, Sleeper};
-
-/// The time without a `Welcome` after which the socket is replaced.
-const REPLACE_AFTER: Duration = Duration::from_secs(5);
 
 /// The number of handshakes that may fail in a row before attempts are spaced out. A broker that is
 /// killed and restarted causes one or two.
@@ -64,15 +71,16 @@ impl Attempts {
 /// How to connect to a broker.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// The broker's endpoint.
-    pub endpoint: String,
+    /// The endpoints of the brokers, with commas between them. The first that answers is used until its
+    /// connection breaks.
+    pub brokers: String,
     /// The first message over each connection.
     pub hello: Bytes,
     /// The message that libzmq inserts when a connection broke.
     pub hiccup: Bytes,
     /// How long a closed socket continues to send.
     pub linger: Duration,
-    /// The keys, if the broker requires them.
+    /// The keys, if the brokers require them.
     pub credentials: Option<Credentials>,
     /// For how long to look for messages before each sleep.
     pub looks: Duration,
@@ -88,6 +96,22 @@ pub enum Error {
         endpoint: String,
         /// What is wrong with it.
         source: BadEndpoint,
+    },
+    /// When there are neither as many brokers' keys as brokers, nor one for all.
+    #[error("{brokers} brokers are listed, and {keys} keys of brokers: one for each in the same order, or one for all")]
+    Keys {
+        /// The number of brokers.
+        brokers: usize,
+        /// The number of keys.
+        keys: usize,
+    },
+    /// When a broker's name has no address.
+    #[error("the name in {endpoint} can't be looked up: {reason}")]
+    Name {
+        /// The endpoint.
+        endpoint: String,
+        /// The name server's or the system's reason.
+        reason: String,
     },
     /// When libzmq can't connect to the endpoint.
     #[error("can't connect to {endpoint}: {source}")]
@@ -118,36 +142,61 @@ impl From<zmq::Error> for Error {
     }
 }
 
+/// Why an attempt to connect failed, in a sentence with what the user should check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble(String);
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A monitored DEALER socket, and the state of its connection.
 pub struct Connector {
+    brokers: Vec<Endpoint>,
     options: ConnectOptions,
     context: Context,
     /// Dropped before the socket, whose closing needs libzmq's thread.
     io: IoLoop,
     socket: MonitoredSocket,
+    route: Route,
+    names: Names,
     /// When the socket was last connected.
     connected: Instant,
     /// Since when the broker has not answered; `None` while the connection is up.
     unanswered_since: Option<Instant>,
-    /// Whether the broker has ever answered.
+    /// Whether a broker has ever answered.
     ever_answered: bool,
     attempts: Attempts,
     failure: Option<Failure>,
     /// The last failure that looked as if only one side used keys.
     mismatch: Option<Failure>,
+    /// The broker whose name could not be looked up, and why.
+    unknown: Option<(usize, String)>,
 }
 
 impl Connector {
     /// Starts to connect.
-    pub fn new(context: &Context, mut options: ConnectOptions, now: Instant) -> Result<Self, Error> {
-        match Endpoint::to_connect(&options.endpoint) {
-            Ok(endpoint) => options.endpoint = endpoint.to_string(),
-            Err(source) => return Err(Error::Endpoint { endpoint: options.endpoint, source }),
+    ///
+    /// # Errors
+    /// If an endpoint is malformed, the keys are not as many as the brokers, or libzmq fails.
+    pub fn new(context: &Context, options: ConnectOptions, now: Instant) -> Result<Self, Error> {
+        let brokers = Endpoint::list_to_connect(&options.brokers)
+            .map_err(|source| Error::Endpoint { endpoint: options.brokers.clone(), source })?;
+        if let Some(Credentials { brokers: keys, .. }) = &options.credentials
+            && ![1, brokers.len()].contains(&keys.len())
+        {
+            return Err(Error::Keys { brokers: brokers.len(), keys: keys.len() });
         }
-        let mut socket = make(context, &options)?;
-        let connector = Self {
+        let known = |endpoint: &Endpoint| if endpoint.is_name() { vec![] } else { vec![endpoint.to_string()] };
+        let mut socket = make(context, &options, 0)?;
+        let mut connector = Self {
             io: IoLoop::of(context, &mut socket),
             socket,
+            route: Route::new(brokers.iter().map(known).collect()),
+            names: Names::new(&brokers),
+            brokers,
             options,
             context: context.clone(),
             connected: now,
@@ -156,8 +205,9 @@ impl Connector {
             attempts: Attempts::default(),
             failure: None,
             mismatch: None,
+            unknown: None,
         };
-        connector.connect()?;
+        connector.move_on(now)?;
         Ok(connector)
     }
 
@@ -166,39 +216,48 @@ impl Connector {
         self.unanswered_since = None;
         self.ever_answered = true;
         self.attempts.succeeded();
-        (self.failure, self.mismatch) = (None, None);
+        self.route.answered();
+        (self.failure, self.mismatch, self.unknown) = (None, None, None);
         self.socket.stop_monitor();
     }
 
-    /// Records that the connection broke, or that the broker asked for a new `Hello` or `Register`.
+    /// Records that the broker asked for a new `Hello` or `Register` over this connection.
     pub fn lost(&mut self, now: Instant) {
         self.unanswered_since.get_or_insert(now);
         self.socket.start_monitor(&self.context);
     }
 
-    /// Checks the connection, and reconnects where libzmq does not. Returns the last handshake that
-    /// failed since the previous call, if there is one.
+    /// Records that the connection broke, or is of no use. If there is another address or broker, the
+    /// next one is connected to. Otherwise libzmq connects again, unless the address changes.
+    pub fn broke(&mut self, now: Instant) -> Result<(), Error> {
+        self.lost(now);
+        if self.route.has_others() {
+            return self.move_on(now);
+        }
+        self.names.ask(now);
+        Ok(())
+    }
+
+    /// Checks the connection, and reconnects where libzmq does not. Returns why the last attempt failed
+    /// since the previous call, if one did.
     ///
     /// # Errors
-    /// If retrying is hopeless, because the keys do not fit, and the broker has never answered. One
+    /// If retrying is hopeless, because the keys do not fit, and the only broker has never answered. One
     /// that has answered before may just be changing its keys.
-    pub fn poll(&mut self, now: Instant) -> Result<Option<Failure>, Error> {
-        let mut last = None;
-        while let Some(failure) = self.socket.next_failure()? {
-            let failure = self.look_closer(failure);
-            last = Some(failure);
-            self.failure = last;
-            // One mismatch is not enough, since another program may have listened there. Two need not be in a
-            // row: the side that detects the mismatch closes, so the next failure may look different.
-            let hopeless = if failure.is_key_refused() { last } else { self.mismatch };
-            self.mismatch = self.mismatch.or(last.filter(|failure| failure.is_mismatch()));
-            if let Some(failure) = hopeless.filter(|_| !self.ever_answered) {
-                return Err(self.handshake_failed(failure));
-            }
-            if self.attempts.failed(failure, now) {
-                // The old socket is dropped, so none of its events arrive later.
-                self.socket = make(&self.context, &self.options)?;
-                self.connected = now;
+    pub fn poll(&mut self, now: Instant) -> Result<Option<Trouble>, Error> {
+        let mut trouble = self.poll_names(now)?;
+        while let Some(attempt) = self.socket.next_failed()? {
+            let replace = match attempt {
+                FailedAttempt::Unreachable => self.route.has_others(),
+                FailedAttempt::Handshake(failure) => {
+                    let failure = self.look_closer(failure);
+                    self.note(failure)?;
+                    trouble = self.error().map(|error| Trouble(error.to_string()));
+                    self.attempts.failed(failure, now) || self.route.has_others()
+                }
+            };
+            if replace {
+                self.move_on(now)?;
             }
         }
         if self.attempts.is_due(now) {
@@ -206,26 +265,87 @@ impl Connector {
             self.connected = now;
         }
         if self.replace_at().is_some_and(|at| at <= now) {
-            self.socket = make(&self.context, &self.options)?;
-            self.connect()?;
-            self.connected = now;
+            self.move_on(now)?;
         }
-        Ok(last)
+        Ok(trouble)
+    }
+
+    /// Takes the addresses that were looked up.
+    fn poll_names(&mut self, now: Instant) -> Result<Option<Trouble>, Error> {
+        let mut trouble = None;
+        while let Some((broker, answer)) = self.names.poll(now) {
+            match answer {
+                Ok(addresses) => {
+                    self.unknown.take_if(|(unknown, _)| *unknown == broker);
+                    // A connection that is up stays where it is.
+                    if self.route.set(broker, addresses) && !self.is_up() {
+                        self.move_on(now)?;
+                    }
+                }
+                Err(error) => {
+                    let error = self.unknown.insert((broker, error.to_string())).1.clone();
+                    let endpoint = self.brokers[broker].to_string();
+                    trouble = Some(Trouble(Error::Name { endpoint, reason: error }.to_string()));
+                }
+            }
+        }
+        Ok(trouble)
+    }
+
+    /// Notes a failed handshake.
+    ///
+    /// # Errors
+    /// If retrying is hopeless.
+    fn note(&mut self, failure: Failure) -> Result<(), Error> {
+        self.failure = Some(failure);
+        // One mismatch is not enough, since another program may have listened there. Two need not be in a
+        // row: the side that detects the mismatch closes, so the next failure may look different.
+        let hopeless = if failure.is_key_refused() { self.failure } else { self.mismatch };
+        self.mismatch = self.mismatch.or(self.failure.filter(|failure| failure.is_mismatch()));
+        match hopeless {
+            Some(failure) if !self.ever_answered && self.brokers.len() == 1 => Err(self.handshake_failed(failure)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the socket by one to the next address. None of the old one's events arrive later.
+    fn move_on(&mut self, now: Instant) -> Result<(), Error> {
+        let step = self.route.advance();
+        if self.route.current().is_none() || self.unanswered_since.is_some() {
+            self.names.ask(now);
+        }
+        self.socket = make(&self.context, &self.options, self.route.current().map_or(0, |(broker, _)| broker))?;
+        self.connected = now;
+        match step {
+            // A pause after failed handshakes goes on.
+            Step::Now if self.attempts.resume.is_none() => self.connect()?,
+            Step::Now | Step::Unknown => {}
+            Step::After(pause) => self.attempts.resume = self.attempts.resume.max(Some(now + pause)),
+        }
+        Ok(())
     }
 
     /// Returns when to call [`Self::poll`] even if no socket is readable.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.attempts.resume, self.replace_at()].into_iter().flatten().min()
+        [self.attempts.resume, self.replace_at(), self.names.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Returns why the broker does not answer, if the last handshake failed.
+    /// Returns why no broker answers, as far as it is known.
     pub fn error(&self) -> Option<Error> {
-        self.failure.map(|failure| self.handshake_failed(failure))
+        let unknown = |(broker, reason): &(usize, String)| Error::Name {
+            endpoint: self.brokers[*broker].to_string(),
+            reason: reason.clone(),
+        };
+        self.failure.map(|failure| self.handshake_failed(failure)).or_else(|| self.unknown.as_ref().map(unknown))
     }
 
-    /// Describes a failure, and what the user should check.
-    pub fn explain(&self, failure: Failure) -> String {
-        format!("{failure}{}", failure.advice(self.options.credentials.is_some()))
+    /// The endpoint of the broker that it is connected to or tries, as it was listed; all of them, with
+    /// commas, before the first attempt.
+    pub fn broker(&self) -> String {
+        match self.route.current() {
+            Some((broker, _)) => self.brokers[broker].to_string(),
+            None => written(&self.brokers),
+        }
     }
 
     /// Sleeps until there may be a message or something for [`Self::poll`], one of the descriptors is
@@ -243,16 +363,12 @@ impl Connector {
     /// Sends at once what the socket has taken, which would otherwise wait for the next sleep, or some
     /// milliseconds for libzmq's thread.
     pub fn push(&self) {
-        if self.is_up() {
-            socket::push(&self.io);
-        }
+        socket::push(&self.io);
     }
 
     /// Sends, and receives what has arrived, without waiting.
     pub fn run_io(&self) {
-        if self.is_up() {
-            socket::run_io(&self.io);
-        }
+        socket::run_io(&self.io);
     }
 
     /// The I/O loop of the socket's context.
@@ -260,9 +376,9 @@ impl Connector {
         &self.io
     }
 
-    /// How to sleep. To connect may take seconds in the loop, as that asks name servers.
+    /// How to sleep.
     pub fn sleeper(&self) -> Sleeper {
-        if self.is_up() { Sleeper::RunsLoop { looks: self.options.looks } } else { Sleeper::Follows }
+        Sleeper::RunsLoop { looks: self.options.looks }
     }
 
     /// Whether the connection is up.
@@ -271,12 +387,13 @@ impl Connector {
     }
 
     /// Returns [`Failure::MISMATCH`] for a connection that broke because only one side has keys: see
-    /// [`greeting`]. A broker that has answered before is not asked.
+    /// [`greeting`]. A broker that has answered before is not asked, nor is one of several.
     fn look_closer(&self, failure: Failure) -> Failure {
-        if !failure.is_retried() || self.ever_answered {
+        if !failure.is_retried() || self.ever_answered || self.brokers.len() > 1 {
             return failure;
         }
-        let endpoint = Endpoint::to_connect(&self.options.endpoint).expect("it was parsed before");
+        let Some((_, address)) = self.route.current() else { return failure };
+        let endpoint = Endpoint::to_connect(address).expect("an address is an endpoint");
         match greeting::uses_keys(&endpoint, greeting::TIMEOUT) {
             Ok(with_keys) if with_keys != self.options.credentials.is_some() => Failure::MISMATCH,
             _ => failure,
@@ -284,27 +401,29 @@ impl Connector {
     }
 
     fn replace_at(&self) -> Option<Instant> {
-        // During a pause there is no connection to wait for.
+        // During a pause there is no connection to wait for, nor without an address.
         let since = self.unanswered_since.filter(|_| self.attempts.resume.is_none())?;
-        Some(since.max(self.connected) + REPLACE_AFTER)
+        self.route.current()?;
+        Some(since.max(self.connected) + self.route.patience())
     }
 
     fn connect(&self) -> Result<(), Error> {
-        let failed =
-            |error: zmq::Error| Error::Connect { endpoint: self.options.endpoint.clone(), source: error.into() };
-        self.socket.connect(&self.options.endpoint).map_err(failed)
+        let Some((_, address)) = self.route.current() else { return Ok(()) };
+        let failed = |error: zmq::Error| Error::Connect { endpoint: address.into(), source: error.into() };
+        self.socket.connect(address).map_err(failed)
     }
 
     fn handshake_failed(&self, failure: Failure) -> Error {
-        let (endpoint, with_keys) = (self.options.endpoint.clone(), self.options.credentials.is_some());
+        let (endpoint, with_keys) = (self.broker(), self.options.credentials.is_some());
         Error::Handshake { endpoint, failure, with_keys }
     }
 }
 
-/// Creates a socket that is not connected yet.
-fn make(context: &Context, options: &ConnectOptions) -> zmq::Result<MonitoredSocket> {
+/// Creates a socket for this broker that is not connected yet.
+fn make(context: &Context, options: &ConnectOptions, broker: usize) -> zmq::Result<MonitoredSocket> {
     let ConnectOptions { hello, hiccup, linger, credentials, .. } = options;
-    MonitoredSocket::new(context, socket::dealer(context, hello, hiccup, *linger, credentials.as_ref())?)
+    let keys = credentials.as_ref().map(|it| (&it.own, it.broker(broker)));
+    MonitoredSocket::new(context, socket::dealer(context, hello, hiccup, *linger, keys)?)
 }
 
 impl Deref for Connector {
@@ -350,7 +469,7 @@ mod tests {
     #[test]
     fn a_malformed_endpoint_is_an_error_at_once() {
         let options = |endpoint: &str| ConnectOptions {
-            endpoint: endpoint.into(),
+            brokers: endpoint.into(),
             hello: Bytes::new(),
             hiccup: Bytes::new(),
             linger: Duration::ZERO,

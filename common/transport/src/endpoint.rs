@@ -50,6 +50,9 @@ pub enum BadEndpoint {
     /// When a path has no transport before it.
     #[error("a path is written ipc://{0}")]
     Path(String),
+    /// When a list has the same endpoint twice.
+    #[error("'{0}' is in the list twice")]
+    Twice(String),
     /// When the path of a Unix socket is missing or too long.
     #[error("the path of a Unix socket has 1 to {MAX_PATH} bytes")]
     PathLength,
@@ -76,6 +79,31 @@ impl Endpoint {
     /// If libzmq would misunderstand or refuse it.
     pub fn to_connect(text: &str) -> Result<Self, BadEndpoint> {
         Self::parse(text, false)
+    }
+
+    /// Parses a list of endpoints to connect to, with commas between them, each as
+    /// [`Self::to_connect`] does. The paths of Unix sockets in it have no commas.
+    ///
+    /// # Errors
+    /// Those of [`Self::to_connect`], or if one is in it twice.
+    pub fn list_to_connect(text: &str) -> Result<Vec<Self>, BadEndpoint> {
+        let mut list = Vec::new();
+        for one in text.split(',') {
+            let endpoint = Self::to_connect(one.trim())?;
+            if list.contains(&endpoint) {
+                return Err(BadEndpoint::Twice(endpoint.to_string()));
+            }
+            list.push(endpoint);
+        }
+        Ok(list)
+    }
+
+    /// Returns whether its host is a name, whose addresses have to be looked up.
+    pub fn is_name(&self) -> bool {
+        match self {
+            Self::Tcp(host, _) => !host.starts_with('[') && address(host).is_none(),
+            Self::Ipc(_) => false,
+        }
     }
 
     /// Returns whether only this host can reach it. Of the network interfaces, only `lo` is known to
@@ -154,6 +182,19 @@ pub fn parse_to_bind(text: &str) -> Result<Endpoint, BadEndpoint> {
 /// Those of [`Endpoint::to_connect`].
 pub fn parse_to_connect(text: &str) -> Result<String, BadEndpoint> {
     Endpoint::to_connect(text).map(|endpoint| endpoint.to_string())
+}
+
+/// Parses a list of endpoints to connect to, for `clap`. Returns it with each as libzmq expects it.
+///
+/// # Errors
+/// Those of [`Endpoint::list_to_connect`].
+pub fn parse_list_to_connect(text: &str) -> Result<String, BadEndpoint> {
+    Ok(written(&Endpoint::list_to_connect(text)?))
+}
+
+/// Returns the list as people write it, with commas.
+pub fn written(list: &[Endpoint]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Returns whether a text may be a host name, an address or a network interface: letters, digits
@@ -241,6 +282,16 @@ mod tests {
         assert_eq!(Endpoint::to_bind(&format!("ipc:///{}", "x".repeat(MAX_PATH))), Err(Bad::PathLength));
         assert_eq!(Endpoint::to_connect("tcp://*:5555"), Err(Bad::AnyHost));
         assert_eq!(Endpoint::to_connect("tcp://127.0.0.1:*"), Err(Bad::AnyPort("*".into())));
+    }
+
+    #[test]
+    fn a_list_has_commas_and_each_broker_once() {
+        let parse = parse_list_to_connect;
+        assert_eq!(parse("a:1, tcp://b:2,ipc:///x").unwrap(), "tcp://a:1,tcp://b:2,ipc:///x");
+        assert_eq!(parse("a:1,tcp://a:1"), Err(BadEndpoint::Twice("tcp://a:1".into())));
+        assert_eq!(parse("a:1,"), Err(BadEndpoint::NoPort));
+        let names: Vec<_> = Endpoint::list_to_connect("a:1,127.0.0.1:1,[::1]:1,[fe80::1%eth0]:1,ipc:///a").unwrap();
+        assert_eq!(names.iter().map(Endpoint::is_name).collect::<Vec<_>>(), [true, false, false, false, false]);
     }
 
     #[test]

@@ -84,8 +84,9 @@ impl FromStr for Role {
 pub struct Credentials {
     /// Its own keys.
     pub own: KeyPair,
-    /// The broker's public key: no other server can pass for the broker.
-    pub broker: PublicKey,
+    /// The brokers' public keys, in the order in which the brokers are listed, or a single one that all
+    /// of them have: no other server can pass for a broker.
+    pub brokers: Vec<PublicKey>,
 }
 
 /// Why keys can't be read, written or created.
@@ -257,8 +258,21 @@ fn exposed(mode: u32, own: bool) -> Option<&'static str> {
 }
 
 impl Credentials {
+    /// The keys for a single broker, or for several with the same public key.
+    pub fn new(own: KeyPair, broker: PublicKey) -> Self {
+        Self { own, brokers: vec![broker] }
+    }
+
+    /// The public key of the broker at this place of a list.
+    ///
+    /// # Panics
+    /// If there are several keys, but none for this place.
+    pub fn broker(&self, place: usize) -> &PublicKey {
+        if let [all] = &self.brokers[..] { all } else { &self.brokers[place] }
+    }
+
     /// Reads the keys that the flags `--keys` (a secret certificate) and `--broker-key` (a key or a
-    /// public certificate) name; `None` if neither was given.
+    /// public certificate, or several with commas between them) name; `None` if neither was given.
     ///
     /// # Errors
     /// If only one was given, or a file is unusable.
@@ -266,7 +280,8 @@ impl Credentials {
         match (keys, broker_key) {
             (None, None) => Ok(None),
             (Some(keys), Some(broker)) => {
-                Ok(Some(Self { own: KeyPair::read(keys)?, broker: PublicKey::parse_or_read(broker)? }))
+                let brokers = broker.split(',').map(|one| PublicKey::parse_or_read(one.trim()));
+                Ok(Some(Self { own: KeyPair::read(keys)?, brokers: brokers.collect::<Result<_, _>>()? }))
             }
             _ => Err(KeyError::Incomplete),
         }

@@ -28,6 +28,17 @@ pub enum MonitorEvent {
     Failed(Failure),
     /// When a connection ended, during its handshake or later.
     Ended(RawFd),
+    /// When nobody listened, or the host did not answer: libzmq tries again.
+    Unreachable,
+}
+
+/// Why an attempt to connect failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedAttempt {
+    /// When there is nobody to talk to.
+    Unreachable,
+    /// When the handshake failed.
+    Handshake(Failure),
 }
 
 /// Why a handshake failed.
@@ -137,6 +148,7 @@ impl MonitoredSocket {
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq_sys::ZMQ_EVENT_CONNECT_RETRIED
             | zmq_sys::ZMQ_EVENT_DISCONNECTED;
         let monitor = QuietSocket::new(context.socket(SocketType::PAIR)?);
         // No limit: libzmq's threads never block, however slowly the events are read.
@@ -176,14 +188,28 @@ impl MonitoredSocket {
         Ok(None)
     }
 
-    /// Returns the next failed handshake, if there is one, and skips all other events.
-    pub fn next_failure(&self) -> zmq::Result<Option<Failure>> {
+    /// Returns the next failed attempt to connect, if there is one, and skips all other events.
+    pub fn next_failed(&self) -> zmq::Result<Option<FailedAttempt>> {
         while let Some((event, _)) = self.next_event()? {
-            if let MonitorEvent::Failed(failure) = event {
-                return Ok(Some(failure));
+            match event {
+                MonitorEvent::Failed(failure) => return Ok(Some(FailedAttempt::Handshake(failure))),
+                MonitorEvent::Unreachable => return Ok(Some(FailedAttempt::Unreachable)),
+                _ => {}
             }
         }
         Ok(None)
+    }
+
+    /// Returns the next failed handshake, if there is one, and skips all other events.
+    #[cfg(test)]
+    fn next_failure(&self) -> zmq::Result<Option<Failure>> {
+        loop {
+            match self.next_failed()? {
+                Some(FailedAttempt::Handshake(failure)) => return Ok(Some(failure)),
+                Some(FailedAttempt::Unreachable) => {}
+                None => return Ok(None),
+            }
+        }
     }
 }
 
@@ -217,6 +243,7 @@ fn parse(frames: &[Vec<u8>]) -> Option<(MonitorEvent, String)> {
         zmq_sys::ZMQ_EVENT_ACCEPTED => MonitorEvent::Accepted(fd()?),
         zmq_sys::ZMQ_EVENT_DISCONNECTED => MonitorEvent::Ended(fd()?),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED => MonitorEvent::Succeeded,
+        zmq_sys::ZMQ_EVENT_CONNECT_RETRIED => MonitorEvent::Unreachable,
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH => MonitorEvent::Failed(Failure::Refused(value)),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL => MonitorEvent::Failed(Failure::Protocol(value)),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL => {
@@ -251,7 +278,8 @@ mod tests {
                 .unwrap();
         socket::bind(&router, "tcp://127.0.0.1:*").unwrap();
         let endpoint = socket::bound_endpoint(&router).unwrap();
-        let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, credentials).unwrap();
+        let keys = credentials.map(|it| (&it.own, it.broker(0)));
+        let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, keys).unwrap();
         (router, endpoint, MonitoredSocket::new(&context, dealer).unwrap())
     }
 
@@ -296,7 +324,7 @@ mod tests {
     #[test]
     fn the_wrong_broker_key_is_seen_as_a_connection_that_breaks() {
         let [keys, own, others] = [(); 3].map(|()| KeyPair::generate().unwrap());
-        let credentials = Credentials { own, broker: others.public };
+        let credentials = Credentials::new(own, others.public);
         let (router, endpoint, dealer) = pair(Some(&keys), Some(&credentials));
         dealer.connect(&endpoint).unwrap();
         let failure = wait_for(|| dealer.next_failure().unwrap());

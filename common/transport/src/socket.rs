@@ -14,7 +14,7 @@ use giostra_protocol::MAX_MESSAGE_BYTES;
 use zmq::{Context, Error, Socket, SocketType};
 
 use crate::ffi;
-use crate::keys::{Credentials, KeyPair};
+use crate::keys::{KeyPair, PublicKey};
 
 pub use self::messages::*;
 pub use self::poll::{Sleeper, poll, push, run_io, sleep, sleep_for_news};
@@ -127,18 +127,18 @@ fn randomize_routing_ids() {
 }
 
 /// Creates a DEALER. It sends `hello` first over each connection, and receives `hiccup` as a message
-/// when a connection breaks. With credentials it connects to the broker with that key only.
+/// when a connection breaks. With keys, its own and a broker's public one, it connects to that broker only.
 pub fn dealer(
     context: &Context,
     hello: &[u8],
     hiccup: &[u8],
     linger: Duration,
-    credentials: Option<&Credentials>,
+    keys: Option<(&KeyPair, &PublicKey)>,
 ) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&mut socket)?;
     set_peer_timeout(&mut socket, PEER_TIMEOUT)?;
-    set_max_frame(&socket, MAX_MESSAGE_BYTES, credentials.is_some())?;
+    set_max_frame(&socket, MAX_MESSAGE_BYTES, keys.is_some())?;
     socket.set_ipv6(true)?;
     // No high-water marks: windows of our own bound what is under way. For sending, this is simpler.
     // For receiving, it is necessary: libzmq 4.3.5 counts a hiccup message when it is read, but not
@@ -151,7 +151,7 @@ pub fn dealer(
     socket.set_reconnect_ivl(millis(RECONNECT[0]))?;
     socket.set_reconnect_ivl_max(millis(RECONNECT[1]))?;
     socket.set_connect_timeout(millis(CONNECT_TIMEOUT))?;
-    if let Some(Credentials { own, broker }) = credentials {
+    if let Some((own, broker)) = keys {
         socket.set_curve_serverkey(broker.as_bytes())?;
         socket.set_curve_publickey(own.public.as_bytes())?;
         socket.set_curve_secretkey(own.secret.as_bytes())?;

@@ -84,7 +84,7 @@ fn keys(ours: Option<&Credentials>, theirs: Option<bool>) -> Finding {
             "keys are given, and the broker uses none",
             "leave out --keys and --broker-key, or start the broker with --keys and --allow",
         ),
-        (Some(ours), _) if ours.own.public == ours.broker => {
+        (Some(ours), _) if ours.brokers.contains(&ours.own.public) => {
             Finding::failure(KEYS, "--broker-key is your own public key", "it has to be the broker's")
         }
         (None, Some(false)) => Finding::fine(KEYS, "none, and the broker uses none"),
