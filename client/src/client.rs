@@ -95,6 +95,7 @@ impl Client {
             linger: Duration::ZERO,
             credentials: options.credentials.clone(),
             looks: LOOKS,
+            gives_up: true,
         };
         Ok(Self {
             broker: Connector::new(&context.0, connect, now).map_err(|error| Error::of_connector(&error))?,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::codec::Message as _;
 use giostra_protocol::{Bytes, FromWorker, ToWorker};
 use giostra_transport::connector::{self, ConnectOptions, Connector};
+use giostra_transport::keys::Credentials;
 use giostra_transport::service::{self, Watchdog};
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::wake::Alarm;
@@ -52,10 +53,11 @@ impl From<zmq::Error> for Error {
     }
 }
 
-/// A connection to the broker, and the conversation over it.
+/// The connections to the brokers, and the conversations over them.
 pub struct Connection {
     session: Session,
-    connector: Connector,
+    /// A connector for each broker, all of one context. Never empty.
+    connectors: Vec<Connector>,
     shutdown: Shutdown,
     /// Rings when the leader is to end its turn.
     alarm: Alarm,
@@ -67,18 +69,31 @@ pub struct Connection {
 
 impl Connection {
     /// Begins to connect.
-    pub fn open(options: &Options, session: Session, shutdown: &Shutdown, alarm: Alarm) -> Result<Self, Error> {
-        let options = ConnectOptions {
-            endpoint: options.broker.clone(),
-            hello: session.register().clone().encode().envelope,
-            hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
-            linger: socket::LINGER,
-            credentials: options.credentials.clone(),
-            looks: Duration::ZERO,
+    pub fn open(
+        options: &Options,
+        brokers: &[String],
+        session: Session,
+        shutdown: &Shutdown,
+        alarm: Alarm,
+    ) -> Result<Self, Error> {
+        let context = Context::new();
+        let connect = |(link, broker): (usize, &String)| {
+            let credentials = options.credentials.as_ref();
+            let options = ConnectOptions {
+                brokers: broker.clone(),
+                hello: session.register(link).clone().encode().envelope,
+                hiccup: ToWorker::<Bytes>::Hiccup.encode().envelope,
+                linger: socket::LINGER,
+                credentials: credentials.map(|keys| Credentials::new(keys.own.clone(), *keys.broker(link))),
+                looks: Duration::ZERO,
+                gives_up: brokers.len() == 1,
+            };
+            Connector::new(&context, options, Instant::now())
         };
+        let connectors = brokers.iter().enumerate().map(connect).collect::<Result<_, _>>()?;
         Ok(Self {
             session,
-            connector: Connector::new(&Context::new(), options, Instant::now())?,
+            connectors,
             shutdown: shutdown.clone(),
             alarm,
             envelope: Vec::new(),
@@ -102,34 +117,52 @@ impl Connection {
             return Ok(ControlFlow::Break(()));
         }
         if wait == Some(Duration::ZERO) {
-            self.connector.run_io();
+            self.connectors[0].run_io();
         } else {
             self.sleep(wait)?;
         }
         let now = Instant::now();
-        for _ in 0..MESSAGES_PER_TURN {
-            let Some(frames) = socket::receive(&self.connector)? else { break };
-            match ToWorker::decode(&frames) {
-                Ok(message) => self.session.handle(message, now),
-                Err(error) => self.session.handle_unreadable(&error, now),
-            }
-            if self.perform(shared, &is_able)?.is_break() {
+        for link in 0..self.connectors.len() {
+            if self.receive(link, now, shared, &is_able)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         if self.shutdown.requested() && !self.session.is_leaving() {
-            self.session.handle_shutdown(shared.load(), now);
+            self.session.handle_shutdown(shared.load(None), now);
         }
-        if let Some(failure) = self.connector.poll(now)? {
-            self.session.handle_failed_handshake(self.connector.explain(failure));
+        for (link, connector) in self.connectors.iter_mut().enumerate() {
+            if let Some(trouble) = connector.poll(now)? {
+                self.session.handle_trouble(link, trouble.to_string());
+            }
         }
         self.watchdog.handle_timeout(now);
         if self.session.poll_timeout().is_some_and(|due| due <= now) {
-            self.session.handle_timeout(shared.load(), now);
+            self.session.handle_timeout(shared.load(None), now);
         }
         let flow = self.perform(shared, &is_able)?;
-        self.connector.push();
+        self.connectors[0].push();
         Ok(flow)
+    }
+
+    /// Receives what has arrived over a link, and does what follows.
+    fn receive(
+        &mut self,
+        link: usize,
+        now: Instant,
+        shared: &Shared,
+        is_able: &impl Fn() -> Result<(), String>,
+    ) -> Result<ControlFlow<()>, Error> {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(frames) = socket::receive(&self.connectors[link])? else { break };
+            match ToWorker::decode(&frames) {
+                Ok(message) => self.session.handle(link, message, now),
+                Err(error) => self.session.handle_unreadable(link, &error, now),
+            }
+            if self.perform(shared, is_able)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Sleeps until a message arrives, the alarm rings, the process is asked to shut down, or
@@ -137,10 +170,12 @@ impl Connection {
     fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let both = [self.alarm.as_fd(), self.shutdown.as_fd()];
         let descriptors = if self.session.is_leaving() { &both[..1] } else { &both[..] };
-        let due = [self.session.poll_timeout(), self.connector.poll_timeout(), self.watchdog.poll_timeout()];
-        let due = due.into_iter().flatten().min();
+        let of_links = self.connectors.iter().map(Connector::poll_timeout);
+        let due = of_links.chain([self.session.poll_timeout(), self.watchdog.poll_timeout()]).flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        self.connector.sleep(descriptors, [due, limit].into_iter().flatten().min())?;
+        let sockets: Vec<_> = self.connectors.iter().flat_map(Connector::sockets).collect();
+        let (first, timeout) = (&self.connectors[0], [due, limit].into_iter().flatten().min());
+        socket::sleep(first.io(), first.sleeper(), &sockets, descriptors, timeout)?;
         self.alarm.clear();
         Ok(())
     }
@@ -153,22 +188,24 @@ impl Connection {
     ) -> Result<ControlFlow<()>, Error> {
         while let Some(action) = self.session.poll_action() {
             match action {
-                Action::Send(message) => self.send(message)?,
-                Action::Pong { sequence } => {
-                    let load = shared.load();
-                    self.send(FromWorker::Pong {
+                Action::Send(link, message) => self.send(link, message)?,
+                Action::Pong { link, sequence } => {
+                    let load = shared.load(Some(link));
+                    let pong = FromWorker::Pong {
                         sequence,
                         computing: load.computing,
                         waiting: load.waiting,
                         oldest_ms: load.oldest.as_millis().try_into().unwrap_or(u64::MAX),
-                    })?;
+                    };
+                    self.send(link, pong)?;
                 }
-                Action::Assign(priority, requests) => shared.assign(priority, requests),
-                Action::Cancel(tickets) => shared.cancel(&tickets),
-                Action::Discard => shared.discard(),
+                Action::Assign(link, priority, requests) => shared.assign(link, priority, requests),
+                Action::Cancel(link, tickets) => shared.cancel(link, &tickets),
+                Action::Discard(link) => shared.discard(link),
                 Action::CheckAbility => self.session.handle_ability(is_able(), Instant::now()),
-                Action::Answered => self.connector.answered(),
-                Action::Lost => self.connector.lost(Instant::now()),
+                Action::Answered(link) => self.connectors[link].answered(),
+                Action::Lost(link) => self.connectors[link].lost(Instant::now()),
+                Action::Broke(link) => self.connectors[link].broke(Instant::now())?,
                 Action::Log(level, line) => log::log!(level, "{line}"),
                 Action::Ready(status) => service::ready(&status),
                 Action::Status(status) => service::status(&status),
@@ -180,11 +217,11 @@ impl Connection {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn send(&mut self, message: FromWorker) -> Result<(), Error> {
+    fn send(&mut self, link: usize, message: FromWorker) -> Result<(), Error> {
         message.encode_into(&mut self.envelope, &mut self.attachments);
         // The socket has no high-water mark, so it takes everything. A message that is lost with the
         // connection needs no resending: the broker hands its requests out again.
-        socket::send(&mut self.connector, &self.envelope, &self.attachments)?;
+        socket::send(&mut self.connectors[link], &self.envelope, &self.attachments)?;
         Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use giostra_protocol::{Progress, Ticket};
+use giostra_protocol::Progress;
 
+use crate::run_queue::Claim;
 use crate::shared::Shared;
 
 /// A request that is being computed, as its operation sees it. Threads of the operation's own may
@@ -66,8 +67,8 @@ impl<'a> Job<'a> {
     /// likes.
     pub fn to_owned(&self) -> OwnedJob {
         OwnedJob(self.0.and_then(|(shared, thread)| {
-            let ticket = shared.run_queue(thread).current()?;
-            Some((Arc::clone(shared), thread, ticket))
+            let claim = shared.run_queue(thread).current()?;
+            Some((Arc::clone(shared), thread, claim))
         }))
     }
 }
@@ -75,14 +76,14 @@ impl<'a> Job<'a> {
 /// A [`Job`] that may be kept. Once its request has been answered, it is cancelled and drops its
 /// progress.
 #[derive(Clone)]
-pub struct OwnedJob(Option<(Arc<Shared>, usize, Ticket)>);
+pub struct OwnedJob(Option<(Arc<Shared>, usize, Claim)>);
 
 impl OwnedJob {
     /// Whether the result is no longer wanted: see [`Job::is_cancelled`].
     pub fn is_cancelled(&self) -> bool {
-        self.0.as_ref().is_some_and(|(shared, thread, ticket)| {
+        self.0.as_ref().is_some_and(|(shared, thread, claim)| {
             let run_queue = shared.run_queue(*thread);
-            run_queue.current() != Some(*ticket) || run_queue.is_cancelled()
+            run_queue.current() != Some(*claim) || run_queue.is_cancelled()
         })
     }
 

@@ -8,7 +8,9 @@ use giostra_transport::keys::Credentials;
 /// The options of a worker.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The endpoint of the broker's backend.
+    /// The endpoint of the broker's backend; or those of several brokers, with commas between them. The
+    /// worker registers with each, and serves those that have work with equal shares of its threads and
+    /// its window. Of a name with several addresses it tries one after the other: they are one broker's.
     pub broker: String,
     /// The worker's name in the broker's log and status: one word, which others may share.
     pub name: String,
@@ -30,7 +32,8 @@ pub struct Options {
     pub lifetime_stagger: Duration,
     /// How long to hold no request before leaving, with a broker or without. `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// The worker's keys and the broker's public key, for a broker that demands keys.
+    /// The worker's keys and the broker's public key, for a broker that demands keys; of several brokers
+    /// one for each, or one for all.
     pub credentials: Option<Credentials>,
 }
 

@@ -10,14 +10,25 @@ use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, Failure, Outcome, Priority, Progress, Ticket, code};
 
+use crate::shared_queue::SharedQueue;
+
+/// Which request: its ticket, and the link over which it came, since each broker numbers on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    /// The link, by the place of its broker in the worker's list.
+    pub link: usize,
+    /// The broker's ticket.
+    pub ticket: Ticket,
+}
+
 /// A request to compute.
-pub type Request = (Ticket, Bytes);
+pub type Request = (Claim, Bytes);
 
 /// The outcome of a request.
-pub type Reply = (Ticket, Outcome);
+pub type Reply = (Claim, Outcome);
 
 /// The progress of a request that is being computed.
-pub type Report = (Ticket, Progress);
+pub type Report = (Claim, Progress);
 
 /// The largest chunk that a thread takes at once. At this size the work done once a chunk costs
 /// next to nothing a request.
@@ -60,7 +71,7 @@ pub struct RunQueue {
 
 /// The request that is being computed.
 struct Current {
-    ticket: Ticket,
+    claim: Claim,
     fate: Fate,
     reported_at: Option<Instant>,
 }
@@ -104,12 +115,12 @@ fn cancelled() -> Outcome {
 
 /// Moves the requests that are not wanted from the queue to the replies, as cancelled. Returns
 /// whether there was one.
-pub fn cancel(queue: &mut VecDeque<Request>, replies: &mut Vec<Reply>, wanted: &impl Fn(&Ticket) -> bool) -> bool {
+pub fn cancel(queue: &mut VecDeque<Request>, replies: &mut Vec<Reply>, wanted: &impl Fn(&Claim) -> bool) -> bool {
     let before = replies.len();
-    queue.retain(|(ticket, _)| {
-        let keep = wanted(ticket);
+    queue.retain(|(claim, _)| {
+        let keep = wanted(claim);
         if !keep {
-            replies.push((*ticket, cancelled()));
+            replies.push((*claim, cancelled()));
         }
         keep
     });
@@ -141,31 +152,31 @@ impl RunQueue {
     /// Makes the next waiting request the current one.
     pub fn begin(&mut self) -> Option<Request> {
         let request = self.waiting.pop_front()?;
-        self.current = Some(Current { ticket: request.0, fate: Fate::Wanted, reported_at: None });
+        self.current = Some(Current { claim: request.0, fate: Fate::Wanted, reported_at: None });
         self.begun += 1;
         Some(request)
     }
 
     /// Ends the current request with its outcome.
     pub fn finish(&mut self, outcome: Outcome) {
-        if let Some(Current { ticket, fate: Fate::Wanted | Fate::Cancelled, .. }) = self.current.take() {
-            self.replies.push((ticket, outcome));
+        if let Some(Current { claim, fate: Fate::Wanted | Fate::Cancelled, .. }) = self.current.take() {
+            self.replies.push((claim, outcome));
         }
     }
 
     /// Ends the current request without an outcome, since its operation is unable to compute.
-    /// Returns its ticket if the broker is to hand it to another worker.
-    pub fn put_back(&mut self) -> Option<Ticket> {
-        let Current { ticket, fate, .. } = self.current.take()?;
+    /// Returns it if its broker is to hand it to another worker.
+    pub fn put_back(&mut self) -> Option<Claim> {
+        let Current { claim, fate, .. } = self.current.take()?;
         if fate == Fate::Cancelled {
-            self.replies.push((ticket, cancelled()));
+            self.replies.push((claim, cancelled()));
         }
-        (fate == Fate::Wanted).then_some(ticket)
+        (fate == Fate::Wanted).then_some(claim)
     }
 
-    /// Moves the tickets of the waiting requests to the end of `tickets`.
-    pub fn hand_back(&mut self, tickets: &mut Vec<Ticket>) {
-        tickets.extend(self.waiting.drain(..).map(|(ticket, _)| ticket));
+    /// Moves the waiting requests to the end of `claims`.
+    pub fn hand_back(&mut self, claims: &mut Vec<Claim>) {
+        claims.extend(self.waiting.drain(..).map(|(claim, _)| claim));
     }
 
     /// Ends a chunk that has been computed, and settles the size of the next one. Returns the time
@@ -190,32 +201,31 @@ impl RunQueue {
         self.taken_at
     }
 
-    /// Moves the waiting requests back to the front of the queue of their priority. Returns whether there
-    /// were any.
-    pub fn give_back(&mut self, queue: &mut VecDeque<Request>) -> bool {
+    /// Moves the waiting requests back to the front of their queue. Returns whether there were any.
+    pub fn give_back(&mut self, queue: &mut SharedQueue) -> bool {
         let any = !self.waiting.is_empty();
         for request in self.waiting.drain(..).rev() {
-            queue.push_front(request);
+            queue.give_back(self.priority, request);
         }
         any
     }
 
-    /// Forgets all requests and replies. The outcome of the current request is dropped when it
-    /// comes.
-    pub fn discard(&mut self) {
-        self.waiting.clear();
-        self.replies.clear();
-        if let Some(current) = &mut self.current {
+    /// Forgets all requests and replies of a link. The outcome of the current request is dropped when
+    /// it comes.
+    pub fn discard(&mut self, link: usize) {
+        self.waiting.retain(|(claim, _)| claim.link != link);
+        self.replies.retain(|(claim, _)| claim.link != link);
+        if let Some(current) = self.current.as_mut().filter(|current| current.claim.link == link) {
             current.fate = Fate::Discarded;
         }
     }
 
     /// Cancels the requests that are not wanted. Those that wait end at once, with an error.
     /// Returns whether there was one.
-    pub fn cancel(&mut self, wanted: &impl Fn(&Ticket) -> bool) -> bool {
+    pub fn cancel(&mut self, wanted: &impl Fn(&Claim) -> bool) -> bool {
         if let Some(current) = &mut self.current
             && current.fate == Fate::Wanted
-            && !wanted(&current.ticket)
+            && !wanted(&current.claim)
         {
             current.fate = Fate::Cancelled;
         }
@@ -227,24 +237,24 @@ impl RunQueue {
         self.current.as_ref().is_some_and(|current| current.fate != Fate::Wanted)
     }
 
-    /// Returns the ticket of the current request.
-    pub fn current(&self) -> Option<Ticket> {
-        self.current.as_ref().map(|current| current.ticket)
+    /// Returns the current request.
+    pub fn current(&self) -> Option<Claim> {
+        self.current.as_ref().map(|current| current.claim)
     }
 
-    /// Returns the ticket of the current request if its progress is to be reported now.
-    pub fn begin_report(&mut self, now: Instant) -> Option<Ticket> {
+    /// Returns the current request if its progress is to be reported now.
+    pub fn begin_report(&mut self, now: Instant) -> Option<Claim> {
         let current = self.current.as_mut().filter(|current| current.fate == Fate::Wanted)?;
         if current.reported_at.is_some_and(|before| now.saturating_duration_since(before) < REPORT_INTERVAL) {
             return None;
         }
         current.reported_at = Some(now);
-        Some(current.ticket)
+        Some(current.claim)
     }
 
-    /// The number of waiting requests.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// The waiting requests.
+    pub fn waiting(&self) -> impl Iterator<Item = Claim> {
+        self.waiting.iter().map(|(claim, _)| *claim)
     }
 
     /// When the current request began, if there is one; some milliseconds early at most.

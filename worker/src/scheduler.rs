@@ -57,9 +57,9 @@ use std::time::{Duration, Instant};
 
 pub use monitor::{Monitor, MonitorStep, TICK};
 
-use giostra_protocol::{Priority, Ticket};
+use giostra_protocol::{Bytes, Priority, Ticket};
 
-use crate::run_queue::{MAX_DELAY, Reply, Report, Request, RunQueue, RunQueues, SMALL_WORK};
+use crate::run_queue::{Claim, MAX_DELAY, Reply, Report, RunQueue, RunQueues, SMALL_WORK};
 use crate::shared_queue::SharedQueue;
 
 /// The scheduler of one worker.
@@ -132,8 +132,8 @@ pub struct Outgoing {
 pub struct Unable {
     /// Why it can't.
     pub reason: String,
-    /// The requests to hand back to the broker.
-    pub tickets: Vec<Ticket>,
+    /// The requests to hand back to their brokers.
+    pub claims: Vec<Claim>,
 }
 
 /// Whom to wake.
@@ -227,13 +227,13 @@ impl Scheduler {
         self.ticking
     }
 
-    /// Adds requests to the shared queue. For the leader, which asks again after its turn.
-    pub fn assign(&mut self, priority: Priority, requests: Vec<Request>) -> Wakeups {
+    /// Adds requests of a link to the shared queue. For the leader, which asks again after its turn.
+    pub fn assign(&mut self, link: usize, priority: Priority, requests: Vec<(Ticket, Bytes)>) -> Wakeups {
         if let Some(unable) = &mut self.outgoing.unable {
-            unable.tickets.extend(requests.into_iter().map(|(ticket, _)| ticket));
+            unable.claims.extend(requests.into_iter().map(|(ticket, _)| Claim { link, ticket }));
             return Wakeups::default();
         }
-        self.queue.add(priority, requests);
+        self.queue.add(link, priority, requests);
         let thread = self.queue.len() > 1 && !self.is_small_work() && self.wake_idle();
         Wakeups { thread, ..Wakeups::default() }
     }
@@ -244,21 +244,21 @@ impl Scheduler {
         self.wake_leader()
     }
 
-    /// Hands all waiting requests back to the broker, and the one of this ticket, since nothing can
-    /// be computed for now.
-    pub fn hand_back(&mut self, reason: String, ticket: Option<Ticket>, run_queues: &RunQueues) -> Wakeups {
+    /// Hands all waiting requests back to their brokers, and this one, since nothing can be computed for
+    /// now.
+    pub fn hand_back(&mut self, reason: String, claim: Option<Claim>, run_queues: &RunQueues) -> Wakeups {
         let unable = self.outgoing.unable.get_or_insert_default();
         unable.reason = reason;
-        unable.tickets.extend(ticket);
-        unable.tickets.extend(self.queue.take_all());
-        run_queues.each().for_each(|mut run_queue| run_queue.hand_back(&mut unable.tickets));
+        unable.claims.extend(claim);
+        unable.claims.extend(self.queue.take_all());
+        run_queues.each().for_each(|mut run_queue| run_queue.hand_back(&mut unable.claims));
         self.wake_leader()
     }
 
-    /// Cancels these requests. For the leader.
-    pub fn cancel(&mut self, tickets: &[Ticket], run_queues: &RunQueues, now: Instant) {
+    /// Cancels these requests of a link. For the leader.
+    pub fn cancel(&mut self, link: usize, tickets: &[Ticket], run_queues: &RunQueues, now: Instant) {
         let tickets: BTreeSet<_> = tickets.iter().collect();
-        let wanted = |ticket: &Ticket| !tickets.contains(ticket);
+        let wanted = |claim: &Claim| claim.link != link || !tickets.contains(&claim.ticket);
         if self.queue.cancel(&mut self.outgoing.replies, &wanted) {
             self.replies_since.get_or_insert(now);
         }
@@ -269,24 +269,28 @@ impl Scheduler {
         }
     }
 
-    /// Forgets all requests and replies. For the leader.
-    pub fn discard(&mut self, run_queues: &RunQueues) {
-        self.queue.clear();
-        self.replies_since = None;
-        self.outgoing.replies.clear();
-        self.outgoing.reports.clear();
-        if let Some(unable) = &mut self.outgoing.unable {
-            unable.tickets.clear();
+    /// Forgets all requests and replies of a link. For the leader.
+    pub fn discard(&mut self, link: usize, run_queues: &RunQueues) {
+        self.queue.discard(link);
+        self.outgoing.replies.retain(|(claim, _)| claim.link != link);
+        self.outgoing.reports.retain(|(claim, _)| claim.link != link);
+        if self.outgoing.replies.is_empty() {
+            self.replies_since = None;
         }
-        run_queues.each().for_each(|mut run_queue| run_queue.discard());
+        if let Some(unable) = &mut self.outgoing.unable {
+            unable.claims.retain(|claim| claim.link != link);
+        }
+        run_queues.each().for_each(|mut run_queue| run_queue.discard(link));
     }
 
-    /// Returns the load of all threads.
-    pub fn load(&self, run_queues: &RunQueues, now: Instant) -> Load {
-        let mut load = Load { waiting: self.queue.len() as u32, ..Load::default() };
+    /// Returns the load of all threads by requests of this link, or of all.
+    pub fn load(&self, link: Option<usize>, run_queues: &RunQueues, now: Instant) -> Load {
+        let is_of = |claim: Claim| link.is_none_or(|link| claim.link == link);
+        let waiting = link.map_or_else(|| self.queue.len(), |link| self.queue.len_of(link)) as u32;
+        let mut load = Load { waiting, ..Load::default() };
         for run_queue in run_queues.each() {
-            load.waiting += run_queue.waiting() as u32;
-            if let Some(since) = run_queue.computing_since() {
+            load.waiting += run_queue.waiting().filter(|&claim| is_of(claim)).count() as u32;
+            if let Some(since) = run_queue.computing_since().filter(|_| run_queue.current().is_some_and(is_of)) {
                 load.computing += 1;
                 load.oldest = load.oldest.max(now.saturating_duration_since(since));
             }

@@ -1,52 +1,58 @@
-//! A worker's side of the conversation with the broker, without its socket, clock and threads.
+//! A worker's side of the conversations with its brokers, without sockets, clock and threads.
 //!
 //! Messages and instants come in (`handle_*`), actions come out ([`Session::poll_action`]), to be
 //! performed in their order before the next input.
+//!
+//! Each broker has a [`Link`], which is watched by itself: a worker that one broker has lost serves the
+//! others meanwhile. Those that have work share its threads and its window; a broker whose first
+//! request after a rest arrives gets its share at once, and the others hear of it.
+
+mod link;
 
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::portions;
-use giostra_protocol::{
-    Failure, FromWorker, MAX_BATCH, MAX_MESSAGE_BYTES, Outcome, Priority, Ticket, ToWorker, VERSION,
-};
+use giostra_protocol::{Bytes, Failure, FromWorker, MAX_BATCH, Outcome, Priority, Ticket, ToWorker};
 use giostra_transport::time::deadline;
 use log::Level;
 
 use crate::Options;
-use crate::run_queue::{Reply, Report, Request};
+use crate::run_queue::{Claim, Reply, Report};
 use crate::scheduler::{Load, Unable};
-
-/// How long a worker without a broker waits before it warns.
-const WARN_AFTER: Duration = Duration::from_secs(2);
+use link::{Link, State};
 
 /// The shortest and the longest pause of a worker that is unable to compute. Each pause is twice as
 /// long as the one before, until something has been computed again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// What the session wants done.
+/// What the session wants done. Links are named by the places of their brokers in the list.
 #[derive(Debug)]
 pub enum Action {
-    /// Send this to the broker.
-    Send(FromWorker),
-    /// Send a pong with the worker's load.
+    /// Send this to a link's broker.
+    Send(usize, FromWorker),
+    /// Send a pong to a link's broker, with the worker's load by its requests.
     Pong {
+        /// The link.
+        link: usize,
         /// The number of the ping.
         sequence: u64,
     },
-    /// Add these requests to the scheduler's queue.
-    Assign(Priority, Vec<Request>),
-    /// Cancel these requests.
-    Cancel(Vec<Ticket>),
-    /// Forget all requests and replies: the registration they belong to has ended.
-    Discard,
+    /// Add these requests of a link to the scheduler's queue.
+    Assign(usize, Priority, Vec<(Ticket, Bytes)>),
+    /// Cancel these requests of a link.
+    Cancel(usize, Vec<Ticket>),
+    /// Forget all requests and replies of a link: the registration they belong to has ended.
+    Discard(usize),
     /// Ask the service whether it is able to compute, for [`Session::handle_ability`].
     CheckAbility,
-    /// Tell the connector that the broker has answered.
-    Answered,
-    /// Tell the connector that the broker was lost.
-    Lost,
+    /// Tell the link's connector that the broker has answered.
+    Answered(usize),
+    /// Tell the link's connector that the broker has dropped the worker.
+    Lost(usize),
+    /// Tell the link's connector that the connection broke.
+    Broke(usize),
     /// Log a line.
     Log(Level, String),
     /// Tell the service manager that the worker serves, and what it does.
@@ -61,17 +67,10 @@ pub enum Action {
     Refused(String),
 }
 
-/// The conversation of one worker.
+/// The conversations of one worker.
 pub struct Session {
     options: Options,
-    register: FromWorker,
-    link: Link,
-    /// The most bytes that the broker takes in one frame.
-    max_message_bytes: usize,
-    /// The failed handshake that was logged last.
-    handshake: Option<String>,
-    /// Whether an unreadable message was logged since the last registration.
-    unreadable: bool,
+    links: Vec<Link>,
     /// When the worker ends at the latest, once it wants to leave.
     leave_by: Option<Instant>,
     /// When the worker is to leave because of its age.
@@ -82,17 +81,7 @@ pub struct Session {
     pause: Option<Pause>,
     /// The length of the next pause.
     next_pause: Duration,
-    /// Whether the broker has to be told, at the next registration, that the pause is over.
-    tell_able: bool,
     actions: VecDeque<Action>,
-}
-
-/// Whether a broker is there.
-enum Link {
-    /// None has welcomed this worker, or the connection broke.
-    Down { since: Instant, warned: bool },
-    /// The worker is registered.
-    Up,
 }
 
 /// A time in which the worker takes no requests, since its operation is unable to compute.
@@ -102,26 +91,14 @@ struct Pause {
 }
 
 impl Session {
-    /// Creates the session of a worker that is about to connect. The broker knows a worker that
-    /// comes back by its `instance`.
-    pub fn new(options: &Options, operations: Vec<String>, instance: u64, now: Instant) -> Self {
-        let register = FromWorker::Register {
-            version: VERSION,
-            name: options.name.clone(),
-            pool: options.pool.clone(),
-            operations,
-            threads: options.threads.max(1).try_into().unwrap_or(u32::MAX),
-            window: options.window,
-            instance,
-            host: options.host.clone(),
-        };
+    /// Creates the session of a worker that is about to connect to these brokers. They know a worker
+    /// that comes back by its `instance`.
+    pub fn new(options: &Options, brokers: &[String], operations: &[String], instance: u64, now: Instant) -> Self {
+        let link =
+            |(place, broker): (usize, &String)| Link::new(options, broker.clone(), place, operations, instance, now);
         Self {
             options: options.clone(),
-            register,
-            link: Link::Down { since: now, warned: false },
-            max_message_bytes: MAX_MESSAGE_BYTES,
-            handshake: None,
-            unreadable: false,
+            links: brokers.iter().enumerate().map(link).collect(),
             leave_by: None,
             old_at: options.lifetime.map(|lifetime| {
                 // Different for each worker, since its instance is a random number.
@@ -131,14 +108,13 @@ impl Session {
             idle_since: now,
             pause: None,
             next_pause: PAUSES[0],
-            tell_able: false,
             actions: VecDeque::new(),
         }
     }
 
-    /// Returns the message that has to be the first over each connection.
-    pub fn register(&self) -> &FromWorker {
-        &self.register
+    /// Returns the message that has to be the first over each connection of a link.
+    pub fn register(&self, link: usize) -> &FromWorker {
+        &self.links[link].register
     }
 
     /// Whether the worker has asked the broker to let it leave.
@@ -153,124 +129,151 @@ impl Session {
 
     /// Returns when [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.leave_by, self.old_at(), self.idle_at(), self.warn_at(), self.retry_at()].into_iter().flatten().min()
+        let of_links = self.links.iter().flat_map(|link| [link.warn_at(), link.ask_at(), self.rests_at(link)]);
+        let own = [self.leave_by, self.old_at(), self.idle_at(), self.retry_at()];
+        own.into_iter().chain(of_links).flatten().min()
     }
 
-    /// Handles a message from the broker.
-    pub fn handle(&mut self, message: ToWorker, now: Instant) {
+    /// Handles a message from a link's broker.
+    pub fn handle(&mut self, link: usize, message: ToWorker, now: Instant) {
         match message {
             ToWorker::Welcome { worker, ping_interval_ms, ping_max_out, max_message_bytes, .. } => {
-                self.max_message_bytes =
-                    usize::try_from(max_message_bytes).unwrap_or(usize::MAX).min(MAX_MESSAGE_BYTES);
                 let silence = Duration::from_millis(ping_interval_ms.saturating_mul(u64::from(ping_max_out)));
-                self.handle_welcome(worker, silence);
+                self.links[link].welcomed(&self.options, max_message_bytes);
+                self.handle_welcome(link, worker, silence);
             }
             // The broker sent it before it heard of the pause.
             ToWorker::Dispatch { requests, .. } if self.pause.is_some() => {
-                self.hand_back(requests.into_iter().map(|(ticket, _)| ticket).collect());
+                self.hand_back(link, requests.into_iter().map(|(ticket, _)| ticket).collect());
             }
             ToWorker::Dispatch { priority, requests } => {
                 self.idle_since = now;
-                self.actions.push_back(Action::Assign(priority, requests));
+                if self.links[link].handed(requests.len(), now) {
+                    self.share_out();
+                }
+                self.actions.push_back(Action::Assign(link, priority, requests));
             }
-            ToWorker::Cancel(tickets) => self.actions.push_back(Action::Cancel(tickets)),
-            ToWorker::Ping { sequence } => self.actions.push_back(Action::Pong { sequence }),
+            ToWorker::Cancel(tickets) => self.actions.push_back(Action::Cancel(link, tickets)),
+            ToWorker::Ping { sequence } => self.actions.push_back(Action::Pong { link, sequence }),
             ToWorker::RegisterAgain => {
-                self.log(Level::Warn, "the broker has dropped this worker; registering again");
-                self.start_over(true, now);
+                self.log_of(link, Level::Warn, "the broker has dropped this worker; registering again");
+                self.start_over(link, true, now);
             }
             ToWorker::Hiccup => {
-                self.log(Level::Warn, "the connection to the broker broke; reconnecting");
+                self.log_of(link, Level::Warn, "the connection to the broker broke; reconnecting");
                 // libzmq registers at the next connection, before anything else.
-                self.start_over(false, now);
+                self.start_over(link, false, now);
             }
-            ToWorker::Goodbye => {
-                self.log(Level::Info, "left");
-                // Drained by the broker.
-                if !self.is_leaving() {
-                    self.actions.push_back(Action::Stopping(Duration::ZERO));
-                }
-                self.actions.push_back(Action::End);
+            ToWorker::Goodbye => self.handle_goodbye(link, now),
+            ToWorker::Closing => self.log_of(link, Level::Info, "the broker is closing; waiting for the next one"),
+            ToWorker::Refused { reason } if self.links[link].is_up() => {
+                self.log_of(link, Level::Error, format!("the broker refused a message: {reason}"));
             }
-            ToWorker::Closing => self.log(Level::Info, "the broker is closing; waiting for the next one"),
-            ToWorker::Refused { reason } if self.is_registered() => {
-                self.log(Level::Error, format!("the broker refused a message: {reason}"));
-            }
-            ToWorker::Refused { reason } => self.actions.push_back(Action::Refused(reason)),
+            ToWorker::Refused { reason } => self.handle_refused(link, reason, now),
         }
     }
 
     /// Handles a message that can't be read. It may have been requests: the worker registers again,
     /// so that the broker hands out anew what this registration has lost.
-    pub fn handle_unreadable(&mut self, error: &impl Display, now: Instant) {
-        if !std::mem::replace(&mut self.unreadable, true) {
-            let endpoint = &self.options.broker;
+    pub fn handle_unreadable(&mut self, link: usize, error: &impl Display, now: Instant) {
+        if !std::mem::replace(&mut self.links[link].unreadable, true) {
+            let endpoint = &self.links[link].broker;
             self.log(Level::Error, format!("what speaks at {endpoint} is not Giostra's backend: {error}"));
         }
-        if self.is_registered() {
-            self.start_over(true, now);
+        if self.links[link].is_up() {
+            self.start_over(link, true, now);
         }
     }
 
-    /// Handles a failed handshake, which is logged unless the last one failed in the same way.
-    pub fn handle_failed_handshake(&mut self, why: String) {
-        if self.handshake.as_ref() != Some(&why) {
-            self.log(Level::Error, format!("the handshake with {} failed: {why}", self.options.broker));
-            self.handshake = Some(why);
+    /// Handles a failed attempt to connect, which is logged unless the last one failed in the same way.
+    pub fn handle_trouble(&mut self, link: usize, why: String) {
+        if self.links[link].trouble.as_ref() != Some(&why) {
+            self.log(Level::Error, why.clone());
+            self.links[link].trouble = Some(why);
         }
     }
 
-    /// Handles progress and outcomes of requests, which are sent.
+    /// Handles progress and outcomes of requests, which are sent to their brokers.
     pub fn handle_replies(&mut self, reports: Vec<Report>, replies: Vec<Reply>, now: Instant) {
         if !replies.is_empty() {
             self.idle_since = now;
-        }
-        if !reports.is_empty() {
-            self.send(FromWorker::Progress(reports));
         }
         let is_result = |(_, outcome): &Reply| matches!(outcome, Outcome::Ok(_));
         if self.next_pause > PAUSES[0] && self.pause.is_none() && replies.iter().any(is_result) {
             self.next_pause = PAUSES[0];
         }
-        let max_bytes = self.max_message_bytes;
-        let replies = replies.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, max_bytes))).collect();
-        let send = |portion| self.actions.push_back(Action::Send(FromWorker::Replies(portion)));
-        portions(replies, max_bytes, |(_, outcome)| outcome.packed_len()).for_each(send);
+        for (link, reports) in self.by_link(reports) {
+            self.send(link, FromWorker::Progress(reports));
+        }
+        for (link, replies) in self.by_link(replies) {
+            self.links[link].answered(replies.len(), now);
+            let max_bytes = self.links[link].max_message_bytes;
+            let replies = replies.into_iter().map(|(ticket, outcome)| (ticket, sendable(outcome, max_bytes))).collect();
+            let send = |portion| self.actions.push_back(Action::Send(link, FromWorker::Replies(portion)));
+            portions(replies, max_bytes, |(_, outcome)| outcome.packed_len()).for_each(send);
+        }
+    }
+
+    /// Returns the links that there is something for, with their parts of it.
+    fn by_link<T>(&self, all: Vec<(Claim, T)>) -> Vec<(usize, Vec<(Ticket, T)>)> {
+        let mut by_link: Vec<(usize, Vec<(Ticket, T)>)> = Vec::with_capacity(1);
+        let count = all.len();
+        for (Claim { link, ticket }, what) in all {
+            let place = by_link.iter().position(|(with, _)| *with == link).unwrap_or_else(|| {
+                by_link.push((link, Vec::with_capacity(count)));
+                by_link.len() - 1
+            });
+            by_link[place].1.push((ticket, what));
+        }
+        by_link
     }
 
     /// Handles an operation that can compute nothing for now: takes no requests for a while, and
     /// hands back those that are held.
-    pub fn handle_unable(&mut self, Unable { reason, tickets }: Unable, now: Instant) {
+    pub fn handle_unable(&mut self, Unable { reason, claims }: Unable, now: Instant) {
         if self.pause.is_none() {
             let pause = self.next_pause;
             self.log(Level::Error, format!("{reason}; taking no requests for {pause:?} at least"));
-            self.tell_able = true;
+            self.links.iter_mut().for_each(|link| link.tell_able = true);
             self.pause = Some(Pause { reason, retry_at: now + pause });
             self.next_pause = (2 * pause).min(PAUSES[1]);
         }
-        if self.is_registered() {
-            self.hand_back(tickets);
+        let mut tickets = vec![Vec::new(); self.links.len()];
+        for Claim { link, ticket } in claims {
+            tickets[link].push(ticket);
+        }
+        for (link, tickets) in tickets.into_iter().enumerate() {
+            if self.links[link].is_up() {
+                self.links[link].answered(tickets.len(), now);
+                self.hand_back(link, tickets);
+            }
         }
     }
 
     /// Handles the service's answer to [`Action::CheckAbility`].
     pub fn handle_ability(&mut self, able: Result<(), String>, now: Instant) {
         let Some(pause) = &mut self.pause else { return };
-        match able {
+        let is_news = match able {
             Ok(()) => {
                 self.pause = None;
                 self.log(Level::Info, "taking requests again");
-                if self.is_registered() {
-                    self.send(FromWorker::Able);
-                }
+                true
             }
             // Asking costs nothing, and no request: soon again.
             Err(reason) => {
                 pause.retry_at = now + PAUSES[0];
                 let is_news = pause.reason != reason;
                 pause.reason = reason;
-                if is_news && self.is_registered() {
-                    self.hand_back(Vec::new());
+                is_news
+            }
+        };
+        for link in 0..self.links.len() {
+            match self.pause {
+                _ if !is_news || !self.links[link].is_up() => {}
+                Some(_) => self.hand_back(link, Vec::new()),
+                None => {
+                    self.links[link].tell_able = false;
+                    self.send(link, FromWorker::Able);
                 }
             }
         }
@@ -278,28 +281,33 @@ impl Session {
 
     /// Handles a request to shut down: finishes what is held, and leaves.
     pub fn handle_shutdown(&mut self, load: Load, now: Instant) {
-        self.leave("", load, now);
+        self.leave("", u64::from(load.computing) + u64::from(load.waiting), now);
     }
 
-    fn leave(&mut self, why: &str, load: Load, now: Instant) {
-        let is_registered = self.is_registered();
+    fn leave(&mut self, why: &str, unfinished: u64, now: Instant) {
+        let is_registered = self.links.iter().any(Link::is_up);
         self.actions.push_back(Action::Stopping(if is_registered { self.options.grace } else { Duration::ZERO }));
-        if !is_registered {
-            if !why.is_empty() {
-                self.log(Level::Info, format!("{why}leaving; no broker is there"));
-            }
-            return self.leave_unregistered();
+        if is_registered {
+            self.log(Level::Info, format!("{why}leaving; {unfinished} requests to finish first"));
+            self.leave_by = Some(deadline(now, self.options.grace));
+        } else if !why.is_empty() {
+            self.log(Level::Info, format!("{why}leaving; no broker is there"));
         }
-        self.log(Level::Info, format!("{why}leaving; {} requests to finish first", load.computing + load.waiting));
-        self.leave_by = Some(deadline(now, self.options.grace));
-        self.send(FromWorker::Leave);
+        for link in 0..self.links.len() {
+            match self.links[link].state {
+                State::Up => self.send(link, FromWorker::Leave),
+                State::Down { .. } | State::Refused { .. } => self.leave_unregistered(link),
+                State::Left => {}
+            }
+        }
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, load: Load, now: Instant) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let unfinished = u64::from(load.computing) + u64::from(load.waiting);
         if is_due(self.leave_by) {
-            let (unfinished, grace) = (load.computing + load.waiting, self.options.grace);
+            let grace = self.options.grace;
             let line =
                 format!("leaving {unfinished} requests unfinished after {grace:?}; the broker hands them to others");
             self.log(Level::Warn, line);
@@ -307,35 +315,52 @@ impl Session {
         }
         if is_due(self.old_at()) {
             let lifetime = self.options.lifetime.unwrap_or_default();
-            return self.leave(&format!("at the end of a lifetime of {lifetime:?}: "), load, now);
+            return self.leave(&format!("at the end of a lifetime of {lifetime:?}: "), unfinished, now);
         }
         if is_due(self.idle_at()) {
-            if load.computing + load.waiting == 0 {
+            if unfinished == 0 {
                 let idle = self.options.idle_timeout.unwrap_or_default();
-                return self.leave(&format!("no request for {idle:?}: "), load, now);
+                return self.leave(&format!("no request for {idle:?}: "), 0, now);
             }
             self.idle_since = now;
         }
         if is_due(self.retry_at()) {
             self.actions.push_back(Action::CheckAbility);
         }
-        if is_due(self.warn_at()) {
-            self.log(Level::Warn, format!("no broker at {}; still trying", self.options.broker));
-            if let Link::Down { warned, .. } = &mut self.link {
-                *warned = true;
+        for link in 0..self.links.len() {
+            if self.links[link].warns(now) {
+                self.log(Level::Warn, format!("no broker at {}; still trying", self.links[link].broker));
+            }
+            if is_due(self.links[link].ask_at()) {
+                self.links[link].lost(now);
+                self.send(link, self.links[link].register.clone());
+            }
+            if self.has_others() && self.links[link].rests(now) {
+                self.share_out();
             }
         }
     }
 
-    fn is_registered(&self) -> bool {
-        matches!(self.link, Link::Up)
+    /// Whether there are several brokers.
+    fn has_others(&self) -> bool {
+        self.links.len() > 1
     }
 
-    /// When to warn that there is no broker, unless that was done.
-    fn warn_at(&self) -> Option<Instant> {
-        match self.link {
-            Link::Down { since, warned: false } => Some(since + WARN_AFTER),
-            Link::Down { .. } | Link::Up => None,
+    /// When a link has rested, and the others are to get its share.
+    fn rests_at(&self, link: &Link) -> Option<Instant> {
+        link.rests_at().filter(|_| self.has_others())
+    }
+
+    /// Tells the brokers whose share has changed.
+    fn share_out(&mut self) {
+        if !self.has_others() {
+            return;
+        }
+        let busy = self.links.iter().filter(|link| link.is_busy()).count();
+        for (place, link) in self.links.iter_mut().enumerate() {
+            if let Some(link::Share { threads, window }) = link.share(&self.options, busy) {
+                self.actions.push_back(Action::Send(place, FromWorker::Share { threads, window }));
+            }
         }
     }
 
@@ -355,36 +380,59 @@ impl Session {
         self.pause.as_ref().filter(|_| !self.is_leaving()).map(|pause| pause.retry_at)
     }
 
-    fn handle_welcome(&mut self, worker: u64, silence: Duration) {
-        self.link = Link::Up;
-        self.handshake = None;
-        self.unreadable = false;
-        self.actions.push_back(Action::Answered);
+    fn handle_welcome(&mut self, link: usize, worker: u64, silence: Duration) {
+        self.actions.push_back(Action::Answered(link));
         let pool = &self.options.pool;
-        self.log(Level::Info, format!("registered as w{worker} in pool {pool}; dropped after {silence:?} of silence"));
-        if !self.is_leaving() {
-            let Options { name, broker, .. } = &self.options;
+        let line = format!("registered as w{worker} in pool {pool}; dropped after {silence:?} of silence");
+        self.log_of(link, Level::Info, line);
+        if self.leave_by.is_none() {
+            let (name, broker) = (&self.options.name, &self.links[link].broker);
             self.actions.push_back(Action::Ready(format!("registered as {name} (w{worker}) at {broker}")));
         }
+        self.share_out();
         // Messages over an earlier connection may have arrived behind this registration.
         if self.pause.is_some() {
-            self.hand_back(Vec::new());
-        } else if std::mem::take(&mut self.tell_able) {
-            self.send(FromWorker::Able);
+            self.hand_back(link, Vec::new());
+        } else if std::mem::take(&mut self.links[link].tell_able) {
+            self.send(link, FromWorker::Able);
         }
     }
 
-    /// Ends the registration, and with it the requests that were handed out under it.
-    fn start_over(&mut self, register: bool, now: Instant) {
-        self.actions.extend([Action::Discard, Action::Lost]);
-        self.link = Link::Down { since: now, warned: false };
+    /// The worker has left, or was drained by this broker: then it leaves the others, too.
+    fn handle_goodbye(&mut self, link: usize, now: Instant) {
+        self.log_of(link, Level::Info, "left");
+        self.links[link].state = State::Left;
         if !self.is_leaving() {
-            self.actions.push_back(Action::Status(format!("reconnecting to {}", self.options.broker)));
+            if self.links.iter().any(Link::is_up) {
+                let unfinished = self.links.iter().map(|link| link.held).sum();
+                return self.leave("drained by one of the brokers: ", unfinished, now);
+            }
+            self.actions.push_back(Action::Stopping(Duration::ZERO));
         }
+        self.end_if_left();
+    }
+
+    /// A broker has refused to register the worker. Others may not.
+    fn handle_refused(&mut self, link: usize, reason: String, now: Instant) {
+        let pause = self.links[link].refused(now);
+        if !self.links.iter().any(Link::may_serve) {
+            return self.actions.push_back(Action::Refused(reason));
+        }
+        let line = format!("the broker refused to register this worker: {reason}; asking again in {pause:?}");
+        self.log_of(link, Level::Error, line);
+    }
+
+    /// Ends a registration, and with it the requests that were handed out under it.
+    fn start_over(&mut self, link: usize, register: bool, now: Instant) {
+        let lost = if register { Action::Lost(link) } else { Action::Broke(link) };
+        self.actions.extend([Action::Discard(link), lost]);
+        self.links[link].lost(now);
         if self.is_leaving() {
-            self.leave_unregistered();
-        } else if register {
-            self.send(self.register.clone());
+            return self.leave_unregistered(link);
+        }
+        self.actions.push_back(Action::Status(format!("reconnecting to {}", self.links[link].broker)));
+        if register {
+            self.send(link, self.links[link].register.clone());
         }
     }
 
@@ -392,24 +440,38 @@ impl Session {
     /// its welcome be on the way. It is not waited for: the broker hands what it has dispatched by
     /// then to others, and holds the loss against nothing. Without a connection the end waits for
     /// this message alone, `socket::LINGER` at most.
-    fn leave_unregistered(&mut self) {
-        self.send(FromWorker::Leave);
-        self.actions.push_back(Action::End);
+    fn leave_unregistered(&mut self, link: usize) {
+        self.send(link, FromWorker::Leave);
+        self.links[link].state = State::Left;
+        self.end_if_left();
     }
 
-    /// Tells the broker that nothing can be computed, and hands these requests back.
-    fn hand_back(&mut self, mut tickets: Vec<Ticket>) {
+    fn end_if_left(&mut self) {
+        if self.links.iter().all(|link| matches!(link.state, State::Left)) {
+            self.actions.push_back(Action::End);
+        }
+    }
+
+    /// Tells a broker that nothing can be computed, and hands these requests back.
+    fn hand_back(&mut self, link: usize, mut tickets: Vec<Ticket>) {
         let reason = self.pause.as_ref().map(|pause| pause.reason.clone()).unwrap_or_default();
         while tickets.len() > MAX_BATCH {
             let rest = tickets.split_off(MAX_BATCH);
-            self.send(FromWorker::Unable { reason: reason.clone(), tickets });
+            self.send(link, FromWorker::Unable { reason: reason.clone(), tickets });
             tickets = rest;
         }
-        self.send(FromWorker::Unable { reason, tickets });
+        self.send(link, FromWorker::Unable { reason, tickets });
     }
 
-    fn send(&mut self, message: FromWorker) {
-        self.actions.push_back(Action::Send(message));
+    fn send(&mut self, link: usize, message: FromWorker) {
+        self.actions.push_back(Action::Send(link, message));
+    }
+
+    /// Logs a line about a link.
+    fn log_of(&mut self, link: usize, level: Level, line: impl Into<String>) {
+        let line = line.into();
+        let line = if self.has_others() { format!("{}: {line}", self.links[link].broker) } else { line };
+        self.log(level, line);
     }
 
     fn log(&mut self, level: Level, line: impl Into<String>) {

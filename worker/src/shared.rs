@@ -4,10 +4,10 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use giostra_protocol::{Priority, Progress, Ticket};
+use giostra_protocol::{Bytes, Priority, Progress, Ticket};
 use giostra_transport::wake::Waker;
 
-use crate::run_queue::{Request, RunQueue, RunQueues};
+use crate::run_queue::{RunQueue, RunQueues};
 use crate::scheduler::{Load, Monitor, MonitorStep, Scheduler, Step, TICK, Wakeups};
 
 /// The shared state.
@@ -100,25 +100,25 @@ impl Shared {
         self.leader.wake();
     }
 
-    /// Adds requests to the shared queue. For the leader.
-    pub fn assign(&self, priority: Priority, requests: Vec<Request>) {
-        let wakeups = self.lock().assign(priority, requests);
+    /// Adds requests of a link to the shared queue. For the leader.
+    pub fn assign(&self, link: usize, priority: Priority, requests: Vec<(Ticket, Bytes)>) {
+        let wakeups = self.lock().assign(link, priority, requests);
         self.wake(wakeups);
     }
 
-    /// Cancels these requests. For the leader.
-    pub fn cancel(&self, tickets: &[Ticket]) {
-        self.lock().cancel(tickets, &self.run_queues, Instant::now());
+    /// Cancels these requests of a link. For the leader.
+    pub fn cancel(&self, link: usize, tickets: &[Ticket]) {
+        self.lock().cancel(link, tickets, &self.run_queues, Instant::now());
     }
 
-    /// Forgets all requests and replies. For the leader.
-    pub fn discard(&self) {
-        self.lock().discard(&self.run_queues);
+    /// Forgets all requests and replies of a link. For the leader.
+    pub fn discard(&self, link: usize) {
+        self.lock().discard(link, &self.run_queues);
     }
 
-    /// Returns the load of all threads.
-    pub fn load(&self) -> Load {
-        self.lock().load(&self.run_queues, Instant::now())
+    /// Returns the load of all threads by requests of this link, or of all.
+    pub fn load(&self, link: Option<usize>) -> Load {
+        self.lock().load(link, &self.run_queues, Instant::now())
     }
 
     /// Whether the outcome of a thread's current request is no longer wanted.
@@ -128,18 +128,18 @@ impl Shared {
 
     /// Reports the progress of a thread's current request, unless one was reported just before.
     pub fn report(&self, thread: usize, progress: Progress) {
-        let ticket = self.run_queue(thread).begin_report(Instant::now());
-        if let Some(ticket) = ticket {
-            let wakeups = self.lock().report((ticket, progress));
+        let claim = self.run_queue(thread).begin_report(Instant::now());
+        if let Some(claim) = claim {
+            let wakeups = self.lock().report((claim, progress));
             self.wake(wakeups);
         }
     }
 
     /// Puts a thread's current request back, since its operation can compute nothing for now, and
-    /// hands it and all that wait back to the broker.
+    /// hands it and all that wait back to their brokers.
     pub fn hand_back(&self, thread: usize, reason: String) {
-        let ticket = self.run_queue(thread).put_back();
-        let wakeups = self.lock().hand_back(reason, ticket, &self.run_queues);
+        let claim = self.run_queue(thread).put_back();
+        let wakeups = self.lock().hand_back(reason, claim, &self.run_queues);
         self.wake(wakeups);
     }
 }

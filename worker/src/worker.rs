@@ -8,7 +8,7 @@ use giostra_protocol::MAX_INSTANCE;
 use giostra_signals as signals;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
-use giostra_transport::{descriptors, service, wake};
+use giostra_transport::{connector, descriptors, service, wake};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,8 +41,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Creates a worker of the broker with this backend, such as `tcp://127.0.0.1:5556`, with the
-    /// other options as in [`Options::default`].
+    /// Creates a worker of the broker with this backend, such as `tcp://127.0.0.1:5556`, or of several with
+    /// commas between them: see [`Options::broker`]. The other options as in [`Options::default`].
     pub fn new(broker: impl Into<String>) -> Self {
         Self::with_options(Options { broker: broker.into(), ..Options::default() })
     }
@@ -174,9 +174,11 @@ impl Worker {
 /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.
 pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
     descriptors::check_connection()?;
-    let session = Session::new(options, service.operations(), draw_instance(), Instant::now());
+    let brokers = connector::brokers(&options.broker, options.credentials.as_ref())?;
+    let brokers: Vec<_> = brokers.iter().map(ToString::to_string).collect();
+    let session = Session::new(options, &brokers, &service.operations(), draw_instance(), Instant::now());
     let (waker, alarm) = wake::alarm()?;
-    let connection = Connection::open(options, session, shutdown, alarm)?;
+    let connection = Connection::open(options, &brokers, session, shutdown, alarm)?;
     log::info!("connecting to {} as {}", options.broker, options.name);
     service::status(&format!("connecting to {}", options.broker));
     let end = threads::run(connection, options.threads.max(1), service, waker);

@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn without_a_broker_the_error_says_how_to_get_one() {
         let explained = |endpoint: &str| {
-            let error = Error::NoBroker { endpoint: endpoint.into(), waited: std::time::Duration::from_secs(1), why: None };
+            let error =
+                Error::NoBroker { endpoint: endpoint.into(), waited: std::time::Duration::from_secs(1), why: None };
             (explain(&error.into()), no_broker_hint(endpoint))
         };
         for here in ["tcp://127.0.0.1:5555", "tcp://localhost:5555", "ipc:///run/giostra/frontend"] {

@@ -27,7 +27,8 @@ pub fn wait_any(clients: &[&Client], descriptors: &[BorrowedFd<'_>], until: Opti
     let Some(first) = clients.first() else { return Ok(()) };
     let sockets: Vec<_> = clients.iter().flat_map(|client| client.broker.sockets()).collect();
     let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-    socket::sleep_for_news(first.broker.io(), first.broker.sleeper(), &sockets, descriptors, timeout).map_err(Error::of_libzmq)
+    socket::sleep_for_news(first.broker.io(), first.broker.sleeper(), &sockets, descriptors, timeout)
+        .map_err(Error::of_libzmq)
 }
 
 impl Client {

@@ -305,6 +305,7 @@ mod tests {
             },
         ]));
         round_trip(ToClient::Rejected(vec![RequestId(3)]));
+        round_trip(FromWorker::Share { threads: 4, window: 0 });
         round_trip(FromWorker::Leave);
         let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
         let instance = crate::MAX_INSTANCE - 1;

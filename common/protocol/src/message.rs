@@ -28,7 +28,7 @@ pub use self::worker::{FromWorker, MAX_INSTANCE, MAX_THREADS, ToWorker};
 
 /// The version of this protocol. Both sides send theirs first; a peer with another version is
 /// refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The pool of a request or a worker that names none.
 pub const DEFAULT_POOL: &str = "compute";

@@ -84,6 +84,9 @@ pub struct ConnectOptions {
     pub credentials: Option<Credentials>,
     /// For how long to look for messages before each sleep.
     pub looks: Duration,
+    /// Whether keys that do not fit the only broker are an [error](Connector::poll), and not a reason to
+    /// try again later.
+    pub gives_up: bool,
 }
 
 /// Why there is no connection to the broker.
@@ -142,6 +145,21 @@ impl From<zmq::Error> for Error {
     }
 }
 
+/// Parses a list of brokers' endpoints, with commas between them.
+///
+/// # Errors
+/// If one is malformed, or there are other keys than brokers.
+pub fn brokers(list: &str, credentials: Option<&Credentials>) -> Result<Vec<Endpoint>, Error> {
+    let brokers =
+        Endpoint::list_to_connect(list).map_err(|source| Error::Endpoint { endpoint: list.into(), source })?;
+    match credentials {
+        Some(Credentials { brokers: keys, .. }) if keys.len() != 1 && keys.len() != brokers.len() => {
+            Err(Error::Keys { brokers: brokers.len(), keys: keys.len() })
+        }
+        _ => Ok(brokers),
+    }
+}
+
 /// Why an attempt to connect failed, in a sentence with what the user should check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble(String);
@@ -182,13 +200,7 @@ impl Connector {
     /// # Errors
     /// If an endpoint is malformed, the keys are not as many as the brokers, or libzmq fails.
     pub fn new(context: &Context, options: ConnectOptions, now: Instant) -> Result<Self, Error> {
-        let brokers = Endpoint::list_to_connect(&options.brokers)
-            .map_err(|source| Error::Endpoint { endpoint: options.brokers.clone(), source })?;
-        if let Some(Credentials { brokers: keys, .. }) = &options.credentials
-            && ![1, brokers.len()].contains(&keys.len())
-        {
-            return Err(Error::Keys { brokers: brokers.len(), keys: keys.len() });
-        }
+        let brokers = brokers(&options.brokers, options.credentials.as_ref())?;
         let known = |endpoint: &Endpoint| if endpoint.is_name() { vec![] } else { vec![endpoint.to_string()] };
         let mut socket = make(context, &options, 0)?;
         let mut connector = Self {
@@ -303,7 +315,7 @@ impl Connector {
         let hopeless = if failure.is_key_refused() { self.failure } else { self.mismatch };
         self.mismatch = self.mismatch.or(self.failure.filter(|failure| failure.is_mismatch()));
         match hopeless {
-            Some(failure) if !self.ever_answered && self.brokers.len() == 1 => Err(self.handshake_failed(failure)),
+            Some(failure) if !self.ever_answered && self.gives_up() => Err(self.handshake_failed(failure)),
             _ => Ok(()),
         }
     }
@@ -389,7 +401,7 @@ impl Connector {
     /// Returns [`Failure::MISMATCH`] for a connection that broke because only one side has keys: see
     /// [`greeting`]. A broker that has answered before is not asked, nor is one of several.
     fn look_closer(&self, failure: Failure) -> Failure {
-        if !failure.is_retried() || self.ever_answered || self.brokers.len() > 1 {
+        if !failure.is_retried() || self.ever_answered || !self.gives_up() {
             return failure;
         }
         let Some((_, address)) = self.route.current() else { return failure };
@@ -398,6 +410,10 @@ impl Connector {
             Ok(with_keys) if with_keys != self.options.credentials.is_some() => Failure::MISMATCH,
             _ => failure,
         }
+    }
+
+    fn gives_up(&self) -> bool {
+        self.options.gives_up && self.brokers.len() == 1
     }
 
     fn replace_at(&self) -> Option<Instant> {
@@ -475,6 +491,7 @@ mod tests {
             linger: Duration::ZERO,
             credentials: None,
             looks: Duration::ZERO,
+            gives_up: true,
         };
         let connect = |endpoint: &str| Connector::new(&Context::new(), options(endpoint), Instant::now()).map(drop);
         for (bad, reason) in [("nonsense", "the port is missing"), ("tcp://127.0.0.1:99999", "'99999' is no port")] {

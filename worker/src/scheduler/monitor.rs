@@ -83,8 +83,7 @@ impl Scheduler {
     fn retake(&mut self, run_queues: &RunQueues) -> bool {
         run_queues.each().fold(false, |any, mut run_queue| {
             let collected = self.collect(&mut run_queue);
-            let priority = run_queue.priority;
-            run_queue.give_back(self.queue.of(priority)) || collected || any
+            run_queue.give_back(&mut self.queue) || collected || any
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A simulation: threads, a monitor and a broker act in random order, in virtual time, on a real
+//! A simulation: threads, a monitor and one or two brokers act in random order, in virtual time, on a real
 //! scheduler. A sleeper continues only after the scheduler has had it woken, so that a lost wake-up
 //! leaves something undone for ever.
 
@@ -10,7 +10,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::{Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wakeups};
-use crate::run_queue::RunQueues;
+use crate::run_queue::{Claim, RunQueues};
 
 /// The time that a long request takes.
 const LONG: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ enum At {
     Asking,
     /// Waking others, before it does what follows.
     Waking(Wakeups, Box<At>),
-    Computing(Option<(Ticket, Instant)>),
+    Computing(Option<(Claim, Instant)>),
     Asleep,
     Woken,
     Leading(Turn),
@@ -44,10 +44,10 @@ enum At {
 }
 
 enum Message {
-    Dispatch(Vec<Ticket>),
-    Cancel(Vec<Ticket>),
+    Dispatch(usize, Vec<Ticket>),
+    Cancel(usize, Vec<Ticket>),
     Ping,
-    RegisterAgain,
+    RegisterAgain(usize),
 }
 
 /// The state of a request.
@@ -75,7 +75,7 @@ struct World {
     plan: Vec<Message>,
     socket: VecDeque<(Instant, Message)>,
     /// Whether a request is a long one, and its state.
-    fates: BTreeMap<Ticket, (bool, Fate)>,
+    fates: BTreeMap<Claim, (bool, Fate)>,
     /// Since when a report has not been sent.
     report_since: Option<Instant>,
     /// Since when requests have waited while a thread was idle.
@@ -90,16 +90,21 @@ impl World {
         let unable = [0.0, 0.0, 0.01, 0.1][random.random_range(0..4)];
         let mut fates = BTreeMap::new();
         let mut plan = Vec::new();
+        let links = random.random_range(1..3);
         for _ in 0..random.random_range(1..30) {
+            let link = random.random_range(0..links);
+            // Both brokers use the same tickets.
+            let known = fates.keys().filter(|claim: &&Claim| claim.link == link).map(|claim| claim.ticket);
             plan.push(match random.random_range(0..20) {
                 0..3 => Message::Ping,
-                3 => Message::RegisterAgain,
-                4..6 => Message::Cancel(fates.keys().copied().filter(|_| random.random_bool(0.2)).collect()),
+                3 => Message::RegisterAgain(link),
+                4..6 => Message::Cancel(link, known.filter(|_| random.random_bool(0.2)).collect()),
                 _ => {
-                    let first = fates.len() as u64;
+                    let first = known.count() as u64;
                     let tickets: Vec<_> = (first..first + random.random_range(1..40)).map(Ticket).collect();
-                    fates.extend(tickets.iter().map(|&it| (it, (random.random_bool(long_ones), Fate::Waiting))));
-                    Message::Dispatch(tickets)
+                    let claims = tickets.iter().map(|&ticket| Claim { link, ticket });
+                    fates.extend(claims.map(|it| (it, (random.random_bool(long_ones), Fate::Waiting))));
+                    Message::Dispatch(link, tickets)
                 }
             });
         }
@@ -169,19 +174,19 @@ impl World {
                 self.wake(wakeups);
                 *then
             }
-            At::Computing(Some((ticket, _))) if self.random.random_bool(self.unable) => self.hand_back(who, ticket),
+            At::Computing(Some((claim, _))) if self.random.random_bool(self.unable) => self.hand_back(who, claim),
             At::Computing(done) => {
                 let mut run_queue = self.run_queues.lock(who);
-                if let Some((ticket, _)) = done {
+                if let Some((claim, _)) = done {
                     run_queue.finish(Outcome::Ok(Bytes::new()));
-                    let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
+                    let fate = &mut self.fates.get_mut(&claim).unwrap().1;
                     *fate = if *fate == Fate::Waiting { Fate::Computed(self.now) } else { *fate };
                 }
                 match run_queue.begin() {
                     None => At::Asking,
-                    Some((ticket, _)) => {
-                        let took = if self.fates[&ticket].0 { LONG } else { Duration::ZERO };
-                        At::Computing(Some((ticket, self.now + took)))
+                    Some((claim, _)) => {
+                        let took = if self.fates[&claim].0 { LONG } else { Duration::ZERO };
+                        At::Computing(Some((claim, self.now + took)))
                     }
                 }
             }
@@ -200,10 +205,10 @@ impl World {
                 }
             }
             At::Leading(Turn { outgoing: Outgoing { replies, unable, .. }, wait }) => {
-                let returned = unable.into_iter().flat_map(|unable| unable.tickets);
-                for ticket in replies.into_iter().map(|(ticket, _)| ticket).chain(returned) {
-                    let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
-                    assert!(matches!(fate, Fate::Computed(_)), "seed {}: {ticket:?} was {fate:?}", self.seed);
+                let returned = unable.into_iter().flat_map(|unable| unable.claims);
+                for claim in replies.into_iter().map(|(claim, _)| claim).chain(returned) {
+                    let fate = &mut self.fates.get_mut(&claim).unwrap().1;
+                    assert!(matches!(fate, Fate::Computed(_)), "seed {}: {claim:?} was {fate:?}", self.seed);
                     *fate = Fate::Sent;
                 }
                 self.report_since = None;
@@ -230,24 +235,24 @@ impl World {
     }
 
     /// The current request of a thread can't be computed for now.
-    fn hand_back(&mut self, who: usize, ticket: Ticket) -> At {
+    fn hand_back(&mut self, who: usize, claim: Claim) -> At {
         let returned = self.run_queues.lock(who).put_back();
-        self.is_due(ticket);
+        self.is_due(claim);
         let wakeups = self.scheduler.hand_back("no program".into(), returned, &self.run_queues);
         self.returned_are_due();
         At::Waking(wakeups, Box::new(At::Computing(None)))
     }
 
     /// The broker is to hear of this request soon.
-    fn is_due(&mut self, ticket: Ticket) {
-        let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
+    fn is_due(&mut self, claim: Claim) {
+        let fate = &mut self.fates.get_mut(&claim).unwrap().1;
         *fate = if *fate == Fate::Waiting { Fate::Computed(self.now) } else { *fate };
     }
 
     fn returned_are_due(&mut self) {
         let unable = self.scheduler.outgoing.unable.as_ref();
-        let tickets = unable.map(|unable| unable.tickets.clone()).unwrap_or_default();
-        tickets.into_iter().for_each(|ticket| self.is_due(ticket));
+        let claims = unable.map(|unable| unable.claims.clone()).unwrap_or_default();
+        claims.into_iter().for_each(|claim| self.is_due(claim));
     }
 
     fn next(&mut self, who: usize) -> At {
@@ -279,35 +284,37 @@ impl World {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Dispatch(tickets) => {
+            Message::Dispatch(link, tickets) => {
                 let requests = tickets.into_iter().map(|ticket| (ticket, Bytes::new())).collect();
                 let priority = Priority::ALL[self.random.random_range(0..Priority::ALL.len())];
-                let wakeups = self.scheduler.assign(priority, requests);
+                let wakeups = self.scheduler.assign(link, priority, requests);
                 self.returned_are_due();
                 self.wake(wakeups);
             }
-            Message::Cancel(tickets) => {
-                self.scheduler.cancel(&tickets, &self.run_queues, self.now);
-                for ticket in tickets {
-                    let begun = |at: &At| matches!(at, At::Computing(Some((begun, _))) if *begun == ticket);
-                    let fate = &mut self.fates.get_mut(&ticket).unwrap().1;
+            Message::Cancel(link, tickets) => {
+                self.scheduler.cancel(link, &tickets, &self.run_queues, self.now);
+                for claim in tickets.into_iter().map(|ticket| Claim { link, ticket }) {
+                    let begun = |at: &At| matches!(at, At::Computing(Some((begun, _))) if *begun == claim);
+                    let fate = &mut self.fates.get_mut(&claim).unwrap().1;
                     if *fate == Fate::Waiting && !self.all.iter().any(begun) {
                         *fate = Fate::Computed(self.now);
                     }
                 }
             }
             Message::Ping => {}
-            Message::RegisterAgain => {
-                self.scheduler.discard(&self.run_queues);
-                self.report_since = None;
+            Message::RegisterAgain(link) => {
+                self.scheduler.discard(link, &self.run_queues);
+                if self.scheduler.outgoing.reports.is_empty() {
+                    self.report_since = None;
+                }
                 let messages: Vec<_> = self.plan.iter().chain(self.socket.iter().map(|(_, message)| message)).collect();
                 let to_come: Vec<_> = messages
                     .iter()
-                    .filter_map(|it| if let Message::Dispatch(it) = it { Some(it) } else { None })
-                    .flatten()
+                    .filter_map(|it| if let Message::Dispatch(of, it) = it { Some((of, it)) } else { None })
+                    .flat_map(|(&link, tickets)| tickets.iter().map(move |&ticket| Claim { link, ticket }))
                     .collect();
-                for (ticket, (_, fate)) in &mut self.fates {
-                    if *fate != Fate::Sent && !to_come.contains(&ticket) {
+                for (claim, (_, fate)) in self.fates.iter_mut().filter(|(claim, _)| claim.link == link) {
+                    if *fate != Fate::Sent && !to_come.contains(claim) {
                         *fate = Fate::Forgotten;
                     }
                 }
@@ -319,8 +326,8 @@ impl World {
     fn report(&mut self) {
         let computing = |at: &At| matches!(at, At::Computing(Some(_)));
         let Some(who) = self.all.iter().position(computing) else { return };
-        let Some(ticket) = self.run_queues.lock(who).begin_report(self.now) else { return };
-        let wakeups = self.scheduler.report((ticket, Progress::default()));
+        let Some(claim) = self.run_queues.lock(who).begin_report(self.now) else { return };
+        let wakeups = self.scheduler.report((claim, Progress::default()));
         self.wake(wakeups);
         self.report_since.get_or_insert(self.now);
     }
@@ -346,12 +353,13 @@ impl World {
         let late = |since: Instant| self.now > since + SOON;
         let heard = self.socket.front().is_none_or(|&(since, _)| !late(since));
         assert!(heard, "seed {}: messages are not received: {:?}", self.seed, self.all);
-        for (ticket, (_, fate)) in &self.fates {
+        for (claim, (_, fate)) in &self.fates {
             let kept = matches!(fate, Fate::Computed(since) if late(*since));
-            assert!(!kept, "seed {}: the reply to {ticket:?} is not sent: {:?}", self.seed, self.all);
+            assert!(!kept, "seed {}: the reply to {claim:?} is not sent: {:?}", self.seed, self.all);
         }
         assert!(!self.report_since.is_some_and(late), "seed {}: a report is not sent: {:?}", self.seed, self.all);
-        let waits = !self.scheduler.queue.is_empty() || self.run_queues.each().any(|run_queue| run_queue.waiting() > 0);
+        let waits = !self.scheduler.queue.is_empty()
+            || self.run_queues.each().any(|run_queue| run_queue.waiting().next().is_some());
         let threads = &self.all[..self.all.len() - 1];
         let idle = waits && threads.iter().any(|at| matches!(at, At::Asleep | At::Poll(..)));
         let since = self.idle_since.filter(|_| idle).or(idle.then_some(self.now));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use giostra_protocol::{Bytes, Outcome, Priority, Ticket};
 
 use super::{Load, Monitor, MonitorStep, Outgoing, Scheduler, Step, TICK, Turn, Wakeups};
-use crate::run_queue::{MAX_DELAY, Reply, RunQueues};
+use crate::run_queue::{Claim, MAX_DELAY, Reply, RunQueues};
 
 const QUICK: Duration = Duration::from_nanos(500);
 
@@ -55,7 +55,8 @@ impl Scene {
     }
 
     fn receives_as(&mut self, priority: Priority, tickets: Range<u64>) -> Wakeups {
-        let wakeups = self.scheduler.assign(priority, tickets.map(|ticket| (Ticket(ticket), Bytes::new())).collect());
+        let wakeups =
+            self.scheduler.assign(0, priority, tickets.map(|ticket| (Ticket(ticket), Bytes::new())).collect());
         self.scheduler.end_turn();
         wakeups
     }
@@ -181,18 +182,18 @@ fn the_monitor_leads_after_a_leaderless_tick_and_collects_the_replies_before_a_l
         }
         other => panic!("{other:?}"),
     }
-    let load = scene.scheduler.load(&scene.run_queues, scene.now + TICK);
+    let load = scene.scheduler.load(None, &scene.run_queues, scene.now + TICK);
     assert_eq!((load.computing, load.waiting), (1, 1));
     assert!(load.oldest >= 3 * TICK && load.oldest < 4 * TICK, "{load:?}");
     // The monitor gives leadership up for a thread that becomes idle.
-    scene.scheduler.discard(&scene.run_queues);
-    assert_eq!(scene.scheduler.load(&scene.run_queues, scene.now).waiting, 0);
+    scene.scheduler.discard(0, &scene.run_queues);
+    assert_eq!(scene.scheduler.load(None, &scene.run_queues, scene.now).waiting, 0);
     scene.run_queues.lock(0).finish(Outcome::Ok(Bytes::new()));
     assert!(matches!(scene.next(0), (Step::Sleep, Wakeups { leader: true, .. })));
     scene.scheduler.end_turn();
     assert!(matches!(scene.tick(), (MonitorStep::Tick, Wakeups { thread: true, .. })));
     assert_eq!(scene.leads(0), (vec![], None), "a discarded reply is not sent");
-    assert_eq!(scene.scheduler.load(&scene.run_queues, scene.now), Load::default());
+    assert_eq!(scene.scheduler.load(None, &scene.run_queues, scene.now), Load::default());
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn what_waits_behind_a_long_request_goes_to_an_idle_thread() {
     }
     scene.takes(0);
     scene.run_queues.lock(0).begin().unwrap();
-    let waiting = scene.run_queues.lock(0).waiting();
+    let waiting = scene.run_queues.lock(0).waiting().count();
     assert!(waiting > 0);
     assert!(matches!(scene.tick(), (MonitorStep::Tick, Wakeups { thread: true, .. })));
     assert!(scene.scheduler.wakes_up());
@@ -214,7 +215,7 @@ fn what_waits_behind_a_long_request_goes_to_an_idle_thread() {
     scene.scheduler.end_turn();
     scene.takes(1);
     // Its requests are now expected to be long as well: the others are left in the shared queue.
-    assert_eq!((scene.run_queues.lock(0).waiting(), scene.run_queues.lock(1).waiting()), (0, 1));
+    assert_eq!((scene.run_queues.lock(0).waiting().count(), scene.run_queues.lock(1).waiting().count()), (0, 1));
 }
 
 #[test]
@@ -225,7 +226,7 @@ fn urgent_requests_are_begun_before_those_that_can_wait_also_after_a_retake() {
     scene.takes(0);
     scene.computes(0, QUICK);
     scene.takes(0);
-    let begun = |scene: &Scene| scene.run_queues.lock(0).begin().map(|(ticket, _)| ticket.0);
+    let begun = |scene: &Scene| scene.run_queues.lock(0).begin().map(|(claim, _)| claim.ticket.0);
     assert_eq!(begun(&scene), Some(1));
     // While it is computed, the one behind it goes back, and urgent ones come.
     scene.tick();
@@ -235,7 +236,7 @@ fn urgent_requests_are_begun_before_those_that_can_wait_also_after_a_retake() {
     scene.receives_as(Priority::High, 20..21);
     scene.run_queues.lock(0).finish(Outcome::Ok(Bytes::new()));
     let mut order = Vec::new();
-    while scene.scheduler.load(&scene.run_queues, scene.now).waiting > 0 {
+    while scene.scheduler.load(None, &scene.run_queues, scene.now).waiting > 0 {
         if let (Step::Compute, _) = scene.next(0) {
             while let Some(ticket) = begun(&scene) {
                 scene.run_queues.lock(0).finish(Outcome::Ok(Bytes::new()));
@@ -256,7 +257,7 @@ fn an_urgent_reply_is_sent_before_requests_that_can_wait_are_computed() {
     scene.takes(0);
     assert_eq!(scene.computes(0, QUICK), 1);
     let (replies, wait) = scene.leads(0);
-    assert_eq!((replies.len(), replies[0].0, wait), (1, Ticket(10), Some(Duration::ZERO)));
+    assert_eq!((replies.len(), replies[0].0, wait), (1, Claim { link: 0, ticket: Ticket(10) }, Some(Duration::ZERO)));
     scene.scheduler.end_turn();
     // Those of requests that can wait travel together.
     scene.takes(0);

@@ -1,6 +1,6 @@
 //! The conversation, scenario by scenario: what the broker says, and what the worker does.
 
-use giostra_protocol::{Bytes, Progress, code};
+use giostra_protocol::{Bytes, Progress, VERSION, code};
 
 use super::*;
 
@@ -22,7 +22,14 @@ impl Scene {
 
     fn with(options: &Options) -> Self {
         let now = Instant::now();
-        Self { session: Session::new(options, vec!["add".into()], 7, now), now, service: Vec::new() }
+        let brokers: Vec<_> = options.broker.split(',').map(Into::into).collect();
+        Self { session: Session::new(options, &brokers, &["add".into()], 7, now), now, service: Vec::new() }
+    }
+
+    /// A worker of two brokers, with four threads and this window.
+    fn of_two(window: u32) -> Self {
+        let (broker, name) = ("tcp://a:1,tcp://b:1".into(), "w".into());
+        Self::with(&Options { broker, name, threads: 4, window, ..Options::default() })
     }
 
     fn registered() -> Self {
@@ -33,34 +40,49 @@ impl Scene {
 
     /// Handles a message from the broker, and returns what the worker does then.
     fn handle(&mut self, message: ToWorker) -> Vec<String> {
-        self.session.handle(message, self.now);
+        self.handle_of(0, message)
+    }
+
+    fn handle_of(&mut self, link: usize, message: ToWorker) -> Vec<String> {
+        self.session.handle(link, message, self.now);
         self.actions()
     }
 
     fn welcome(&mut self) -> Vec<String> {
-        self.handle(ToWorker::Welcome {
-            version: VERSION,
-            worker: 3,
-            ping_interval_ms: 1000,
-            ping_max_out: 3,
-            max_message_bytes: 1000,
-        })
+        self.welcome_of(0)
+    }
+
+    fn welcome_of(&mut self, link: usize) -> Vec<String> {
+        self.handle_of(
+            link,
+            ToWorker::Welcome {
+                version: VERSION,
+                worker: 3,
+                ping_interval_ms: 1000,
+                ping_max_out: 3,
+                max_message_bytes: 1000,
+            },
+        )
     }
 
     fn dispatch(&mut self, tickets: &[u64]) -> Vec<String> {
+        self.dispatch_of(0, tickets)
+    }
+
+    fn dispatch_of(&mut self, link: usize, tickets: &[u64]) -> Vec<String> {
         let requests = tickets.iter().map(|&ticket| (Ticket(ticket), Bytes::new())).collect();
-        self.handle(ToWorker::Dispatch { priority: Priority::Low, requests })
+        self.handle_of(link, ToWorker::Dispatch { priority: Priority::Low, requests })
     }
 
     /// The threads have computed a request.
     fn reply(&mut self, ticket: u64, outcome: Outcome) -> Vec<String> {
-        self.session.handle_replies(Vec::new(), vec![(Ticket(ticket), outcome)], self.now);
+        self.session.handle_replies(Vec::new(), vec![(claim(0, ticket), outcome)], self.now);
         self.actions()
     }
 
     /// An operation is unable to compute, and this request goes back.
     fn unable(&mut self, ticket: u64) -> Vec<String> {
-        let unable = Unable { reason: "no program".into(), tickets: vec![Ticket(ticket)] };
+        let unable = Unable { reason: "no program".into(), claims: vec![claim(0, ticket)] };
         self.session.handle_unable(unable, self.now);
         self.actions()
     }
@@ -93,29 +115,44 @@ impl Scene {
     }
 }
 
-/// An action in short.
+fn claim(link: usize, ticket: u64) -> Claim {
+    Claim { link, ticket: Ticket(ticket) }
+}
+
+/// An action in short, with a `/` and the link before it if that is not the first one.
 fn told(action: Action) -> String {
+    let link = match &action {
+        Action::Send(link, _) | Action::Pong { link, .. } | Action::Assign(link, ..) | Action::Cancel(link, _) => *link,
+        Action::Discard(link) | Action::Answered(link) | Action::Lost(link) | Action::Broke(link) => *link,
+        _ => 0,
+    };
+    if link == 0 { in_short(action) } else { format!("/{link} {}", in_short(action)) }
+}
+
+fn in_short(action: Action) -> String {
     let list = |tickets: &[Ticket]| tickets.iter().map(|ticket| format!(" {}", ticket.0)).collect::<String>();
     match action {
-        Action::Send(FromWorker::Register { instance, .. }) => format!("register {instance}"),
-        Action::Send(FromWorker::Replies(replies)) => {
+        Action::Send(_, FromWorker::Register { instance, .. }) => format!("register {instance}"),
+        Action::Send(_, FromWorker::Replies(replies)) => {
             let word = |outcome: &Outcome| if matches!(outcome, Outcome::Ok(_)) { "ok" } else { "error" };
             let replies = replies.iter().map(|(ticket, outcome)| format!(" {} {}", ticket.0, word(outcome)));
             format!("replies{}", replies.collect::<String>())
         }
-        Action::Send(FromWorker::Unable { reason, tickets }) => format!("unable ({reason}){}", list(&tickets)),
-        Action::Send(message) => format!("{message:?}").to_lowercase(),
-        Action::Pong { sequence } => format!("pong {sequence}"),
-        Action::Assign(priority, requests) => {
+        Action::Send(_, FromWorker::Unable { reason, tickets }) => format!("unable ({reason}){}", list(&tickets)),
+        Action::Send(_, FromWorker::Share { threads, window }) => format!("share {threads} {window}"),
+        Action::Send(_, message) => format!("{message:?}").to_lowercase(),
+        Action::Pong { sequence, .. } => format!("pong {sequence}"),
+        Action::Assign(_, priority, requests) => {
             assert_eq!(priority, Priority::Low);
             format!("assign{}", list(&requests.iter().map(|it| it.0).collect::<Vec<_>>()))
         }
-        Action::Cancel(tickets) => format!("cancel{}", list(&tickets)),
+        Action::Cancel(_, tickets) => format!("cancel{}", list(&tickets)),
         Action::Log(level, line) => format!("{}: {line}", level.as_str().to_lowercase()),
-        Action::Discard => "discard".into(),
+        Action::Discard(_) => "discard".into(),
         Action::CheckAbility => "check ability".into(),
-        Action::Answered => "answered".into(),
-        Action::Lost => "lost".into(),
+        Action::Answered(_) => "answered".into(),
+        Action::Lost(_) => "lost".into(),
+        Action::Broke(_) => "broke".into(),
         Action::End => "end".into(),
         Action::Refused(reason) => format!("refused: {reason}"),
         Action::Ready(status) => format!("service ready: {status}"),
@@ -170,8 +207,8 @@ fn requests_cancellations_and_pings_go_to_the_threads_and_outcomes_to_the_broker
     assert_eq!(scene.dispatch(&[1, 2]), ["assign 1 2"]);
     assert_eq!(scene.handle(ToWorker::Cancel(vec![Ticket(2)])), ["cancel 2"]);
     assert_eq!(scene.handle(ToWorker::Ping { sequence: 9 }), ["pong 9"]);
-    let report = (Ticket(1), Progress { done: 1, total: 2 });
-    scene.session.handle_replies(vec![report], vec![(Ticket(1), ok(1)), (Ticket(2), ok(1))], scene.now);
+    let report = (claim(0, 1), Progress { done: 1, total: 2 });
+    scene.session.handle_replies(vec![report], vec![(claim(0, 1), ok(1)), (claim(0, 2), ok(1))], scene.now);
     let actions = scene.actions();
     assert!(actions[0].starts_with("progress") && actions[1..] == ["replies 1 ok 2 ok"], "{actions:?}");
 }
@@ -193,7 +230,7 @@ fn a_dropped_worker_registers_again_as_the_same_instance_and_forgets_what_it_hel
     let mut scene = Scene::registered();
     let line = "warn: the broker has dropped this worker; registering again";
     assert_eq!(scene.handle(ToWorker::RegisterAgain), [line, "discard", "lost", "register 7"]);
-    assert_eq!(told(Action::Send(scene.session.register().clone())), "register 7");
+    assert_eq!(told(Action::Send(0, scene.session.register(0).clone())), "register 7");
     assert_eq!(scene.welcome()[0], "answered");
 }
 
@@ -201,8 +238,8 @@ fn a_dropped_worker_registers_again_as_the_same_instance_and_forgets_what_it_hel
 fn over_a_new_connection_libzmq_registers_by_itself() {
     let mut scene = Scene::registered();
     let line = "warn: the connection to the broker broke; reconnecting";
-    assert_eq!(scene.handle(ToWorker::Hiccup), [line, "discard", "lost"]);
-    assert_eq!(scene.handle(ToWorker::Hiccup), [line, "discard", "lost"]);
+    assert_eq!(scene.handle(ToWorker::Hiccup), [line, "discard", "broke"]);
+    assert_eq!(scene.handle(ToWorker::Hiccup), [line, "discard", "broke"]);
 }
 
 #[test]
@@ -281,10 +318,10 @@ fn an_idle_worker_also_leaves_without_a_broker() {
 #[test]
 fn a_worker_without_a_registration_leaves_at_once() {
     assert_eq!(Scene::new().shut_down(0), ["leave", "end"]);
-    for message in [ToWorker::Hiccup, ToWorker::RegisterAgain] {
+    for (message, lost) in [(ToWorker::Hiccup, "broke"), (ToWorker::RegisterAgain, "lost")] {
         let mut scene = Scene::registered();
         scene.shut_down(1);
-        assert_eq!(scene.handle(message)[1..], ["discard", "lost", "leave", "end"]);
+        assert_eq!(scene.handle(message)[1..], ["discard", lost, "leave", "end"]);
     }
 }
 
@@ -361,7 +398,7 @@ fn many_requests_are_handed_back_in_messages_that_the_broker_accepts() {
 fn an_unreadable_message_may_have_been_requests_so_the_worker_registers_again() {
     let mut scene = Scene::registered();
     let unreadable = |scene: &mut Scene| {
-        scene.session.handle_unreadable(&"nonsense", scene.now);
+        scene.session.handle_unreadable(0, &"nonsense", scene.now);
         scene.actions()
     };
     let line = "error: what speaks at tcp://b:1 is not Giostra's backend: nonsense";
@@ -372,13 +409,101 @@ fn an_unreadable_message_may_have_been_requests_so_the_worker_registers_again() 
 }
 
 #[test]
-fn failed_handshakes_are_told_once_each() {
+fn failed_attempts_to_connect_are_told_once_each() {
     let mut scene = Scene::new();
     let fail = |scene: &mut Scene, why: &str| {
-        scene.session.handle_failed_handshake(why.into());
+        scene.session.handle_trouble(0, why.into());
         scene.actions().len()
     };
     assert_eq!([fail(&mut scene, "a"), fail(&mut scene, "a"), fail(&mut scene, "b")], [1, 0, 1]);
     scene.welcome();
     assert_eq!(fail(&mut scene, "b"), 1);
+}
+
+#[test]
+fn each_broker_is_registered_with_as_another_instance_and_served_by_itself() {
+    let mut scene = Scene::of_two(0);
+    assert_eq!(told(Action::Send(1, scene.session.register(1).clone())), "/1 register 8");
+    scene.welcome();
+    assert_eq!(scene.welcome_of(1)[0], "/1 answered");
+    scene.dispatch(&[1]);
+    assert!(scene.dispatch_of(1, &[1]).contains(&"/1 assign 1".into()));
+    // The same ticket of two brokers is two requests.
+    scene.session.handle_replies(vec![], vec![(claim(1, 1), ok(1)), (claim(0, 1), ok(1))], scene.now);
+    assert_eq!(scene.actions(), ["/1 replies 1 ok", "replies 1 ok"]);
+    let line = "warn: tcp://b:1: the connection to the broker broke; reconnecting";
+    assert_eq!(scene.handle_of(1, ToWorker::Hiccup), [line, "/1 discard", "/1 broke"]);
+    assert_eq!(scene.dispatch(&[2]), ["assign 2"]);
+}
+
+#[test]
+fn brokers_with_work_share_the_worker_and_a_lone_one_has_all_of_it() {
+    let mut scene = Scene::of_two(9);
+    scene.welcome();
+    scene.welcome_of(1);
+    // The other's share is settled before it has work.
+    assert_eq!(scene.dispatch(&[1]), ["/1 share 2 4", "assign 1"]);
+    assert_eq!(scene.dispatch_of(1, &[1]), ["share 2 4", "/1 assign 1"]);
+    assert_eq!(scene.dispatch_of(1, &[2]), ["/1 assign 2"]);
+    scene.session.handle_replies(vec![], vec![(claim(1, 1), ok(1)), (claim(1, 2), ok(1))], scene.now);
+    scene.actions();
+    assert_eq!(scene.wait(), (1, vec!["share 4 9".into()]));
+    scene.reply(1, ok(1));
+    assert_eq!(scene.wait(), (1, vec!["/1 share 4 9".into()]));
+    assert_eq!(scene.session.poll_timeout(), None);
+    // A new registration is with all threads.
+    scene.dispatch(&[2]);
+    scene.handle_of(1, ToWorker::Hiccup);
+    assert!(scene.welcome_of(1).contains(&"/1 share 2 4".into()));
+}
+
+#[test]
+fn a_worker_leaves_all_brokers_and_ends_when_the_last_one_lets_it() {
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    scene.welcome_of(1);
+    assert_eq!(scene.shut_down(3), ["info: leaving; 3 requests to finish first", "leave", "/1 leave"]);
+    assert_eq!(scene.handle(ToWorker::Goodbye), ["info: tcp://a:1: left"]);
+    assert_eq!(scene.handle_of(1, ToWorker::Goodbye), ["info: tcp://b:1: left", "end"]);
+    // One that is not there is not waited for.
+    let mut scene = Scene::of_two(0);
+    scene.welcome_of(1);
+    assert_eq!(scene.shut_down(0)[1..], ["leave", "/1 leave"]);
+    assert_eq!(scene.handle_of(1, ToWorker::Goodbye), ["info: tcp://b:1: left", "end"]);
+}
+
+#[test]
+fn a_worker_that_one_broker_drains_leaves_the_others_too() {
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    scene.welcome_of(1);
+    scene.dispatch_of(1, &[1, 2]);
+    let leaving = "info: drained by one of the brokers: leaving; 2 requests to finish first";
+    assert_eq!(scene.handle(ToWorker::Goodbye), ["info: tcp://a:1: left", leaving, "/1 leave"]);
+    assert_eq!(scene.handle_of(1, ToWorker::Goodbye), ["info: tcp://b:1: left", "end"]);
+}
+
+#[test]
+fn a_broker_that_refuses_the_worker_is_asked_again_while_another_serves_it() {
+    let refused = || ToWorker::Refused { reason: "no".into() };
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    let line = "error: tcp://b:1: the broker refused to register this worker: no; asking again in 30s";
+    assert_eq!(scene.handle_of(1, refused()), [line]);
+    assert_eq!(scene.wait(), (30, vec!["/1 register 8".into()]));
+    assert_eq!(scene.handle_of(1, refused()), [line]);
+    scene.handle(ToWorker::RegisterAgain);
+    assert_eq!(scene.handle(refused()), ["refused: no"], "then nobody is left to serve");
+}
+
+#[test]
+fn what_cannot_be_computed_goes_back_to_its_own_broker() {
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    scene.welcome_of(1);
+    let claims = vec![claim(1, 4), claim(0, 5), claim(1, 6)];
+    scene.session.handle_unable(Unable { reason: "no program".into(), claims }, scene.now);
+    assert_eq!(scene.actions()[1..], ["unable (no program) 5", "/1 unable (no program) 4 6"]);
+    scene.wait();
+    assert_eq!(scene.able(Ok(())), ["info: taking requests again", "able", "/1 able"]);
 }

@@ -222,7 +222,7 @@ fn widen(ring: &Ring<WorkerNumber>, workers: &mut Peers<WorkerNumber, Worker>, n
     if workers[full].in_quarantine || !workers[full].window.may_widen(held) {
         return false;
     }
-    let idles = |worker: &Worker| worker.in_flight.len() < worker.threads as usize && !worker.in_quarantine;
+    let idles = |worker: &Worker| worker.in_flight.len() < worker.window.threads() && !worker.in_quarantine;
     let needed = ring.seats().iter().any(|seat| idles(&workers[seat]));
     if needed {
         workers.get_mut(full).expect("it was just looked at").window.widen(held);

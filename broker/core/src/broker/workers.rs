@@ -58,6 +58,15 @@ impl Broker {
                     self.release_read(number);
                 }
             }
+            (FromWorker::Share { threads, window }, Some(number)) => {
+                let max = (window != 0).then_some(window as usize);
+                let worker = self.worker(number);
+                worker.window.share(threads as usize, max);
+                let pool = worker.pool;
+                self.touch_pool(pool);
+            }
+            // It says so again once it is registered.
+            (FromWorker::Share { .. }, None) => {}
             (FromWorker::Unable { reason, tickets }, Some(number)) => self.unable(number, &reason, tickets, now),
             (FromWorker::Able, Some(number)) => self.is_able(number, now),
             (FromWorker::Leave, Some(number)) => self.leave(number, false),

@@ -61,6 +61,8 @@ pub struct Window {
     min_spare: usize,
     spare: usize,
     calm: u64,
+    /// The bounds of threads and requests from the registration, and the bound of requests now.
+    bounds: (usize, usize),
     max: usize,
     now: usize,
     hold: Duration,
@@ -87,6 +89,7 @@ impl Window {
             min_spare: spare,
             spare,
             calm: 0,
+            bounds: (threads, max),
             max,
             now: 0,
             hold,
@@ -117,9 +120,27 @@ impl Window {
         self.now.saturating_sub(free).max(self.threads.max(1)).min(self.now)
     }
 
-    /// Returns the largest window.
+    /// Returns the largest window that it ever has.
     pub fn max(&self) -> usize {
-        self.max
+        self.bounds.1
+    }
+
+    /// Returns the number of requests that it computes at once.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Gives it a share of the worker: so many threads and requests, within what the worker has
+    /// registered with. `None`: as many requests as ever. What it holds beyond that it may still answer.
+    pub fn share(&mut self, threads: usize, max: Option<usize>) {
+        let before = std::mem::replace(&mut self.threads, threads.clamp(1, self.bounds.0.max(1)));
+        self.max = max.unwrap_or(self.bounds.1).clamp(1, self.bounds.1.max(1));
+        if self.hold.is_zero() {
+            self.spare = self.max;
+        }
+        // Its pace is that of its threads.
+        let now = (self.now * self.threads).div_ceil(before.max(1));
+        self.now = now.clamp(self.min(), self.max);
     }
 
     /// Records that it is handed requests.
@@ -302,6 +323,25 @@ mod tests {
         let window = Worker::new(1, 100 * MILLI).after(10 * SECOND, || MILLI);
         assert!((200..=300).contains(&window), "{window}");
         assert_eq!(Worker::new(1, 100 * MILLI).after(3 * SECOND, || MICRO), MAX);
+    }
+
+    #[test]
+    fn a_share_is_kept_to_at_once_and_never_more_than_the_whole() {
+        let mut worker = Worker::new(8, 0);
+        worker.window.share(4, Some(10));
+        assert_eq!(worker.window.now(), 5);
+        assert!((6..=10).contains(&worker.after(SECOND, || 10 * MILLI)), "{}", worker.window.now());
+        worker.window.share(2, Some(4));
+        assert!((3..=4).contains(&worker.window.now()), "{}", worker.window.now());
+        worker.window.share(100, None);
+        assert!((9..=16).contains(&worker.window.now()) && worker.window.max() == MAX, "{}", worker.window.now());
+        worker.window.share(0, Some(0));
+        assert_eq!(worker.window.now(), 1);
+        let mut fixed = Window::new(1, 100, Duration::ZERO, Spare::One);
+        fixed.share(1, Some(50));
+        assert_eq!(fixed.now(), 50);
+        fixed.share(1, None);
+        assert_eq!(fixed.now(), 100);
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl<B> FromWorker<B> {
             }
             Self::Unable { reason, tickets } => FromWorker::Unable { reason, tickets },
             Self::Able => FromWorker::Able,
+            Self::Share { threads, window } => FromWorker::Share { threads, window },
             Self::Leave => FromWorker::Leave,
             Self::Disconnected => FromWorker::Disconnected,
         })

@@ -68,6 +68,15 @@ pub enum FromWorker<B = Bytes> {
     },
     /// When a worker that was unable accepts requests again. It gets a seat at the end of the ring.
     Able,
+    /// When a worker that serves several brokers has less or more for this one than at its registration:
+    /// it is handed requests as if it had registered with these numbers, but never more than it has
+    /// registered with.
+    Share {
+        /// The number of requests it computes at once for this broker.
+        threads: u32,
+        /// The most requests it wants to hold of this broker; 0: as many as the broker decides.
+        window: u32,
+    },
     /// When the worker wants no more requests. It finishes those it has, then waits for `Goodbye`.
     Leave,
     /// When the connection broke. libzmq inserts it at the broker; a peer that sends it is refused.

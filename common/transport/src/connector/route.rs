@@ -133,7 +133,10 @@ mod tests {
         assert_eq!(route.patience(), PATIENCE[0]);
         assert_eq!(next(&mut route), ("a1", pause(10)));
         assert_eq!(route.patience(), 2 * PATIENCE[0]);
-        assert_eq!((next(&mut route).1, next(&mut route).1, next(&mut route)), (Step::Now, Step::Now, ("a1", pause(20))));
+        assert_eq!(
+            (next(&mut route).1, next(&mut route).1, next(&mut route)),
+            (Step::Now, Step::Now, ("a1", pause(20)))
+        );
         (0..100).for_each(|_| _ = next(&mut route));
         assert_eq!((next(&mut route).1, next(&mut route).1), (Step::Now, pause(200)));
         assert_eq!(route.patience(), PATIENCE[1]);
