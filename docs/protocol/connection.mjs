@@ -5,7 +5,7 @@ import { hostname } from "node:os";
 import { Dealer } from "zeromq";
 import { decode, encode } from "@msgpack/msgpack";
 
-export const VERSION = 3;
+export const VERSION = 4;
 export const LARGE = 64 * 1024; // bytes from which a body travels as an attachment
 export const FULL = 256 * 1024; // bytes of bodies that fill a message
 export const AT_ONCE = 500; // requests or replies in one message

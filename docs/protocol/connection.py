@@ -23,7 +23,7 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
-VERSION = 3
+VERSION = 4
 LARGE = 64 * 1024  # bytes from which on a body travels as an attachment
 AT_ONCE = 500  # requests or replies in one message
 FULL = 256 * 1024  # bytes of bodies after which a message is sent: every broker takes frames of 1 MiB

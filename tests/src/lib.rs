@@ -1,6 +1,7 @@
 //! What the end-to-end tests, the demo and the benches share: real processes on ports that the
 //! system picks.
 
+pub mod brokers;
 pub mod browser;
 pub mod chaos;
 pub mod crowd;
@@ -17,6 +18,7 @@ pub mod terminal;
 pub mod trials;
 pub mod up;
 
+pub use brokers::Brokers;
 pub use browser::Browser;
 pub use crowd::Crowd;
 pub use network::Network;

@@ -205,7 +205,12 @@ impl System {
         Ok(client)
     }
 
-    fn process<A: AsRef<OsStr>>(&self, name: &str, program: &str, args: &[A]) -> Result<Process> {
+    /// Whether the broker was started and not killed.
+    pub fn has_broker(&self) -> bool {
+        self.broker.is_some()
+    }
+
+    pub(crate) fn process<A: AsRef<OsStr>>(&self, name: &str, program: &str, args: &[A]) -> Result<Process> {
         Process::start_in(self.setup.namespace(name), self.folder.path(), name, program, args)
     }
 }

@@ -166,7 +166,7 @@ fn with_keys_it_accepts_exactly_the_listed_peers() -> Result<()> {
     allow("client", &client_keys)?;
     allow("worker", &worker_keys)?;
     broker.reload_keys();
-    let credentials = |keys: &KeyPair| Credentials { own: keys.clone(), broker: own.public };
+    let credentials = |keys: &KeyPair| Credentials::new(keys.clone(), own.public);
     let _worker = Running::start(&broker, "worker", Some(credentials(&worker_keys)))?;
     let options = giostra_client::Options::new(broker.frontend()).credentials(credentials(&client_keys));
     let mut client = Client::connect(options)?;

@@ -103,12 +103,20 @@ pub fn run(doctor: &Doctor, common: &CommonArgs, shutdown: &Shutdown) -> anyhow:
     let findings = thread::scope(|scope| {
         let disks = scope.spawn(|| disk::look(doctor, until));
         let workers = scope.spawn(|| broker::workers_endpoint(common, until));
-        let broker = broker::look(common, shutdown, until)?;
+        let brokers = common.each_broker();
+        let brokers: Result<Vec<_>, _> = brokers.iter().map(|one| broker::look(one, shutdown, until)).collect();
+        let brokers = brokers?;
         let workers = workers.join().expect("the check does not panic");
-        let ports = workers.and_then(|workers| broker.ports(&workers));
+        let ports = workers.and_then(|workers| brokers.first()?.ports(&workers));
         let disks = disks.join().expect("the check does not panic");
         let host = [host::versions(), environment::look(), host::files(), host::clock()];
-        anyhow::Ok(host.into_iter().chain(broker.findings).chain(ports).chain(disks).collect::<Vec<_>>())
+        anyhow::Ok(
+            host.into_iter()
+                .chain(brokers.into_iter().flat_map(|broker| broker.findings))
+                .chain(ports)
+                .chain(disks)
+                .collect::<Vec<_>>(),
+        )
     })?;
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count() as u64;
     let (failures, warnings) = (count(Verdict::Failure), count(Verdict::Warning));

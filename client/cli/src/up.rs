@@ -1,4 +1,4 @@
-//! `giostra up` and `giostra down`: a broker and its workers on this host, started, watched and ended
+//! `giostra up` and `giostra down`: a broker, or several, and their workers on this host, started, watched and ended
 //! together.
 //!
 //! `up` stays, as the parent of all: it shows what they say, and ends them in order. With `--detach`
@@ -31,6 +31,9 @@ use folder::Folder;
 /// The most workers: names, lines and processes stay within what a person can follow.
 const MAX_WORKERS: i64 = 1000;
 
+/// The most brokers.
+const MAX_BROKERS: i64 = 16;
+
 /// The time after which what does not end by itself is killed: somewhat longer than a worker's
 /// `--grace` is by default.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -45,6 +48,11 @@ pub struct Up {
     /// Number of workers
     #[arg(long, env = "GIOSTRA_WORKERS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=MAX_WORKERS), value_name = "N")]
     workers: u32,
+
+    /// Number of brokers, all of which the workers serve. The ports of each are 10 above those of the one
+    /// before
+    #[arg(long, env = "GIOSTRA_BROKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_BROKERS), value_name = "N")]
+    brokers: u32,
 
     /// Number of requests that each worker computes at once
     #[arg(long, env = "GIOSTRA_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)), value_name = "N")]
@@ -95,11 +103,11 @@ pub struct Up {
     #[arg(long, group = "question", conflicts_with = "detach")]
     status: bool,
 
-    /// Print the process id of broker, worker-1 or another, for kill
+    /// Print the process id of broker (of several: broker-1), worker-1 or another, for kill
     #[arg(long, group = "question", conflicts_with = "detach", value_name = "NAME")]
     pid: Option<String>,
 
-    /// Start the workers again that have ended
+    /// Start the workers, or of several brokers those, again that have ended
     #[arg(long, group = "question", conflicts_with = "detach")]
     again: bool,
 

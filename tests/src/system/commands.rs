@@ -26,6 +26,10 @@ pub struct Finished {
 }
 
 impl Batch {
+    pub(crate) fn of(process: Process) -> Self {
+        Self { process }
+    }
+
     /// Returns the process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -48,7 +48,7 @@ impl System {
     /// Returns the credentials of a client or worker with the keys of this name.
     pub fn credentials(&self, name: &str) -> Result<Credentials> {
         let [own, broker] = [name, BROKER].map(|name| KeyPair::read(&self.secret_file(name)));
-        Ok(Credentials { own: own?, broker: broker?.public })
+        Ok(Credentials::new(own?, broker?.public))
     }
 
     /// Returns the credentials of the system's own client; `None` if the system has no keys.

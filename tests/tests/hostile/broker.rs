@@ -106,7 +106,7 @@ fn an_introduction_with_another_version_or_a_bad_name_is_refused() -> Result<()>
         ("key=x", "must not have spaces, `=`, control characters"),
         (&*long, "64 characters and 128 bytes at most"),
     ];
-    for (version, name, complaint) in [(0, "n", "version 3 of the protocol, not 0"), (u32::MAX, "n", "version 3")]
+    for (version, name, complaint) in [(0, "n", "version 4 of the protocol, not 0"), (u32::MAX, "n", "version 4")]
         .into_iter()
         .chain(names.map(|(name, complaint)| (VERSION, name, complaint)))
     {

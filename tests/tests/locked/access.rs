@@ -142,7 +142,7 @@ fn refused_peers_receive_nothing_at_either_endpoint() -> Result<()> {
     unlisted(&system)?;
     let (nobody, client, worker) =
         (system.credentials("nobody")?, system.credentials("client")?, system.credentials("worker-1")?);
-    let other = Credentials { broker: KeyPair::generate()?.public, ..client.clone() };
+    let other = Credentials::new(client.own.clone(), KeyPair::generate()?.public);
     let mut peers = Vec::new();
     for at_frontend in [None, Some(&nobody), Some(&worker), Some(&other)] {
         let peer = Peer::connect(system.frontend(), at_frontend)?;

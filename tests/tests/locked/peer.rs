@@ -70,8 +70,9 @@ pub fn plain(context: &Context, credentials: Option<&Credentials>) -> Result<Soc
     socket.set_linger(0)?;
     socket.set_sndhwm(0)?;
     socket.set_reconnect_ivl(1)?;
-    if let Some(Credentials { own, broker }) = credentials {
-        socket.set_curve_serverkey(broker.as_bytes())?;
+    if let Some(keys) = credentials {
+        let own = &keys.own;
+        socket.set_curve_serverkey(keys.broker(0).as_bytes())?;
         socket.set_curve_publickey(own.public.as_bytes())?;
         socket.set_curve_secretkey(own.secret.as_bytes())?;
     }

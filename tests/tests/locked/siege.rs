@@ -91,8 +91,8 @@ fn hammer(endpoint: &str, credentials: &Credentials, failures: usize) -> Result<
 fn attack(system: &System) -> Result<Vec<JoinHandle<Result<()>>>> {
     let access = [system.frontend().to_string(), system.backend().to_string()];
     let listed = system.credentials("client")?;
-    let unlisted = Credentials { own: KeyPair::generate()?, broker: listed.broker };
-    let astray = Credentials { own: listed.own, broker: KeyPair::generate()?.public };
+    let unlisted = Credentials { own: KeyPair::generate()?, brokers: listed.brokers };
+    let astray = Credentials::new(listed.own, KeyPair::generate()?.public);
     let [one, two, three] = [access.clone(), access.clone(), access];
     let hammers = move || hammer(&one[0], &unlisted, EACH / 2).and_then(|()| hammer(&one[1], &unlisted, EACH / 2));
     let strays = move || hammer(&two[0], &astray, EACH / 2).and_then(|()| hammer(&two[1], &astray, EACH / 2));
@@ -288,7 +288,7 @@ fn without_descriptors_connected_peers_are_served_and_others_connect_later() -> 
 fn a_broker_in_a_storm_of_handshakes_stops_on_request_and_so_does_a_client() -> Result<()> {
     let mut system = Setup::workers(1).secured().start()?;
     let listed = system.credentials("client")?;
-    let unlisted = Arc::new(Credentials { own: KeyPair::generate()?, broker: listed.broker });
+    let unlisted = Arc::new(Credentials { own: KeyPair::generate()?, brokers: listed.brokers });
     let (over, storms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let threads: Vec<_> = [system.frontend().to_string(), system.backend().to_string()]
         .into_iter()

@@ -11,7 +11,7 @@ use giostra_common::args::{duration, positive_duration};
 use giostra_common::config::{ConfigArgs, parse};
 use giostra_common::log::{Format, Log, set_format};
 use giostra_protocol::{DEFAULT_POOL, MAX_THREADS, name};
-use giostra_transport::endpoint::parse_to_connect;
+use giostra_transport::endpoint::parse_list_to_connect;
 use giostra_transport::keys::{Credentials, KeyError};
 use giostra_worker::Options;
 use log::LevelFilter;
@@ -19,8 +19,8 @@ use log::LevelFilter;
 /// Computes the requests that the broker dispatches. Registers again after the broker's restart.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
-    /// Endpoint of the broker's backend
-    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_connect, value_name = "ENDPOINT")]
+    /// Endpoint of the broker's backend; of several brokers, which it all serves, a list with commas
+    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_list_to_connect, value_name = "ENDPOINT")]
     broker: String,
 
     /// Name in the broker's log and status [default: HOST-PID]
@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_WORKER_KEYS", requires = "broker_key", value_name = "FILE")]
     keys: Option<PathBuf>,
 
-    /// The broker's public key, or the file of its public certificate
+    /// The broker's public key, or the file of its public certificate; of several a list in the same order
     #[arg(long, env = "GIOSTRA_BROKER_KEY", requires = "keys", allow_hyphen_values = true, value_name = "KEY|FILE")]
     broker_key: Option<String>,
 

@@ -195,7 +195,7 @@ fn connect(common: &CommonArgs, shutdown: &Shutdown, until: Instant) -> Result<A
 
 /// Looks at the endpoint for workers, if the broker is on this machine.
 pub fn workers_endpoint(common: &CommonArgs, until: Instant) -> Option<WorkersEndpoint> {
-    if !Endpoint::to_connect(&common.broker).is_ok_and(|endpoint| is_here(&endpoint)) {
+    if !Endpoint::list_to_connect(&common.broker).is_ok_and(|list| list.iter().all(is_here)) {
         return None;
     }
     let text = env::var("GIOSTRA_BACKEND").ok().filter(|text| !text.is_empty());

@@ -1,4 +1,4 @@
-//! The keys of `up --secure`: fresh ones for the broker, its workers, and the clients of this host.
+//! The keys of `up --secure`: fresh ones for the brokers, their workers, and the clients of this host.
 
 use std::path::PathBuf;
 
@@ -32,9 +32,10 @@ impl Keys {
         self.folder.join(format!("{name}.key_secret"))
     }
 
-    /// The broker's public certificate.
-    pub fn broker(&self) -> PathBuf {
-        self.folder.join("broker.key")
+    /// The public certificates of these brokers, with commas.
+    pub fn brokers(&self, names: &[String]) -> String {
+        let path = |name: &String| self.folder.join(format!("{name}.{PUBLIC_SUFFIX}")).display().to_string();
+        names.iter().map(path).collect::<Vec<_>>().join(",")
     }
 
     /// The folder of those that are let in.

@@ -1,10 +1,11 @@
-//! What is started: the command lines of the broker and the workers, their keys, and what clients are
+//! What is started: the command lines of the brokers and the workers, their keys, and what clients are
 //! to know.
 
 use std::ffi::{OsStr, OsString};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use giostra_transport::endpoint::Endpoint;
 use giostra_transport::keys::{KeyError, Role};
 
 use super::Up;
@@ -12,8 +13,11 @@ use super::folder::Folder;
 use super::keys::Keys;
 use super::record::Record;
 
-/// The name of the broker.
+/// The name of a lone broker; those of several have a number behind it.
 pub const BROKER: &str = "broker";
+
+/// How far the ports of one broker are from those of the next.
+const STEP: u16 = 10;
 
 /// The names of the keys of clients, and of workers that are started by others.
 const CLIENT: &str = "client";
@@ -21,6 +25,16 @@ const WORKER: &str = "worker";
 
 /// The usual address of the live page.
 const PAGE: &str = "127.0.0.1:8080";
+
+/// The names of this many brokers.
+pub fn broker_names(count: u32) -> Vec<String> {
+    if count == 1 { vec![BROKER.into()] } else { (1..=count).map(|number| format!("{BROKER}-{number}")).collect() }
+}
+
+/// Whether a process of this name is a broker.
+pub fn is_broker(name: &str) -> bool {
+    name.starts_with(BROKER)
+}
 
 /// The name of a worker; numbers begin with 1.
 pub fn worker_name(number: u32) -> String {
@@ -31,33 +45,66 @@ pub fn worker_name(number: u32) -> String {
 ///
 /// # Errors
 /// If they can't be written.
-pub fn keys(folder: &Folder, workers: u32) -> Result<Keys, KeyError> {
+pub fn keys(folder: &Folder, brokers: &[String], workers: u32) -> Result<Keys, KeyError> {
     let keys = Keys::new(folder.keys());
-    keys.make(BROKER, &[])?;
+    brokers.iter().try_for_each(|name| keys.make(name, &[]))?;
     keys.make(CLIENT, &[Role::Client, Role::Admin])?;
     let mut names = (1..=workers).map(worker_name).chain([WORKER.into()]);
     names.try_for_each(|name| keys.make(&name, &[Role::Worker]))?;
     Ok(keys)
 }
 
-/// The options of the broker.
-pub fn broker(options: &Up, record: &Record, keys: Option<&Keys>) -> Vec<OsString> {
+/// The endpoint of the broker at this place, where the first one has this.
+///
+/// # Errors
+/// If there are no such ports.
+pub fn endpoint(first: &Endpoint, place: usize) -> Result<Endpoint, String> {
+    match first {
+        _ if place == 0 || first.is_any() => Ok(first.clone()),
+        Endpoint::Ipc(path) => Ok(Endpoint::Ipc(format!("{path}-{}", place + 1))),
+        Endpoint::Tcp(host, port) => {
+            let above = u16::try_from(place).ok().and_then(|place| port.checked_add(place.checked_mul(STEP)?));
+            let port = above.ok_or_else(|| format!("{first} leaves no ports for {} brokers", place + 1))?;
+            Ok(Endpoint::Tcp(host.clone(), port))
+        }
+    }
+}
+
+/// The options of the broker at this place, which has its own part of the log and the store if it is
+/// one of several.
+///
+/// # Errors
+/// As [`endpoint`].
+pub fn broker(
+    options: &Up,
+    (place, name): (usize, &str),
+    record: &Record,
+    keys: Option<&Keys>,
+) -> Result<Vec<OsString>, String> {
     let mut all = Options::default();
-    all.add("--frontend", options.frontend.to_string());
-    all.add("--backend", options.backend.to_string());
-    all.add("--log-dir", &record.log);
-    all.add("--store", &record.store);
+    // Started again, it is where the others look for it.
+    let before = record.brokers.get(place);
+    let at = |first: &Endpoint, before: Option<&String>| match before.filter(|at| first.is_any() && !at.is_empty()) {
+        Some(before) => Ok(before.clone()),
+        None => endpoint(first, place).map(|it| it.to_string()),
+    };
+    all.add("--frontend", at(&options.frontend, before.map(|it| &it.frontend))?);
+    all.add("--backend", at(&options.backend, before.map(|it| &it.backend))?);
+    let part = |of: &str| if name == BROKER { PathBuf::from(of) } else { Path::new(of).join(name) };
+    all.add("--log-dir", part(&record.log));
+    all.add("--store", part(&record.store));
     all.add("--stderr-level", if options.verbose { "debug" } else { "info" });
     match options.http.as_deref() {
         Some("off") => {}
-        Some(address) => all.add("--http", address),
+        Some(address) if place == 0 => all.add("--http", address),
+        Some(_) => all.add("--http", "127.0.0.1:0"),
         None => all.add("--http", free_page()),
     }
     if let Some(keys) = keys {
-        all.add("--keys", keys.secret(BROKER));
+        all.add("--keys", keys.secret(name));
         all.add("--allow", keys.allowed());
     }
-    all.0
+    Ok(all.0)
 }
 
 /// The options of the worker of this name.
@@ -75,7 +122,7 @@ pub fn worker(options: &Up, name: &str, pool: &str, record: &Record, keys: Optio
     }
     if let Some(keys) = keys {
         all.add("--keys", keys.secret(name));
-        all.add("--broker-key", keys.broker());
+        all.add("--broker-key", keys.brokers(&broker_names(options.brokers)));
     }
     all.0.extend(options.worker_options.iter().map(Into::into));
     all.0
@@ -85,13 +132,13 @@ pub fn worker(options: &Up, name: &str, pool: &str, record: &Record, keys: Optio
 ///
 /// # Errors
 /// If a path has a character that no shell takes.
-pub fn variables(record: &Record, keys: Option<&Keys>) -> anyhow::Result<String> {
+pub fn variables(record: &Record, brokers: &[String], keys: Option<&Keys>) -> anyhow::Result<String> {
     let mut variables = vec![("FRONTEND", record.frontend.clone()), ("BACKEND", record.backend.clone())];
     if let Some(keys) = keys {
         let of = |path: PathBuf| path.display().to_string();
         variables.push(("KEYS", of(keys.secret(CLIENT))));
         variables.push(("WORKER_KEYS", of(keys.secret(WORKER))));
-        variables.push(("BROKER_KEY", of(keys.broker())));
+        variables.push(("BROKER_KEY", keys.brokers(brokers)));
     }
     let line = |(name, value): (&str, String)| Ok(format!("export GIOSTRA_{name}={}\n", shlex::try_quote(&value)?));
     variables.into_iter().map(line).collect()
@@ -132,11 +179,23 @@ mod tests {
     fn variables_are_quoted_for_the_shell() {
         let record = Record { frontend: "tcp://127.0.0.1:1".into(), backend: "ipc:///a b".into(), ..Record::default() };
         let keys = Keys::new("/run/it's".into());
-        let text = variables(&record, Some(&keys)).unwrap();
+        let text = variables(&record, &broker_names(2), Some(&keys)).unwrap();
         assert!(
             text.starts_with("export GIOSTRA_FRONTEND=tcp://127.0.0.1:1\nexport GIOSTRA_BACKEND='ipc:///a b'\n"),
             "{text}"
         );
         assert!(text.contains("GIOSTRA_KEYS=\"/run/it's/client.key_secret\"\n"), "{text}");
+        let both = "GIOSTRA_BROKER_KEY=\"/run/it's/broker-1.key,/run/it's/broker-2.key\"\n";
+        assert!(text.contains(both), "{text}");
+    }
+
+    #[test]
+    fn brokers_beside_each_other_have_endpoints_of_their_own() {
+        let at = |text: &str, place| endpoint(&Endpoint::to_bind(text).unwrap(), place).map(|it| it.to_string());
+        assert_eq!(at("tcp://127.0.0.1:5555", 0).unwrap(), "tcp://127.0.0.1:5555");
+        assert_eq!(at("tcp://127.0.0.1:5555", 2).unwrap(), "tcp://127.0.0.1:5575");
+        assert_eq!(at("tcp://127.0.0.1:*", 1).unwrap(), "tcp://127.0.0.1:*");
+        assert_eq!(at("ipc:///run/x", 1).unwrap(), "ipc:///run/x-2");
+        assert!(at("tcp://127.0.0.1:65530", 1).unwrap_err().contains("no ports for 2 brokers"));
     }
 }

@@ -11,6 +11,18 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Folder, cannot};
+use super::plan::is_broker;
+
+/// A broker that is up.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Broker {
+    /// The endpoint for clients.
+    pub frontend: String,
+    /// The endpoint for workers.
+    pub backend: String,
+    /// The address of its live page; none with `--http off`.
+    pub page: Option<String>,
+}
 
 /// What is up.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,11 +35,14 @@ pub struct Record {
     pub restarts: u32,
     /// Whether all workers have registered.
     pub ready: bool,
-    /// The endpoint for clients.
+    /// The endpoint for clients; of several brokers all, with commas.
     pub frontend: String,
-    /// The endpoint for workers.
+    /// The endpoint for workers; of several brokers all, with commas.
     pub backend: String,
-    /// The address of the live page; none with `--http off`.
+    /// The brokers, each by itself.
+    #[serde(default)]
+    pub brokers: Vec<Broker>,
+    /// The address of the live page, of the first broker; none with `--http off`.
     pub page: Option<String>,
     /// The folder of the broker's log.
     pub log: String,
@@ -71,6 +86,13 @@ impl Record {
         write().with_context(|| cannot("write", &path))
     }
 
+    /// Sets what is known of the brokers together.
+    pub fn list_brokers(&mut self) {
+        let list = |of: fn(&Broker) -> &str| self.brokers.iter().map(of).collect::<Vec<_>>().join(",");
+        (self.frontend, self.backend) = (list(|it| &it.frontend), list(|it| &it.backend));
+        self.page = self.brokers.first().and_then(|first| first.page.clone());
+    }
+
     /// Whether it is still up.
     pub fn is_up(&self) -> bool {
         started(self.pid) == Some(self.started)
@@ -90,7 +112,7 @@ impl Record {
     /// Ends the processes that a killed `up` has left, workers first. Returns their names.
     pub fn end_leftovers(&self, patience: Duration) -> Vec<String> {
         let (broker, workers): (Vec<_>, Vec<_>) =
-            self.processes.iter().filter(|process| process.is_alive()).partition(|process| process.name == "broker");
+            self.processes.iter().filter(|process| process.is_alive()).partition(|process| is_broker(&process.name));
         for group in [&workers, &broker] {
             let end = Instant::now() + patience;
             for process in group {

@@ -1,7 +1,7 @@
-//! The process that stays: it starts the broker, then the workers, shows what they say, and ends the
-//! workers, then the broker.
+//! The process that stays: it starts the brokers, then the workers, shows what they say, and ends the
+//! workers, then the brokers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
@@ -23,9 +23,9 @@ use nix::unistd::setsid;
 use super::folder::{Folder, cannot};
 use super::keys::Keys;
 use super::output::Output;
-use super::plan::{self, BROKER, to_connect};
+use super::plan::{self, is_broker, to_connect};
 use super::program::{Event, Program, Source};
-use super::record::{self, Process, Record};
+use super::record::{self, Broker, Process, Record};
 use super::{PATIENCE, START, Up};
 use crate::exit::Exit;
 use crate::printed::stdout;
@@ -33,7 +33,7 @@ use crate::printed::stdout;
 /// When it is said what is waited for at the end.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Runs the system until a signal, or until its broker ends.
+/// Runs the system until a signal, or until its last broker ends.
 pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Result<Exit> {
     if options.in_background {
         setsid().context("can't leave the terminal")?;
@@ -46,7 +46,8 @@ pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Resu
         // If the one that waits has ended, nobody looks for it there.
         let _ = fs::rename(folder.starting(parent_id()), folder.output());
     }
-    let width = plan::worker_name(options.workers).len().max(BROKER.len());
+    let brokers = plan::broker_names(options.brokers);
+    let width = plan::worker_name(options.workers).len().max(brokers[brokers.len() - 1].len());
     let output = Output::start(width, json)?;
     if let Some(left) = Record::read(&folder) {
         let names = left.end_leftovers(PATIENCE);
@@ -55,7 +56,7 @@ pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Resu
         }
     }
     folder.clear(options.fresh)?;
-    let keys = options.secure.then(|| plan::keys(&folder, options.workers)).transpose()?;
+    let keys = options.secure.then(|| plan::keys(&folder, &brokers, options.workers)).transpose()?;
     let log = folder.log().display().to_string();
     let store = options.store.clone().unwrap_or_else(|| folder.store()).display().to_string();
     let variables = folder.variables().display().to_string();
@@ -71,9 +72,10 @@ pub fn run(options: &Up, pool: &str, folder: Folder, json: bool) -> anyhow::Resu
         events,
         heard,
         keys,
+        brokers,
         record,
         programs: BTreeMap::new(),
-        registered: BTreeSet::new(),
+        registered: BTreeMap::new(),
         stopping: Stopping::No,
     };
     let ended = system.serve(json);
@@ -99,7 +101,8 @@ fn lock(folder: &Folder) -> anyhow::Result<Lock> {
 /// Says that all is ready, and what to do now.
 pub fn ready(record: &Record, end: &str) -> String {
     let Record { frontend, backend, page, variables, secure, .. } = record;
-    let workers = record.processes.iter().filter(|process| process.name != BROKER && process.ended.is_none()).count();
+    let is_worker = |process: &&Process| !is_broker(&process.name) && process.ended.is_none();
+    let workers = record.processes.iter().filter(is_worker).count();
     let mut text = format!("ready: {workers} workers at {backend}, clients come to {frontend}");
     if let Some(page) = page {
         text += &format!(", the live page is {page}");
@@ -149,18 +152,23 @@ struct System<'a> {
     events: Sender<Event>,
     heard: Receiver<Event>,
     keys: Option<Keys>,
+    /// The names of the brokers.
+    brokers: Vec<String>,
     record: Record,
     /// Those that have not been waited for.
     programs: BTreeMap<Source, Program>,
-    /// The workers that are registered.
-    registered: BTreeSet<Source>,
+    /// The workers, and at how many brokers each is registered, or was.
+    registered: BTreeMap<Source, usize>,
     stopping: Stopping,
 }
 
 impl System<'_> {
     /// Starts all, and returns when it is to end.
     fn serve(&mut self, json: bool) -> anyhow::Result<Exit> {
-        self.start_broker()?;
+        for place in 0..self.brokers.len() {
+            self.start_broker(place)?;
+        }
+        self.write_variables()?;
         for number in 1..=self.options.workers {
             self.start_worker(number)?;
             // One after the other, so that the ring has them in the order of their names.
@@ -180,11 +188,11 @@ impl System<'_> {
             let event = self.heard.recv().expect("this has a sender, too");
             let is_again = matches!(event, Event::Again);
             self.handle(event);
-            if self.is_over(BROKER) {
+            if self.brokers.iter().all(|name| self.is_over(name)) {
                 bail!("the broker has ended; its log is in {}", self.record.log);
             }
             if is_again {
-                if let Err(error) = self.start_ended_workers() {
+                if let Err(error) = self.start_ended() {
                     self.output.say(&format!("{error:#}"));
                 }
                 self.record.restarts += 1;
@@ -194,9 +202,9 @@ impl System<'_> {
         Ok(Exit::Success)
     }
 
-    /// Ends all: the workers first, which finish what they hold, then the broker.
+    /// Ends all: the workers first, which finish what they hold, then the brokers.
     fn end(&mut self) {
-        self.end_all(|name| name != BROKER);
+        self.end_all(|name| !is_broker(name));
         self.end_all(|_| true);
         // Not the log and the store.
         let _ = self.folder.clear(false);
@@ -230,14 +238,24 @@ impl System<'_> {
         }
     }
 
-    fn start_broker(&mut self) -> anyhow::Result<()> {
-        let options = plan::broker(self.options, &self.record, self.keys.as_ref());
-        self.start(BROKER, "giostra-broker", &options)?;
+    fn start_broker(&mut self, place: usize) -> anyhow::Result<()> {
+        let name = self.brokers[place].clone();
+        let options = plan::broker(self.options, (place, &name), &self.record, self.keys.as_ref());
+        match self.record.brokers.get_mut(place) {
+            Some(before) => *before = Broker::default(),
+            None => self.record.brokers.push(Broker::default()),
+        }
+        self.start(&name, "giostra-broker", &options.map_err(anyhow::Error::msg)?)?;
         let is_without_page = self.options.http.as_deref() == Some("off");
-        let listens = |record: &Record| !record.frontend.is_empty() && (is_without_page || record.page.is_some());
-        self.wait_for(BROKER, |system| listens(&system.record))?;
+        let listens = |broker: &Broker| !broker.frontend.is_empty() && (is_without_page || broker.page.is_some());
+        self.wait_for(&name, |system| listens(&system.record.brokers[place]))
+    }
+
+    /// Tells shells how to reach the brokers.
+    fn write_variables(&mut self) -> anyhow::Result<()> {
+        self.record.list_brokers();
         let path = self.folder.variables();
-        let variables = plan::variables(&self.record, self.keys.as_ref())?;
+        let variables = plan::variables(&self.record, &self.brokers, self.keys.as_ref())?;
         fs::write(&path, variables).with_context(|| cannot("write", &path))
     }
 
@@ -261,8 +279,13 @@ impl System<'_> {
         self.write()
     }
 
-    /// Starts the workers again that have ended, and waits until they are registered.
-    fn start_ended_workers(&mut self) -> anyhow::Result<()> {
+    /// Starts the brokers and the workers again that have ended, and waits until they are ready.
+    fn start_ended(&mut self) -> anyhow::Result<()> {
+        for place in 0..self.brokers.len() {
+            if self.is_over(&self.brokers[place]) {
+                self.start_broker(place)?;
+            }
+        }
         let ended: Vec<_> =
             (1..=self.options.workers).filter(|&number| self.is_over(&plan::worker_name(number))).collect();
         for number in ended {
@@ -274,7 +297,11 @@ impl System<'_> {
 
     fn wait_for_worker(&mut self, name: &str) -> anyhow::Result<()> {
         let source = (name.to_string(), self.record.process(name).map_or(0, |process| process.pid));
-        self.wait_for(name, |system| system.registered.contains(&source))
+        let is_everywhere = |system: &Self| {
+            let there = system.brokers.iter().filter(|name| !system.is_over(name)).count();
+            system.registered.get(&source).is_some_and(|&count| count >= there)
+        };
+        self.wait_for(name, is_everywhere)
     }
 
     /// Waits until a process that was started is of use, or all is to end.
@@ -312,14 +339,16 @@ impl System<'_> {
         let text = text_of(line.as_bytes());
         let is_of = |verb: &str| text.contains(verb);
         let value = |name: &str| text.split(' ').find_map(|word| word.strip_prefix(name)).map(to_connect);
-        match &*source.0 {
-            BROKER if is_of(" listening ") => {
-                self.record.frontend = value("frontend=").unwrap_or_default();
-                self.record.backend = value("backend=").unwrap_or_default();
+        match self.brokers.iter().position(|name| *name == source.0) {
+            Some(place) if is_of(" listening ") => {
+                let broker = &mut self.record.brokers[place];
+                broker.frontend = value("frontend=").unwrap_or_default();
+                broker.backend = value("backend=").unwrap_or_default();
             }
-            BROKER if is_of(" watch ") => self.record.page = text.split(' ').next_back().map(Into::into),
-            BROKER => {}
-            _ if is_of(" registered as ") => drop(self.registered.insert(source.clone())),
+            Some(place) if is_of(" watch ") => {
+                self.record.brokers[place].page = text.split(' ').next_back().map(Into::into);
+            }
+            None if is_of(" registered as ") => *self.registered.entry(source.clone()).or_default() += 1,
             _ => {}
         }
         // In the background nobody looks, for long: the log has everything.
@@ -333,7 +362,7 @@ impl System<'_> {
         self.registered.remove(source);
         let (how, in_order) = program.wait();
         let (name, pid) = source;
-        if self.stopping == Stopping::No && name != BROKER {
+        if self.stopping == Stopping::No && (!is_broker(name) || self.brokers.len() > 1) {
             let again = if self.record.ready { "; giostra up --again starts it again" } else { "" };
             self.output.say(&format!("{name} ended {how}{again}"));
         } else if !in_order {
