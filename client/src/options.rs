@@ -20,7 +20,8 @@ pub struct Options {
     /// The endpoint of the broker's frontend, `tcp://127.0.0.1:5555` by default; or those of several
     /// brokers, with commas between them. The first one that answers is used. When its connection breaks,
     /// or it answers no more, the client goes on to the next, with what is unanswered. The same holds for
-    /// the addresses of a name that has several.
+    /// the addresses of a name that has several. Jobs live at one broker: a client of several is refused
+    /// what it asks about them.
     pub broker: String,
     /// The client's name in the broker's log and status: one word. By default it is made of the
     /// host's name and the process id.

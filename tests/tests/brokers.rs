@@ -160,3 +160,33 @@ fn a_name_that_nobody_knows_is_told_and_does_not_hold_up_the_others() -> Result<
     system.random(&["3000"])?;
     Ok(())
 }
+
+#[test]
+fn a_job_is_one_brokers_so_a_list_is_refused_before_anything_is_sent() -> Result<()> {
+    let store = tempfile::tempdir()?;
+    let path = store.path().display().to_string();
+    let setups = vec![Setup::workers(0).broker(&["--store", &path]), Setup::workers(0)];
+    let mut brokers = Brokers::start(setups, 1, &[])?;
+    let refused = brokers.run(&["jobs"])?;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("a job lives at one broker: name that one alone"), "{refused:?}");
+    assert_eq!(brokers.broker(0).run(&["jobs"])?.code, Some(0));
+    Ok(())
+}
+
+#[test]
+fn the_status_of_each_broker_is_shown_and_one_that_is_gone_is_named() -> Result<()> {
+    let mut brokers = two(1)?;
+    let status = brokers.run(&["status", "--json"])?;
+    let of = |value: &serde_json::Value, place: usize| value["brokers"][place].clone();
+    assert_eq!(status.code, Some(0), "{status:?}");
+    for place in [0, 1] {
+        assert_eq!(of(&status.json()?, place)["status"]["workers"][0]["name"], "worker-1");
+    }
+    brokers.broker(0).kill_broker()?;
+    let status = brokers.run(&["status", "--json", "--broker-timeout", "300ms"])?;
+    assert_eq!(status.code, Some(1), "{status:?}");
+    assert_eq!(of(&status.json()?, 0)["error"]["code"], "no-broker");
+    assert_eq!(of(&status.json()?, 1)["status"]["workers"][0]["name"], "worker-1");
+    Ok(())
+}

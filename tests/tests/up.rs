@@ -219,3 +219,38 @@ fn workers_run_programs_and_take_the_options_of_giostra_worker() -> Result<()> {
     assert_eq!(String::from_utf8(output.stdout)?, "UNO\nDUE\n");
     Ok(())
 }
+
+#[test]
+fn of_several_brokers_one_may_be_killed_and_started_again() -> Result<()> {
+    let place = Up::new()?;
+    let said = place.up(&["--brokers", "2", "--secure"])?;
+    let both = place.status()?["brokers"].as_array().context("brokers")?.len();
+    assert_eq!(both, 2, "{said}");
+    let all_answered = |place: &Up| -> Result<String> {
+        let output = place.client(&["random", "3000", "--json"])?.output()?;
+        anyhow::ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    all_answered(&place)?;
+    let status = place.client(&["status"])?.output()?;
+    let (frontends, shown) = (place.frontend()?, String::from_utf8(status.stdout)?);
+    assert!(frontends.split(',').all(|one| shown.contains(&format!("{one}\n"))), "{shown}");
+    // Also in a shell that has the variables.
+    assert!(place.client(&["up", "--status", "--dir", &place.dir().display().to_string()])?.output()?.status.success());
+    kill(place.pid("broker-1")?, Signal::SIGKILL)?;
+    wait_for("its end is seen", || place.fails(&["up", "--pid", "broker-1"]).ok())?;
+    all_answered(&place)?;
+    let one_is_gone = place.client(&["status"])?.output()?;
+    assert_eq!(one_is_gone.status.code(), Some(1), "{one_is_gone:?}");
+    assert!(String::from_utf8(one_is_gone.stdout)?.contains("no broker at tcp://127.0.0.1:"));
+    assert_eq!(place.does(&["up", "--again"])?, "broker-1 registered\n");
+    assert!(place.client(&["status"])?.output()?.status.success());
+    let processes = place.processes()?;
+    place.does(&["down"])?;
+    are_gone(&processes)?;
+    for name in ["broker-1", "broker-2"] {
+        let log = place.dir().join("log").join(name).display().to_string();
+        assert!(place.does(&["audit", &log])?.ends_with("proved\n"));
+    }
+    Ok(())
+}

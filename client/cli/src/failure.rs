@@ -116,7 +116,8 @@ pub fn output_error(error: &anyhow::Error) -> Option<&io::Error> {
     error.downcast_ref().filter(|_| error.chain().len() == 1)
 }
 
-fn code_of(error: &anyhow::Error) -> &'static str {
+/// Returns the code of an error.
+pub fn code_of(error: &anyhow::Error) -> &'static str {
     of_client(error).map_or(code::FAILED, code_of_client)
 }
 

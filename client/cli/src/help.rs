@@ -196,9 +196,11 @@ Examples:
   giostra random 300 --wait-workers 3
   giostra random 100000 --window 1         one request at a time
   giostra random 1000000 --json | jq .workers
+  giostra --broker tcp://a:5555,tcp://b:5555 random 3000
+                                           with two brokers
 
 JSON: seed, sent, answered, failed, unanswered, wrong, duplicated, redispatched, seconds, rate (answers a second), latency_us (p50, p99, \
-max), workers (how many each answered), errors (how many of each code); and error, the first of them.
+max), gap_us (the longest time without an answer), workers (how many each answered), errors (how many of each code); and error, the first of them.
 
 Exit status: 0 if every request was answered and no result was wrong; 1 if not; 2 for a wrong command line; 130 after Ctrl-C.";
 
@@ -245,13 +247,16 @@ Examples:
 
 A terminal shows what fits, with colours unless NO_COLOR is set; elsewhere everything is shown. \
 With --watch, a broker that goes away is waited for. \
+Of several brokers each is shown, but --watch shows the one that answers first. \
 LOST are a host's workers that were dropped in the last 15 minutes and have not come back.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \
 in_flight, window, answered, unable, ..), clients, pools (of each: name, pending, waits_for, waits_ms, ..), latency_us, history, events, pool_totals, bounds_us, lost, hosts. \
 With --by-host: uptime_ms, pending, in_flight, left_out, hosts (of each: name, workers, threads, idle, busy, stuck, suspect, unable, leaving, in_flight, window, rate, answered, lost). With --watch one object per line.
 
-Exit status: 0 if the broker answered, also if Ctrl-C then ended --watch; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
+Of several brokers the object is brokers, a list of objects with broker (the endpoint) and status or error.
+
+Exit status: 0 if the broker answered (of several, all), also if Ctrl-C then ended --watch; 1 if not; 2 for a wrong command line; 130 after Ctrl-C before \
 the first answer.";
 
 /// Of `giostra top`.

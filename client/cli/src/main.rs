@@ -110,6 +110,9 @@ fn dispatch<'a>(
         Command::Collect(options) => jobs::collect(client()?, options, common),
         Command::Retry(options) => jobs::retry(client()?, options, common),
         Command::Cancel(options) => jobs::cancel(client()?, options, common),
+        Command::Status(options) if options.watch.is_none() && common.broker.contains(',') => {
+            status::run_each(options, common, shutdown)
+        }
         Command::Status(options) => status::run(client()?, options, common),
         Command::Drain(options) => drain::run(client()?, options, common),
         Command::Scale(options) => scale::run(options, common, client),

@@ -66,11 +66,15 @@ pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow:
     let mut object = summary.json(&PERCENTILES, |ns| (ns / 1000).into());
     object["seed"] = seed.into();
     object["workers"] = json!(workers);
+    object["gap_us"] = (summary.gap.as_micros() as u64).into();
     let millis = |ns: u64| format!("{:.3} ms", ns as f64 / 1e6);
     let mut text = summary.text(format_args!(" (seed {seed})"), &PERCENTILES, millis);
     if !workers.is_empty() {
         text += "\n  workers      ";
         text.extend(workers.iter().map(|(worker, count)| format!("  {worker} {count}")));
+    }
+    if common.broker.contains(',') {
+        text += &format!("\n  longest time without an answer  {}", millis(summary.gap.as_nanos() as u64));
     }
     summary.finish(ended, object, &text, common)
 }
@@ -98,6 +102,9 @@ impl Batch {
             }
             let mut reply = client.next_reply(Some(TICK))?;
             let now = Instant::now();
+            if reply.is_some() {
+                self.summary.heard(now);
+            }
             // All replies that have arrived are taken before more is sent, so that the next requests travel
             // together, too.
             while let Some(some) = reply {

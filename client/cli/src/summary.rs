@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use giostra_client::Error;
 use giostra_protocol::Failure;
@@ -38,6 +38,9 @@ pub struct Summary {
     failed: BTreeMap<String, u64>,
     first_failure: Option<Failure>,
     pub latency_ns: Histogram<u64>,
+    /// When something was answered last, and the longest time between two answers.
+    last: Option<Instant>,
+    pub gap: Duration,
 }
 
 impl Default for Summary {
@@ -53,11 +56,19 @@ impl Default for Summary {
             failed: BTreeMap::new(),
             first_failure: None,
             latency_ns: Histogram::new_with_bounds(shortest, longest, 3).expect("the bounds are in order"),
+            last: None,
+            gap: Duration::ZERO,
         }
     }
 }
 
 impl Summary {
+    /// Notes that answers came now, for [`Self::gap`].
+    pub fn heard(&mut self, now: Instant) {
+        let before = self.last.replace(now);
+        self.gap = self.gap.max(before.map_or(Duration::ZERO, |before| now.saturating_duration_since(before)));
+    }
+
     /// Counts a request that was answered with a result, at that attempt.
     pub fn add_answer(&mut self, attempts: u32, right: bool, latency: Duration) {
         self.answered += 1;

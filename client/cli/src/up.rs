@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use giostra_common::args::switch;
 use giostra_protocol::MAX_THREADS;
-use giostra_transport::endpoint::{Endpoint, parse_to_bind};
+use giostra_transport::endpoint::{BadEndpoint, Endpoint, parse_to_bind};
 
 use super::common::CommonArgs;
 use super::exit::Exit;
@@ -64,11 +64,11 @@ pub struct Up {
     exec: Option<String>,
 
     /// Endpoint for clients
-    #[arg(long, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555", value_parser = parse_to_bind, value_name = "ENDPOINT")]
+    #[arg(long, env = "GIOSTRA_FRONTEND", default_value = "tcp://127.0.0.1:5555", value_parser = parse_first, value_name = "ENDPOINT")]
     frontend: Endpoint,
 
     /// Endpoint for workers
-    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_to_bind, value_name = "ENDPOINT")]
+    #[arg(long, env = "GIOSTRA_BACKEND", default_value = "tcp://127.0.0.1:5556", value_parser = parse_first, value_name = "ENDPOINT")]
     backend: Endpoint,
 
     /// Address of the live page and the metrics, or off [default: 127.0.0.1:8080, or another port if
@@ -118,6 +118,11 @@ pub struct Up {
     /// Set by `--detach` for the process that stays.
     #[arg(long, hide = true, env = "GIOSTRA_UP_IN_BACKGROUND", value_parser = switch)]
     in_background: bool,
+}
+
+/// Parses the endpoint of the first broker, also in the list of all that clients have.
+fn parse_first(text: &str) -> Result<Endpoint, BadEndpoint> {
+    parse_to_bind(text.split(',').next().unwrap_or(text))
 }
 
 /// The options of `giostra down`.

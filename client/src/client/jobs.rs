@@ -4,7 +4,7 @@ mod job;
 
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
+use giostra_protocol::{Bytes, Failure, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES, code};
 
 use crate::inquiry::Inquiry;
 use crate::session::{Link, Session};
@@ -88,6 +88,7 @@ impl Client {
     where
         I: Iterator<Item = Result<Bytes, Error>>,
     {
+        self.check_home()?;
         self.jobs_asked += 1;
         let tag = self.jobs_asked;
         loop {
@@ -155,6 +156,7 @@ impl Client {
 
     /// Asks, and asks again over each new connection. `None` if there is no answer until then.
     fn ask_until(&mut self, question: JobsRequest, until: Option<Instant>) -> Result<Option<JobsReply>, Error> {
+        self.check_home()?;
         let mut inquiry = Inquiry::new(question);
         loop {
             self.await_broker()?;
@@ -184,6 +186,17 @@ impl Client {
             (here.link() != Link::Up || here.number() != session).then_some(Heard::Lost)
         })?;
         Ok(heard.unwrap_or(Heard::Nothing))
+    }
+
+    /// Checks that there is one broker alone. A job lives where it was submitted: with another broker it
+    /// would be unknown, or there twice.
+    pub(crate) fn check_home(&self) -> Result<(), Error> {
+        let list = &self.options.broker;
+        if !list.contains(',') {
+            return Ok(());
+        }
+        let message = format!("a job lives at one broker: name that one alone, not the list {list}");
+        Err(Error::Request(Failure::new(code::INVALID, message)))
     }
 
     /// Says something about jobs at once.

@@ -166,7 +166,7 @@ impl Driver {
             }
             self.cancel(&abandoned)?;
             for (question, slot) in questions {
-                self.questions.add(question, slot);
+                self.questions.add(&self.client, question, slot);
             }
             let until = self.questions.turn(&mut self.client, Instant::now())?;
             self.client.wait_for_any(&[self.alarm.as_fd()], until, self.questions.session())?;

@@ -139,7 +139,12 @@ struct Open {
 
 impl Questions {
     /// Adds a question, whose answer is wanted in this slot.
-    pub fn add(&mut self, question: Question, slot: Arc<Slot<Response>>) {
+    pub fn add(&mut self, client: &Client, question: Question, slot: Arc<Slot<Response>>) {
+        if !matches!(question, Question::Status)
+            && let Err(error) = client.check_home()
+        {
+            return slot.fill(Err(error));
+        }
         self.last += 1;
         self.open.insert(self.last, Open { question, slot, is_asked: false });
     }

@@ -10,6 +10,7 @@ use crate::watch::Watched;
 use crate::written::{many, wrapped};
 
 /// The broker's status, by host.
+#[derive(Clone, Copy)]
 pub struct ByHost;
 
 impl Watched for ByHost {
