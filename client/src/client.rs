@@ -88,12 +88,13 @@ impl Client {
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
         descriptors::check_connection().map_err(|_| Error::TooFewFiles)?;
         let now = Instant::now();
+        let (brokers, credentials) = options.in_order();
         let connect = ConnectOptions {
-            brokers: options.broker.clone(),
+            brokers,
             hello: hello(&options).encode().envelope,
             hiccup: ToClient::<Bytes>::Hiccup.encode().envelope,
             linger: Duration::ZERO,
-            credentials: options.credentials.clone(),
+            credentials,
             looks: LOOKS,
             gives_up: true,
         };

@@ -1,5 +1,6 @@
 //! The settings of a client.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use giostra_protocol::{DEFAULT_POOL, Priority, name};
@@ -23,6 +24,9 @@ pub struct Options {
     /// the addresses of a name that has several. Jobs live at one broker: a client of several is refused
     /// what it asks about them.
     pub broker: String,
+    /// Whether several brokers are tried in an order that follows from the client's name, so that many
+    /// clients are spread over all of them; by default in the order of the list.
+    pub spread: bool,
     /// The client's name in the broker's log and status: one word. By default it is made of the
     /// host's name and the process id.
     pub name: String,
@@ -48,6 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: "tcp://127.0.0.1:5555".into(),
+            spread: false,
             name: name::of_process(""),
             pool: DEFAULT_POOL.into(),
             priority: Priority::default(),
@@ -63,6 +68,28 @@ impl Options {
     /// The default settings for the broker with this frontend.
     pub fn new(broker: impl Into<String>) -> Self {
         Self { broker: broker.into(), ..Self::default() }
+    }
+
+    /// Sets [`Self::spread`].
+    #[must_use]
+    pub fn spread(mut self, spread: bool) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// The brokers in the order in which they are tried, and the keys in the same order.
+    pub(crate) fn in_order(&self) -> (String, Option<Credentials>) {
+        let brokers: Vec<_> = self.broker.split(',').map(str::trim).collect();
+        let (mut order, mut credentials) = ((0..brokers.len()).collect::<Vec<_>>(), self.credentials.clone());
+        if self.spread {
+            order.sort_by_key(|&place| Reverse(weight(&self.name, brokers[place])));
+        }
+        if let Some(Credentials { brokers: keys, .. }) = &mut credentials
+            && keys.len() == brokers.len()
+        {
+            *keys = order.iter().map(|&place| keys[place]).collect();
+        }
+        (order.iter().map(|&place| brokers[place]).collect::<Vec<_>>().join(","), credentials)
     }
 
     /// Sets [`Self::name`].
@@ -112,5 +139,54 @@ impl Options {
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = Some(shutdown);
         self
+    }
+}
+
+/// The weight of a broker for a name: the heaviest is its first (rendezvous hashing, Thaler and
+/// Ravishankar 1998), so that one broker more or less moves no other names than it must. By FNV-1a, whose
+/// last steps are followed by the finisher of `MurmurHash3`, since names often differ in their last
+/// letters alone.
+fn weight(name: &str, broker: &str) -> u64 {
+    let bytes = name.bytes().chain([0]).chain(broker.bytes());
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use giostra_transport::keys::KeyPair;
+
+    use super::*;
+
+    #[test]
+    fn clients_are_spread_over_all_brokers_and_keep_theirs_when_another_one_goes() {
+        let of = |broker: &str, name: &str| Options::new(broker).spread(true).name(name).in_order().0;
+        let first = |list: String| list.split(',').next().unwrap_or_default().to_string();
+        let mut counts = [0; 3];
+        for number in 0..3000 {
+            let name = format!("host-{number}");
+            let all = first(of("a,b,c", &name));
+            counts[["a", "b", "c"].iter().position(|one| *one == all).unwrap()] += 1;
+            let fewer = first(of("a,b", &name));
+            assert!(all == "c" || fewer == all, "{name}: {all}, then {fewer}");
+        }
+        assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn keys_stay_with_their_brokers() {
+        let [own, a, b] = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let keys = Credentials { own, brokers: vec![a.public, b.public] };
+        let options = Options::new("a, b").credentials(keys.clone());
+        assert_eq!(options.in_order(), ("a,b".into(), Some(keys)));
+        for number in 0..20 {
+            let (list, keys) = options.clone().spread(true).name(format!("n{number}")).in_order();
+            let expected = if list == "a,b" { [a.public, b.public] } else { [b.public, a.public] };
+            assert_eq!(keys.unwrap().brokers, expected);
+        }
     }
 }

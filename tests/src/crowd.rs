@@ -98,7 +98,8 @@ impl Worker {
             host,
         };
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-        let socket = socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO, None)?;
+        let socket =
+            socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO, socket::PEER_TIMEOUT, None)?;
         socket.connect(backend)?;
         Ok(Self { socket, envelope: Vec::new(), attachments: Vec::new() })
     }

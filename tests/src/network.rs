@@ -127,6 +127,29 @@ impl Network {
         self.set_forwarding(name, "3")
     }
 
+    /// Cuts two hosts off from each other, and from nobody else: their packets to each other go to a
+    /// machine that is not there.
+    pub fn part(&self, one: &str, other: &str) -> Result<()> {
+        for (from, to) in [(one, other), (other, one)] {
+            let nobody = ["lladdr", "02:00:00:00:00:fe", "nud", "permanent", "dev", INTERFACE];
+            self.neighbour(from, &[&["replace", &self.address(to)][..], &nobody].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::part`].
+    pub fn join(&self, one: &str, other: &str) -> Result<()> {
+        for (from, to) in [(one, other), (other, one)] {
+            self.neighbour(from, &["del", &self.address(to), "dev", INTERFACE])?;
+        }
+        Ok(())
+    }
+
+    fn neighbour(&self, host: &str, what: &[&str]) -> Result<()> {
+        let (namespace, _) = self.ends(host)[0];
+        ip(&[&["-n", namespace, "neighbour"], what].concat())
+    }
+
     /// The state of the port, as the spanning tree protocol numbers them: 0 disabled, 3 forwarding.
     fn set_forwarding(&self, name: &str, state: &str) -> Result<()> {
         run("bridge", &["-n", &self.switch, "link", "set", "dev", name, "state", state]).map(drop)

@@ -26,6 +26,10 @@ pub struct CommonArgs {
     )]
     pub broker: String,
 
+    /// Try several brokers in an order that differs from one process to the next
+    #[arg(long, global = true, env = "GIOSTRA_SPREAD", value_parser = switch)]
+    pub spread: bool,
+
     /// Pool to send requests to
     #[arg(long, global = true, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
     pub pool: String,
@@ -98,6 +102,7 @@ impl CommonArgs {
     pub fn options(&self, command: &str, shutdown: &Shutdown) -> Result<Options, KeyError> {
         Ok(Options {
             broker: self.broker.clone(),
+            spread: self.spread,
             name: name::of_process(&format!("giostra-{command}-")),
             pool: self.pool.clone(),
             priority: self.priority.unwrap_or_default(),

@@ -51,7 +51,7 @@ pub struct Up {
 
     /// Number of brokers, all of which the workers serve. The ports of each are 10 above those of the one
     /// before
-    #[arg(long, env = "GIOSTRA_BROKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_BROKERS), value_name = "N")]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_BROKERS), value_name = "N")]
     brokers: u32,
 
     /// Number of requests that each worker computes at once

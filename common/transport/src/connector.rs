@@ -38,6 +38,10 @@ const MAX_FAILURES: u32 = 3;
 /// The time between two attempts from then on.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long one of several brokers may answer nothing before the next one is used, as long as a broker
+/// waits for its workers by default. With a lone broker there is nothing to gain by impatience.
+const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(4);
+
 /// The failed handshakes in a row, and when to connect again.
 #[derive(Debug, Default)]
 struct Attempts {
@@ -439,7 +443,8 @@ impl Connector {
 fn make(context: &Context, options: &ConnectOptions, broker: usize) -> zmq::Result<MonitoredSocket> {
     let ConnectOptions { hello, hiccup, linger, credentials, .. } = options;
     let keys = credentials.as_ref().map(|it| (&it.own, it.broker(broker)));
-    MonitoredSocket::new(context, socket::dealer(context, hello, hiccup, *linger, keys)?)
+    let timeout = if options.brokers.contains(',') { TIMEOUT_OF_SEVERAL } else { socket::PEER_TIMEOUT };
+    MonitoredSocket::new(context, socket::dealer(context, hello, hiccup, *linger, timeout, keys)?)
 }
 
 impl Deref for Connector {

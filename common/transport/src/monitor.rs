@@ -279,7 +279,7 @@ mod tests {
         socket::bind(&router, "tcp://127.0.0.1:*").unwrap();
         let endpoint = socket::bound_endpoint(&router).unwrap();
         let keys = credentials.map(|it| (&it.own, it.broker(0)));
-        let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, keys).unwrap();
+        let dealer = socket::dealer(&context, b"hello", b"hiccup", Duration::ZERO, socket::PEER_TIMEOUT, keys).unwrap();
         (router, endpoint, MonitoredSocket::new(&context, dealer).unwrap())
     }
 

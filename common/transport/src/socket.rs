@@ -127,17 +127,18 @@ fn randomize_routing_ids() {
 }
 
 /// Creates a DEALER. It sends `hello` first over each connection, and receives `hiccup` as a message
-/// when a connection breaks. With keys, its own and a broker's public one, it connects to that broker only.
+/// when a connection breaks, also because the broker has answered nothing for `timeout`. With keys, its own and a broker's public one, it connects to that broker only.
 pub fn dealer(
     context: &Context,
     hello: &[u8],
     hiccup: &[u8],
     linger: Duration,
+    timeout: Duration,
     keys: Option<(&KeyPair, &PublicKey)>,
 ) -> zmq::Result<Socket> {
     let mut socket = context.socket(SocketType::DEALER)?;
     set_common(&mut socket)?;
-    set_peer_timeout(&mut socket, PEER_TIMEOUT)?;
+    set_peer_timeout(&mut socket, timeout)?;
     set_max_frame(&socket, MAX_MESSAGE_BYTES, keys.is_some())?;
     socket.set_ipv6(true)?;
     // No high-water marks: windows of our own bound what is under way. For sending, this is simpler.
@@ -244,7 +245,7 @@ mod tests {
         let context = Context::new();
         let mut router = router(&context, b"gone", Peers::Clients, &OPTIONS).unwrap();
         bind(&router, "tcp://127.0.0.1:*").unwrap();
-        let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER, None).unwrap();
+        let mut dealer = dealer(&context, b"hello", b"hiccup", LINGER, PEER_TIMEOUT, None).unwrap();
         dealer.connect(&bound_endpoint(&router).unwrap()).unwrap();
         let large = Bytes::from(vec![7; 1 << 20]);
         assert_eq!(send(&mut dealer, b"x", &[large.clone(), Bytes::new()]).unwrap(), Sent::Taken);
@@ -273,7 +274,7 @@ mod tests {
         let first = router(&context, b"gone", Peers::Workers, &OPTIONS).unwrap();
         bind(&first, "tcp://127.0.0.1:*").unwrap();
         let endpoint = bound_endpoint(&first).unwrap();
-        let dealer = dealer(&context, b"hello", b"hiccup", LINGER, None).unwrap();
+        let dealer = dealer(&context, b"hello", b"hiccup", LINGER, PEER_TIMEOUT, None).unwrap();
         dealer.connect(&endpoint).unwrap();
         await_message(|| receive_from(&first));
         first.set_linger(0).unwrap();

@@ -58,6 +58,16 @@ impl Setup {
         self
     }
 
+    /// Spreads the system over a network as [`Self::across`] does, with the broker on this host.
+    #[must_use]
+    pub fn across_from(mut self, network: &Network, host: &str) -> Self {
+        self.namespaces = network.namespaces();
+        let (_, namespace) = self.namespaces.iter().find(|(name, _)| name == host).expect("a host of this network");
+        self.namespaces.insert(0, ("broker".into(), namespace.clone()));
+        self.address = Some(network.address(host));
+        self
+    }
+
     /// Puts the log into this folder.
     #[must_use]
     pub fn log_in(mut self, folder: &Path) -> Self {

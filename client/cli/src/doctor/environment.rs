@@ -9,7 +9,7 @@ const PREFIX: &str = "GIOSTRA_";
 /// The variables that the programs, the Python package and the justfile read, and those that workers
 /// set for what they run, by name without the prefix. A test compares it with what the programs' help
 /// lists.
-const KNOWN: [&str; 82] = [
+const KNOWN: [&str; 83] = [
     "ALLOW",
     "ALLOW_FUNCTIONS",
     "BACKEND",
@@ -74,6 +74,7 @@ const KNOWN: [&str; 82] = [
     "SEAT",
     "SEED",
     "SPIN",
+    "SPREAD",
     "STDERR_LEVEL",
     "STORE",
     "STUCK_AFTER",

@@ -93,7 +93,7 @@ impl Worker {
         };
         let hello = register.clone().encode().envelope;
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
-        let socket = socket::dealer(context, &hello, &hiccup, Duration::ZERO, None)?;
+        let socket = socket::dealer(context, &hello, &hiccup, Duration::ZERO, socket::PEER_TIMEOUT, None)?;
         socket.connect(backend)?;
         Ok(Self { socket, register, envelope: Vec::new(), attachments: Vec::new() })
     }
