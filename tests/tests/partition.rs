@@ -10,7 +10,7 @@ use anyhow::Result;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Batch, Brokers, Network, Setup, network, test, trials};
 
-const HOSTS: [&str; 4] = ["a", "b", "worker", "client"];
+const HOSTS: [&str; 4] = ["first", "second", "worker", "client"];
 
 /// Enough for something to happen in the middle of it.
 const MANY: &str = "300000";
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 fn two(network: &Network) -> Result<Brokers> {
     let setup = |host| Setup::workers(0).across_from(network, host);
-    Brokers::start(vec![setup("a"), setup("b")], 2, &[])
+    Brokers::start(vec![setup("first"), setup("second")], 2, &[])
 }
 
 /// Starts a batch, and waits until the first broker has answered some of it.
@@ -51,7 +51,7 @@ fn a_client_that_is_cut_off_from_its_broker_goes_on_with_the_other() -> Result<(
     let network = Network::of(&HOSTS)?;
     let mut brokers = two(&network)?;
     let batch = begin_random(&mut brokers)?;
-    network.part("client", "a")?;
+    network.part("client", "first")?;
     brokers.broker(1).wait_for_lines(" reply worker-", 20)?;
     // What the other still had of it is given up there.
     brokers.broker(0).wait_for_line(&[" client-left c1 "])?;
@@ -62,7 +62,7 @@ fn workers_that_are_cut_off_from_one_broker_serve_the_other_and_come_back() -> R
     let network = Network::of(&HOSTS)?;
     let mut brokers = two(&network)?;
     let batch = begin_random(&mut brokers)?;
-    network.part("worker", "a")?;
+    network.part("worker", "first")?;
     for name in [" dropped worker-1 ", " dropped worker-2 "] {
         brokers.broker(0).wait_for_line(&[name])?;
     }
@@ -70,7 +70,7 @@ fn workers_that_are_cut_off_from_one_broker_serve_the_other_and_come_back() -> R
     let (lost, at) = ("the connection to the broker broke; reconnecting", brokers.broker(0).backend().to_string());
     let line = format!("{at}: {lost}");
     wait_for("the worker says so", || brokers.worker(1).stderr().contains(&line).then_some(()))?;
-    network.join("worker", "a")?;
+    network.join("worker", "first")?;
     for number in [1, 2] {
         brokers.broker(0).wait_for_registration(number, 2)?;
         assert_eq!(brokers.broker(1).registrations(number), 1);
@@ -82,12 +82,12 @@ fn where_each_side_reaches_another_broker_work_waits_until_they_meet() -> Result
     let network = Network::of(&HOSTS)?;
     let mut brokers = two(&network)?;
     let batch = begin_random(&mut brokers)?;
-    network.part("client", "a")?;
-    network.part("worker", "b")?;
+    network.part("client", "first")?;
+    network.part("worker", "second")?;
     brokers.broker(1).wait_for_line(&[" client-joined "])?;
     brokers.broker(1).wait_for_line(&[" dropped worker-2 "])?;
     brokers.broker(0).wait_for_line(&[" client-left c1 "])?;
-    network.join("worker", "b")?;
+    network.join("worker", "second")?;
     ends_well(batch, &mut brokers)
 }
 
@@ -95,12 +95,12 @@ fn a_broker_that_is_cut_off_from_all_is_left_and_found_again() -> Result<()> {
     let network = Network::of(&HOSTS)?;
     let mut brokers = two(&network)?;
     let batch = begin_random(&mut brokers)?;
-    network.cut("a")?;
+    network.cut("first")?;
     brokers.broker(1).wait_for_lines(" reply worker-", 20)?;
     for name in [" dropped worker-1 ", " dropped worker-2 "] {
         brokers.broker(0).wait_for_line(&[name])?;
     }
-    network.mend("a")?;
+    network.mend("first")?;
     for number in [1, 2] {
         brokers.broker(0).wait_for_registration(number, 2)?;
     }
