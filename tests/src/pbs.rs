@@ -81,6 +81,7 @@ pub struct Pbs {
 /// A job that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
+    /// As qsub printed it.
     pub id: String,
     /// The letter of its state, such as R.
     pub state: String,

@@ -60,7 +60,7 @@ impl Scene {
         command.args(["--broker", self.system.frontend(), "--keys", client, "--broker-key", broker]);
         command.args(["scale", "pbs", "--max", "4", "--threads", "4", "--backend", self.system.backend()]);
         command.args(["--worker-keys", worker]).args(more).stdin(Stdio::null());
-        command.env("XDG_STATE_HOME", self.pbs.home());
+        command.env("XDG_STATE_HOME", self.pbs.home().join("state"));
         self.scales += 1;
         let name = format!("client-scale-{}", self.scales);
         Ok(self.scale.insert(Process::spawn(self.system.folder(), &name, command)?))
@@ -76,7 +76,7 @@ impl Scene {
 
     /// What the jobs have written.
     fn output(&self) -> String {
-        let files = std::fs::read_dir(self.pbs.home().join("giostra/scale")).into_iter().flatten().flatten();
+        let files = std::fs::read_dir(self.pbs.home().join("state/giostra/scale")).into_iter().flatten().flatten();
         files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
     }
 
