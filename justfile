@@ -26,10 +26,14 @@ packages-test: build _packaging
     @tests/packages/run.sh target/packages-test
     @tests/packages/boot.sh target/packages-test
 
-# Run giostra scale with a real Slurm, a real sshd and two hosts, each a network namespace (minutes; needs root; docs/cluster.md)
+# Run giostra scale with a real Slurm, an OpenPBS where there is one, a real sshd and two hosts, each a network namespace (minutes; needs root; docs/cluster.md)
 cluster-test: _cluster
     cargo build -p giostra -p giostra-broker -p giostra-worker-cli
     @CI=true cargo test -p giostra-tests --test cluster -- --nocapture --test-threads 1
+
+# Build OpenPBS for `just cluster-test`, which leaves it out otherwise (minutes; needs root and Debian)
+openpbs prefix="/opt/pbs":
+    @tests/openpbs.sh {{ prefix }}
 
 # What the tests with a cluster need
 _cluster:

@@ -128,7 +128,7 @@ pub enum Command {
     Top(Top),
     /// Let a worker finish its requests, give it no more, and end it
     Drain(Drain),
-    /// Start and end workers by what there is to compute: here, over ssh, by Slurm
+    /// Start and end workers by what there is to compute: here, over ssh, by Slurm, by PBS
     #[command(subcommand, after_help = SCALE)]
     Scale(Scale),
     /// Look for what is amiss when something does not work, and say what to do

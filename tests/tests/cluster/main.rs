@@ -1,8 +1,10 @@
-//! `giostra scale` with real engines: a Slurm of several nodes, an sshd, each host a network namespace.
+//! `giostra scale` with real engines: a Slurm and an OpenPBS of several nodes, an sshd, each host a
+//! network namespace.
 //!
 //! Minutes, and packages that few machines have: `just cluster-test` runs them, `just test` does not.
 
 mod moves;
+mod pbs;
 mod slurm;
 mod ssh;
 mod two;
@@ -17,6 +19,9 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
 use moves::a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_silent;
+use pbs::{
+    walltimes_deleted_jobs_and_crashed_nodes_of_pbs_cost_no_request, what_pbs_refuses_is_told_and_no_job_is_left_behind,
+};
 use slurm::{
     walltimes_cancelled_requeued_and_killed_jobs_cost_no_request,
     what_slurm_refuses_is_told_before_anything_waits_for_it,
@@ -28,6 +33,8 @@ fn main() -> ExitCode {
     trials::run(&[
         test!(walltimes_cancelled_requeued_and_killed_jobs_cost_no_request needs giostra_tests::slurm::available),
         test!(what_slurm_refuses_is_told_before_anything_waits_for_it needs giostra_tests::slurm::available),
+        test!(walltimes_deleted_jobs_and_crashed_nodes_of_pbs_cost_no_request needs giostra_tests::pbs::available),
+        test!(what_pbs_refuses_is_told_and_no_job_is_left_behind needs giostra_tests::pbs::available),
         test!(workers_come_through_a_tunnel_and_end_with_the_connection needs ssh::available),
         test!(two_machines_work_together_by_the_commands_of_the_page needs network::available),
         test!(a_worker_follows_a_name_to_another_address_also_if_the_old_host_falls_silent needs network::available),

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use giostra_tests::process::{Process, binary, wait_for};
 use giostra_tests::system::log_files;
 use giostra_tests::{Network, network, trials};

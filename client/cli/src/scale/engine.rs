@@ -2,6 +2,7 @@
 
 pub mod children;
 pub mod custom;
+pub mod pbs;
 pub mod slurm;
 pub mod ssh;
 
@@ -101,6 +102,17 @@ impl Launch {
 pub fn quoted(word: &str) -> String {
     // Zero bytes can't be in arguments.
     shlex::try_quote(word).map_or_else(|_| String::new(), Into::into)
+}
+
+/// Returns words as a line for a shell.
+pub fn words(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a time limit as batch systems take it: hours, minutes and seconds.
+pub fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// Returns a name that nothing else has.

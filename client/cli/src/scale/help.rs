@@ -6,6 +6,7 @@ Examples:
   giostra scale local --max 8    workers on this host, as many as it takes
   giostra scale ssh --max 20 --host node1:8 --host node2:12
   giostra scale slurm --max 50 --backend tcp://login1:5556 --partition short
+  giostra scale pbs --max 50 --backend tcp://login1:5556 --queue short
   giostra scale slurm --max 50 --backend tcp://login1:5556 --print
                                  the job's script, and nothing else
   giostra scale --help           and giostra scale slurm --help
@@ -55,6 +56,24 @@ another worker, and that is never held against it. Slurm's own signal before the
 The broker: Other hosts have to reach it: giostra-broker --backend tcp://ADDRESS:5556, with keys (docs/cluster.md).
 
 The end: Jobs go on when it ends: start it again, or scancel --name NAME.";
+
+/// Of `giostra scale pbs`.
+pub const PBS: &str = "\
+Examples:
+  giostra scale pbs --max 50 --backend tcp://login1:5556 --queue short
+  giostra scale pbs --max 8 --backend tcp://login1:5556 --walltime 4h \\
+      --threads 16 --mem 32gb --project climate --qsub=-lplace=excl
+  giostra scale pbs --max 4 --backend tcp://login1:5556 --gpus 1 \\
+      --select model=a100 --pool gpu -- --exec-lines './model.py' --json
+  giostra scale pbs --max 50 --backend tcp://login1:5556 --dry-run
+
+Jobs: Each worker is a job of one chunk, with a CPU for each of --threads. It leaves before --walltime, somewhat staggered, finishes what it holds, and its job ends; a request that takes \
+longer than --grace goes to another worker, and that is never held against it. After qdel it has the queue's kill_delay, 10 s by default. A job whose node fails is not rerun, but another one is submitted once PBS has given it up. \
+Without requests the jobs end, also without this program. They have the environment that PBS gives them; --qsub=-V hands on that of qsub.
+
+The broker: Other hosts have to reach it: giostra-broker --backend tcp://ADDRESS:5556, with keys (docs/cluster.md).
+
+The end: Jobs go on when it ends: start it again, or qdel $(qselect -N NAME).";
 
 /// Of `giostra scale custom`.
 pub const CUSTOM: &str = "\

@@ -1,5 +1,7 @@
 //! The options of `giostra scale`.
 
+mod jobs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use giostra_protocol::MAX_THREADS;
 use giostra_transport::endpoint::{Endpoint, parse_to_connect};
 
 use super::help;
+pub use jobs::{Jobs, Pbs, Slurm};
 
 /// The longest name of jobs: a number goes behind it, and both are a worker's name.
 const MAX_NAME: usize = 40;
@@ -24,6 +27,9 @@ pub enum Scale {
     /// Workers as jobs of Slurm
     #[command(after_help = help::SLURM)]
     Slurm(Slurm),
+    /// Workers as jobs of OpenPBS or PBS Professional
+    #[command(after_help = help::PBS)]
+    Pbs(Pbs),
     /// Workers by three commands of your own: to start, to list, to stop
     #[command(after_help = help::CUSTOM)]
     Custom(Custom),
@@ -56,51 +62,6 @@ pub struct Ssh {
     /// Further option of ssh, such as -o Port=2222 or -F FILE. May be repeated
     #[arg(long, allow_hyphen_values = true, value_name = "OPTION")]
     pub ssh_option: Vec<String>,
-
-    #[command(flatten)]
-    pub shared: Shared,
-}
-
-/// The options of `giostra scale slurm`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options")]
-pub struct Slurm {
-    /// Time limit of each job. A worker leaves before, with time to finish what it holds
-    #[arg(long, default_value = "1h", value_parser = walltime, value_name = "DURATION")]
-    pub walltime: Duration,
-
-    /// Time to finish what it holds [default: 2m, but at most a quarter of --walltime]
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    pub grace: Option<Duration>,
-
-    /// Partition
-    #[arg(long, value_name = "NAME")]
-    pub partition: Option<String>,
-
-    /// Account
-    #[arg(long, value_name = "NAME")]
-    pub account: Option<String>,
-
-    /// Quality of service
-    #[arg(long, value_name = "NAME")]
-    pub qos: Option<String>,
-
-    /// GPUs of each worker, as sbatch --gpus takes them: 1, or a100:2
-    #[arg(long, value_name = "[TYPE:]N")]
-    pub gpus: Option<String>,
-
-    /// Memory of each worker, as sbatch --mem takes it
-    #[arg(long, value_name = "SIZE")]
-    pub mem: Option<String>,
-
-    /// Further option of sbatch, such as --constraint=icelake. May be repeated
-    #[arg(long = "sbatch", allow_hyphen_values = true, value_name = "OPTION")]
-    pub sbatch: Vec<String>,
-
-    /// Folder of the jobs' output, which all hosts reach [default: giostra/scale in $XDG_STATE_HOME, or in
-    /// ~/.local/state]
-    #[arg(long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
 
     #[command(flatten)]
     pub shared: Shared,
@@ -202,40 +163,9 @@ impl Scale {
             Self::Local(Local { shared })
             | Self::Ssh(Ssh { shared, .. })
             | Self::Slurm(Slurm { shared, .. })
+            | Self::Pbs(Pbs { shared, .. })
             | Self::Custom(Custom { shared, .. }) => shared,
         }
-    }
-}
-
-impl Slurm {
-    /// How long a worker has to finish what it holds.
-    pub fn grace(&self) -> Duration {
-        self.grace.unwrap_or((self.walltime / 4).min(Duration::from_secs(120)))
-    }
-
-    /// The age at which a worker leaves: it is there a moment after its job has begun.
-    ///
-    /// # Errors
-    /// If the walltime leaves it no time to compute.
-    pub fn lifetime(&self) -> Result<Duration, String> {
-        let margin = self.grace() + (self.walltime / 20).min(Duration::from_secs(30));
-        match self.walltime.checked_sub(margin) {
-            Some(lifetime) if lifetime >= self.walltime / 4 => Ok(lifetime),
-            _ => Err(format!("--grace {:?} leaves too little of --walltime {:?}", self.grace(), self.walltime)),
-        }
-    }
-
-    /// The options of `sbatch`.
-    pub fn options(&self) -> Vec<String> {
-        let named = [
-            ("partition", &self.partition),
-            ("account", &self.account),
-            ("qos", &self.qos),
-            ("gpus", &self.gpus),
-            ("mem", &self.mem),
-        ];
-        let named = named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?)));
-        named.chain(self.sbatch.iter().cloned()).collect()
     }
 }
 
@@ -305,14 +235,6 @@ pub fn places(text: &str) -> Result<Vec<Place>, String> {
     lines.map(read).collect()
 }
 
-/// Parses a time limit that Slurm can tell, which counts in minutes.
-fn walltime(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        short if short < Duration::from_secs(60) => Err("it must be at least a minute".into()),
-        long => Ok(long),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,19 +256,5 @@ mod tests {
         for (wrong, line) in [("a b c", 1), ("a\nb zero", 2), ("a 0", 1), ("-oProxyCommand=x", 1)] {
             assert!(places(wrong).unwrap_err().starts_with(&format!("line {line}: ")), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_worker_leaves_before_its_walltime_with_time_to_finish() {
-        let lifetime = |line: &str| {
-            let words = ["giostra", "scale", "slurm", "--max", "1"].into_iter().chain(line.split_whitespace());
-            let args = <crate::args::Args as clap::Parser>::parse_from(words);
-            let Some(crate::args::Command::Scale(Scale::Slurm(slurm))) = args.command else { panic!() };
-            (slurm.lifetime().map(|lifetime| lifetime.as_secs()), slurm.grace().as_secs())
-        };
-        assert_eq!(lifetime(""), (Ok(3450), 120));
-        assert_eq!(lifetime("--walltime 1m"), (Ok(42), 15));
-        assert_eq!(lifetime("--walltime 2m --grace 10s"), (Ok(104), 10));
-        assert!(lifetime("--walltime 2m --grace 100s").0.is_err());
     }
 }

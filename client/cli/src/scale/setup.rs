@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use giostra_transport::endpoint::Endpoint;
 use giostra_transport::keys::Credentials;
+use nix::unistd::{User, geteuid};
 
 use super::engine::children::{Children, Local};
 use super::engine::custom::Custom;
+use super::engine::pbs::Pbs;
 use super::engine::slurm::Slurm;
 use super::engine::ssh::{Hosts, Ssh};
 use super::engine::{Engine, Launch};
-use super::options::{self, Place, Scale, Shared};
+use super::options::{self, Jobs, Place, Scale, Shared};
 use crate::common::CommonArgs;
 use crate::up::folder::Folder;
 use crate::up::program::find;
@@ -42,15 +44,26 @@ pub fn engine(scale: &Scale, common: &CommonArgs) -> Result<Box<dyn Engine>, Str
         }
         Scale::Slurm(options) => {
             reachable(shared)?;
-            let lifetime = options.lifetime()?;
-            let times = [("--lifetime", lifetime), ("--grace", options.grace())];
             Box::new(Slurm {
-                launch: launch(shared, common, true, &times)?,
+                launch: launch(shared, common, true, &times(&options.jobs)?)?,
                 options: options.options(),
                 threads: shared.threads,
-                walltime: options.walltime,
-                grace: options.grace(),
-                output: output(options)?,
+                walltime: options.jobs.walltime,
+                grace: options.jobs.grace(),
+                output: output(&options.jobs)?,
+                limit,
+            })
+        }
+        Scale::Pbs(options) => {
+            reachable(shared)?;
+            Box::new(Pbs {
+                launch: launch(shared, common, true, &times(&options.jobs)?)?,
+                queue: options.queue.clone(),
+                chunk: options.chunk(shared.threads),
+                options: options.options(),
+                walltime: options.jobs.walltime,
+                output: output(&options.jobs)?,
+                user: user()?,
                 limit,
             })
         }
@@ -148,9 +161,24 @@ fn beside(program: &str) -> Result<String, String> {
     find(program).map(|path| path.display().to_string()).map_err(|error| error.to_string())
 }
 
+/// Returns the options by which a worker leaves before its job's time limit.
+fn times(jobs: &Jobs) -> Result<[(&'static str, Duration); 2], String> {
+    Ok([("--lifetime", jobs.lifetime()?), ("--grace", jobs.grace())])
+}
+
+/// Returns the name of the user whose jobs they are.
+fn user() -> Result<String, String> {
+    let id = geteuid();
+    match User::from_uid(id) {
+        Ok(Some(user)) => Ok(user.name),
+        Ok(None) => Err(format!("the user {id} has no name, by which PBS lists jobs")),
+        Err(error) => Err(format!("the name of the user {id}: {error}")),
+    }
+}
+
 /// Returns the folder of the jobs' output.
-fn output(options: &options::Slurm) -> Result<PathBuf, String> {
-    let output = options.output.clone().map_or_else(|| Folder::of(None).map(|folder| folder.scale()), Ok);
+fn output(jobs: &Jobs) -> Result<PathBuf, String> {
+    let output = jobs.output.clone().map_or_else(|| Folder::of(None).map(|folder| folder.scale()), Ok);
     output.map_err(|error| error.to_string())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::command;
 use super::super::policy::Stage;
-use super::{Engine, Fault, Launch, quoted};
+use super::{Engine, Fault, Launch, clock, quoted, words};
 
 /// The largest array: the default of Slurm's `MaxArraySize` is 1001.
 const MAX_ARRAY: u32 = 1000;
@@ -38,15 +38,13 @@ impl Slurm {
     }
 
     fn submission(&self, count: u32) -> Vec<String> {
-        let seconds = self.walltime.as_secs();
-        let time = format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let own = [
             "--parsable".into(),
             format!("--job-name={}", self.launch.name),
             format!("--array=0-{}", count.saturating_sub(1)),
             "--ntasks=1".into(),
             format!("--cpus-per-task={}", self.threads),
-            format!("--time={time}"),
+            format!("--time={}", clock(self.walltime)),
             // Slurm would let it wait for two minutes, in the place of one that can be started at once.
             "--no-requeue".into(),
             "--open-mode=append".into(),
@@ -106,7 +104,6 @@ impl Engine for Slurm {
     }
 
     fn script(&self) -> String {
-        let words = |words: &[String]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         let (submit, list) = (words(&self.submission(1)), words(&self.listing()));
         format!(
             "# start\nsbatch {submit} <<'SCRIPT'\n{}SCRIPT\n# list\nsqueue {list}\n# stop\nscancel JOB_TASK\n",
