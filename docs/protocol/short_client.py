@@ -23,7 +23,7 @@ if keys:
     (socket.curve_publickey, socket.curve_secretkey) = zmq.auth.load_certificate(keys[0])
     socket.curve_serverkey, _ = zmq.auth.load_certificate(keys[1])
 socket.connect(endpoint)
-socket.send(msgpack.packb({"Hello": [3, "short-client"]}))
+socket.send(msgpack.packb({"Hello": [4, "short-client"]}))
 
 while True:
     try:

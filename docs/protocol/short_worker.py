@@ -21,7 +21,7 @@ if keys:
     (socket.curve_publickey, socket.curve_secretkey) = zmq.auth.load_certificate(keys[0])
     socket.curve_serverkey, _ = zmq.auth.load_certificate(keys[1])
 socket.connect(endpoint)
-register = {"Register": [3, name, "compute", ["add"], 1, 0]}
+register = {"Register": [4, name, "compute", ["add"], 1, 0]}
 socket.send(msgpack.packb(register))
 
 

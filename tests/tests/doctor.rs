@@ -60,7 +60,7 @@ fn a_system_that_is_well_has_no_failure() -> Result<()> {
     let finished = of_system(&system, &["--store", &path])?;
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(finished.stderr.is_empty(), "{finished:?}");
-    says(&finished, "versions", "ok", &["protocol 3", "libzmq 4.3.5 with keys (CURVE) and its draft options"])?;
+    says(&finished, "versions", "ok", &["protocol 4", "libzmq 4.3.5 with keys (CURVE) and its draft options"])?;
     says(&finished, "broker", "ok", &[system.frontend(), "for a round trip"])?;
     says(&finished, "keys", "ok", &["the broker uses none"])?;
     says(&finished, "workers", "ok", &["pool 'compute' has 2 workers with a seat"])?;

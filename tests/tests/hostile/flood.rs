@@ -143,7 +143,7 @@ fn sockets_of_another_kind_or_of_one_name_disturb_nobody() -> Result<()> {
     let _open = others.map(|kind| Peer::of_type(kind, system.frontend()));
 
     let client = Peer::named(b"one-name", system.frontend())?;
-    client.send(&[b"\x81\xa5Hello\x92\x03\xa3one".to_vec()])?;
+    client.send(&[b"\x81\xa5Hello\x92\x04\xa3one".to_vec()])?;
     ensure!(matches!(client.hear()?, ToClient::Welcome { .. }));
     let worker = Peer::named(b"one-name", system.backend())?;
     worker.send(&[b"\xa5Leave".to_vec()])?;

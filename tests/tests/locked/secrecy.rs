@@ -142,7 +142,7 @@ fn a_replayed_recording_gives_no_access() -> Result<()> {
 #[test]
 fn older_versions_of_zmtp_do_not_bypass_the_keys() -> Result<()> {
     let mut system = Setup::workers(1).secured().broker(&["--handshake-timeout", "1s"]).start()?;
-    let hello = b"\x81\xa5Hello\x92\x03\xa8stranger";
+    let hello = b"\x81\xa5Hello\x92\x04\xa8stranger";
     let greeting = |mechanism: &[u8], as_server: u8| {
         let padded = [mechanism, &vec![0; 20 - mechanism.len()]].concat();
         [&b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0"[..], &padded, &[as_server], &[0; 31]].concat()

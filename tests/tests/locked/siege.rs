@@ -205,7 +205,7 @@ fn ten_thousand_connections_that_came_and_went_leave_nothing_behind() -> Result<
                 let socket = plain(&context, Some(&credentials))?;
                 socket.set_rcvtimeo(60_000)?;
                 socket.connect(system.frontend())?;
-                socket.send(&b"\x81\xa5Hello\x92\x03\xa4many"[..], 0)?;
+                socket.send(&b"\x81\xa5Hello\x92\x04\xa4many"[..], 0)?;
                 Ok(socket)
             })
             .collect();
