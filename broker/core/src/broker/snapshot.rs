@@ -124,15 +124,16 @@ impl Broker {
     fn pools_status(&mut self, pools: &[PoolKey], now: Instant) -> Vec<PoolStatus> {
         let now = self.moment(now);
         let mut histories = self.histories(pools, now.second());
+        let in_flight = self.in_flight_by_pool();
         let oldest = |pool: &Pool| {
             let keys = pool.pending.candidates_for_oldest();
             keys.map(|key| self.requests[key.at()].accepted).min_by_key(|accepted| accepted.0)
         };
         let mut pools: Vec<_> = pools
             .iter()
-            .map(|key| (&self.pools[key.0], histories.remove(key).unwrap_or_default()))
-            .map(|(pool, history)| (pool, history, self.waits_for(pool)))
-            .map(|(pool, history, waits)| PoolStatus {
+            .map(|key| (key, &self.pools[key.0], histories.remove(key).unwrap_or_default()))
+            .map(|(key, pool, history)| (pool, history, self.waits_for(pool), in_flight.get(key).copied().unwrap_or(0)))
+            .map(|(pool, history, waits, in_flight)| PoolStatus {
                 name: pool.name.to_string(),
                 ring: pool.ring.seats().iter().take(MAX_PEERS).map(|number| number.0).collect(),
                 turn: pool.ring.next() as u64,
@@ -142,10 +143,22 @@ impl Broker {
                 waits_for: waits.map(|(number, _)| number.0),
                 waits_ms: waits.map_or(0, |(_, since)| now.micros_since(since) / 1000),
                 history,
+                in_flight,
+                unanswered: pool.pending.len() as u64 + in_flight,
             })
             .collect();
         pools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         pools
+    }
+
+    /// Returns the number of requests at the workers of each pool that has some, unwanted ones
+    /// included.
+    fn in_flight_by_pool(&self) -> HashMap<PoolKey, u64> {
+        let mut in_flight = HashMap::new();
+        for worker in self.workers.values() {
+            *in_flight.entry(worker.pool).or_default() += worker.in_flight.len() as u64;
+        }
+        in_flight
     }
 
     /// Returns the last seconds of those pools that have the most workers.

@@ -215,3 +215,34 @@ fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
     world.worker_says("4", register("p"));
     assert_eq!(counts(&mut world), [(p, 0, 6, 1), (q, 0, 0, 0)]);
 }
+
+#[test]
+fn a_pool_has_in_hand_what_waits_and_what_its_workers_hold_and_no_other_pools() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.client("c");
+    world.join("1");
+    world.join("2");
+    let FromWorker::Register { name, version, operations, threads, window, instance, host, .. } = register("w", 0)
+    else {
+        unreachable!("that is what it returns")
+    };
+    let pool = "q".into();
+    world.worker_says("3", FromWorker::Register { version, name, pool, operations, threads, window, instance, host });
+    for (pool, ids) in [("p", 1..=7), ("q", 8..=8), ("nobody", 9..=10)] {
+        world.submit_to(pool, "c", ids.map(|id| (RequestId(id), body(id))).collect(), 0);
+    }
+    let in_hand = |world: &mut World| {
+        let pools = world.broker.status(world.now).pools.into_iter();
+        pools.map(|pool| (pool.name, pool.pending, pool.in_flight, pool.unanswered)).collect::<Vec<_>>()
+    };
+    let others = [("nobody".into(), 2, 0, 2), ("q".into(), 0, 1, 1)];
+    let [nobody, q] = others.clone();
+    assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 3, 4, 7), q]);
+    // A worker may still compute what its client no longer wants, and is needed for so long.
+    world.client_says("c", FromClient::Cancel(vec![RequestId(1), RequestId(7)]));
+    let [nobody, q] = others.clone();
+    assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 2, 4, 6), q]);
+    world.lose("1");
+    let [nobody, q] = others;
+    assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 3, 2, 5), q]);
+}

@@ -221,6 +221,13 @@ pub struct PoolStatus {
     /// those with the most workers.
     #[serde(default)]
     pub history: History,
+    /// Requests dispatched to its workers and not answered yet, unwanted ones included: the sum of
+    /// [`WorkerStatus::in_flight`], also over workers that are not listed.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// `pending` and `in_flight` together, of one moment: what the number of workers depends on.
+    #[serde(default)]
+    pub unanswered: u64,
 }
 
 /// The 50th, 90th and 99th percentile; 0 without samples.
