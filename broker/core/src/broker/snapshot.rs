@@ -78,6 +78,30 @@ impl Broker {
             left_out,
             jobs: self.jobs_status(self.moment(now)),
             hosts,
+            limited: false,
+        }
+    }
+
+    /// Returns what a client may know that may not administer: the counts of pools.
+    pub(super) fn limited_status(&mut self, now: Instant) -> Status {
+        let pools = self.listed_pools();
+        let limited = |pool: PoolStatus| PoolStatus {
+            name: pool.name,
+            ring: pool.ring,
+            pending: pool.pending,
+            oldest_ms: pool.oldest_ms,
+            in_flight: pool.in_flight,
+            unanswered: pool.unanswered,
+            ..PoolStatus::default()
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: millis(now - self.started),
+            rotation: self.settings.rotation.to_string(),
+            left_out: LeftOut { pools: (self.pools.len() - pools.len()) as u64, ..LeftOut::default() },
+            pools: self.pools_status(&pools, now).into_iter().map(limited).collect(),
+            limited: true,
+            ..Status::default()
         }
     }
 

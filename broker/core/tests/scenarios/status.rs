@@ -246,3 +246,31 @@ fn a_pool_has_in_hand_what_waits_and_what_its_workers_hold_and_no_other_pools() 
     let [nobody, q] = others;
     assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 3, 2, 5), q]);
 }
+
+#[test]
+fn a_client_that_may_not_administer_learns_the_counts_of_pools_and_nobodys_name() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.client("ada");
+    world.broker.handle_worker_info(&peer("1"), peer_info("10.0.0.2:1"));
+    world.join("1");
+    world.join("2");
+    world.lose("2");
+    world.submit("ada", 1..=5);
+    let bob = Rights { submit: true, administer: false };
+    let ask = |world: &mut World, message| world.broker.handle_client(&peer("bob"), bob, message, world.now);
+    ask(&mut world, FromClient::Hello { version: VERSION, name: "bob".into() });
+    world.settle();
+    world.take_sent();
+    ask(&mut world, FromClient::Inspect);
+    world.client_says("ada", FromClient::Inspect);
+    world.pass(Duration::from_secs(1));
+    let sent = world.take_sent();
+    let of = |who: &str| sent.iter().find(|sent| sent.starts_with(&format!("{who} Status("))).expect("an answer");
+    for hint in ["ada", "worker-1", "worker-2", "10.0.0.2", "accepted: 5"] {
+        assert!(of("ada").contains(hint) && !of("bob").contains(hint), "{hint} in {sent:#?}");
+    }
+    assert!(of("ada").contains("limited: false") && of("bob").contains("limited: true"));
+    for count in ["name: \"p\", ring: [1]", "pending: 3", "in_flight: 2", "unanswered: 5"] {
+        assert!(of("bob").contains(count), "{count} in {}", of("bob"));
+    }
+}

@@ -60,6 +60,11 @@ pub struct Status {
     /// [`Self::lost`].
     #[serde(default, deserialize_with = "codec::batch")]
     pub hosts: Vec<HostStatus>,
+    /// Whether the asker's role lets it see only the counts of pools: of those the name, `ring`,
+    /// `pending`, `oldest_ms`, `in_flight` and `unanswered`. All else that could tell of peers or of
+    /// their requests is left out.
+    #[serde(default)]
+    pub limited: bool,
 }
 
 /// The workers of a host. All have registered with its name.
