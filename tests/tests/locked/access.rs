@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use giostra_protocol::{Bytes, FromClient, FromWorker, RequestId, ToClient, ToWorker, VERSION};
+use giostra_protocol::{Bytes, FromClient, RequestId, ToClient, ToWorker, VERSION};
 use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
 use giostra_transport::keys::{Credentials, KeyPair, Role};
 
-use crate::peer::{Peer, hello, register};
+use crate::peer::{Peer, hello, register, register_of};
 use crate::{check, run, start, strs, total};
 
 /// How long a command that the broker rejects at once may take on a busy machine: far less
@@ -230,19 +230,7 @@ fn peers_and_refusals_are_logged_with_address_and_key_at_both_endpoints() -> Res
     ensure!(matches!(peer.hear()?, ToClient::<Bytes>::Refused { .. }));
     system.wait_for_line(&[" refuse a client at 127.0.0.1:", &as_client, " reason=this broker speaks version"])?;
     let other = Peer::connect(system.backend(), Some(&worker))?;
-    let FromWorker::Register { name, pool, operations, threads, window, instance, .. } = register() else {
-        unreachable!()
-    };
-    other.say(FromWorker::<Bytes>::Register {
-        version,
-        name,
-        pool,
-        operations,
-        threads,
-        window,
-        instance,
-        host: String::new(),
-    })?;
+    other.say(register_of(version))?;
     ensure!(matches!(other.hear()?, ToWorker::<Bytes>::Refused { .. }));
     system.wait_for_line(&[" refuse a worker at 127.0.0.1:", &as_worker, " reason=this broker speaks version"])?;
 

@@ -255,13 +255,7 @@ fn endless_garbage_does_not_fill_the_log() {
 #[test]
 fn a_worker_without_a_thread_is_refused() {
     let mut world = World::new(settings());
-    let FromWorker::Register { version, name, pool, operations, window, instance, .. } = register("worker-1", 0) else {
-        unreachable!()
-    };
-    world.worker_says(
-        "1",
-        FromWorker::Register { version, name, pool, operations, threads: 0, window, instance, host: String::new() },
-    );
+    world.worker_says("1", Registration { threads: 0, ..registration("worker-1") }.into());
     assert!(world.logged("joined").is_empty());
     assert!(world.logged("refuse").iter().any(|line| line.contains("threads: 0")), "{:?}", world.logged("refuse"));
 }
@@ -269,15 +263,8 @@ fn a_worker_without_a_thread_is_refused() {
 #[test]
 fn long_texts_of_peers_are_refused_or_shortened() {
     let mut world = World::with_workers(1);
-    let operations = |count: usize, length: usize| FromWorker::Register {
-        version: VERSION,
-        name: "talker".into(),
-        pool: "p".into(),
-        operations: vec!["x".repeat(length); count],
-        threads: 1,
-        window: 0,
-        instance: 0,
-        host: String::new(),
+    let operations = |count: usize, length: usize| -> FromWorker {
+        Registration { operations: vec!["x".repeat(length); count], ..registration("talker") }.into()
     };
     world.worker_says("t", operations(257, 1));
     world.worker_says("t", operations(1, 65));

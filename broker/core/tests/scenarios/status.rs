@@ -181,18 +181,8 @@ fn a_worker_is_stuck_when_it_answers_pings_while_a_request_does_not_end() {
 fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
     let mut world = World::new(settings());
     world.client("c");
-    let register = |pool: &str| FromWorker::Register {
-        version: VERSION,
-        name: "twin".into(),
-        pool: pool.into(),
-        operations: vec![],
-        threads: 1,
-        window: 0,
-        instance: 0,
-        host: String::new(),
-    };
     for (worker, pool) in [("1", "p"), ("2", "p"), ("3", "q")] {
-        world.worker_says(worker, register(pool));
+        world.worker_says(worker, Registration { pool: pool.into(), ..registration("twin") }.into());
     }
     world.submit("c", 1..=6);
     for worker in ["1", "2"] {
@@ -212,7 +202,7 @@ fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
     world.reply("2");
     world.worker_says("2", FromWorker::Leave);
     assert_eq!(counts(&mut world), [(q.clone(), 0, 0, 0)]);
-    world.worker_says("4", register("p"));
+    world.worker_says("4", register("twin", 0));
     assert_eq!(counts(&mut world), [(p, 0, 6, 1), (q, 0, 0, 0)]);
 }
 
@@ -222,12 +212,7 @@ fn a_pool_has_in_hand_what_waits_and_what_its_workers_hold_and_no_other_pools() 
     world.client("c");
     world.join("1");
     world.join("2");
-    let FromWorker::Register { name, version, operations, threads, window, instance, host, .. } = register("w", 0)
-    else {
-        unreachable!("that is what it returns")
-    };
-    let pool = "q".into();
-    world.worker_says("3", FromWorker::Register { version, name, pool, operations, threads, window, instance, host });
+    world.worker_says("3", Registration { pool: "q".into(), ..registration("w") }.into());
     for (pool, ids) in [("p", 1..=7), ("q", 8..=8), ("nobody", 9..=10)] {
         world.submit_to(pool, "c", ids.map(|id| (RequestId(id), body(id))).collect(), 0);
     }
