@@ -9,11 +9,12 @@ mod address;
 mod allow_list;
 mod connections;
 mod permissions;
+mod watch;
 mod zap;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 use giostra_core::config::Rights;
@@ -47,6 +48,9 @@ pub(crate) const MIN_FILES: u64 = RESERVED + 32;
 pub(crate) fn check_allowed(folder: &std::path::Path) -> Result<Vec<String>, AllowError> {
     allow_list::AllowList::read(folder).map(|list| list.warnings().to_vec())
 }
+
+/// The number of allowed keys, and the peers that were revoked.
+pub(crate) type Reloaded = Result<(usize, Vec<Revoked>), AllowError>;
 
 const SIDES: [Peers; 2] = [Peers::Clients, Peers::Workers];
 
@@ -209,10 +213,21 @@ impl AccessControl {
     }
 
     /// Reads the allowed keys again, and closes the connections of peers whose rights have changed:
-    /// they may come back with those they have now. Returns the number of keys and the peers that
-    /// were revoked; `None` without keys. With an error everything stays as it is.
-    pub(crate) fn reload(&mut self) -> Result<Option<(usize, Vec<Revoked>)>, AllowError> {
-        self.zap.as_mut().map(ZapHandler::reload).transpose()
+    /// they may come back with those they have now. `None` without keys. With an error everything
+    /// stays as it is.
+    pub(crate) fn reload(&mut self) -> Option<Reloaded> {
+        self.zap.as_mut().map(ZapHandler::reload)
+    }
+
+    /// Does what [`Self::reload`] does if the folder of allowed keys has changed. `None` if nothing
+    /// is different, or the error is still the same.
+    pub(crate) fn poll_change(&mut self) -> Option<Reloaded> {
+        self.zap.as_mut()?.poll_change()
+    }
+
+    /// Returns a descriptor that is readable when [`Self::poll_change`] is to be called.
+    pub(crate) fn change(&self) -> Option<BorrowedFd<'_>> {
+        self.zap.as_ref().map(|zap| zap.watch.alarm().as_fd())
     }
 }
 

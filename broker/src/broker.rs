@@ -57,7 +57,8 @@ impl Broker {
         self.http
     }
 
-    /// Reads the list of allowed keys again, and disconnects peers that are no longer in it.
+    /// Reads the list of allowed keys again, and disconnects peers that are no longer in it. The
+    /// broker does so by itself a second or two after the list has changed.
     pub fn reload_keys(&self) {
         self.reload.wake();
     }

@@ -28,7 +28,7 @@ use giostra_transport::socket::{self, Peers, QuietSocket, Sleeper};
 use giostra_transport::time::deadline;
 use giostra_transport::wake::Alarm;
 
-use crate::access::{Refusal, Revoked};
+use crate::access::{Refusal, Reloaded, Revoked};
 use crate::error::Error;
 use crate::outbox::Outbox;
 
@@ -86,7 +86,7 @@ pub struct Stopped {
 impl Bound {
     /// Serves until `shutdown` is requested and then everything in flight is answered and read, or
     /// [`Options::grace`](crate::Options::grace) is over. Each `reload` reads the allowed keys
-    /// again.
+    /// again; a change of their folder does so by itself, a second or two later.
     ///
     /// # Errors
     /// If libzmq fails.
@@ -259,6 +259,11 @@ impl<'a> Server<'a> {
             self.log.flush();
             self.service.handle_ready(self.core.workload());
         }
+        if let Some(reloaded) = self.bound.access.poll_change() {
+            self.log.tick();
+            self.handle_reloaded("allow", reloaded, now);
+            self.log.flush();
+        }
         self.log.reopen();
         let (some, refusals) = self.bound.access.turn([&self.bound.clients.socket, &self.bound.workers.socket])?;
         for Refusal { from, reason } in refusals {
@@ -269,14 +274,22 @@ impl<'a> Server<'a> {
 
     fn reload_keys(&mut self, now: Instant) {
         self.log.tick();
-        let revoked = match self.bound.access.reload() {
-            Ok(None) => return log::info!("hangup: there are no keys to read anew"),
-            Ok(Some((keys, revoked))) => {
+        match self.bound.access.reload() {
+            None => log::info!("hangup: there are no keys to read anew"),
+            Some(reloaded) => self.handle_reloaded("hangup", reloaded, now),
+        }
+    }
+
+    /// Logs that the allowed keys were read again, and drops the peers that were revoked. `occasion`
+    /// begins the line if they could not be read.
+    fn handle_reloaded(&mut self, occasion: &str, reloaded: Reloaded, now: Instant) {
+        let revoked = match reloaded {
+            Ok((keys, revoked)) => {
                 log::info!("allowed keys={keys} revoked={}", revoked.len());
                 self.bound.access.warnings().iter().for_each(|warning| log::warn!("{warning}"));
                 revoked
             }
-            Err(error) => return log::error!("hangup: those with keys stay as they are: {error}"),
+            Err(error) => return log::error!("{occasion}: those with keys stay as they are: {error}"),
         };
         for Revoked { side, peer } in revoked {
             self.side(side).outbox.forget(&peer);
@@ -291,6 +304,7 @@ impl<'a> Server<'a> {
     fn sleep(&self, shutdown: &Shutdown, close_by: Option<Instant>) -> zmq::Result<()> {
         let mut descriptors = vec![self.reload.as_fd()];
         descriptors.extend(self.log.reopen_request());
+        descriptors.extend(self.bound.access.change());
         descriptors.extend(close_by.is_none().then(|| shutdown.as_fd()));
         #[cfg(feature = "http")]
         descriptors.extend(self.bound.http.as_ref().map(|http| http.publisher.as_fd()));

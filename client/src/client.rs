@@ -1,6 +1,6 @@
 //! A client for one thread: its requests, their replies, and questions about the broker.
 
-mod admin;
+pub(crate) mod admin;
 mod connection;
 mod jobs;
 mod reports;

@@ -295,7 +295,7 @@ class Client:
             TimeoutError: if it has fewer after so many seconds.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        while (found := seats_of(self.status(), self.pool)) < count:
+        while (found := self._ask(self._native.seats)) < count:
             time.sleep(next_look(found, count, end))
 
     def unanswered(self) -> int:
@@ -438,11 +438,6 @@ class Job:
     def _ask(self, question: str, timeout: float | None = None) -> JobStatus:
         fields = self._of_client(functools.partial(self._question, question=question), timeout)
         return JobStatus(**fields)
-
-
-def seats_of(status: dict[str, Any], name: str) -> int:
-    """Returns how many workers have a seat in the pool of this name: they take requests."""
-    return next((len(pool["ring"]) for pool in status["pools"] if pool["name"] == name), 0)
 
 
 def next_look(found: int, count: int, end: float | None) -> float:

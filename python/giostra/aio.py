@@ -19,7 +19,7 @@ from typing import Any
 
 from giostra import _native
 from giostra._errors import Closed
-from giostra._client import KEEP, JobStatus, Priority, connect, next_look, seats_of
+from giostra._client import KEEP, JobStatus, Priority, connect, next_look
 
 #: How many calls of a map are under way unless it is told otherwise.
 WINDOW = 1000
@@ -171,8 +171,13 @@ class Client:
     async def wait_for_workers(self, count: int = 1, timeout: float | None = None) -> None:
         """Waits until the pool has so many workers: see `giostra.Client.wait_for_workers`."""
         end = None if timeout is None else time.monotonic() + timeout
-        while (found := seats_of(await self.status(), self._native.pool)) < count:
+        while (found := await self._seats()) < count:
             await asyncio.sleep(next_look(found, count, end))
+
+    async def _seats(self) -> int:
+        future = self._future()
+        seats: int = await self._answer(future, self._native.seats(future))
+        return seats
 
     async def close(self) -> None:
         """Ends the connection. What is not answered is cancelled."""

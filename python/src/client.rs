@@ -186,6 +186,12 @@ impl Client {
         Ok(self.ask(future, async { asked.await.map(|status| Answered::Status(Box::new(status))) }))
     }
 
+    /// Asks how many workers take requests of the pool.
+    fn seats(&self, future: Py<PyAny>) -> PyResult<u64> {
+        let asked = self.shared(None)?.seats();
+        Ok(self.ask(future, async { asked.await.map(Answered::Seats) }))
+    }
+
     /// Gives up a task. Returns whether it was not answered.
     fn cancel(&self, task: u64) -> bool {
         self.tasks.cancel(task)

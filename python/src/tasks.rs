@@ -23,6 +23,7 @@ pub enum Answered {
     Jobs(Vec<JobStatus>),
     Results(Vec<JobResult>),
     Status(Box<Status>),
+    Seats(u64),
 }
 
 /// Something that was asked.
@@ -160,6 +161,7 @@ impl Answered {
             Self::Deleted => Ok(py.None().into_bound(py)),
             Self::Jobs(jobs) => object(py, &Value::Array(jobs.iter().map(job).collect())),
             Self::Status(status) => object(py, &serde_json::to_value(&status).unwrap_or_default()),
+            Self::Seats(seats) => Ok(seats.into_pyobject(py)?.into_any()),
             Self::Results(results) => {
                 let list = PyList::empty(py);
                 for JobResult { number, outcome, .. } in results {

@@ -206,9 +206,10 @@ def keyed(tmp_path: Path):
     def keys(*words: str) -> None:
         subprocess.run([program("giostra"), "keys", *words], cwd=tmp_path, check=True, capture_output=True)
 
-    for name in ("broker", "alice", "worker", "stranger"):
+    for name in ("broker", "alice", "bob", "worker", "stranger"):
         keys("new", name)
     keys("allow", "keys/alice.key", "--role", "client", "--role", "admin")
+    keys("allow", "keys/bob.key", "--role", "client")
     keys("allow", "keys/worker.key", "--role", "worker")
     system = System(tmp_path, "--keys", "keys/broker.key_secret", "--allow", "keys/allow")
     yield system
@@ -220,6 +221,15 @@ def test_with_keys_client_and_worker_are_let_in(keyed: System) -> None:
     keyed.worker("--keys", f"{keys}/worker.key_secret", "--broker-key", f"{keys}/broker.key")
     with keyed.client(keys=keys / "alice.key_secret", broker_key=keys / "broker.key") as client:
         assert client.call("add", 1, 2, timeout=10) == 3
+
+
+def test_a_client_without_the_role_admin_can_wait_for_workers_but_not_see_who_they_are(keyed: System) -> None:
+    keys = keyed.folder / "keys"
+    keyed.worker("--keys", f"{keys}/worker.key_secret", "--broker-key", f"{keys}/broker.key")
+    with keyed.client(keys=keys / "bob.key_secret", broker_key=keys / "broker.key") as client:
+        client.wait_for_workers(1, timeout=10)
+        with pytest.raises(giostra.Error, match="role 'admin'"):
+            client.status()
 
 
 def test_without_its_keys_a_client_is_told_what_it_lacks(keyed: System) -> None:

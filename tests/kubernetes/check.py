@@ -152,6 +152,7 @@ def check_system(documents: list[dict], work: Path) -> None:
                 host = trigger["metadata"]["url"].split("/")[2].rsplit(":", 1)
                 check(host[0] in names.replace("$(NAMESPACE)", namespace).split(","), f"{name}: the broker knows the name {host[0]}")
                 check(int(host[1]) == ports["http"], f"{name}: the port of /status.json")
+                check(f'name=="{worker_said["pool"]}"' in trigger["metadata"]["valueLocation"], f"{name}: the workers' pool")
 
 
 def check_compose(work: Path) -> None:

@@ -47,6 +47,11 @@ expect() {
     exit 1
 }
 expect "0 0" "a broker of which nobody has asked anything"
+# The only work of another pool, which has no worker: no request of this one.
+giostra --broker "$frontend" map sleep --pool other < <(echo 1) > /dev/null 2>&1 &
+pids+=("$!")
+until_true grep -q ' accept .*other' "$work"/log/*
+expect "0 0" "a request to another pool"
 giostra --broker "$frontend" map sleep < <(printf '%s\n' 6 6 6 6 15 15) > "$work/results" 2>/dev/null &
 map=$!
 expect "6 6" "6 requests and no worker"

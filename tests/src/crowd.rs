@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use giostra_protocol::codec::Message;
-use giostra_protocol::{Bytes, DEFAULT_POOL, FromWorker, Outcome, ToWorker, VERSION};
+use giostra_protocol::{Bytes, DEFAULT_POOL, FromWorker, Outcome, Registration, ToWorker};
 use giostra_transport::socket;
 use zmq::{Context, PollItem, Socket};
 
@@ -87,16 +87,8 @@ struct Worker {
 
 impl Worker {
     fn join(context: &Context, backend: &str, pool: &str, number: usize, host: String) -> Result<Self> {
-        let register: FromWorker = FromWorker::Register {
-            version: VERSION,
-            name: format!("stand-in-{number}"),
-            pool: pool.into(),
-            operations: Vec::new(),
-            threads: 1,
-            window: 0,
-            instance: 0,
-            host,
-        };
+        let (name, pool) = (format!("stand-in-{number}"), pool.into());
+        let register: FromWorker = Registration { name, pool, host, ..Registration::default() }.into();
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
         let socket =
             socket::dealer(context, &register.encode().envelope, &hiccup, Duration::ZERO, socket::PEER_TIMEOUT, None)?;

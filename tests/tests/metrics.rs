@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         test!(they_agree_with_what_jobs_did_and_outlive_no_broker needs trials::anywhere),
         test!(many_who_look_see_the_same_longest_sync needs trials::anywhere),
         test!(whatever_the_dashboard_asks_for_is_there needs trials::anywhere),
+        test!(no_panel_of_the_dashboard_hides_another needs trials::anywhere),
     ])
 }
 
@@ -251,8 +252,7 @@ fn whatever_the_dashboard_asks_for_is_there() -> Result<()> {
     system.kill_worker(2)?;
     wait_for("it is lost", || (system.snapshot().ok()?["lost"].as_array()?.len() == 1).then_some(()))?;
     let text = system.get("/metrics")?;
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grafana.json");
-    let dashboard: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
+    let dashboard = dashboard()?;
     let panels = dashboard["panels"].as_array().context("panels")?;
     let queries: Vec<_> = panels
         .iter()
@@ -285,6 +285,29 @@ fn whatever_the_dashboard_asks_for_is_there() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn no_panel_of_the_dashboard_hides_another() -> Result<()> {
+    let dashboard = dashboard()?;
+    let (mut ids, mut taken) = (BTreeMap::new(), BTreeMap::new());
+    for panel in dashboard["panels"].as_array().context("panels")? {
+        let title = &panel["title"];
+        let twin = ids.insert(panel["id"].as_u64().context("an id")?, title);
+        ensure!(twin.is_none(), "{title} and {twin:?} have one id");
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|of| panel["gridPos"][of].as_u64().unwrap_or(u64::MAX / 2));
+        ensure!(x + w <= 24, "{title} is beyond the edge");
+        for place in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            let other = taken.insert(place, title);
+            ensure!(other.is_none(), "{title} lies upon {other:?}");
+        }
+    }
+    ensure!(dashboard["panels"].to_string().contains("by host"), "it has no panel of hosts");
+    Ok(())
+}
+
+fn dashboard() -> Result<Value> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grafana.json");
+    Ok(serde_json::from_str(&fs::read_to_string(file)?)?)
 }
 
 /// A Prometheus that reads the broker's metrics four times a second. It ends when this is dropped.

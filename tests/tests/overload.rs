@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use giostra_client::{Client, Options};
 use giostra_protocol::codec::{Frames, Message};
 use giostra_protocol::compute::{Call, Value};
-use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, Progress, RequestId, ToClient, ToWorker, VERSION};
+use giostra_protocol::{
+    Bytes, FromClient, FromWorker, Outcome, Progress, Registration, RequestId, ToClient, ToWorker, VERSION,
+};
 use giostra_tests::message;
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
@@ -90,16 +92,8 @@ impl Raw {
     /// A worker of one thread in a pool of its own, which is called like it; registered.
     fn worker(context: &zmq::Context, backend: &str, name: &str) -> Result<Self> {
         let worker = Self::connect(context, backend)?;
-        worker.say(FromWorker::Register {
-            version: VERSION,
-            name: name.into(),
-            pool: name.into(),
-            operations: vec![],
-            threads: 1,
-            window: 50,
-            instance: 0,
-            host: String::new(),
-        })?;
+        let register = Registration { name: name.into(), pool: name.into(), window: 50, ..Registration::default() };
+        worker.say(FromWorker::from(register))?;
         let ToWorker::Welcome { .. } = worker.hear()? else { bail!("no welcome") };
         Ok(worker)
     }

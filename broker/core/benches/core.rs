@@ -13,7 +13,9 @@ use std::time::Instant;
 use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
 use giostra_protocol::Identity;
-use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, RequestId, Ticket, ToClient, ToWorker, VERSION};
+use giostra_protocol::{
+    Bytes, FromClient, FromWorker, Outcome, Registration, RequestId, Ticket, ToClient, ToWorker, VERSION,
+};
 
 /// Requests or replies in one message.
 const BATCH: usize = 64;
@@ -88,17 +90,9 @@ impl World {
             answered: 0,
         };
         for (number, worker) in world.workers.iter().enumerate() {
-            let register = FromWorker::Register {
-                version: VERSION,
-                name: format!("worker-{number}"),
-                pool: "p".into(),
-                operations: Vec::new(),
-                threads: 1,
-                window: 0,
-                instance: 0,
-                host: String::new(),
-            };
-            world.core.handle_worker(worker, register, now);
+            let register =
+                Registration { name: format!("worker-{number}"), pool: "p".into(), ..Registration::default() };
+            world.core.handle_worker(worker, register.into(), now);
         }
         world.core.handle_client(
             &world.client,

@@ -8,8 +8,8 @@ use giostra_core::broker::{Broker, Output};
 use giostra_core::config::{Rights, Settings};
 use giostra_protocol::codec::Message;
 use giostra_protocol::{
-    Bytes, FromClient, FromWorker, Identity, MAX_MESSAGE_BYTES, Outcome, RequestId, Status, Ticket, ToClient, ToWorker,
-    VERSION,
+    Bytes, FromClient, FromWorker, Identity, MAX_MESSAGE_BYTES, Outcome, Registration, RequestId, Status, Ticket,
+    ToClient, ToWorker, VERSION,
 };
 
 /// The inverse of rustc-hash's multiplier, modulo 2^64: its multiples hash to small numbers,
@@ -46,16 +46,7 @@ fn bodies(ids: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<(RequestId, B
 }
 
 fn register(name: &str, pool: &str, operations: Vec<String>, threads: u32) -> FromWorker {
-    FromWorker::Register {
-        version: VERSION,
-        name: name.into(),
-        pool: pool.into(),
-        operations,
-        threads,
-        window: 0,
-        instance: 0,
-        host: String::new(),
-    }
+    Registration { name: name.into(), pool: pool.into(), operations, threads, ..Registration::default() }.into()
 }
 
 impl World {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use giostra_core::broker::Broker;
 use giostra_core::config::Settings;
 use giostra_protocol::Identity;
-use giostra_protocol::{Bytes, Failure, FromClient, FromWorker, MAX_INSTANCE, Outcome, RequestId, VERSION, code};
-use world::{World, peer};
+use giostra_protocol::{Bytes, Failure, FromClient, FromWorker, MAX_INSTANCE, Outcome, Registration, RequestId, code};
+use world::{World, peer, registration};
 
 /// How long a request waits for its worker to come back.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -24,19 +24,8 @@ fn with_client(max_attempts: u32) -> World {
 impl World {
     /// A worker of this instance registers over this connection.
     fn join_again(&mut self, connection: &str, instance: u64) {
-        let (name, pool) = (format!("worker-{instance}"), "p".into());
-        let operations = vec![];
-        let register = FromWorker::Register {
-            version: VERSION,
-            name,
-            pool,
-            operations,
-            threads: 1,
-            window: 0,
-            instance,
-            host: String::new(),
-        };
-        self.worker_says(connection, register);
+        let register = Registration { instance, ..registration(&format!("worker-{instance}")) };
+        self.worker_says(connection, register.into());
     }
 
     /// Something else than its connection ends its registration.

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use giostra_core::config::Rights;
 use giostra_protocol::name::fits;
@@ -22,14 +22,14 @@ use super::permissions;
 use crate::error::AllowError;
 
 /// The keys that are let in.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct AllowList {
     keys: HashMap<PublicKey, Entry>,
     /// What was ignored, in sentences for the log, which may not be open yet.
     warnings: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Entry {
     /// The file's name, for the log.
     name: String,
@@ -45,8 +45,7 @@ impl AllowList {
         let entries = fs::read_dir(folder).map_err(|error| AllowError::NoFolder(folder.into(), error))?;
         permissions::check_folder(folder)?;
         let mut list = Self::default();
-        for entry in entries {
-            let path = entry.map_err(|error| AllowError::Io(folder.into(), error))?.path();
+        for path in sorted(folder, entries)? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
             else {
                 continue;
@@ -67,9 +66,8 @@ impl AllowList {
     fn read_role(&mut self, folder: &Path, role: Role) -> Result<(), AllowError> {
         // The folder may be a link to elsewhere.
         permissions::check_folder(folder)?;
-        let failed = |error| AllowError::Io(folder.into(), error);
-        for file in fs::read_dir(folder).map_err(failed)? {
-            let path = file.map_err(failed)?.path();
+        let files = fs::read_dir(folder).map_err(|error| AllowError::Io(folder.into(), error))?;
+        for path in sorted(folder, files)? {
             match path.extension().and_then(|suffix| suffix.to_str()) {
                 Some(PUBLIC_SUFFIX) => {}
                 Some(SECRET_SUFFIX) => return Err(AllowError::Secret(path)),
@@ -109,6 +107,15 @@ impl AllowList {
             Peers::Workers => roles.contains(&Role::Worker).then_some(Rights::NONE),
         }
     }
+}
+
+/// Returns the paths in a folder by name: the same folder is always the same list, or has the same
+/// error.
+fn sorted(folder: &Path, entries: fs::ReadDir) -> Result<Vec<PathBuf>, AllowError> {
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
+    let mut paths = paths.map_err(|error| AllowError::Io(folder.into(), error))?;
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 #[cfg(test)]

@@ -14,12 +14,16 @@ use giostra_transport::socket::{self, MessageMetadata, Peers, QuietSocket, ZAP_E
 use zmq::{Context, SocketType};
 
 use super::allow_list::AllowList;
-use super::{MAX_EVENTS, Refusal, Revoked, SIDES, address};
-use crate::error::{AllowError, Error};
+use super::watch::Watch;
+use super::{MAX_EVENTS, Refusal, Reloaded, Revoked, SIDES, address};
+use crate::error::Error;
 
 pub(super) struct ZapHandler {
     folder: PathBuf,
     pub(super) allowed: AllowList,
+    pub(super) watch: Watch,
+    /// Why the folder could not be read when it was last; `None` if it could.
+    unreadable: Option<String>,
     socket: QuietSocket,
     /// By side, since libzmq's routing ids are unique per socket, not per context.
     peers: HashMap<(Peers, Identity), Peer>,
@@ -37,6 +41,7 @@ struct Peer {
 impl ZapHandler {
     /// Reads the allowed keys, and listens for libzmq's questions.
     pub(super) fn new(context: &Context, folder: PathBuf) -> Result<Self, Error> {
+        let watch = Watch::start(folder.clone())?;
         let allowed = AllowList::read(&folder)?;
         let listen = || {
             let socket = QuietSocket::new(context.socket(SocketType::REP)?);
@@ -44,7 +49,8 @@ impl ZapHandler {
             socket.bind(ZAP_ENDPOINT)?;
             Ok::<_, zmq::Error>(socket)
         };
-        Ok(Self { folder, allowed, socket: listen().map_err(io::Error::from)?, peers: HashMap::new() })
+        let socket = listen().map_err(io::Error::from)?;
+        Ok(Self { folder, allowed, watch, unreadable: None, socket, peers: HashMap::new() })
     }
 
     pub(super) fn socket(&self) -> &QuietSocket {
@@ -125,8 +131,36 @@ impl ZapHandler {
     }
 
     /// See [`AccessControl::reload`](super::AccessControl::reload).
-    pub(super) fn reload(&mut self) -> Result<(usize, Vec<Revoked>), AllowError> {
-        self.allowed = AllowList::read(&self.folder)?;
+    pub(super) fn reload(&mut self) -> Reloaded {
+        self.watch.restart();
+        match AllowList::read(&self.folder) {
+            Ok(list) => Ok(self.exchange(list)),
+            Err(error) => {
+                self.unreadable = Some(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// See [`AccessControl::poll_change`](super::AccessControl::poll_change).
+    pub(super) fn poll_change(&mut self) -> Option<Reloaded> {
+        match self.watch.take()? {
+            // A file was touched, or SIGHUP was faster.
+            Ok(list) if list == self.allowed && self.unreadable.is_none() => None,
+            Ok(list) => Some(Ok(self.exchange(list))),
+            Err(error) => {
+                let text = Some(error.to_string());
+                let is_known = self.unreadable == text;
+                self.unreadable = text;
+                (!is_known).then_some(Err(error))
+            }
+        }
+    }
+
+    /// Puts a list into the place of the present one. Returns the number of its keys, and the peers
+    /// whose rights have changed.
+    fn exchange(&mut self, list: AllowList) -> (usize, Vec<Revoked>) {
+        (self.allowed, self.unreadable) = (list, None);
         let mut revoked = Vec::new();
         for ((side, id), peer) in &mut self.peers {
             if self.allowed.rights(*side, &peer.key) != Some(peer.rights) && !peer.revoked {
@@ -138,6 +172,6 @@ impl ZapHandler {
             }
         }
         revoked.sort_unstable_by(|a, b| a.peer.cmp(&b.peer));
-        Ok((self.allowed.len(), revoked))
+        (self.allowed.len(), revoked)
     }
 }

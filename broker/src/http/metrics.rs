@@ -59,7 +59,7 @@ fn families(status: &Status, started: f64) -> Vec<MetricFamily> {
     all.chain(histogram(status)).chain(jobs.map(|jobs| jobs::syncs(&jobs.store))).collect()
 }
 
-fn pools(status: &Status) -> [Family<'_>; 8] {
+fn pools(status: &Status) -> [Family<'_>; 9] {
     let Status { pools, pool_totals, .. } = status;
     let totals = |value: fn(&PoolTotals) -> u64| {
         pool_totals.iter().map(move |pool| (vec![("pool", &*pool.name)], value(pool) as f64)).collect()
@@ -92,6 +92,11 @@ fn pools(status: &Status) -> [Family<'_>; 8] {
             "pending_oldest_seconds",
             "Time that the oldest of them has been waiting.",
             now(|pool| seconds_of_ms(pool.oldest_ms)),
+        ),
+        (
+            "in_flight_requests",
+            "Requests handed to workers of this pool and not yet answered.",
+            now(|pool| pool.in_flight as f64),
         ),
         (
             "pool_turn_wait_seconds",
@@ -276,7 +281,13 @@ mod tests {
         let status = Status {
             workers: vec![worker("a\"b\\", 1), worker("twin", 2), worker("twin", 3)],
             lost: vec![lost("twin"), lost("gone"), lost("gone")],
-            pools: vec![PoolStatus { name: "p".into(), oldest_ms: 1500, waits_ms: 2500, ..PoolStatus::default() }],
+            pools: vec![PoolStatus {
+                name: "p".into(),
+                oldest_ms: 1500,
+                waits_ms: 2500,
+                in_flight: 6,
+                ..PoolStatus::default()
+            }],
             pool_totals: ["p", "empty", OTHER_POOLS]
                 .map(|name| PoolTotals { name: name.into(), ..PoolTotals::default() })
                 .into(),
@@ -300,6 +311,7 @@ mod tests {
             r#"giostra_workers{pool="p",state="lost"} 3"#,
             r#"giostra_pending_oldest_seconds{pool="p"} 1.5"#,
             r#"giostra_pool_turn_wait_seconds{pool="p"} 2.5"#,
+            r#"giostra_in_flight_requests{pool="p"} 6"#,
             r#"giostra_workers{pool="p",state="unable"} 0"#,
         ] {
             assert!(lines.contains(&wanted), "{wanted} in {text}");

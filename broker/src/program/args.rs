@@ -51,8 +51,8 @@ Configuration: A file for --config is in TOML. Its keys are the options' names w
 insecure = true, http-host = [\"a\", \"b\"]. The command line goes before the environment, the environment before the file. The file is \
 read once, at the start. More: docs/operations.md.
 
-Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow again and \
-drops peers whose key is gone; not --config. SIGUSR1 begins a new log file if the current one was moved away, as by logrotate. SIGINT and SIGTERM stay ignored \
+Signals: SIGINT or SIGTERM finishes what is in flight (see --grace) and exits; a second one exits at once. SIGHUP reads --allow again at once and \
+drops peers whose key is gone, which a change of the folder does in a second or two; not --config. SIGUSR1 begins a new log file if the current one was moved away, as by logrotate. SIGINT and SIGTERM stay ignored \
 if they were at the start; SIGUSR2 and SIGALRM do nothing.
 
 Exit status: 0 after a signal; 1 if the broker could not start; 2 for a wrong command line or configuration file, or if --config-check finds anything wrong.";

@@ -371,7 +371,8 @@ pub const KEYS_ALLOW: &str = "\
 Examples:
   giostra keys allow keys/worker-1.key keys/worker-2.key --role worker
   giostra keys allow alice.key --role client --dir /etc/giostra/allow
-  pkill -HUP giostra-broker      makes a running broker read the keys
+
+A running broker notices in a second or two; kill -HUP makes it read the keys at once.
 
 JSON: allowed, the files that let them in.";
 

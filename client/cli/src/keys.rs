@@ -131,7 +131,7 @@ fn allow(allow: &KeysAllow, json: bool) -> anyhow::Result<()> {
     if json {
         writeln!(stdout(), "{}", json!({ "allowed": made }))?;
     } else {
-        writeln!(stdout(), "a broker that runs with --allow {} learns of it by SIGHUP", allow.dir.display())?;
+        writeln!(stdout(), "a broker that runs with --allow {} notices in a second or two", allow.dir.display())?;
     }
     Ok(())
 }

@@ -170,9 +170,7 @@ pub fn wait_for_workers(client: &mut Client, pool: &str, count: u32) -> Result<(
         return Ok(());
     }
     loop {
-        let status = client.status()?;
-        let seats = status.pools.iter().find(|it| it.name == pool).map_or(0, |it| it.ring.len());
-        if seats >= count as usize {
+        if client.seats(pool)? >= u64::from(count) {
             return Ok(());
         }
         // The broker does not announce workers. No reply can come, so this is a sleep that Ctrl-C ends.

@@ -35,7 +35,19 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the broker has keys, and this client's has not the role `admin`.
     pub fn status(&mut self) -> Result<Status, Error> {
+        self.ask_for_status().and_then(whole)
+    }
+
+    /// Asks the broker how many workers of this pool take requests. Any client may ask.
+    pub fn seats(&mut self, pool: &str) -> Result<u64, Error> {
+        self.ask_for_status().map(|status| seats_of(&status, pool))
+    }
+
+    fn ask_for_status(&mut self) -> Result<Status, Error> {
         self.await_broker()?;
         self.send_message(FromClient::Inspect)?;
         self.await_answer(Session::take_status)
@@ -112,4 +124,20 @@ impl Client {
             }
         }
     }
+}
+
+/// Returns a status that has everything.
+///
+/// # Errors
+/// [`Error::Refused`] if the broker may not tell this client everything.
+pub(crate) fn whole(status: Status) -> Result<Status, Error> {
+    match status.limited {
+        false => Ok(status),
+        true => Err(Error::Refused("this key may not inspect: it has not the role 'admin'".into())),
+    }
+}
+
+/// Returns the number of workers that take requests of this pool.
+pub(crate) fn seats_of(status: &Status, pool: &str) -> u64 {
+    status.pools.iter().find(|it| it.name == pool).map_or(0, |it| it.ring.len() as u64)
 }

@@ -10,6 +10,7 @@ use super::questions::{Question, Response};
 use super::slot::Slot;
 use super::{Handle, SharedClient};
 use crate::Error;
+use crate::client::admin::whole;
 
 impl SharedClient {
     /// Asks the broker for its status: workers, clients, pools, counts.
@@ -23,10 +24,21 @@ impl SharedClient {
     ///     Ok(())
     /// }
     /// ```
+    ///
+    /// The answer is [`Error::Refused`] if the broker has keys, and this client's has not the role
+    /// `admin`.
     pub fn status(&self) -> Asked<Status> {
         self.ask(Question::Status, |response| match response {
-            Response::Status(status) => Ok(*status),
-            Response::Jobs(_) => Err(Error::not_an_answer()),
+            Response::Status(status) => whole(*status),
+            Response::Jobs(_) | Response::Seats(_) => Err(Error::not_an_answer()),
+        })
+    }
+
+    /// Asks the broker how many workers of this client's pool take requests. Any client may ask.
+    pub fn seats(&self) -> Asked<u64> {
+        self.ask(Question::Seats(self.handle.0.pool.clone()), |response| match response {
+            Response::Seats(seats) => Ok(seats),
+            Response::Jobs(_) | Response::Status(_) => Err(Error::not_an_answer()),
         })
     }
 
@@ -41,7 +53,7 @@ impl Response {
     pub(super) fn about_jobs(self) -> Result<JobsReply, Error> {
         match self {
             Self::Jobs(reply) => Ok(*reply),
-            Self::Status(_) => Err(Error::not_an_answer()),
+            Self::Status(_) | Self::Seats(_) => Err(Error::not_an_answer()),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use giostra_protocol::{Bytes, JobId, JobStatus, JobsReply, JobsRequest, Status};
 
 use super::slot::Slot;
+use crate::client::admin::seats_of;
 use crate::inquiry::Inquiry;
 use crate::submission::Submission;
 use crate::{Client, Error, JobOptions};
@@ -25,6 +26,8 @@ pub enum Question {
     Submission(Box<Submission<Requests>>),
     /// What the broker's status is.
     Status,
+    /// How many workers take requests of the pool of this name.
+    Seats(String),
 }
 
 /// The answer to a question.
@@ -33,6 +36,8 @@ pub enum Response {
     Jobs(Box<JobsReply>),
     /// When it was for the broker's status.
     Status(Box<Status>),
+    /// When it was for the workers of a pool.
+    Seats(u64),
 }
 
 /// The requests of a job.
@@ -50,6 +55,11 @@ impl Question {
         Self::Submission(Submission::new(options, pool, requests).into())
     }
 
+    /// Whether the broker's status has the answer.
+    fn is_of_status(&self) -> bool {
+        matches!(self, Self::Status | Self::Seats(_))
+    }
+
     /// Begins again, over a new connection.
     fn restart(&mut self) {
         if let Self::Submission(submission) = self {
@@ -62,7 +72,7 @@ impl Question {
         match self {
             Self::Plain(inquiry) => Some(inquiry.ask()),
             Self::List(jobs) => Some(next_page(jobs)),
-            Self::Submission(_) | Self::Status => None,
+            Self::Submission(_) | Self::Status | Self::Seats(_) => None,
         }
     }
 
@@ -71,7 +81,7 @@ impl Question {
         match self {
             Self::Plain(inquiry) => !matches!(inquiry.request(), JobsRequest::Look { wait: true, .. }),
             Self::List(_) => true,
-            Self::Submission(_) | Self::Status => false,
+            Self::Submission(_) | Self::Status | Self::Seats(_) => false,
         }
     }
 
@@ -94,7 +104,7 @@ impl Question {
                 jobs.extend(more);
                 Ok(Next::Ask(next_page(jobs)))
             }
-            (Self::List(_) | Self::Status, _) => Err(Error::not_an_answer()),
+            (Self::List(_) | Self::Status | Self::Seats(_), _) => Err(Error::not_an_answer()),
         }
     }
 }
@@ -221,7 +231,7 @@ impl Questions {
         if self.is_inspecting {
             return Ok(());
         }
-        for open in self.open.values_mut().filter(|open| matches!(open.question, Question::Status)) {
+        for open in self.open.values_mut().filter(|open| open.question.is_of_status()) {
             open.is_asked = true;
             self.is_inspecting = true;
         }
@@ -231,11 +241,15 @@ impl Questions {
     fn answer_inspection(&mut self, status: &Status) {
         self.is_inspecting = false;
         self.open.retain(|_, open| {
-            let is_answered = open.is_asked && matches!(open.question, Question::Status);
-            if is_answered {
-                open.slot.fill(Ok(Response::Status(status.clone().into())));
+            let answer = match &open.question {
+                Question::Status => Response::Status(status.clone().into()),
+                Question::Seats(pool) => Response::Seats(seats_of(status, pool)),
+                _ => return true,
+            };
+            if open.is_asked {
+                open.slot.fill(Ok(answer));
             }
-            !is_answered
+            !open.is_asked
         });
     }
 

@@ -71,16 +71,14 @@ impl fmt::Display for DecodeError {
 mod tests {
     use super::*;
     use crate::codec::{Frames, Message};
-    use crate::{Bytes, FromClient, FromWorker, VERSION};
+    use crate::{Bytes, FromClient, FromWorker, Registration, VERSION};
 
     #[test]
     fn a_peer_at_the_wrong_endpoint_learns_which_one_it_is() {
         let hello = FromClient::<Bytes>::Hello { version: VERSION, name: "c".into() }.encode();
         let error = FromWorker::decode(&hello).unwrap_err().to_string();
         assert_eq!(error, "this is the workers' endpoint (backend); clients connect to the frontend");
-        let (name, pool, operations) = (String::from("w"), String::from("p"), vec![]);
-        let (version, threads, window, instance, host) = (VERSION, 1, 0, 0, String::new());
-        let register = FromWorker::Register { version, name, pool, operations, threads, window, instance, host };
+        let register = FromWorker::<Bytes>::from(Registration { name: "w".into(), ..Registration::default() });
         let error = FromClient::decode(&register.encode()).unwrap_err().to_string();
         assert_eq!(error, "this is the clients' endpoint (frontend); workers connect to the backend");
     }

@@ -24,7 +24,7 @@ pub use self::client::{FromClient, ToClient};
 pub use self::failure::{Failure, MAX_FAILURE, code};
 pub use self::job::*;
 pub use self::status::*;
-pub use self::worker::{FromWorker, MAX_INSTANCE, MAX_THREADS, ToWorker};
+pub use self::worker::{FromWorker, MAX_INSTANCE, MAX_THREADS, Registration, ToWorker};
 
 /// The version of this protocol. Both sides send theirs first; a peer with another version is
 /// refused.

@@ -58,7 +58,7 @@ const EVENTS: &[&str] = &[
 ];
 
 /// Events whose line is a message behind a colon.
-const SENTENCES: &[&str] = &["hangup", "insecure"];
+const SENTENCES: &[&str] = &["allow", "hangup", "insecure"];
 
 /// Events about a worker, whose first words are its name, which it chose itself, and its number.
 const OF_WORKERS: &[&str] = &[

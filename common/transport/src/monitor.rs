@@ -79,7 +79,7 @@ impl Failure {
         match (self, with_keys) {
             (Self::Refused(_), _) => {
                 ". Its public certificate has to be in the broker's --allow folder (giostra keys allow), under this role; \
-                 a broker that runs learns of it by SIGHUP"
+                 a broker that runs notices that in a second or two"
             }
             (Self::Protocol(_), true) => ". Does the broker have keys (--keys)?",
             (Self::Protocol(_), false) => ". If the broker has keys, --keys and --broker-key are needed here, too",

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use anyhow::{Context as _, Result, bail};
 use giostra_protocol::Identity;
 use giostra_protocol::codec::{Frames, Message};
-use giostra_protocol::{Bytes, FromClient, FromWorker, ToClient, ToWorker, VERSION};
+use giostra_protocol::{Bytes, FromClient, FromWorker, Registration, ToClient, ToWorker, VERSION};
 use giostra_tests::port::until_free;
 use giostra_tests::process::wait_for;
 use giostra_transport::socket;
@@ -99,17 +99,8 @@ impl Peer {
 
 /// A `Register`.
 pub fn register(version: u32, name: &str, pool: &str) -> FromWorker {
-    let operations = vec!["add".into()];
-    FromWorker::Register {
-        version,
-        name: name.into(),
-        pool: pool.into(),
-        operations,
-        threads: 1,
-        window: 0,
-        instance: 0,
-        host: String::new(),
-    }
+    let (name, pool, operations) = (name.into(), pool.into(), vec!["add".into()]);
+    Registration { version, name, pool, operations, ..Registration::default() }.into()
 }
 
 /// A message as it is sent.

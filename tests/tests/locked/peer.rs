@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use giostra_protocol::codec::{Frames, Message};
-use giostra_protocol::{Bytes, FromClient, FromWorker, ToClient, VERSION};
+use giostra_protocol::{Bytes, FromClient, FromWorker, Registration, ToClient, VERSION};
 use giostra_tests::process::wait_for;
 use giostra_transport::keys::Credentials;
 use giostra_transport::socket;
@@ -84,17 +84,13 @@ pub fn hello() -> FromClient {
     FromClient::Hello { version: VERSION, name: "stranger".into() }
 }
 
+/// A `Register` of this version.
+pub fn register_of(version: u32) -> FromWorker<Bytes> {
+    let operations = vec!["add".into()];
+    Registration { version, name: "stranger".into(), operations, ..Registration::default() }.into()
+}
+
 /// A `Register`.
 pub fn register() -> FromWorker<Bytes> {
-    let (name, pool, operations) = ("stranger".to_string(), "compute".to_string(), vec!["add".to_string()]);
-    FromWorker::Register {
-        version: VERSION,
-        name,
-        pool,
-        operations,
-        threads: 1,
-        window: 0,
-        instance: 0,
-        host: String::new(),
-    }
+    register_of(VERSION)
 }

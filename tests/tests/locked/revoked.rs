@@ -1,14 +1,15 @@
 //! Keys that are taken away, changed and given again while the broker runs.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use giostra_tests::process::wait_for;
 use giostra_tests::{Setup, System};
-use giostra_transport::keys::Role;
+use giostra_transport::keys::{KeyPair, Role, write_public};
 use nix::sys::signal::Signal;
 
 use crate::peer::Peer;
@@ -16,6 +17,11 @@ use crate::{check, strs};
 
 /// How long a worker whose key is given again may take to come in by itself.
 const SOON: Duration = Duration::from_secs(15);
+
+/// Waits until the broker has read its allow-list by itself, for the `time`th time.
+fn was_read(system: &System, time: usize) -> Result<()> {
+    wait_for("the list is read", || (system.count(" allowed keys=") == time).then_some(()))
+}
 
 /// Makes keys for a client and lets it in.
 fn admit(system: &mut System, name: &str) -> Result<Vec<String>> {
@@ -202,5 +208,87 @@ fn one_key_serves_several_at_once_and_all_of_them_go_with_it() -> Result<()> {
     wait_for("both are cut off", || (system.count("its key is no longer allowed") >= 2).then_some(()))?;
     ensure!(system.count(" client-left ") == before + 2 && system.count(" dropped ") == 0);
     drop(two);
+    check(&mut system)
+}
+
+#[test]
+fn a_list_that_changes_is_read_again_by_itself() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    system.make_keys("alice")?;
+    system.allow("alice", Role::Client)?;
+    was_read(&system, 1)?;
+    let alice = system.key_args("alice");
+    system.begin_as(&strs(&alice), &["random", "1000", "--json"])?.finish()?.all_well()?;
+    fs::remove_file(system.certificate("worker-2", Role::Worker))?;
+    system.wait_for_line(&[" dropped worker-2 ", "reason=its key is no longer allowed"])?;
+    // Another key in the same file.
+    let other = system.make_keys("mallory")?;
+    let file = system.certificate("alice", Role::Client);
+    fs::write(
+        &file,
+        fs::read_to_string(&file)?
+            .replace(&KeyPair::read(&system.secret_file("alice"))?.public.to_string(), &other.public.to_string()),
+    )?;
+    was_read(&system, 3)?;
+    let refused = system.begin_as(&strs(&alice), &["send", "add", "1", "2"])?.finish()?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("this key is not allowed"), "{refused:?}");
+    check(&mut system)?;
+    system.audit()?;
+    Ok(())
+}
+
+#[test]
+fn a_mounted_list_is_read_again_when_its_link_is_exchanged() -> Result<()> {
+    let mut system = Setup::workers(1).secured().start()?;
+    system.make_keys("alice")?;
+    let own = system.certificate("client", Role::Client);
+    let folder = own.parent().context("it is in a folder")?;
+    // As the kubelet lays out a mounted secret: folders by version, and links through one of them.
+    let version = |name: &str| -> Result<()> {
+        fs::create_dir(folder.join(name))?;
+        fs::copy(&own, folder.join(name).join("client.key"))?;
+        symlink(name, folder.join("..data_tmp"))?;
+        Ok(())
+    };
+    version("..1")?;
+    fs::rename(folder.join("..data_tmp"), folder.join("..data"))?;
+    fs::remove_file(&own)?;
+    symlink("..data/client.key", &own)?;
+    symlink("..data/alice.key", folder.join("alice.key"))?;
+    system.wait_for_line(&["ERROR allow: those with keys stay as they are: ", "alice.key"])?;
+    version("..2")?;
+    let alice = KeyPair::read(&system.secret_file("alice"))?.public;
+    write_public(&folder.join("..2/alice.key"), "alice", &alice)?;
+    fs::rename(folder.join("..data_tmp"), folder.join("..data"))?;
+    was_read(&system, 1)?;
+    let alice = system.key_args("alice");
+    system.begin_as(&strs(&alice), &["random", "1000", "--json"])?.finish()?.all_well()?;
+    version("..3")?;
+    write_public(&folder.join("..3/alice.key"), "alice", &KeyPair::generate()?.public)?;
+    fs::rename(folder.join("..data_tmp"), folder.join("..data"))?;
+    was_read(&system, 2)?;
+    ensure!(system.begin_as(&strs(&alice), &["send", "add", "1", "2"])?.finish()?.code == Some(1));
+    check(&mut system)
+}
+
+#[test]
+fn a_list_that_breaks_changes_nothing_and_is_told_of_once_until_it_is_mended() -> Result<()> {
+    let mut system = Setup::workers(2).secured().start()?;
+    let errors = |system: &System| system.count("ERROR allow: those with keys stay as they are: ");
+    let broken = system.certificate("broken", Role::Client);
+    fs::write(&broken, "curve\n    public-key = \"short\"\n")?;
+    fs::remove_file(system.certificate("worker-2", Role::Worker))?;
+    system.wait_for_line(&["ERROR allow: those with keys stay as they are: ", "broken.key"])?;
+    // It looks, and reads, each second meanwhile.
+    let slept = system.run(&["send", "sleep", "3.5"])?;
+    ensure!(slept.code == Some(0) && errors(&system) == 1 && system.count(" dropped ") == 0, "{slept:?}");
+    let whole = system.allow_dir();
+    fs::rename(&whole, whole.with_extension("away"))?;
+    wait_for("that there is none is said, too", || (errors(&system) == 2).then_some(()))?;
+    check(&mut system)?;
+    fs::remove_file(whole.with_extension("away").join("client/broken.key"))?;
+    fs::rename(whole.with_extension("away"), &whole)?;
+    system.wait_for_line(&[" dropped worker-2 ", "reason=its key is no longer allowed"])?;
+    ensure!(errors(&system) == 2);
     check(&mut system)
 }

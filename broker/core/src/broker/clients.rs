@@ -60,10 +60,8 @@ impl Broker {
                 self.submit(client, &pool, Terms { timeout_ms, priority, wait }, requests, now);
             }
             (FromClient::Cancel(ids), Some(client)) => self.cancel(client, &ids),
-            (FromClient::Inspect | FromClient::Drain { .. }, Some(client))
-                if !self.clients[&client].rights.administer =>
-            {
-                self.refuse_client(from, "this key may not inspect or drain: it has not the role 'admin'", now);
+            (FromClient::Drain { .. }, Some(client)) if !self.clients[&client].rights.administer => {
+                self.refuse_client(from, "this key may not drain: it has not the role 'admin'", now);
             }
             (FromClient::Jobs { tag, request }, Some(client)) => self.ask_about_jobs(client, from, tag, request),
             (FromClient::Inspect, Some(_)) => self.inspections.ask(from),

@@ -45,12 +45,26 @@ impl Broker {
         if self.inspections.askers.is_empty() || self.inspections.next.is_some_and(|next| now < next) {
             return;
         }
-        let status = Box::new(self.status(now));
-        let members = status.workers.len() + status.clients.len() + status.pool_totals.len();
-        let pause = PAUSE_EACH.saturating_mul(members.try_into().unwrap_or(u32::MAX));
-        self.inspections.next = Some(now + pause.clamp(PAUSE[0], PAUSE[1]));
         let mut askers = std::mem::take(&mut self.inspections.askers);
         askers.retain(|asker| self.clients.find(asker).is_some());
-        self.outputs.push_back(Output::Status(askers.into_iter().collect(), status));
+        let (whole, limited): (Vec<_>, Vec<_>) = askers.into_iter().partition(|asker| self.may_administer(asker));
+        let mut members = 0;
+        if !whole.is_empty() {
+            let status = Box::new(self.status(now));
+            members += status.workers.len() + status.clients.len() + status.pool_totals.len();
+            self.outputs.push_back(Output::Status(whole, status));
+        }
+        if !limited.is_empty() {
+            let status = Box::new(self.limited_status(now));
+            // It counts what the workers hold.
+            members += self.workers.len() + status.pools.len();
+            self.outputs.push_back(Output::Status(limited, status));
+        }
+        let pause = PAUSE_EACH.saturating_mul(members.try_into().unwrap_or(u32::MAX));
+        self.inspections.next = Some(now + pause.clamp(PAUSE[0], PAUSE[1]));
+    }
+
+    fn may_administer(&self, client: &Identity) -> bool {
+        self.clients.find(client).is_some_and(|number| self.clients[&number].rights.administer)
     }
 }

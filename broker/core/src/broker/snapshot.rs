@@ -78,6 +78,30 @@ impl Broker {
             left_out,
             jobs: self.jobs_status(self.moment(now)),
             hosts,
+            limited: false,
+        }
+    }
+
+    /// Returns what a client may know that may not administer: the counts of pools.
+    pub(super) fn limited_status(&mut self, now: Instant) -> Status {
+        let pools = self.listed_pools();
+        let limited = |pool: PoolStatus| PoolStatus {
+            name: pool.name,
+            ring: pool.ring,
+            pending: pool.pending,
+            oldest_ms: pool.oldest_ms,
+            in_flight: pool.in_flight,
+            unanswered: pool.unanswered,
+            ..PoolStatus::default()
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: millis(now - self.started),
+            rotation: self.settings.rotation.to_string(),
+            left_out: LeftOut { pools: (self.pools.len() - pools.len()) as u64, ..LeftOut::default() },
+            pools: self.pools_status(&pools, now).into_iter().map(limited).collect(),
+            limited: true,
+            ..Status::default()
         }
     }
 
@@ -124,15 +148,16 @@ impl Broker {
     fn pools_status(&mut self, pools: &[PoolKey], now: Instant) -> Vec<PoolStatus> {
         let now = self.moment(now);
         let mut histories = self.histories(pools, now.second());
+        let in_flight = self.in_flight_by_pool();
         let oldest = |pool: &Pool| {
             let keys = pool.pending.candidates_for_oldest();
             keys.map(|key| self.requests[key.at()].accepted).min_by_key(|accepted| accepted.0)
         };
         let mut pools: Vec<_> = pools
             .iter()
-            .map(|key| (&self.pools[key.0], histories.remove(key).unwrap_or_default()))
-            .map(|(pool, history)| (pool, history, self.waits_for(pool)))
-            .map(|(pool, history, waits)| PoolStatus {
+            .map(|key| (key, &self.pools[key.0], histories.remove(key).unwrap_or_default()))
+            .map(|(key, pool, history)| (pool, history, self.waits_for(pool), in_flight.get(key).copied().unwrap_or(0)))
+            .map(|(pool, history, waits, in_flight)| PoolStatus {
                 name: pool.name.to_string(),
                 ring: pool.ring.seats().iter().take(MAX_PEERS).map(|number| number.0).collect(),
                 turn: pool.ring.next() as u64,
@@ -142,10 +167,22 @@ impl Broker {
                 waits_for: waits.map(|(number, _)| number.0),
                 waits_ms: waits.map_or(0, |(_, since)| now.micros_since(since) / 1000),
                 history,
+                in_flight,
+                unanswered: pool.pending.len() as u64 + in_flight,
             })
             .collect();
         pools.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         pools
+    }
+
+    /// Returns the number of requests at the workers of each pool that has some, unwanted ones
+    /// included.
+    fn in_flight_by_pool(&self) -> HashMap<PoolKey, u64> {
+        let mut in_flight = HashMap::new();
+        for worker in self.workers.values() {
+            *in_flight.entry(worker.pool).or_default() += worker.in_flight.len() as u64;
+        }
+        in_flight
     }
 
     /// Returns the last seconds of those pools that have the most workers.

@@ -8,7 +8,7 @@ use giostra_core::peer_info::{Key, PeerInfo};
 use giostra_core::store::Op;
 use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, Identity, JobId, JobSpec, JobState, JobsReply, JobsRequest, Outcome,
-    Ticket, ToClient, ToWorker, VERSION,
+    Registration, Ticket, ToClient, ToWorker, VERSION,
 };
 
 use crate::store::{Disk, HOME, Queue};
@@ -66,11 +66,8 @@ impl Bench {
 
     /// A worker registers.
     pub fn work(&mut self) {
-        let (name, pool) = ("worker".into(), "p".into());
-        let (version, operations, threads, window, instance) = (VERSION, vec![], 1, 0, 0);
-        let register =
-            FromWorker::Register { version, name, pool, operations, threads, window, instance, host: String::new() };
-        self.broker.handle_worker(&peer("w"), register, self.now);
+        let register = Registration { name: "worker".into(), pool: "p".into(), ..Registration::default() };
+        self.broker.handle_worker(&peer("w"), register.into(), self.now);
         self.settle();
     }
 

@@ -8,7 +8,7 @@ use giostra_core::config::{Rights, Settings};
 use giostra_core::ids::JobNumber;
 use giostra_protocol::{
     Bytes, Failure, FromClient, FromWorker, Identity, JobId, JobSpec, JobState, JobsReply, JobsRequest, Outcome,
-    Priority, Ticket, ToClient, ToWorker, VERSION, code,
+    Priority, Registration, Ticket, ToClient, ToWorker, VERSION, code,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -172,20 +172,9 @@ impl World {
     fn compute(&mut self) {
         let n = self.random.random_range(0..self.workers.len());
         if !self.workers[n].is_here {
-            let (name, pool) = (format!("worker-{n}"), "p".into());
-            let (version, operations, threads, window, instance) = (VERSION, vec![], 1, 0, 0);
-            let register = FromWorker::Register {
-                version,
-                name,
-                pool,
-                operations,
-                threads,
-                window,
-                instance,
-                host: String::new(),
-            };
+            let register = Registration { name: format!("worker-{n}"), pool: "p".into(), ..Registration::default() };
             self.workers[n].is_here = true;
-            return self.broker.handle_worker(&worker(n), register, self.now);
+            return self.broker.handle_worker(&worker(n), register.into(), self.now);
         }
         let count = self.random.random_range(0..=self.workers[n].held.len());
         let held: Vec<_> = self.workers[n].held[..count].iter().map(|(_, body)| body.clone()).collect();

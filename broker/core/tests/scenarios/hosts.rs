@@ -3,12 +3,8 @@
 use super::*;
 
 fn join(world: &mut World, worker: &str, pool: &str, host: &str) {
-    let FromWorker::Register { version, operations, threads, window, instance, .. } = register(worker, 0) else {
-        unreachable!("that is what it returns")
-    };
-    let (name, pool, host) = (format!("worker-{worker}"), pool.into(), host.into());
-    world
-        .worker_says(worker, FromWorker::Register { version, name, pool, operations, threads, window, instance, host });
+    let (pool, host) = (pool.into(), host.into());
+    world.worker_says(worker, Registration { pool, host, ..registration(&format!("worker-{worker}")) }.into());
 }
 
 /// Name, workers, requests in flight, answers, and lost workers of each host.

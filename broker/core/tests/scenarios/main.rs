@@ -18,10 +18,10 @@ use giostra_core::config::{Rights, Settings};
 use giostra_core::peer_info::{Key, PeerInfo};
 use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, History, MAX_BATCH, Outcome, Progress, RequestId, Ticket, ToClient,
-    ToWorker, VERSION, code,
+    Bytes, Failure, FromClient, FromWorker, History, MAX_BATCH, Outcome, Progress, Registration, RequestId, Ticket,
+    ToClient, ToWorker, VERSION, code,
 };
-use world::{World, body, peer, register, settings};
+use world::{World, body, peer, register, registration, settings};
 
 /// One without a key.
 fn peer_info(address: &str) -> PeerInfo {

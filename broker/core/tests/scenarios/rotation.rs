@@ -107,14 +107,7 @@ fn each_thread_has_work_also_if_there_are_more_than_the_window_allows_unless_the
     for (threads, wanted, held) in [(5, 0, 5), (5, 4, 4), (2, 0, 3), (u32::MAX, 0, 4096)] {
         let mut world = World::new(Settings { window: 3, ..settings() });
         world.client("c");
-        let FromWorker::Register { version, name, pool, operations, .. } = register("worker-1", 0) else {
-            unreachable!()
-        };
-        let (window, instance) = (wanted, 0);
-        world.worker_says(
-            "1",
-            FromWorker::Register { version, name, pool, operations, threads, window, instance, host: String::new() },
-        );
+        world.worker_says("1", Registration { threads, window: wanted, ..registration("worker-1") }.into());
         world.submit("c", 1..=5000);
         assert_eq!(world.holding("1").len(), held, "{threads} threads, {wanted} wanted");
     }

@@ -181,18 +181,8 @@ fn a_worker_is_stuck_when_it_answers_pings_while_a_request_does_not_end() {
 fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
     let mut world = World::new(settings());
     world.client("c");
-    let register = |pool: &str| FromWorker::Register {
-        version: VERSION,
-        name: "twin".into(),
-        pool: pool.into(),
-        operations: vec![],
-        threads: 1,
-        window: 0,
-        instance: 0,
-        host: String::new(),
-    };
     for (worker, pool) in [("1", "p"), ("2", "p"), ("3", "q")] {
-        world.worker_says(worker, register(pool));
+        world.worker_says(worker, Registration { pool: pool.into(), ..registration("twin") }.into());
     }
     world.submit("c", 1..=6);
     for worker in ["1", "2"] {
@@ -212,6 +202,60 @@ fn counts_of_workers_that_share_a_name_never_decrease_and_are_kept_by_pool() {
     world.reply("2");
     world.worker_says("2", FromWorker::Leave);
     assert_eq!(counts(&mut world), [(q.clone(), 0, 0, 0)]);
-    world.worker_says("4", register("p"));
+    world.worker_says("4", register("twin", 0));
     assert_eq!(counts(&mut world), [(p, 0, 6, 1), (q, 0, 0, 0)]);
+}
+
+#[test]
+fn a_pool_has_in_hand_what_waits_and_what_its_workers_hold_and_no_other_pools() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.client("c");
+    world.join("1");
+    world.join("2");
+    world.worker_says("3", Registration { pool: "q".into(), ..registration("w") }.into());
+    for (pool, ids) in [("p", 1..=7), ("q", 8..=8), ("nobody", 9..=10)] {
+        world.submit_to(pool, "c", ids.map(|id| (RequestId(id), body(id))).collect(), 0);
+    }
+    let in_hand = |world: &mut World| {
+        let pools = world.broker.status(world.now).pools.into_iter();
+        pools.map(|pool| (pool.name, pool.pending, pool.in_flight, pool.unanswered)).collect::<Vec<_>>()
+    };
+    let others = [("nobody".into(), 2, 0, 2), ("q".into(), 0, 1, 1)];
+    let [nobody, q] = others.clone();
+    assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 3, 4, 7), q]);
+    // A worker may still compute what its client no longer wants, and is needed for so long.
+    world.client_says("c", FromClient::Cancel(vec![RequestId(1), RequestId(7)]));
+    let [nobody, q] = others.clone();
+    assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 2, 4, 6), q]);
+    world.lose("1");
+    let [nobody, q] = others;
+    assert_eq!(in_hand(&mut world), [nobody, ("p".into(), 3, 2, 5), q]);
+}
+
+#[test]
+fn a_client_that_may_not_administer_learns_the_counts_of_pools_and_nobodys_name() {
+    let mut world = World::new(Settings { window: 2, ..settings() });
+    world.client("ada");
+    world.broker.handle_worker_info(&peer("1"), peer_info("10.0.0.2:1"));
+    world.join("1");
+    world.join("2");
+    world.lose("2");
+    world.submit("ada", 1..=5);
+    let bob = Rights { submit: true, administer: false };
+    let ask = |world: &mut World, message| world.broker.handle_client(&peer("bob"), bob, message, world.now);
+    ask(&mut world, FromClient::Hello { version: VERSION, name: "bob".into() });
+    world.settle();
+    world.take_sent();
+    ask(&mut world, FromClient::Inspect);
+    world.client_says("ada", FromClient::Inspect);
+    world.pass(Duration::from_secs(1));
+    let sent = world.take_sent();
+    let of = |who: &str| sent.iter().find(|sent| sent.starts_with(&format!("{who} Status("))).expect("an answer");
+    for hint in ["ada", "worker-1", "worker-2", "10.0.0.2", "accepted: 5"] {
+        assert!(of("ada").contains(hint) && !of("bob").contains(hint), "{hint} in {sent:#?}");
+    }
+    assert!(of("ada").contains("limited: false") && of("bob").contains("limited: true"));
+    for count in ["name: \"p\", ring: [1]", "pending: 3", "in_flight: 2", "unanswered: 5"] {
+        assert!(of("bob").contains(count), "{count} in {}", of("bob"));
+    }
 }

@@ -3,7 +3,7 @@
 //! A seed draws which faults it may have; here one of them strikes at a time, somebody who is fit
 //! for it.
 
-use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, RequestId, Ticket, VERSION};
+use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, Registration, RequestId, Ticket, VERSION};
 
 use crate::network::{Conn, Fate, Peer, STRAYS, Up};
 use crate::plan::MS;
@@ -323,16 +323,9 @@ impl World<'_> {
             1 => Up::Worker(FromWorker::Disconnected),
             2 => Up::Worker(FromWorker::Pong { sequence: 1, computing: 0, waiting: 0, oldest_ms: 0 }),
             3 => Up::Worker(FromWorker::Replies(vec![(ticket, Outcome::Ok(Bytes::new()))])),
-            4 => Up::Worker(FromWorker::Register {
-                version: 99,
-                name,
-                pool,
-                operations,
-                threads: 1,
-                window: 0,
-                instance: 1,
-                host: String::new(),
-            }),
+            4 => Up::Worker(
+                Registration { version: 99, name, pool, operations, instance: 1, ..Registration::default() }.into(),
+            ),
             5 => Up::Client(FromClient::Submit {
                 session: 0,
                 pool,

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use giostra_protocol::{Bytes, Failure, FromWorker, Outcome, Progress, Ticket, ToWorker, VERSION};
+use giostra_protocol::{Bytes, Failure, FromWorker, Outcome, Progress, Registration, Ticket, ToWorker};
 
 use crate::network::{Fate, Peer, Socket, Up};
 use crate::plan::MS;
@@ -103,16 +103,15 @@ pub struct Worker {
 impl Worker {
     /// What it says first.
     pub fn register(&self) -> FromWorker {
-        FromWorker::Register {
-            version: VERSION,
+        Registration {
             name: self.name.clone(),
             pool: self.pool.clone(),
-            operations: vec![],
             threads: self.threads as u32,
             window: self.window,
             instance: self.instance,
-            host: String::new(),
+            ..Registration::default()
         }
+        .into()
     }
 
     /// Whether it is there to stay.

@@ -11,7 +11,8 @@ use giostra_core::config::{Rights, Settings};
 use giostra_core::store::Op;
 use giostra_protocol::Identity;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, Outcome, Reply, RequestId, Ticket, ToClient, ToWorker, VERSION,
+    Bytes, Failure, FromClient, FromWorker, Outcome, Registration, Reply, RequestId, Ticket, ToClient, ToWorker,
+    VERSION,
 };
 
 /// A broker, its clock, and its outputs.
@@ -46,18 +47,13 @@ pub fn body(id: u64) -> Bytes {
     Bytes::copy_from_slice(&id.to_be_bytes())
 }
 
+/// What a worker of the pool `p` says of itself.
+pub fn registration(name: &str) -> Registration {
+    Registration { name: name.into(), pool: "p".into(), ..Registration::default() }
+}
+
 pub fn register(name: &str, window: u32) -> FromWorker {
-    let (name, pool) = (name.into(), "p".into());
-    FromWorker::Register {
-        version: VERSION,
-        name,
-        pool,
-        operations: vec![],
-        threads: 1,
-        window,
-        instance: 0,
-        host: String::new(),
-    }
+    Registration { window, ..registration(name) }.into()
 }
 
 impl World {

@@ -54,7 +54,7 @@ pub(super) fn event<'a>(verb: &'a str, rest: &'a str) -> Option<Event<'a>> {
         "log-continues" => Event::LogContinues { after: value(rest, "after=")? },
         "log-gap" => Event::LogGap { lost: counted(rest, "lost=")? },
         "stopped" => Event::Stopped { lines: counted(rest, "lines=")? },
-        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "insecure:" | "allowed" | "hangup:" => {
+        "refuse" | "stale" | "rejected" | "no-worker" | "watch" | "insecure:" | "allowed" | "allow:" | "hangup:" => {
             Event::NoBearing
         }
         _ if rest.starts_with("requests were not answered within ") => Event::NotAnswered { in_flight: count(verb)? },
@@ -361,6 +361,7 @@ mod tests {
             ("insecure: anyone", Event::NoBearing),
             ("allowed keys=3 revoked=1", Event::NoBearing),
             ("hangup: there are no keys to read anew", Event::NoBearing),
+            ("allow: those with keys stay as they are: allow/client/a.key: it holds no key", Event::NoBearing),
             ("listening rotation=available after=none", Event::Listening(Start::default())),
             ("sang loudly", Event::Unknown { verb: "sang" }),
         ] {

@@ -10,7 +10,8 @@ use giostra_core::config::{Rights, Settings};
 use giostra_core::policy::rotation::Rotation;
 use giostra_protocol::Identity;
 use giostra_protocol::{
-    Bytes, Failure, FromClient, FromWorker, Outcome, Priority, RequestId, Ticket, ToClient, ToWorker, VERSION,
+    Bytes, Failure, FromClient, FromWorker, Outcome, Priority, Registration, RequestId, Ticket, ToClient, ToWorker,
+    VERSION,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -171,17 +172,9 @@ impl Core {
         self.peers += 1;
         let worker = self.peers;
         self.workers.insert(worker, Vec::new());
-        let register = FromWorker::Register {
-            version: VERSION,
-            name: format!("worker-{}", worker % 5),
-            pool: pool.into(),
-            operations: vec![],
-            threads: 1,
-            window: self.dice.random_range(1..6),
-            instance,
-            host: String::new(),
-        };
-        self.worker_says(worker, register);
+        let (name, window) = (format!("worker-{}", worker % 5), self.dice.random_range(1..6));
+        let register = Registration { name, pool: pool.into(), window, instance, ..Registration::default() };
+        self.worker_says(worker, register.into());
     }
 
     fn lose_worker(&mut self) {

@@ -96,11 +96,12 @@ pub fn summary(status: &Status) -> Vec<String> {
 fn pool_lines(pool: &PoolStatus, workers: &[WorkerStatus]) -> Vec<String> {
     let oldest = if pool.pending > 0 { format!(", the oldest for {}", millis(pool.oldest_ms)) } else { String::new() };
     let ring = format!(
-        "pool {}: {}, next {}, {} pending{oldest}, {} dispatched in the last second",
+        "pool {}: {}, next {}, {} pending{oldest}, {} in flight, {} dispatched in the last second",
         pool.name,
         many(pool.ring.len() as u64, "seat"),
         next_of(pool, workers),
         pool.pending,
+        pool.in_flight,
         pool.rate
     );
     [ring].into_iter().chain(waits(pool, workers)).chain(offers(pool, workers)).collect()
@@ -261,8 +262,10 @@ mod tests {
     fn one_seat_is_no_plural_and_without_answers_there_is_no_latency() {
         let mut status = status();
         status.pools[0].ring = vec![1];
+        status.pools[0].in_flight = 4;
         let text = lines(&status, Room::default()).join("\n");
         assert!(text.contains("\npool compute: 1 seat, next "), "{text}");
+        assert!(text.contains(", 0 pending, 4 in flight, 0 dispatched in the last second\n"), "{text}");
         assert!(text.contains("\nlast second: 0 answered\n"), "{text}");
         status.latency_us = Percentiles { p50: 310, p90: 310, p99: 1500 };
         let text = lines(&status, Room::default()).join("\n");

@@ -37,7 +37,8 @@ pub enum FromClient<B = Bytes> {
     },
     /// When replies are no longer wanted. Cancelled requests get none.
     Cancel(#[serde(deserialize_with = "codec::batch")] Vec<RequestId>),
-    /// When the client asks for the broker's [`Status`].
+    /// When the client asks for the broker's [`Status`], which is [limited](Status::limited) for one
+    /// that may not administer.
     Inspect,
     /// When a worker should finish its requests and get no more.
     Drain {

@@ -60,6 +60,11 @@ pub struct Status {
     /// [`Self::lost`].
     #[serde(default, deserialize_with = "codec::batch")]
     pub hosts: Vec<HostStatus>,
+    /// Whether the asker's role lets it see only the counts of pools: of those the name, `ring`,
+    /// `pending`, `oldest_ms`, `in_flight` and `unanswered`. All else that could tell of peers or of
+    /// their requests is left out.
+    #[serde(default)]
+    pub limited: bool,
 }
 
 /// The workers of a host. All have registered with its name.
@@ -221,6 +226,13 @@ pub struct PoolStatus {
     /// those with the most workers.
     #[serde(default)]
     pub history: History,
+    /// Requests dispatched to its workers and not answered yet, unwanted ones included: the sum of
+    /// [`WorkerStatus::in_flight`], also over workers that are not listed.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// `pending` and `in_flight` together, of one moment: what the number of workers depends on.
+    #[serde(default)]
+    pub unanswered: u64,
 }
 
 /// The 50th, 90th and 99th percentile; 0 without samples.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Priority, Progress, Ticket};
+use super::{DEFAULT_POOL, Outcome, Priority, Progress, Ticket, VERSION};
 use crate::{Bytes, codec};
 
 /// The largest number of threads that the broker takes a worker to have.
@@ -81,6 +81,56 @@ pub enum FromWorker<B = Bytes> {
     Leave,
     /// When the connection broke. libzmq inserts it at the broker; a peer that sends it is refused.
     Disconnected,
+}
+
+/// What a worker says of itself in [`FromWorker::Register`], where its fields are described. By
+/// default it computes one request at a time of the pool `compute`, and has no name.
+///
+/// ```
+/// use giostra_protocol::{FromWorker, Registration};
+///
+/// let register: FromWorker = Registration { name: "w".into(), threads: 4, ..Registration::default() }.into();
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The worker's [`VERSION`].
+    pub version: u32,
+    /// Its name.
+    pub name: String,
+    /// Its pool.
+    pub pool: String,
+    /// The operations it offers.
+    pub operations: Vec<String>,
+    /// The number of requests it computes at once.
+    pub threads: u32,
+    /// The most requests it wants to hold, or 0.
+    pub window: u32,
+    /// The number of its process, or 0.
+    pub instance: u64,
+    /// Its host; empty if it is unknown.
+    pub host: String,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            name: String::new(),
+            pool: DEFAULT_POOL.into(),
+            operations: Vec::new(),
+            threads: 1,
+            window: 0,
+            instance: 0,
+            host: String::new(),
+        }
+    }
+}
+
+impl<B> From<Registration> for FromWorker<B> {
+    fn from(registration: Registration) -> Self {
+        let Registration { version, name, pool, operations, threads, window, instance, host } = registration;
+        Self::Register { version, name, pool, operations, threads, window, instance, host }
+    }
 }
 
 /// A message from the broker to a worker.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use giostra_protocol::codec::Message;
-use giostra_protocol::{Bytes, DEFAULT_POOL, FromWorker, Outcome, ToWorker, VERSION};
+use giostra_protocol::{Bytes, FromWorker, Outcome, Registration, ToWorker};
 use giostra_transport::socket;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -81,16 +81,7 @@ struct Worker {
 
 impl Worker {
     fn join(context: &Context, backend: &str, seat: usize) -> Result<Self> {
-        let register = FromWorker::Register {
-            version: VERSION,
-            name: format!("seat-{seat}"),
-            pool: DEFAULT_POOL.into(),
-            operations: Vec::new(),
-            threads: 1,
-            window: 0,
-            instance: 0,
-            host: String::new(),
-        };
+        let register = FromWorker::from(Registration { name: format!("seat-{seat}"), ..Registration::default() });
         let hello = register.clone().encode().envelope;
         let hiccup = ToWorker::<Bytes>::Hiccup.encode().envelope;
         let socket = socket::dealer(context, &hello, &hiccup, Duration::ZERO, socket::PEER_TIMEOUT, None)?;

@@ -61,8 +61,15 @@ impl Witness {
         }
     }
 
-    /// Whom a turn waits for while others have room, once all is settled.
+    /// What each pool has in hand, and whom a turn waits for while others have room, once all is
+    /// settled.
     pub fn compare_pools(&self, status: &Status) {
+        for listed in &status.pools {
+            let its = self.workers.values().filter(|worker| worker.pool == listed.name);
+            let in_flight = its.map(|worker| worker.in_flight.len() as u64).sum::<u64>();
+            let told = (listed.in_flight, listed.unanswered);
+            assert_eq!(told, (in_flight, in_flight + listed.pending), "in flight in pool {}", listed.name);
+        }
         for listed in status.pools.iter().filter(|_| !self.closing) {
             let pool = &self.pools[&listed.name];
             let upcoming = pool.seats.upcoming();
