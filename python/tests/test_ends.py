@@ -144,3 +144,21 @@ def test_a_second_interpreter_works_or_says_why_not(shared: System) -> None:
     )
     assert program.wait() == 0, program.text
     assert "subinterpreters" in program.text or "None" in program.text
+
+
+def test_of_two_brokers_one_may_be_killed_in_the_middle_of_a_map(system: System, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = System(folder)
+    try:
+        system.worker("--broker", f"{system.backend},{other.backend}", seats=2)
+        for broker in (system, other):
+            with broker.client() as client:
+                client.wait_for_workers(2)
+        with giostra.Client(f"{system.frontend},{other.frontend}", broker_timeout=30.0) as client:
+            results = client.map("nap", [0.002] * 1000)
+            next(results)
+            system.broker.signal(signal.SIGKILL)
+            assert sum(1 for _ in results) == 999
+    finally:
+        other.end()

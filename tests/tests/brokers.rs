@@ -1,8 +1,10 @@
 //! Several brokers: clients and workers go on while one of them is killed, frozen, restarted or
 //! refused.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
-use giostra_client::{Client, Options, body, result};
+use giostra_client::{Client, Credentials, Options, body, result};
 use giostra_tests::process::wait_for;
 use giostra_tests::system::Finished;
 use giostra_tests::{Batch, Brokers, Port, Process, Setup};
@@ -115,7 +117,7 @@ fn two_brokers_with_work_get_equal_parts_of_a_worker_and_one_without_costs_the_o
         answered[1] += 1;
     }
     let meanwhile =
-        std::iter::from_fn(|| clients[0].next_reply(Some(std::time::Duration::ZERO)).ok().flatten()).count();
+        std::iter::from_fn(|| clients[0].next_reply(Some(Duration::ZERO)).ok().flatten()).count();
     // Equal parts are 300; the bounds are those of starving.
     assert!((100..=900).contains(&meanwhile), "{meanwhile} while the other had 300");
     Ok(())
@@ -189,4 +191,27 @@ fn the_status_of_each_broker_is_shown_and_one_that_is_gone_is_named() -> Result<
     assert_eq!(of(&status.json()?, 0)["error"]["code"], "no-broker");
     assert_eq!(of(&status.json()?, 1)["status"]["workers"][0]["name"], "worker-1");
     Ok(())
+}
+
+#[test]
+fn a_broker_that_refuses_the_key_is_passed_over_and_each_is_known_by_its_own() -> Result<()> {
+    let mut refuses = Setup::workers(0).secured().start()?;
+    let mut serves = Setup::workers(1).secured().start()?;
+    let mut credentials = serves.credentials("client")?;
+    credentials.brokers.insert(0, *refuses.credentials("client")?.broker(0));
+    let list = format!("{},{}", refuses.frontend(), serves.frontend());
+    for brokers in [credentials.brokers.clone(), credentials.brokers.iter().rev().copied().collect()] {
+        let is_right = brokers == credentials.brokers;
+        let keys = Credentials { brokers, ..credentials.clone() };
+        let options = Options::new(&list).credentials(keys).broker_timeout(Duration::from_secs(3));
+        let reply = Client::connect(options)?.call(body("add", &(1, 2))?, None)?;
+        // With the keys in the wrong order neither is taken for the other.
+        assert_eq!(result::<i64>(reply.outcome).is_ok_and(|sum| sum == 3), is_right);
+    }
+    assert!(refuses.count(" refuse ") > 0);
+    // Two keys do not fit three brokers.
+    let three = format!("{list},{}", Port::reserve()?.endpoint());
+    let refused = Client::connect(Options::new(&three).credentials(credentials)).err().context("it is refused")?;
+    assert!(refused.to_string().contains("3 brokers are listed, and 2 keys"), "{refused}");
+    serves.audit().map(drop)
 }

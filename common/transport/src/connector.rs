@@ -269,7 +269,8 @@ impl Connector {
                     let failure = self.look_closer(failure);
                     self.note(failure)?;
                     trouble = self.error().map(|error| Trouble(error.to_string()));
-                    self.attempts.failed(failure, now) || self.route.has_others()
+                    // Of several places the next one is tried at once; after all of them there is a pause.
+                    self.route.has_others() || self.attempts.failed(failure, now)
                 }
             };
             if replace {
@@ -336,7 +337,10 @@ impl Connector {
             // A pause after failed handshakes goes on.
             Step::Now if self.attempts.resume.is_none() => self.connect()?,
             Step::Now | Step::Unknown => {}
-            Step::After(pause) => self.attempts.resume = self.attempts.resume.max(Some(now + pause)),
+            Step::After(pause) => {
+                let pause = if self.route.has_others() && self.failure.is_some() { PAUSE } else { pause };
+                self.attempts.resume = self.attempts.resume.max(Some(now + pause));
+            }
         }
         Ok(())
     }
