@@ -116,8 +116,7 @@ fn two_brokers_with_work_get_equal_parts_of_a_worker_and_one_without_costs_the_o
         clients[1].next_reply(None)?.context("a reply")?;
         answered[1] += 1;
     }
-    let meanwhile =
-        std::iter::from_fn(|| clients[0].next_reply(Some(Duration::ZERO)).ok().flatten()).count();
+    let meanwhile = std::iter::from_fn(|| clients[0].next_reply(Some(Duration::ZERO)).ok().flatten()).count();
     // Equal parts are 300; the bounds are those of starving.
     assert!((100..=900).contains(&meanwhile), "{meanwhile} while the other had 300");
     Ok(())
@@ -164,7 +163,7 @@ fn a_name_that_nobody_knows_is_told_and_does_not_hold_up_the_others() -> Result<
 }
 
 #[test]
-fn a_job_is_one_brokers_so_a_list_is_refused_before_anything_is_sent() -> Result<()> {
+fn jobs_and_scale_are_about_one_broker_so_a_list_is_refused_before_anything_is_sent() -> Result<()> {
     let store = tempfile::tempdir()?;
     let path = store.path().display().to_string();
     let setups = vec![Setup::workers(0).broker(&["--store", &path]), Setup::workers(0)];
@@ -173,6 +172,9 @@ fn a_job_is_one_brokers_so_a_list_is_refused_before_anything_is_sent() -> Result
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("a job lives at one broker: name that one alone"), "{refused:?}");
     assert_eq!(brokers.broker(0).run(&["jobs"])?.code, Some(0));
+    let refused = brokers.run(&["scale", "local", "--max", "1", "--dry-run"])?;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("giostra scale looks after one broker: name it alone"), "{refused:?}");
     Ok(())
 }
 
@@ -195,8 +197,8 @@ fn the_status_of_each_broker_is_shown_and_one_that_is_gone_is_named() -> Result<
 
 #[test]
 fn a_broker_that_refuses_the_key_is_passed_over_and_each_is_known_by_its_own() -> Result<()> {
-    let mut refuses = Setup::workers(0).secured().start()?;
-    let mut serves = Setup::workers(1).secured().start()?;
+    let refuses = Setup::workers(0).secured().start()?;
+    let serves = Setup::workers(1).secured().start()?;
     let mut credentials = serves.credentials("client")?;
     credentials.brokers.insert(0, *refuses.credentials("client")?.broker(0));
     let list = format!("{},{}", refuses.frontend(), serves.frontend());

@@ -7,6 +7,7 @@
 //! others meanwhile. Those that have work share its threads and its window; a broker whose first
 //! request after a rest arrives gets its share at once, and the others hear of it.
 
+mod action;
 mod link;
 
 use std::collections::VecDeque;
@@ -14,58 +15,19 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::codec::portions;
-use giostra_protocol::{Bytes, Failure, FromWorker, MAX_BATCH, Outcome, Priority, Ticket, ToWorker};
+use giostra_protocol::{Failure, FromWorker, MAX_BATCH, Outcome, Ticket, ToWorker};
 use giostra_transport::time::deadline;
 use log::Level;
 
 use crate::Options;
 use crate::run_queue::{Claim, Reply, Report};
 use crate::scheduler::{Load, Unable};
+pub use action::Action;
 use link::{Link, State};
 
 /// The shortest and the longest pause of a worker that is unable to compute. Each pause is twice as
 /// long as the one before, until something has been computed again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-
-/// What the session wants done. Links are named by the places of their brokers in the list.
-#[derive(Debug)]
-pub enum Action {
-    /// Send this to a link's broker.
-    Send(usize, FromWorker),
-    /// Send a pong to a link's broker, with the worker's load by its requests.
-    Pong {
-        /// The link.
-        link: usize,
-        /// The number of the ping.
-        sequence: u64,
-    },
-    /// Add these requests of a link to the scheduler's queue.
-    Assign(usize, Priority, Vec<(Ticket, Bytes)>),
-    /// Cancel these requests of a link.
-    Cancel(usize, Vec<Ticket>),
-    /// Forget all requests and replies of a link: the registration they belong to has ended.
-    Discard(usize),
-    /// Ask the service whether it is able to compute, for [`Session::handle_ability`].
-    CheckAbility,
-    /// Tell the link's connector that the broker has answered.
-    Answered(usize),
-    /// Tell the link's connector that the broker has dropped the worker.
-    Lost(usize),
-    /// Tell the link's connector that the connection broke.
-    Broke(usize),
-    /// Log a line.
-    Log(Level, String),
-    /// Tell the service manager that the worker serves, and what it does.
-    Ready(String),
-    /// Tell the service manager what the worker does.
-    Status(String),
-    /// Tell the service manager that the worker ends within this time.
-    Stopping(Duration),
-    /// End the worker.
-    End,
-    /// End the worker, which the broker has refused for this reason.
-    Refused(String),
-}
 
 /// The conversations of one worker.
 pub struct Session {

@@ -9,68 +9,33 @@
 //! replaced by one to the next of them ([`route`]). libzmq gets addresses alone: names are looked up
 //! beside it ([`names`]).
 
+mod attempts;
+mod error;
 mod names;
 mod route;
 
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::Bytes;
-use thiserror::Error;
 use zmq::Context;
 
+use self::attempts::{Attempts, PAUSE};
 use self::names::Names;
 use self::route::{Route, Step};
-use crate::endpoint::{BadEndpoint, Endpoint, written};
-use crate::error::LibzmqError;
+use crate::endpoint::{Endpoint, written};
 use crate::greeting;
 use crate::io_loop::IoLoop;
 use crate::keys::Credentials;
 use crate::monitor::{FailedAttempt, Failure, MonitoredSocket};
 use crate::socket::{self, QuietSocket, Sleeper};
 
-/// The number of handshakes that may fail in a row before attempts are spaced out. A broker that is
-/// killed and restarted causes one or two.
-const MAX_FAILURES: u32 = 3;
-
-/// The time between two attempts from then on.
-const PAUSE: Duration = Duration::from_secs(1);
+pub use self::error::{Error, Trouble};
 
 /// How long one of several brokers may answer nothing before the next one is used, as long as a broker
 /// waits for its workers by default. With a lone broker there is nothing to gain by impatience.
 const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(4);
-
-/// The failed handshakes in a row, and when to connect again.
-#[derive(Debug, Default)]
-struct Attempts {
-    failed: u32,
-    resume: Option<Instant>,
-}
-
-impl Attempts {
-    /// Records a failed handshake. Returns whether to replace the socket by a new one, to be
-    /// connected once [`Self::is_due`] says so.
-    fn failed(&mut self, failure: Failure, now: Instant) -> bool {
-        self.failed += 1;
-        let replace = (self.failed >= MAX_FAILURES || !failure.is_retried()) && self.resume.is_none();
-        if replace {
-            self.resume = Some(now + PAUSE);
-        }
-        replace
-    }
-
-    /// Records that the broker answered.
-    fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Returns whether it is time to connect, once.
-    fn is_due(&mut self, now: Instant) -> bool {
-        self.resume.take_if(|resume| *resume <= now).is_some()
-    }
-}
 
 /// How to connect to a broker.
 #[derive(Clone, Debug)]
@@ -93,62 +58,6 @@ pub struct ConnectOptions {
     pub gives_up: bool,
 }
 
-/// Why there is no connection to the broker.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// When the endpoint is malformed.
-    #[error("can't connect to {endpoint}: {source}")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// What is wrong with it.
-        source: BadEndpoint,
-    },
-    /// When there are neither as many brokers' keys as brokers, nor one for all.
-    #[error("{brokers} brokers are listed, and {keys} keys of brokers: one for each in the same order, or one for all")]
-    Keys {
-        /// The number of brokers.
-        brokers: usize,
-        /// The number of keys.
-        keys: usize,
-    },
-    /// When a broker's name has no address.
-    #[error("the name in {endpoint} can't be looked up: {reason}")]
-    Name {
-        /// The endpoint.
-        endpoint: String,
-        /// The name server's or the system's reason.
-        reason: String,
-    },
-    /// When libzmq can't connect to the endpoint.
-    #[error("can't connect to {endpoint}: {source}")]
-    Connect {
-        /// The endpoint.
-        endpoint: String,
-        /// libzmq's error.
-        source: LibzmqError,
-    },
-    /// When something answers at the endpoint, but the handshake fails.
-    #[error("no conversation with the broker at {endpoint}: {failure}{}", .failure.advice(*.with_keys))]
-    Handshake {
-        /// The endpoint.
-        endpoint: String,
-        /// Why the last handshake failed.
-        failure: Failure,
-        /// Whether this side has keys.
-        with_keys: bool,
-    },
-    /// When libzmq fails.
-    #[error("libzmq: {0}")]
-    Zmq(#[from] LibzmqError),
-}
-
-impl From<zmq::Error> for Error {
-    fn from(error: zmq::Error) -> Self {
-        Self::Zmq(error.into())
-    }
-}
-
 /// Parses a list of brokers' endpoints, with commas between them.
 ///
 /// # Errors
@@ -161,16 +70,6 @@ pub fn brokers(list: &str, credentials: Option<&Credentials>) -> Result<Vec<Endp
             Err(Error::Keys { brokers: brokers.len(), keys: keys.len() })
         }
         _ => Ok(brokers),
-    }
-}
-
-/// Why an attempt to connect failed, in a sentence with what the user should check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble(String);
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -268,7 +167,7 @@ impl Connector {
                 FailedAttempt::Handshake(failure) => {
                     let failure = self.look_closer(failure);
                     self.note(failure)?;
-                    trouble = self.error().map(|error| Trouble(error.to_string()));
+                    trouble = self.error().map(Trouble::from);
                     // Of several places the next one is tried at once; after all of them there is a pause.
                     self.route.has_others() || self.attempts.failed(failure, now)
                 }
@@ -302,7 +201,7 @@ impl Connector {
                 Err(error) => {
                     let error = self.unknown.insert((broker, error.to_string())).1.clone();
                     let endpoint = self.brokers[broker].to_string();
-                    trouble = Some(Trouble(Error::Name { endpoint, reason: error }.to_string()));
+                    trouble = Some(Error::Name { endpoint, reason: error }.into());
                 }
             }
         }
@@ -328,9 +227,7 @@ impl Connector {
     /// Replaces the socket by one to the next address. None of the old one's events arrive later.
     fn move_on(&mut self, now: Instant) -> Result<(), Error> {
         let step = self.route.advance();
-        if self.route.current().is_none() || self.unanswered_since.is_some() {
-            self.names.ask(now);
-        }
+        self.names.ask(now);
         self.socket = make(&self.context, &self.options, self.route.current().map_or(0, |(broker, _)| broker))?;
         self.connected = now;
         match step {
@@ -467,29 +364,7 @@ impl DerefMut for Connector {
 
 #[cfg(test)]
 mod tests {
-    use nix::errno::Errno;
-
     use super::*;
-
-    #[test]
-    fn after_three_failures_there_is_a_pause_and_then_one_attempt_a_second() {
-        let mut attempts = Attempts::default();
-        let mut now = Instant::now();
-        let broken = Failure::Broken(Errno::EPIPE);
-        assert_eq!([(); 3].map(|()| attempts.failed(broken, now)), [false, false, true]);
-        for _ in 0..3 {
-            // A late failure changes nothing.
-            assert!(!attempts.failed(broken, now) && !attempts.is_due(now));
-            assert_eq!(attempts.resume, Some(now + PAUSE));
-            now += PAUSE;
-            assert!(attempts.is_due(now) && !attempts.is_due(now));
-            assert!(attempts.failed(broken, now));
-        }
-        attempts.succeeded();
-        assert!(!attempts.failed(broken, now) && attempts.resume.is_none());
-        // After this failure libzmq does not reconnect by itself.
-        assert!(attempts.failed(Failure::Refused(400), now));
-    }
 
     #[test]
     fn a_malformed_endpoint_is_an_error_at_once() {

@@ -1,6 +1,6 @@
 //! The conversation, scenario by scenario: what the broker says, and what the worker does.
 
-use giostra_protocol::{Bytes, Progress, VERSION, code};
+use giostra_protocol::{Bytes, Priority, Progress, VERSION, code};
 
 use super::*;
 

@@ -24,6 +24,9 @@ use crate::up::program::find;
 /// # Errors
 /// What is wrong with the options.
 pub fn engine(scale: &Scale, common: &CommonArgs) -> Result<Box<dyn Engine>, String> {
+    if common.broker.contains(',') {
+        return Err(format!("--broker {}: giostra scale looks after one broker: name it alone", common.broker));
+    }
     let shared = scale.shared();
     if shared.min > shared.max {
         return Err(format!("--min {} is more than --max {}", shared.min, shared.max));
