@@ -158,6 +158,11 @@ impl Session {
         self.outgoing.len()
     }
 
+    /// The number of unanswered requests that were sent over this connection.
+    pub fn under_way(&self) -> usize {
+        self.unanswered.len() - self.outgoing.unanswered(&self.unanswered)
+    }
+
     /// The number of replies to requests that had one already.
     pub fn duplicated(&self) -> u64 {
         self.duplicated
@@ -286,7 +291,7 @@ impl Session {
                     self.link = Link::Down(now);
                 }
                 self.abandoned.clear();
-                self.to_resend += self.unanswered.len() - self.outgoing.unanswered(&self.unanswered);
+                self.to_resend += self.under_way();
                 self.outgoing.restart(&self.unanswered);
             }
             ToClient::Rejected(ids) => {

@@ -156,6 +156,7 @@ def test_of_two_brokers_one_may_be_killed_in_the_middle_of_a_map(system: System,
             with broker.client() as client:
                 client.wait_for_workers(2)
         with giostra.Client(f"{system.frontend},{other.frontend}", broker_timeout=30.0) as client:
+            client.wait_for_workers(2)
             results = client.map("nap", [0.002] * 1000)
             next(results)
             system.broker.signal(signal.SIGKILL)

@@ -295,6 +295,7 @@ impl Session {
             }
             if is_due(self.links[link].ask_at()) {
                 self.links[link].lost(now);
+                self.actions.push_back(Action::Lost(link));
                 self.send(link, self.links[link].register.clone());
             }
             if self.has_others() && self.links[link].rests(now) {
@@ -347,10 +348,12 @@ impl Session {
         let pool = &self.options.pool;
         let line = format!("registered as w{worker} in pool {pool}; dropped after {silence:?} of silence");
         self.log_of(link, Level::Info, line);
-        if self.leave_by.is_none() {
-            let (name, broker) = (&self.options.name, &self.links[link].broker);
-            self.actions.push_back(Action::Ready(format!("registered as {name} (w{worker}) at {broker}")));
+        if self.is_leaving() {
+            // The broker came while others are left.
+            return self.send(link, FromWorker::Leave);
         }
+        let (name, broker) = (&self.options.name, &self.links[link].broker);
+        self.actions.push_back(Action::Ready(format!("registered as {name} (w{worker}) at {broker}")));
         self.share_out();
         // Messages over an earlier connection may have arrived behind this registration.
         if self.pause.is_some() {
@@ -365,7 +368,7 @@ impl Session {
         self.log_of(link, Level::Info, "left");
         self.links[link].state = State::Left;
         if !self.is_leaving() {
-            if self.links.iter().any(Link::is_up) {
+            if self.links.iter().any(|link| !matches!(link.state, State::Left)) {
                 let unfinished = self.links.iter().map(|link| link.held).sum();
                 return self.leave("drained by one of the brokers: ", unfinished, now);
             }
@@ -376,10 +379,16 @@ impl Session {
 
     /// A broker has refused to register the worker. Others may not.
     fn handle_refused(&mut self, link: usize, reason: String, now: Instant) {
+        if self.is_leaving() {
+            self.links[link].state = State::Left;
+            return self.end_if_left();
+        }
         let pause = self.links[link].refused(now);
         if !self.links.iter().any(Link::may_serve) {
             return self.actions.push_back(Action::Refused(reason));
         }
+        // It has answered: this connection is kept until it is asked again.
+        self.actions.push_back(Action::Answered(link));
         let line = format!("the broker refused to register this worker: {reason}; asking again in {pause:?}");
         self.log_of(link, Level::Error, line);
     }

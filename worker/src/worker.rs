@@ -173,8 +173,8 @@ impl Worker {
 /// # Errors
 /// If the broker's endpoint makes no sense, or the broker refuses the worker or its key.
 pub fn serve<S: Service>(options: &Options, service: S, shutdown: &Shutdown) -> Result<(), Error> {
-    descriptors::check_connection()?;
     let brokers = connector::brokers(&options.broker, options.credentials.as_ref())?;
+    descriptors::check_connections(brokers.len())?;
     let brokers: Vec<_> = brokers.iter().map(ToString::to_string).collect();
     let session = Session::new(options, &brokers, &service.operations(), draw_instance(), Instant::now());
     let (waker, alarm) = wake::alarm()?;

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use giostra_transport::keys::{PUBLIC_SUFFIX, Role, SECRET_SUFFIX};
@@ -36,9 +36,8 @@ type Read = Result<AllowList, AllowError>;
 pub(super) struct Watch {
     found: Arc<Mutex<Found>>,
     alarm: Alarm,
-    /// Its end ends the thread.
-    until: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Its end ends the thread, which is not waited for: it may be in a folder that does not answer.
+    _until: Sender<()>,
 }
 
 /// What the thread has found.
@@ -62,8 +61,8 @@ impl Watch {
         let found = Arc::new(Mutex::new(Found::default()));
         let known = look(&folder);
         let watcher = Watcher { folder, known: Some(known), found: Arc::clone(&found), waker, ended };
-        let thread = thread::Builder::new().name("giostra-allow".into()).spawn(move || watcher.run())?;
-        Ok(Self { found, alarm, until: Some(until), thread: Some(thread) })
+        thread::Builder::new().name("giostra-allow".into()).spawn(move || watcher.run())?;
+        Ok(Self { found, alarm, _until: until })
     }
 
     /// Rings when [`Self::take`] has something.
@@ -82,16 +81,6 @@ impl Watch {
         let mut found = lock(&self.found);
         found.round += 1;
         found.read = None;
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.until = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic was reported when it happened.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -200,6 +200,7 @@ impl Client {
                 self.session.handle(message, now);
                 // The broker waits to hear that everything before has been read.
                 self.send_message(FromClient::Goodbye)?;
+                self.leave_closing(now)?;
             }
             ToClient::Hiccup => {
                 self.broke(now)?;
@@ -211,7 +212,23 @@ impl Client {
                 log::warn!("cut off by the broker, as happens when replies are not read in time; going on");
                 self.send_message(super::hello(&self.options))?;
             }
+            ToClient::Closing => {
+                self.session.handle(message, now);
+                if self.session.under_way() == 0 {
+                    self.leave_closing(now)?;
+                }
+            }
             message => self.session.handle(message, now),
+        }
+        Ok(())
+    }
+
+    /// Leaves a broker that is closing if there is another one.
+    fn leave_closing(&mut self, now: Instant) -> Result<(), Error> {
+        if self.broker.has_others() {
+            self.broker.push();
+            self.session.handle(ToClient::Hiccup, now);
+            self.broker.leave(now).map_err(|error| Error::of_connector(&error))?;
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ struct Open {
 impl Questions {
     /// Adds a question, whose answer is wanted in this slot.
     pub fn add(&mut self, client: &Client, question: Question, slot: Arc<Slot<Response>>) {
-        if !matches!(question, Question::Status)
+        if !question.is_of_status()
             && let Err(error) = client.check_home()
         {
             return slot.fill(Err(error));

@@ -37,6 +37,10 @@ pub use self::error::{Error, Trouble};
 /// waits for its workers by default. With a lone broker there is nothing to gain by impatience.
 const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(4);
 
+/// How long the name of the first of several brokers may take to be looked up before the others are
+/// tried.
+const HOLD: Duration = Duration::from_millis(500);
+
 /// How to connect to a broker.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
@@ -95,6 +99,10 @@ pub struct Connector {
     mismatch: Option<Failure>,
     /// The broker whose name could not be looked up, and why.
     unknown: Option<(usize, String)>,
+    /// Until when the addresses of the first broker are waited for before any other is tried.
+    hold: Option<Instant>,
+    /// Whether the broker has asked for a new introduction over a connection that works.
+    is_asked_again: bool,
 }
 
 impl Connector {
@@ -121,8 +129,15 @@ impl Connector {
             failure: None,
             mismatch: None,
             unknown: None,
+            hold: None,
+            is_asked_again: false,
         };
-        connector.move_on(now)?;
+        if connector.brokers.len() > 1 && connector.brokers[0].is_name() {
+            connector.hold = Some(now + HOLD);
+            connector.names.ask(now);
+        } else {
+            connector.move_on(now)?;
+        }
         Ok(connector)
     }
 
@@ -133,12 +148,14 @@ impl Connector {
         self.attempts.succeeded();
         self.route.answered();
         (self.failure, self.mismatch, self.unknown) = (None, None, None);
+        self.names.rest();
         self.socket.stop_monitor();
     }
 
     /// Records that the broker asked for a new `Hello` or `Register` over this connection.
     pub fn lost(&mut self, now: Instant) {
         self.unanswered_since.get_or_insert(now);
+        self.is_asked_again = true;
         self.socket.start_monitor(&self.context);
     }
 
@@ -153,6 +170,17 @@ impl Connector {
         Ok(())
     }
 
+    /// Whether there is another address or broker to go to.
+    pub fn has_others(&self) -> bool {
+        self.route.has_others()
+    }
+
+    /// Leaves a broker that is closing for the next one. What was sent to it still goes out.
+    pub fn leave(&mut self, now: Instant) -> Result<(), Error> {
+        self.lost(now);
+        self.replace(now, socket::LINGER)
+    }
+
     /// Checks the connection, and reconnects where libzmq does not. Returns why the last attempt failed
     /// since the previous call, if one did.
     ///
@@ -163,7 +191,11 @@ impl Connector {
         let mut trouble = self.poll_names(now)?;
         while let Some(attempt) = self.socket.next_failed()? {
             let replace = match attempt {
-                FailedAttempt::Unreachable => self.route.has_others(),
+                FailedAttempt::Unreachable => {
+                    // It may be somewhere else by now.
+                    self.names.ask(now);
+                    self.route.has_others()
+                }
                 FailedAttempt::Handshake(failure) => {
                     let failure = self.look_closer(failure);
                     self.note(failure)?;
@@ -175,6 +207,9 @@ impl Connector {
             if replace {
                 self.move_on(now)?;
             }
+        }
+        if self.hold.take_if(|hold| *hold <= now).is_some() {
+            self.move_on(now)?;
         }
         if self.attempts.is_due(now) {
             self.connect()?;
@@ -193,11 +228,13 @@ impl Connector {
             match answer {
                 Ok(addresses) => {
                     self.unknown.take_if(|(unknown, _)| *unknown == broker);
+                    let is_new = self.route.set(broker, addresses);
                     // A connection that is up stays where it is.
-                    if self.route.set(broker, addresses) && !self.is_up() {
+                    if is_new && !self.is_up() && (self.hold.is_none() || broker == 0) {
                         self.move_on(now)?;
                     }
                 }
+                Err(_) if self.is_up() => self.names.rest(),
                 Err(error) => {
                     let error = self.unknown.insert((broker, error.to_string())).1.clone();
                     let endpoint = self.brokers[broker].to_string();
@@ -226,8 +263,16 @@ impl Connector {
 
     /// Replaces the socket by one to the next address. None of the old one's events arrive later.
     fn move_on(&mut self, now: Instant) -> Result<(), Error> {
+        self.replace(now, Duration::ZERO)
+    }
+
+    /// As [`Self::move_on`]; what the old socket has taken is sent for as long as `linger`.
+    fn replace(&mut self, now: Instant, linger: Duration) -> Result<(), Error> {
         let step = self.route.advance();
         self.names.ask(now);
+        (self.hold, self.is_asked_again) = (None, false);
+        // A socket that lingers without a connection would connect once more, and introduce itself.
+        self.socket.set_linger(linger.as_millis().try_into().unwrap_or(i32::MAX))?;
         self.socket = make(&self.context, &self.options, self.route.current().map_or(0, |(broker, _)| broker))?;
         self.connected = now;
         match step {
@@ -244,7 +289,7 @@ impl Connector {
 
     /// Returns when to call [`Self::poll`] even if no socket is readable.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.attempts.resume, self.replace_at(), self.names.poll_timeout()].into_iter().flatten().min()
+        [self.attempts.resume, self.replace_at(), self.names.poll_timeout(), self.hold].into_iter().flatten().min()
     }
 
     /// Returns why no broker answers, as far as it is known.
@@ -325,7 +370,8 @@ impl Connector {
         // During a pause there is no connection to wait for, nor without an address.
         let since = self.unanswered_since.filter(|_| self.attempts.resume.is_none())?;
         self.route.current()?;
-        Some(since.max(self.connected) + self.route.patience())
+        let patience = if self.is_asked_again { route::PATIENCE[1] } else { self.route.patience() };
+        Some(since.max(self.connected) + patience)
     }
 
     fn connect(&self) -> Result<(), Error> {

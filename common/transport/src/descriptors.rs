@@ -19,8 +19,16 @@ pub struct TooFew;
 /// # Errors
 /// If there are too few, because of the process's limit or the system's.
 pub fn check_connection() -> Result<(), TooFew> {
+    check_connections(1)
+}
+
+/// Checks that enough descriptors are left for connections to this many brokers.
+///
+/// # Errors
+/// As [`check_connection`].
+pub fn check_connections(count: usize) -> Result<(), TooFew> {
     // Tried by opening pipes, two descriptors each: the limit alone tells neither how many are open, nor
     // what the system allows.
-    let pipes: Result<Vec<_>, _> = (0..CONNECTION / 2).map(|_| io::pipe()).collect();
+    let pipes: Result<Vec<_>, _> = (0..count * CONNECTION / 2).map(|_| io::pipe()).collect();
     pipes.map(drop).map_err(|_| TooFew)
 }

@@ -489,9 +489,10 @@ fn a_broker_that_refuses_the_worker_is_asked_again_while_another_serves_it() {
     let mut scene = Scene::of_two(0);
     scene.welcome();
     let line = "error: tcp://b:1: the broker refused to register this worker: no; asking again in 30s";
-    assert_eq!(scene.handle_of(1, refused()), [line]);
-    assert_eq!(scene.wait(), (30, vec!["/1 register 8".into()]));
-    assert_eq!(scene.handle_of(1, refused()), [line]);
+    // The connection is kept, since the broker has answered.
+    assert_eq!(scene.handle_of(1, refused()), ["/1 answered", line]);
+    assert_eq!(scene.wait(), (30, vec!["/1 lost".into(), "/1 register 8".into()]));
+    assert_eq!(scene.handle_of(1, refused()), ["/1 answered", line]);
     scene.handle(ToWorker::RegisterAgain);
     assert_eq!(scene.handle(refused()), ["refused: no"], "then nobody is left to serve");
 }
@@ -506,4 +507,28 @@ fn what_cannot_be_computed_goes_back_to_its_own_broker() {
     assert_eq!(scene.actions()[1..], ["unable (no program) 5", "/1 unable (no program) 4 6"]);
     scene.wait();
     assert_eq!(scene.able(Ok(())), ["info: taking requests again", "able", "/1 able"]);
+}
+
+#[test]
+fn a_broker_that_comes_while_the_worker_leaves_is_left_too() {
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    scene.shut_down(1);
+    assert_eq!(scene.welcome_of(1).last().unwrap(), "/1 leave");
+    assert_eq!(scene.handle(ToWorker::Goodbye), ["info: tcp://a:1: left"]);
+    assert_eq!(scene.handle_of(1, ToWorker::Goodbye), ["info: tcp://b:1: left", "end"]);
+    // One that refuses it is not waited for.
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    scene.shut_down(1);
+    assert!(scene.handle_of(1, ToWorker::Refused { reason: "no".into() }).is_empty());
+    assert_eq!(scene.handle(ToWorker::Goodbye), ["info: tcp://a:1: left", "end"]);
+}
+
+#[test]
+fn a_worker_that_is_drained_ends_also_if_another_broker_is_gone() {
+    let mut scene = Scene::of_two(0);
+    scene.welcome();
+    let actions = scene.handle(ToWorker::Goodbye);
+    assert_eq!(actions.last().unwrap(), "end", "{actions:?}");
 }

@@ -241,14 +241,19 @@ impl System<'_> {
     fn start_broker(&mut self, place: usize) -> anyhow::Result<()> {
         let name = self.brokers[place].clone();
         let options = plan::broker(self.options, (place, &name), &self.record, self.keys.as_ref());
-        match self.record.brokers.get_mut(place) {
-            Some(before) => *before = Broker::default(),
-            None => self.record.brokers.push(Broker::default()),
-        }
-        self.start(&name, "giostra-broker", &options.map_err(anyhow::Error::msg)?)?;
+        self.record.brokers.resize_with(self.brokers.len(), Broker::default);
+        let before = std::mem::take(&mut self.record.brokers[place]);
         let is_without_page = self.options.http.as_deref() == Some("off");
         let listens = |broker: &Broker| !broker.frontend.is_empty() && (is_without_page || broker.page.is_some());
-        self.wait_for(&name, |system| listens(&system.record.brokers[place]))
+        let started = options
+            .map_err(anyhow::Error::msg)
+            .and_then(|options| self.start(&name, "giostra-broker", &options))
+            .and_then(|()| self.wait_for(&name, |system| listens(&system.record.brokers[place])));
+        if started.is_err() {
+            // The others know it by its endpoints, where the next attempt is to be.
+            self.record.brokers[place] = before;
+        }
+        started
     }
 
     /// Tells shells how to reach the brokers.
@@ -281,18 +286,16 @@ impl System<'_> {
 
     /// Starts the brokers and the workers again that have ended, and waits until they are ready.
     fn start_ended(&mut self) -> anyhow::Result<()> {
-        for place in 0..self.brokers.len() {
-            if self.is_over(&self.brokers[place]) {
-                self.start_broker(place)?;
-            }
-        }
+        let over: Vec<_> = (0..self.brokers.len()).filter(|&place| self.is_over(&self.brokers[place])).collect();
+        // The workers are of use to the other brokers.
+        let brokers = over.into_iter().map(|place| self.start_broker(place)).fold(Ok(()), Result::and);
         let ended: Vec<_> =
             (1..=self.options.workers).filter(|&number| self.is_over(&plan::worker_name(number))).collect();
         for number in ended {
             self.start_worker(number)?;
             self.wait_for_worker(&plan::worker_name(number))?;
         }
-        Ok(())
+        brokers
     }
 
     fn wait_for_worker(&mut self, name: &str) -> anyhow::Result<()> {

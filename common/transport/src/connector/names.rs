@@ -68,6 +68,11 @@ impl Names {
         self.ask_due(now);
     }
 
+    /// Asks for none until [`Self::ask`].
+    pub fn rest(&mut self) {
+        self.names.iter_mut().for_each(|name| name.again = None);
+    }
+
     fn ask_due(&mut self, now: Instant) {
         for name in self.names.iter_mut().filter(|name| !name.asked) {
             if name.again.take_if(|again| *again <= now).is_none() {

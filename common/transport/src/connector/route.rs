@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// For how long to wait for a `Welcome` at the first place if there are others, and the longest such
 /// time. It doubles with each round over all places.
-const PATIENCE: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+pub const PATIENCE: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
 /// The pause after the first round in which no broker answered, and the longest pause, as libzmq's
 /// between two attempts at one place.
