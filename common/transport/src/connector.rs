@@ -144,7 +144,7 @@ impl Connector {
     /// Records that the broker sent its `Welcome`.
     pub fn answered(&mut self) {
         self.unanswered_since = None;
-        self.ever_answered = true;
+        (self.ever_answered, self.is_asked_again) = (true, false);
         self.attempts.succeeded();
         self.route.answered();
         (self.failure, self.mismatch, self.unknown) = (None, None, None);
