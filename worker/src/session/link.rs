@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use giostra_protocol::{FromWorker, MAX_INSTANCE, MAX_MESSAGE_BYTES, VERSION};
+use giostra_protocol::{FromWorker, MAX_INSTANCE, MAX_MESSAGE_BYTES, Registration};
 
 use crate::Options;
 
@@ -83,8 +83,7 @@ impl Link {
         instance: u64,
         now: Instant,
     ) -> Self {
-        let register = FromWorker::Register {
-            version: VERSION,
+        let register = Registration {
             name: options.name.clone(),
             pool: options.pool.clone(),
             operations: operations.to_vec(),
@@ -93,10 +92,11 @@ impl Link {
             // Two names may be those of one broker, which is not to take one link for the other come back.
             instance: (instance - 1 + place as u64) % (MAX_INSTANCE - 1) + 1,
             host: options.host.clone(),
+            ..Registration::default()
         };
         Self {
             broker,
-            register,
+            register: register.into(),
             state: State::Down { since: now, warned: false },
             max_message_bytes: MAX_MESSAGE_BYTES,
             trouble: None,

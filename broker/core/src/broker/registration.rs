@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use giostra_protocol::sparse_queue::SparseQueue;
-use giostra_protocol::{Identity, MAX_THREADS, ToWorker, VERSION, name};
+use giostra_protocol::{Identity, MAX_THREADS, Registration, ToWorker, VERSION, name};
 
 use super::records::{Load, Worker};
 use super::{Broker, Output, PoolKey};
@@ -27,34 +27,17 @@ const CHANGES: u32 = 10;
 const MAX_OPERATIONS: usize = 256;
 const MAX_OPERATIONS_BYTES: usize = 16 << 10;
 
-/// What a worker registers with.
-pub(super) struct Registration {
-    pub name: String,
-    pub pool: String,
-    pub operations: Vec<String>,
-    pub threads: u32,
-    pub window: u32,
-    pub instance: u64,
-    pub host: String,
-}
-
 impl Broker {
     /// Registers a worker.
     ///
     /// # Errors
     /// If it is refused, why.
-    pub(super) fn register(
-        &mut self,
-        from: &Identity,
-        version: u32,
-        registration: Registration,
-        now: Instant,
-    ) -> Result<(), String> {
+    pub(super) fn register(&mut self, from: &Identity, registration: Registration, now: Instant) -> Result<(), String> {
         let new = || TokenBucket::new(REGISTRATIONS, now);
         if !self.registrations.entry(from.clone()).or_insert_with(new).take(now) {
             return Err("it registers too often over one connection: wait a second".into());
         }
-        registration.check(version)?;
+        check(&registration)?;
         let (pool, max_pools) = (&registration.pool, self.settings.max_pools.saturating_mul(2));
         if self.pools.len() >= max_pools && !self.pool_of.contains_key(&**pool) {
             return Err(format!(
@@ -65,7 +48,7 @@ impl Broker {
         let pool_key = self.pool(pool, None);
         let pool = Arc::clone(&self.pools[pool_key.0].name);
         self.stats.lost.remove(&registration.name, &pool);
-        let worker = registration.accept(from, pool_key, &self.settings, now);
+        let worker = accept(registration, from, pool_key, &self.settings, now);
         self.stats.names.join((Arc::clone(&pool), worker.name.clone()));
         self.stats.hosts.join(worker.host.clone());
         let (threads, window, instance, due) =
@@ -94,68 +77,68 @@ impl Broker {
     }
 }
 
-impl Registration {
-    fn accept(self, from: &Identity, pool: PoolKey, settings: &Settings, now: Instant) -> Worker {
-        let Self { name, operations, threads, window, instance, host, .. } = self;
-        // One for each thread, unless the worker wants fewer.
-        let max = settings.window.max(threads.min(MAX_THREADS) as usize);
-        let window = if window == 0 { max } else { max.min(window as usize) };
-        let spare = match settings.rotation {
-            Rotation::Strict => Spare::One,
-            Rotation::Available => Spare::None,
-        };
-        Worker {
-            identity: from.clone(),
-            name: (&*name).into(),
-            host: (&*host).into(),
-            pool,
-            operations,
-            threads,
-            instance,
-            is_back: false,
-            window: Window::new(threads as usize, window, settings.hold, spare),
-            logged_window: window,
-            leaving: false,
-            unable: None,
-            changes: TokenBucket::new(CHANGES, now),
-            waits_to_be_able: false,
-            in_quarantine: false,
-            in_flight: SparseQueue::default(),
-            read: 0,
-            pinged_after: 0,
-            unwanted_bytes: 0,
-            late: 0,
-            discarded: 0,
-            liveness: Liveness::new(settings.ping_interval, now),
-            registered: now,
-            answered: 0,
-            rate: Rate::default(),
-            took: None,
-            load: Load::default(),
-            batch: Vec::new(),
-            priorities: Vec::new(),
-            cancelled: Vec::new(),
-        }
+/// Returns the worker, to be seated.
+fn accept(registration: Registration, from: &Identity, pool: PoolKey, settings: &Settings, now: Instant) -> Worker {
+    let Registration { name, operations, threads, window, instance, host, .. } = registration;
+    // One for each thread, unless the worker wants fewer.
+    let max = settings.window.max(threads.min(MAX_THREADS) as usize);
+    let window = if window == 0 { max } else { max.min(window as usize) };
+    let spare = match settings.rotation {
+        Rotation::Strict => Spare::One,
+        Rotation::Available => Spare::None,
+    };
+    Worker {
+        identity: from.clone(),
+        name: (&*name).into(),
+        host: (&*host).into(),
+        pool,
+        operations,
+        threads,
+        instance,
+        is_back: false,
+        window: Window::new(threads as usize, window, settings.hold, spare),
+        logged_window: window,
+        leaving: false,
+        unable: None,
+        changes: TokenBucket::new(CHANGES, now),
+        waits_to_be_able: false,
+        in_quarantine: false,
+        in_flight: SparseQueue::default(),
+        read: 0,
+        pinged_after: 0,
+        unwanted_bytes: 0,
+        late: 0,
+        discarded: 0,
+        liveness: Liveness::new(settings.ping_interval, now),
+        registered: now,
+        answered: 0,
+        rate: Rate::default(),
+        took: None,
+        load: Load::default(),
+        batch: Vec::new(),
+        priorities: Vec::new(),
+        cancelled: Vec::new(),
     }
+}
 
-    fn check(&self, version: u32) -> Result<(), String> {
-        let Self { name, pool, operations, threads, host, .. } = self;
-        if version != VERSION {
-            return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
-        }
-        if *threads == 0 {
-            return Err("threads: 0 compute nothing; 1 is the least".into());
-        }
-        name::check(name).map_err(|bad| bad.to_string())?;
-        name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
-        name::check_host(host).map_err(|bad| format!("host: {bad}"))?;
-        if operations.len() > MAX_OPERATIONS {
-            return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
-        }
-        let bytes: usize = operations.iter().map(String::len).sum();
-        if bytes > MAX_OPERATIONS_BYTES {
-            return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
-        }
-        operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
+/// Checks what a worker says of itself.
+fn check(registration: &Registration) -> Result<(), String> {
+    let Registration { version, name, pool, operations, threads, host, .. } = registration;
+    if *version != VERSION {
+        return Err(format!("this broker speaks version {VERSION} of the protocol, not {version}"));
     }
+    if *threads == 0 {
+        return Err("threads: 0 compute nothing; 1 is the least".into());
+    }
+    name::check(name).map_err(|bad| bad.to_string())?;
+    name::check(pool).map_err(|bad| format!("pool: {bad}"))?;
+    name::check_host(host).map_err(|bad| format!("host: {bad}"))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(format!("{} operations are named; {MAX_OPERATIONS} are the most", operations.len()));
+    }
+    let bytes: usize = operations.iter().map(String::len).sum();
+    if bytes > MAX_OPERATIONS_BYTES {
+        return Err(format!("the operations' names have {bytes} bytes; {MAX_OPERATIONS_BYTES} are the most"));
+    }
+    operations.iter().try_for_each(|operation| name::check(operation)).map_err(|bad| format!("operations: {bad}"))
 }

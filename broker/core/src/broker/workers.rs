@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use giostra_protocol::{FromWorker, Identity, Progress, RequestId, Ticket, ToClient, ToWorker};
+use giostra_protocol::{FromWorker, Identity, Progress, Registration, RequestId, Ticket, ToClient, ToWorker};
 
 use super::records::{Flight, Load, Worker};
-use super::registration::Registration;
 use super::{Broker, Output};
 use crate::event::{DropReason, Event};
 use crate::id_ranges::IdRanges;
@@ -25,8 +24,8 @@ impl Broker {
                 if let Some(number) = known {
                     self.drop_worker(number, DropReason::RegisteredAgain, now);
                 }
-                let registration = Registration { name, pool, operations, threads, window, instance, host };
-                if let Err(reason) = self.register(from, version, registration, now) {
+                let registration = Registration { version, name, pool, operations, threads, window, instance, host };
+                if let Err(reason) = self.register(from, registration, now) {
                     self.refuse_worker(from, &reason, now);
                 }
             }
