@@ -86,14 +86,11 @@ fn shutdown_on(signals: &[i32]) -> io::Result<Shutdown> {
 }
 
 fn request_or_exit(shutdown: &Shutdown) {
-    if !shutdown.requested() {
-        return shutdown.request();
+    // SIGINT and the others are heard by two threads.
+    if !shutdown.request_next() {
+        thread::sleep(shutdown.grace());
+        std::process::exit(EXIT_AT_ONCE);
     }
-    if let Some(next) = shutdown.next() {
-        return request_or_exit(next);
-    }
-    thread::sleep(shutdown.grace());
-    std::process::exit(EXIT_AT_ONCE);
 }
 
 /// The signals that this process ignores.

@@ -61,8 +61,20 @@ impl Shutdown {
 
     /// Requests the end.
     pub fn request(&self) {
-        self.requested.store(true, Ordering::Release);
+        self.request_first();
+    }
+
+    /// Requests this end, or, if it was requested, what further signals ask for. Returns whether
+    /// anything was left to request. Two threads at once never request the same.
+    pub fn request_next(&self) -> bool {
+        self.request_first() || self.next().is_some_and(Self::request_next)
+    }
+
+    /// Requests the end; returns whether nobody had.
+    fn request_first(&self) -> bool {
+        let first = !self.requested.swap(true, Ordering::AcqRel);
         self.waker.wake();
+        first
     }
 
     /// Returns whether the end was requested.
@@ -75,5 +87,27 @@ impl Shutdown {
 impl AsFd for Shutdown {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.alarm.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn of_requests_at_once_each_counts() {
+        for _ in 0..50 {
+            let stages = [(); 100].map(|()| Shutdown::new().unwrap());
+            stages.windows(2).for_each(|pair| pair[0].set_next(pair[1].clone()));
+            let request_half = || (0..50).all(|_| stages[0].request_next());
+            let all_counted = thread::scope(|scope| {
+                let other = scope.spawn(request_half);
+                request_half() && other.join().unwrap()
+            });
+            assert!(all_counted && stages[99].requested());
+            assert!(!stages[0].request_next(), "nothing is left");
+        }
     }
 }
