@@ -64,8 +64,8 @@ impl SharedJob {
         self.ask(JobsRequest::Look { id: self.id, wait: false })
     }
 
-    /// How far it is when it has ended. Of several that wait for the same job over one connection, only
-    /// the last is answered.
+    /// How far it is when it has ended. Of more than 64 that wait for the same job over one connection, only
+    /// the last 64 are answered.
     pub fn wait_for_end(&self) -> Asked<JobStatus> {
         self.ask(JobsRequest::Look { id: self.id, wait: true })
     }

@@ -116,7 +116,12 @@ impl Bench {
 
     pub fn ask(&mut self, client: &str, request: JobsRequest) {
         self.told.clear();
-        let message = FromClient::Jobs { tag: 1, request };
+        self.ask_as(1, client, request);
+    }
+
+    /// Asks one of several questions of a client.
+    pub fn ask_as(&mut self, tag: u64, client: &str, request: JobsRequest) {
+        let message = FromClient::Jobs { tag, request };
         self.broker.handle_client(&peer(client), Rights::NONE, message, self.now);
         self.settle();
     }
@@ -148,6 +153,12 @@ impl Bench {
                 _ => {}
             }
         }
+    }
+
+    /// How many were told that the whole job is safe.
+    pub fn accepted(&self) -> usize {
+        let is_safe = |reply: &JobsReply| matches!(reply, JobsReply::Accepted { closed: true, .. });
+        self.told.iter().filter(|(_, reply)| is_safe(reply)).count()
     }
 
     pub fn refusal(&self) -> &str {

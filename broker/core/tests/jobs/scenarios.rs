@@ -145,3 +145,48 @@ fn whoever_waits_is_told_when_the_job_has_ended() {
     bench.sync();
     assert!(matches!(&bench.told[..], [(_, JobsReply::Jobs(jobs))] if jobs[0].state == JobState::Finished));
 }
+
+#[test]
+fn of_a_client_that_asks_the_same_twice_each_question_is_answered() {
+    let mut bench = Bench::new(true);
+    bench.work();
+    for tag in [1, 2] {
+        bench.ask_as(tag, "ada", part(0, 3, true));
+    }
+    bench.sync();
+    assert_eq!(bench.accepted(), 2, "{:?}", bench.told);
+    bench.told.clear();
+    for tag in 1..=70 {
+        bench.ask_as(tag, "ada", JobsRequest::Look { id: id(1), wait: true });
+    }
+    bench.reply();
+    bench.sync();
+    assert_eq!(bench.told.len(), 64, "those that asked first have most likely given up");
+}
+
+#[test]
+fn whoever_waits_for_a_job_or_submits_it_hears_that_it_was_cancelled() {
+    let mut bench = Bench::new(true);
+    bench.ask("ada", part(0, 3, true));
+    bench.join("bob", Rights::ALL, "");
+    bench.ask("bob", JobsRequest::Look { id: id(1), wait: true });
+    bench.sync();
+    bench.join("eve", Rights::ALL, "");
+    bench.ask("eve", JobsRequest::Cancel(id(1)));
+    bench.sync();
+    let told = |who: &str| {
+        bench.told.iter().any(|(to, reply)| {
+            *to == peer(who) && matches!(reply, JobsReply::Jobs(jobs) if jobs[0].state == JobState::Cancelled)
+        })
+    };
+    assert!(told("bob") && told("eve"), "{:?}", bench.told);
+
+    // One that is cancelled before all of it is safe.
+    bench.ask("ada", part(0, 3, true));
+    bench.ask_as(2, "eve", JobsRequest::Cancel(id(2)));
+    bench.sync();
+    let refused = |(to, reply): &(_, JobsReply)| {
+        *to == peer("ada") && matches!(reply, JobsReply::Refused { reason } if reason.contains("was cancelled"))
+    };
+    assert!(bench.told.iter().any(refused), "{:?}", bench.told);
+}

@@ -3,7 +3,7 @@
 use giostra_protocol::name::Label;
 use giostra_protocol::{Identity, JobId, JobSpec, JobStatus, JobsReply, JobsRequest};
 
-use super::expected::{Asker, Expected};
+use super::expected::{Asker, Expected, MAX_QUESTIONS};
 use super::part::Part;
 use super::{Broker, key_of};
 use crate::event::Event;
@@ -12,9 +12,6 @@ use crate::store::{JobRecord, Op, Read, Write};
 
 /// The maximum number of jobs in one message.
 const LISTED: usize = 500;
-
-/// The number of questions to the store that one client may have open.
-const MAX_QUESTIONS: usize = 64;
 
 /// About how many bytes of results are in one message at most.
 const COLLECTED_BYTES: usize = 1 << 20;
@@ -94,10 +91,7 @@ impl Broker {
     fn look(&mut self, asker: Asker, id: JobId, wait: bool) {
         let Some(number) = self.number(&asker, id) else { return };
         match self.jobs.table.get_mut(&number).filter(|job| wait && asker.may_see(&job.owner)) {
-            Some(job) => {
-                job.watchers.retain(|other| other.identity != asker.identity);
-                job.watchers.push(asker);
-            }
+            Some(job) => asker.join(&mut job.watchers),
             None => self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id }),
         }
     }
@@ -120,11 +114,20 @@ impl Broker {
     }
 
     fn cancel_here(&mut self, number: JobNumber) {
-        let keep_ms = self.jobs.table[&number].spec.keep_ms;
+        let id = self.jobs.id(number);
+        let job = self.jobs.table.get_mut(&number).expect("its callers have found it");
+        let (submitters, watchers) = (std::mem::take(&mut job.submitters), std::mem::take(&mut job.watchers));
+        let keep_ms = job.spec.keep_ms;
         self.end_job(number);
         self.jobs.totals.cancelled += 1;
         self.log(Event::JobCancelled { job: number });
         self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled { keep_ms });
+        for asker in watchers {
+            self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id });
+        }
+        for asker in submitters {
+            self.refuse_asker(&asker, format!("job {id} was cancelled"));
+        }
     }
 
     /// Answers what the store said of a job.

@@ -7,6 +7,9 @@ use crate::id_ranges::IdRanges;
 use crate::ids::JobNumber;
 use crate::store::JobRecord;
 
+/// The number of questions that one client may have open: to the store, and about one job.
+pub(super) const MAX_QUESTIONS: usize = 64;
+
 /// A client that has asked for something.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
@@ -17,6 +20,19 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// Adds it to those who are told of a job, once for each of its questions. Of too many questions of
+    /// one client the oldest is dropped: most likely it gave up waiting.
+    pub fn join(self, askers: &mut Vec<Self>) {
+        askers.retain(|other| (&other.identity, other.tag) != (&self.identity, self.tag));
+        let same = |other: &Self| other.identity == self.identity;
+        if askers.iter().filter(|other| same(other)).count() >= MAX_QUESTIONS
+            && let Some(oldest) = askers.iter().position(same)
+        {
+            askers.remove(oldest);
+        }
+        askers.push(self);
+    }
+
     pub fn may_see(&self, owner: &Label) -> bool {
         self.owner.as_ref().is_none_or(|own| own == owner)
     }

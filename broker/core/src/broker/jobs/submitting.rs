@@ -74,8 +74,7 @@ impl Broker {
         let Part { first, bodies, closes, .. } = part;
         let id = self.jobs.id(number);
         let job = self.jobs.table.get_mut(&number).expect("it was just found");
-        job.submitters.retain(|other| other.identity != asker.identity);
-        job.submitters.push(asker.clone());
+        asker.clone().join(&mut job.submitters);
         let is_next = first == job.appended && !job.closes;
         if !is_next || (bodies.is_empty() && !closes) {
             // Sent again after the connection broke: the answer says from where on to go on.
