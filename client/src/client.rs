@@ -16,6 +16,7 @@ use giostra_transport::time::deadline;
 
 use crate::session::{BATCH, Link, Session};
 use crate::{Error, Options};
+use jobs::Homes;
 use reports::Reports;
 
 pub use connection::wait_any;
@@ -41,6 +42,8 @@ pub struct Client {
     follower: Option<Follower>,
     /// Why the last message can't be read; `None` since the last welcome.
     unreadable: Option<String>,
+    /// Where jobs live, if there are several brokers.
+    homes: Homes,
     /// The number of questions about jobs.
     jobs_asked: u64,
     /// Buffers of outgoing messages.
@@ -105,6 +108,7 @@ impl Client {
             reports: Reports::default(),
             follower: None,
             unreadable: None,
+            homes: Homes::default(),
             jobs_asked: 0,
             envelope: Vec::new(),
             attachments: Vec::new(),

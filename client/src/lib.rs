@@ -78,6 +78,7 @@
 pub mod budget;
 mod client;
 mod error;
+mod homes;
 mod inquiry;
 mod job_options;
 mod map;

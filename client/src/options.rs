@@ -21,8 +21,8 @@ pub struct Options {
     /// The endpoint of the broker's frontend, `tcp://127.0.0.1:5555` by default; or those of several
     /// brokers, with commas between them. The first one that answers is used. When its connection breaks,
     /// or it answers no more, the client goes on to the next, with what is unanswered. The same holds for
-    /// the addresses of a name that has several. Jobs live at one broker: a client of several is refused
-    /// what it asks about them.
+    /// the addresses of a name that has several. A job lives at one broker, its home, and is asked about
+    /// there.
     pub broker: String,
     /// Whether several brokers are tried in an order that follows from the client's name, so that many
     /// clients are spread over all of them; by default in the order of the list.
@@ -90,6 +90,29 @@ impl Options {
             *keys = order.iter().map(|&place| keys[place]).collect();
         }
         (order.iter().map(|&place| brokers[place]).collect::<Vec<_>>().join(","), credentials)
+    }
+
+    /// Returns the settings of a client of each broker by itself, in the order of the list, each with its
+    /// own key.
+    pub fn each(&self) -> Vec<Self> {
+        let brokers: Vec<_> = self.broker.split(',').map(str::trim).collect();
+        let alone = |(place, &broker): (usize, &&str)| {
+            let mut one = Self { broker: broker.into(), spread: false, ..self.clone() };
+            if let Some(Credentials { brokers: keys, .. }) = &mut one.credentials
+                && keys.len() == brokers.len()
+            {
+                *keys = vec![keys[place]];
+            }
+            one
+        };
+        brokers.iter().enumerate().map(alone).collect()
+    }
+
+    /// The place in the list of the broker that jobs with this key are submitted to: the same for the
+    /// same brokers, in whatever order they are listed.
+    pub(crate) fn place_of(&self, key: &str) -> usize {
+        let brokers = self.broker.split(',').map(str::trim).enumerate();
+        brokers.max_by_key(|(_, broker)| weight(key, broker)).map_or(0, |(place, _)| place)
     }
 
     /// Sets [`Self::name`].
@@ -178,11 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_a_job_has_its_broker_whatever_the_order_of_the_list() {
+        let place = |list: &str, key: &str| list.split(',').nth(Options::new(list).place_of(key)).unwrap().to_string();
+        let mut counts = [0; 3];
+        for number in 0..3000 {
+            let key = format!("night-{number}");
+            let home = place("a,b,c", &key);
+            counts[["a", "b", "c"].iter().position(|one| *one == home).unwrap()] += 1;
+            assert_eq!(place("c,a,b", &key), home);
+            assert!(home == "c" || place("a,b", &key) == home);
+        }
+        assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    }
+
+    #[test]
     fn keys_stay_with_their_brokers() {
         let [own, a, b] = [(); 3].map(|()| KeyPair::generate().unwrap());
         let keys = Credentials { own, brokers: vec![a.public, b.public] };
         let options = Options::new("a, b").credentials(keys.clone());
         assert_eq!(options.in_order(), ("a,b".into(), Some(keys)));
+        let alone = options.each().into_iter().map(|one| (one.broker, one.credentials.unwrap().brokers));
+        let expected = [("a".to_string(), vec![a.public]), ("b".to_string(), vec![b.public])];
+        assert_eq!(alone.collect::<Vec<_>>(), expected);
         for number in 0..20 {
             let (list, keys) = options.clone().spread(true).name(format!("n{number}")).in_order();
             let expected = if list == "a,b" { [a.public, b.public] } else { [b.public, a.public] };

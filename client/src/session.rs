@@ -49,6 +49,9 @@ pub struct Session {
     link: Link,
     /// The number of this connection's session, from the broker's welcome.
     session: u64,
+    /// The number of the store of the broker that has welcomed this client last, if it keeps jobs;
+    /// `None` before the first welcome.
+    home: Option<Option<u32>>,
     last_id: u64,
     unanswered: SparseQueue<Request>,
     outgoing: Outgoing,
@@ -90,6 +93,7 @@ impl Session {
             broker_timeout,
             link: Link::Down(now),
             session: 0,
+            home: None,
             last_id: 0,
             unanswered: SparseQueue::default(),
             outgoing: Outgoing::new(),
@@ -231,6 +235,12 @@ impl Session {
         !self.jobs.is_empty() || self.status.is_some()
     }
 
+    /// The store's number of the broker that has welcomed this client last, `None` in it for one that
+    /// keeps no jobs; `None` before the first welcome.
+    pub fn home(&self) -> Option<Option<u32>> {
+        self.home
+    }
+
     /// Takes the next answer about jobs, and the number of its question.
     pub fn take_jobs_reply(&mut self) -> Option<(u64, JobsReply)> {
         self.jobs.pop_front()
@@ -278,8 +288,9 @@ impl Session {
     /// Handles a message from the broker.
     pub fn handle(&mut self, message: ToClient, now: Instant) {
         match message {
-            ToClient::Welcome { session, max_message_bytes, max_batch, .. } => {
+            ToClient::Welcome { session, max_message_bytes, max_batch, home, .. } => {
                 self.outgoing.set_limits(max_message_bytes, max_batch);
+                self.home = Some(home);
                 self.link = Link::Up;
                 self.obstacle = None;
                 self.session = session;

@@ -5,6 +5,7 @@
 
 mod asked;
 mod driver;
+mod homes;
 mod jobs;
 mod questions;
 mod slot;

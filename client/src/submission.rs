@@ -54,6 +54,11 @@ impl<I: Iterator<Item = Result<Bytes, Error>>> Submission<I> {
         Self { spec, has_key, requests, parts, sent: 0, resend_at: None, next: 0, is_complete: false }
     }
 
+    /// The key that its user has given it.
+    pub fn key(&self) -> Option<&str> {
+        self.has_key.then_some(&self.spec.key)
+    }
+
     /// Sends everything again that is not safe: over a new connection.
     pub fn restart(&mut self) {
         (self.sent, self.resend_at) = (0, None);

@@ -37,6 +37,7 @@ def connect(
     name: str | None,
     priority: Priority | None,
     wait: bool,
+    spread: bool | None,
     broker_timeout: float | None,
     keys: str | Path | None,
     broker_key: str | Path | None,
@@ -50,6 +51,7 @@ def connect(
         pool=_settings.text(pool, "GIOSTRA_POOL", _settings.DEFAULT_POOL),
         priority=_settings.text(priority, "GIOSTRA_PRIORITY", "normal"),
         wait=wait,
+        spread=_settings.switch(spread, "GIOSTRA_SPREAD"),
         broker_timeout=_settings.seconds(broker_timeout, "GIOSTRA_BROKER_TIMEOUT", 10.0),
         keys=both.own,
         broker_key=both.broker,
@@ -99,18 +101,21 @@ class Client:
     """A client of Giostra's broker, for any number of threads.
 
     What is not given is taken from the environment, as the command line takes it: ``GIOSTRA_FRONTEND``,
-    ``GIOSTRA_POOL``, ``GIOSTRA_PRIORITY``, ``GIOSTRA_BROKER_TIMEOUT``, ``GIOSTRA_KEYS``, ``GIOSTRA_BROKER_KEY``.
+    ``GIOSTRA_POOL``, ``GIOSTRA_PRIORITY``, ``GIOSTRA_SPREAD``, ``GIOSTRA_BROKER_TIMEOUT``, ``GIOSTRA_KEYS``, ``GIOSTRA_BROKER_KEY``.
 
     Args:
-        broker: the endpoint of the broker's frontend, ``tcp://127.0.0.1:5555`` by default.
+        broker: the endpoint of the broker's frontend, ``tcp://127.0.0.1:5555`` by default; of several
+            brokers a list with commas: the next one is used where one is gone.
         pool: the pool whose workers compute, ``compute`` by default.
         name: the name in the broker's log and status, one word; by default of host and process.
         priority: how urgent requests are among those that wait, ``normal`` by default.
         wait: whether a request waits if its pool has no worker; otherwise it raises `NoWorker`.
+        spread: whether several brokers are tried in an order that differs from one client to the next.
         broker_timeout: seconds to wait for a broker, at the start or after a lost connection, before
             requests raise `NoBroker`; 10 by default.
         keys: the file of the client's secret certificate, for a broker with keys.
-        broker_key: the broker's public key, or the file of its public certificate.
+        broker_key: the broker's public key, or the file of its public certificate; of several brokers a
+            list with commas in the same order.
 
     >>> import giostra
     >>> with giostra.Client() as client:
@@ -128,6 +133,7 @@ class Client:
         name: str | None = None,
         priority: Priority | None = None,
         wait: bool = True,
+        spread: bool | None = None,
         broker_timeout: float | None = None,
         keys: str | Path | None = None,
         broker_key: str | Path | None = None,
@@ -138,6 +144,7 @@ class Client:
             name=name,
             priority=priority,
             wait=wait,
+            spread=spread,
             broker_timeout=broker_timeout,
             keys=keys,
             broker_key=broker_key,

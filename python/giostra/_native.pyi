@@ -18,6 +18,7 @@ class Client:
         pool: str,
         priority: str,
         wait: bool,
+        spread: bool,
         broker_timeout: float,
         keys: str | None,
         broker_key: str | None,

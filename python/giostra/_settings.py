@@ -42,6 +42,18 @@ def number(value: int | None, variable: str, default: int) -> int:
         raise ValueError(f"{variable}={written} is no number") from None
 
 
+def switch(value: bool | None, variable: str) -> bool:
+    """Returns a switch that was given, or that of the environment (``1``, ``true``, ``yes``, ``on``), or False."""
+    if value is not None:
+        return value
+    written = (os.environ.get(variable) or "0").lower()
+    if written in ("1", "true", "yes", "on"):
+        return True
+    if written in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{variable}={written} is neither 1, true, yes, on nor 0, false, no, off")
+
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 

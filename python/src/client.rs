@@ -49,7 +49,7 @@ impl Drop for Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (broker, *, name, pool, priority, wait, broker_timeout, keys, broker_key))]
+    #[pyo3(signature = (broker, *, name, pool, priority, wait, spread, broker_timeout, keys, broker_key))]
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
     fn new(
         py: Python<'_>,
@@ -58,13 +58,21 @@ impl Client {
         pool: String,
         priority: &str,
         wait: bool,
+        spread: bool,
         broker_timeout: f64,
         keys: Option<&str>,
         broker_key: Option<&str>,
     ) -> PyResult<Self> {
         let credentials = credentials(keys, broker_key)?;
-        let mut options =
-            Options { broker, pool, priority: self::priority(priority)?, wait, credentials, ..Options::default() };
+        let mut options = Options {
+            broker,
+            pool,
+            priority: self::priority(priority)?,
+            wait,
+            spread,
+            credentials,
+            ..Options::default()
+        };
         options.broker_timeout = duration(broker_timeout)?;
         options.name = name.unwrap_or(options.name);
         let shared = SharedClient::connect(options.clone()).map_err(|error| client_error(py, &error))?;

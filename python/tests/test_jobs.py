@@ -94,3 +94,23 @@ def _raising():
 def test_a_broker_without_a_store_refuses_jobs(system: System) -> None:
     with system.client() as client, pytest.raises(giostra.Refused, match="store"):
         client.submit_job("add", [1], [2])
+
+
+def test_a_client_of_several_brokers_finds_a_job_where_it_is(tmp_path) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    systems = [System(folder, "--store", "store") for folder in folders]
+    try:
+        systems[0].worker("--broker", ",".join(one.backend for one in systems))
+        with systems[1].client() as client:
+            job = client.submit_job("add", [1, 2], [3, 4])
+        with giostra.Client(",".join(one.frontend for one in systems), spread=True) as client:
+            found = client.job(job.id)
+            assert found.wait().succeeded == 2 and list(found.results()) == [4, 6]
+            keyed = client.submit_job("add", [1], [2], key="night")
+            assert client.submit_job("add", [1], [2], key="night").id == keyed.id
+            assert {one.id for one in client.jobs()} == {job.id, keyed.id}
+    finally:
+        for one in systems:
+            one.end()

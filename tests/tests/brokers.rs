@@ -163,15 +163,8 @@ fn a_name_that_nobody_knows_is_told_and_does_not_hold_up_the_others() -> Result<
 }
 
 #[test]
-fn jobs_and_scale_are_about_one_broker_so_a_list_is_refused_before_anything_is_sent() -> Result<()> {
-    let store = tempfile::tempdir()?;
-    let path = store.path().display().to_string();
-    let setups = vec![Setup::workers(0).broker(&["--store", &path]), Setup::workers(0)];
-    let mut brokers = Brokers::start(setups, 1, &[])?;
-    let refused = brokers.run(&["jobs"])?;
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("a job lives at one broker: name that one alone"), "{refused:?}");
-    assert_eq!(brokers.broker(0).run(&["jobs"])?.code, Some(0));
+fn scale_looks_after_one_broker_so_a_list_is_refused_before_anything_is_started() -> Result<()> {
+    let mut brokers = two(0)?;
     let refused = brokers.run(&["scale", "local", "--max", "1", "--dry-run"])?;
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("giostra scale looks after one broker: name it alone"), "{refused:?}");

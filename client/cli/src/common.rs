@@ -85,6 +85,11 @@ impl CommonArgs {
         parse_list_to_connect(&self.broker).map(drop).map_err(wrong)
     }
 
+    /// Whether there is a list of brokers.
+    pub fn has_several(&self) -> bool {
+        self.broker.contains(',')
+    }
+
     /// Returns these options for each of the listed brokers by itself, with its own key.
     pub fn each_broker(&self) -> Vec<Self> {
         let keys: Vec<_> = self.broker_key.iter().flat_map(|keys| keys.split(',')).map(str::to_string).collect();

@@ -66,6 +66,8 @@ Examples:
 Durability: The id is printed when all requests are on the broker's disk. From then on the job goes on without this client, and after a restart or kill -9 of the \
 broker. The broker must have been started with --store.
 
+Several brokers: The job is submitted to the one that answers first, with --key to the one that the key stands for, and lives there. The other commands find it by the same list of brokers.
+
 Priority: Requests of a higher priority go first in their pool, from all clients and jobs. Jobs are low unless --priority says otherwise, other requests normal.
 
 Retries: A request that failed is computed again up to --retries times, after 1 s, 2 s, 4 s and so on up to a minute; not if it was invalid, or ended its workers. giostra retry has what failed in the end computed again, later.
@@ -82,12 +84,13 @@ Examples:
   giostra jobs --json | jq -r '.jobs[] | select(.failed > 0).job'
 
 States: open (its submission is not complete), running, finished, cancelled. DONE counts results and errors that are on the broker's disk, RATE those of a second. \
-If the broker has keys, the rates need the role admin; without it, --watch estimates them.
+If the broker has keys, the rates need the role admin; without it, --watch estimates them. Of several brokers the jobs of each are shown.
 
 JSON: jobs, a list, the newest first, of objects with job (the id), state, requests, succeeded, failed, pool, name, key, owner (a public key, or empty), priority, timeout_ms, retries, keep_ms (0: no limit, forever), submitted_ms and ended_ms \
-(milliseconds since 1970; 0 if it has not ended); and of those that run, if known, rate, retrying (requests that failed and wait) and left_ms. With --watch one object per line.
+(milliseconds since 1970; 0 if it has not ended); and of those that run, if known, rate, retrying (requests that failed and wait) and left_ms. With --watch one object per line. \
+Of several brokers the object is brokers, a list of objects with broker (the endpoint) and jobs or error.
 
-Exit status: 0; 1 if there is no broker, or it keeps no jobs; 2 for a wrong command line.";
+Exit status: 0; 1 if there is no broker (of several, one that does not answer), or it keeps no jobs; 2 for a wrong command line.";
 
 /// Of `giostra job`.
 pub const JOB: &str = "\
@@ -247,7 +250,7 @@ Examples:
 
 A terminal shows what fits, with colours unless NO_COLOR is set; elsewhere everything is shown. \
 With --watch, a broker that goes away is waited for. \
-Of several brokers each is shown, but --watch shows the one that answers first. \
+Of several brokers each is shown. \
 LOST are a host's workers that were dropped in the last 15 minutes and have not come back.
 
 JSON: version, uptime_ms, rotation, pending, in_flight, totals (accepted, answered, ..), workers (of each: name, number, pool, state, \

@@ -7,6 +7,7 @@ mod bench;
 mod common;
 mod doctor;
 mod drain;
+mod each;
 mod events;
 mod exit;
 mod failure;
@@ -104,16 +105,13 @@ fn dispatch<'a>(
         Command::Map(options) => map::run(client()?, options, common, shutdown),
         Command::Prompt => prompt::run(client()?, common, shutdown),
         Command::Submit(options) => jobs::submit(client()?, options, common, shutdown),
-        Command::Jobs(options) => jobs::jobs(client()?, options, common),
+        Command::Jobs(options) => jobs::jobs(client()?, options, common, shutdown),
         Command::Job(options) => jobs::one(client()?, options, common),
         Command::Wait(options) => jobs::wait(client()?, options, common),
         Command::Collect(options) => jobs::collect(client()?, options, common),
         Command::Retry(options) => jobs::retry(client()?, options, common),
         Command::Cancel(options) => jobs::cancel(client()?, options, common),
-        Command::Status(options) if options.watch.is_none() && common.broker.contains(',') => {
-            status::run_each(options, common, shutdown)
-        }
-        Command::Status(options) => status::run(client()?, options, common),
+        Command::Status(options) => status::run(client()?, options, common, shutdown),
         Command::Drain(options) => drain::run(client()?, options, common),
         Command::Scale(options) => scale::run(options, common, client),
         // These open connections of their own.

@@ -11,6 +11,7 @@ use ratatui::crossterm::cursor::{MoveTo, MoveToColumn, MoveUp};
 use ratatui::crossterm::queue;
 use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{Clear, ClearType};
+use serde_json::{Value, json};
 
 use super::common::CommonArgs;
 use super::exit::Exit;
@@ -33,14 +34,22 @@ pub trait Watched {
     /// Returns lines that fit.
     fn lines(seen: &Self::Seen, room: Room) -> Vec<String>;
 
-    /// Returns a line of JSON.
-    fn json(seen: &Self::Seen) -> serde_json::Result<String>;
+    /// Returns an object of JSON.
+    fn json(seen: &Self::Seen) -> serde_json::Result<Value>;
+
+    /// Returns the object for one of several brokers.
+    fn json_of(broker: &str, seen: &Self::Seen) -> serde_json::Result<Value> {
+        Ok(json!({"broker": broker, "status": Self::json(seen)?}))
+    }
 
     /// Asks once, and prints the answer.
-    fn print(&mut self, client: &mut Client, common: &CommonArgs) -> anyhow::Result<()> {
+    fn print(&mut self, client: &mut Client, common: &CommonArgs) -> anyhow::Result<Self::Seen> {
         let seen = self.ask(client)?;
-        let text = if common.json { Self::json(&seen)? } else { Self::lines(&seen, Room::of_stdout()).join("\n") };
-        Ok(writeln!(stdout(), "{text}")?)
+        match common.json {
+            true => writeln!(stdout(), "{}", Self::json(&seen)?)?,
+            false => writeln!(stdout(), "{}", Self::lines(&seen, Room::of_stdout()).join("\n"))?,
+        }
+        Ok(seen)
     }
 
     /// Asks and prints until Ctrl-C ends it, which is success. An error if the broker never answers.

@@ -1,16 +1,19 @@
 //! Durable jobs: requests that outlive this client.
 
+mod home;
 mod job;
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
-use giostra_protocol::{Bytes, Failure, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES, code};
+use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
 
 use crate::inquiry::Inquiry;
 use crate::session::{Link, Session};
 use crate::submission::Submission;
 use crate::{Client, Error, JobOptions};
 
+pub use home::Homes;
 pub use job::{Job, JobResult, Results, ResultsWithFailed};
 pub(crate) use job::{only, results};
 
@@ -27,6 +30,10 @@ enum Heard {
 impl Client {
     /// Submits a job: requests that are computed and whose results are kept whether or not this
     /// client, or even the broker, lives on. Returns when all requests are safe on the broker's disk.
+    ///
+    /// Of several brokers it is the one that this client uses, or for a job with a key the one that the
+    /// key stands for: so the same key means the same job, as long as the brokers are the same. Every
+    /// client with that broker in its list finds the job.
     ///
     /// The requests go to the pool of the client's [`Options`](crate::Options). The iterator is asked
     /// for more as the broker takes them; one that is interrupted leaves a job that is open, and is
@@ -72,13 +79,14 @@ impl Client {
         options: JobOptions,
         requests: impl IntoIterator<Item = Result<Bytes, Error>>,
     ) -> Result<JobId, Error> {
-        let mut submission = Submission::new(options, &self.options.pool, requests.into_iter());
-        let ended = self.submit_parts(&mut submission);
+        let home = self.home_for(options.key.as_deref())?;
+        let mut submission = Submission::new(options, &home.options.pool, requests.into_iter());
+        let ended = home.submit_parts(&mut submission);
         if ended.is_err()
             && let Some(request) = submission.give_up()
         {
             // If this can't be sent, the job stays open.
-            let _ = self.send_about_jobs(0, request);
+            let _ = home.send_about_jobs(0, request);
         }
         ended
     }
@@ -88,7 +96,6 @@ impl Client {
     where
         I: Iterator<Item = Result<Bytes, Error>>,
     {
-        self.check_home()?;
         self.jobs_asked += 1;
         let tag = self.jobs_asked;
         loop {
@@ -112,12 +119,13 @@ impl Client {
         }
     }
 
-    /// Checks that the broker keeps jobs, and that its store is in order.
+    /// Checks that the broker that a job would be submitted to keeps jobs, and that its store is in
+    /// order.
     ///
     /// # Errors
     /// As of [`Self::submit_job`].
     pub fn check_store(&mut self) -> Result<(), Error> {
-        self.ask_about_jobs(JobsRequest::List { before: 0 }).map(drop)
+        self.home_for(None)?.ask_about_jobs(JobsRequest::List { before: 0 }).map(drop)
     }
 
     /// The size of the largest request that the broker takes, in bytes. It is known once a broker has
@@ -126,12 +134,19 @@ impl Client {
         self.session.limits().0.min(MAX_MESSAGE_BYTES as u64)
     }
 
-    /// The jobs that this client may see, the newest first.
+    /// The jobs that this client may see, the newest first; of several brokers those of all of them.
     ///
     /// # Errors
-    /// As of [`Self::submit_job`].
+    /// As of [`Self::submit_job`]; also if one of several brokers can't be reached.
     pub fn jobs(&mut self) -> Result<Vec<JobStatus>, Error> {
         let mut jobs = Vec::new();
+        if self.has_several() {
+            for home in self.homes_with_jobs()? {
+                jobs.extend(home.jobs()?);
+            }
+            jobs.sort_by_key(|job| Reverse(job.submitted_ms));
+            return Ok(jobs);
+        }
         let mut before = u64::MAX;
         loop {
             let JobsReply::Jobs(more) = self.ask_about_jobs(JobsRequest::List { before })? else {
@@ -156,7 +171,11 @@ impl Client {
 
     /// Asks, and asks again over each new connection. `None` if there is no answer until then.
     fn ask_until(&mut self, question: JobsRequest, until: Option<Instant>) -> Result<Option<JobsReply>, Error> {
-        self.check_home()?;
+        if let Some(job) = question.job()
+            && self.has_several()
+        {
+            return self.at_home(job)?.ask_until(question, until);
+        }
         let mut inquiry = Inquiry::new(question);
         loop {
             self.await_broker()?;
@@ -186,17 +205,6 @@ impl Client {
             (here.link() != Link::Up || here.number() != session).then_some(Heard::Lost)
         })?;
         Ok(heard.unwrap_or(Heard::Nothing))
-    }
-
-    /// Checks that there is one broker alone. A job lives where it was submitted: with another broker it
-    /// would be unknown, or there twice.
-    pub(crate) fn check_home(&self) -> Result<(), Error> {
-        let list = &self.options.broker;
-        if !list.contains(',') {
-            return Ok(());
-        }
-        let message = format!("a job lives at one broker: name that one alone, not the list {list}");
-        Err(Error::Request(Failure::new(code::INVALID, message)))
     }
 
     /// Says something about jobs at once.

@@ -19,7 +19,8 @@ fn welcome(session: &mut Session, now: Instant) {
 }
 
 fn welcome_with(session: &mut Session, max_message_bytes: u64, max_batch: u64, now: Instant) {
-    session.handle(ToClient::Welcome { version: 1, client: 1, session: 1, max_message_bytes, max_batch }, now);
+    let welcome = ToClient::Welcome { version: 1, client: 1, session: 1, max_message_bytes, max_batch, home: Some(7) };
+    session.handle(welcome, now);
 }
 
 fn reply(id: u64) -> ToClient {

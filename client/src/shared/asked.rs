@@ -30,7 +30,7 @@ impl SharedClient {
     pub fn status(&self) -> Asked<Status> {
         self.ask(Question::Status, |response| match response {
             Response::Status(status) => whole(*status),
-            Response::Jobs(_) | Response::Seats(_) => Err(Error::not_an_answer()),
+            _ => Err(Error::not_an_answer()),
         })
     }
 
@@ -38,8 +38,26 @@ impl SharedClient {
     pub fn seats(&self) -> Asked<u64> {
         self.ask(Question::Seats(self.handle.0.pool.clone()), |response| match response {
             Response::Seats(seats) => Ok(seats),
-            Response::Jobs(_) | Response::Status(_) => Err(Error::not_an_answer()),
+            _ => Err(Error::not_an_answer()),
         })
+    }
+
+    /// Asks the broker which store it has; `None`: it keeps no jobs.
+    pub(super) fn home(&self) -> Asked<Option<u32>> {
+        self.ask(Question::Home, |response| match response {
+            Response::Home(home) => Ok(home),
+            _ => Err(Error::not_an_answer()),
+        })
+    }
+
+    /// Asks, and has the answer put into this slot.
+    pub(super) fn ask_for(&self, question: Question, slot: Arc<Slot<Response>>) {
+        self.handle.0.ask_for(question, slot);
+    }
+
+    /// Has the answers that nobody wants any more looked for.
+    pub(super) fn wake(&self) {
+        self.handle.0.wake();
     }
 
     pub(super) fn ask<T>(&self, question: Question, read: fn(Response) -> Result<T, Error>) -> Asked<T> {
@@ -53,7 +71,7 @@ impl Response {
     pub(super) fn about_jobs(self) -> Result<JobsReply, Error> {
         match self {
             Self::Jobs(reply) => Ok(*reply),
-            Self::Status(_) | Self::Seats(_) => Err(Error::not_an_answer()),
+            _ => Err(Error::not_an_answer()),
         }
     }
 }
@@ -96,7 +114,7 @@ impl<T> Drop for Asked<T> {
         let is_wanted = self.slot.take().is_some_and(|slot| slot.abandon());
         if is_wanted {
             // The driver sees that nobody else has the slot.
-            self.handle.0.wake();
+            self.handle.0.abandon_question();
         }
     }
 }

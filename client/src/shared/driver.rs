@@ -4,6 +4,7 @@
 use std::mem::take;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use giostra_protocol::sparse_queue::SparseQueue;
@@ -12,6 +13,7 @@ use giostra_transport::time::deadline;
 use giostra_transport::wake::{self, Alarm, Waker};
 use rustc_hash::FxHashMap;
 
+use super::homes::Homes;
 use super::questions::{Question, Questions, Response};
 use super::slot::Slot;
 use crate::{Client, Error};
@@ -33,6 +35,8 @@ struct Contents {
     last_number: u64,
     /// New questions about the broker and its jobs.
     questions: Vec<(Question, Arc<Slot<Response>>)>,
+    /// Whether the answer to a question is not wanted any more.
+    has_unwanted: bool,
     is_closed: bool,
     /// Why the driver has ended.
     ended: Option<Arc<Error>>,
@@ -57,6 +61,8 @@ pub struct Driver {
     /// The request ids of submitted calls by their numbers.
     ids: FxHashMap<u64, RequestId>,
     questions: Questions,
+    /// Where questions about jobs go, if there are several brokers.
+    homes: Option<Homes>,
     /// Why it can't go on.
     error: Option<Arc<Error>>,
 }
@@ -80,15 +86,26 @@ impl Inbox {
 
     /// Asks something about the broker or its jobs. Returns the slot of the answer.
     pub fn ask(&self, question: Question) -> Arc<Slot<Response>> {
+        let slot = Slot::new(0);
+        self.ask_for(question, Arc::clone(&slot));
+        slot
+    }
+
+    /// As [`Self::ask`], with the slot for the answer.
+    pub fn ask_for(&self, question: Question, slot: Arc<Slot<Response>>) {
         let mut contents = self.contents();
         if let Some(error) = &contents.ended {
-            return Slot::failed(Error::Ended(Arc::clone(error)));
+            return slot.fill(Err(Error::Ended(Arc::clone(error))));
         }
-        let slot = Slot::new(0);
-        contents.questions.push((question, Arc::clone(&slot)));
+        contents.questions.push((question, slot));
         drop(contents);
         self.waker.wake();
-        slot
+    }
+
+    /// The answer to a question is not wanted any more: nobody but the driver has its slot.
+    pub fn abandon_question(&self) {
+        self.contents().has_unwanted = true;
+        self.waker.wake();
     }
 
     /// Wakes the driver.
@@ -129,10 +146,12 @@ impl Driver {
             abandoned: Vec::new(),
             last_number: 0,
             questions: Vec::new(),
+            has_unwanted: false,
             is_closed: false,
             ended: None,
         };
         let inbox = Arc::new(Inbox { pool: client.pool().into(), contents: Mutex::new(contents), waker });
+        let homes = client.has_several().then(|| Homes::new(client.options(), Arc::clone(&inbox)));
         let driver = Self {
             client,
             inbox: Arc::clone(&inbox),
@@ -141,6 +160,7 @@ impl Driver {
             slots: FxHashMap::default(),
             ids: FxHashMap::default(),
             questions: Questions::default(),
+            homes,
             error: None,
         };
         Ok((inbox, driver))
@@ -160,13 +180,20 @@ impl Driver {
             }
             self.taken = take(&mut contents.calls);
             let (abandoned, questions) = (take(&mut contents.abandoned), take(&mut contents.questions));
+            let has_unwanted = take(&mut contents.has_unwanted);
             drop(contents);
             while let Some(call) = self.taken.pop() {
                 self.submit(call)?;
             }
             self.cancel(&abandoned)?;
             for (question, slot) in questions {
-                self.questions.add(&self.client, question, slot);
+                match &mut self.homes {
+                    Some(homes) if question.is_about_jobs() => homes.add(question, slot),
+                    _ => self.questions.add(question, slot),
+                }
+            }
+            if let Some(homes) = &mut self.homes {
+                homes.turn(self.client.current(), has_unwanted);
             }
             let until = self.questions.turn(&mut self.client, Instant::now())?;
             self.client.wait_for_any(&[self.alarm.as_fd()], until, self.questions.session())?;
@@ -218,6 +245,13 @@ impl Driver {
             self.slots.remove(id);
         }
         self.client.cancel(ids)
+    }
+}
+
+/// For the answers of other clients.
+impl Wake for Inbox {
+    fn wake(self: Arc<Self>) {
+        self.waker.wake();
     }
 }
 

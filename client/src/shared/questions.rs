@@ -28,6 +28,8 @@ pub enum Question {
     Status,
     /// How many workers take requests of the pool of this name.
     Seats(String),
+    /// Which store the broker has.
+    Home,
 }
 
 /// The answer to a question.
@@ -38,6 +40,8 @@ pub enum Response {
     Status(Box<Status>),
     /// When it was for the workers of a pool.
     Seats(u64),
+    /// When it was for the store's number; `None` if the broker keeps no jobs.
+    Home(Option<u32>),
 }
 
 /// The requests of a job.
@@ -53,6 +57,11 @@ impl Question {
     pub fn of_submission(options: JobOptions, pool: &str, requests: Vec<Bytes>) -> Self {
         let requests = requests.into_iter().map(Ok as fn(Bytes) -> Result<Bytes, Error>);
         Self::Submission(Submission::new(options, pool, requests).into())
+    }
+
+    /// Whether it is about jobs, which live at one broker.
+    pub fn is_about_jobs(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::List(_) | Self::Submission(_))
     }
 
     /// Whether the broker's status has the answer.
@@ -72,7 +81,7 @@ impl Question {
         match self {
             Self::Plain(inquiry) => Some(inquiry.ask()),
             Self::List(jobs) => Some(next_page(jobs)),
-            Self::Submission(_) | Self::Status | Self::Seats(_) => None,
+            Self::Submission(_) | Self::Status | Self::Seats(_) | Self::Home => None,
         }
     }
 
@@ -81,7 +90,7 @@ impl Question {
         match self {
             Self::Plain(inquiry) => !matches!(inquiry.request(), JobsRequest::Look { wait: true, .. }),
             Self::List(_) => true,
-            Self::Submission(_) | Self::Status | Self::Seats(_) => false,
+            Self::Submission(_) | Self::Status | Self::Seats(_) | Self::Home => false,
         }
     }
 
@@ -104,7 +113,7 @@ impl Question {
                 jobs.extend(more);
                 Ok(Next::Ask(next_page(jobs)))
             }
-            (Self::List(_) | Self::Status | Self::Seats(_), _) => Err(Error::not_an_answer()),
+            (Self::List(_) | Self::Status | Self::Seats(_) | Self::Home, _) => Err(Error::not_an_answer()),
         }
     }
 }
@@ -149,12 +158,7 @@ struct Open {
 
 impl Questions {
     /// Adds a question, whose answer is wanted in this slot.
-    pub fn add(&mut self, client: &Client, question: Question, slot: Arc<Slot<Response>>) {
-        if !question.is_of_status()
-            && let Err(error) = client.check_home()
-        {
-            return slot.fill(Err(error));
-        }
+    pub fn add(&mut self, question: Question, slot: Arc<Slot<Response>>) {
         self.last += 1;
         self.open.insert(self.last, Open { question, slot, is_asked: false });
     }
@@ -180,6 +184,7 @@ impl Questions {
         if self.session.is_none() {
             return Ok(self.give_up_at(client, now));
         }
+        self.tell_home(client);
         self.ask(client)?;
         self.inspect(client)?;
         self.submit(client, now)
@@ -223,6 +228,18 @@ impl Questions {
             open.is_asked = true;
         }
         Ok(())
+    }
+
+    /// Answers which store the broker has, which its welcome has said.
+    fn tell_home(&mut self, client: &Client) {
+        let Some(home) = client.home() else { return };
+        self.open.retain(|_, open| {
+            let is_home = matches!(open.question, Question::Home);
+            if is_home {
+                open.slot.fill(Ok(Response::Home(home)));
+            }
+            !is_home
+        });
     }
 
     /// Asks for the status once for all who want it. Those who come meanwhile wait for the next: theirs

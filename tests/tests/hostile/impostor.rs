@@ -188,6 +188,7 @@ fn welcome_client(broker: &mut Impostor) -> Result<FromClient> {
         session: u64::MAX,
         max_message_bytes: u64::MAX,
         max_batch: u64::MAX,
+        home: Some(u32::MAX),
     })?;
     broker.hear()
 }

@@ -143,6 +143,7 @@ impl Broker {
             session: self.session(number),
             max_message_bytes: self.settings.max_message_bytes as u64,
             max_batch: self.settings.max_batch as u64,
+            home: self.jobs.home(),
         };
         self.outputs.push_back(Output::ToClient(from.clone(), welcome));
         if self.closing {

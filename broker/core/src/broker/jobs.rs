@@ -124,6 +124,11 @@ impl Jobs {
         }
     }
 
+    /// The store's number; `None` if this broker keeps no jobs.
+    pub(super) fn home(&self) -> Option<u32> {
+        self.home
+    }
+
     fn id(&self, job: JobNumber) -> JobId {
         JobId { home: self.home.unwrap_or_default(), number: job.0 }
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use giostra_client::{Client, Error, JobId};
-use serde_json::json;
+use giostra_client::{Client, Error, JobId, Shutdown};
+use serde_json::{Value, json};
 
 use super::One;
 use super::pace::Pace;
 use super::row::{Row, table};
 use crate::common::CommonArgs;
+use crate::each::Each;
 use crate::exit::Exit;
 use crate::help;
 use crate::live::interval;
@@ -27,17 +28,21 @@ pub struct Jobs {
     watch: Option<Duration>,
 }
 
-/// Lists the jobs.
-pub fn jobs(client: &mut Client, options: &Jobs, common: &CommonArgs) -> anyhow::Result<Exit> {
+/// Lists the jobs, of several brokers those of each.
+pub fn jobs(client: &mut Client, options: &Jobs, common: &CommonArgs, shutdown: &Shutdown) -> anyhow::Result<Exit> {
+    if common.has_several() {
+        return Each::new(&common.options("jobs", shutdown)?, All::default)?.show(client, options.watch, common);
+    }
     let mut all = All::default();
     match options.watch {
         Some(interval) => all.watch(client, interval, common),
-        None => all.print(client, common).map(|()| Exit::Success),
+        None => all.print(client, common).map(|_| Exit::Success),
     }
 }
 
 /// Shows one job.
 pub fn one(client: &mut Client, one: &One, common: &CommonArgs) -> anyhow::Result<Exit> {
+    let client = client.at_home(one.id)?;
     let mut rows = vec![Row::from(client.job(one.id).status()?)];
     All::default().add_rates(client, &mut rows)?;
     match common.json {
@@ -102,7 +107,11 @@ impl Watched for All {
         table(rows, SystemTime::now()).lines(room)
     }
 
-    fn json(rows: &Vec<Row>) -> serde_json::Result<String> {
-        Ok(json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()}).to_string())
+    fn json(rows: &Vec<Row>) -> serde_json::Result<Value> {
+        Ok(json!({"jobs": rows.iter().map(Row::json).collect::<Vec<_>>()}))
+    }
+
+    fn json_of(broker: &str, rows: &Vec<Row>) -> serde_json::Result<Value> {
+        Ok(json!({"broker": broker, "jobs": rows.iter().map(Row::json).collect::<Vec<_>>()}))
     }
 }

@@ -1,7 +1,7 @@
 //! `giostra status --by-host`: a line for each host instead of one for each worker.
 
 use giostra_client::{Client, Error, Status};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lines::{abridged, lost, summary};
 use crate::hosts::{sorted, table, total, troubled};
@@ -41,11 +41,11 @@ impl Watched for ByHost {
         lines
     }
 
-    fn json(seen: &Status) -> serde_json::Result<String> {
+    fn json(seen: &Status) -> serde_json::Result<Value> {
         let Status { uptime_ms, pending, in_flight, left_out, .. } = seen;
         let hosts = sorted(seen.hosts.clone());
         let left_out = left_out.hosts;
-        serde_json::to_string(&json!({
+        Ok(json!({
             "uptime_ms": uptime_ms, "pending": pending, "in_flight": in_flight, "hosts": hosts, "left_out": left_out,
         }))
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn programs_get_the_hosts_in_the_same_order() {
-        let json: serde_json::Value = serde_json::from_str(&ByHost::json(&seen()).unwrap()).unwrap();
+        let json = ByHost::json(&seen()).unwrap();
         assert_eq!((&json["hosts"][0]["name"], &json["hosts"][0]["lost"]), (&json!("n2"), &json!(1)));
         assert_eq!(json["hosts"][1]["workers"], 50);
     }

@@ -23,8 +23,8 @@ impl<B> FromClient<B> {
 impl<B> ToClient<B> {
     pub(super) fn try_map<C, E>(self, f: &mut impl FnMut(B) -> Result<C, E>) -> Result<ToClient<C>, E> {
         Ok(match self {
-            Self::Welcome { version, client, session, max_message_bytes, max_batch } => {
-                ToClient::Welcome { version, client, session, max_message_bytes, max_batch }
+            Self::Welcome { version, client, session, max_message_bytes, max_batch, home } => {
+                ToClient::Welcome { version, client, session, max_message_bytes, max_batch, home }
             }
             Self::Replies(replies) => ToClient::Replies(
                 replies

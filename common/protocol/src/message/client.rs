@@ -78,6 +78,9 @@ pub enum ToClient<B = Bytes> {
         max_message_bytes: u64,
         /// The largest number of requests in one `Submit`. A larger one is refused.
         max_batch: u64,
+        /// The number of the broker's store, the [home](super::JobId::home) of its jobs; `None` if it
+        /// keeps no jobs.
+        home: Option<u32>,
     },
     /// When requests ended.
     Replies(#[serde(deserialize_with = "codec::batch")] Vec<Reply<B>>),

@@ -106,6 +106,17 @@ pub enum JobsRequest<B = Bytes> {
     Delete(JobId),
 }
 
+impl<B> JobsRequest<B> {
+    /// The job that it is about, where it names one.
+    pub fn job(&self) -> Option<JobId> {
+        match *self {
+            Self::Look { id, .. } | Self::Collect { id, .. } => Some(id),
+            Self::Cancel(id) | Self::Retry(id) | Self::Delete(id) => Some(id),
+            Self::Submit { .. } | Self::List { .. } | Self::GiveUp(_) => None,
+        }
+    }
+}
+
 /// What the broker answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "B: Deserialize<'de>"))]

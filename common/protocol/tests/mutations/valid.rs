@@ -58,6 +58,7 @@ impl Valid for ToClient {
                 session: number(random),
                 max_message_bytes: number(random),
                 max_batch: number(random),
+                home: random.random_bool(0.5).then(|| number(random) as u32),
             },
             1..=3 => Self::Replies(list(random, |random| Reply {
                 id: RequestId(number(random)),
