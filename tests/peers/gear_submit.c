@@ -1,9 +1,9 @@
 // Submits jobs 1..N to gearmand, BATCH at a time through one connection: gear_submit PORTS N BATCH [TIMEOUT].
-// PORTS: of one server, or of several with commas, of which libgearman uses the last.
-// Without TIMEOUT they are background jobs, and it prints how many were acknowledged. With it (milliseconds without any
-// reply) they are foreground jobs: it prints the number of each reply when it comes. What is unanswered when a run has
-// failed is sent again for up to PATIENCE seconds, to those servers only that answer an echo: libgearman would choose the lost one
-// again. The last line is "again N": how many had no reply from their first attempt.
+// PORTS: of one server, or of several with commas, of which libgearman uses the last that it can.
+// Without TIMEOUT they are background jobs, and it prints how many were acknowledged. With it (milliseconds without any reply)
+// they are foreground jobs: it prints the number of each reply when it comes. What is unanswered when a run has failed is sent
+// again for up to PATIENCE seconds, to the servers that answer an echo: libgearman would choose the lost one again.
+// The last line is "again N": how many had no reply from their first attempt.
 #include <libgearman/gearman.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -94,6 +94,7 @@ static int foreground(long jobs, long batch, int timeout) {
             if (attempt == 0) again += missing;
             fprintf(stderr, "%s\n", gearman_client_error(client));
             gearman_client_free(client);
+            usleep(10000);
             client = new_foreground(timeout, true);
         }
         if (missing) break;

@@ -1,8 +1,8 @@
 // Computes gearmand's jobs: gear_worker PORTS US FILE [TIMEOUT]. Sleeps US microseconds, appends the job's number to FILE and
 // answers with it. Of background jobs gearmand keeps no answer; the file is the only result there can be. It also says
-// what was computed twice. PORTS: of several servers with commas. TIMEOUT: milliseconds without an answer,
-// or without a job, after which the worker leaves the servers that don't answer an echo within ECHO milliseconds. Without it, it waits
-// for a silent server as long as libgearman does.
+// what was computed twice. PORTS: of several servers with commas. TIMEOUT: milliseconds without an answer
+// or a job, after which the worker leaves the servers that don't answer an echo within ECHO milliseconds. Without it, it waits for
+// a silent server as long as libgearman does.
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <stdbool.h>
@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
         if (timeout) gearman_worker_set_timeout(worker, timeout);
         gearman_worker_add_function(worker, "nap", 0, nap, NULL);
         gearman_return_t ret;
-        while ((ret = gearman_worker_work(worker)) != GEARMAN_TIMEOUT || !timeout)
+        while ((ret = gearman_worker_work(worker)), !timeout || (ret != GEARMAN_TIMEOUT && ret != GEARMAN_NO_SERVERS))
             if (ret != GEARMAN_SUCCESS) usleep(50000);
         gearman_worker_free(worker);
     }

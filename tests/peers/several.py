@@ -12,7 +12,7 @@ failed   requests whose attempt by the client's own library ended without a repl
 lost     requests without a reply in the end: the loops try for 20 seconds, and nothing is waited for much longer
 replies  replies beyond the first of a request, as its caller sees them
 twice    computations beyond the first of a request
-gap      the longest time between two replies, in milliseconds
+gap      the longest time between two replies, in milliseconds; "-" if no more replies came
 
 Rows with "(one run)" show a system without what these loops, or a setting, add. In the last ones jobs are gearmand's background
 jobs: all of them are submitted before the workers start, "lost" was not computed, and the gap is between computations.
@@ -76,6 +76,8 @@ def foreground(system, how):
         if not lost and len(replies) >= LOSE_AT:
             lose(system.used(), how)
             lost = True
+    if not lost:
+        raise RuntimeError(f"no server was lost: {len(replies)} replies")
     return figures(replies, again, system.executions(), gap)
 
 
@@ -120,18 +122,30 @@ def machine(binaries):
     return f"{time.strftime('%F')}: {versions}; {os.cpu_count()} cores ({cpu}), load {os.getloadavg()[0]:.1f}; {JOBS:,} requests, {WINDOW} under way"
 
 
+def row(runs):
+    """The medians. A gap that did not end is none."""
+    medians = {key: statistics.median(run[key] for run in runs) for key in COLUMNS}
+    return [f"{value:,.0f}" if key != "gap_ms" or not medians["lost"] else "-" for key, value in medians.items()]
+
+
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it started ends with it
     binaries = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.abspath(f"{HERE}/../../target/dist")
     os.makedirs(f"{FOLDER}/run", exist_ok=True)
     chosen, ways = os.environ.get("RUN", "").split(), os.environ.get("HOW", "killed frozen").split()
-    print(machine(binaries), "", "| | | " + " | ".join(COLUMNS.values()) + " |", "|---" * (2 + len(COLUMNS)) + "|", sep="\n", flush=True)
+    if unknown := set(chosen) - {kind.name for kind in SYSTEMS}:
+        sys.exit(f"several.py: no such system: {' '.join(unknown)}")
+    try:
+        what = machine(binaries)
+    except FileNotFoundError as error:
+        sys.exit(f"several.py: {error.filename} is missing; see setup.sh")
+    print(what, "", "| | | " + " | ".join(COLUMNS.values()) + " |", "|---" * (2 + len(COLUMNS)) + "|", sep="\n", flush=True)
     for kind in SYSTEMS:
         for how in kind.ways:
             if (chosen and kind.name not in chosen) or how not in ways:
                 continue
             runs = [once(kind, how, binaries) for _ in range(min(RUNS, kind.runs))]
-            cells = [f"{statistics.median(run[key] for run in runs):,.0f}" for key in COLUMNS]
-            print(f"| {kind.label} | {how} | " + " | ".join(cells) + " |", flush=True)
+            print(f"| {kind.label} | {how} | " + " | ".join(row(runs)) + " |", flush=True)
 
 
 if __name__ == "__main__":

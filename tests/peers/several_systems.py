@@ -1,6 +1,7 @@
 """The systems that several.py compares: their servers, workers and clients, and each one's settings."""
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -25,14 +26,13 @@ class System:
 
     def __init__(self, folder, binaries):
         self.folder, self.binaries, self.record = folder, binaries, f"{folder}/executions"
-        self.processes, self.servers = [], []
+        self.servers = []
 
     def start(self, *command, stdin=subprocess.DEVNULL, stdout=None):
         """Starts a process; its output goes to a file unless it is read."""
-        with open(f"{self.folder}/{os.path.basename(str(command[0]))}.log", "ab") as log:
-            p = subprocess.Popen(list(map(str, command)), cwd=self.folder, env=dict(os.environ, **self.env), stdin=stdin, stdout=stdout or log, stderr=log)
-        self.processes.append(p)
-        return p
+        command = [str(word) for word in command]
+        with open(f"{self.folder}/{os.path.basename(command[0])}.log", "ab") as log:
+            return subprocess.Popen(command, cwd=self.folder, env=dict(os.environ, **self.env), stdin=stdin, stdout=stdout or log, stderr=log)
 
     def used(self):
         """Returns the server that the client uses."""
@@ -47,9 +47,11 @@ class System:
             return []
 
     def end(self):
-        for p in self.processes:
-            p.kill()
-            p.wait()
+        """Kills every child, one that a signal has kept from `start` included."""
+        with open(f"/proc/self/task/{os.getpid()}/children") as f:
+            for pid in map(int, f.read().split()):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 class Giostra(System):
@@ -181,7 +183,8 @@ class Nats(System):
         return self.start(f"{VENV}/python", f"{HERE}/nats_peer.py", what, *arguments, **options)
 
     def start_workers(self):
-        workers = [self.python(f"{self.kind}-worker", self.list(n), US, self.record, stdout=subprocess.PIPE) for n in range(WORKERS)]  # one at each server
+        # One at each server.
+        workers = [self.python(f"{self.kind}-worker", self.list(n), US, self.record, stdout=subprocess.PIPE) for n in range(WORKERS)]
         for worker in workers:
             if worker.stdout.readline() != b"ready\n":
                 raise RuntimeError("a worker did not start")
