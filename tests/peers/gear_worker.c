@@ -1,8 +1,8 @@
 // Computes gearmand's jobs: gear_worker PORTS US FILE [TIMEOUT]. Sleeps US microseconds, appends the job's number to FILE and
-// answers with it. Of background jobs gearmand keeps no answer; the file is the only result there can be. It also says
-// what was computed twice. PORTS: of several servers with commas. TIMEOUT: milliseconds without an answer
-// or a job, after which the worker leaves the servers that don't answer an echo within ECHO milliseconds. Without it, it waits for
-// a silent server as long as libgearman does.
+// answers with it. Of background jobs gearmand keeps no answer; the file is the only result there can be. It also says what
+// was computed twice. PORTS: of several servers with commas. TIMEOUT: milliseconds without an answer or a job, after which
+// the worker leaves the servers that don't answer an echo within ECHO milliseconds. Without it, it waits for a silent server
+// as long as libgearman does.
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # setup.sh: makes in target/peers what run.py and several.py need beside the system's redis-server and gearmand
 # (Debian: apt-get install redis-server gearman-job-server libgearman-dev) and HyperQueue's hq (in the PATH, or HQ=path).
+# nats-server is from a wheel of which the NATS project is not the maker; several.py takes another one by NATS_SERVER=path.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${PEERS:-$here/../../target/peers}
