@@ -5,7 +5,7 @@
 
 mod metrics;
 mod origin;
-mod page;
+pub(crate) mod page;
 mod slots;
 mod snapshots;
 
@@ -35,6 +35,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::error::Error;
+use page::Page;
 use slots::{Answer, Slot, Slots};
 use snapshots::{EVERY, Publisher, Snapshots};
 
@@ -81,18 +82,20 @@ pub(crate) struct Http {
 
 impl Http {
     /// Listens. `hosts` are names of this host, besides its addresses and `localhost`.
-    pub(crate) fn start(address: SocketAddr, hosts: Vec<String>) -> Result<Self, Error> {
-        Self::listen(address, hosts).map_err(|reason| Error::Http { address, reason })
+    /// `peers` are the addresses of other brokers' pages.
+    pub(crate) fn start(address: SocketAddr, hosts: Vec<String>, peers: &[String]) -> Result<Self, Error> {
+        Self::listen(address, hosts, peers).map_err(|reason| Error::Http { address, reason })
     }
 
-    fn listen(address: SocketAddr, hosts: Vec<String>) -> io::Result<Self> {
+    fn listen(address: SocketAddr, hosts: Vec<String>, peers: &[String]) -> io::Result<Self> {
+        let page = Page::new(peers).map_err(io::Error::other)?;
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (publisher, snapshots) = snapshots::channel()?;
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = router(snapshots, hosts);
+        let router = router(snapshots, hosts, page);
         let serve = move || {
             runtime.block_on(async {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
@@ -177,11 +180,11 @@ struct Shared {
     started: f64,
 }
 
-fn router(snapshots: Snapshots, hosts: Vec<String>) -> Router {
+fn router(snapshots: Snapshots, hosts: Vec<String>, page: Page) -> Router {
     let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_millis() as f64 / 1e3);
     let pages = Arc::new(Semaphore::new(MAX_PAGES));
     Router::new()
-        .route("/", get(page::page))
+        .route("/", get(async move || page.response()))
         .route("/events", get(events))
         .route("/status.json", get(status))
         .route("/metrics", get(metrics))

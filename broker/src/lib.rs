@@ -38,5 +38,8 @@ pub use giostra_core::policy::rotation::Rotation;
 pub use giostra_transport::descriptors::TooFew;
 pub use giostra_transport::endpoint::{BadEndpoint, Endpoint};
 pub use giostra_transport::keys::{KeyError, KeyPair, PublicKey, SecretKey};
+#[cfg(feature = "http")]
+#[doc(hidden)]
+pub use http::page::check_address;
 pub use options::{Keys, Options};
 pub use server::Stopped;

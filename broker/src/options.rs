@@ -55,6 +55,9 @@ pub struct Options {
     /// Names by which HTTP clients may call this host, besides its addresses and `localhost`.
     #[cfg(feature = "http")]
     pub http_hosts: Vec<String>,
+    /// The addresses of other brokers' pages, with `http://` or `https://`: the page has links to them.
+    #[cfg(feature = "http")]
+    pub http_peers: Vec<String>,
     /// Allows an `http` address that other hosts can reach.
     #[cfg(feature = "http")]
     pub http_public: bool,
@@ -95,6 +98,8 @@ impl Default for Options {
             http: None,
             #[cfg(feature = "http")]
             http_hosts: Vec::new(),
+            #[cfg(feature = "http")]
+            http_peers: Vec::new(),
             #[cfg(feature = "http")]
             http_public: false,
             #[cfg(feature = "store")]

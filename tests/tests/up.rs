@@ -235,6 +235,14 @@ fn of_several_brokers_one_may_be_killed_and_started_again() -> Result<()> {
     let status = place.client(&["status"])?.output()?;
     let (frontends, shown) = (place.frontend()?, String::from_utf8(status.stdout)?);
     assert!(frontends.split(',').all(|one| shown.contains(&format!("{one}\n"))), "{shown}");
+    // Each page has a link to the other.
+    let links = |place: &Up, from: usize| -> Result<bool> {
+        let pages = place.status()?["brokers"].as_array().context("brokers")?.clone();
+        let pages: Vec<_> = pages.iter().filter_map(|broker| broker["page"].as_str()).collect();
+        let html = ureq::get(pages[from]).call()?.body_mut().read_to_string()?;
+        Ok(html.contains(&format!("<a href=\"{}/\">", pages[1 - from].trim_end_matches('/'))))
+    };
+    assert!(links(&place, 1)?);
     // Also in a shell that has the variables.
     assert!(place.client(&["up", "--status", "--dir", &place.dir().display().to_string()])?.output()?.status.success());
     kill(place.pid("broker-1")?, Signal::SIGKILL)?;
@@ -244,6 +252,7 @@ fn of_several_brokers_one_may_be_killed_and_started_again() -> Result<()> {
     assert_eq!(one_is_gone.status.code(), Some(1), "{one_is_gone:?}");
     assert!(String::from_utf8(one_is_gone.stdout)?.contains("no broker at tcp://127.0.0.1:"));
     assert_eq!(place.does(&["up", "--again"])?, "broker-1 registered\n");
+    assert!(links(&place, 0)?);
     assert!(place.client(&["status"])?.output()?.status.success());
     let processes = place.processes()?;
     place.does(&["down"])?;

@@ -1,8 +1,8 @@
 //! The live page: one HTML file with its style and its script.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use axum::http::header;
+use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 
 /// The parts of its script, in order.
@@ -27,16 +27,60 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     page.replacen("/* scripts */\n", &SCRIPTS.join("\n"), 1)
 });
 
-/// Returns the page. Its policy lets the browser run this script, and fetch from this host alone.
-pub async fn page() -> Response {
-    let nonce = format!("{:032x}", rand::random::<u128>());
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+/// The page of one broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Page(Arc<str>);
+
+impl Page {
+    /// Makes the page, with links to the pages of these other brokers.
+    ///
+    /// # Errors
+    /// What is wrong with one of their addresses.
+    pub(crate) fn new(peers: &[String]) -> Result<Self, String> {
+        let links = peers.iter().map(|peer| Ok(link(&address(peer)?))).collect::<Result<Vec<_>, String>>()?;
+        let list = match &links[..] {
+            [] => String::new(),
+            links => format!("<nav aria-label=\"Other brokers\">{}</nav>", links.join(" ")),
+        };
+        Ok(Self(PAGE.replacen("<!-- peers -->", &list, 1).into()))
+    }
+
+    /// Returns the page. Its policy lets the browser run this script, and fetch from this host alone.
+    pub(crate) fn response(&self) -> Response {
+        let nonce = format!("{:032x}", rand::random::<u128>());
+        let policy = format!(
+            "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    let page = PAGE.replacen("<script>", &format!("<script nonce=\"{nonce}\">"), 1);
-    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &policy)];
-    (headers, page).into_response()
+        );
+        let page = self.0.replacen("<script>", &format!("<script nonce=\"{nonce}\">"), 1);
+        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &policy)];
+        (headers, page).into_response()
+    }
+}
+
+/// Checks that this is the address of a page.
+///
+/// # Errors
+/// If it has no scheme `http` or `https`, or no host.
+pub fn check_address(text: &str) -> Result<(), String> {
+    address(text).map(drop)
+}
+
+fn address(text: &str) -> Result<Uri, String> {
+    let example = "write the address of another broker's page, like http://b:8080";
+    let uri: Uri = text.parse().map_err(|error| format!("{error}: {example}"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(uri),
+        _ => Err(example.into()),
+    }
+}
+
+/// Returns a link, whose text is the host and the port. Of a URI, HTML reads the quote and the
+/// ampersand alone as something else.
+fn link(address: &Uri) -> String {
+    let escaped = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
+    let host = address.authority().map_or("", |authority| authority.as_str());
+    format!("<a href=\"{}\">{}</a>", escaped(&address.to_string()), escaped(host))
 }
 
 #[cfg(test)]
@@ -53,6 +97,19 @@ mod tests {
         shown.sort();
         fields.sort();
         assert_eq!(shown, fields);
+    }
+
+    #[test]
+    fn the_pages_of_other_brokers_are_linked_and_nothing_else_can_be() {
+        let peers = ["http://b:8080", "https://c/giostra/?a=1&b=2"].map(String::from);
+        let page = Page::new(&peers).unwrap().0;
+        assert!(
+            page.contains("<a href=\"http://b:8080/\">b:8080</a> <a href=\"https://c/giostra/?a=1&amp;b=2\">c</a>")
+        );
+        assert!(!page.contains("<!-- peers -->") && !Page::new(&[]).unwrap().0.contains("<nav"));
+        for bad in ["b:8080", "javascript:alert(1)", "ftp://b", "http://", "http://b/\"><script>", "/"] {
+            assert!(Page::new(&[bad.to_string()]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -115,6 +115,10 @@ pub struct Args {
     #[arg(long, env = "GIOSTRA_HTTP_HOST", value_delimiter = ',', value_name = "NAME")]
     http_host: Vec<String>,
 
+    /// Address of another broker's page, to which the page links, like http://b:8080; may be repeated
+    #[arg(long, env = "GIOSTRA_PEER", value_delimiter = ',', value_parser = peer, value_name = "URL")]
+    peer: Vec<String>,
+
     /// Allow an --http address that other hosts can reach: anyone who reaches it sees all activity,
     /// in clear text
     #[arg(long, env = "GIOSTRA_HTTP_PUBLIC", value_parser = switch)]
@@ -269,6 +273,7 @@ impl Args {
             max_backlog: bytes(self.max_backlog),
             http: self.http,
             http_hosts: self.http_host.clone(),
+            http_peers: self.peer.clone(),
             http_public: self.http_public,
             store: self.store.clone(),
             grace: self.grace,
@@ -308,6 +313,10 @@ fn message_size(text: &str) -> Result<ByteSize, String> {
         MIN_MESSAGE..=MAX_MESSAGE => Ok(size),
         _ => Err("it must be 1MiB to 64MiB".into()),
     }
+}
+
+fn peer(text: &str) -> Result<String, String> {
+    crate::check_address(text).map(|()| text.into())
 }
 
 fn http_address(text: &str) -> Result<SocketAddr, String> {

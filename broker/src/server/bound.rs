@@ -96,7 +96,8 @@ impl Bound {
             endpoints[number] = socket::bound_endpoint(socket).map_err(io::Error::from)?;
         }
         #[cfg(feature = "http")]
-        let http = options.http.map(|address| Http::start(address, options.http_hosts.clone())).transpose()?;
+        let start = |address| Http::start(address, options.http_hosts.clone(), &options.http_peers);
+        let http = options.http.map(start).transpose()?;
         let window = options.core.window.max(MAX_THREADS as usize);
         // A worker's window bounds what it is dispatched, and `max_pending_bytes` the bytes of it.
         // A worker to which more than that and some pings is owed is broken.

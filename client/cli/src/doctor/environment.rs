@@ -9,7 +9,7 @@ const PREFIX: &str = "GIOSTRA_";
 /// The variables that the programs, the Python package and the justfile read, and those that workers
 /// set for what they run, by name without the prefix. A test compares it with what the programs' help
 /// lists.
-const KNOWN: [&str; 83] = [
+const KNOWN: [&str; 84] = [
     "ALLOW",
     "ALLOW_FUNCTIONS",
     "BACKEND",
@@ -62,6 +62,7 @@ const KNOWN: [&str; 83] = [
     "MAX_POOLS",
     "NAME",
     "NO_WAIT",
+    "PEER",
     "OPERATION",
     "PING_INTERVAL",
     "PING_MAX_OUT",

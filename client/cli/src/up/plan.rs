@@ -11,7 +11,7 @@ use giostra_transport::keys::{KeyError, Role};
 use super::Up;
 use super::folder::Folder;
 use super::keys::Keys;
-use super::record::Record;
+use super::record::{Broker, Record};
 
 /// The name of a lone broker; those of several have a number behind it.
 pub const BROKER: &str = "broker";
@@ -94,11 +94,10 @@ pub fn broker(
     all.add("--log-dir", part(&record.log));
     all.add("--store", part(&record.store));
     all.add("--stderr-level", if options.verbose { "debug" } else { "info" });
-    match options.http.as_deref() {
-        Some("off") => {}
-        Some(address) if place == 0 => all.add("--http", address),
-        Some(_) => all.add("--http", "127.0.0.1:0"),
-        None => all.add("--http", free_page()),
+    if let Some(page) = page(options, place, before.and_then(|it| it.page.as_deref())) {
+        all.add("--http", page);
+        let others = (0..options.brokers as usize).filter(|&other| other != place);
+        others.filter_map(|other| other_page(options, other, record)).for_each(|it| all.add("--peer", it));
     }
     if let Some(keys) = keys {
         all.add("--keys", keys.secret(name));
@@ -149,9 +148,38 @@ pub fn to_connect(bound: &str) -> String {
     bound.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace("tcp://[::]:", "tcp://[::1]:")
 }
 
-/// Returns the usual address of the live page, or one with a port that the system picks if somebody has it.
-fn free_page() -> &'static str {
-    if TcpListener::bind(PAGE).is_ok() { PAGE } else { "127.0.0.1:0" }
+/// The address of the live page of the broker at this place; `None` without pages. Where none is given,
+/// it is the usual one, or one with a port that the system picks if somebody has that. `before` is where
+/// it was: the others link to it.
+fn page(options: &Up, place: usize, before: Option<&str>) -> Option<String> {
+    let (first, is_given) = match options.http.as_deref() {
+        Some("off") => return None,
+        Some(given) => (given, true),
+        None => (PAGE, false),
+    };
+    if place == 0 && is_given {
+        return Some(first.into());
+    }
+    let is_free = |address: &String| TcpListener::bind(address).is_ok();
+    let before = before.and_then(|url| Some(url.strip_prefix("http://")?.trim_end_matches('/').to_string()));
+    if let Some(before) = before.filter(is_free) {
+        return Some(before);
+    }
+    let (host, port) = first.rsplit_once(':')?;
+    let above = || {
+        let port = port.parse::<u16>().ok().filter(|&port| port > 0)?;
+        port.checked_add(STEP.checked_mul(place.try_into().ok()?)?)
+    };
+    let free = above().map(|port| format!("{host}:{port}")).filter(is_free);
+    Some(free.unwrap_or_else(|| format!("{host}:0")))
+}
+
+/// The URL of the page of another broker: of one that has been started, or where it will be.
+fn other_page(options: &Up, place: usize, record: &Record) -> Option<String> {
+    if let Some(Broker { page: Some(url), .. }) = record.brokers.get(place) {
+        return Some(url.clone());
+    }
+    page(options, place, None).filter(|address| !address.ends_with(":0")).map(|address| format!("http://{address}"))
 }
 
 /// A command line.
