@@ -44,6 +44,8 @@ pub struct Client {
     unreadable: Option<String>,
     /// Where jobs live, if there are several brokers.
     homes: Homes,
+    /// Whether an answer about the broker is waited for.
+    is_asking: bool,
     /// The number of questions about jobs.
     jobs_asked: u64,
     /// Buffers of outgoing messages.
@@ -109,6 +111,7 @@ impl Client {
             follower: None,
             unreadable: None,
             homes: Homes::default(),
+            is_asking: false,
             jobs_asked: 0,
             envelope: Vec::new(),
             attachments: Vec::new(),

@@ -27,6 +27,10 @@ pub struct Options {
     /// Whether several brokers are tried in an order that follows from the client's name, so that many
     /// clients are spread over all of them; by default in the order of the list.
     pub spread: bool,
+    /// Whether the client goes back to a broker that is tried before the one in use, once it is there
+    /// again and nothing is under way. It is looked for every few seconds. By default a client stays
+    /// where it is.
+    pub return_to_first: bool,
     /// The client's name in the broker's log and status: one word. By default it is made of the
     /// host's name and the process id.
     pub name: String,
@@ -53,6 +57,7 @@ impl Default for Options {
         Self {
             broker: "tcp://127.0.0.1:5555".into(),
             spread: false,
+            return_to_first: false,
             name: name::of_process(""),
             pool: DEFAULT_POOL.into(),
             priority: Priority::default(),
@@ -74,6 +79,13 @@ impl Options {
     #[must_use]
     pub fn spread(mut self, spread: bool) -> Self {
         self.spread = spread;
+        self
+    }
+
+    /// Sets [`Self::return_to_first`].
+    #[must_use]
+    pub fn return_to_first(mut self, returns: bool) -> Self {
+        self.return_to_first = returns;
         self
     }
 

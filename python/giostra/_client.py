@@ -38,6 +38,7 @@ def connect(
     priority: Priority | None,
     wait: bool,
     spread: bool | None,
+    return_to_first: bool | None,
     broker_timeout: float | None,
     keys: str | Path | None,
     broker_key: str | Path | None,
@@ -52,6 +53,7 @@ def connect(
         priority=_settings.text(priority, "GIOSTRA_PRIORITY", "normal"),
         wait=wait,
         spread=_settings.switch(spread, "GIOSTRA_SPREAD"),
+        return_to_first=_settings.switch(return_to_first, "GIOSTRA_RETURN_TO_FIRST"),
         broker_timeout=_settings.seconds(broker_timeout, "GIOSTRA_BROKER_TIMEOUT", 10.0),
         keys=both.own,
         broker_key=both.broker,
@@ -101,7 +103,7 @@ class Client:
     """A client of Giostra's broker, for any number of threads.
 
     What is not given is taken from the environment, as the command line takes it: ``GIOSTRA_FRONTEND``,
-    ``GIOSTRA_POOL``, ``GIOSTRA_PRIORITY``, ``GIOSTRA_SPREAD``, ``GIOSTRA_BROKER_TIMEOUT``, ``GIOSTRA_KEYS``, ``GIOSTRA_BROKER_KEY``.
+    ``GIOSTRA_POOL``, ``GIOSTRA_PRIORITY``, ``GIOSTRA_SPREAD``, ``GIOSTRA_RETURN_TO_FIRST``, ``GIOSTRA_BROKER_TIMEOUT``, ``GIOSTRA_KEYS``, ``GIOSTRA_BROKER_KEY``.
 
     Args:
         broker: the endpoint of the broker's frontend, ``tcp://127.0.0.1:5555`` by default; of several
@@ -111,6 +113,8 @@ class Client:
         priority: how urgent requests are among those that wait, ``normal`` by default.
         wait: whether a request waits if its pool has no worker; otherwise it raises `NoWorker`.
         spread: whether several brokers are tried in an order that differs from one client to the next.
+        return_to_first: whether to go back to a broker that goes before the one in use, once it is there
+            again and nothing is under way.
         broker_timeout: seconds to wait for a broker, at the start or after a lost connection, before
             requests raise `NoBroker`; 10 by default.
         keys: the file of the client's secret certificate, for a broker with keys.
@@ -134,6 +138,7 @@ class Client:
         priority: Priority | None = None,
         wait: bool = True,
         spread: bool | None = None,
+        return_to_first: bool | None = None,
         broker_timeout: float | None = None,
         keys: str | Path | None = None,
         broker_key: str | Path | None = None,
@@ -145,6 +150,7 @@ class Client:
             priority=priority,
             wait=wait,
             spread=spread,
+            return_to_first=return_to_first,
             broker_timeout=broker_timeout,
             keys=keys,
             broker_key=broker_key,

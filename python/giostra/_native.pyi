@@ -19,6 +19,7 @@ class Client:
         priority: str,
         wait: bool,
         spread: bool,
+        return_to_first: bool,
         broker_timeout: float,
         keys: str | None,
         broker_key: str | None,

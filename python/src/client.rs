@@ -49,7 +49,7 @@ impl Drop for Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (broker, *, name, pool, priority, wait, spread, broker_timeout, keys, broker_key))]
+    #[pyo3(signature = (broker, *, name, pool, priority, wait, spread, return_to_first, broker_timeout, keys, broker_key))]
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // keywords, each of them
     fn new(
         py: Python<'_>,
@@ -59,6 +59,7 @@ impl Client {
         priority: &str,
         wait: bool,
         spread: bool,
+        return_to_first: bool,
         broker_timeout: f64,
         keys: Option<&str>,
         broker_key: Option<&str>,
@@ -73,6 +74,7 @@ impl Client {
             credentials,
             ..Options::default()
         };
+        options.return_to_first = return_to_first;
         options.broker_timeout = duration(broker_timeout)?;
         options.name = name.unwrap_or(options.name);
         let shared = SharedClient::connect(options.clone()).map_err(|error| client_error(py, &error))?;

@@ -210,3 +210,32 @@ fn a_broker_that_refuses_the_key_is_passed_over_and_each_is_known_by_its_own() -
     assert!(refused.to_string().contains("3 brokers are listed, and 2 keys"), "{refused}");
     serves.audit().map(drop)
 }
+
+#[test]
+fn a_client_that_is_to_returns_to_the_first_broker_once_it_has_nothing_under_way() -> Result<()> {
+    let mut brokers = two(1)?;
+    let options = Options::new(brokers.frontends()).return_to_first(true).name("returns");
+    let mut client = Client::connect(options)?;
+    client.compute::<i64>("add", &(1, 2))?;
+    brokers.broker(0).kill_broker()?;
+    // Longer than it takes to look for the first broker.
+    let slow = client.submit(body("sleep", &[8])?)?;
+    let drive = |client: &mut Client| client.next_reply(Some(Duration::from_millis(20)));
+    wait_for("the other broker has it", || {
+        drive(&mut client).ok();
+        (brokers.broker(1).count(" dispatch ") == 1).then_some(())
+    })?;
+    brokers.broker(0).start_broker()?;
+    let reply = client.next_reply(None)?.context("a reply")?;
+    assert_eq!((reply.id, reply.trace.attempts), (slow, 1));
+    assert_eq!(brokers.broker(0).count(" client-joined "), 1, "it stayed while something was under way");
+    wait_for("it is back", || {
+        drive(&mut client).ok();
+        (brokers.broker(0).count(" client-joined ") == 2).then_some(())
+    })?;
+    brokers.broker(0).wait_for_registration(1, 2)?;
+    client.compute::<i64>("add", &(3, 4))?;
+    assert_eq!(brokers.broker(0).count(" reply "), 2);
+    assert_eq!(brokers.broker(1).count(" reply "), 1);
+    Ok(())
+}

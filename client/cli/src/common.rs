@@ -30,6 +30,11 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "GIOSTRA_SPREAD", value_parser = switch)]
     pub spread: bool,
 
+    /// Go back to a broker that goes before the one in use, once it is there again and nothing is under
+    /// way; otherwise stay
+    #[arg(long, global = true, env = "GIOSTRA_RETURN_TO_FIRST", value_parser = switch)]
+    pub return_to_first: bool,
+
     /// Pool to send requests to
     #[arg(long, global = true, env = "GIOSTRA_POOL", default_value = DEFAULT_POOL, value_parser = name::parse)]
     pub pool: String,
@@ -108,6 +113,7 @@ impl CommonArgs {
         Ok(Options {
             broker: self.broker.clone(),
             spread: self.spread,
+            return_to_first: self.return_to_first,
             name: name::of_process(&format!("giostra-{command}-")),
             pool: self.pool.clone(),
             priority: self.priority.unwrap_or_default(),

@@ -99,11 +99,14 @@ impl Client {
     /// Waits for the broker's answer to a question that was just sent.
     fn await_answer<T>(&mut self, mut take: impl FnMut(&mut Session) -> Option<T>) -> Result<T, Error> {
         let until = Some(deadline(Instant::now(), self.options.broker_timeout));
+        self.is_asking = true;
         let answer = self.wait_for(until, |session| match take(session) {
             Some(answer) => Some(Some(answer)),
             // The question was lost with the connection.
             None => (session.link() != Link::Up).then_some(None),
-        })?;
+        });
+        self.is_asking = false;
+        let answer = answer?;
         answer.flatten().ok_or_else(|| self.no_broker())
     }
 

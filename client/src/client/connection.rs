@@ -162,9 +162,25 @@ impl Client {
         if let Some(trouble) = self.broker.poll(now).map_err(|error| Error::of_connector(&error))? {
             self.session.connecting_failed(&trouble.to_string());
         }
+        let better = self.go_back_at(now)?;
         let absent = self.without_broker_since();
         let report = self.reports.absence(absent, now, &self.options.broker, self.options.broker_timeout);
-        Ok([report, self.broker.poll_timeout(), self.session.poll_timeout()].into_iter().flatten().min())
+        Ok([report, better, self.broker.poll_timeout(), self.session.poll_timeout()].into_iter().flatten().min())
+    }
+
+    /// Goes back to a better broker, if that is wanted, it is there, and nothing is under way. Returns
+    /// when to look for one.
+    fn go_back_at(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        if !self.options.return_to_first {
+            return Ok(None);
+        }
+        let is_idle = self.session.under_way() == 0 && !self.is_asking && self.session.link() == Link::Up;
+        if self.broker.has_better(now) && is_idle {
+            self.broker.push();
+            self.session.handle(ToClient::Hiccup, now);
+            self.broker.go_back(now).map_err(|error| Error::of_connector(&error))?;
+        }
+        Ok(self.broker.better_timeout())
     }
 
     /// Receives messages. Returns whether the socket is empty now.

@@ -10,6 +10,7 @@
 //! beside it ([`names`]).
 
 mod attempts;
+mod better;
 mod error;
 mod names;
 mod route;
@@ -22,6 +23,7 @@ use giostra_protocol::Bytes;
 use zmq::Context;
 
 use self::attempts::{Attempts, PAUSE};
+use self::better::Better;
 use self::names::Names;
 use self::route::{Route, Step};
 use crate::endpoint::{Endpoint, written};
@@ -103,6 +105,7 @@ pub struct Connector {
     hold: Option<Instant>,
     /// Whether the broker has asked for a new introduction over a connection that works.
     is_asked_again: bool,
+    better: Better,
 }
 
 impl Connector {
@@ -131,6 +134,7 @@ impl Connector {
             unknown: None,
             hold: None,
             is_asked_again: false,
+            better: Better::default(),
         };
         if connector.brokers.len() > 1 && connector.brokers[0].is_name() {
             connector.hold = Some(now + HOLD);

@@ -9,7 +9,7 @@ const PREFIX: &str = "GIOSTRA_";
 /// The variables that the programs, the Python package and the justfile read, and those that workers
 /// set for what they run, by name without the prefix. A test compares it with what the programs' help
 /// lists.
-const KNOWN: [&str; 84] = [
+const KNOWN: [&str; 85] = [
     "ALLOW",
     "ALLOW_FUNCTIONS",
     "BACKEND",
@@ -62,14 +62,15 @@ const KNOWN: [&str; 84] = [
     "MAX_POOLS",
     "NAME",
     "NO_WAIT",
-    "PEER",
     "OPERATION",
+    "PEER",
     "PING_INTERVAL",
     "PING_MAX_OUT",
     "POOL",
     "PRIORITY",
     "PROCESSES",
     "RETRY",
+    "RETURN_TO_FIRST",
     "ROTATION",
     "RUN_DIR",
     "SEAT",

@@ -20,6 +20,8 @@ pub struct Route {
     brokers: Vec<Vec<String>>,
     /// The broker and the address that are tried.
     at: Option<(usize, String)>,
+    /// The broker whose place is next, if it is not simply the next one.
+    aim: Option<usize>,
     /// The places tried since the last welcome, and the rounds over all of them.
     tried: usize,
     rounds: u32,
@@ -39,7 +41,7 @@ pub enum Step {
 impl Route {
     /// Creates the route over these brokers' addresses.
     pub fn new(brokers: Vec<Vec<String>>) -> Self {
-        Self { brokers, at: None, tried: 0, rounds: 0 }
+        Self { brokers, at: None, aim: None, tried: 0, rounds: 0 }
     }
 
     /// The broker that is tried, by its place in the list, and its address.
@@ -60,14 +62,21 @@ impl Route {
         !self.is_listed()
     }
 
+    /// Makes the first place of this broker the next one.
+    pub fn aim(&mut self, broker: usize) {
+        self.aim = Some(broker);
+    }
+
     /// Makes the next place the current one.
     pub fn advance(&mut self) -> Step {
         let places: Vec<_> = self.places().collect();
         if places.is_empty() {
             return Step::Unknown;
         }
+        let aim = self.aim.and_then(|aim| places.iter().position(|&(broker, _)| broker == aim));
         let at = self.current();
         let next = match at {
+            _ if aim.is_some() => aim.unwrap_or_default(),
             None => 0,
             Some(at) => match places.iter().position(|&place| place == at) {
                 Some(place) => (place + 1) % places.len(),
@@ -77,6 +86,7 @@ impl Route {
         };
         let (count, (broker, address)) = (places.len(), places[next]);
         self.at = Some((broker, address.to_string()));
+        self.aim = None;
         let whole_round = self.tried > 0 && self.tried.is_multiple_of(count);
         self.tried += 1;
         if !whole_round {
@@ -149,6 +159,17 @@ mod tests {
         route.answered();
         assert_eq!([next(&mut route).1, next(&mut route).1], [Step::Now; 2]);
         assert!(matches!(next(&mut route), ("b", Step::After(_))));
+    }
+
+    #[test]
+    fn the_next_place_may_be_any_broker_s_after_which_the_order_goes_on() {
+        let mut route = route(&[&["a1", "a2"], &["b"], &["c"]]);
+        (0..4).for_each(|_| _ = next(&mut route));
+        route.answered();
+        route.aim(0);
+        assert_eq!([next(&mut route).0.to_string(), next(&mut route).0.to_string()], ["a1", "a2"]);
+        route.aim(2);
+        assert_eq!(next(&mut route).0, "c");
     }
 
     #[test]
