@@ -91,7 +91,7 @@ impl Client {
 
     /// As [`Self::connect`], in a context that several clients share.
     pub fn connect_in(context: &Context, options: Options) -> Result<Self, Error> {
-        descriptors::check_connection().map_err(|_| Error::TooFewFiles)?;
+        descriptors::check_connection()?;
         let now = Instant::now();
         let (brokers, credentials) = options.in_order();
         let connect = ConnectOptions {

@@ -53,8 +53,8 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// When the process may not open as many files as libzmq needs, which would abort the process.
-    #[error("{}", descriptors::TooFew)]
-    TooFewFiles,
+    #[error(transparent)]
+    TooFewFiles(#[from] descriptors::TooFew),
     /// When libzmq fails; holds its message.
     #[error("libzmq: {0}")]
     Socket(String),
@@ -122,7 +122,7 @@ mod tests {
             Error::Endpoint("can't connect to nonsense: the port is missing".into()),
             Error::Socket("Too many open files".into()),
             Error::Thread(io::Error::from(io::ErrorKind::OutOfMemory)),
-            Error::Ended(Arc::new(Error::TooFewFiles)),
+            Error::Ended(Arc::new(Error::TooFewFiles(descriptors::TooFew(24)))),
         ];
         for error in errors {
             assert!(error.source().is_none(), "{error:?}");

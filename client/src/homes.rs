@@ -33,7 +33,7 @@ pub fn home_of(job: JobId, brokers: &[Options], known: &[Known]) -> Result<Optio
 }
 
 /// Returns the place of the broker for a new job without a key: that of `current`, which the client
-/// uses, or else the first that keeps jobs. `None` while there may be one that has not answered yet.
+/// uses, or else the first that keeps jobs. `None` while it may use one that has not answered yet.
 ///
 /// # Errors
 /// As of [`home_of`].
@@ -45,24 +45,31 @@ pub fn home_for_new(
     if let Some((place, Some(_))) = current {
         return Ok(Some(place));
     }
+    if current.is_none() && is_open(known) {
+        return Ok(None);
+    }
     let place = known.iter().position(|one| matches!(one, Known::Home(Some(_))));
     if place.is_some() || is_open(known) {
         return Ok(place);
     }
-    let none = "none of these brokers keeps jobs: they were started without --store";
-    Err(gone(brokers, known, || "none of the others keeps jobs".into()).unwrap_or_else(|| Error::Refused(none.into())))
+    Err(gone(brokers, known, || "none of the others keeps jobs".into()).unwrap_or_else(no_store))
 }
 
 /// Returns a place once all brokers have answered, `None` before.
 ///
 /// # Errors
-/// [`Error::NoBroker`] if one can't be reached.
+/// [`Error::NoBroker`] if one can't be reached, [`Error::Refused`] if none keeps jobs.
 pub fn all_of(brokers: &[Options], known: &[Known]) -> Result<Option<usize>, Error> {
     match gone(brokers, known, || "the others are there".into()) {
         _ if is_open(known) => Ok(None),
         Some(error) => Err(error),
+        None if known.iter().all(|one| matches!(one, Known::Home(None))) => Err(no_store()),
         None => Ok(Some(0)),
     }
+}
+
+fn no_store() -> Error {
+    Error::Refused("none of these brokers keeps jobs: they were started without --store".into())
 }
 
 fn is_open(known: &[Known]) -> bool {
@@ -125,7 +132,8 @@ mod tests {
         let find = |current, known: [Known; 2]| home_for_new(current, &brokers, &known).map_err(|it| it.to_string());
         assert_eq!(find(Some((1, Some(9))), [Nothing, Nothing]), Ok(Some(1)));
         assert_eq!(find(Some((1, None)), [Home(Some(7)), Home(None)]), Ok(Some(0)));
-        assert_eq!(find(None, [Nothing, away()]), Ok(None));
+        assert_eq!(find(None, [Nothing, Home(Some(7))]), Ok(None), "the client may be about to use the first");
+        assert_eq!(find(None, [away(), Home(Some(7))]), Ok(Some(1)));
         assert!(find(Some((0, None)), [Home(None), Home(None)]).unwrap_err().contains("--store"));
         assert!(find(None, [away(), Home(None)]).unwrap_err().contains("no broker at a within"));
     }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use giostra_protocol::{DEFAULT_POOL, Priority, name};
+use giostra_transport::endpoint::Endpoint;
 use giostra_transport::keys::Credentials;
 use giostra_transport::shutdown::Shutdown;
 
@@ -94,7 +95,7 @@ impl Options {
         let brokers: Vec<_> = self.broker.split(',').map(str::trim).collect();
         let (mut order, mut credentials) = ((0..brokers.len()).collect::<Vec<_>>(), self.credentials.clone());
         if self.spread {
-            order.sort_by_key(|&place| Reverse(weight(&self.name, brokers[place])));
+            order.sort_by_key(|&place| Reverse(weight(&self.name, &canonical(brokers[place]))));
         }
         if let Some(Credentials { brokers: keys, .. }) = &mut credentials
             && keys.len() == brokers.len()
@@ -121,9 +122,10 @@ impl Options {
     }
 
     /// The place in the list of the broker that jobs with this key are submitted to: the same for the
-    /// same brokers, in whatever order they are listed.
+    /// same brokers, in whatever order they are listed, and with or without `tcp://`. A name and its
+    /// address are two.
     pub(crate) fn place_of(&self, key: &str) -> usize {
-        let brokers = self.broker.split(',').map(str::trim).enumerate();
+        let brokers = self.broker.split(',').map(canonical).enumerate();
         brokers.max_by_key(|(_, broker)| weight(key, broker)).map_or(0, |(place, _)| place)
     }
 
@@ -177,6 +179,11 @@ impl Options {
     }
 }
 
+/// Returns the only way to write an endpoint.
+pub(crate) fn canonical(broker: &str) -> String {
+    Endpoint::to_connect(broker.trim()).map_or_else(|_| broker.trim().into(), |endpoint| endpoint.to_string())
+}
+
 /// The weight of a broker for a name: the heaviest is its first (rendezvous hashing, Thaler and
 /// Ravishankar 1998), so that one broker more or less moves no other names than it must. By FNV-1a, whose
 /// last steps are followed by the finisher of `MurmurHash3`, since names often differ in their last
@@ -221,6 +228,7 @@ mod tests {
             let home = place("a,b,c", &key);
             counts[["a", "b", "c"].iter().position(|one| *one == home).unwrap()] += 1;
             assert_eq!(place("c,a,b", &key), home);
+            assert_eq!(place("tcp://c:1,tcp://a:1", &key), format!("tcp://{}", place("a:1, c:1", &key).trim()));
             assert!(home == "c" || place("a,b", &key) == home);
         }
         assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");

@@ -4,9 +4,10 @@ mod home;
 mod job;
 
 use std::cmp::Reverse;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use giostra_protocol::{Bytes, FromClient, JobId, JobStatus, JobsReply, JobsRequest, MAX_MESSAGE_BYTES};
+use giostra_transport::time::deadline;
 
 use crate::inquiry::Inquiry;
 use crate::session::{Link, Session};
@@ -16,6 +17,9 @@ use crate::{Client, Error, JobOptions};
 pub use home::Homes;
 pub use job::{Job, JobResult, Results, ResultsWithFailed};
 pub(crate) use job::{only, results};
+
+/// For how long to wait for a job's end at a time, if there are several brokers.
+const PART: Duration = Duration::from_secs(1);
 
 /// What the broker says about jobs.
 enum Heard {
@@ -174,7 +178,7 @@ impl Client {
         if let Some(job) = question.job()
             && self.has_several()
         {
-            return self.at_home(job)?.ask_until(question, until);
+            return self.ask_at_home(job, question, until);
         }
         let mut inquiry = Inquiry::new(question);
         loop {
@@ -191,6 +195,28 @@ impl Client {
                 Heard::Lost => {}
                 Heard::Nothing => return Ok(None),
             }
+        }
+    }
+
+    /// Asks a job's home, for an end of it that may be far in parts, between which this connection is seen
+    /// to.
+    fn ask_at_home(
+        &mut self,
+        job: JobId,
+        question: JobsRequest,
+        until: Option<Instant>,
+    ) -> Result<Option<JobsReply>, Error> {
+        if !matches!(question, JobsRequest::Look { wait: true, .. }) {
+            return self.at_home(job)?.ask_until(question, until);
+        }
+        loop {
+            let part = deadline(Instant::now(), PART);
+            let part = until.map_or(part, |until| until.min(part));
+            let answer = self.at_home(job)?.ask_until(question.clone(), Some(part))?;
+            if answer.is_some() || until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(answer);
+            }
+            self.turn()?;
         }
     }
 

@@ -182,18 +182,18 @@ impl Driver {
             let (abandoned, questions) = (take(&mut contents.abandoned), take(&mut contents.questions));
             let has_unwanted = take(&mut contents.has_unwanted);
             drop(contents);
-            while let Some(call) = self.taken.pop() {
-                self.submit(call)?;
-            }
-            self.cancel(&abandoned)?;
             for (question, slot) in questions {
                 match &mut self.homes {
                     Some(homes) if question.is_about_jobs() => homes.add(question, slot),
                     _ => self.questions.add(question, slot),
                 }
             }
+            while let Some(call) = self.taken.pop() {
+                self.submit(call)?;
+            }
+            self.cancel(&abandoned)?;
             if let Some(homes) = &mut self.homes {
-                homes.turn(self.client.current(), has_unwanted);
+                homes.turn(&self.client, has_unwanted);
             }
             let until = self.questions.turn(&mut self.client, Instant::now())?;
             self.client.wait_for_any(&[self.alarm.as_fd()], until, self.questions.session())?;
@@ -264,6 +264,9 @@ impl Drop for Driver {
         let (new, questions) = (take(&mut contents.calls), take(&mut contents.questions));
         drop(contents);
         self.questions.end(&error);
+        if let Some(homes) = &mut self.homes {
+            homes.end(&error);
+        }
         for (_, slot) in questions {
             slot.fill(Err(Error::Ended(Arc::clone(&error))));
         }

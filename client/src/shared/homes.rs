@@ -14,7 +14,7 @@ use super::questions::{Question, Response};
 use super::slot::Slot;
 use super::{Asked, SharedClient};
 use crate::homes::{Known, all_of, home_for_new, home_of};
-use crate::{Error, Options};
+use crate::{Client, Error, Options};
 
 type Answer = Arc<Slot<Response>>;
 
@@ -64,9 +64,17 @@ impl Homes {
         }
     }
 
-    /// Hands on what there is to hand on. `current` is the broker that the client itself uses, and its
-    /// store. `has_unwanted`: the answer to a question is not wanted any more.
-    pub fn turn(&mut self, current: Option<(usize, Option<u32>)>, has_unwanted: bool) {
+    /// Ends all that is waiting with this error. What was handed on has its answer from there.
+    pub fn end(&mut self, error: &Arc<Error>) {
+        let waiting = self.waiting.drain(..).map(|(_, slot)| slot);
+        for slot in waiting.chain(self.lists.drain(..).map(|(_, slot)| slot)) {
+            slot.fill(Err(Error::Ended(Arc::clone(error))));
+        }
+    }
+
+    /// Hands on what there is to hand on. `client` is the one of all brokers. `has_unwanted`: the answer
+    /// to a question is not wanted any more.
+    pub fn turn(&mut self, client: &Client, has_unwanted: bool) {
         if has_unwanted {
             self.waiting.retain(|(_, slot)| Arc::strong_count(slot) > 1);
             self.lists.retain(|(_, slot)| Arc::strong_count(slot) > 1);
@@ -75,7 +83,7 @@ impl Homes {
         let context = &mut Context::from_waker(&self.waker);
         self.brokers.iter_mut().zip(&mut self.known).for_each(|(broker, known)| broker.poll(known, context));
         for (question, slot) in take(&mut self.waiting) {
-            match self.place_of(&question, current) {
+            match self.place_of(&question, client) {
                 // A broker may have another store by now.
                 Err(_) if self.brokers.iter().any(|broker| broker.asked.is_some()) => {
                     self.waiting.push((question, slot));
@@ -96,12 +104,12 @@ impl Homes {
         }
     }
 
-    fn place_of(&self, question: &Question, current: Option<(usize, Option<u32>)>) -> Result<Option<usize>, Error> {
+    fn place_of(&self, question: &Question, client: &Client) -> Result<Option<usize>, Error> {
         let (each, known) = (&self.each, &self.known);
         match question {
             Question::Submission(submission) => match submission.key() {
                 Some(key) => Ok(Some(self.options.place_of(key))),
-                None => home_for_new(current, each, known),
+                None => home_for_new(client.current(), each, known),
             },
             Question::Plain(inquiry) => match inquiry.request().job() {
                 Some(job) => home_of(job, each, known),

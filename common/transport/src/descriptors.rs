@@ -9,10 +9,10 @@ use thiserror::Error;
 /// The number of descriptors for a connection to a broker with its own context, and some to spare.
 const CONNECTION: usize = 24;
 
-/// The error that too few descriptors are left.
+/// The error that too few descriptors are left; holds how many more are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("too few files may be open at a time: {CONNECTION} more are needed (ulimit -n)")]
-pub struct TooFew;
+#[error("too few files may be open at a time: {0} more are needed (ulimit -n)")]
+pub struct TooFew(pub usize);
 
 /// Checks that enough descriptors are left for a connection to a broker.
 ///
@@ -29,6 +29,7 @@ pub fn check_connection() -> Result<(), TooFew> {
 pub fn check_connections(count: usize) -> Result<(), TooFew> {
     // Tried by opening pipes, two descriptors each: the limit alone tells neither how many are open, nor
     // what the system allows.
-    let pipes: Result<Vec<_>, _> = (0..count * CONNECTION / 2).map(|_| io::pipe()).collect();
-    pipes.map(drop).map_err(|_| TooFew)
+    let needed = count * CONNECTION;
+    let pipes: Result<Vec<_>, _> = (0..needed / 2).map(|_| io::pipe()).collect();
+    pipes.map(drop).map_err(|_| TooFew(needed))
 }

@@ -190,3 +190,24 @@ fn whoever_waits_for_a_job_or_submits_it_hears_that_it_was_cancelled() {
     };
     assert!(bench.told.iter().any(refused), "{:?}", bench.told);
 }
+
+#[test]
+fn a_job_is_told_to_be_cancelled_also_while_the_disk_has_no_room_to_say_so() {
+    let mut bench = Bench::new(true);
+    bench.ask("ada", part(0, 3, true));
+    bench.sync();
+    bench.disk.full = [true, true];
+    for tag in 1..=40 {
+        bench.ask_as(tag, "ada", JobsRequest::Look { id: id(1), wait: true });
+    }
+    bench.told.clear();
+    bench.join("eve", Rights::ALL, "");
+    bench.ask_as(1, "eve", JobsRequest::Cancel(id(1)));
+    // As many as wait are no open questions of theirs.
+    (0..30).for_each(|tag| bench.ask_as(100 + tag, "ada", JobsRequest::Look { id: id(1), wait: false }));
+    bench.sync();
+    assert_eq!(bench.told.len(), 71);
+    for (_, reply) in &bench.told {
+        assert!(matches!(reply, JobsReply::Jobs(jobs) if jobs[0].state == JobState::Cancelled), "{reply:?}");
+    }
+}

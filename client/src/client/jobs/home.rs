@@ -5,13 +5,13 @@ use std::os::fd::AsFd as _;
 use std::time::Instant;
 
 use giostra_protocol::JobId;
-use giostra_transport::endpoint::Endpoint;
 use giostra_transport::shutdown::Shutdown;
 use giostra_transport::time::deadline;
 
 use crate::client::Context;
 use crate::client::connection::wait_any;
 use crate::homes::{Known, all_of, home_for_new, home_of};
+use crate::options::canonical;
 use crate::{Client, Error, Options};
 
 /// A client of each broker of a list by itself.
@@ -77,8 +77,7 @@ impl Client {
     pub(crate) fn current(&self) -> Option<(usize, Option<u32>)> {
         let home = self.session.home().filter(|_| self.session().is_some())?;
         let used = self.broker.broker();
-        let is_used = |one: &Options| Endpoint::to_connect(&one.broker).is_ok_and(|it| it.to_string() == used);
-        Some((self.options.each().iter().position(is_used)?, home))
+        Some((self.options.broker.split(',').position(|one| canonical(one) == used)?, home))
     }
 
     /// Asks all brokers until it can be decided which of them it is.
@@ -88,25 +87,27 @@ impl Client {
     ) -> Result<&mut Self, Error> {
         let each = self.options.each();
         let until = deadline(Instant::now(), self.options.broker_timeout);
+        let mut known: Vec<_> = each.iter().map(|_| Known::Nothing).collect();
         let place = loop {
-            let (known, wake) = self.homes.turn(&each, until)?;
+            let wake = self.homes.turn(&each, &mut known, until)?;
             if let Some(place) = decide(&each, &known)? {
                 break place;
             }
             self.homes.wait(self.options.shutdown.as_ref(), wake)?;
         };
+        self.homes.keep_up(place);
         self.homes.client(place, &each)
     }
 }
 
 impl Homes {
-    /// Sends and receives. Returns what is known of each broker, and when there is something to do
-    /// without a message.
-    fn turn(&mut self, each: &[Options], until: Instant) -> Result<(Vec<Known>, Instant), Error> {
-        let (mut known, mut wake) = (Vec::new(), until);
-        for place in 0..each.len() {
+    /// Sends and receives. Notes what is known of each broker; one that can't be reached is given up.
+    /// Returns when there is something to do without a message.
+    fn turn(&mut self, each: &[Options], known: &mut [Known], until: Instant) -> Result<Instant, Error> {
+        let mut wake = until;
+        for (place, known) in known.iter_mut().enumerate().filter(|(_, known)| !matches!(known, Known::Gone(_))) {
             let turn = self.client(place, each).and_then(|client| Ok((client.turn()?, client.home(), client)));
-            known.push(match turn {
+            *known = match turn {
                 Ok((_, Some(home), _)) => Known::Home(home),
                 Ok((_, None, client)) if until <= Instant::now() => Known::Gone(client.no_broker()),
                 Ok((at, None, _)) => {
@@ -118,9 +119,16 @@ impl Homes {
                     self.clients[place] = None;
                     Known::Gone(error)
                 }
-            });
+            };
         }
-        Ok((known, wake))
+        Ok(wake)
+    }
+
+    /// Closes connections that are not up, except this one: nobody would see to them.
+    fn keep_up(&mut self, place: usize) {
+        for (other, client) in self.clients.iter_mut().enumerate() {
+            client.take_if(|client| other != place && client.session().is_none());
+        }
     }
 
     /// Waits until one of the brokers may have answered, or until then.

@@ -8,8 +8,8 @@ use crate::codec;
 
 pub use jobs::{JobTotals, JobsStatus, LiveJob, StoreStatus};
 
-/// A snapshot of the broker. New fields are only added at the end: readers ignore those that they
-/// do not know.
+/// A snapshot of the broker. New fields are only added at the end, so that readers in other languages can
+/// ignore those that they do not know. This type reads the arrays of its own version alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The version of the broker program.

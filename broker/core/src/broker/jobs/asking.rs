@@ -1,7 +1,7 @@
 //! What clients ask about jobs, and what they order.
 
 use giostra_protocol::name::Label;
-use giostra_protocol::{Identity, JobId, JobSpec, JobStatus, JobsReply, JobsRequest};
+use giostra_protocol::{Identity, JobId, JobSpec, JobState, JobStatus, JobsReply, JobsRequest};
 
 use super::expected::{Asker, Expected, MAX_QUESTIONS};
 use super::part::Part;
@@ -122,9 +122,7 @@ impl Broker {
         self.jobs.totals.cancelled += 1;
         self.log(Event::JobCancelled { job: number });
         self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled { keep_ms });
-        for asker in watchers {
-            self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id });
-        }
+        self.tell(number, watchers);
         for asker in submitters {
             self.refuse_asker(&asker, format!("job {id} was cancelled"));
         }
@@ -139,11 +137,13 @@ impl Broker {
     }
 
     pub(super) fn job_status(&self, record: &JobRecord) -> JobStatus {
+        // A job that is going on in the store alone was cancelled, and there was no room to say so.
+        let is_here = record.state.has_ended() || self.jobs.table.contains_key(&record.job);
         JobStatus {
             id: self.jobs.id(record.job),
             spec: (*record.spec).clone(),
             owner: record.owner.to_string(),
-            state: record.state,
+            state: if is_here { record.state } else { JobState::Cancelled },
             requests: record.requests,
             succeeded: record.succeeded,
             failed: record.failed,

@@ -67,6 +67,11 @@ pub(super) enum Expected {
         asker: Asker,
         id: JobId,
     },
+    /// When a job has ended, for those who have waited for that. They are no questions of the moment.
+    Ended {
+        watchers: Vec<Asker>,
+        id: JobId,
+    },
     Listed(Asker),
     ToCollect,
     Collected {

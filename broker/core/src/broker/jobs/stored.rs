@@ -45,6 +45,9 @@ impl Broker {
                 self.loaded(job, requests, attempts, next, now);
             }
             (Done::Jobs(records), Expected::Looked { asker, id }) => self.answer_look(&asker, id, records.first()),
+            (Done::Jobs(records), Expected::Ended { watchers, id }) => {
+                watchers.iter().for_each(|asker| self.answer_look(asker, id, records.first()));
+            }
             (Done::Jobs(records), Expected::Listed(asker)) => {
                 let jobs = records.iter().map(|record| self.job_status(record)).collect();
                 self.answer(&asker, JobsReply::Jobs(jobs));
@@ -158,9 +161,14 @@ impl Broker {
         self.end_job(number);
         self.jobs.totals.finished += 1;
         self.log(Event::JobFinished { job: number, succeeded, failed });
-        for asker in watchers {
+        self.tell(number, watchers);
+    }
+
+    /// Tells those who have waited for its end how far a job is, once the store has said so.
+    pub(super) fn tell(&mut self, number: JobNumber, watchers: Vec<Asker>) {
+        if !watchers.is_empty() {
             let id = self.jobs.id(number);
-            self.store(Op::Read(Read::Job(number)), Expected::Looked { asker, id });
+            self.store(Op::Read(Read::Job(number)), Expected::Ended { watchers, id });
         }
     }
 
@@ -268,6 +276,9 @@ impl Broker {
                 self.end_job(number);
                 askers.iter().for_each(|asker| self.refuse_failed(asker));
             }
+        }
+        if let Expected::Ended { watchers, .. } = expected {
+            watchers.iter().for_each(|asker| self.refuse_failed(asker));
         }
         if let Some(asker) = expected.asker() {
             self.refuse_failed(asker);
