@@ -29,8 +29,8 @@ pub struct Options {
     /// clients are spread over all of them; by default in the order of the list.
     pub spread: bool,
     /// Whether the client goes back to a broker that is tried before the one in use, once it is there
-    /// again and nothing is under way. It is looked for every few seconds. By default a client stays
-    /// where it is.
+    /// again and nothing is under way. An idle client looks for it every five seconds, and less often
+    /// each time that it has gone back. By default a client stays where it is.
     pub return_to_first: bool,
     /// The client's name in the broker's log and status: one word. By default it is made of the
     /// host's name and the process id.

@@ -10,7 +10,7 @@ use super::common::CommonArgs;
 use super::exit::Exit;
 use super::failure::{code_of_client, explain_client, object};
 use super::table::Room;
-use super::watch::Watched;
+use super::watch::{Watched, cut};
 
 /// The longest time to wait for each broker: those that are there are not to wait for one that is gone.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,12 +22,42 @@ struct One<W> {
     broker: String,
     client: Client,
     of: W,
+    /// Whether it did not answer last time.
+    is_gone: bool,
+}
+
+impl<W: Watched> One<W> {
+    /// Asks the broker. One that was gone is not waited for again.
+    fn ask(&mut self) -> Result<W::Seen, Error> {
+        if self.is_gone {
+            self.client.turn()?;
+            if self.client.without_broker_since().is_some() {
+                return Err(Error::NoBroker { endpoint: self.broker.clone(), waited: PATIENCE, why: None });
+            }
+        }
+        let answer = self.of.ask(&mut self.client);
+        self.is_gone = matches!(answer, Err(Error::NoBroker { .. }));
+        answer
+    }
 }
 
 /// What was seen at a broker, or why nothing was.
 pub struct Seen<T> {
     broker: String,
     answer: Result<T, Error>,
+}
+
+impl<T> Seen<T> {
+    /// Returns the lines of what was seen, under the broker's name; behind an empty one unless they are
+    /// the first.
+    fn lines<W: Watched<Seen = T>>(&self, place: usize, room: Room) -> Vec<String> {
+        let between = (place > 0).then(String::new);
+        let lines = match &self.answer {
+            Ok(seen) => W::lines(seen, room),
+            Err(error) => vec![explain_client(error)],
+        };
+        between.into_iter().chain([self.broker.clone()]).chain(lines).collect()
+    }
 }
 
 impl<W: Watched + Send> Each<W>
@@ -41,7 +71,7 @@ where
     pub fn new(options: &Options, of: impl Fn() -> W) -> Result<Self, Error> {
         let one = |mut options: Options| {
             options.broker_timeout = options.broker_timeout.min(PATIENCE);
-            Ok(One { broker: options.broker.clone(), client: Client::connect(options)?, of: of() })
+            Ok(One { broker: options.broker.clone(), client: Client::connect(options)?, of: of(), is_gone: false })
         };
         options.each().into_iter().map(one).collect::<Result<_, _>>().map(Self)
     }
@@ -61,10 +91,10 @@ where
 {
     type Seen = Vec<Seen<W::Seen>>;
 
-    /// Asks all brokers at once, so that one that is gone holds up nobody.
+    /// Asks all brokers at once, so that of several that are gone only one is waited for.
     fn ask(&mut self, _: &mut Client) -> Result<Self::Seen, Error> {
         let answers: Vec<_> = thread::scope(|scope| {
-            let asked: Vec<_> = self.0.iter_mut().map(|one| scope.spawn(|| one.of.ask(&mut one.client))).collect();
+            let asked: Vec<_> = self.0.iter_mut().map(|one| scope.spawn(|| one.ask())).collect();
             asked.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect()
         });
         if answers.iter().any(|answer| matches!(answer, Err(Error::Interrupted))) {
@@ -75,18 +105,15 @@ where
     }
 
     fn lines(seen: &Self::Seen, room: Room) -> Vec<String> {
-        let mut lines = Vec::new();
-        for Seen { broker, answer } in seen {
-            if !lines.is_empty() {
-                lines.push(String::new());
-            }
-            lines.push(broker.clone());
-            match answer {
-                Ok(seen) => lines.extend(W::lines(seen, room)),
-                Err(error) => lines.push(explain_client(error)),
-            }
-        }
-        lines
+        seen.iter().enumerate().flat_map(|(place, one)| one.lines::<W>(place, room)).collect()
+    }
+
+    /// Each has the same part of the screen.
+    fn fitted(seen: &Self::Seen, room: Room) -> Vec<String> {
+        let rows = room.size.map_or(usize::MAX, |(_, height)| height.saturating_sub(1) / seen.len().max(1));
+        // One row stays above the cursor of each part, and the last of all is the cursor's.
+        let part = |(place, one): (usize, &Seen<_>)| cut(one.lines::<W>(place, room), rows.saturating_add(1));
+        seen.iter().enumerate().flat_map(part).collect()
     }
 
     fn json(seen: &Self::Seen) -> serde_json::Result<Value> {

@@ -34,6 +34,11 @@ pub trait Watched {
     /// Returns lines that fit.
     fn lines(seen: &Self::Seen, room: Room) -> Vec<String>;
 
+    /// Returns lines of which those that do not fit are left out in the right places.
+    fn fitted(seen: &Self::Seen, room: Room) -> Vec<String> {
+        Self::lines(seen, room)
+    }
+
     /// Returns an object of JSON.
     fn json(seen: &Self::Seen) -> serde_json::Result<Value>;
 
@@ -52,7 +57,7 @@ pub trait Watched {
         Ok(seen)
     }
 
-    /// Asks and prints until Ctrl-C ends it, which is success. An error if the broker never answers.
+    /// Asks and prints until Ctrl-C ends it, which is success. An error if a lone broker never answers.
     fn watch(&mut self, client: &mut Client, interval: Duration, common: &CommonArgs) -> anyhow::Result<Exit> {
         let first = self.ask(client)?;
         // A missing broker is reported here, not by the client's log.
@@ -84,11 +89,14 @@ fn follow<W: Watched + ?Sized>(
     common: &CommonArgs,
     view: &mut View,
 ) -> anyhow::Result<Infallible> {
+    let mut reported = String::new();
     loop {
         view.show::<W>(&seen)?;
         // No reply can come: this is a sleep that Ctrl-C ends.
         client.next_reply(Some(interval))?;
-        let mut reported = String::new();
+        if client.without_broker_since().is_none() {
+            reported.clear();
+        }
         let gone = |why: String| {
             if reported != why {
                 view.report(&why);
@@ -119,7 +127,7 @@ impl View {
                 writeln!(stdout(), "{between}{}", W::lines(seen, Room::default()).join("\n"))?;
             }
             Self::InPlace { last, drawn } => {
-                *last = W::lines(seen, Room::of_stdout());
+                *last = W::fitted(seen, Room::of_stdout());
                 draw(last, drawn)?;
             }
         }
@@ -163,7 +171,7 @@ fn draw(lines: &[String], drawn: &mut Option<((usize, usize), usize)>) -> anyhow
 
 /// Returns as many lines as fit above the cursor in a terminal of that height. The last of them says
 /// how many are left out.
-fn cut(mut lines: Vec<String>, height: usize) -> Vec<String> {
+pub fn cut(mut lines: Vec<String>, height: usize) -> Vec<String> {
     let room = height.saturating_sub(1).max(1);
     if lines.len() > room {
         let left_out = lines.len() - (room - 1);

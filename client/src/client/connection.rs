@@ -171,11 +171,11 @@ impl Client {
     /// Goes back to a better broker, if that is wanted, it is there, and nothing is under way. Returns
     /// when to look for one.
     fn go_back_at(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
-        if !self.options.return_to_first {
+        let is_idle = self.session.under_way() == 0 && !self.is_asking && self.session.link() == Link::Up;
+        if !self.options.return_to_first || !is_idle {
             return Ok(None);
         }
-        let is_idle = self.session.under_way() == 0 && !self.is_asking && self.session.link() == Link::Up;
-        if self.broker.has_better(now) && is_idle {
+        if self.broker.has_better(now) {
             self.broker.push();
             self.session.handle(ToClient::Hiccup, now);
             self.broker.go_back(now).map_err(|error| Error::of_connector(&error))?;

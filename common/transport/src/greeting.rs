@@ -26,8 +26,9 @@ const MECHANISM: std::ops::Range<usize> = 12..32;
 /// The time that a connector gives the connection, and each part of the greeting.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Returns whether the broker at this endpoint uses keys. `within` is the time for the connection, and
-/// for the greeting, whose last part may take as long again; it must not be zero.
+/// Returns whether the broker at this endpoint uses keys, at the first of its addresses that answers.
+/// `within` is the time for the connection to each, and for the greeting, whose last part may take as
+/// long again; it must not be zero.
 ///
 /// # Errors
 /// The system's, if the endpoint can't be reached: [`TimedOut`](io::ErrorKind::TimedOut) if the
@@ -39,10 +40,17 @@ pub fn uses_keys(endpoint: &Endpoint, within: Duration) -> io::Result<bool> {
     match endpoint {
         Endpoint::Tcp(host, port) => {
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let address = (host, *port).to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-            let stream = TcpStream::connect_timeout(&address, within)?;
-            stream.set_read_timeout(Some(within))?;
-            read(stream, within)
+            let mut answer = Err(io::ErrorKind::AddrNotAvailable.into());
+            for address in (host, *port).to_socket_addrs()? {
+                answer = TcpStream::connect_timeout(&address, within).and_then(|stream| {
+                    stream.set_read_timeout(Some(within))?;
+                    read(stream, within)
+                });
+                if answer.is_ok() {
+                    break;
+                }
+            }
+            answer
         }
         Endpoint::Ipc(path) => {
             let stream = UnixStream::connect(path)?;

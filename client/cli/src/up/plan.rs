@@ -2,7 +2,7 @@
 //! to know.
 
 use std::ffi::{OsStr, OsString};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use giostra_transport::endpoint::Endpoint;
@@ -157,7 +157,7 @@ fn page(options: &Up, place: usize, before: Option<&str>) -> Option<String> {
         Some(given) => (given, true),
         None => (PAGE, false),
     };
-    if place == 0 && is_given {
+    if place == 0 && is_given && !first.ends_with(":0") {
         return Some(first.into());
     }
     let is_free = |address: &String| TcpListener::bind(address).is_ok();
@@ -166,6 +166,9 @@ fn page(options: &Up, place: usize, before: Option<&str>) -> Option<String> {
         return Some(before);
     }
     let (host, port) = first.rsplit_once(':')?;
+    // What others may reach is said for the first alone.
+    let is_local = host.parse::<IpAddr>().map_or(host == "[::1]", |host| host.is_loopback());
+    let host = if is_local || place == 0 { host } else { "127.0.0.1" };
     let above = || {
         let port = port.parse::<u16>().ok().filter(|&port| port > 0)?;
         port.checked_add(STEP.checked_mul(place.try_into().ok()?)?)

@@ -16,52 +16,62 @@ const EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 /// How long after a look what it found counts.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// The time from one look at the answer of a look to the next.
+const PULSE: Duration = Duration::from_millis(100);
+
+/// What a look has found: the place of a broker in the list, and when.
+type Found = (usize, Instant);
+
 /// The looks for a better broker, each in a thread of its own.
 #[derive(Debug)]
 pub struct Better {
     every: Duration,
     /// When to look next; `None` while the first broker is in use.
     look_at: Option<Instant>,
-    /// The broker that was there at the last look, by its place in the list.
-    found: Option<(usize, Instant)>,
-    answers: Receiver<usize>,
-    sender: Sender<usize>,
+    /// When to see what the look that is under way has found.
+    see_at: Option<Instant>,
+    found: Option<Found>,
+    answers: Receiver<Option<Found>>,
+    sender: Sender<Option<Found>>,
 }
 
 impl Default for Better {
     fn default() -> Self {
         let (sender, answers) = channel();
-        Self { every: EVERY[0], look_at: None, found: None, answers, sender }
+        Self { every: EVERY[0], look_at: None, see_at: None, found: None, answers, sender }
     }
 }
 
 impl Better {
     /// Takes what was found, and looks when it is time. `better` are the brokers before the one in use.
     fn poll(&mut self, better: &[Endpoint], now: Instant) -> Option<usize> {
-        while let Ok(broker) = self.answers.try_recv() {
-            self.found = Some((broker, now));
+        match self.answers.try_recv() {
+            Ok(found) => (self.found, self.see_at) = (found, None),
+            Err(_) if self.see_at.is_some() => self.see_at = Some(now + PULSE),
+            Err(_) => {}
         }
         self.found.take_if(|&mut (broker, at)| broker >= better.len() || at + FRESH <= now);
         if better.is_empty() {
             self.look_at = None;
-        } else if *self.look_at.get_or_insert(now + self.every) <= now {
+        } else if *self.look_at.get_or_insert(now + self.every) <= now && self.see_at.is_none() {
             self.look_at = Some(now + self.every);
-            self.look(better.to_vec());
+            if self.look(better.to_vec()) {
+                self.see_at = Some(now + PULSE);
+            }
         }
         self.found.map(|(broker, _)| broker)
     }
 
-    fn look(&self, better: Vec<Endpoint>) {
+    /// Begins to look; returns whether there is a thread for it.
+    fn look(&self, better: Vec<Endpoint>) -> bool {
         let sender = self.sender.clone();
         let look = move || {
             let is_there = |endpoint: &Endpoint| greeting::uses_keys(endpoint, greeting::TIMEOUT).is_ok();
-            if let Some(broker) = better.iter().position(is_there) {
-                // Nobody listens once the connection was given up.
-                let _ = sender.send(broker);
-            }
+            let found = better.iter().position(is_there);
+            // Nobody listens once the connection was given up.
+            let _ = sender.send(found.map(|broker| (broker, Instant::now())));
         };
-        // Without a thread, the next look may have one.
-        let _ = thread::Builder::new().name("better".into()).spawn(look);
+        thread::Builder::new().name("better".into()).spawn(look).is_ok()
     }
 }
 
@@ -75,7 +85,10 @@ impl Connector {
 
     /// When to call [`Self::has_better`] next.
     pub fn better_timeout(&self) -> Option<Instant> {
-        self.better.look_at
+        match self.better.see_at {
+            Some(at) => Some(at),
+            None => self.better.look_at,
+        }
     }
 
     /// Goes back to the broker that [`Self::has_better`] found. What was sent still goes out.
