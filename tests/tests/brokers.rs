@@ -59,7 +59,8 @@ fn the_logs_of_both_brokers_and_the_clients_journal_prove_that_each_request_was_
     let [client] = &account["journals"].as_array().context("journals")?[..] else { panic!("{account}") };
     assert_eq!((client["answered"].to_string().as_str(), &client["connections"]), (MANY, &2.into()));
     let over = &client["went_over"][0];
-    assert!(over["requests"].as_u64() > Some(0) && over["requests"].as_u64() <= Some(4096), "{account}");
+    // None, if the broker was killed before it had read them.
+    assert!(over["requests"].as_u64().is_some_and(|requests| requests <= 4096), "{account}");
     assert_eq!(account["clients"][0]["went_over"][0], *over, "by the names in the logs it is the same");
 
     // Without a reply of the broker that was killed, which the client has for certain: the first.

@@ -1,6 +1,6 @@
 //! The account as text and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::json;
@@ -108,11 +108,14 @@ impl Crossing {
 impl fmt::Display for Crossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, requests, dispatched_at_both, answered_at_both } = self;
-        write!(f, "{requests} went over from {from} to {to}, {dispatched_at_both} of these were dispatched at both")?;
-        match answered_at_both {
-            0 => Ok(()),
-            both => write!(f, ", {both} answered at both"),
+        write!(f, "{requests} went over from {from} to {to}")?;
+        if *requests > 0 {
+            write!(f, ", {dispatched_at_both} of these were dispatched at both")?;
         }
+        if *answered_at_both > 0 {
+            write!(f, ", {answered_at_both} answered at both")?;
+        }
+        Ok(())
     }
 }
 
@@ -138,8 +141,9 @@ impl fmt::Display for Named<'_> {
 fn said(journals: &[JournalAudit]) -> String {
     let sum = |count: fn(&JournalAudit) -> u64| journals.iter().map(count).sum::<u64>();
     let (requests, findings) = (sum(|journal| journal.requests), sum(|journal| journal.finding_count));
+    let clients: BTreeSet<_> = journals.iter().map(|journal| &journal.client).collect();
     let is_proved = journals.iter().all(|journal| journal.verdict() == Verdict::Proved);
-    let mut said = format!("{} of {}: ", many(requests, "request"), many(journals.len() as u64, "client"));
+    let mut said = format!("{} of {}: ", many(requests, "request"), many(clients.len() as u64, "client"));
     said += &match findings {
         0 if is_proved => "each answered once".into(),
         0 => format!("{} answered, not proved that each was once", sum(|journal| journal.answered)),
