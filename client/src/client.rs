@@ -14,7 +14,7 @@ use giostra_transport::descriptors;
 use giostra_transport::io_loop::Follower;
 use giostra_transport::time::deadline;
 
-use crate::session::{BATCH, Link, Session};
+use crate::session::{BATCH, Link, Record, Session};
 use crate::{Error, Options};
 use jobs::Homes;
 use reports::Reports;
@@ -259,6 +259,27 @@ impl Client {
     /// The number of replies to requests that had one already. It should be 0.
     pub fn duplicated(&self) -> u64 {
         self.session.duplicated()
+    }
+
+    /// The client's name in the broker's log: see [`Options::name`](crate::Options::name).
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// Keeps a record of what happens to requests from now on, beginning with the connection that there
+    /// is, or keeps it no longer. It takes memory until [`Self::take_record`] is called.
+    #[doc(hidden)]
+    pub fn keep_record(&mut self, keeps: bool) {
+        self.session.record.keep(keeps);
+        if self.session.link() == Link::Up {
+            self.session.record.connected(|| self.broker.broker());
+        }
+    }
+
+    /// Takes what was recorded since the last call.
+    #[doc(hidden)]
+    pub fn take_record(&mut self) -> Vec<Record> {
+        self.session.record.take()
     }
 
     /// Since when there has been no broker; `None` while one is there.

@@ -102,6 +102,8 @@ pub use giostra_transport::shutdown::Shutdown;
 pub use job_options::JobOptions;
 pub use map::{Map, Unordered};
 pub use options::Options;
+#[doc(hidden)]
+pub use session::Record;
 pub use shared::{Answer, Asked, Computed, SharedClient, SharedJob};
 pub use typed::{body, result};
 

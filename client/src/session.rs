@@ -6,6 +6,7 @@
 //! no longer unanswered is counted and discarded.
 
 mod outgoing;
+mod record;
 #[cfg(test)]
 mod tests;
 mod timeouts;
@@ -21,8 +22,10 @@ use giostra_protocol::{
 use rustc_hash::FxHashSet;
 
 use outgoing::{Batch, Outgoing};
+use record::Recorder;
 
 pub use outgoing::BATCH;
+pub use record::Record;
 
 /// The largest number of abandoned requests that are remembered, so that a reply to one of them
 /// does not count as a duplicate.
@@ -72,6 +75,7 @@ pub struct Session {
     /// Requests that ended here, to which the broker may still reply over this connection.
     abandoned: FxHashSet<RequestId>,
     duplicated: u64,
+    pub record: Recorder,
     /// Why there is no broker, if what listens there is none or no handshake succeeds with it.
     obstacle: Option<String>,
 }
@@ -108,6 +112,7 @@ impl Session {
             to_resend: 0,
             abandoned: FxHashSet::default(),
             duplicated: 0,
+            record: Recorder::default(),
             obstacle: None,
         }
     }
@@ -282,18 +287,20 @@ impl Session {
         let timeout_ms =
             limit.map_or(0, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX).max(1));
         let (session, pool, wait) = (self.session, self.pool.clone(), self.wait);
+        self.record.sent(&requests);
         (!requests.is_empty()).then_some(FromClient::Submit { session, pool, timeout_ms, priority, wait, requests })
     }
 
     /// Handles a message from the broker.
     pub fn handle(&mut self, message: ToClient, now: Instant) {
         match message {
-            ToClient::Welcome { session, max_message_bytes, max_batch, home, .. } => {
+            ToClient::Welcome { client, session, max_message_bytes, max_batch, home, .. } => {
                 self.outgoing.set_limits(max_message_bytes, max_batch);
                 self.home = Some(home);
                 self.link = Link::Up;
                 self.obstacle = None;
                 self.session = session;
+                self.record.number = client;
             }
             ToClient::Closing | ToClient::Goodbye if matches!(self.link, Link::Closing(_)) => {}
             ToClient::Closing | ToClient::Goodbye => self.link = Link::Closing(now),
@@ -316,10 +323,14 @@ impl Session {
                     match self.unanswered.take(reply.id.0) {
                         Some(request) => {
                             self.forget(reply.id, &request);
+                            self.record.replied(&reply);
                             self.replies.push_back(reply);
                         }
                         None if self.abandoned.remove(&reply.id) => {}
-                        None => self.duplicated += 1,
+                        None => {
+                            self.duplicated += 1;
+                            self.record.duplicated(reply.id);
+                        }
                     }
                 }
             }
@@ -367,6 +378,7 @@ impl Session {
     fn end(&mut self, id: RequestId, failure: Failure) {
         let Some(request) = self.unanswered.take(id.0) else { return };
         self.forget(id, &request);
+        self.record.gave_up(id, &failure.code);
         self.replies.push_back(Reply { id, outcome: Outcome::Error(failure), trace: Trace::default() });
     }
 

@@ -45,6 +45,46 @@ fn a_broker_that_is_killed_costs_nothing_since_the_next_one_gets_what_is_unanswe
 }
 
 #[test]
+fn the_logs_of_both_brokers_and_the_clients_journal_prove_that_each_request_was_answered_once() -> Result<()> {
+    let mut brokers = two(3)?;
+    let journal = brokers.folder().join("journal").display().to_string();
+    let batch = begin_random(&mut brokers, 0, &["--journal", &journal])?;
+    brokers.broker(0).kill_broker()?;
+    batch.finish()?.all_well()?;
+    let logs = [0, 1].map(|number| brokers.broker(number).folder().join("log").display().to_string());
+    let mut audit = |log: &str| brokers.run(&["audit", log, &logs[1], "--journal", &journal, "--json"]);
+    let proved = audit(&logs[0])?;
+    let account = proved.json()?;
+    assert!(proved.code == Some(0) && account["proved"] == true, "{account}");
+    let [client] = &account["journals"].as_array().context("journals")?[..] else { panic!("{account}") };
+    assert_eq!((client["answered"].to_string().as_str(), &client["connections"]), (MANY, &2.into()));
+    let over = &client["went_over"][0];
+    // None, if the broker was killed before it had read them.
+    assert!(over["requests"].as_u64().is_some_and(|requests| requests <= 4096), "{account}");
+    assert_eq!(account["clients"][0]["went_over"][0], *over, "by the names in the logs it is the same");
+
+    // Without a reply of the broker that was killed, which the client has for certain: the first.
+    let cut = tempfile::tempdir()?;
+    let log = brokers_log(&logs[0])?;
+    let (before, after) = log.split_once(" reply worker-").context("a reply")?;
+    let (before, _) = before.rsplit_once('\n').context("a line")?;
+    let (reply, after) = after.split_once('\n').context("a line")?;
+    std::fs::write(cut.path().join("broker_rCURRENT.log"), format!("{before}\n{after}"))?;
+    let refuted = audit(&cut.path().display().to_string())?;
+    let account = refuted.json()?;
+    let finding = &account["journals"][0]["findings"][0];
+    assert!(refuted.code == Some(1) && finding["what"].to_string().contains("has a reply, but"), "{account}");
+    let first = reply.split(['#', '.', ' ', '/']).nth(3).context("a request")?;
+    assert_eq!(finding["request"].to_string(), first, "{reply}: {account}");
+    Ok(())
+}
+
+/// The log in a folder, if it is one file.
+fn brokers_log(folder: &str) -> Result<String> {
+    Ok(std::fs::read_to_string(std::path::Path::new(folder).join("broker_rCURRENT.log"))?)
+}
+
+#[test]
 fn a_frozen_broker_is_left_when_its_heartbeats_stop() -> Result<()> {
     let mut brokers = two(2)?;
     let batch = begin_random(&mut brokers, 0, &["--broker-timeout", "60s"])?;

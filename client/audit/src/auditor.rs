@@ -197,6 +197,11 @@ impl Auditor {
         }
     }
 
+    /// Returns the first line of each life.
+    pub fn starts(&self) -> Vec<String> {
+        self.starts.keys().cloned().collect()
+    }
+
     /// Ends the audit. Returns its report, and what is wrong with this job: how often, and the first of
     /// it.
     pub fn finish_about(mut self, job: JobKey, sources: &[Source]) -> (Report, Option<(u64, String)>) {

@@ -1,5 +1,7 @@
 //! The files of a log: finds them, puts them in order, and reads their lines.
 
+mod brokers;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::line::TIME_BYTES;
+
+pub(super) use brokers::{BrokerLog, by_broker};
 
 /// The names of the broker's log files before their number.
 const BASE: &str = "broker_r";
@@ -46,11 +50,29 @@ pub enum Error {
     /// When files come and go faster than they can be opened.
     #[error("the files of the log change faster than they can be opened; is --log-size very small?")]
     Unsteady,
+    /// When the logs of several brokers are given, and a file could go on from more than one of them.
+    #[error(
+        "{} begins in the middle of a log, and could be that of several brokers: put the files of each broker into a \
+         folder of its own",
+        .0.display()
+    )]
+    Unclear(PathBuf),
+    /// When a file is no journal of a client.
+    #[error("{} is no journal of giostra random", .0.display())]
+    NoJournal(PathBuf),
+    /// When a line of a journal, counted from 1, is not one that a client writes.
+    #[error("{}:{line}: a client writes no such line into its journal", path.display())]
+    DamagedJournal {
+        /// The journal.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+    },
 }
 
 impl Error {
     /// Returns a function that says of which file an error is.
-    fn of(path: &Path) -> impl Fn(io::Error) -> Self + Copy {
+    pub(super) fn of(path: &Path) -> impl Fn(io::Error) -> Self + Copy {
         move |error| Self::Unreadable { path: path.into(), error }
     }
 
@@ -184,8 +206,14 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 /// The result is the log at one moment, even while a broker writes and rotates it: files are listed,
 /// opened, and listed again until nothing has changed in between.
 pub(super) fn sources(given: &[PathBuf]) -> Result<Vec<Source>, Error> {
+    Ok(as_one(logs(given)?))
+}
+
+/// Opens the files as [`sources`] does. Returns those of each log, the logs in the order of their first
+/// lines.
+fn logs(given: &[PathBuf]) -> Result<Vec<Vec<Source>>, Error> {
     let mut attempts = 1;
-    let mut sources = loop {
+    let sources = loop {
         match snapshot(given) {
             Ok(Some(sources)) => break sources,
             Err(error) if !error.is_gone() || attempts == ATTEMPTS => return Err(error),
@@ -194,11 +222,16 @@ pub(super) fn sources(given: &[PathBuf]) -> Result<Vec<Source>, Error> {
         }
         attempts += 1;
     };
-    put_in_order(&mut sources)?;
+    in_order(sources)
+}
+
+/// Puts logs one after the other, and notes the files that are missing in between.
+fn as_one(logs: Vec<Vec<Source>>) -> Vec<Source> {
+    let mut sources: Vec<_> = logs.into_iter().flatten().collect();
     for later in 1..sources.len() {
         sources[later].missing = missing_between(&sources[later - 1], &sources[later]);
     }
-    Ok(sources)
+    sources
 }
 
 /// Opens the files, each once; `None` if a new one was begun meanwhile.
@@ -280,9 +313,9 @@ fn number_of(path: &Path) -> Option<(PathBuf, Number)> {
 
 /// Sorts the files of each log by number, and the logs by the times of their first lines; empty ones
 /// come first.
-fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
+fn in_order(sources: Vec<Source>) -> Result<Vec<Vec<Source>>, Error> {
     let mut logs: Vec<Vec<Source>> = Vec::new();
-    for source in sources.drain(..) {
+    for source in sources {
         match logs.iter_mut().find(|log| source.continues(&log[0])) {
             Some(log) => log.push(source),
             None => logs.push(vec![source]),
@@ -298,8 +331,7 @@ fn put_in_order(sources: &mut Vec<Source>) -> Result<(), Error> {
     if logs.len() > 1 {
         logs = by_first_time(logs, |log| log.iter().find_map(|source| source.first_time().transpose()).transpose())?;
     }
-    sources.extend(logs.into_iter().flatten());
-    Ok(())
+    Ok(logs)
 }
 
 /// Sorts by the times of the first lines, in the order that there is if they are the same.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::files::Error;
+use super::files::{self, Error};
 use super::line::{Line, text_of};
 use super::ranges::JOB;
 use super::report::{Report, Verdict};
@@ -189,7 +189,7 @@ impl JobStory {
 /// Those of [`audit`](crate::audit).
 pub fn job_story(logs: &[PathBuf], job: JobId) -> Result<JobStory, Error> {
     let mut narrator = Narrator::new(job);
-    let (auditor, sources) = super::read(logs, |bytes, whole| {
+    let (auditor, sources) = super::read(files::sources(logs)?, |bytes, whole| {
         if let Some(line) = Line::parse(&text_of(bytes)).filter(|_| whole) {
             narrator.handle_line(&line);
         }

@@ -6,14 +6,20 @@
 //! describes the lines, what is proved, and what can't be.
 //!
 //! - [`audit`] checks a whole log and returns a [`Report`].
+//! - [`account`] does so for each of several brokers, and holds their logs against the journals of
+//!   their clients.
 //! - [`story`] tells what became of one request, [`job_story`] what became of a durable job.
 //! - [`Line::parse`] reads a single line.
 
+mod account;
 mod auditor;
+mod connections;
 mod files;
 mod findings;
 mod gap;
+mod id_set;
 mod job_story;
+mod journal;
 mod ledger;
 mod life;
 mod line;
@@ -23,10 +29,12 @@ mod story;
 
 use std::path::PathBuf;
 
+pub use account::{Account, BrokerAudit, ClientAccount, Crossing, JournalAudit, Served, account};
 pub use files::Error;
 pub use findings::{Promise, Violation};
 pub use gap::Gap;
 pub use job_story::{JobEnd, JobId, JobLife, JobStory, job_story};
+pub use journal::Finding;
 pub use line::{DepartureCounts, Event, Evidence, Line, Priority, Start, Worker, text_of};
 pub use ranges::{Id, IdRange, IdRanges, Ids};
 pub use report::{Counts, Report, Verdict};
@@ -68,14 +76,13 @@ pub const FORMAT: u64 = 2;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn audit(logs: &[PathBuf]) -> Result<Report, Error> {
-    let (auditor, sources) = read(logs, |_, _| ())?;
+    let (auditor, sources) = read(files::sources(logs)?, |_, _| ())?;
     Ok(auditor.finish(&sources))
 }
 
 /// Audits a log up to its end, and shows each line to `reader`, too: its bytes without the line feed,
 /// and whether it had one.
-fn read(logs: &[PathBuf], mut reader: impl FnMut(&[u8], bool)) -> Result<(Auditor, Vec<Source>), Error> {
-    let sources = files::sources(logs)?;
+fn read(sources: Vec<Source>, mut reader: impl FnMut(&[u8], bool)) -> Result<(Auditor, Vec<Source>), Error> {
     let mut auditor = Auditor::new(sources.len());
     for (file, source) in sources.iter().enumerate() {
         auditor.begin_file(source, file.checked_sub(1).map(|earlier| &sources[earlier]));

@@ -25,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::line::{Event, Line, Start};
 use crate::ranges::{Id, IdRanges};
 use crate::report::Counts;
+pub(crate) use closing::CLOSES;
 use closing::Farewells;
 use dispatch::{DispatchBatch, DispatchFlags};
 use losses::LostWorkers;

@@ -82,6 +82,12 @@ pub struct Start<'a> {
     /// The line before this one, if the broker names it: its time and its CRC-32 in hexadecimal
     /// digits, separated by a slash.
     pub after: Option<&'a str>,
+    /// Its endpoint for clients.
+    pub frontend: Option<&'a str>,
+    /// Its endpoint for workers.
+    pub backend: Option<&'a str>,
+    /// Its public key, or `none`.
+    pub keys: Option<&'a str>,
 }
 
 /// The event that a line records.

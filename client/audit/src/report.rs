@@ -285,11 +285,11 @@ impl fmt::Display for Report {
     }
 }
 
-fn many(count: u64, what: &str) -> String {
+pub(crate) fn many(count: u64, what: &str) -> String {
     many_of(count, what, &format!("{what}s"))
 }
 
-fn many_of(count: u64, one: &str, several: &str) -> String {
+pub(crate) fn many_of(count: u64, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }
 

@@ -1,9 +1,9 @@
-//! `giostra audit`: checks the broker's log. It needs no broker.
+//! `giostra audit`: checks the logs of one or several brokers. It needs no broker.
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use giostra_audit::{Id, JobId, Verdict, audit, job_story, story};
+use giostra_audit::{Id, JobId, Verdict, account, job_story, story};
 
 use super::exit::Exit;
 use super::help;
@@ -13,7 +13,7 @@ use super::printed::stdout;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = help::AUDIT)]
 pub struct Audit {
-    /// Files of the broker's log in any order, or its folder
+    /// Files of the broker's log in any order, or its folder; of several brokers the folder of each
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
 
@@ -25,12 +25,16 @@ pub struct Audit {
     #[arg(long, value_name = "ID", conflicts_with = "request")]
     pub job: Option<JobId>,
 
+    /// Prove also what a client says of its requests: a journal that giostra random has written. May be repeated
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["request", "job"])]
+    pub journal: Vec<PathBuf>,
+
     /// Accept that the oldest files were rotated away: prove the rest, from the next broker's start on
     #[arg(long)]
     pub partial: bool,
 }
 
-/// Audits the log, and succeeds if all is proved, or the request was found, or the job is there and
+/// Audits the logs, and succeeds if all is proved, or the request was found, or the job is there and
 /// proved.
 pub fn run(options: &Audit, json: bool) -> anyhow::Result<Exit> {
     let (object, text, complete) = match (options.request, options.job) {
@@ -44,9 +48,9 @@ pub fn run(options: &Audit, json: bool) -> anyhow::Result<Exit> {
             (story.json(), story.to_string(), !story.steps.is_empty())
         }
         (None, None) => {
-            let report = audit(&options.logs)?;
-            let complete = report.verdict() == Verdict::Proved || options.partial && report.proved_in_part();
-            (report.json(), report.to_string(), complete)
+            let account = account(&options.logs, &options.journal)?;
+            let complete = account.verdict() == Verdict::Proved || options.partial && account.proved_in_part();
+            (account.json(), account.to_string(), complete)
         }
     };
     let output = if json { object.to_string() } else { text };

@@ -201,6 +201,8 @@ Examples:
   giostra random 1000000 --json | jq .workers
   giostra --broker tcp://a:5555,tcp://b:5555 random 3000
                                            with two brokers
+  giostra random 3000 --journal journal && giostra audit log --journal journal
+                                           each was answered once, by the log
 
 JSON: seed, sent, answered, failed, unanswered, wrong, duplicated, redispatched, seconds, rate (answers a second), latency_us (p50, p99, \
 max), gap_us (the longest time without an answer), workers (how many each answered), errors (how many of each code); and error, the first of them.
@@ -324,17 +326,25 @@ Examples:
   giostra audit log --json | jq .proved
   giostra audit log --request c1#17        what became of one request
   giostra audit log --job $id              what became of a job, in all lives
+  giostra audit log/broker-1 log/broker-2  several brokers, and their clients
+  giostra audit log/* --journal journal    what a client has got, too
 
 The audit proves for each life of a broker: each ticket was dispatched once, in order, to the seat whose turn it was, within \
 its window; each accepted request ended once or is still open; a lost worker's requests went first, in their order, to the \
 next seats; requests were given up after the same number of lost workers; a leaving client's requests were cancelled or \
 discarded. It does not check fairness among clients, or times.
 
+Several brokers: each log is proved by itself. Then it is told which clients, by their names, went over from one to another, with how many requests, and how many of these were dispatched \
+or answered at both. Logs are one broker's if it listened at the same endpoints, and not at the same time.
+
+Journal: It proves that each request that giostra random --journal has sent was answered once, and is answered in the log of the broker that the answer came from. What is not so is listed, with the request.
+
 It can prove nothing about a broker whose first lines were rotated away (but see --partial), or one with --log-level info.
 
 JSON: proved, verdict (proved, refuted, not provable), files, lines, lives, what was counted (accepted, dispatched, redispatched, replies, \
 errors, expired, open, ..), promises (each with promise, verdict, violations), not_provable (why), violation_count, violations (file, line, \
-what, promise, text). With --request: request, steps (time, life, what), ends. With --job: job, pool, client, state, requests, \
+what, promise, text). Of several brokers, or with --journal: proved, verdict, brokers (each with log, frontend and all of that), client_count, moved_count, clients (each with name, shared, brokers, went_over), \
+journals (each with file, client, requests, answered, errors, went_over, proved, finding_count, findings: request, what), not_provable. With --request: request, steps (time, life, what), ends. With --job: job, pool, client, state, requests, \
 seconds, deleted, lives (with counts), workers (replies of each), steps, proved, verdict, violation_count, violation (the first).
 
 Exit status: 0 if all is proved (or the request is in the log, or the job is, and proved); 1 if something is refuted or can't be proved \

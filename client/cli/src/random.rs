@@ -1,7 +1,10 @@
 //! `giostra random`: sends random requests and checks each result against a computation of its own.
 
+mod journal;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use giostra_client::{Client, Error};
@@ -18,6 +21,7 @@ use super::help;
 use super::operations::Task;
 use super::send::value;
 use super::summary::{Percentile, Summary};
+use journal::Journal;
 
 /// The options of `giostra random`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +42,10 @@ pub struct Random {
     /// Wait first until the pool has this many workers that take requests
     #[arg(long, env = "GIOSTRA_WAIT_WORKERS", default_value_t = 0, value_name = "N")]
     pub wait_workers: u32,
+
+    /// Write into this file what became of each request, for giostra audit --journal
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
 }
 
 /// The interval of the progress bar, and of asking for the number of workers.
@@ -48,20 +56,25 @@ const PERCENTILES: [Percentile; 2] = [("p50", 50.0), ("p99", 99.0)];
 /// Runs the batch, and succeeds if every request was answered and every result was right.
 pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow::Result<Exit> {
     wait_for_workers(client, &common.pool, random.wait_workers)?;
+    let journal = random.journal.as_deref().map(|path| Journal::create(path, client)).transpose()?;
     let seed = random.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let mut batch = Batch {
         draw: StdRng::seed_from_u64(seed),
         open: FxHashMap::default(),
         summary: Summary::default(),
         workers: BTreeMap::new(),
+        journal,
     };
     let began = Instant::now();
     let ended = batch.run(client, random, common);
     batch.summary.took = began.elapsed();
-    if let Err(Error::Interrupted) = &ended {
+    if let Err(Stop::Client(Error::Interrupted) | Stop::Journal(_)) = &ended {
         client.cancel_all()?;
     }
     batch.summary.duplicated = client.duplicated();
+    let ended = batch.end_journal(ended, client);
+    client.keep_record(false);
+    let ended = ended?;
     let Batch { summary, workers, .. } = batch;
     let mut object = summary.json(&PERCENTILES, |ns| (ns / 1000).into());
     object["seed"] = seed.into();
@@ -79,6 +92,19 @@ pub fn run(client: &mut Client, random: &Random, common: &CommonArgs) -> anyhow:
     summary.finish(ended, object, &text, common)
 }
 
+/// Why a batch ended early.
+enum Stop {
+    Client(Error),
+    /// When the journal can't be written.
+    Journal(anyhow::Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
 struct Batch {
     draw: StdRng,
     /// The unanswered tasks, and when each was sent.
@@ -86,10 +112,11 @@ struct Batch {
     summary: Summary,
     /// The number of answers of each worker.
     workers: BTreeMap<String, u64>,
+    journal: Option<Journal>,
 }
 
 impl Batch {
-    fn run(&mut self, client: &mut Client, random: &Random, common: &CommonArgs) -> Result<(), Error> {
+    fn run(&mut self, client: &mut Client, random: &Random, common: &CommonArgs) -> Result<(), Stop> {
         let bar = Bar::new(random.count);
         let mut next_tick = Instant::now();
         while self.replies() < random.count {
@@ -111,12 +138,28 @@ impl Batch {
                 self.check(&some, now);
                 reply = client.take_reply();
             }
+            if let Some(journal) = &mut self.journal {
+                journal.append(client).map_err(Stop::Journal)?;
+            }
             if now >= next_tick {
                 next_tick = now + TICK;
                 bar.tick(self.replies(), client, common);
             }
         }
         Ok(())
+    }
+
+    /// Ends the journal. Returns how the client ended, or an error if the journal can't be written.
+    fn end_journal(&mut self, ended: Result<(), Stop>, client: &mut Client) -> anyhow::Result<Result<(), Error>> {
+        let ended = match ended {
+            Ok(()) => Ok(()),
+            Err(Stop::Client(error)) => Err(error),
+            Err(Stop::Journal(error)) => return Err(error),
+        };
+        if let Some(journal) = self.journal.take() {
+            journal.end(client, self.summary.sent, ended.is_err())?;
+        }
+        Ok(ended)
     }
 
     /// The number of requests that ended, with a result or an error.

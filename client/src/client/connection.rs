@@ -210,6 +210,7 @@ impl Client {
                 self.reports.welcomed();
                 self.broker.answered();
                 self.session.handle(message, now);
+                self.session.record.connected(|| self.broker.broker());
                 self.reports.resent(self.session.take_to_resend(), broke);
             }
             ToClient::Goodbye => {

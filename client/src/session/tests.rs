@@ -256,3 +256,44 @@ fn urgent_requests_overtake_those_that_wait_and_each_message_has_one_priority() 
     session.handle(ToClient::Credit { requests: 4 }, now);
     assert_eq!(sent(&mut session), [all[0].clone(), all[1].clone(), (Priority::Low, vec![1])]);
 }
+
+#[test]
+fn a_record_tells_over_which_connection_what_was_sent_and_answered() {
+    let (mut session, now) = session();
+    session.record.keep(true);
+    for _ in 0..3 {
+        session.submit(body(), None, Priority::Normal);
+    }
+    let ids = |first, last| Record::Sent(RequestId(first), RequestId(last));
+    let connected = |session: &mut Session, number| {
+        let welcome =
+            ToClient::Welcome { version: 1, client: number, session: number, max_message_bytes: 99, max_batch: 9 };
+        session.handle(welcome, now);
+        session.record.connected(|| "tcp://a".into());
+        Record::Connected { broker: "tcp://a".into(), number }
+    };
+    let first = connected(&mut session, 7);
+    sent(&mut session, now);
+    session.handle(reply(2), now);
+    let replied = |id| Record::Replied(RequestId(id), None);
+    assert_eq!(session.record.take(), [first, ids(1, 3), replied(2)]);
+    session.handle(ToClient::Hiccup, now);
+    let second = connected(&mut session, 8);
+    sent(&mut session, now);
+    session.handle(reply(3), now);
+    session.handle(reply(3), now);
+    session.handle(ToClient::Declined { reason: "no".into(), requests: vec![RequestId(1)] }, now);
+    let gave_up = Record::GaveUp(RequestId(1), "refused".into());
+    let duplicated = Record::Duplicated(RequestId(3));
+    assert_eq!(session.record.take(), [second, ids(1, 1), ids(3, 3), replied(3), duplicated, gave_up]);
+}
+
+#[test]
+fn nothing_is_recorded_unless_it_is_asked_for() {
+    let (mut session, now) = session();
+    session.submit(body(), None, Priority::Normal);
+    welcome(&mut session, now);
+    sent(&mut session, now);
+    session.handle(reply(1), now);
+    assert_eq!(session.record.take(), []);
+}

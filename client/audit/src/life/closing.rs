@@ -8,7 +8,7 @@ use crate::findings::Promise;
 use crate::ranges::IdRanges;
 
 /// The reason with which a client leaves when the broker says goodbye to it.
-pub(super) const CLOSES: &str = "the broker closes";
+pub(crate) const CLOSES: &str = "the broker closes";
 
 /// The clients of a closing broker.
 #[derive(Debug, Default)]

@@ -73,6 +73,9 @@ fn start(rest: &str) -> Option<Start<'_>> {
         detailed: matches!(value(rest, "level="), Some("debug" | "trace")),
         max_attempts: value(rest, "max-attempts=").and_then(count),
         after: value(rest, "after=").filter(|&after| after != "none"),
+        frontend: value(rest, "frontend="),
+        backend: value(rest, "backend="),
+        keys: value(rest, "keys="),
     })
 }
 
@@ -254,19 +257,19 @@ mod tests {
         let gone = DepartureCounts { unwanted: 4, discarded: 5, workers: 3 };
         let one = IdRanges::requests("c1#5").unwrap();
         for (text, event) in [
-            ("listening frontend=x backend=y rotation=available log=a b pid=1", Event::Listening(Start::default())),
+            ("listening rotation=available log=a b pid=1", Event::Listening(Start::default())),
+            ("listening format=2 rotation=available", Event::Listening(Start { format: Some(2), ..Start::default() })),
             (
-                "listening format=2 frontend=x rotation=available",
-                Event::Listening(Start { format: Some(2), ..Start::default() }),
-            ),
-            (
-                "listening frontend=x backend=y rotation=strict max-attempts=3 level=debug after=T/1f log=l pid=1",
+                "listening frontend=x backend=y keys=none rotation=strict max-attempts=3 level=debug after=T/1f log=l",
                 Event::Listening(Start {
                     strict: true,
                     detailed: true,
                     max_attempts: Some(3),
                     after: Some("T/1f"),
-                    ..Start::default()
+                    frontend: Some("x"),
+                    backend: Some("y"),
+                    keys: Some("none"),
+                    format: None,
                 }),
             ),
             ("client-joined c1 n clients=1", Event::ClientJoined { client: 1, name: "n", clients: 1, key: None }),

@@ -1,5 +1,6 @@
 //! The audit against logs that are sound, and against each way in which one can be wrong.
 
+mod account;
 mod core;
 mod evidence;
 mod files;

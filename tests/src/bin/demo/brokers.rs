@@ -2,9 +2,10 @@
 //! from the logs of both.
 
 use anyhow::{Context, Result, ensure};
+use giostra_audit::{Verdict, account};
 use giostra_tests::Up;
 use giostra_tests::process::{Process, wait_for};
-use giostra_tests::system::{Finished, log_files, proved};
+use giostra_tests::system::{Finished, log_files};
 use nix::sys::signal::{Signal, kill};
 
 use crate::{WORKERS, shortened, with_keys};
@@ -25,8 +26,10 @@ pub fn run(secure: bool) -> Result<()> {
         wait_for(&format!("{broker} is at work"), || Some(bytes(broker)).filter(|&bytes: &u64| bytes > AT_WORK))
     };
 
-    println!("giostra random {REQUESTS}");
-    let mut batch = Process::spawn(up.dir(), "batch", up.client(&["random", REQUESTS, "--json"])?)?;
+    println!("giostra random {REQUESTS} --journal journal");
+    let journal = up.dir().join("journal");
+    let random = ["random", REQUESTS, "--json", "--journal", &journal.display().to_string()];
+    let mut batch = Process::spawn(up.dir(), "batch", up.client(&random)?)?;
     works("broker-1")?;
     println!("kill -9 broker-1");
     kill(up.pid("broker-1")?, Signal::SIGKILL)?;
@@ -38,10 +41,16 @@ pub fn run(secure: bool) -> Result<()> {
         println!("  {}", shortened(line));
     }
     up.does(&["down"])?;
-    for broker in ["broker-1", "broker-2"] {
-        let report = proved(&up.log_dir().join(broker)).with_context(|| broker.to_string())?;
-        println!("  audit of {broker}: {}", report.to_string().lines().last().unwrap_or_default().trim_start());
+    println!("giostra audit log/broker-1 log/broker-2 --journal journal");
+    let logs = ["broker-1", "broker-2"].map(|broker| up.log_dir().join(broker));
+    let audited = account(&logs, &[journal])?;
+    let shown = audited.to_string().replace(&format!("{}/", up.dir().display()), "");
+    let (reports, clients) = shown.split_at(shown.find("2 brokers, ").unwrap_or_default());
+    // Of each broker its name and the verdict.
+    for line in reports.lines().filter(|line| !line.starts_with("  ") || *line == "  proved").chain(clients.lines()) {
+        println!("  {line}");
     }
+    ensure!(audited.verdict() == Verdict::Proved, "not proved:\n{audited}");
 
     let summary = finished.json()?;
     let number = |key: &str| summary[key].as_u64().with_context(|| format!("no {key} in {summary}"));
