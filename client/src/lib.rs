@@ -104,6 +104,12 @@ pub use options::Options;
 pub use shared::{Answer, Asked, Computed, SharedClient, SharedJob};
 pub use typed::{body, result};
 
+/// The parts of a client without a socket and a clock, for simulations.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use crate::session::{Link, Session};
+}
+
 /// The parts of the broker's [`Status`].
 pub mod status {
     pub use giostra_protocol::{
