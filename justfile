@@ -139,9 +139,10 @@ wheel profile="dist": _python
 crates *args:
     deploy/crates.sh {{ args }}
 
-# Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts
+# Drive the broker's core through SEEDS seeded runs of crashes, freezes, partitions and restarts; then with it the conversations of real workers and clients with one to three brokers
 simulate seeds="3000" first="0":
     SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-core --test simulation promises -- --nocapture
+    SIMULATION_SEEDS={{ seeds }} SIMULATION_FIRST_SEED={{ first }} cargo test --release -p giostra-tests --test simulation every_request -- --nocapture
 
 # Fuzz each decoder for SECONDS seconds, on from what earlier runs have found (common/fuzz/corpus)
 fuzz seconds="60":
@@ -157,7 +158,7 @@ fuzz seconds="60":
         cargo +nightly fuzz run "$target" -- -max_total_time={{ seconds }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
     done
 
-# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --keep: keep the logs; --secure: with keys
+# Hunt for faults with real processes: kill, freeze and restart them under load; seed 0: a random one; --brokers N: several, known to all; --keep: keep the logs; --secure: with keys
 [no-exit-message]
 chaos seconds="30" seed="0" *args: _tools
     @"{{ bin }}/chaos" {{ seconds }} {{ seed }} {{ args }}

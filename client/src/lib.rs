@@ -107,6 +107,12 @@ pub use session::Record;
 pub use shared::{Answer, Asked, Computed, SharedClient, SharedJob};
 pub use typed::{body, result};
 
+/// The parts of a client without a socket and a clock, for simulations.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use crate::session::{Link, Session};
+}
+
 /// The parts of the broker's [`Status`].
 pub mod status {
     pub use giostra_protocol::{

@@ -1,4 +1,4 @@
-//! A fault hunt, end to end: a broker, workers and clients as real processes under load, that are
+//! A fault hunt, end to end: brokers, workers and clients as real processes under load, that are
 //! killed, frozen and restarted; in the end each request must have been answered once, with the
 //! right result.
 //!
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use giostra_transport::shutdown::Shutdown;
 
+use crate::System;
 use load::{Load, Tally};
 use stage::{NOTICED_AFTER, Stage};
 
@@ -101,20 +102,29 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs for `duration` and as long as it takes until all is answered; `secure`: with keys. An error
-/// if the system could not go on.
+/// Runs with so many brokers for `duration` and as long as it takes until all is answered; `secure`:
+/// with keys. An error if the system could not go on.
 ///
 /// The folder with its files is kept, and named on stderr, if that is wanted or if not all was
 /// well.
-pub fn run(duration: Duration, seed: u64, secure: bool, keep: bool, shutdown: &Shutdown) -> Result<Report> {
-    let mut stage = Stage::set(seed, secure)?;
+pub fn run(
+    duration: Duration,
+    seed: u64,
+    brokers: usize,
+    secure: bool,
+    keep: bool,
+    shutdown: &Shutdown,
+) -> Result<Report> {
+    let mut stage = Stage::set(seed, secure, brokers)?;
     let report = perform(&mut stage, duration, seed, shutdown);
     let well = report.as_ref().is_ok_and(Report::all_well);
     if (well && !keep) || shutdown.requested() {
         return report;
     }
     stage.system.keep_folder();
-    let folder = stage.system.folder().display().to_string();
+    stage.others.iter_mut().for_each(System::keep_folder);
+    let folders: Vec<_> = stage.systems().map(|system| system.folder().display().to_string()).collect();
+    let folder = folders.join(", ");
     eprintln!("seed {seed}; the log, stderr of all and the faults (chaos.txt) are in {folder}");
     report.with_context(|| format!("seed {seed}, folder {folder}"))
 }
@@ -122,7 +132,7 @@ pub fn run(duration: Duration, seed: u64, secure: bool, keep: bool, shutdown: &S
 fn perform(stage: &mut Stage, duration: Duration, seed: u64, shutdown: &Shutdown) -> Result<Report> {
     let load = Load::start(&stage.system, seed, shutdown)?;
     let began = Instant::now();
-    let mut steps = plan::plan(seed, duration).into_iter().peekable();
+    let mut steps = plan::plan(seed, duration, 1 + stage.others.len()).into_iter().peekable();
     while began.elapsed() < duration {
         if shutdown.requested() {
             bail!("interrupted");
@@ -141,7 +151,9 @@ fn perform(stage: &mut Stage, duration: Duration, seed: u64, shutdown: &Shutdown
     tally.add(stage.batches.finish(by)?);
     stage.tend()?;
     stage.see_off().unwrap_or_else(|error| tally.trouble(format!("{error:#}")));
-    audit::audit(&stage.system).unwrap_or_else(|error| tally.trouble(format!("audit: {error:#}")));
+    for system in stage.systems() {
+        audit::audit(system).unwrap_or_else(|error| tally.trouble(format!("audit: {error:#}")));
+    }
     report(stage, tally)
 }
 
@@ -161,13 +173,17 @@ fn report(stage: &mut Stage, tally: Tally) -> Result<Report> {
         stage.journal.note(silence.from, &line)?;
         listed.push(line);
     }
+    let mut dropped_unfrozen = Vec::new();
+    for system in stage.systems() {
+        dropped_unfrozen.extend(audit::dropped_unfrozen(system, &stage.journal)?);
+    }
     Ok(Report {
         faults: stage.faults,
         lives: stage.lives,
         batches: stage.batches.ended_well(),
         unexplained,
         silences: listed,
-        dropped_unfrozen: audit::dropped_unfrozen(&stage.system, &stage.journal)?,
+        dropped_unfrozen,
         tally,
     })
 }

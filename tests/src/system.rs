@@ -41,6 +41,8 @@ pub struct System {
     others: usize,
     /// The number of commands started.
     clients: usize,
+    /// The frontends and the backends of other brokers, which workers and commands know, too.
+    beside: Vec<[String; 2]>,
 }
 
 impl System {
@@ -105,7 +107,8 @@ impl System {
         let name = format!("worker-{number}");
         let own = if number <= self.setup.workers { &*name } else { LATER_WORKER };
         let keys = self.key_args(own);
-        let mut args = vec!["--broker", self.backend(), "--name", &name];
+        let backends = self.backends();
+        let mut args = vec!["--broker", &backends, "--name", &name];
         args.extend(keys.iter().chain(&self.setup.worker_args).map(String::as_str));
         let process = self.process(&name, "giostra-worker", &args)?;
         if self.workers.len() < number {
@@ -164,6 +167,23 @@ impl System {
     /// Returns the endpoint for workers.
     pub fn backend(&self) -> &str {
         &self.endpoints.as_ref().expect("the broker was started")[1]
+    }
+
+    /// Has the workers and commands that are started from now on know this broker, too.
+    pub fn beside(&mut self, other: &Self) {
+        self.beside.push([other.frontend().into(), other.backend().into()]);
+    }
+
+    /// Returns the endpoints for clients of this broker and of those beside it, with commas.
+    pub fn frontends(&self) -> String {
+        let others = self.beside.iter().map(|[frontend, _]| frontend.as_str());
+        [self.frontend()].into_iter().chain(others).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns the endpoints for workers of this broker and of those beside it, with commas.
+    pub fn backends(&self) -> String {
+        let others = self.beside.iter().map(|[_, backend]| backend.as_str());
+        [self.backend()].into_iter().chain(others).collect::<Vec<_>>().join(",")
     }
 
     /// Returns the address of the broker's page, such as `127.0.0.1:8080`.

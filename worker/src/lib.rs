@@ -53,6 +53,15 @@ mod shared_queue;
 mod threads;
 mod worker;
 
+/// The parts of a worker without sockets, clock and threads, for simulations.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use crate::run_queue::{Claim, Reply, Report};
+    pub use crate::scheduler::{Load, Unable};
+    pub use crate::session::{Action, Session};
+    pub use crate::shared_queue::SharedQueue;
+}
+
 pub use giostra_protocol::{Bytes, Failure, code};
 pub use giostra_signals::unmasked;
 pub use giostra_transport::connector::Error as ConnectError;

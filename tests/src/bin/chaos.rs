@@ -1,4 +1,4 @@
-//! `just chaos`: kills, freezes and restarts a broker, its workers and its clients under load, and
+//! `just chaos`: kills, freezes and restarts brokers, their workers and its clients under load, and
 //! counts what was lost.
 //!
 //! Exits with 1 if anything is off; the seed and the folder with all logs are then printed.
@@ -26,6 +26,10 @@ struct Args {
     #[arg(default_value_t = 0)]
     seed: u64,
 
+    /// How many brokers there are, which workers and clients know all
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    brokers: u8,
+
     /// Leave the folder with all logs behind also if all was well
     #[arg(long)]
     keep: bool,
@@ -50,7 +54,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, seed: u64) -> Result<ExitCode> {
     let shutdown = signals::shutdown()?;
-    let report = chaos::run(Duration::from_secs(args.seconds), seed, args.secure, args.keep, &shutdown);
+    let report =
+        chaos::run(Duration::from_secs(args.seconds), seed, args.brokers.into(), args.secure, args.keep, &shutdown);
     if shutdown.requested() {
         return Ok(ExitCode::from(INTERRUPTED));
     }

@@ -11,6 +11,9 @@ use anyhow::Result;
 
 use super::load::Silence;
 
+/// How the names of brokers begin.
+pub const BROKER: &str = "broker-";
+
 /// A time in which somebody was frozen or down.
 #[derive(Clone, Copy, Debug)]
 struct Span {
@@ -62,7 +65,7 @@ impl Journal {
     /// How much of a silence falls into no stall at all. A worker's stall counts for
     /// `noticed_after` at most, in which the broker itself does not stall.
     pub fn unexplained(&self, silence: &Silence, noticed_after: Duration) -> Duration {
-        let (mut broker, workers): (Vec<_>, Vec<_>) = self.closed.iter().partition(|(who, _)| who == "broker");
+        let (mut broker, workers): (Vec<_>, Vec<_>) = self.closed.iter().partition(|(who, _)| who.starts_with(BROKER));
         broker.sort_unstable_by_key(|(_, span)| span.from);
         let noticed = workers.into_iter().map(|(_, span)| {
             let mut until = span.from + noticed_after;
@@ -98,9 +101,9 @@ mod tests {
         let mut journal = Journal::create(folder.path())?;
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let stalls = [("worker-1", 100, 2000), ("broker", 1500, 1600), ("broker", 1550, 1700)];
+        let stalls = [("worker-1", 100, 2000), ("broker-0", 1500, 1600), ("broker-0", 1550, 1700)];
         // Frozen while the broker is: noticed some time after the broker's thaw.
-        for (who, from, to) in stalls.into_iter().chain([("broker", 7000, 8000), ("worker-1", 7500, 9900)]) {
+        for (who, from, to) in stalls.into_iter().chain([("broker-1", 7000, 8000), ("worker-1", 7500, 9900)]) {
             journal.closed.push((who.into(), Span { from: at(from), to: at(to) }));
         }
         let unexplained = |from, to| {

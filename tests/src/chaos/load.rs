@@ -128,6 +128,13 @@ impl Tally {
     }
 }
 
+/// A list of brokers, the last `places` of them first.
+fn rotated(list: &str, places: usize) -> String {
+    let mut brokers: Vec<_> = list.split(',').collect();
+    brokers.rotate_right(places);
+    brokers.join(",")
+}
+
 /// The running clients. They go when it is dropped.
 pub struct Load {
     todo: Arc<AtomicU8>,
@@ -140,7 +147,8 @@ impl Load {
         let mut load = Self { todo: Arc::new(AtomicU8::new(SUBMIT)), threads: Vec::new() };
         for (habit, number) in HABITS.into_iter().zip(1..) {
             let client = Client::connect(Options {
-                broker: system.frontend().into(),
+                // Half of them begin at the last broker.
+                broker: rotated(&system.frontends(), number as usize % 2),
                 name: format!("chaos-{}", habit.name),
                 broker_timeout: BROKER_TIMEOUT,
                 credentials: system.client_credentials()?,

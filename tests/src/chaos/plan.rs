@@ -22,7 +22,11 @@ pub const BATCHES: usize = 4;
 /// over and some more.
 const FINISHING_MS: u64 = 3000;
 
-/// What is done to the system. Workers and batches are numbered, workers from 1.
+/// The longest time for which one of several brokers is frozen, in milliseconds: for longer than its
+/// clients wait for it.
+const LEFT_MS: u64 = 6000;
+
+/// What is done to the system. Brokers, workers and batches are numbered, workers from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL.
@@ -36,15 +40,15 @@ pub enum Fault {
     /// One that was killed or dismissed comes back, or a new one comes.
     StartWorker(usize),
     /// SIGKILL.
-    KillBroker,
+    KillBroker(usize),
     /// SIGSTOP.
-    FreezeBroker,
+    FreezeBroker(usize),
     /// SIGCONT.
-    ThawBroker,
+    ThawBroker(usize),
     /// SIGTERM, and a new one as soon as it has finished.
-    RelayBroker,
+    RelayBroker(usize),
     /// A new one on the ports of the one that was killed.
-    StartBroker,
+    StartBroker(usize),
     /// SIGKILL; another batch begins in its place.
     KillBatch(usize),
     /// SIGSTOP.
@@ -57,7 +61,7 @@ impl Fault {
     /// Whether it only mends what an earlier one broke.
     pub fn mends(self) -> bool {
         use Fault::{StartBroker, StartWorker, ThawBatch, ThawBroker, ThawWorker};
-        matches!(self, ThawWorker(_) | ThawBroker | ThawBatch(_) | StartWorker(_) | StartBroker)
+        matches!(self, ThawWorker(_) | ThawBroker(_) | ThawBatch(_) | StartWorker(_) | StartBroker(_))
     }
 }
 
@@ -70,16 +74,16 @@ pub struct Step {
     pub fault: Fault,
 }
 
-/// The faults of a run, in their order. What would be mended after its end is left to whoever ends
+/// The faults of a run with this number of brokers, in their order. What would be mended after its end is left to whoever ends
 /// it.
-pub fn plan(seed: u64, duration: Duration) -> Vec<Step> {
+pub fn plan(seed: u64, duration: Duration, brokers: usize) -> Vec<Step> {
     let mut plan = Plan {
         random: StdRng::seed_from_u64(seed),
         now: 0,
         steps: Vec::new(),
         workers: (1..=WORKERS).map(|number| (number, 0)).collect(),
         last_worker: WORKERS,
-        broker_busy: 0,
+        brokers_busy: vec![0; brokers],
         batches_busy: [0; BATCHES],
     };
     let end = duration.as_millis().try_into().unwrap_or(u64::MAX);
@@ -103,7 +107,7 @@ struct Plan {
     /// Those that are part of the system, and until when they are not to be touched.
     workers: Vec<(usize, u64)>,
     last_worker: usize,
-    broker_busy: u64,
+    brokers_busy: Vec<u64>,
     batches_busy: [u64; BATCHES],
 }
 
@@ -169,35 +173,38 @@ impl Plan {
     }
 
     fn broker(&mut self) {
-        if self.broker_busy > self.now {
+        let brokers = self.brokers_busy.len();
+        let number = if brokers > 1 { self.random.random_range(0..brokers) } else { 0 };
+        if self.brokers_busy[number] > self.now {
             return;
         }
         // Half of the new ones come at once.
         let pause = if self.random.random() { 0 } else { self.random.random_range(0..=1000) };
         let busy = match self.random.random_range(0..10) {
             0..4 => {
-                self.push(0, Fault::KillBroker);
-                self.push(pause, Fault::StartBroker);
+                self.push(0, Fault::KillBroker(number));
+                self.push(pause, Fault::StartBroker(number));
                 pause
             }
             4..8 => {
-                self.push(0, Fault::FreezeBroker);
-                let thaw = self.random.random_range(50..=1500);
+                self.push(0, Fault::FreezeBroker(number));
+                let longest = if brokers > 1 { LEFT_MS } else { 1500 };
+                let thaw = self.random.random_range(50..=longest);
                 if self.random.random_ratio(1, 5) {
-                    self.push(thaw, Fault::KillBroker);
-                    self.push(thaw + pause, Fault::StartBroker);
+                    self.push(thaw, Fault::KillBroker(number));
+                    self.push(thaw + pause, Fault::StartBroker(number));
                     thaw + pause
                 } else {
-                    self.push(thaw, Fault::ThawBroker);
+                    self.push(thaw, Fault::ThawBroker(number));
                     thaw
                 }
             }
             _ => {
-                self.push(0, Fault::RelayBroker);
+                self.push(0, Fault::RelayBroker(number));
                 FINISHING_MS
             }
         };
-        self.broker_busy = self.now + busy + 1;
+        self.brokers_busy[number] = self.now + busy + 1;
     }
 
     fn batch(&mut self) {
@@ -227,9 +234,9 @@ mod tests {
     #[test]
     fn a_seed_makes_the_same_plan_and_another_one_another() {
         let minute = Duration::from_secs(60);
-        assert_eq!(plan(1, minute), plan(1, minute));
-        assert_ne!(plan(1, minute), plan(2, minute));
-        assert!(plan(1, minute).windows(2).all(|pair| pair[0].at <= pair[1].at));
+        assert_eq!(plan(1, minute, 2), plan(1, minute, 2));
+        assert_ne!(plan(1, minute, 2), plan(2, minute, 2));
+        assert!(plan(1, minute, 2).windows(2).all(|pair| pair[0].at <= pair[1].at));
     }
 
     #[test]
@@ -237,8 +244,8 @@ mod tests {
         for seed in 0..50 {
             let mut down: Vec<_> = (WORKERS + 1..1000).collect();
             let mut frozen = Vec::new();
-            let mut broker = true;
-            for Step { fault, .. } in plan(seed, Duration::from_secs(120)) {
+            let mut brokers = [true; 2];
+            for Step { fault, .. } in plan(seed, Duration::from_secs(120), 1 + seed as usize % 2) {
                 let mut fell = |number| {
                     assert!(!down.contains(&number), "{fault:?} of one that is down");
                     down.push(number);
@@ -264,15 +271,10 @@ mod tests {
                         assert!(down.contains(&number));
                         down.retain(|&other| other != number);
                     }
-                    Fault::KillBroker => {
-                        assert!(broker);
-                        broker = false;
-                    }
-                    Fault::StartBroker => {
-                        assert!(!broker);
-                        broker = true;
-                    }
-                    _ => assert!(broker || !matches!(fault, Fault::FreezeBroker | Fault::RelayBroker)),
+                    Fault::KillBroker(number) => assert!(std::mem::take(&mut brokers[number])),
+                    Fault::StartBroker(number) => assert!(!std::mem::replace(&mut brokers[number], true)),
+                    Fault::FreezeBroker(number) | Fault::RelayBroker(number) => assert!(brokers[number]),
+                    _ => {}
                 }
             }
         }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::batches::Batches;
-use super::journal::Journal;
+use super::journal::{BROKER, Journal};
 use super::plan::{Fault, WORKERS};
 use crate::process::Process;
 use crate::system::{Setup, System};
@@ -25,15 +25,17 @@ const RECONNECTED_AFTER: Duration = Duration::from_millis(600);
 
 /// The system, and what is wrong with it at the moment.
 pub struct Stage {
-    /// The system.
+    /// The system, and the broker of number 0.
     pub system: System,
+    /// The other brokers, from number 1 on, without workers of their own.
+    pub others: Vec<System>,
     /// `giostra` processes that come and go.
     pub batches: Batches,
     /// What was done.
     pub journal: Journal,
     /// Faults so far.
     pub faults: u64,
-    /// Lives of the broker so far.
+    /// Lives of the brokers so far.
     pub lives: u64,
     /// Workers that are to run, and those of them that are frozen.
     running: BTreeSet<usize>,
@@ -42,7 +44,7 @@ pub struct Stage {
     down: BTreeSet<usize>,
     /// Workers that were told to leave.
     leaving: Vec<(String, Process)>,
-    broker: BrokerState,
+    brokers: Vec<BrokerState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,25 +56,33 @@ enum BrokerState {
 }
 
 impl Stage {
-    /// A broker and some workers.
-    pub fn set(seed: u64, secure: bool) -> Result<Self> {
+    /// So many brokers, and some workers that know all of them.
+    pub fn set(seed: u64, secure: bool, brokers: usize) -> Result<Self> {
         // Unlucky requests are not poison here, and a worker may freeze while the broker finishes.
         let broker = format!("--ping-interval {PING_INTERVAL:?} --max-attempts 1000000 --grace 2s --log-files 1000");
         let broker: Vec<_> = broker.split(' ').collect();
-        let setup = Setup::workers(WORKERS).broker(&broker).worker(&["--threads", "2"]);
-        let system = setup.secured_if(secure).start()?;
+        let alone = if brokers == 1 { WORKERS } else { 0 };
+        let setup = |workers| Setup::workers(workers).broker(&broker).worker(&["--threads", "2"]);
+        let mut system = setup(alone).secured_if(secure).start()?;
+        let others = (1..brokers).map(|_| setup(0).secured_as(&system).start()).collect::<Result<Vec<_>>>()?;
+        others.iter().for_each(|other| system.beside(other));
+        for number in alone + 1..=WORKERS {
+            system.start_worker(number)?;
+            others.iter().try_for_each(|other| other.wait_for_registration(number, 1))?;
+        }
         let journal = Journal::create(system.folder())?;
         Ok(Self {
             system,
+            others,
             batches: Batches::new(seed),
             journal,
             faults: 0,
-            lives: 1,
+            lives: brokers as u64,
             running: (1..=WORKERS).collect(),
             frozen: BTreeSet::new(),
             down: BTreeSet::new(),
             leaving: Vec::new(),
-            broker: BrokerState::Running,
+            brokers: vec![BrokerState::Running; brokers],
         })
     }
 
@@ -113,63 +123,78 @@ impl Stage {
             Fault::KillBatch(slot) => self.batches.signal(slot, Signal::SIGKILL)?,
             Fault::FreezeBatch(slot) => self.batches.signal(slot, Signal::SIGSTOP)?,
             Fault::ThawBatch(slot) => self.batches.signal(slot, Signal::SIGCONT)?,
-            Fault::KillBroker | Fault::FreezeBroker | Fault::ThawBroker | Fault::RelayBroker | Fault::StartBroker => {
-                self.act_on_broker(fault)?;
-            }
+            Fault::KillBroker(number)
+            | Fault::FreezeBroker(number)
+            | Fault::ThawBroker(number)
+            | Fault::RelayBroker(number)
+            | Fault::StartBroker(number) => self.act_on_broker(number, fault)?,
         }
         Ok(())
     }
 
-    fn act_on_broker(&mut self, fault: Fault) -> Result<()> {
-        if self.broker == BrokerState::Finishing {
+    /// The brokers, each with what it has logged.
+    pub fn systems(&self) -> impl Iterator<Item = &System> {
+        [&self.system].into_iter().chain(&self.others)
+    }
+
+    fn broker(&mut self, number: usize) -> &mut System {
+        if number == 0 { &mut self.system } else { &mut self.others[number - 1] }
+    }
+
+    fn act_on_broker(&mut self, number: usize, fault: Fault) -> Result<()> {
+        if self.brokers[number] == BrokerState::Finishing {
             // It takes longer than planned. Its successor comes as soon as it has finished.
             return self.journal.note(Instant::now(), "not done: the broker is finishing");
         }
+        let name = broker(number);
         match fault {
-            Fault::KillBroker => {
-                self.journal.stalls("broker");
-                self.system.kill_broker()?;
-                self.broker = BrokerState::Down;
+            Fault::KillBroker(_) => {
+                self.journal.stalls(&name);
+                self.broker(number).kill_broker()?;
+                self.brokers[number] = BrokerState::Down;
             }
-            Fault::FreezeBroker => {
-                self.journal.stalls("broker");
-                self.system.broker().signal(Signal::SIGSTOP)?;
-                self.broker = BrokerState::Frozen;
+            Fault::FreezeBroker(_) => {
+                self.journal.stalls(&name);
+                self.broker(number).broker().signal(Signal::SIGSTOP)?;
+                self.brokers[number] = BrokerState::Frozen;
             }
-            Fault::ThawBroker => {
-                self.system.broker().signal(Signal::SIGCONT)?;
-                self.broker = BrokerState::Running;
-                self.journal.resumes("broker", Duration::ZERO);
+            Fault::ThawBroker(_) => {
+                self.broker(number).broker().signal(Signal::SIGCONT)?;
+                self.brokers[number] = BrokerState::Running;
+                self.journal.resumes(&name, Duration::ZERO);
             }
-            Fault::RelayBroker => {
-                self.journal.stalls("broker");
-                self.system.broker().signal(Signal::SIGTERM)?;
-                self.broker = BrokerState::Finishing;
+            Fault::RelayBroker(_) => {
+                self.journal.stalls(&name);
+                self.broker(number).broker().signal(Signal::SIGTERM)?;
+                self.brokers[number] = BrokerState::Finishing;
             }
-            _ if self.broker == BrokerState::Down => self.start_broker()?,
+            _ if self.brokers[number] == BrokerState::Down => self.start_broker(number)?,
             _ => {}
         }
         Ok(())
     }
 
-    fn start_broker(&mut self) -> Result<()> {
-        self.system.start_broker()?;
-        self.journal.note(Instant::now(), "the broker listens")?;
-        self.journal.resumes("broker", RECONNECTED_AFTER);
-        self.broker = BrokerState::Running;
+    fn start_broker(&mut self, number: usize) -> Result<()> {
+        self.broker(number).start_broker()?;
+        self.journal.note(Instant::now(), &format!("{} listens", broker(number)))?;
+        self.journal.resumes(&broker(number), RECONNECTED_AFTER);
+        self.brokers[number] = BrokerState::Running;
         self.lives += 1;
         Ok(())
     }
 
     /// Replaces what has ended in order. An error if something has ended that should not have.
     pub fn tend(&mut self) -> Result<()> {
-        if self.broker == BrokerState::Finishing && !self.system.broker().is_running() {
-            let code = self.system.broker().wait()?.code();
-            ensure!(code == Some(0), "the broker that was told to finish exited with {code:?}");
-            self.start_broker()?;
+        for number in 0..self.brokers.len() {
+            let state = self.brokers[number];
+            if state == BrokerState::Finishing && !self.broker(number).broker().is_running() {
+                let code = self.broker(number).broker().wait()?.code();
+                ensure!(code == Some(0), "{}, told to finish, exited with {code:?}", broker(number));
+                self.start_broker(number)?;
+            }
+            let ended = state != BrokerState::Down && !self.broker(number).broker().is_running();
+            ensure!(!ended, "{} has ended by itself", broker(number));
         }
-        let up = self.broker != BrokerState::Down;
-        ensure!(!up || self.system.broker().is_running(), "the broker has ended by itself");
         for &number in &self.running {
             ensure!(self.system.worker(number).is_running(), "{} has ended by itself", worker(number));
         }
@@ -185,13 +210,15 @@ impl Stage {
         for slot in 0..super::plan::BATCHES {
             self.batches.signal(slot, Signal::SIGCONT)?;
         }
-        match self.broker {
-            BrokerState::Running => {}
-            BrokerState::Frozen => self.act(Fault::ThawBroker)?,
-            BrokerState::Down => self.start_broker()?,
-            BrokerState::Finishing => {
-                self.system.broker().wait()?;
-                self.tend()?;
+        for number in 0..self.brokers.len() {
+            match self.brokers[number] {
+                BrokerState::Running => {}
+                BrokerState::Frozen => self.act(Fault::ThawBroker(number))?,
+                BrokerState::Down => self.start_broker(number)?,
+                BrokerState::Finishing => {
+                    self.broker(number).broker().wait()?;
+                    self.tend()?;
+                }
             }
         }
         for number in std::mem::take(&mut self.down) {
@@ -214,4 +241,8 @@ impl Stage {
 
 fn worker(number: usize) -> String {
     format!("worker-{number}")
+}
+
+fn broker(number: usize) -> String {
+    format!("{BROKER}{number}")
 }

@@ -81,7 +81,7 @@ impl System {
         self.clients += 1;
         let name = format!("client-{}", self.clients);
         let args: Vec<_> =
-            ["--broker", self.frontend()].iter().chain(keys).chain(args).map(ToString::to_string).collect();
+            ["--broker", &self.frontends()].iter().chain(keys).chain(args).map(ToString::to_string).collect();
         Ok(Batch { process: self.process(&name, "giostra", &args)? })
     }
 

@@ -25,6 +25,8 @@ pub struct Setup {
     pub(super) log_dir: Option<PathBuf>,
     /// Makes the keys of a name in a folder; `None` for a system without keys.
     pub(super) keys: Option<fn(&Path, &str) -> Result<()>>,
+    /// The folder of another system's keys, which are this one's, too.
+    pub(super) keys_dir: Option<PathBuf>,
     /// Whether the broker serves its page.
     pub(super) watched: bool,
 }
@@ -102,6 +104,13 @@ impl Setup {
         if secured { self.secured() } else { self }
     }
 
+    /// Gives the broker the keys and the allow-list of another system, if that has any.
+    #[must_use]
+    pub fn secured_as(mut self, other: &System) -> Self {
+        (self.keys, self.keys_dir) = (other.setup.keys, other.setup.keys.map(|_| other.keys_dir()));
+        self
+    }
+
     /// Returns the network namespace in which a process runs.
     pub(super) fn namespace(&self, process: &str) -> Option<&str> {
         let kind = process.split('-').next();
@@ -125,8 +134,11 @@ impl Setup {
             workers: Vec::new(),
             others: 0,
             clients: 0,
+            beside: Vec::new(),
         };
-        if system.setup.keys.is_some() {
+        if let Some(keys) = &system.setup.keys_dir {
+            symlink(keys, system.keys_dir())?;
+        } else if system.setup.keys.is_some() {
             system.make_keys(BROKER)?;
             system.make_keys(CLIENT)?;
             system.allow(CLIENT, Role::Client)?;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use giostra_protocol::{Bytes, FromClient, Outcome, Priority, Reply, RequestId, ToClient, VERSION, code};
 
 use crate::network::{Fate, Peer, Socket, Up};
+use crate::peers::Task;
 use crate::plan::MS;
-use crate::workers::Task;
 use crate::world::{Step, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,14 @@ impl Client {
             requests.iter().for_each(|(id, _)| *self.sent.entry(id.0).or_default() += 1);
         }
     }
+
+    /// Whether a broker has welcomed it.
+    pub fn is_up(&self) -> bool {
+        self.link != Link::Down
+    }
+
+    /// All is over; each reply was looked at when it came.
+    pub fn ends(&self) {}
 
     /// What its requests bear.
     pub fn session(&self) -> u64 {
@@ -160,11 +168,11 @@ impl World<'_> {
         });
         let after = self.dice.range(0, 5 * MS);
         self.after(after, Step::Connect(Peer::Client(number), 0));
-        self.after(after, Step::Submit(number));
+        self.after(after, Step::ClientDue(number));
     }
 
     /// A client has something to ask for.
-    pub fn submit(&mut self, number: usize) {
+    pub fn client_is_due(&mut self, number: usize) {
         if self.calm || !self.clients[number].living {
             return;
         }
@@ -192,7 +200,7 @@ impl World<'_> {
         }
         self.send_requests(number);
         let pause = self.dice.range(MS, self.plan.submit_every);
-        self.after(pause, Step::Submit(number));
+        self.after(pause, Step::ClientDue(number));
     }
 
     fn send_requests(&mut self, number: usize) {

@@ -5,9 +5,9 @@
 
 use giostra_protocol::{Bytes, FromClient, FromWorker, Outcome, Registration, RequestId, Ticket, VERSION};
 
-use crate::network::{Conn, Fate, Peer, STRAYS, Up};
+use crate::network::{Conn, Fate, Peer, STRAYS, STRAYS_OF_BROKER, Up};
+use crate::peers::{Process, Task};
 use crate::plan::MS;
-use crate::workers::{Process, Task};
 use crate::world::{Step, World};
 
 /// The most workers that a run comes to have.
@@ -60,11 +60,11 @@ pub enum Fault {
     MalformedClient,
     /// When a peer sends messages without an introduction.
     Stray,
-    /// When the broker is stopped for a while.
+    /// When a broker is stopped for a while.
     Stall,
-    /// When the broker is killed.
+    /// When a broker is killed.
     Kill,
-    /// When the broker finishes in order.
+    /// When a broker finishes in order.
     Close,
 }
 
@@ -130,7 +130,7 @@ impl World<'_> {
     }
 
     /// After how long the broker hears of it, if ever.
-    fn draw_notice(&mut self) -> Option<u64> {
+    pub fn draw_notice(&mut self) -> Option<u64> {
         match self.dice.index(4) {
             0 => None,
             1 => {
@@ -142,7 +142,8 @@ impl World<'_> {
     }
 
     fn fault_of_a_worker(&mut self, fault: Fault, number: usize) {
-        let conn = self.workers[number].socket.conn;
+        let link = self.dice.index(self.brokers.len());
+        let conn = self.workers[number].sockets[link].conn;
         match (fault, conn) {
             (Fault::Crash, _) => {
                 self.counts.count("worker-crashes");
@@ -158,12 +159,12 @@ impl World<'_> {
                 self.counts.count("worker-slow");
                 self.workers[number].slowness = self.dice.one_of(&[1, 5, 20]);
             }
-            (Fault::Unable, _) if !self.workers[number].unable => {
+            (Fault::Unable, _) if !self.workers[number].is_unable() => {
                 self.counts.count("worker-becomes-unable");
                 let time = self.dice.range(1, 300) * MS;
                 self.becomes_unable(number, time);
             }
-            (Fault::Leave, _) if !self.workers[number].leaving => {
+            (Fault::Leave, _) if !self.workers[number].is_leaving() => {
                 self.counts.count("worker-leaves");
                 self.leave(number);
             }
@@ -172,44 +173,53 @@ impl World<'_> {
                 let notice = self.draw_notice();
                 self.break_connection(conn, Fate::Reconnects, notice);
             }
-            (Fault::RegisterTwice, Some(_)) if !self.workers[number].leaving => {
+            (Fault::RegisterTwice, Some(_)) if !self.workers[number].is_leaving() => {
                 self.counts.count("worker-registers-twice");
-                self.worker_says(number, self.workers[number].register());
+                self.worker_says(number, link, self.workers[number].register(link));
             }
-            (Fault::Bar, Some(conn)) => {
-                let Some(life) = &mut self.life else { return };
-                self.counts.count("worker-revoked");
-                life.revoked.push(conn);
-                self.end_worker(number, Fate::Dies, Some(0));
-                self.wake_broker(self.now);
-            }
+            // Where its connection is broken it would be missed, and the key not known to be the reason.
+            (Fault::Bar, _) if self.workers[number].conns().iter().all(Option::is_some) => self.bar(number),
             (Fault::OverdueWorker, Some(conn)) => {
-                let Some(life) = &mut self.life else { return };
+                let Some(life) = &mut self.brokers[link] else { return };
                 self.counts.count("worker-overdue");
                 life.overdue_workers.insert(conn);
             }
             (Fault::MalformedWorker, Some(_)) => {
                 self.counts.count("worker-malformed");
-                self.send_up(Peer::Worker(number), Up::Malformed(Peer::Worker(number)));
+                let peer = Peer::Worker(number, link);
+                self.send_up(peer, Up::Malformed(peer));
             }
-            (Fault::Garbage, Some(_)) => self.reply_garbage(number),
+            (Fault::Garbage, Some(_)) => self.reply_garbage(number, link),
             _ => {}
         }
     }
 
+    /// The worker's key is taken out of the list that all brokers go by.
+    fn bar(&mut self, number: usize) {
+        self.counts.count("worker-revoked");
+        for broker in 0..self.brokers.len() {
+            let conn = self.workers[number].sockets[broker].conn;
+            if let (Some(life), Some(conn)) = (&mut self.brokers[broker], conn) {
+                life.revoked.push(conn);
+                self.wake_broker(broker, self.now);
+            }
+        }
+        self.end_worker(number, Fate::Dies, Some(0));
+    }
+
     /// Replies to requests of others, to its own for the second time, and to such as never were.
-    fn reply_garbage(&mut self, number: usize) {
+    fn reply_garbage(&mut self, number: usize, link: usize) {
         self.counts.count("worker-garbage");
-        let mut tickets = self.workers[number].replied();
+        let mut tickets = self.workers[number].replied(link);
         for (other, worker) in self.workers.iter().enumerate() {
             if other != number {
-                tickets.extend(worker.tickets());
+                tickets.extend(worker.tickets(link));
             }
         }
         tickets.push(Ticket(self.dice.any()));
         let wrong = Outcome::Ok(Bytes::from_static(b"garbage"));
         let replies = (0..3).map(|_| (self.dice.one_of(&tickets), wrong.clone())).collect();
-        self.worker_says(number, FromWorker::Replies(replies));
+        self.worker_says(number, link, FromWorker::Replies(replies));
     }
 
     fn fault_of_a_client(&mut self, fault: Fault, number: usize, others: bool) {
@@ -226,7 +236,8 @@ impl World<'_> {
                 self.vanish(number, notice);
             }
             Fault::Overdue => {
-                let Some(life) = &mut self.life else { return };
+                let broker = self.clients[number].socket.broker;
+                let Some(life) = &mut self.brokers[broker] else { return };
                 self.counts.count("client-overdue");
                 life.piled_up.insert(conn);
             }
@@ -265,22 +276,28 @@ impl World<'_> {
 
     fn fault_of_the_broker(&mut self, fault: Fault) {
         let interval = self.plan.settings.ping_interval.as_micros() as u64;
-        let Some(life) = &mut self.life else { return };
+        let broker = self.dice.index(self.brokers.len());
+        let Some(life) = &mut self.brokers[broker] else { return };
         match fault {
             Fault::Stall => {
                 self.counts.count("broker-stalls");
                 life.stalled_until = self.now + self.dice.range(interval / 2, 5 * interval);
+                // Its threads of libzmq may go on, or not.
+                if self.dice.once_in(2) {
+                    life.frozen_until = life.stalled_until;
+                    self.connections_of(broker).into_iter().for_each(|conn| self.watch(conn));
+                }
             }
             Fault::Close if life.close_by.is_none() => {
                 self.counts.count("broker-closes");
                 life.core.close();
                 life.close_by = Some(self.now + self.dice.range(0, 100) * MS);
-                self.wake_broker(self.now);
+                self.wake_broker(broker, self.now);
             }
             // Rarer than others, or a run would be nothing but restarts.
             Fault::Kill if self.dice.once_in(3) => {
                 self.counts.count("broker-killed");
-                self.end_broker();
+                self.end_broker(broker);
             }
             _ => {}
         }
@@ -294,7 +311,7 @@ impl World<'_> {
         let conn = self.dice.one_of(&connected);
         self.counts.count("cable-cut");
         let time = self.dice.range(1, 1500) * MS;
-        if let Some(Peer::Worker(number)) = self.peer_of(conn) {
+        if let Some(Peer::Worker(number, _)) = self.peer_of(conn) {
             let worker = &mut self.workers[number];
             worker.troubled_until = worker.troubled_until.max(self.now + time);
         }
@@ -308,12 +325,14 @@ impl World<'_> {
     }
 
     fn somebody_speaks(&mut self) {
-        if self.life.is_none() {
+        let broker = self.dice.index(self.brokers.len());
+        if self.brokers[broker].is_none() {
             return;
         }
         self.counts.count("stray-peer");
         // No identity comes again once its connection has ended.
-        let conn = STRAYS + self.dice.range(1, 20) + self.strays_gone;
+        let of_broker = STRAYS + broker as Conn * STRAYS_OF_BROKER;
+        let conn = of_broker + self.dice.range(1, 20) + self.strays_gone;
         let (id, ticket) = (RequestId(self.dice.range(1, 20)), Ticket(self.dice.any()));
         let requests = vec![(id, Task::Compute(0).body())];
         let operations = vec![];
@@ -339,7 +358,7 @@ impl World<'_> {
             8 => Up::Client(FromClient::Disconnected),
             9 => Up::Client(FromClient::Drain { worker: "worker-0".into(), number: 0, all: true }),
             10 => Up::Client(FromClient::Hello { version: VERSION, name: "two words".into() }),
-            11 => Up::Malformed(Peer::Worker(0)),
+            11 => Up::Malformed(Peer::Worker(0, 0)),
             12 => Up::Worker(FromWorker::Unable { reason: "stray".into(), tickets: vec![ticket] }),
             13 => Up::Worker(FromWorker::Able),
             14 => Up::Client(FromClient::Goodbye),

@@ -1,6 +1,6 @@
 //! Connections as ZeroMQ makes them: in order, delayed, and lossy only where one breaks.
 //!
-//! A peer's socket goes through many connections, each with an identity of its own at the broker.
+//! A peer's socket goes through many connections, each with an identity of its own at its broker.
 //! When one breaks, of what was under way some has arrived, some is lost, and what still was in the
 //! peer's pipe follows at the next one, after the hello. Either side hears of it late, or never.
 
@@ -19,10 +19,13 @@ pub type Conn = u64;
 /// Connections with this number and greater are of peers that are not simulated.
 pub const STRAYS: Conn = 1 << 40;
 
-/// One of the simulated peers.
+/// The numbers of strays at one broker.
+pub const STRAYS_OF_BROKER: Conn = 1 << 32;
+
+/// One end of the simulated peers: a worker's link to a broker, by the numbers of both, or a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    Worker(usize),
+    Worker(usize, usize),
     Client(usize),
 }
 
@@ -59,6 +62,8 @@ pub enum Way {
 /// A connection, with what is under way: when it arrives, and what it is.
 pub struct Connection {
     peer: Peer,
+    /// The broker at its other end.
+    broker: usize,
     state: State,
     /// Whether sends of the broker fail.
     gone: bool,
@@ -69,6 +74,8 @@ pub struct Connection {
 /// A peer's end.
 #[derive(Default)]
 pub struct Socket {
+    /// The broker that it is connected to, or is to be.
+    pub broker: usize,
     /// The connection, if there is one.
     pub conn: Option<Conn>,
     /// What waits for the next one.
@@ -102,7 +109,7 @@ impl World<'_> {
     /// The peer's end.
     pub fn socket(&mut self, peer: Peer) -> &mut Socket {
         match peer {
-            Peer::Worker(number) => &mut self.workers[number].socket,
+            Peer::Worker(number, link) => &mut self.workers[number].sockets[link],
             Peer::Client(number) => &mut self.clients[number].socket,
         }
     }
@@ -123,14 +130,16 @@ impl World<'_> {
         if socket.process != process || socket.conn.is_some() {
             return;
         }
-        if self.life.is_none() {
+        let broker = socket.broker;
+        if self.brokers[broker].is_none() {
+            self.turns_to_the_next(peer);
             let retry = self.dice.range(MS, 10 * MS);
             return self.after(retry, Step::Connect(peer, process));
         }
         self.last_conn += 1;
         let conn = self.last_conn;
         let (up, down) = (VecDeque::new(), VecDeque::new());
-        self.connections.insert(conn, Connection { peer, state: State::Intact, gone: false, up, down });
+        self.connections.insert(conn, Connection { peer, broker, state: State::Intact, gone: false, up, down });
         let hello = self.hello(peer);
         let socket = self.socket(peer);
         socket.conn = Some(conn);
@@ -139,11 +148,23 @@ impl World<'_> {
         for message in [hello].into_iter().chain(stale) {
             self.send_up(peer, message);
         }
+        if matches!(peer, Peer::Client(_)) {
+            self.watch(conn);
+        }
+    }
+
+    /// A client of several brokers goes on to the next, with a socket of its own for that one.
+    pub fn turns_to_the_next(&mut self, peer: Peer) {
+        if let (Peer::Client(number), brokers @ 2..) = (peer, self.brokers.len()) {
+            let socket = &mut self.clients[number].socket;
+            socket.broker = (socket.broker + 1) % brokers;
+            socket.pipe.clear();
+        }
     }
 
     fn hello(&self, peer: Peer) -> Up {
         match peer {
-            Peer::Worker(number) => Up::Worker(self.workers[number].register()),
+            Peer::Worker(number, link) => Up::Worker(self.workers[number].register(link)),
             Peer::Client(number) => Up::Client(self.clients[number].hello()),
         }
     }
@@ -213,17 +234,18 @@ impl World<'_> {
 
     /// A message is there for the broker.
     pub fn arrive_up(&mut self, conn: Conn, message: Up) {
-        let Some(life) = &mut self.life else { return };
+        let broker = self.broker_of(conn);
+        let Some(life) = &mut self.brokers[broker] else { return };
         match &message {
-            Up::Worker(_) | Up::Malformed(Peer::Worker(_)) => life.from_workers.push_back((conn, message)),
+            Up::Worker(_) | Up::Malformed(Peer::Worker(..)) => life.from_workers.push_back((conn, message)),
             Up::Client(_) | Up::Malformed(Peer::Client(_)) => life.from_clients.push_back((conn, message)),
         }
-        self.wake_broker(self.now);
+        self.wake_broker(broker, self.now);
     }
 
     fn arrive_down(&mut self, peer: Peer, message: Down) {
         match (peer, message) {
-            (Peer::Worker(number), Down::Worker(message)) => self.worker_receives(number, message),
+            (Peer::Worker(number, link), Down::Worker(message)) => self.worker_receives(number, link, message),
             (Peer::Client(number), Down::Client(message)) => self.client_hears(number, message),
             (peer, message) => panic!("{peer:?} was sent {message:?}"),
         }
@@ -235,7 +257,7 @@ impl World<'_> {
         if connection.state == State::Broken {
             return;
         }
-        let (peer, cut) = (connection.peer, connection.state == State::Cut);
+        let (peer, broker, cut) = (connection.peer, connection.broker, connection.state == State::Cut);
         self.trace.note(self.now, || format!("-- {conn} of {peer:?} breaks: {fate:?}, notice {notice:?}"));
         let mut up = std::mem::take(&mut connection.up);
         let mut down = std::mem::take(&mut connection.down);
@@ -243,7 +265,7 @@ impl World<'_> {
         connection.gone = notice.is_some() && self.dice.once_in(2);
 
         let arrived = match fate {
-            _ if cut || self.life.is_none() => 0,
+            _ if cut || self.brokers[broker].is_none() => 0,
             Fate::Exits => up.len(),
             _ => self.dice.index(up.len() + 1),
         };
@@ -272,9 +294,10 @@ impl World<'_> {
 
     fn hiccup(&mut self, peer: Peer, process: u64) {
         let message = match peer {
-            Peer::Worker(_) => Down::Worker(ToWorker::Hiccup),
+            Peer::Worker(..) => Down::Worker(ToWorker::Hiccup),
             Peer::Client(_) => Down::Client(ToClient::Hiccup),
         };
+        self.turns_to_the_next(peer);
         self.arrive_down(peer, message);
         let after = self.dice.range(MS, 30 * MS);
         self.after(after, Step::Connect(peer, process));
@@ -285,19 +308,52 @@ impl World<'_> {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.gone = true;
         let message = match connection.peer {
-            Peer::Worker(_) => Up::Worker(FromWorker::Disconnected),
+            Peer::Worker(..) => Up::Worker(FromWorker::Disconnected),
             Peer::Client(_) => Up::Client(FromClient::Disconnected),
         };
         self.arrive_up(conn, message);
     }
 
-    /// The broker is gone: all connections break, and their peers hear of it.
-    pub fn break_all(&mut self) {
-        let connections: Vec<_> = self.connections.keys().copied().collect();
-        for conn in connections {
+    /// A broker is gone: all its connections break, and their peers hear of it.
+    pub fn break_all(&mut self, broker: usize) {
+        for conn in self.connections_of(broker) {
             self.break_connection(conn, Fate::Reconnects, Some(0));
         }
-        self.connections.clear();
+        self.connections.retain(|_, connection| connection.broker != broker);
+    }
+
+    /// The connections of a broker.
+    pub fn connections_of(&self, broker: usize) -> Vec<Conn> {
+        let all = self.connections.iter();
+        all.filter(|(_, connection)| connection.broker == broker).map(|(&conn, _)| conn).collect()
+    }
+
+    /// The broker at the other end.
+    fn broker_of(&self, conn: Conn) -> usize {
+        let of_stray = || (conn.saturating_sub(STRAYS) / STRAYS_OF_BROKER) as usize;
+        self.connections.get(&conn).map_or_else(of_stray, |connection| connection.broker)
+    }
+
+    /// The peer looks in a while whether the broker is still there. One that has a single broker has
+    /// no other to go to.
+    pub fn watch(&mut self, conn: Conn) {
+        if self.brokers.len() > 1 {
+            // Workers are more patient.
+            let times = if matches!(self.peer_of(conn), Some(Peer::Worker(..))) { 2 } else { 1 };
+            self.after(times * self.plan.heartbeat, Step::Silence(conn));
+        }
+    }
+
+    /// A peer gives up a connection over which it hears nothing.
+    pub fn silence(&mut self, conn: Conn) {
+        let Some(connection) = self.connections.get(&conn).filter(|it| it.state != State::Broken) else { return };
+        let frozen = self.brokers[connection.broker].as_ref().is_some_and(|life| self.now < life.frozen_until);
+        let unanswered = matches!(connection.peer, Peer::Client(number) if !self.clients[number].is_up());
+        if frozen || unanswered || connection.state == State::Cut {
+            self.counts.count("broker-given-up");
+            let notice = self.draw_notice();
+            self.break_connection(conn, Fate::Reconnects, notice);
+        }
     }
 
     /// Lets nothing through any more, without a notice.
@@ -305,6 +361,7 @@ impl World<'_> {
         if let Some(connection) = self.connections.get_mut(&conn).filter(|it| it.state == State::Intact) {
             connection.state = State::Cut;
             self.trace.note(self.now, || format!("-- {conn} of {:?} is cut", connection.peer));
+            self.watch(conn);
         }
     }
 

@@ -7,6 +7,7 @@ use giostra_core::policy::rotation::Rotation;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::BROKERS;
 use crate::faults::Fault;
 
 /// A millisecond, in the microseconds in which the simulation counts.
@@ -49,6 +50,10 @@ impl Dice {
 
 /// What a run is like. Times in microseconds.
 pub struct Plan {
+    /// How many brokers there are. Each knows nothing of the others.
+    pub brokers: usize,
+    /// After how long a client of several brokers gives up one that is silent.
+    pub heartbeat: u64,
     /// What the core goes by.
     pub settings: Settings,
     /// How many pools there are.
@@ -80,6 +85,7 @@ pub struct Plan {
 impl Plan {
     /// Draws one.
     pub fn draw(dice: &mut Dice) -> Self {
+        let brokers = dice.one_of(BROKERS);
         let pools = dice.one_of(&[1, 1, 2, 3]);
         let mut faults: Vec<_> = Fault::ALL.into_iter().filter(|_| dice.once_in(2)).collect();
         if faults.is_empty() {
@@ -92,10 +98,13 @@ impl Plan {
             // A worker that leaves while its connection breaks has not been heard.
             faults.push(dice.one_of(&[Fault::Break, Fault::Leave]));
             if faults.last() == Some(&Fault::Break) {
-                faults.retain(|fault| *fault != Fault::Leave);
+                // Nor has one that a broker drains, by the others.
+                faults.retain(|fault| *fault != Fault::Leave && (*fault != Fault::Drain || brokers == 1));
             }
         }
         Self {
+            brokers,
+            heartbeat: dice.one_of(&[150, 400]) * MS,
             settings,
             orderly,
             pools,

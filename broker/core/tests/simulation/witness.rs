@@ -5,9 +5,13 @@
 //! it holds each event and each message. It panics, with a sentence, at the first contradiction.
 //! Its own tables are ordered maps.
 
+#[path = "witness/inputs.rs"]
 mod inputs;
+#[path = "witness/requests.rs"]
 mod requests;
+#[path = "witness/settling.rs"]
 mod settling;
+#[path = "witness/workers.rs"]
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -160,6 +164,8 @@ pub struct Witness {
     asked_to_hello: BTreeSet<Conn>,
     /// The name and the window of the last registration over a connection.
     registrations: BTreeMap<Conn, (String, usize)>,
+    /// What was said since then of the threads and the window that this broker may count on.
+    shares: BTreeMap<Conn, (u32, u32)>,
     /// The processes that have asked to be registered, in order.
     registering: VecDeque<u64>,
     /// Dropped for their silence since the last look.
@@ -238,6 +244,7 @@ impl Witness {
             asked_to_register: BTreeSet::new(),
             asked_to_hello: BTreeSet::new(),
             registrations: BTreeMap::new(),
+            shares: BTreeMap::new(),
             suspect: Vec::new(),
             goodbyes: Vec::new(),
             inspected: false,
@@ -338,14 +345,23 @@ impl Witness {
     /// looked at here.
     pub fn observe_windows(&mut self, status: &Status, counts: &mut Counts) {
         for listed in &status.workers {
-            let known = self.workers.get_mut(&listed.number).expect("a listed worker has joined");
-            let (now, most) = (listed.window as usize, known.window);
+            let known = &self.workers[&listed.number];
+            let ((threads, most), now) = (self.share_of(known), listed.window as usize);
             let spare = usize::from(self.settings.rotation == Rotation::Strict);
-            let least = if self.settings.hold.is_zero() { most } else { most.min(known.threads + spare) };
+            let least = if self.settings.hold.is_zero() { most } else { most.min(threads + spare) };
+            let known = self.workers.get_mut(&listed.number).expect("a listed worker has joined");
             assert!((least..=most).contains(&now), "w{} has a window of {now}, not {least} to {most}", listed.number);
             counts.add("window-changes", u64::from(now != known.window_now));
             known.window_now = now;
         }
+    }
+
+    /// The threads and the window of a worker that this broker may count on.
+    fn share_of(&self, worker: &Worker) -> (usize, usize) {
+        let share = worker.conn.and_then(|conn| self.shares.get(&conn));
+        let Some(&(threads, window)) = share else { return (worker.threads, worker.window) };
+        let window = if window == 0 { worker.window } else { (window as usize).clamp(1, worker.window) };
+        ((threads as usize).clamp(1, worker.threads), window)
     }
 
     fn welcomed(&mut self, conn: Conn) {

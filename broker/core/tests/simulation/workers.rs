@@ -1,68 +1,19 @@
 //! Simulated workers: the conversation of `giostra-worker`, a crew that computes in virtual time,
 //! and its misfortunes.
 //!
-//! What a request is about stands in its body, and its result follows from it: see [`Task`].
+//! What a request is about stands in its body, and its result follows from it: see [`crate::peers`].
 
 use std::collections::VecDeque;
 
-use giostra_protocol::{Bytes, Failure, FromWorker, Outcome, Progress, Registration, Ticket, ToWorker};
+use giostra_protocol::{Bytes, FromWorker, Outcome, Progress, Registration, Ticket, ToWorker};
 
-use crate::network::{Fate, Peer, Socket, Up};
+use crate::network::{Conn, Fate, Peer, Socket, Up};
+use crate::peers::{Process, Task};
 use crate::plan::MS;
 use crate::world::{Step, World};
 
 /// Tickets that a worker remembers having replied to, for the fault of replying again.
 const REMEMBERED: usize = 8;
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// When it has a result.
-    Compute(u64),
-    /// When it has none, but an error.
-    Fail(u64),
-    /// When it kills the worker that computes it.
-    Poison(u64),
-}
-
-impl Task {
-    /// The request's body.
-    pub fn body(self) -> Bytes {
-        let (kind, number) = match self {
-            Self::Compute(number) => (0, number),
-            Self::Fail(number) => (1, number),
-            Self::Poison(number) => (2, number),
-        };
-        Bytes::from([&[kind][..], &number.to_be_bytes()].concat())
-    }
-
-    /// What a body asks for.
-    pub fn of(body: &[u8]) -> Self {
-        let number = u64::from_be_bytes(body[1..].try_into().expect("a body of nine bytes"));
-        [Self::Compute, Self::Fail, Self::Poison][usize::from(body[0])](number)
-    }
-
-    /// How it ends, if it does.
-    pub fn outcome(self) -> Option<Outcome> {
-        match self {
-            Self::Compute(number) => {
-                let result = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-                Some(Outcome::Ok(Bytes::copy_from_slice(&result)))
-            }
-            Self::Fail(number) => Some(Outcome::Error(Failure::from(format!("{number} has no result")))),
-            Self::Poison(_) => None,
-        }
-    }
-}
-
-/// What a worker's process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Process {
-    Running,
-    /// When it does nothing, but its connection stands.
-    Frozen,
-    Ended,
-}
 
 struct Computing {
     number: u64,
@@ -73,19 +24,20 @@ struct Computing {
 
 /// A worker.
 pub struct Worker {
-    pub socket: Socket,
+    /// The only one, since this worker knows one broker.
+    pub sockets: Vec<Socket>,
     pub state: Process,
     pub name: String,
-    pub pool: String,
-    pub registered: bool,
+    pool: String,
+    registered: bool,
     /// How much longer than others it computes.
     pub slowness: u64,
     /// Until when its silence has a reason.
     pub troubled_until: u64,
     /// Whether it has said that it wants no more.
-    pub leaving: bool,
+    leaving: bool,
     /// Whether it can compute nothing for now.
-    pub unable: bool,
+    unable: bool,
     was_unable: bool,
     threads: usize,
     window: u32,
@@ -102,7 +54,7 @@ pub struct Worker {
 
 impl Worker {
     /// What it says first.
-    pub fn register(&self) -> FromWorker {
+    pub fn register(&self, _: usize) -> FromWorker {
         Registration {
             name: self.name.clone(),
             pool: self.pool.clone(),
@@ -119,14 +71,34 @@ impl Worker {
         self.state == Process::Running && self.registered && !self.leaving && !self.unable
     }
 
+    /// Whether it has said that it wants no more.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Whether it can compute nothing for now.
+    pub fn is_unable(&self) -> bool {
+        self.unable
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u64 {
+        self.sockets[0].process
+    }
+
+    /// Its connections.
+    pub fn conns(&self) -> Vec<Option<Conn>> {
+        self.sockets.iter().map(|socket| socket.conn).collect()
+    }
+
     /// Tickets that it holds or has replied to.
-    pub fn tickets(&self) -> Vec<Ticket> {
+    pub fn tickets(&self, _: usize) -> Vec<Ticket> {
         let waiting = self.waiting.iter().map(|&(ticket, _)| ticket);
         waiting.chain(self.computing.iter().map(|it| it.ticket)).chain(self.replied.iter().copied()).collect()
     }
 
     /// Tickets that it has replied to.
-    pub fn replied(&self) -> Vec<Ticket> {
+    pub fn replied(&self, _: usize) -> Vec<Ticket> {
         self.replied.iter().copied().collect()
     }
 
@@ -143,7 +115,7 @@ impl World<'_> {
         // Names may be the same: every fourth is called like its neighbour.
         let name = format!("worker-{}", number - usize::from(number % 4 == 3));
         self.workers.push(Worker {
-            socket: Socket::default(),
+            sockets: vec![Socket::default()],
             state: Process::Ended,
             name,
             pool: format!("pool-{pool}"),
@@ -174,10 +146,10 @@ impl World<'_> {
         }
         worker.state = Process::Running;
         worker.instance = if self.dice.once_in(10) && !self.plan.orderly { 0 } else { self.dice.range(1, 1 << 53) };
-        let process = worker.socket.process;
+        let process = worker.process();
         self.counts.count("worker-starts");
         let after = self.dice.range(0, 2 * MS);
-        self.after(after, Step::Connect(Peer::Worker(number), process));
+        self.after(after, Step::Connect(Peer::Worker(number, 0), process));
     }
 
     /// Its process ends, whatever it was doing, and is started again later.
@@ -187,15 +159,15 @@ impl World<'_> {
             return;
         }
         worker.state = Process::Ended;
-        worker.socket.process += 1;
-        worker.socket.pipe.clear();
+        worker.sockets[0].process += 1;
+        worker.sockets[0].pipe.clear();
         worker.unread.clear();
         worker.waiting.clear();
         worker.computing.clear();
         worker.results.clear();
         worker.replied.clear();
         (worker.registered, worker.leaving, worker.flushing, worker.unable) = (false, false, false, false);
-        if let Some(conn) = self.workers[number].socket.conn {
+        if let Some(conn) = self.workers[number].sockets[0].conn {
             self.break_connection(conn, fate, notice);
         }
         let pause = if self.calm { self.dice.range(MS, 20 * MS) } else { self.dice.range(5 * MS, 400 * MS) };
@@ -206,24 +178,24 @@ impl World<'_> {
     pub fn freeze_worker(&mut self, number: usize, time: u64) {
         self.workers[number].state = Process::Frozen;
         self.workers[number].troubled_until = self.now + time;
-        self.after(time, Step::Thaw(number, self.workers[number].socket.process));
+        self.after(time, Step::Thaw(number, self.workers[number].process()));
     }
 
     /// Resumes, with the messages that have arrived meanwhile and the steps that were due.
     pub fn thaw_worker(&mut self, number: usize, process: u64) {
         let worker = &mut self.workers[number];
-        if worker.state != Process::Frozen || worker.socket.process != process {
+        if worker.state != Process::Frozen || worker.process() != process {
             return;
         }
         worker.state = Process::Running;
         self.flush_results(number, process);
         while let Some(message) = self.workers[number].unread.pop_front() {
-            self.worker_receives(number, message);
+            self.worker_receives(number, 0, message);
         }
     }
 
     /// A message is there for its process.
-    pub fn worker_receives(&mut self, number: usize, message: ToWorker) {
+    pub fn worker_receives(&mut self, number: usize, _: usize, message: ToWorker) {
         match self.workers[number].state {
             Process::Running => self.worker_hears(number, message),
             Process::Frozen => self.workers[number].unread.push_back(message),
@@ -232,7 +204,7 @@ impl World<'_> {
     }
 
     fn worker_hears(&mut self, number: usize, message: ToWorker) {
-        let (name, conn) = (&self.workers[number].name, self.workers[number].socket.conn);
+        let (name, conn) = (&self.workers[number].name, self.workers[number].sockets[0].conn);
         self.trace.note(self.now, || format!("    {name} {conn:?} hears {message:?}"));
         match message {
             ToWorker::Welcome { .. } => {
@@ -242,7 +214,7 @@ impl World<'_> {
                 if worker.unable {
                     self.hand_back(number, Vec::new());
                 } else if std::mem::take(&mut worker.was_unable) {
-                    self.worker_says(number, FromWorker::Able);
+                    self.worker_says(number, 0, FromWorker::Able);
                 }
             }
             ToWorker::Dispatch { requests, .. } if self.workers[number].unable => {
@@ -260,11 +232,11 @@ impl World<'_> {
                 cancelled.into_iter().for_each(|it| self.has_result(number, it, Outcome::Error("cancelled".into())));
             }
             ToWorker::Ping { sequence } => {
-                self.worker_says(number, self.workers[number].pong(sequence));
+                self.worker_says(number, 0, self.workers[number].pong(sequence));
                 let of = self.workers[number].computing.iter().filter(|it| it.wanted);
                 let news: Vec<_> = of.map(|it| (it.ticket, Progress { done: sequence, total: 0 })).collect();
                 if !news.is_empty() {
-                    self.worker_says(number, FromWorker::Progress(news));
+                    self.worker_says(number, 0, FromWorker::Progress(news));
                 }
             }
             ToWorker::RegisterAgain => self.start_over(number, true),
@@ -279,8 +251,8 @@ impl World<'_> {
     }
 
     /// It says something.
-    pub fn worker_says(&mut self, number: usize, message: FromWorker) {
-        self.send_up(Peer::Worker(number), Up::Worker(message));
+    pub fn worker_says(&mut self, number: usize, link: usize, message: FromWorker) {
+        self.send_up(Peer::Worker(number, link), Up::Worker(message));
     }
 
     /// It can compute nothing for a while: what it has not begun goes back, and sometimes what it
@@ -294,7 +266,7 @@ impl World<'_> {
         {
             tickets.push(begun.ticket);
         }
-        let process = worker.socket.process;
+        let process = worker.process();
         if worker.registered {
             self.hand_back(number, tickets);
         }
@@ -302,13 +274,13 @@ impl World<'_> {
     }
 
     fn hand_back(&mut self, number: usize, tickets: Vec<Ticket>) {
-        self.worker_says(number, FromWorker::Unable { reason: "no program".into(), tickets });
+        self.worker_says(number, 0, FromWorker::Unable { reason: "no program".into(), tickets });
     }
 
     /// It can compute again.
     pub fn becomes_able(&mut self, number: usize, process: u64) {
         let worker = &mut self.workers[number];
-        if worker.socket.process != process || !worker.unable {
+        if worker.process() != process || !worker.unable {
             return;
         }
         if worker.state == Process::Frozen {
@@ -316,7 +288,7 @@ impl World<'_> {
         }
         worker.unable = false;
         if worker.registered && !worker.leaving {
-            self.worker_says(number, FromWorker::Able);
+            self.worker_says(number, 0, FromWorker::Able);
         }
     }
 
@@ -324,23 +296,23 @@ impl World<'_> {
     pub fn leave(&mut self, number: usize) {
         if !self.workers[number].registered {
             // It may have been registered meanwhile.
-            if self.workers[number].socket.conn.is_some() {
-                self.worker_says(number, FromWorker::Leave);
+            if self.workers[number].sockets[0].conn.is_some() {
+                self.worker_says(number, 0, FromWorker::Leave);
             }
             return self.end_worker(number, Fate::Exits, Some(0));
         }
         self.workers[number].leaving = true;
-        self.worker_says(number, FromWorker::Leave);
+        self.worker_says(number, 0, FromWorker::Leave);
         // What it has may take longer than it is given to finish that.
         if self.dice.once_in(2) {
             let grace = self.dice.range(0, 20) * MS;
-            self.after(grace, Step::GraceEnds(number, self.workers[number].socket.process));
+            self.after(grace, Step::WorkerDue(number, self.workers[number].process()));
         }
     }
 
     /// A worker that leaves has waited long enough.
-    pub fn grace_ends(&mut self, number: usize, process: u64) {
-        if self.workers[number].state == Process::Running && self.workers[number].socket.process == process {
+    pub fn worker_is_due(&mut self, number: usize, process: u64) {
+        if self.workers[number].state == Process::Running && self.workers[number].process() == process {
             self.counts.count("worker-grace-ends");
             self.end_worker(number, Fate::Exits, Some(0));
         }
@@ -355,7 +327,7 @@ impl World<'_> {
         if worker.leaving {
             self.end_worker(number, Fate::Exits, Some(0));
         } else if register {
-            self.worker_says(number, self.workers[number].register());
+            self.worker_says(number, 0, self.workers[number].register(0));
         }
     }
 
@@ -399,7 +371,7 @@ impl World<'_> {
         worker.results.push((ticket, outcome));
         if !worker.flushing {
             worker.flushing = true;
-            let process = worker.socket.process;
+            let process = worker.process();
             let after = if self.dice.once_in(4) { self.dice.range(100, 3 * MS) } else { 0 };
             self.after(after, Step::Flush(number, process));
         }
@@ -408,7 +380,7 @@ impl World<'_> {
     /// It sends its results.
     pub fn flush_results(&mut self, number: usize, process: u64) {
         let worker = &mut self.workers[number];
-        if worker.socket.process != process || worker.state == Process::Frozen {
+        if worker.process() != process || worker.state == Process::Frozen {
             return;
         }
         worker.flushing = false;
@@ -417,7 +389,7 @@ impl World<'_> {
         let forgotten = worker.replied.len().saturating_sub(REMEMBERED);
         worker.replied.drain(..forgotten);
         if !results.is_empty() {
-            self.worker_says(number, FromWorker::Replies(results));
+            self.worker_says(number, 0, FromWorker::Replies(results));
         }
     }
 }

@@ -16,10 +16,11 @@ use giostra_protocol::{FromClient, ToClient, ToWorker};
 use crate::clients::Client;
 use crate::counts::Counts;
 use crate::network::{Conn, Connection, Fate, Peer, Up, Way, conn_of, identity};
+use crate::peers::Process;
 use crate::plan::{Dice, MS, Plan};
 use crate::trace::Trace;
 use crate::witness::Witness;
-use crate::workers::{Process, Worker};
+use crate::workers::Worker;
 
 /// The shell's: turns after which it looks at the clock although workers still have something to
 /// say.
@@ -37,11 +38,11 @@ const PATIENCE: u64 = 120_000 * MS;
 /// Something that is to happen.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// When the broker has something to do.
-    Turn,
+    /// When a broker has something to do.
+    Turn(usize),
     /// When something may arrive over a connection.
     Arrive(Conn, Way),
-    /// When the broker is told that a connection broke.
+    /// When its broker is told that a connection broke.
     Notice(Conn),
     /// When a peer's process tries to connect.
     Connect(Peer, u64),
@@ -49,12 +50,16 @@ pub enum Step {
     Mend(Conn),
     /// When a connection breaks after all.
     Break(Conn),
+    /// When a peer looks whether its broker is still there.
+    Silence(Conn),
     /// When a worker's thread is done.
     Computed(usize, u64),
     /// When a worker's process sends its results.
     Flush(usize, u64),
-    /// When a worker that leaves does not wait any longer for what it has to finish.
-    GraceEnds(usize, u64),
+    /// When something is due that a worker's process has waited for.
+    WorkerDue(usize, u64),
+    /// When a client has something to do.
+    ClientDue(usize),
     /// When a worker's process resumes.
     Thaw(usize, u64),
     /// When a worker's process can compute again.
@@ -62,22 +67,22 @@ pub enum Step {
     /// When a worker's process starts.
     StartWorker(usize),
     /// When a broker's process starts.
-    StartBroker,
-    /// When a client has requests.
-    Submit(usize),
+    StartBroker(usize),
     /// When something goes wrong.
     Fault,
     /// When nothing goes wrong any more.
     Calm,
 }
 
-/// One life of the broker.
+/// One life of a broker.
 pub struct Life {
     pub core: Broker,
     pub witness: Witness,
     pub from_workers: VecDeque<(Conn, Up)>,
     pub from_clients: VecDeque<(Conn, Up)>,
+    /// Until when it takes no turn; and does not even answer heartbeats.
     pub stalled_until: u64,
+    pub frozen_until: u64,
     /// Clients whose messages have piled up too high, and those that were cut off for it.
     pub piled_up: BTreeSet<Conn>,
     pub cut_off: BTreeSet<Conn>,
@@ -101,13 +106,14 @@ pub struct World<'a> {
     pub plan: Plan,
     /// Whether the faults are over.
     pub calm: bool,
-    pub life: Option<Life>,
+    /// The brokers, those that run.
+    pub brokers: Vec<Option<Life>>,
     pub workers: Vec<Worker>,
     pub clients: Vec<Client>,
     pub connections: BTreeMap<Conn, Connection>,
     pub last_conn: Conn,
     pub computations: u64,
-    /// The connections that clients were welcomed over, in all lives of the broker.
+    /// The connections that clients were welcomed over, in all lives of all brokers.
     pub sessions: BTreeMap<u64, Conn>,
     /// Numbers of strays that are used up.
     pub strays_gone: Conn,
@@ -122,14 +128,27 @@ impl<'a> World<'a> {
     pub fn run(seed: u64, trace: Trace, counts: &'a mut Counts) -> Trace {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
-        let mut world = World {
+        let mut world = World::new(dice, plan, trace, counts);
+        world.begin();
+        while !(world.calm && world.is_quiet()) {
+            assert!(world.now <= world.plan.calm_at + PATIENCE, "it never comes to rest: {}", world.unrest());
+            world.step();
+        }
+        world.clients.iter().for_each(Client::ends);
+        world.brokers.into_iter().for_each(|life| life.expect("it is quiet").witness.ends());
+        world.trace
+    }
+
+    /// Nobody is there yet.
+    pub fn new(dice: Dice, plan: Plan, trace: Trace, counts: &'a mut Counts) -> Self {
+        World {
             now: 0,
             dice,
             counts,
             trace,
+            brokers: (0..plan.brokers).map(|_| None).collect(),
             plan,
             calm: false,
-            life: None,
             workers: Vec::new(),
             clients: Vec::new(),
             connections: BTreeMap::new(),
@@ -140,22 +159,21 @@ impl<'a> World<'a> {
             base: Instant::now(),
             agenda: BTreeMap::new(),
             steps: 0,
-        };
-        world.begin();
-        while !(world.calm && world.is_quiet()) {
-            let ((at, _), step) = world.agenda.pop_first().expect("pings never end");
-            assert!(at <= world.plan.calm_at + PATIENCE, "it never comes to rest: {}", world.unrest());
-            world.now = at;
-            world.act_on(step);
         }
-        world.life.take().expect("it is quiet").witness.ends();
-        world.trace
     }
 
-    fn begin(&mut self) {
+    /// The next that is to happen happens.
+    pub fn step(&mut self) {
+        let ((at, _), step) = self.agenda.pop_first().expect("pings never end");
+        self.now = at;
+        self.act_on(step);
+    }
+
+    /// All come in.
+    pub fn begin(&mut self) {
         let settings = format!("{:?}, {:?}", self.plan.settings, self.plan.faults);
         self.trace.note(0, || settings);
-        self.start_broker();
+        (0..self.plan.brokers).for_each(|broker| self.start_broker(broker));
         (0..self.plan.workers).for_each(|number| self.add_worker(number % self.plan.pools));
         (0..self.plan.clients).for_each(|_| self.add_client());
         self.after(self.plan.fault_every, Step::Fault);
@@ -175,20 +193,21 @@ impl<'a> World<'a> {
 
     fn act_on(&mut self, step: Step) {
         match step {
-            Step::Turn => self.turn(),
+            Step::Turn(broker) => self.turn(broker),
             Step::Arrive(conn, way) => self.arrive(conn, way),
             Step::Notice(conn) => self.notice(conn),
             Step::Connect(peer, process) => self.connect(peer, process),
             Step::Mend(conn) => self.mend(conn),
             Step::Break(conn) => self.break_connection(conn, Fate::Reconnects, Some(0)),
+            Step::Silence(conn) => self.silence(conn),
             Step::Computed(worker, computation) => self.computed(worker, computation),
             Step::Flush(worker, process) => self.flush_results(worker, process),
-            Step::GraceEnds(worker, process) => self.grace_ends(worker, process),
+            Step::WorkerDue(worker, process) => self.worker_is_due(worker, process),
+            Step::ClientDue(client) => self.client_is_due(client),
             Step::Thaw(worker, process) => self.thaw_worker(worker, process),
             Step::Able(worker, process) => self.becomes_able(worker, process),
             Step::StartWorker(worker) => self.start_worker(worker),
-            Step::StartBroker => self.start_broker(),
-            Step::Submit(client) => self.submit(client),
+            Step::StartBroker(broker) => self.start_broker(broker),
             Step::Fault => self.fault(),
             Step::Calm => self.calm_down(),
         }
@@ -199,7 +218,7 @@ impl<'a> World<'a> {
         self.calm = true;
         for number in 0..self.workers.len() {
             self.workers[number].slowness = 1;
-            self.thaw_worker(number, self.workers[number].socket.process);
+            self.thaw_worker(number, self.workers[number].process());
         }
         let connections: Vec<_> = self.connections.keys().copied().collect();
         connections.into_iter().for_each(|conn| self.mend(conn));
@@ -207,40 +226,48 @@ impl<'a> World<'a> {
 
     /// Whether everybody has what they are owed, and nobody is taken for what they are not.
     fn is_quiet(&self) -> bool {
-        let Some(life) = &self.life else { return false };
-        let registered = life.witness.registered();
-        let mut present: Vec<_> = self.workers.iter().filter_map(|worker| worker.socket.conn).collect();
+        self.workers.iter().all(Worker::is_steady)
+            && self.clients.iter().all(Client::is_content)
+            && (0..self.brokers.len()).all(|broker| self.is_quiet_at(broker))
+    }
+
+    fn is_quiet_at(&self, broker: usize) -> bool {
+        let Some(life) = &self.brokers[broker] else { return false };
+        let mut present: Vec<_> = self.workers.iter().filter_map(|worker| worker.sockets[broker].conn).collect();
         present.sort_unstable();
-        registered == present
+        life.witness.registered() == present
             && life.close_by.is_none()
             && life.core.in_flight() == 0
             && life.witness.pending() == 0
-            && self.workers.iter().all(Worker::is_steady)
-            && self.clients.iter().all(Client::is_content)
     }
 
     fn unrest(&mut self) -> String {
         let now = self.instant();
-        let Some(life) = &mut self.life else { return "there is no broker".into() };
         let clients: Vec<_> = self.clients.iter().map(|it| (it.socket.conn, it.living, it.unanswered())).collect();
-        let workers: Vec<_> = self.workers.iter().map(|it| (it.socket.conn, it.registered, it.state)).collect();
-        let (registered, status) = (life.witness.registered(), life.core.status(now));
-        format!("clients {clients:?}, workers {workers:?}, registered {registered:?}, {status:?}")
+        let workers: Vec<_> = self.workers.iter().map(|it| (it.conns(), it.is_steady(), it.state)).collect();
+        let of_broker =
+            |life: &mut Option<Life>| life.as_mut().map(|it| (it.witness.registered(), it.core.status(now)));
+        let brokers: Vec<_> = self.brokers.iter_mut().map(of_broker).collect();
+        format!("clients {clients:?}, workers {workers:?}, registered and status {brokers:?}")
     }
 
-    fn instant(&self) -> Instant {
+    /// Now.
+    pub fn instant(&self) -> Instant {
         self.base + Duration::from_micros(self.now)
     }
 
-    fn start_broker(&mut self) {
+    fn start_broker(&mut self, broker: usize) {
         let settings = self.plan.settings.clone();
-        self.trace.note(self.now, || format!("-- a broker starts, first_ticket {}", settings.first_ticket));
-        self.life = Some(Life {
+        // No two lives begin with the same one.
+        self.plan.settings.first_ticket = self.dice.any();
+        self.trace.note(self.now, || format!("-- broker {broker} starts, first_ticket {}", settings.first_ticket));
+        self.brokers[broker] = Some(Life {
             core: Broker::new(settings.clone(), self.instant()),
             witness: Witness::new(settings, self.plan.orderly),
             from_workers: VecDeque::new(),
             from_clients: VecDeque::new(),
             stalled_until: 0,
+            frozen_until: 0,
             piled_up: BTreeSet::new(),
             cut_off: BTreeSet::new(),
             revoked: Vec::new(),
@@ -252,32 +279,31 @@ impl<'a> World<'a> {
         });
     }
 
-    /// The broker's process ends, and another starts later.
-    pub fn end_broker(&mut self) {
-        self.life = None;
-        self.plan.settings.first_ticket = self.dice.any();
-        self.break_all();
+    /// A broker's process ends, and another starts later.
+    pub fn end_broker(&mut self, broker: usize) {
+        self.brokers[broker] = None;
+        self.break_all(broker);
         let pause = if self.calm { MS } else { self.dice.range(MS, 200 * MS) };
-        self.after(pause, Step::StartBroker);
+        self.after(pause, Step::StartBroker(broker));
     }
 
-    /// The broker is to take a turn at that time, or as soon as it can.
-    pub fn wake_broker(&mut self, at: u64) {
-        let Some(life) = &mut self.life else { return };
+    /// A broker is to take a turn at that time, or as soon as it can.
+    pub fn wake_broker(&mut self, broker: usize, at: u64) {
+        let Some(life) = &mut self.brokers[broker] else { return };
         let at = at.max(life.ready_at).max(life.stalled_until);
         if life.next_turn.is_none_or(|next| at < next) {
             life.next_turn = Some(at);
-            self.at(at, Step::Turn);
+            self.at(at, Step::Turn(broker));
         }
     }
 
-    fn turn(&mut self) {
-        let Some(mut life) = self.life.take_if(|life| life.next_turn == Some(self.now)) else { return };
+    fn turn(&mut self, broker: usize) {
+        let Some(mut life) = self.brokers[broker].take_if(|life| life.next_turn == Some(self.now)) else { return };
         life.next_turn = None;
         if self.now < life.stalled_until {
             let until = life.stalled_until;
-            self.life = Some(life);
-            return self.wake_broker(until);
+            self.brokers[broker] = Some(life);
+            return self.wake_broker(broker, until);
         }
         let now = self.instant();
         for conn in std::mem::take(&mut life.revoked) {
@@ -301,14 +327,14 @@ impl<'a> World<'a> {
             assert!(life.core.in_flight() == 0 && life.witness.may_finish(), "it does not wait for its clients");
             self.counts.count("broker-finished");
         }
-        self.plan_next_turn(life);
+        self.plan_next_turn(broker, life);
         if finished {
-            self.trace.note(self.now, || "-- the broker has finished");
-            self.end_broker();
+            self.trace.note(self.now, || format!("-- broker {broker} has finished"));
+            self.end_broker(broker);
         }
     }
 
-    fn plan_next_turn(&mut self, mut life: Life) {
+    fn plan_next_turn(&mut self, broker: usize, mut life: Life) {
         life.ready_at = self.now + self.dice.range(20, 400);
         let due = life.core.poll_timeout().map(|due| (due - self.base).as_micros() as u64);
         let expected = life.witness.next_due();
@@ -320,9 +346,9 @@ impl<'a> World<'a> {
         assert!(due == expected || sooner, "the broker would wake up at {due:?}, not at {expected:?}");
         let unread = !life.from_workers.is_empty() || !life.from_clients.is_empty();
         let wake = [due, life.close_by, unread.then_some(self.now)].into_iter().flatten().min();
-        self.life = Some(life);
+        self.brokers[broker] = Some(life);
         if let Some(at) = wake {
-            self.wake_broker(at);
+            self.wake_broker(broker, at);
         }
     }
 
@@ -436,9 +462,11 @@ impl<'a> World<'a> {
     fn judge_silence(&self, life: &mut Life) {
         let grace = 2 * self.plan.settings.ping_interval.as_micros() as u64;
         for conn in life.witness.take_silent() {
-            let Some(Peer::Worker(number)) = self.peer_of(conn).filter(|_| self.is_intact(conn)) else { continue };
+            let Some(Peer::Worker(number, link)) = self.peer_of(conn).filter(|_| self.is_intact(conn)) else {
+                continue;
+            };
             let worker = &self.workers[number];
-            let well = worker.state == Process::Running && worker.socket.conn == Some(conn);
+            let well = worker.state == Process::Running && worker.sockets[link].conn == Some(conn);
             assert!(
                 !well || self.now < worker.troubled_until + grace,
                 "{} was dropped for its silence and is well",

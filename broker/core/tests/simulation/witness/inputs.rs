@@ -10,7 +10,7 @@ use crate::network::{Conn, Peer, Up};
 impl Witness {
     /// Records a message for the core.
     pub fn observe_input(&mut self, conn: Conn, message: &Up) {
-        if let Up::Worker(_) | Up::Malformed(Peer::Worker(_)) = message
+        if let Up::Worker(_) | Up::Malformed(Peer::Worker(..)) = message
             && let Some(number) = self.worker_of.get(&conn)
         {
             self.workers.get_mut(number).expect("it is registered").pings_out = 0;
@@ -36,6 +36,9 @@ impl Witness {
                     self.replies.entry((conn, ticket.0)).or_insert_with(|| outcome.clone());
                 }
             }
+            Up::Worker(FromWorker::Share { threads, window }) => {
+                self.shares.insert(conn, (*threads, *window));
+            }
             Up::Worker(FromWorker::Disconnected) => {
                 self.asked_to_register.remove(&conn);
                 self.is_gone(conn);
@@ -46,6 +49,7 @@ impl Witness {
             }
             Up::Worker(FromWorker::Register { version: VERSION, name, window, instance, .. }) => {
                 self.registering.push_back(*instance);
+                self.shares.remove(&conn);
                 self.welcomes.push(conn);
                 self.registrations.insert(conn, (name.clone(), *window as usize));
             }

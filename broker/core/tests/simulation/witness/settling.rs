@@ -202,7 +202,7 @@ impl Witness {
         if !can_wait || self.settings.rotation != Rotation::Strict {
             return now;
         }
-        now.saturating_sub((now / 4).max(1)).max(worker.threads.max(1)).min(now)
+        now.saturating_sub((now / 4).max(1)).max(self.share_of(worker).0.max(1)).min(now)
     }
 
     fn nothing_is_left(&self, name: &str, pool: &Pool, counts: &mut Counts) {
