@@ -75,6 +75,7 @@ pub struct Session {
     /// Requests that ended here, to which the broker may still reply over this connection.
     abandoned: FxHashSet<RequestId>,
     duplicated: u64,
+    /// What the client sends and gets, if somebody wants to know.
     pub record: Recorder,
     /// Why there is no broker, if what listens there is none or no handshake succeeds with it.
     obstacle: Option<String>,

@@ -266,8 +266,14 @@ fn a_record_tells_over_which_connection_what_was_sent_and_answered() {
     }
     let ids = |first, last| Record::Sent(RequestId(first), RequestId(last));
     let connected = |session: &mut Session, number| {
-        let welcome =
-            ToClient::Welcome { version: 1, client: number, session: number, max_message_bytes: 99, max_batch: 9 };
+        let welcome = ToClient::Welcome {
+            version: 1,
+            client: number,
+            session: number,
+            max_message_bytes: 99,
+            max_batch: 9,
+            home: None,
+        };
         session.handle(welcome, now);
         session.record.connected(|| "tcp://a".into());
         Record::Connected { broker: "tcp://a".into(), number }
