@@ -209,6 +209,11 @@ impl Journal {
 
     fn give_up(&mut self, id: u64, code: &str, room: &mut Room) -> Result<(), NoRoom> {
         self.requests.insert(id, room)?;
+        if code == "expired" && !self.given_up.contains(id) && self.answered.insert(id, room)? {
+            // Its user's own limit.
+            self.errors += 1;
+            return Ok(());
+        }
         let is_first = self.given_up.insert(id, room)? && !self.answered.contains(id);
         self.findings.add(Some(id), || match is_first {
             true => format!("request {id} was never answered: the client gave it up, {code}"),

@@ -14,7 +14,7 @@ use super::questions::{Question, Response};
 use super::slot::Slot;
 use super::{Asked, SharedClient};
 use crate::homes::{Known, all_of, home_for_new, home_of};
-use crate::{Client, Error, Options};
+use crate::{Client, Error, Options, Shutdown};
 
 type Answer = Arc<Slot<Response>>;
 
@@ -75,6 +75,10 @@ impl Homes {
     /// Hands on what there is to hand on. `client` is the one of all brokers. `has_unwanted`: the answer
     /// to a question is not wanted any more.
     pub fn turn(&mut self, client: &Client, has_unwanted: bool) {
+        if self.options.shutdown.as_ref().is_some_and(Shutdown::requested) {
+            // All end now, and with the same error.
+            return;
+        }
         if has_unwanted {
             self.waiting.retain(|(_, slot)| Arc::strong_count(slot) > 1);
             self.lists.retain(|(_, slot)| Arc::strong_count(slot) > 1);

@@ -12,17 +12,24 @@ impl Account {
     pub(super) fn add_journal(&mut self, mut journal: Journal, brokers: &[Connections]) {
         let mut findings = std::mem::take(&mut journal.findings);
         let mut gaps: Vec<_> = gap(&journal).into_iter().collect();
+        let matches = Self::matches(&journal, brokers);
+        let last = matches.len().saturating_sub(1);
         let mut matched: Vec<At<'_>> = Vec::new();
-        for sent in journal.connections.iter().filter(|sent| !sent.sent.is_empty()) {
-            let Some((broker, connection)) = Self::find(sent, &journal, brokers, &matched) else {
-                let Sent { broker, number, .. } = sent;
-                gaps.push(format!("no log has the client's connection c{number} to {broker}: is one missing?"));
+        for (place, (sent, at)) in matches.into_iter().enumerate() {
+            let Some((broker, connection)) = at else {
+                // A broker that took nothing and answered nothing has nothing to say.
+                if !sent.answered.is_empty() {
+                    let Sent { broker, number, .. } = sent;
+                    gaps.push(format!("no log has the client's connection c{number} to {broker}: is one missing?"));
+                }
                 continue;
             };
             matched.push((broker, connection));
             let mut missing = JournalFindings::default();
-            self.compare(sent, broker, connection, &journal.requests, &mut missing);
-            if self.brokers[broker].report.gaps.is_empty() {
+            // A journal that was cut off may say less than was sent last.
+            let is_cut_off = place == last && journal.end.is_none();
+            self.compare(sent, (broker, connection), (!is_cut_off).then_some(&journal.requests), &mut missing);
+            if self.brokers[broker].report.gaps.is_empty() && !brokers[broker].is_incomplete {
                 findings.count += missing.count;
                 findings.first.extend(missing.first);
                 findings.first.truncate(KEPT);
@@ -45,6 +52,26 @@ impl Account {
         });
     }
 
+    /// Returns the connections of a journal over which something was sent, each with that in the logs.
+    /// Those come first of which the logs have every reply: another one might take their place.
+    fn matches<'a, 'j>(journal: &'j Journal, brokers: &'a [Connections]) -> Vec<(&'j Sent, Option<At<'a>>)> {
+        let sent = journal.connections.iter().filter(|sent| !sent.sent.is_empty());
+        let mut matches: Vec<_> = sent.map(|sent| (sent, None)).collect();
+        let mut taken = Vec::new();
+        for is_sure in [true, false] {
+            for (sent, at) in matches.iter_mut().filter(|(_, at)| at.is_none()) {
+                let found = Self::find(sent, journal, brokers, &taken);
+                let has_all =
+                    |here: &Connection| !sent.answered.is_empty() && sent.answered.without(&here.answered).is_empty();
+                if let Some(found) = found.filter(|(_, here)| !is_sure || has_all(here)) {
+                    taken.push(found);
+                    *at = Some(found);
+                }
+            }
+        }
+        matches
+    }
+
     /// Finds a connection of the client in the logs: by its name, the connection's number and the
     /// broker's endpoint.
     ///
@@ -54,9 +81,12 @@ impl Account {
     fn find<'a>(sent: &Sent, journal: &Journal, brokers: &'a [Connections], taken: &[At<'_>]) -> Option<At<'a>> {
         let is_known = brokers.iter().any(|broker| broker.frontends.contains(&*sent.broker));
         let is_it = |here: &Connection| {
-            let is_taken = taken.iter().any(|(_, taken)| std::ptr::eq(*taken, here));
-            let is_named = *here.name == *journal.client && here.number == sent.number && !is_taken;
-            is_named && if is_known { *here.frontend == *sent.broker } else { fits(sent, here, &journal.requests) }
+            let is_named = here.number == sent.number && *here.name == *journal.client;
+            let is_taken = || taken.iter().any(|(_, taken)| std::ptr::eq(*taken, here));
+            let is_there = !is_known || *here.frontend == *sent.broker;
+            // Replies tell more than what was accepted.
+            let is_sure = is_known && !sent.answered.is_empty();
+            is_named && is_there && !is_taken() && (is_sure || fits(sent, here, &journal.requests))
         };
         let all = brokers.iter().enumerate();
         let all = all.flat_map(|(broker, connections)| connections.list.iter().map(move |here| (broker, here)));
@@ -64,13 +94,13 @@ impl Account {
             .min_by_key(|(_, here)| (sent.answered.without(&here.answered).len(), here.joined.clone()))
     }
 
-    /// Compares what the client says of a connection with what the broker's log says of it.
+    /// Compares what the client says of a connection with what the broker's log says of it. Without
+    /// `known`, the requests of the journal, more may have been sent.
     fn compare(
         &self,
         sent: &Sent,
-        broker: usize,
-        connection: &Connection,
-        known: &IdSet,
+        (broker, connection): At<'_>,
+        known: Option<&IdSet>,
         findings: &mut JournalFindings,
     ) {
         let (log, c) = (&self.brokers[broker].log, connection.number);
@@ -82,7 +112,7 @@ impl Account {
         findings.add_each(&unanswered.without(&unknown), |id| {
             format!("request {id} has a reply, but {log} does not say that c{c}#{id} was answered")
         });
-        let unsent = unsent(sent, connection, known);
+        let unsent = known.map(|known| unsent(sent, connection, known)).unwrap_or_default();
         findings.add_each(&unsent, |id| {
             format!("request {id} was not sent to {}, but {log} says that c{c}#{id} was accepted", sent.broker)
         });

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::{Error, Source, as_one, logs};
+use super::{Error, Number, Source, as_one, logs};
 use crate::line::{Event, Line, text_of};
 
 /// The number of bytes at the end of a file in which its last line's time is looked for: longer than
@@ -152,9 +152,15 @@ fn is_of(log: &Log, broker: &[Log]) -> bool {
 
 /// Returns the broker whose log a log without a start goes on from; `None` if it is of another one.
 fn broker_of(log: &Log, brokers: &[Vec<Log>]) -> Result<Option<usize>, Error> {
-    let fits = |&broker: &usize| !brokers[broker].iter().any(|other| other.origin.overlaps(&log.origin));
     let path = &log.sources[0].path;
     let is_beside = |broker: usize| brokers[broker].iter().any(|other| other.sources[0].path.parent() == path.parent());
+    // A log that has the file that is written to does not go on in another folder.
+    let is_whole = |other: &Log| other.sources.iter().any(|it| matches!(it.numbered, Some((_, Number::Current))));
+    let fits = |&broker: &usize| {
+        let logs = &brokers[broker];
+        !logs.iter().any(|other| other.origin.overlaps(&log.origin))
+            && (is_beside(broker) || !logs.iter().any(is_whole))
+    };
     let fitting: Vec<_> = (0..brokers.len()).filter(fits).collect();
     let beside: Vec<_> = fitting.iter().copied().filter(|&broker| is_beside(broker)).collect();
     match (&fitting[..], &beside[..]) {

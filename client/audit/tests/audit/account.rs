@@ -279,7 +279,8 @@ fn brokers_on_two_machines_with_the_same_endpoints_are_two_if_they_wrote_at_the_
 #[test]
 fn a_file_that_could_go_on_from_two_brokers_is_refused_with_advice() {
     let files = Files::new();
-    let [a, b] = [files.log("a", 10, &first()), files.log("b", 10, &second())];
+    let old = |folder: &str, log: &[String]| files.log_in(folder, "broker_r00008.log", &timed(10, log));
+    let [a, b] = [old("a", &first()), old("b", &second())];
     let rest = files.log_in("rest", "broker_r00009.log", "2026-11-23T10:46:59.000000Z DEBUG reply worker-1 w1 c1#3\n");
     let error = account(&[a.clone(), b.clone(), rest], &[]).unwrap_err();
     assert!(matches!(error, Error::Unclear(_)) && error.to_string().contains("a folder of its own"), "{error}");
@@ -287,6 +288,16 @@ fn a_file_that_could_go_on_from_two_brokers_is_refused_with_advice() {
     let account = account(&[a, b, empty], &[]).unwrap();
     assert_eq!(account.verdict(), Verdict::NotProvable);
     assert!(account.brokers.iter().any(|broker| broker.report.gaps == [Gap::Nothing]), "{account}");
+}
+
+#[test]
+fn a_broker_whose_start_was_rotated_away_is_not_one_that_ended_before() {
+    let files = Files::new();
+    let a = files.log("a", 10, &first());
+    let b = files.log_in("b", "broker_rCURRENT.log", "2026-11-23T10:46:59.000000Z DEBUG reply worker-1 w1 c1#3\n");
+    let account = account(&[a, b], &[]).unwrap();
+    assert_eq!((account.brokers.len(), account.verdict()), (2, Verdict::NotProvable), "{account}");
+    assert_eq!(account.brokers[0].report.verdict(), Verdict::Proved);
 }
 
 #[test]
@@ -356,4 +367,32 @@ fn what_is_no_journal_is_refused() {
     assert!(matches!(refused(&long), Error::DamagedJournal { line: 2, .. }));
     let missing = account(&[log], &[Path::new("/no/such/journal").into()]).unwrap_err();
     assert!(matches!(missing, Error::Unreadable { .. }));
+}
+
+#[test]
+fn what_one_life_of_a_broker_lacks_is_not_looked_for_in_another() {
+    let files = Files::new();
+    let at_a = JOURNAL.map(|line| if line.starts_with("connected") { "connected tcp://a:1 c1" } else { line });
+    // The log of the life in which both began is not given.
+    let later: Vec<_> = second().iter().map(|line| line.replace("tcp://b:1", "tcp://a:1")).collect();
+    let account = account(&[files.log("a", 10, &later)], &[files.journal(&at_a)]).unwrap();
+    assert_eq!(account.verdict(), Verdict::NotProvable, "{account}");
+    assert!(account.to_string().contains("no log has the client's connection c1 to tcp://a:1"), "{account}");
+}
+
+#[test]
+fn a_journal_that_was_cut_off_in_the_middle_of_what_was_sent_refutes_nothing() {
+    let files = Files::new();
+    let account = told(&files, &[&JOURNAL[..4], &["sent 2..4", "reply 2"]].concat());
+    assert_eq!(account.verdict(), Verdict::NotProvable, "{account}");
+}
+
+#[test]
+fn a_request_whose_time_limit_passed_has_ended_whoever_noticed() {
+    let files = Files::new();
+    let expired = JOURNAL.map(|line| if line == "reply-error 8 failed" { "gave-up 8 expired" } else { line });
+    let account = told(&files, &expired);
+    assert_eq!(account.verdict(), Verdict::Proved, "{account}");
+    let again = told(&files, &[&expired[..12], &["reply 8"], &expired[12..]].concat());
+    expect_finding(&again, Some(8), "request 8 was answered twice");
 }

@@ -55,13 +55,18 @@ impl Journal {
     }
 }
 
+/// The number of characters of an error's code: lines have an end.
+const CODE: usize = 64;
+
 fn append(file: &mut impl Write, record: &Record) -> io::Result<()> {
     match record {
         Record::Connected { broker, number } => writeln!(file, "connected {broker} c{number}"),
         Record::Sent(first, last) if first == last => writeln!(file, "sent {}", first.0),
         Record::Sent(first, last) => writeln!(file, "sent {}..{}", first.0, last.0),
         Record::Replied(id, None) => writeln!(file, "reply {}", id.0),
-        Record::Replied(id, Some(code)) => writeln!(file, "reply-error {} {}", id.0, code.escape_default()),
+        Record::Replied(id, Some(code)) => {
+            writeln!(file, "reply-error {} {}", id.0, code.chars().take(CODE).collect::<String>().escape_default())
+        }
         Record::Duplicated(id) => writeln!(file, "duplicate {}", id.0),
         Record::GaveUp(id, code) => writeln!(file, "gave-up {} {code}", id.0),
         _ => Ok(()),

@@ -117,13 +117,14 @@ impl Broker {
         let id = self.jobs.id(number);
         let job = self.jobs.table.get_mut(&number).expect("its callers have found it");
         let (submitters, watchers) = (std::mem::take(&mut job.submitters), std::mem::take(&mut job.watchers));
-        let keep_ms = job.spec.keep_ms;
+        let (keep_ms, is_closed) = (job.spec.keep_ms, job.is_closed);
         self.end_job(number);
         self.jobs.totals.cancelled += 1;
         self.log(Event::JobCancelled { job: number });
         self.store(Op::Write(Write::Cancel(number)), Expected::Cancelled { keep_ms });
         self.tell(number, watchers);
-        for asker in submitters {
+        // Of one that is complete they have been told so.
+        for asker in submitters.into_iter().filter(|_| !is_closed) {
             self.refuse_asker(&asker, format!("job {id} was cancelled"));
         }
     }

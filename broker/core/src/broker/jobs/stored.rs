@@ -194,7 +194,7 @@ impl Broker {
 
     fn delete_job(&mut self, asker: Asker, id: JobId, records: Vec<JobRecord>) {
         match records.into_iter().next().filter(|record| asker.may_see(&record.owner)) {
-            Some(record) if record.state.has_ended() => {
+            Some(record) if self.job_status(&record).state.has_ended() => {
                 let expected = Expected::Deleted { asker, record: record.clone().into() };
                 self.store(Op::Write(Write::Delete(record.job)), expected);
             }
@@ -211,7 +211,7 @@ impl Broker {
     fn retry_job(&mut self, asker: Asker, id: JobId, records: Vec<JobRecord>) {
         match records.into_iter().next().filter(|record| asker.may_see(&record.owner)) {
             Some(record) if record.state != JobState::Finished => {
-                let state = record.state;
+                let state = self.job_status(&record).state;
                 self.refuse_asker(&asker, format!("job {id} is {state}: only finished jobs can be retried"));
             }
             Some(record) => self.store(Op::Write(Write::Retry(record.job)), Expected::Retried { asker, id }),
