@@ -31,9 +31,12 @@ impl Client {
     /// [`Error::NoBroker`] if no broker that answers has the job, and others don't answer;
     /// [`Error::Refused`] if none has it.
     pub fn at_home(&mut self, job: JobId) -> Result<&mut Self, Error> {
-        match self.has_several() {
-            true => self.find_home(|each, known| home_of(job, each, known)),
-            false => Ok(self),
+        if !self.has_several() {
+            return Ok(self);
+        }
+        match self.homes.known(job)? {
+            Some(place) => self.homes.client(place, &self.options.each()),
+            None => self.find_home(|each, known| home_of(job, each, known)),
         }
     }
 
@@ -101,6 +104,21 @@ impl Client {
 }
 
 impl Homes {
+    /// Returns the place of a broker that is known to have the job: the others need not be asked.
+    fn known(&mut self, job: JobId) -> Result<Option<usize>, Error> {
+        for (place, slot) in self.clients.iter_mut().enumerate() {
+            let Some(client) = slot.as_mut().filter(|client| client.home() == Some(Some(job.home))) else { continue };
+            match client.turn() {
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(_) => *slot = None,
+                // It may have another store since it was started again.
+                Ok(_) if client.home() == Some(Some(job.home)) => return Ok(Some(place)),
+                Ok(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// Sends and receives. Notes what is known of each broker; one that can't be reached is given up.
     /// Returns when there is something to do without a message.
     fn turn(&mut self, each: &[Options], known: &mut [Known], until: Instant) -> Result<Instant, Error> {

@@ -85,10 +85,7 @@ impl Connector {
 
     /// When to call [`Self::has_better`] next.
     pub fn better_timeout(&self) -> Option<Instant> {
-        match self.better.see_at {
-            Some(at) => Some(at),
-            None => self.better.look_at,
-        }
+        self.better.see_at.or(self.better.look_at)
     }
 
     /// Goes back to the broker that [`Self::has_better`] found. What was sent still goes out.

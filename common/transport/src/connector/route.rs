@@ -75,10 +75,10 @@ impl Route {
         }
         let aim = self.aim.and_then(|aim| places.iter().position(|&(broker, _)| broker == aim));
         let at = self.current();
-        let next = match at {
-            _ if aim.is_some() => aim.unwrap_or_default(),
-            None => 0,
-            Some(at) => match places.iter().position(|&place| place == at) {
+        let next = match (aim, at) {
+            (Some(place), _) => place,
+            (None, None) => 0,
+            (None, Some(at)) => match places.iter().position(|&place| place == at) {
                 Some(place) => (place + 1) % places.len(),
                 // The address is gone: another one of its broker, or the next broker's.
                 None => places.iter().position(|&(broker, _)| broker >= at.0).unwrap_or(0),

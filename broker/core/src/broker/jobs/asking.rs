@@ -137,14 +137,19 @@ impl Broker {
         }
     }
 
-    pub(super) fn job_status(&self, record: &JobRecord) -> JobStatus {
-        // A job that is going on in the store alone was cancelled, and there was no room to say so.
+    /// The state of a job that the store knows. One that is going on in the store alone was cancelled, and
+    /// there was no room to say so.
+    pub(super) fn state_of(&self, record: &JobRecord) -> JobState {
         let is_here = record.state.has_ended() || self.jobs.table.contains_key(&record.job);
+        if is_here { record.state } else { JobState::Cancelled }
+    }
+
+    pub(super) fn job_status(&self, record: &JobRecord) -> JobStatus {
         JobStatus {
             id: self.jobs.id(record.job),
             spec: (*record.spec).clone(),
             owner: record.owner.to_string(),
-            state: if is_here { record.state } else { JobState::Cancelled },
+            state: self.state_of(record),
             requests: record.requests,
             succeeded: record.succeeded,
             failed: record.failed,

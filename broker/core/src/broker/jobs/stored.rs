@@ -102,11 +102,10 @@ impl Broker {
         let id = JobId { home: self.jobs.home.unwrap_or_default(), number: record.job.0 };
         let submitters = std::mem::take(&mut job.submitters);
         self.log(Event::JobKnown { job: number, id });
-        // A job that is going on in the store alone was cancelled, and there was no room to say so.
-        let is_cancelled = !record.state.has_ended() && !self.jobs.table.contains_key(&record.job);
+        let state = self.state_of(record);
         for asker in submitters {
-            match record.state {
-                state if is_cancelled || state == JobState::Cancelled => {
+            match state {
+                JobState::Cancelled => {
                     self.refuse_asker(&asker, format!("job {id} of this key was cancelled"));
                 }
                 _ => self.answer(&asker, JobsReply::Accepted { id, requests: record.requests, closed: true }),
@@ -194,7 +193,7 @@ impl Broker {
 
     fn delete_job(&mut self, asker: Asker, id: JobId, records: Vec<JobRecord>) {
         match records.into_iter().next().filter(|record| asker.may_see(&record.owner)) {
-            Some(record) if self.job_status(&record).state.has_ended() => {
+            Some(record) if self.state_of(&record).has_ended() => {
                 let expected = Expected::Deleted { asker, record: record.clone().into() };
                 self.store(Op::Write(Write::Delete(record.job)), expected);
             }
@@ -211,7 +210,7 @@ impl Broker {
     fn retry_job(&mut self, asker: Asker, id: JobId, records: Vec<JobRecord>) {
         match records.into_iter().next().filter(|record| asker.may_see(&record.owner)) {
             Some(record) if record.state != JobState::Finished => {
-                let state = self.job_status(&record).state;
+                let state = self.state_of(&record);
                 self.refuse_asker(&asker, format!("job {id} is {state}: only finished jobs can be retried"));
             }
             Some(record) => self.store(Op::Write(Write::Retry(record.job)), Expected::Retried { asker, id }),
