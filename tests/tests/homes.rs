@@ -29,6 +29,14 @@ impl Bench {
         Ok(Self { brokers, _folder: folder })
     }
 
+    /// Two brokers, of which the first is killed, and a job of its.
+    fn with_one_away() -> Result<(Self, JobId)> {
+        let mut bench = Self::start(0)?;
+        let id = bench.submit_at(0, "7")?;
+        bench.brokers.broker(0).kill_broker()?;
+        Ok((bench, id))
+    }
+
     /// Submits a job of one request at this broker alone.
     fn submit_at(&mut self, broker: usize, argument: &str) -> Result<JobId> {
         let submitted = self.brokers.broker(broker).run(&["submit", "is_prime", argument])?;
@@ -183,9 +191,7 @@ fn a_shared_client_asks_each_job_s_home() -> Result<()> {
 
 #[test]
 fn a_shared_client_whose_home_is_away_says_which_and_finds_it_again() -> Result<()> {
-    let mut bench = Bench::start(0)?;
-    let id = bench.submit_at(0, "7")?;
-    bench.brokers.broker(0).kill_broker()?;
+    let (mut bench, id) = Bench::with_one_away()?;
     let client = SharedClient::connect(bench.options().broker_timeout(std::time::Duration::from_secs(1)))?;
     let away = client.job(id).status().wait();
     ensure!(
@@ -222,9 +228,7 @@ fn the_job_of_a_map_that_is_interrupted_is_found_by_the_list_that_the_map_had() 
 
 #[test]
 fn a_question_that_waits_for_its_home_ends_when_its_client_does() -> Result<()> {
-    let mut bench = Bench::start(0)?;
-    let id = bench.submit_at(0, "7")?;
-    bench.brokers.broker(0).kill_broker()?;
+    let (bench, id) = Bench::with_one_away()?;
     let stop = giostra_client::Shutdown::new()?;
     let client = SharedClient::connect(bench.options().shutdown(stop.clone()))?;
     let asked = [client.job(id).status(), client.job(id).wait_for_end()];

@@ -261,14 +261,4 @@ impl World<'_> {
 
     /// Nothing: its session never sends the same over the same connection.
     pub fn resend(&mut self, _: usize) {}
-
-    /// It goes away for good.
-    pub fn vanish(&mut self, number: usize, notice: Option<u64>) {
-        let client = &mut self.clients[number];
-        client.living = false;
-        client.socket.process += 1;
-        if let Some(conn) = client.socket.conn {
-            self.break_connection(conn, Fate::Dies, notice);
-        }
-    }
 }

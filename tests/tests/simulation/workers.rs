@@ -9,7 +9,7 @@ use giostra_protocol::{Bytes, FromWorker, Outcome, Progress, Ticket, ToWorker};
 use giostra_worker::Options;
 use giostra_worker::sans_io::{Action, Claim, Load, Reply, Session, SharedQueue, Unable};
 
-use crate::network::{Conn, Fate, Peer, Socket, Up};
+use crate::network::{Fate, Peer, Socket, Up};
 use crate::peers::{Process, Task};
 use crate::plan::MS;
 use crate::world::{Step, World};
@@ -73,16 +73,6 @@ impl Worker {
     /// Whether it can compute nothing for now.
     pub fn is_unable(&self) -> bool {
         self.unable
-    }
-
-    /// The number of its process.
-    pub fn process(&self) -> u64 {
-        self.sockets[0].process
-    }
-
-    /// Its connections.
-    pub fn conns(&self) -> Vec<Option<Conn>> {
-        self.sockets.iter().map(|socket| socket.conn).collect()
     }
 
     /// Tickets of a broker that it computes or has replied to.
@@ -192,13 +182,6 @@ impl World<'_> {
         }
         let pause = if self.calm { self.dice.range(MS, 20 * MS) } else { self.dice.range(5 * MS, 400 * MS) };
         self.after(pause, Step::StartWorker(number));
-    }
-
-    /// Its process stops for a while.
-    pub fn freeze_worker(&mut self, number: usize, time: u64) {
-        self.workers[number].state = Process::Frozen;
-        self.workers[number].troubled_until = self.now + time;
-        self.after(time, Step::Thaw(number, self.workers[number].process()));
     }
 
     /// Resumes, with the messages that have arrived meanwhile and the steps that were due.

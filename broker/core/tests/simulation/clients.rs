@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use giostra_protocol::{Bytes, FromClient, Outcome, Priority, Reply, RequestId, ToClient, VERSION, code};
 
-use crate::network::{Fate, Peer, Socket, Up};
+use crate::network::{Peer, Socket, Up};
 use crate::peers::Task;
 use crate::plan::MS;
 use crate::world::{Step, World};
@@ -290,16 +290,6 @@ impl World<'_> {
             client.unsent = client.unanswered().into();
             self.counts.count("client-resends");
             self.send_requests(number);
-        }
-    }
-
-    /// It goes away for good.
-    pub fn vanish(&mut self, number: usize, notice: Option<u64>) {
-        let client = &mut self.clients[number];
-        client.living = false;
-        client.socket.process += 1;
-        if let Some(conn) = client.socket.conn {
-            self.break_connection(conn, Fate::Dies, notice);
         }
     }
 }

@@ -3,6 +3,10 @@
 
 use giostra_protocol::{Bytes, Failure, Outcome};
 
+use crate::network::{Conn, Fate};
+use crate::workers::Worker;
+use crate::world::{Step, World};
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -51,4 +55,35 @@ pub enum Process {
     /// When it does nothing, but its connection stands.
     Frozen,
     Ended,
+}
+
+impl Worker {
+    /// The number of its process.
+    pub fn process(&self) -> u64 {
+        self.sockets[0].process
+    }
+
+    /// Its connections.
+    pub fn conns(&self) -> Vec<Option<Conn>> {
+        self.sockets.iter().map(|socket| socket.conn).collect()
+    }
+}
+
+impl World<'_> {
+    /// The process of a worker stops for a while.
+    pub fn freeze_worker(&mut self, number: usize, time: u64) {
+        self.workers[number].state = Process::Frozen;
+        self.workers[number].troubled_until = self.now + time;
+        self.after(time, Step::Thaw(number, self.workers[number].process()));
+    }
+
+    /// A client goes away for good.
+    pub fn vanish(&mut self, number: usize, notice: Option<u64>) {
+        let client = &mut self.clients[number];
+        client.living = false;
+        client.socket.process += 1;
+        if let Some(conn) = client.socket.conn {
+            self.break_connection(conn, Fate::Dies, notice);
+        }
+    }
 }
